@@ -1,0 +1,247 @@
+"""Approximate search over a usearch graph in the codes' own scalar type."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from usearch.compiled import Index as _UsearchIndex
+from usearch.compiled import MetricKind, ScalarKind
+
+from quire._layout import CodeLayout
+from quire.errors import CorruptCollectionError, MismatchError, ParameterError
+from quire.index._kernels import Codes, Rows, Scores, check_codes, to_scores, unpack_int4
+from quire.index.exact import check_k, resolve_threads, score_rows_batch
+
+#: Scalar type that usearch stores, the numpy type under which it takes the codes, for each kind of code.
+_SCALARS: dict[str, tuple[Any, type[np.generic]]] = {
+    "f32": (ScalarKind.F32, np.float32),
+    "f16": (ScalarKind.F16, np.float16),
+    "bf16": (ScalarKind.BF16, np.uint16),
+    "e4m3": (ScalarKind.E4M3, np.uint8),
+    "e5m2": (ScalarKind.E5M2, np.uint8),
+    "i8": (ScalarKind.I8, np.int8),
+    "i4": (ScalarKind.I8, np.int8),
+    "b1": (ScalarKind.B1, np.uint8),
+}
+
+
+class Graph:
+    """A navigable small-world graph over the codes of the documents.
+
+    Slots are the caller's numbers for rows. All methods may be called from several threads at once.
+
+    Parameters
+    ----------
+    layout : CodeLayout
+        What the codes are. ``i4`` is held as ``i8``, because usearch has no 4-bit type; ``b1`` is compared by Hamming
+        distance, everything else by inner product.
+    connectivity : int, default=16
+        Links per node above the ground level; twice as many there.
+    expansion_add : int, default=128
+        Candidates looked at when a row is linked. More gives a better graph and a slower build.
+
+    References
+    ----------
+    Malkov, Y. A. and Yashunin, D. A. (2020). Efficient and robust approximate nearest neighbor search using
+    hierarchical navigable small world graphs. IEEE TPAMI 42(4).
+
+    Examples
+    --------
+    >>> codes = np.array([[1, 0], [0, 2], [1, 1]], dtype=np.int8).view(np.uint8)
+    >>> graph = Graph(CodeLayout("i8", 2))
+    >>> graph.add(np.arange(3), codes, threads=1)
+    >>> slots, scores = graph.search(codes[1:2], k=2, ef=16)
+    >>> slots.tolist(), scores.tolist()
+    ([[1, 2]], [[4.0, 2.0]])
+    """
+
+    def __init__(self, layout: CodeLayout, connectivity: int = 16, expansion_add: int = 128) -> None:
+        for name, value in (("connectivity", connectivity), ("expansion_add", expansion_add)):
+            if isinstance(value, bool) or int(value) != value or value < 2:
+                raise ParameterError(f"expected {name} as an integer of at least 2, got {value!r}")
+        self.layout = layout
+        self.connectivity = int(connectivity)
+        self.expansion_add = int(expansion_add)
+        self._scalar, self._dtype = _SCALARS[layout.kind]
+        self._index = _UsearchIndex(
+            ndim=layout.dim,
+            dtype=self._scalar,
+            connectivity=self.connectivity,
+            expansion_add=self.expansion_add,
+            # usearch explores max(expansion_search, count) candidates. The former is shared by all threads, so it stays
+            # at 1 and each search asks for as many results as it wants to explore.
+            expansion_search=1,
+            metric_kind=MetricKind.Hamming if layout.kind == "b1" else MetricKind.IP,
+            multi=False,
+        )
+
+    def __len__(self) -> int:
+        return int(self._index.size)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self):,} slots, {self.layout.kind} x {self.layout.dim}>"
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of memory that the graph holds, its copy of the codes included."""
+        return int(self._index.memory_usage)
+
+    def contains(self, slots: Rows) -> NDArray[np.bool_]:
+        """Tell which slots are linked: bool array of the same length."""
+        return np.asarray(self._index.contains_many(_keys(slots)), dtype=np.bool_)
+
+    def add(self, slots: Rows, codes: Codes, threads: int = 0) -> None:
+        """Link rows into the graph.
+
+        Parameters
+        ----------
+        slots : ndarray of shape (n,), int
+            Numbers of the rows, each new.
+        codes : ndarray of shape (n, row_bytes)
+            Their codes, uint8; copied.
+        threads : int, default=0
+            Threads to use; 0 means all cores.
+
+        Raises
+        ------
+        ParameterError
+            If a slot is already linked or given twice, or a shape does not fit. Nothing was added then.
+        """
+        check_codes(self.layout, codes, "document codes")
+        keys = _keys(slots)
+        if keys.shape[0] != codes.shape[0]:
+            raise ParameterError(f"expected one slot a row, got {keys.shape[0]} slots for {codes.shape[0]} rows")
+        if keys.shape[0] == 0:
+            return
+        if np.unique(keys).shape[0] != keys.shape[0]:
+            raise ParameterError("expected each slot once, got one of them twice")
+        known = self.contains(slots)
+        if known.any():
+            raise ParameterError(
+                f"slot {int(keys[known][0])} is already in the graph; remove it first or give the row a new slot"
+            )
+        self._index.add_many(keys, self._native(codes), threads=resolve_threads(threads), dtype=self._scalar)
+
+    def remove(self, slots: Rows) -> int:
+        """Take slots out of the results; their nodes stay as stepping stones until the graph is rebuilt.
+
+        Returns
+        -------
+        int
+            How many of the slots were there.
+        """
+        return int(self._index.remove_many(_keys(slots).tolist(), compact=False, threads=1))
+
+    def search(
+        self, queries: Codes, k: int, ef: int, *, threads: int = 1, codes: Codes | None = None
+    ) -> tuple[Rows, Scores]:
+        """Find likely best slots for each query.
+
+        Parameters
+        ----------
+        queries : ndarray of shape (m, row_bytes)
+            Query codes, uint8.
+        k : int
+            Results per query, at least 1.
+        ef : int
+            Candidates to explore; more finds more of the true neighbours and takes longer. At least `k` are explored.
+        threads : int, default=1
+            Threads to use; 0 means all cores.
+        codes : ndarray of shape (n, row_bytes), optional
+            The codes by slot. With them the results get exactly the scores of `exact_search`; without, scores of float
+            codes carry the rounding of a float32 distance.
+
+        Returns
+        -------
+        slots : ndarray of shape (m, k), int64
+            Best first; -1 where fewer than `k` were found.
+        scores : ndarray of shape (m, k), float32
+            Similarities, higher is better; -inf where the slot is -1.
+        """
+        check_codes(self.layout, queries, "query codes")
+        k, ef, threads = check_k(k), check_k(ef), resolve_threads(threads)
+        m, size = queries.shape[0], len(self)
+        slots = np.full((m, k), -1, dtype=np.int64)
+        scores = np.full((m, k), -np.inf, dtype=np.float32)
+        if m == 0 or size == 0:
+            return slots, scores
+        native = self._native(queries)
+        count = min(max(k, ef), size)
+        keys, distances, counts, _, _ = self._index.search_many(native, count, threads=threads, dtype=self._scalar)
+        width = min(k, count)
+        found = np.arange(width) < np.minimum(counts, width)[:, None]
+        slots[:, :width][found] = keys[:, :width][found].astype(np.int64)
+        scores[:, :width][found] = self._scores(distances[:, :width])[found]
+        if codes is not None:
+            scores = score_rows_batch(self.layout, codes, queries, slots)
+            order = np.lexsort((slots, -scores), axis=1)
+            slots, scores = np.take_along_axis(slots, order, axis=1), np.take_along_axis(scores, order, axis=1)
+        return slots, scores
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the graph, codes included, in usearch's own format."""
+        self._index.save_index_to_path(os.fspath(path))
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], layout: CodeLayout, *, connectivity: int = 16, expansion_add: int = 128
+    ) -> Self:
+        """Read a graph that `save` wrote.
+
+        usearch trusts what it reads: a damaged file can end the process. Verify the file's checksum before.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+        layout : CodeLayout
+            What the codes are.
+        connectivity, expansion_add : int
+            For rows that are added later.
+
+        Raises
+        ------
+        CorruptCollectionError
+            If usearch refuses the file.
+        MismatchError
+            If the file holds vectors of another type or dimension.
+        """
+        graph = cls(layout, connectivity, expansion_add)
+        try:
+            graph._index.load_index_from_path(os.fspath(path))
+        except (RuntimeError, ValueError) as error:
+            raise CorruptCollectionError(f"usearch cannot read the graph {Path(path)}: {error}; rebuild it") from error
+        index = graph._index
+        if index.dtype != graph._scalar or index.ndim != layout.dim:
+            raise MismatchError(
+                f"expected a graph of {graph._scalar.name} x {layout.dim}, {Path(path)} holds "
+                f"{index.dtype.name} x {index.ndim}; rebuild it"
+            )
+        index.expansion_search = 1
+        index.expansion_add = graph.expansion_add
+        return graph
+
+    def _native(self, codes: Codes) -> NDArray[Any]:
+        if self.layout.kind == "i4":
+            return unpack_int4(self.layout, codes)
+        return codes.view(self._dtype)
+
+    def _scores(self, distances: NDArray[np.float32]) -> Scores:
+        if self.layout.kind == "b1":
+            return to_scores(self.layout, distances)
+        return to_scores(self.layout, np.float32(1.0) - distances)  # usearch's inner product distance is 1 - dot
+
+
+def _keys(slots: Rows) -> NDArray[np.uint64]:
+    slots = np.asarray(slots)
+    if slots.ndim != 1 or (slots.size and slots.dtype.kind not in "iu"):
+        raise ParameterError(
+            f"expected slots as a one-dimensional integer array, got {slots.dtype} of shape {slots.shape}"
+        )
+    if slots.size and slots.min() < 0:
+        raise ParameterError(f"expected slots of 0 or more, got {int(slots.min())}")
+    return slots.astype(np.uint64)
