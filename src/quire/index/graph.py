@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from usearch.compiled import MetricKind, ScalarKind
 
 from quire._layout import CodeLayout
 from quire.errors import CorruptCollectionError, MismatchError, ParameterError
+from quire.index._gate import Gate
 from quire.index._kernels import Codes, Rows, Scores, check_codes, to_scores, unpack_int4
 from quire.index.exact import check_k, resolve_threads, score_rows_batch
 
@@ -27,6 +29,8 @@ _SCALARS: dict[str, tuple[Any, type[np.generic]]] = {
     "i4": (ScalarKind.I8, np.int8),
     "b1": (ScalarKind.B1, np.uint8),
 }
+
+_FREE_KEY = np.iinfo(np.uint64).max
 
 
 class Graph:
@@ -64,6 +68,10 @@ class Graph:
             if isinstance(value, bool) or int(value) != value or value < 2:
                 raise ParameterError(f"expected {name} as an integer of at least 2, got {value!r}")
         self.layout = layout
+        # usearch lets searches, insertions and removals overlap, but growing moves tables that searches read. So growing
+        # waits for searches to leave, and writers take turns.
+        self._gate = Gate()
+        self._writing = threading.Lock()
         self.connectivity = int(connectivity)
         self.expansion_add = int(expansion_add)
         self._scalar, self._dtype = _SCALARS[layout.kind]
@@ -119,12 +127,26 @@ class Graph:
             return
         if np.unique(keys).shape[0] != keys.shape[0]:
             raise ParameterError("expected each slot once, got one of them twice")
-        known = self.contains(slots)
-        if known.any():
-            raise ParameterError(
-                f"slot {int(keys[known][0])} is already in the graph; remove it first or give the row a new slot"
-            )
-        self._index.add_many(keys, self._native(codes), threads=resolve_threads(threads), dtype=self._scalar)
+        native, threads = self._native(codes), _cores(threads)
+        with self._writing:
+            known = self.contains(slots)
+            if known.any():
+                raise ParameterError(
+                    f"slot {int(keys[known][0])} is already in the graph; remove it first or give the row a new slot"
+                )
+            done, total = 0, keys.shape[0]
+            while done < total:
+                room = int(self._index.capacity) - len(self)
+                if room == 0:
+                    # One row makes usearch double its tables; the rest of the rows then fit beside running searches.
+                    with self._gate.alone():
+                        self._add(keys[done : done + 1], native[done : done + 1], 1)
+                    done += 1
+                else:
+                    # usearch reserves a power of two, so stopping at the present one is what keeps it from growing.
+                    end = min(total, done + room)
+                    self._add(keys[done:end], native[done:end], threads)
+                    done = end
 
     def remove(self, slots: Rows) -> int:
         """Take slots out of the results; their nodes stay as stepping stones until the graph is rebuilt.
@@ -134,7 +156,8 @@ class Graph:
         int
             How many of the slots were there.
         """
-        return int(self._index.remove_many(_keys(slots).tolist(), compact=False, threads=1))
+        with self._writing:
+            return int(self._index.remove_many(_keys(slots).tolist(), compact=False, threads=1))
 
     def search(
         self, queries: Codes, k: int, ef: int, *, threads: int = 1, codes: Codes | None = None
@@ -163,17 +186,23 @@ class Graph:
             Similarities, higher is better; -inf where the slot is -1.
         """
         check_codes(self.layout, queries, "query codes")
-        k, ef, threads = check_k(k), check_k(ef), resolve_threads(threads)
+        k, ef, threads = check_k(k), check_ef(ef), _cores(threads)
         m, size = queries.shape[0], len(self)
         slots = np.full((m, k), -1, dtype=np.int64)
         scores = np.full((m, k), -np.inf, dtype=np.float32)
         if m == 0 or size == 0:
             return slots, scores
-        native = self._native(queries)
         count = min(max(k, ef), size)
-        keys, distances, counts, _, _ = self._index.search_many(native, count, threads=threads, dtype=self._scalar)
+        native = self._native(queries)
+        with self._gate.together():
+            keys, distances, counts, _, _ = self._index.search_many(native, count, threads=threads, dtype=self._scalar)
+        # A slot that another thread removed meanwhile comes back under usearch's free key.
+        found = (np.arange(count) < counts[:, None]) & (keys != _FREE_KEY)
         width = min(k, count)
-        found = np.arange(width) < np.minimum(counts, width)[:, None]
+        if not found[:, :width].all():
+            order = np.argsort(~found, axis=1, kind="stable")
+            keys, distances, found = (np.take_along_axis(a, order, axis=1) for a in (keys, distances, found))
+        found = found[:, :width]
         slots[:, :width][found] = keys[:, :width][found].astype(np.int64)
         scores[:, :width][found] = self._scores(distances[:, :width])[found]
         if codes is not None:
@@ -225,6 +254,9 @@ class Graph:
         index.expansion_add = graph.expansion_add
         return graph
 
+    def _add(self, keys: NDArray[np.uint64], native: NDArray[Any], threads: int) -> None:
+        self._index.add_many(keys, native, threads=threads, dtype=self._scalar)
+
     def _native(self, codes: Codes) -> NDArray[Any]:
         if self.layout.kind == "i4":
             return unpack_int4(self.layout, codes)
@@ -234,6 +266,18 @@ class Graph:
         if self.layout.kind == "b1":
             return to_scores(self.layout, distances)
         return to_scores(self.layout, np.float32(1.0) - distances)  # usearch's inner product distance is 1 - dot
+
+
+def _cores(threads: int) -> int:
+    """Resolve a number of threads, no more than usearch has room for without moving what running searches use."""
+    return min(resolve_threads(threads), os.cpu_count() or 1)
+
+
+def check_ef(ef: int) -> int:
+    """Return `ef` as an int of at least 1."""
+    if isinstance(ef, bool) or int(ef) != ef or ef < 1:
+        raise ParameterError(f"expected ef as an integer of at least 1, got {ef!r}")
+    return int(ef)
 
 
 def _keys(slots: Rows) -> NDArray[np.uint64]:
