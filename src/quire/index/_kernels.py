@@ -19,11 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quire._layout import CodeLayout
-from quire.errors import InputTypeError, ParameterError
-
-Codes = NDArray[np.uint8]
-Rows = NDArray[np.int64]
-Scores = NDArray[np.float32]
+from quire.index._checks import Codes, Rows, Scores
 
 _NumkongName = Literal["float32", "float16", "bfloat16", "e4m3", "e5m2", "int8", "int4", "uint1"]
 _NUMKONG_NAMES: dict[str, _NumkongName] = {
@@ -37,31 +33,6 @@ _NUMKONG_NAMES: dict[str, _NumkongName] = {
     "b1": "uint1",
 }
 _VALUE_BYTES = {"f32": 4, "f16": 2, "bf16": 2}
-
-
-def check_codes(layout: CodeLayout, codes: Codes, what: str) -> Codes:
-    """Return codes as a two-dimensional C-contiguous uint8 array of the layout's width, without copying rows that fit.
-
-    Raises
-    ------
-    InputTypeError
-        If the codes are not a uint8 array.
-    ParameterError
-        If the shape or the memory order is not that of codes of this layout.
-    """
-    if not isinstance(codes, np.ndarray) or codes.dtype != np.uint8:
-        got = f"dtype {codes.dtype}" if isinstance(codes, np.ndarray) else type(codes).__name__
-        raise InputTypeError(
-            f"expected {what} as a uint8 array, got {got}; encode vectors with the tier's quantizer first"
-        )
-    if codes.ndim != 2 or codes.shape[1] != layout.row_bytes:
-        raise ParameterError(
-            f"expected {what} of shape (n, {layout.row_bytes}) for {layout.kind} codes of {layout.dim} dimensions, "
-            f"got {codes.shape}; was the array encoded with another codec?"
-        )
-    if not codes.flags.c_contiguous:
-        raise ParameterError(f"expected {what} in C order, got a strided view; pass a contiguous array")
-    return codes
 
 
 def pack_queries(layout: CodeLayout, queries: Codes) -> Any:

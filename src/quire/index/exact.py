@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 
 from quire._layout import CodeLayout
 from quire.errors import ParameterError
-from quire.index._kernels import Codes, Rows, Scores, check_codes, pack_queries, products, take_rows
+from quire.index._checks import Codes, Rows, Scores, check_codes, check_int, check_integers, resolve_threads
+from quire.index._kernels import pack_queries, products, take_rows
 
 #: Queries scanned together. The codes are read from memory once for all of them.
 _QUERY_TILE = 64
@@ -82,14 +82,12 @@ def exact_search(
     """
     check_codes(layout, codes, "document codes")
     check_codes(layout, queries, "query codes")
-    k = check_k(k)
+    k = check_int(k, "k", 1)
     threads = resolve_threads(threads)
     n, m = codes.shape[0], queries.shape[0]
     if alive is not None:
         if alive.dtype != np.bool_ or alive.ndim != 1 or alive.shape[0] < n:
-            raise ParameterError(
-                f"expected alive as a bool mask of at least {n} rows, got {alive.dtype} of shape {alive.shape}"
-            )
+            raise ParameterError(f"expected alive as a bool mask of {n} rows or more, got {alive.dtype} {alive.shape}")
         alive = alive[:n]
     if rows is not None:
         rows = _check_rows(rows, n)
@@ -115,27 +113,8 @@ def exact_search(
     return _join(parts, jobs, m, k)
 
 
-def check_k(k: int) -> int:
-    """Return `k` as an int of at least 1."""
-    if isinstance(k, bool) or int(k) != k or k < 1:
-        raise ParameterError(f"expected k as an integer of at least 1, got {k!r}")
-    return int(k)
-
-
-def resolve_threads(threads: int) -> int:
-    """Return the number of threads to use; 0 asks for one a core."""
-    if isinstance(threads, bool) or int(threads) != threads or threads < 0:
-        raise ParameterError(f"expected threads as 0 (all cores) or a positive integer, got {threads!r}")
-    return int(threads) or os.cpu_count() or 1
-
-
 def _check_rows(rows: Rows, n: int) -> Rows:
-    rows = np.asarray(rows)
-    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
-        raise ParameterError(
-            f"expected rows as a one-dimensional integer array, got {rows.dtype} of shape {rows.shape}"
-        )
-    rows = rows.astype(np.int64, copy=False)
+    rows = check_integers(rows, "rows")
     if rows.size:
         if rows[0] < 0 or rows[-1] >= n:
             raise ParameterError(f"expected rows between 0 and {n - 1}, got {int(rows[0])} to {int(rows[-1])}")
@@ -273,6 +252,7 @@ def score_rows(layout: CodeLayout, codes: Codes, query: Codes, rows: Rows) -> Sc
     check_codes(layout, query, "query codes")
     if query.shape[0] != 1:
         raise ParameterError(f"expected one query, got {query.shape[0]}; score_rows_batch takes several")
+    rows = check_integers(rows, "rows")
     if rows.size == 0:
         return np.empty(0, dtype=np.float32)
     _check_range(rows, codes.shape[0])
@@ -311,7 +291,8 @@ def score_rows_batch(layout: CodeLayout, codes: Codes, queries: Codes, rows: Row
     """
     check_codes(layout, codes, "document codes")
     check_codes(layout, queries, "query codes")
-    if rows.ndim != 2 or rows.shape[0] != queries.shape[0]:
+    rows = check_integers(rows, "rows", ndim=2)
+    if rows.shape[0] != queries.shape[0]:
         raise ParameterError(f"expected rows of shape ({queries.shape[0]}, r), got {rows.shape}")
     scores = np.full(rows.shape, -np.inf, dtype=np.float32)
     for j in range(rows.shape[0]):

@@ -14,9 +14,10 @@ from usearch.compiled import MetricKind, ScalarKind
 
 from quire._layout import CodeLayout
 from quire.errors import CorruptCollectionError, MismatchError, ParameterError
+from quire.index._checks import Codes, Rows, Scores, check_codes, check_int, check_integers, resolve_threads
 from quire.index._gate import Gate
-from quire.index._kernels import Codes, Rows, Scores, check_codes, to_scores, unpack_int4
-from quire.index.exact import check_k, resolve_threads, score_rows_batch
+from quire.index._kernels import to_scores, unpack_int4
+from quire.index.exact import score_rows_batch
 
 #: Scalar type that usearch stores, the numpy type under which it takes the codes, for each kind of code.
 _SCALARS: dict[str, tuple[Any, type[np.generic]]] = {
@@ -64,16 +65,13 @@ class Graph:
     """
 
     def __init__(self, layout: CodeLayout, connectivity: int = 16, expansion_add: int = 128) -> None:
-        for name, value in (("connectivity", connectivity), ("expansion_add", expansion_add)):
-            if isinstance(value, bool) or int(value) != value or value < 2:
-                raise ParameterError(f"expected {name} as an integer of at least 2, got {value!r}")
         self.layout = layout
-        # usearch lets searches, insertions and removals overlap, but growing moves tables that searches read. So growing
-        # waits for searches to leave, and writers take turns.
+        # usearch lets searches, insertions and removals overlap, but growing moves tables that searches read. So
+        # growing waits for searches to leave, and writers take turns.
         self._gate = Gate()
         self._writing = threading.Lock()
-        self.connectivity = int(connectivity)
-        self.expansion_add = int(expansion_add)
+        self.connectivity = check_int(connectivity, "connectivity", 2)
+        self.expansion_add = check_int(expansion_add, "expansion_add", 1)
         self._scalar, self._dtype = _SCALARS[layout.kind]
         self._index = _UsearchIndex(
             ndim=layout.dim,
@@ -186,7 +184,7 @@ class Graph:
             Similarities, higher is better; -inf where the slot is -1.
         """
         check_codes(self.layout, queries, "query codes")
-        k, ef, threads = check_k(k), check_ef(ef), _cores(threads)
+        k, ef, threads = check_int(k, "k", 1), check_int(ef, "ef", 1), _cores(threads)
         m, size = queries.shape[0], len(self)
         slots = np.full((m, k), -1, dtype=np.int64)
         scores = np.full((m, k), -np.inf, dtype=np.float32)
@@ -273,19 +271,8 @@ def _cores(threads: int) -> int:
     return min(resolve_threads(threads), os.cpu_count() or 1)
 
 
-def check_ef(ef: int) -> int:
-    """Return `ef` as an int of at least 1."""
-    if isinstance(ef, bool) or int(ef) != ef or ef < 1:
-        raise ParameterError(f"expected ef as an integer of at least 1, got {ef!r}")
-    return int(ef)
-
-
 def _keys(slots: Rows) -> NDArray[np.uint64]:
-    slots = np.asarray(slots)
-    if slots.ndim != 1 or (slots.size and slots.dtype.kind not in "iu"):
-        raise ParameterError(
-            f"expected slots as a one-dimensional integer array, got {slots.dtype} of shape {slots.shape}"
-        )
+    slots = check_integers(slots, "slots")
     if slots.size and slots.min() < 0:
         raise ParameterError(f"expected slots of 0 or more, got {int(slots.min())}")
     return slots.astype(np.uint64)
