@@ -1,0 +1,49 @@
+# Every target works on a fresh clone: it makes .venv, installs Quire with everything optional, and runs.
+# Another interpreter: make test PYTHON=python3.13      More arguments: make test ARGS="-k filters -x"
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+BENCHMARKS ?= $(sort $(wildcard benchmarks/bench_*.py))
+
+# Tests, demo and benchmarks bring their model with them; nothing has to be asked of a model hub.
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(INSTALLED) ## Index and search a real corpus offline, compressed and uncompressed, and survive a kill
+	$(BIN)/quire demo $(ARGS)
+
+test: $(INSTALLED) ## Run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED) ## Check style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED) ## Put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED) ## Run the benchmarks (all, or BENCHMARKS=benchmarks/bench_exact.py)
+	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
+
+clean: ## Remove the environment and everything that was built
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+
+# The stamp is written last, so that an interrupted installation is taken up again. pip first: dependency groups need 25.1.
+$(INSTALLED): pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) (once; a few minutes, most of it PyTorch)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]' --group dev
+	@touch $@

