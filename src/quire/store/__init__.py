@@ -1,1 +1,66 @@
-"""Placeholder until its first module lands."""
+"""The durable store under a collection: documents, metadata, vector files, full text, snapshots."""
+
+from quire.store._database import document_crc, write_manifest
+from quire.store._documents import (
+    Batch,
+    Document,
+    DocumentLike,
+    Floats,
+    as_matrix,
+    check_ids,
+    chunked,
+    read_batches,
+    unit_rows,
+)
+from quire.store._encoders import Encoder, as_encoder, check_fingerprint, fingerprint
+from quire.store._graph_keeper import GraphKeeper
+from quire.store._info import CollectionInfo, describe
+from quire.store._metadata_index import select
+from quire.store._settings import Settings
+from quire.store._snapshot import GraphView, Mask, Slots, Snapshot, TierView
+from quire.store._store import Store, delete_files
+from quire.store._copy import copy_collection
+from quire.store._text_keeper import TextKeeper, TextView
+from quire.store._verify import VerifyReport, repair_damage, verify_files
+from quire.store._writer import Writer, decode_rows
+from quire.store.filters import Filter, parse_filter
+
+__all__ = [
+    "Batch",
+    "CollectionInfo",
+    "Document",
+    "DocumentLike",
+    "Encoder",
+    "Filter",
+    "Floats",
+    "GraphKeeper",
+    "GraphView",
+    "Mask",
+    "Settings",
+    "Slots",
+    "Snapshot",
+    "Store",
+    "TextKeeper",
+    "TextView",
+    "TierView",
+    "VerifyReport",
+    "Writer",
+    "as_encoder",
+    "as_matrix",
+    "check_fingerprint",
+    "check_ids",
+    "chunked",
+    "copy_collection",
+    "decode_rows",
+    "delete_files",
+    "describe",
+    "document_crc",
+    "fingerprint",
+    "parse_filter",
+    "read_batches",
+    "repair_damage",
+    "select",
+    "unit_rows",
+    "verify_files",
+    "write_manifest",
+]

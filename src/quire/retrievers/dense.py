@@ -1,0 +1,213 @@
+"""Dense search over one snapshot: candidates from the coarse tier, rescored tier by tier.
+
+Scores returned always come from the finest tier. A filter never starves a query: when n documents match, min(k, n) come
+back, exactly ranked over the matches when they are few.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from quire.index import exact_search, planner, score_rows
+from quire.store import Floats, Mask, Slots, Snapshot, TierView
+
+Scores = npt.NDArray[np.float32]
+
+#: Matches that are few enough to be scored in the finest tier at once.
+_FEW = 1_024
+
+
+@dataclass(frozen=True)
+class DenseOptions:
+    """How hard to look.
+
+    Parameters
+    ----------
+    oversample : float or None
+        Candidates rescored per result and tier; None takes the measured default of the coarse tier's type.
+    ef : int or None
+        Nodes that the graph search keeps in view; None takes the measured default.
+    exact : bool or None
+        True scores every document in the finest tier; False uses the graph wherever there is one; None lets the
+        planner choose.
+    threads : int
+        Threads for a batch of queries; 0 means all cores.
+    """
+
+    oversample: float | None = None
+    ef: int | None = None
+    exact: bool | None = None
+    threads: int = 1
+
+
+def dense_search(
+    snapshot: Snapshot, queries: Floats, k: int, mask: Mask | None, options: DenseOptions
+) -> tuple[Slots, Scores]:
+    """Return the best slots for each query.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        What to search.
+    queries : ndarray of shape (m, dim)
+        Query vectors, of unit length where cosine is meant.
+    k : int
+        Results per query.
+    mask : ndarray of bool, shape (n_slots,), or None
+        Which slots may come back; None means every document. Dead slots are False in it.
+    options : DenseOptions
+        How hard to look.
+
+    Returns
+    -------
+    slots : ndarray of shape (m, k)
+        Padded with -1.
+    scores : ndarray of shape (m, k)
+        Padded with -inf.
+    """
+    eligible = mask if mask is not None else (snapshot.alive if snapshot.dead else None)
+    matching = int(np.count_nonzero(mask)) if mask is not None else snapshot.n_alive
+    if not snapshot.tiers or matching == 0:
+        return _nothing(len(queries), k)
+    finest = snapshot.tiers[-1]
+    wanted = min(k, matching)
+    sizes = _stage_sizes(snapshot, wanted, matching, options)
+    if options.exact or sizes[0] >= matching or (mask is not None and matching <= _FEW):
+        found = _scan(finest, queries, wanted, eligible, matching, options.threads)
+    elif len(snapshot.tiers) == 1:
+        found = _candidates(snapshot, queries, wanted, eligible, matching, options)
+    else:
+        rows, _ = _candidates(snapshot, queries, sizes[0], eligible, matching, options)
+        found = _rescore(snapshot, queries, rows, sizes)
+    slots, scores = _padded(found, k)
+    offsets = finest.pipeline.query_offset(queries)
+    return slots, scores + offsets[:, None]
+
+
+def _stage_sizes(snapshot: Snapshot, k: int, matching: int, options: DenseOptions) -> list[int]:
+    """Return how many candidates leave each tier: k times the oversampling after the first, k after the last."""
+    stages = len(snapshot.tiers)
+    if stages == 1:
+        return [k]
+    layout = snapshot.tiers[0].layout
+    first = options.oversample if options.oversample is not None else planner.default_oversample(layout)
+    # A funnel narrows geometrically: each refinement drops the same share.
+    sizes = [max(k, round(k * first ** ((stages - 1 - stage) / (stages - 1)))) for stage in range(stages)]
+    return [min(size, matching) for size in sizes]
+
+
+def _scan(
+    tier: TierView, queries: Floats, k: int, eligible: Mask | None, matching: int, threads: int
+) -> tuple[Slots, Scores]:
+    codes = tier.pipeline.encode_queries(queries)
+    if eligible is not None and matching <= planner.GATHER_SHARE * len(tier.codes):
+        rows = np.flatnonzero(eligible)
+        tier.check(rows)
+        return exact_search(tier.layout, tier.codes, codes, k, rows=rows, threads=threads)
+    tier.check()
+    return exact_search(tier.layout, tier.codes, codes, k, alive=eligible, threads=threads)
+
+
+def _candidates(
+    snapshot: Snapshot, queries: Floats, count: int, eligible: Mask | None, matching: int, options: DenseOptions
+) -> tuple[Slots, Scores]:
+    """Return `count` candidates for each query from the coarse tier, by graph or by scan."""
+    coarse, view = snapshot.tiers[0], snapshot.graph
+    if view is None or view.covered == 0:
+        return _scan(coarse, queries, count, eligible, matching, options.threads)
+    ef = options.ef if options.ef is not None else planner.default_ef(coarse.layout, count)
+    share = matching / max(1, snapshot.n_slots)
+    if options.exact is None and planner.scan_is_cheaper(coarse.layout, snapshot.n_slots, matching, count, ef):
+        return _scan(coarse, queries, count, eligible, matching, options.threads)
+    codes = coarse.pipeline.encode_queries(queries)
+    tail = _tail(snapshot, codes, count, eligible, options.threads)
+    slots, scores = _nothing(len(queries), count)
+    open_queries = np.arange(len(queries))
+    # Asking for count / share neighbours gives `count` eligible ones when the filter is independent of the query;
+    # where it is not, ask for four times as many, and in the end look at all that match.
+    ask = count if eligible is None else int(count / share * 1.2) + 8
+    while len(open_queries):
+        if ask >= planner.GRAPH_ASK_MAX or ask >= view.covered:
+            rest_slots, rest_scores = _scan(
+                coarse, queries[open_queries], count, eligible, matching, options.threads
+            )
+            slots[open_queries], scores[open_queries] = rest_slots, rest_scores
+            break
+        found, found_scores = view.graph.search(
+            codes[open_queries], ask, max(ef, ask), threads=options.threads
+        )
+        if eligible is not None:
+            bad = (found < 0) | (found >= len(eligible))
+            found_scores = np.where(bad | ~eligible[np.where(bad, 0, found)], -np.inf, found_scores)
+        else:
+            found_scores = np.where(found >= snapshot.n_slots, -np.inf, found_scores)
+        enough = np.count_nonzero(found_scores > -np.inf, axis=1) >= min(count, _reachable(eligible, view.covered))
+        merged = _merge(found, found_scores, tail[0][open_queries], tail[1][open_queries], count)
+        done = open_queries[enough]
+        slots[done], scores[done] = merged[0][enough], merged[1][enough]
+        open_queries = open_queries[~enough]
+        ask *= 4
+    return slots, scores
+
+
+def _reachable(eligible: Mask | None, covered: int) -> int:
+    return covered if eligible is None else int(np.count_nonzero(eligible[:covered]))
+
+
+def _tail(
+    snapshot: Snapshot, codes: npt.NDArray[np.uint8], count: int, eligible: Mask | None, threads: int
+) -> tuple[Slots, Scores]:
+    """Scan what the graph does not reach yet."""
+    coarse, view = snapshot.tiers[0], snapshot.graph
+    covered = view.covered if view is not None else 0
+    if covered >= snapshot.n_slots:
+        return _nothing(len(codes), 0)
+    coarse.check(np.arange(covered, snapshot.n_slots))
+    alive = eligible[covered:] if eligible is not None else None
+    slots, scores = exact_search(
+        coarse.layout, coarse.codes[covered:], codes, count, alive=alive, threads=threads
+    )
+    return np.where(slots >= 0, slots + covered, -1), scores
+
+
+def _merge(a: Slots, a_scores: Scores, b: Slots, b_scores: Scores, count: int) -> tuple[Slots, Scores]:
+    """Return the `count` best of two rankings for each query, ties by slot."""
+    slots, scores = np.concatenate([a, b], axis=1), np.concatenate([a_scores, b_scores], axis=1)
+    order = np.lexsort((slots, -scores), axis=1)[:, :count]
+    slots, scores = np.take_along_axis(slots, order, 1), np.take_along_axis(scores, order, 1)
+    slots = np.where(scores > -np.inf, slots, -1)
+    return _padded((slots, scores), count)
+
+
+def _rescore(snapshot: Snapshot, queries: Floats, rows: Slots, sizes: list[int]) -> tuple[Slots, Scores]:
+    """Score candidates in each finer tier in turn, keeping fewer each time."""
+    k = sizes[-1]
+    slots, scores = _nothing(len(queries), k)
+    encoded = [tier.pipeline.encode_queries(queries) for tier in snapshot.tiers[1:]]
+    for number in range(len(queries)):
+        kept = rows[number][rows[number] >= 0]
+        kept_scores = np.zeros(0, np.float32)
+        for tier, codes, size in zip(snapshot.tiers[1:], encoded, sizes[1:], strict=True):
+            tier.check(kept)
+            kept_scores = score_rows(tier.layout, tier.codes, codes[number], kept)
+            order = np.lexsort((kept, -kept_scores))[:size]
+            kept, kept_scores = kept[order], kept_scores[order]
+        slots[number, : len(kept)], scores[number, : len(kept)] = kept, kept_scores
+    return slots, scores
+
+
+def _nothing(m: int, k: int) -> tuple[Slots, Scores]:
+    return np.full((m, k), -1, np.int64), np.full((m, k), -np.inf, np.float32)
+
+
+def _padded(found: tuple[Slots, Scores], k: int) -> tuple[Slots, Scores]:
+    slots, scores = found
+    if slots.shape[1] == k:
+        return slots, scores
+    wide_slots, wide_scores = _nothing(len(slots), k)
+    width = min(k, slots.shape[1])
+    wide_slots[:, :width], wide_scores[:, :width] = slots[:, :width], scores[:, :width]
+    return wide_slots, wide_scores

@@ -1,0 +1,243 @@
+"""The SQLite database of a collection: schema, connections, transactions.
+
+WAL mode with ``synchronous=FULL``: a committed transaction survives ``kill -9`` and power loss, readers never wait for the
+writer. The write lock is SQLite's own and is released by the operating system when a process dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import uuid
+import weakref
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from quire.errors import CollectionLockedError, CorruptCollectionError, ReadOnlyError
+from quire.store import _metadata_index
+
+DATABASE_NAME = "quire.db"
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS manifest (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS documents (
+    slot INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, text TEXT NOT NULL, metadata TEXT NOT NULL, payload TEXT,
+    crc INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS tombstones (slot INTEGER PRIMARY KEY, seq INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS tombstones_by_seq ON tombstones (seq);
+CREATE TABLE IF NOT EXISTS blocks (
+    tier INTEGER NOT NULL, block INTEGER NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (tier, block)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS artifacts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+def document_crc(identifier: str, text: str, metadata: str, payload: str | None) -> int:
+    """Return the checksum stored beside a document; SQLite itself does not notice a flipped bit inside a value."""
+    crc = zlib.crc32(identifier.encode())
+    crc = zlib.crc32(text.encode(), crc)
+    crc = zlib.crc32(metadata.encode(), crc)
+    return zlib.crc32(payload.encode(), crc) if payload is not None else crc
+
+
+class Database:
+    """Connections to one database: one a thread for reading, one for writing.
+
+    Parameters
+    ----------
+    directory : Path or None
+        The collection's directory; None keeps the database in memory.
+    lock_timeout : float
+        Seconds to wait for another writer.
+    read_only : bool
+        Refuse writes.
+    """
+
+    def __init__(self, directory: Path | None, *, lock_timeout: float, read_only: bool) -> None:
+        self._directory = directory
+        self._lock_timeout = lock_timeout
+        self.read_only = read_only
+        self._memory_name = f"quire-{uuid.uuid4().hex}"
+        self._local = threading.local()
+        self._write_lock = threading.RLock()
+        self._writer: sqlite3.Connection | None = None
+        self._writer_pid = 0
+        self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
+        self._closed = False
+        self._anchor = self._connect() if directory is None else None  # keeps an in-memory database alive
+
+    @property
+    def path(self) -> Path | None:
+        """The database file."""
+        return self._directory / DATABASE_NAME if self._directory is not None else None
+
+    def create_schema(self) -> None:
+        """Create the tables; harmless when they exist."""
+        with self.write() as connection:
+            for statement in (_SCHEMA + _metadata_index.DDL).split(";"):
+                if statement.strip():
+                    connection.execute(statement)
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Yield this thread's connection inside a read transaction: one consistent state from start to end."""
+        connection = self._reader()
+        with translate_errors(self.path):
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Yield the writing connection inside a transaction; commits on leaving, rolls back on an exception.
+
+        Raises
+        ------
+        CollectionLockedError
+            When another writer held the lock for longer than the lock timeout.
+        ReadOnlyError
+            When the collection was opened for reading.
+        """
+        if self.read_only:
+            raise ReadOnlyError("the collection was opened with read_only=True; open it without to write")
+        if not self._write_lock.acquire(timeout=self._lock_timeout):
+            raise CollectionLockedError(
+                f"another thread has been writing for more than {self._lock_timeout:g} s; try again or raise lock_timeout"
+            )
+        try:
+            with translate_errors(self.path):
+                connection = self._writing_connection()
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError as err:
+                    if _is_busy(err):
+                        raise CollectionLockedError(
+                            f"another process holds the write lock of {self.path or 'the collection'} and did not "
+                            f"release it within {self._lock_timeout:g} s; try again or raise lock_timeout"
+                        ) from err
+                    raise
+                try:
+                    yield connection
+                    connection.execute("COMMIT")
+                except BaseException:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                    raise
+        finally:
+            self._write_lock.release()
+
+    def checkpoint(self) -> None:
+        """Fold the write-ahead log into the database file."""
+        if self._directory is None or self.read_only:
+            return
+        with self._write_lock, contextlib.suppress(sqlite3.Error):
+            self._writing_connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def vacuum(self) -> None:
+        """Rewrite the database file without the space of deleted rows."""
+        with self._write_lock, translate_errors(self.path):
+            self._writing_connection().execute("VACUUM")
+        self.checkpoint()
+
+    def load_from(self, source: sqlite3.Connection) -> None:
+        """Replace everything in this in-memory database by a copy of what another connection sees."""
+        image = bytearray(source.serialize())
+        image[18:20] = b"\x01\x01"  # "not WAL" in the file header: a database in memory has no write-ahead log
+        with self._write_lock, translate_errors(self.path):
+            with contextlib.closing(sqlite3.connect(":memory:")) as plain:
+                plain.deserialize(bytes(image))
+                plain.backup(self._writing_connection())
+
+    def close(self) -> None:
+        """Close every connection of this process."""
+        with self._write_lock:
+            self._closed = True
+            for connection in list(self._connections):
+                if connection.pid == os.getpid():
+                    with contextlib.suppress(sqlite3.Error):
+                        connection.close()
+            self._writer = None
+            self._anchor = None
+
+    def _reader(self) -> sqlite3.Connection:
+        connection: _Connection | None = getattr(self._local, "connection", None)
+        if connection is None or connection.pid != os.getpid():
+            connection = self._local.connection = self._connect()
+        return connection
+
+    def _writing_connection(self) -> sqlite3.Connection:
+        if self._writer is None or self._writer_pid != os.getpid():
+            # a connection must not be used on the other side of a fork
+            self._writer = self._connect()
+            self._writer_pid = os.getpid()
+        return self._writer
+
+    def _connect(self) -> _Connection:
+        with translate_errors(self.path):
+            if self._directory is None:
+                uri = f"file:/{self._memory_name}?vfs=memdb"
+            else:
+                mode = "ro" if self.read_only else "rwc"
+                uri = f"file:{quote(str(self.path))}?mode={mode}"
+            connection = sqlite3.connect(
+                uri,
+                uri=True,
+                timeout=self._lock_timeout,
+                isolation_level=None,
+                check_same_thread=False,
+                factory=_Connection,
+                cached_statements=256,
+            )
+            connection.pid = os.getpid()
+            if self._directory is not None and not self.read_only:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA temp_store=MEMORY")
+            connection.execute("PRAGMA cache_size=-8000")
+        self._connections.add(connection)
+        return connection
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that knows which process opened it, and that can be weakly referenced."""
+
+    pid: int = 0
+
+
+@contextlib.contextmanager
+def translate_errors(path: Path | None) -> Iterator[None]:
+    """Turn SQLite's errors about damaged files into errors that name the file and what to do."""
+    try:
+        yield
+    except sqlite3.DatabaseError as err:
+        name = str(path) if path is not None else "the in-memory database"
+        if isinstance(err, sqlite3.OperationalError):
+            if _is_busy(err):
+                raise CollectionLockedError(f"{name} stayed locked by another process: {err}") from err
+            if "readonly" in str(err) or "read-only" in str(err):
+                raise ReadOnlyError(f"{name} cannot be written: {err}; open it with read_only=True to search it") from err
+            if not any(sign in str(err) for sign in ("malformed", "corrupt", "no such table", "no such column")):
+                raise
+        elif isinstance(err, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.DataError):
+            raise
+        raise CorruptCollectionError(f"{name} is damaged ({err}); restore it from a backup") from err
+
+
+def _is_busy(err: sqlite3.OperationalError) -> bool:
+    return getattr(err, "sqlite_errorcode", 0) & 0xFF in (5, 6) or "locked" in str(err)
+
+
+def read_manifest(connection: sqlite3.Connection) -> dict[str, Any]:
+    """Return all manifest entries."""
+    return dict(connection.execute("SELECT key, value FROM manifest").fetchall())
+
+
+def write_manifest(connection: sqlite3.Connection, values: dict[str, Any]) -> None:
+    """Set manifest entries."""
+    connection.executemany("INSERT OR REPLACE INTO manifest VALUES (?, ?)", list(values.items()))

@@ -1,0 +1,212 @@
+"""Keeps the graph over the coarse tier in step with the collection, and its checkpoints on disk.
+
+The graph is derived: it can always be rebuilt from the coarse tier, so a missing or damaged checkpoint costs time, never
+an answer. What it does not reach yet is scanned exactly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import threading
+import time
+import uuid
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from quire.errors import QuireError
+from quire.index import Graph
+from quire.index.planner import GRAPH_MIN, TAIL_MAX
+from quire.store._fs import remove, sync_directory, sync_file
+from quire.store._snapshot import GraphView, Snapshot
+from quire.store._store import Store
+
+#: Rows linked between two publications.
+_CHUNK = 16_384
+
+#: A checkpoint is written when the graph has grown by this share since the last one.
+_GROWTH = 0.25
+
+#: Seconds after which a draft belongs to a writer that died.
+_DRAFT_AGE = 3_600.0
+
+_NAME = re.compile(r"g(\d{6,})-[0-9a-f]{32}\.graph(\.tmp)?")
+
+
+class GraphKeeper:
+    """Builds, extends, loads and saves the graph of one store.
+
+    Parameters
+    ----------
+    store : Store
+        The collection's files.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._loaded_generation = -1
+        self._saved = 0  # slots that the newest checkpoint covers
+
+    def behind(self, snapshot: Snapshot) -> bool:
+        """Tell whether more rows wait outside the graph than should be scanned beside it."""
+        if not snapshot.tiers or snapshot.n_alive < GRAPH_MIN:
+            return False
+        covered = snapshot.graph.covered if snapshot.graph is not None else 0
+        return snapshot.n_slots - covered > (TAIL_MAX if covered else 0)
+
+    def catch_up(self) -> None:
+        """Extend the graph until it reaches the newest commit; the caller waits."""
+        with self._lock:
+            while self.behind(self._store.snapshot) and not self._store.closed:
+                self._extend(self._store.snapshot)
+        if not self._store.settings.read_only and self._due(self._store.snapshot):
+            self.checkpoint()
+
+    def start(self) -> None:
+        """Extend the graph in a thread of its own; searches stay exact, if slower, until it is done."""
+        if self._lock.locked() or (self._thread is not None and self._thread.is_alive()):
+            return
+        self._thread = threading.Thread(target=self._quietly, name="quire-graph", daemon=True)
+        self._thread.start()
+
+    def _quietly(self) -> None:
+        # A damaged tier shows itself to the search that reads it; the thread must not print a traceback for it.
+        with contextlib.suppress(QuireError, OSError):
+            self.catch_up()
+
+    def forget(self) -> None:
+        """Drop the graph in memory, so that it is built again from the coarse tier."""
+        self.wait()
+        with self._lock:
+            self._saved = 0
+            self._store.publish_graph(self._store.snapshot.generation, None)
+
+    def wait(self) -> None:
+        """Wait for a background run to end."""
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _extend(self, snapshot: Snapshot) -> None:
+        view = snapshot.graph
+        if view is None:
+            view = self._load(snapshot)
+        if view is None:
+            view = GraphView(Graph(snapshot.tiers[0].layout, self._store.settings.connectivity or 16), 0)
+        coarse = snapshot.tiers[0]
+        for start in range(view.covered, snapshot.n_slots, _CHUNK):
+            end = min(start + _CHUNK, snapshot.n_slots)
+            rows = start + np.flatnonzero(snapshot.alive[start:end])
+            coarse.check(rows)
+            missing = rows[~view.graph.contains(rows)]  # an interrupted run may have linked some of them
+            view.graph.add(missing, coarse.codes[missing])
+            view = GraphView(view.graph, end)
+            self._store.publish_graph(snapshot.generation, view)
+            if self._store.closed:
+                return
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def _due(self, snapshot: Snapshot) -> bool:
+        covered = snapshot.graph.covered if snapshot.graph is not None else 0
+        if self._loaded_generation != snapshot.generation:
+            self._saved, self._loaded_generation = 0, snapshot.generation
+        return covered - self._saved > max(self._saved * _GROWTH, TAIL_MAX)
+
+    def _load(self, snapshot: Snapshot) -> GraphView | None:
+        """Return the graph of the newest checkpoint, if there is one that matches its checksum."""
+        directory = self._store.directory
+        if directory is None:
+            return None
+        with self._store.database.read() as connection:
+            entry = self._store.artifact(connection, "graph")
+        if entry is None or entry["generation"] != snapshot.generation or entry["covered"] > snapshot.n_slots:
+            return None
+        path = directory / entry["file"]
+        try:
+            if path.stat().st_size != entry["bytes"] or file_crc(path) != entry["crc"]:
+                return None
+            graph = Graph.load(
+                path, snapshot.tiers[0].layout, connectivity=self._store.settings.connectivity or 16
+            )
+        except (OSError, QuireError, RuntimeError):
+            return None
+        self._saved, self._loaded_generation = entry["covered"], snapshot.generation
+        view = GraphView(graph, entry["covered"])
+        self._store.publish_graph(snapshot.generation, view)
+        return view
+
+    def checkpoint(self) -> None:
+        """Save the graph beside the vector files and record its checksum."""
+        store = self._store
+        directory, snapshot = store.directory, store.snapshot
+        if directory is None or snapshot.graph is None or store.settings.read_only:
+            return
+        if self._loaded_generation == snapshot.generation and snapshot.graph.covered == self._saved:
+            return
+        with self._lock:
+            snapshot = store.snapshot
+            if snapshot.graph is None:
+                return
+            covered = snapshot.graph.covered
+            name = f"g{snapshot.generation:06d}-{uuid.uuid4().hex}.graph"
+            path, draft = directory / name, directory / f"{name}.tmp"
+            try:
+                snapshot.graph.graph.save(draft)
+                os.chmod(draft, 0o600)
+                sync_file(draft)
+                entry = {
+                    "file": name,
+                    "generation": snapshot.generation,
+                    "covered": covered,
+                    "bytes": draft.stat().st_size,
+                    "crc": file_crc(draft),
+                }
+                os.replace(draft, path)
+                sync_directory(directory)
+                with store.database.write() as connection:
+                    current = connection.execute("SELECT value FROM manifest WHERE key = 'generation'").fetchone()[0]
+                    if current == snapshot.generation:
+                        connection.execute(
+                            "INSERT OR REPLACE INTO artifacts VALUES ('graph', ?)", (json.dumps(entry),)
+                        )
+                    self._remove_others(directory, name if current == snapshot.generation else None)
+                self._saved, self._loaded_generation = covered, snapshot.generation
+            except BaseException:
+                remove(draft)
+                raise
+
+    def _remove_others(self, directory: Path, keep: str | None) -> None:
+        # A file that another process saved but has not recorded yet goes too: that process then records a name without
+        # a file, which reads as "no checkpoint". Drafts may still be being written, so only old ones are removed.
+        for entry in directory.iterdir():
+            match = _NAME.fullmatch(entry.name)
+            if match and entry.name != keep and (match[2] is None or _age(entry) > _DRAFT_AGE):
+                remove(entry)
+
+    def close(self) -> None:
+        """Stop extending and save what is there."""
+        self.wait()
+        with contextlib.suppress(QuireError, OSError):
+            self.checkpoint()
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def file_crc(path: Path) -> int:
+    """Return the CRC-32 of a file's content."""
+    crc = 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            crc = zlib.crc32(chunk, crc)
+    return crc

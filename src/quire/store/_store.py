@@ -1,0 +1,303 @@
+"""The durable store: documents and codes on disk, one writer at a time, snapshots for everybody."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import sqlite3
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quire._version import __version__
+from quire.compression import Codec
+from quire.errors import (
+    CollectionClosedError,
+    CollectionNotFoundError,
+    CorruptCollectionError,
+    MismatchError,
+    ParameterError,
+)
+from quire.store._database import DATABASE_NAME, Database, read_manifest, write_manifest
+from quire.store._fs import remove, sync_directory
+from quire.store._settings import FORMAT_VERSION, Settings
+from quire.store._snapshot import GraphView, Mask, Snapshot, TierView
+from quire.store._vectors import BLOCK_ROWS, BlockGuard, VectorFile
+
+#: Everything that may lie in a collection's directory, but for the directory of the full-text index.
+_OWN_FILE = re.compile(r"quire\.db(-wal|-shm)?|g\d{6,}-\d+\.vec|g\d{6,}-[0-9a-f]{32}\.graph(\.tmp)?")
+
+_VECTOR_FILE = re.compile(r"g(\d{6,})-(\d+)\.vec")
+
+
+class Store:
+    """Open or create the files of a collection and publish a `Snapshot` after each commit.
+
+    Parameters
+    ----------
+    directory : Path or None
+        The collection's directory; None keeps everything in memory.
+    settings : Settings
+        What was asked for; an existing collection's own settings win where nothing was asked.
+    """
+
+    def __init__(self, directory: Path | None, settings: Settings) -> None:
+        self.directory = directory
+        self.closed = False
+        self._state_lock = threading.RLock()
+        self._memory_files: dict[tuple[int, int], VectorFile] = {}
+        exists = directory is not None and (directory / DATABASE_NAME).is_file()
+        if not exists:
+            self._check_creatable(settings)
+        if directory is not None and not exists:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.database = Database(directory, lock_timeout=settings.lock_timeout, read_only=settings.read_only)
+        try:
+            if not settings.read_only:
+                self.database.create_schema()
+            self.settings = self._load_or_create_settings(settings)
+            if directory is not None and not exists:
+                sync_directory(directory)
+                sync_directory(directory.parent)
+            self._snapshot = self._empty_snapshot()
+            with self.read():
+                pass
+            self._remove_leftovers()
+        except BaseException:
+            self.database.close()
+            raise
+
+    # ------------------------------------------------------------------ opening
+
+    def _check_creatable(self, settings: Settings) -> None:
+        where = self.directory
+        if settings.must_exist or settings.read_only:
+            raise CollectionNotFoundError(
+                f"there is no collection at {where}; check the path, or open it without must_exist and read_only to create one"
+                if where is not None
+                else "a collection in memory cannot be opened with must_exist or read_only: it starts empty"
+            )
+        if where is None or not where.exists():
+            return
+        if not where.is_dir():
+            raise ParameterError(f"expected a directory for the collection, but {where} is a file")
+        if any(_VECTOR_FILE.fullmatch(entry.name) for entry in where.iterdir()):
+            raise CorruptCollectionError(
+                f"{where} holds vector files but no {DATABASE_NAME}; restore {DATABASE_NAME} from a backup, or choose an "
+                "empty directory for a new collection"
+            )
+
+    def _load_or_create_settings(self, asked: Settings) -> Settings:
+        with self.database.read() as connection:
+            manifest = read_manifest(connection)
+        if not manifest:
+            with self.database.write() as connection:
+                manifest = read_manifest(connection)  # another process may have been first
+                if not manifest:
+                    created = asked.for_new_collection()
+                    write_manifest(connection, created.to_manifest() | {"created_with": __version__})
+                    return created
+        version = manifest.get("format_version")
+        if version != FORMAT_VERSION:
+            raise MismatchError(
+                f"the collection has format version {version}, this version of Quire ({__version__}) reads "
+                f"{FORMAT_VERSION}; upgrade Quire, or export the collection with the version that wrote it"
+            )
+        return asked.for_existing_collection(manifest)
+
+    def _empty_snapshot(self) -> Snapshot:
+        return Snapshot(-1, -1, 0, 0, np.zeros(0, np.bool_), None, "", False, None, (), None)
+
+    def _remove_leftovers(self) -> None:
+        """Delete vector files of other generations: what a dead writer, or a reader on Windows, left behind."""
+        if self.directory is None or self.settings.read_only:
+            return
+        with self.database.write() as connection:  # nobody else is between writing files and committing them
+            current = int(read_manifest(connection)["generation"])
+            for entry in self.directory.iterdir():
+                match = _VECTOR_FILE.fullmatch(entry.name)
+                if match and int(match[1]) != current:
+                    remove(entry)
+
+    # ------------------------------------------------------------------ snapshots
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The newest state that this process has seen."""
+        return self._snapshot
+
+    def require_open(self) -> None:
+        """Raise `CollectionClosedError` when the collection was closed."""
+        if self.closed:
+            raise CollectionClosedError("the collection was closed; open it again with quire.open")
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[tuple[sqlite3.Connection, Snapshot]]:
+        """Yield a connection inside a read transaction and the snapshot of exactly the same commit."""
+        self.require_open()
+        for _ in range(100):
+            with self.database.read() as connection:
+                row = connection.execute("SELECT value FROM manifest WHERE key = 'seq'").fetchone()
+                if row is None:
+                    raise CorruptCollectionError(f"{self.database.path} is damaged: its manifest is empty")
+                snapshot = self._snapshot
+                if snapshot.seq != row[0]:
+                    try:
+                        found = self.refresh(connection)
+                    except CorruptCollectionError:
+                        if self._changed_since(row[0]):
+                            continue  # another process switched generations while we were opening its files
+                        raise
+                    if found is None:
+                        continue
+                    snapshot = found
+                yield connection, snapshot
+                return
+        raise CorruptCollectionError("the collection kept changing while it was being opened; try again")
+
+    def _changed_since(self, seq: int) -> bool:
+        with self.database.read() as connection:
+            return bool(connection.execute("SELECT value FROM manifest WHERE key = 'seq'").fetchone()[0] != seq)
+
+    def refresh(self, connection: sqlite3.Connection, *, own: bool = False) -> Snapshot | None:
+        """Publish the state that `connection` sees; None when a newer one was published before.
+
+        Parameters
+        ----------
+        own : bool
+            This process wrote the rows that are new, so their checksums need not be verified.
+        """
+        with self._state_lock:
+            manifest = read_manifest(connection)
+            seq, generation = int(manifest["seq"]), int(manifest["generation"])
+            current = self._snapshot
+            if seq < current.seq:
+                return None
+            if seq == current.seq and generation == current.generation:
+                return current
+            n_slots = int(manifest["slots"])
+            if generation != current.generation:
+                tiers, codec, alive = self._open_generation(connection, manifest)
+                graph: GraphView | None = None
+            else:
+                tiers, codec, graph = self._grow_tiers(connection, current, n_slots, own), current.codec, current.graph
+                alive = self._updated_alive(connection, current, n_slots)
+            fresh = Snapshot(
+                seq=seq,
+                generation=generation,
+                n_slots=n_slots,
+                n_alive=int(manifest["alive"]),
+                alive=alive,
+                dim=manifest.get("dim"),
+                codec_text=manifest["codec"],
+                fitted=bool(manifest["fitted"]),
+                codec=codec,
+                tiers=tiers,
+                graph=graph,
+            )
+            self._snapshot = fresh
+            return fresh
+
+    def publish_graph(self, generation: int, graph: GraphView | None) -> None:
+        """Show searches a graph that reaches further, unless the vector files were replaced meanwhile."""
+        with self._state_lock:
+            if self._snapshot.generation == generation:
+                self._snapshot = replace(self._snapshot, graph=graph)
+
+    def _open_generation(
+        self, connection: sqlite3.Connection, manifest: dict[str, Any]
+    ) -> tuple[tuple[TierView, ...], Codec | None, Mask]:
+        n_slots, generation = int(manifest["slots"]), int(manifest["generation"])
+        alive = np.ones(n_slots, np.bool_)
+        dead = np.array([row[0] for row in connection.execute("SELECT slot FROM tombstones")], np.int64)
+        if len(dead) and int(dead.max()) >= n_slots:
+            raise CorruptCollectionError(f"{self.database.path} is damaged: a deleted slot lies beyond the last one")
+        alive[dead] = False
+        if generation == 0:
+            return (), None, alive
+        codec = Codec.from_bytes(manifest["codec_state"])
+        tiers = []
+        for number, pipeline in enumerate(codec.tiers):
+            row_bytes = pipeline.layout.row_bytes
+            if self.directory is None:
+                # in memory there is nothing to open: the rows are handed over by the writer
+                file = self._memory_files[generation, number]
+            else:
+                file = VectorFile(self.vector_path(generation, number), row_bytes)
+            guard = BlockGuard(file.name)
+            sums = dict(connection.execute("SELECT block, crc FROM blocks WHERE tier = ?", (number,)).fetchall())
+            guard.expect(n_slots, sums, known_good=self.directory is None)
+            tiers.append(TierView(pipeline, file, guard, file.view(n_slots)))
+        return tuple(tiers), codec, alive
+
+    def new_vector_file(self, generation: int, tier: int, row_bytes: int) -> VectorFile:
+        """Return an empty file for one tier of a new generation."""
+        if self.directory is None:
+            self._memory_files = {key: file for key, file in self._memory_files.items() if key[0] >= generation - 1}
+            file = self._memory_files[generation, tier] = VectorFile(None, row_bytes)
+            return file
+        path = self.vector_path(generation, tier)
+        remove(path)
+        return VectorFile(path, row_bytes)
+
+    def vector_path(self, generation: int, tier: int) -> Path:
+        """Return the name of a tier's file."""
+        assert self.directory is not None  # only collections on disk have files
+        return self.directory / f"g{generation:06d}-{tier}.vec"
+
+    def _grow_tiers(
+        self, connection: sqlite3.Connection, current: Snapshot, n_slots: int, own: bool
+    ) -> tuple[TierView, ...]:
+        if n_slots == current.n_slots:
+            return current.tiers
+        first = current.n_slots // BLOCK_ROWS
+        tiers = []
+        for number, tier in enumerate(current.tiers):
+            rows = connection.execute(
+                "SELECT block, crc FROM blocks WHERE tier = ? AND block >= ?", (number, first)
+            ).fetchall()
+            codes = tier.file.view(n_slots)
+            tier.guard.expect(n_slots, dict(rows), known_good=own)
+            tiers.append(replace(tier, codes=codes))
+        return tuple(tiers)
+
+    def _updated_alive(self, connection: sqlite3.Connection, current: Snapshot, n_slots: int) -> Mask:
+        rows = connection.execute("SELECT slot FROM tombstones WHERE seq > ?", (current.seq,)).fetchall()
+        if not rows and n_slots == current.n_slots:
+            return current.alive
+        alive = np.ones(n_slots, np.bool_)
+        alive[: current.n_slots] = current.alive
+        if rows:
+            alive[np.fromiter((row[0] for row in rows), np.int64, len(rows))] = False
+        return alive
+
+    # ------------------------------------------------------------------ small things
+
+    def artifact(self, connection: sqlite3.Connection, name: str) -> dict[str, Any] | None:
+        """Return what is recorded about a derived file."""
+        row = connection.execute("SELECT value FROM artifacts WHERE name = ?", (name,)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def close(self) -> None:
+        """Release every file."""
+        self.closed = True
+        self.database.checkpoint()
+        self.database.close()
+        for tier in self._snapshot.tiers:
+            tier.file.close()
+
+
+def delete_files(directory: Path) -> None:
+    """Delete the files of a collection, and the directory if nothing else is in it."""
+    for entry in directory.iterdir():
+        if _OWN_FILE.fullmatch(entry.name) and entry.is_file():
+            remove(entry)
+    shutil.rmtree(directory / "text", ignore_errors=True)
+    with contextlib.suppress(OSError):
+        directory.rmdir()

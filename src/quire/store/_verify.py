@@ -1,0 +1,245 @@
+"""Reads every byte of a collection, says what does not match, and rebuilds what can be rebuilt."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice, zip_longest
+from typing import Any
+
+import numpy as np
+
+from quire.errors import CorruptCollectionError
+from quire.store import _metadata_index
+from quire.store._database import document_crc
+from quire.store._documents import Floats, chunked, unit_rows
+from quire.store._encoders import Encoder
+from quire.store._graph_keeper import GraphKeeper, file_crc
+from quire.store._snapshot import Mask, Slots, Snapshot
+from quire.store._store import Store
+from quire.store._text_keeper import DIRECTORY_NAME, TextKeeper
+from quire.store._vectors import BLOCK_ROWS
+from quire.store._writer import Writer, rebuild_metadata_index, stored_metadata
+
+_SQL_CHUNK = 900
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What `verify` found.
+
+    Parameters
+    ----------
+    problems : list of str
+        What does not match and could not be, or was not asked to be, repaired; each names the file or document.
+    repaired : list of str
+        What was rebuilt, and from what.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    repaired: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything matches now."""
+        return not self.problems
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+
+@dataclass
+class _Damage:
+    """Findings by part, so that repair need not read messages."""
+
+    database: list[str] = field(default_factory=list)
+    documents: list[str] = field(default_factory=list)
+    metadata_index: bool = False
+    rows: dict[int, Mask] = field(default_factory=dict)  # tier -> which rows are damaged
+    graph: str | None = None
+    text: str | None = None
+
+    def messages(self, snapshot: Snapshot) -> list[str]:
+        found = self.database + self.documents
+        if self.metadata_index:
+            found.append("the metadata index does not match the documents; verify(repair=True) rebuilds it")
+        for number, mask in self.rows.items():
+            name = snapshot.tiers[number].file.name
+            found.append(
+                f"{name} is damaged: {int(mask.sum()):,} of {len(mask):,} rows do not match their checksum, the first is "
+                f"row {int(np.flatnonzero(mask)[0])}"
+            )
+        return found + [message for message in (self.graph, self.text) if message is not None]
+
+
+def verify_files(store: Store, connection: sqlite3.Connection, snapshot: Snapshot, text: TextKeeper) -> VerifyReport:
+    """Compare every file with its checksum and the tables with each other."""
+    return VerifyReport(_find_damage(store, connection, snapshot, text).messages(snapshot))
+
+
+def _find_damage(store: Store, connection: sqlite3.Connection, snapshot: Snapshot, text: TextKeeper) -> _Damage:
+    damage = _Damage()
+    rows = connection.execute("PRAGMA integrity_check(20)").fetchall()
+    damage.database = [f"{store.database.path or 'the database'}: {row[0]}" for row in rows if row[0] != "ok"]
+    if damage.database:
+        return damage
+    slots: list[int] = []
+    for slot, identifier, body, metadata, payload, crc in connection.execute(
+        "SELECT slot, id, text, metadata, payload, crc FROM documents"
+    ):
+        slots.append(slot)
+        if document_crc(identifier, body, metadata, payload) != crc:
+            damage.documents.append(f"the stored document {identifier!r} does not match its checksum; add it again")
+    present = np.zeros(snapshot.n_slots, np.bool_)
+    inside = [slot for slot in slots if 0 <= slot < snapshot.n_slots]
+    present[inside] = True
+    if len(inside) != len(slots) or not np.array_equal(present, snapshot.alive) or len(slots) != snapshot.n_alive:
+        damage.database.append("the documents table and the table of deleted rows contradict each other")
+    elif not damage.documents:
+        damage.metadata_index = not _index_matches(connection)
+    for number in range(len(snapshot.tiers)):
+        bad = _bad_rows(snapshot, number)
+        if bad.any():
+            damage.rows[number] = bad
+    damage.graph = _graph_damage(store, connection)
+    damage.text = text.damage(connection)
+    return damage
+
+
+def _index_matches(connection: sqlite3.Connection) -> bool:
+    """Compare the metadata index with one that is made anew from the documents, in a scratch database."""
+    scratch = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        scratch.executescript(_metadata_index.DDL)
+        rows = stored_metadata(connection)
+        while part := list(islice(rows, 4_096)):
+            _metadata_index.insert(scratch, part)
+        query = (
+            "SELECT name, kind, value, slot FROM quire_fields JOIN quire_field_names USING (field) "
+            "ORDER BY name, kind, value, slot"
+        )
+        pairs = zip_longest(connection.execute(query), scratch.execute(query))
+        return all(stored == expected for stored, expected in pairs)
+    finally:
+        scratch.close()
+
+
+def _bad_rows(snapshot: Snapshot, number: int) -> Mask:
+    tier = snapshot.tiers[number]
+    bad = np.zeros(snapshot.n_slots, np.bool_)
+    path = tier.file.path
+    if path is not None:
+        size = path.stat().st_size if path.exists() else 0
+        bad[size // tier.layout.row_bytes :] = True
+        if bad.any():
+            return bad  # the map must not be read beyond the end of a file that shrank
+    for block in tier.guard.bad_blocks(tier.codes):
+        bad[block * BLOCK_ROWS : (block + 1) * BLOCK_ROWS] = True
+    return bad
+
+
+def _graph_damage(store: Store, connection: sqlite3.Connection) -> str | None:
+    entry = store.artifact(connection, "graph")
+    if store.directory is None or entry is None:
+        return None
+    path = store.directory / entry["file"]
+    if not path.exists():
+        return f"{path.name} is missing; it is rebuilt when it is needed"
+    if path.stat().st_size != entry["bytes"] or file_crc(path) != entry["crc"]:
+        return f"{path.name} is damaged (its checksum does not match); it is rebuilt when it is needed"
+    return None
+
+
+# ---------------------------------------------------------------------- repair
+
+
+def repair_damage(
+    store: Store, writer: Writer, graph: GraphKeeper, text: TextKeeper, encoder: Encoder | None
+) -> VerifyReport:
+    """Rebuild what is damaged from what is left, in one transaction a part, and report."""
+    with store.read() as (connection, snapshot):
+        damage = _find_damage(store, connection, snapshot, text)
+    repaired: list[str] = []
+    if damage.database:
+        return VerifyReport(damage.messages(snapshot))
+    if damage.metadata_index:
+        with store.database.write() as connection:
+            rebuild_metadata_index(connection)
+        repaired.append("the metadata index was rebuilt from the documents")
+    if damage.graph is not None:
+        with store.database.write() as connection:
+            connection.execute("DELETE FROM artifacts WHERE name = 'graph'")
+        graph.forget()
+        graph.catch_up()
+        repaired.append("the graph was rebuilt from the coarse tier")
+    if damage.text is not None:
+        with store.database.write() as connection:
+            connection.execute("DELETE FROM artifacts WHERE name = 'text'")
+        if store.directory is not None:
+            shutil.rmtree(store.directory / DIRECTORY_NAME, ignore_errors=True)
+        text.forget()
+        repaired.append("the full-text index was dropped; the next text search rebuilds it from the documents")
+    if damage.rows:
+        repaired += _repair_rows(store, writer, encoder, damage)
+    with store.read() as (connection, snapshot):
+        left = _find_damage(store, connection, snapshot, text)
+    return VerifyReport(left.messages(snapshot), repaired)
+
+
+def _repair_rows(store: Store, writer: Writer, encoder: Encoder | None, damage: _Damage) -> list[str]:
+    """Write a new generation in which damaged rows come from another tier, or from the texts."""
+    notes: list[str] = []
+    with store.read() as (connection, snapshot):
+        tiers = len(snapshot.tiers)
+        needed = np.zeros(snapshot.n_slots, np.bool_)
+        for mask in damage.rows.values():
+            needed |= mask
+        needed &= snapshot.alive
+        lost = needed.copy()  # rows that no undamaged tier holds
+        source = np.full(snapshot.n_slots, -1)
+        for number in range(tiers):  # the finest undamaged tier wins
+            fine = ~damage.rows.get(number, np.zeros(snapshot.n_slots, np.bool_))
+            source[needed & fine] = number
+            lost &= ~fine
+        from_text = needed & (source < tiers - 1) if encoder is not None else np.zeros_like(needed)
+        texts = _texts(connection, np.flatnonzero(from_text))
+        from_text[[slot for slot in np.flatnonzero(from_text) if not texts.get(int(slot))]] = False
+        lost &= ~from_text
+        if lost.any():
+            ids = _ids(connection, np.flatnonzero(lost)[:5])
+            raise CorruptCollectionError(
+                f"{int(lost.sum()):,} documents have lost their vectors in every tier, among them {', '.join(map(repr, ids))}; "
+                "open the collection with its encoder and run verify(repair=True) again, or add them again"
+            )
+    vectors: dict[int, Any] = {}
+    if encoder is not None and from_text.any():
+        slots = np.flatnonzero(from_text)
+        for part in chunked(slots.tolist(), 1024):
+            encoded: Floats = encoder.encode_documents([texts[slot] for slot in part])
+            if store.settings.metric == "cosine":
+                encoded = unit_rows(encoded)
+            vectors.update(zip(part, encoded, strict=True))
+        notes.append(f"{len(slots):,} vectors were encoded again from their texts")
+    copied = needed & ~from_text
+    if copied.any():
+        notes.append(f"{int(copied.sum()):,} vectors were rebuilt from another tier, and are as exact as that tier")
+    writer.rebuild(snapshot, damage.rows, source, vectors)
+    return notes
+
+
+def _texts(connection: sqlite3.Connection, slots: Slots) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for part in chunked(slots.tolist(), _SQL_CHUNK):
+        marks = ",".join("?" * len(part))
+        found.update(connection.execute(f"SELECT slot, text FROM documents WHERE slot IN ({marks})", part).fetchall())
+    return found
+
+
+def _ids(connection: sqlite3.Connection, slots: Sequence[int] | Slots) -> list[str]:
+    marks = ",".join("?" * len(slots))
+    rows = connection.execute(f"SELECT id FROM documents WHERE slot IN ({marks})", [int(slot) for slot in slots])
+    return [row[0] for row in rows]
+
+

@@ -1,0 +1,368 @@
+"""Everything that changes a collection: adding, deleting, and switching to a new generation of vector files.
+
+Each public method is one transaction: after it returns, the change survives power loss; when it raises, nothing changed.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from quire.compression import Codec
+from quire.errors import CollectionLockedError, InvalidVectorsError, ParameterError
+from quire.store import _metadata_index
+from quire.store._database import document_crc, write_manifest
+from quire.store._documents import Batch, Floats, chunked
+from quire.store._fs import sync_directory
+from quire.store._snapshot import Mask, Slots, Snapshot, TierView
+from quire.store._store import Store
+from quire.store._vectors import BLOCK_ROWS, BlockGuard, Codes, block_checksums
+
+#: Takes part in a write transaction: connection, added ids, deleted ids.
+JoinedWrite: TypeAlias = Callable[[sqlite3.Connection, Sequence[str], Sequence[str]], None]
+
+#: Vectors that the codec is fitted on, at most.
+FIT_SAMPLE = 16_384
+
+#: Rows decoded or re-encoded at a time.
+_CHUNK = 8_192
+
+#: Identifiers in one SQL statement; SQLite's limit is 32,766 since 3.32 and 999 before.
+_SQL_CHUNK = 900
+
+
+class Writer:
+    """The writing half of a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._joined: list[JoinedWrite] = []
+
+    def join(self, callback: JoinedWrite) -> None:
+        """Call `callback(connection, added_ids, deleted_ids)` before the commit of every later add and delete."""
+        if callback not in self._joined:
+            self._joined.append(callback)
+
+    # ------------------------------------------------------------------ add and delete
+
+    def add(self, batch: Batch, encoder_fingerprint: dict[str, Any] | None = None) -> None:
+        """Insert or replace documents; `batch.vectors` are ready to be encoded (unit length where cosine is meant)."""
+        store = self._store
+        assert batch.vectors is not None  # the collection encodes before it writes
+        with store.database.write() as connection:
+            snapshot = self._current(connection)
+            dim = batch.vectors.shape[1]
+            if snapshot.dim is not None and snapshot.dim != dim:
+                raise InvalidVectorsError(
+                    f"expected vectors of dimension {snapshot.dim}, got {dim}; was the collection built with another model?"
+                )
+            changes: dict[str, Any] = {"dim": dim}
+            tiers: Sequence[TierView] = snapshot.tiers
+            if snapshot.generation == 0:
+                tiers = self._first_generation(batch.vectors, snapshot, changes)
+            if encoder_fingerprint is not None:
+                changes["encoder"] = json.dumps(encoder_fingerprint)
+            start, seq = snapshot.n_slots, snapshot.seq + 1
+            for number, tier in enumerate(tiers):
+                codes = tier.pipeline.encode(batch.vectors)
+                tier.file.write(start, codes)
+                tier.file.sync()
+                sums = block_checksums(codes, start, tier.guard.tail())
+                _write_blocks(connection, number, sums)
+            replaced = _find(connection, batch.ids)
+            self._bury(connection, replaced, seq)
+            slots = range(start, start + len(batch))
+            connection.executemany(
+                "INSERT INTO documents (slot, id, text, metadata, payload, crc) VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    (slot, *values, document_crc(*values))
+                    for slot, values in zip(
+                        slots, zip(batch.ids, batch.texts, batch.metadata, batch.payloads, strict=True), strict=True
+                    )
+                ],
+            )
+            _metadata_index.insert(connection, zip(slots, batch.parsed, strict=True))
+            changes |= {
+                "seq": seq,
+                "slots": start + len(batch),
+                "alive": snapshot.n_alive + len(batch) - len(replaced),
+            }
+            write_manifest(connection, changes)
+            for callback in self._joined:
+                callback(connection, batch.ids, ())
+        self._publish(own=True)
+        if snapshot.generation == 0:
+            for tier in tiers:
+                tier.file.close()  # the published snapshot opens the file anew
+
+    def delete(self, choose: Callable[[sqlite3.Connection, Snapshot], Sequence[int]] | None) -> int:
+        """Delete documents; returns how many there were.
+
+        Parameters
+        ----------
+        choose : callable or None
+            Names the slots, inside the transaction, since a slot means nothing once another process has compacted.
+            None deletes everything.
+        """
+        with self._store.database.write() as connection:
+            snapshot = self._current(connection)
+            if choose is None:
+                found = connection.execute("SELECT slot, metadata, id FROM documents").fetchall()
+            else:
+                found = []
+                for part in chunked(choose(connection, snapshot), _SQL_CHUNK):
+                    marks = ",".join("?" * len(part))
+                    found += connection.execute(
+                        f"SELECT slot, metadata, id FROM documents WHERE slot IN ({marks})", part
+                    ).fetchall()
+            if not found:
+                return 0
+            seq = snapshot.seq + 1
+            if len(found) == snapshot.n_alive:
+                connection.execute("DELETE FROM documents")
+                _metadata_index.clear(connection)
+                connection.executemany("INSERT INTO tombstones VALUES (?, ?)", [(row[0], seq) for row in found])
+            else:
+                self._bury(connection, [row[:2] for row in found], seq)
+            write_manifest(connection, {"seq": seq, "alive": snapshot.n_alive - len(found)})
+            for callback in self._joined:
+                callback(connection, (), [row[2] for row in found])
+        self._publish()
+        return len(found)
+
+    def _bury(self, connection: sqlite3.Connection, found: Sequence[tuple[int, str]], seq: int) -> None:
+        if not found:
+            return
+        slots = [(slot,) for slot, _ in found]
+        connection.executemany("DELETE FROM documents WHERE slot = ?", slots)
+        connection.executemany("INSERT INTO tombstones VALUES (?, ?)", [(slot, seq) for (slot,) in slots])
+        _metadata_index.remove(connection, ((slot, json.loads(metadata)) for slot, metadata in found))
+
+    def _first_generation(self, vectors: Floats, snapshot: Snapshot, changes: dict[str, Any]) -> list[TierView]:
+        plain = Codec.parse("float32").fit(vectors[:1])
+        final = str(Codec.parse(snapshot.codec_text)) == str(plain)
+        changes |= {"generation": 1, "codec_state": plain.to_bytes(), "fitted": int(final)}
+        return self._new_tiers(plain, 1)
+
+    # ------------------------------------------------------------------ generations
+
+    def fit(self, codec_text: str | None = None) -> None:
+        """Fit the codec on a sample of what is stored and re-encode everything.
+
+        Parameters
+        ----------
+        codec_text : str or None
+            Another codec to change to; None keeps the one that was asked for.
+
+        Raises
+        ------
+        ParameterError
+            When there is no document to fit it on.
+        """
+        store = self._store
+        with store.database.write() as connection:
+            snapshot = self._current(connection)
+            text = codec_text or snapshot.codec_text
+            alive = np.flatnonzero(snapshot.alive)
+            if not len(alive):
+                raise ParameterError("expected at least one document to fit the codec on; the collection is empty")
+            rng = np.random.default_rng(store.settings.seed)
+            chosen = alive if len(alive) <= FIT_SAMPLE else np.sort(rng.choice(alive, FIT_SAMPLE, replace=False))
+            codec = Codec.parse(text).fit(decode_rows(snapshot, chosen), seed=store.settings.seed or 0)
+
+            def encoded() -> Iterator[list[Codes]]:
+                for start in range(0, snapshot.n_slots, _CHUNK):
+                    rows = np.arange(start, min(start + _CHUNK, snapshot.n_slots))
+                    vectors = decode_rows(snapshot, rows)
+                    yield [pipeline.encode(vectors) for pipeline in codec.tiers]
+
+            self._switch(connection, snapshot, codec, encoded(), {"codec": text, "fitted": 1})
+        self._after_switch(snapshot)
+
+    def compact(self) -> int:
+        """Renumber the slots without the dead ones; returns how many were dropped."""
+        store = self._store
+        with store.database.write() as connection:
+            snapshot = self._current(connection)
+            if snapshot.dead == 0 or snapshot.codec is None:
+                return 0
+            alive = np.flatnonzero(snapshot.alive)
+
+            def kept() -> Iterator[list[Codes]]:
+                for start in range(0, len(alive), _CHUNK):
+                    rows = alive[start : start + _CHUNK]
+                    for tier in snapshot.tiers:
+                        tier.check(rows)
+                    yield [tier.codes[rows] for tier in snapshot.tiers]
+
+            # Slots only ever move down, in rising order, so no two documents meet on the way.
+            moves = ((new, int(old)) for new, old in enumerate(alive) if new != old)
+            connection.executemany("UPDATE documents SET slot = ? WHERE slot = ?", moves)
+            connection.execute("DELETE FROM tombstones")
+            rebuild_metadata_index(connection)
+            self._switch(connection, snapshot, snapshot.codec, kept(), {"slots": len(alive)}, renumbered=True)
+        self._after_switch(snapshot)
+        return snapshot.dead
+
+    def rebuild(
+        self, snapshot: Snapshot, damaged: Mapping[int, Mask], source: Slots, vectors: Mapping[int, Floats]
+    ) -> None:
+        """Write a new generation in which damaged rows come from another tier or from given vectors.
+
+        Parameters
+        ----------
+        snapshot : Snapshot
+            The state in which the damage was found.
+        damaged : mapping of int to ndarray of bool
+            Which rows of each tier are damaged.
+        source : ndarray of int, shape (n_slots,)
+            The tier from which a row is decoded.
+        vectors : mapping of int to ndarray of shape (dim,)
+            Better: the vector itself, by slot.
+
+        Raises
+        ------
+        CollectionLockedError
+            When another writer changed the collection since; look again.
+        """
+        with self._store.database.write() as connection:
+            current = self._current(connection)
+            if current.seq != snapshot.seq or current.codec is None:
+                raise CollectionLockedError("the collection changed while it was being repaired; run verify(repair=True) again")
+
+            def mended() -> Iterator[list[Codes]]:
+                for start in range(0, snapshot.n_slots, _CHUNK):
+                    rows = np.arange(start, min(start + _CHUNK, snapshot.n_slots))
+                    yield [
+                        _mended_rows(snapshot, number, rows, damaged.get(number), source, vectors)
+                        for number in range(len(snapshot.tiers))
+                    ]
+
+            self._switch(connection, snapshot, current.codec, mended(), {})
+        self._after_switch(snapshot)
+
+    def _switch(
+        self,
+        connection: sqlite3.Connection,
+        snapshot: Snapshot,
+        codec: Codec,
+        chunks: Iterable[list[Codes]],
+        changes: dict[str, Any],
+        *,
+        renumbered: bool = False,
+    ) -> None:
+        """Write a new generation of vector files and make the manifest point to it."""
+        generation = snapshot.generation + 1
+        tiers = self._new_tiers(codec, generation)
+        connection.execute("DELETE FROM blocks")
+        connection.execute("DELETE FROM artifacts WHERE name = 'graph'")
+        if renumbered:
+            connection.execute("DELETE FROM artifacts WHERE name = 'text'")
+        start = 0
+        tails = [0] * len(tiers)
+        for codes in chunks:
+            for number, (tier, part) in enumerate(zip(tiers, codes, strict=True)):
+                tier.file.write(start, part)
+                sums = block_checksums(part, start, tails[number])
+                _write_blocks(connection, number, sums)
+                end = start + len(part)
+                tails[number] = sums[end // BLOCK_ROWS] if end % BLOCK_ROWS else 0
+            start += len(codes[0])
+        for tier in tiers:
+            tier.file.sync()
+            tier.file.close()
+        if self._store.directory is not None:
+            sync_directory(self._store.directory)
+        changes |= {"generation": generation, "seq": snapshot.seq + 1, "codec_state": codec.to_bytes()}
+        write_manifest(connection, changes)
+
+    def _after_switch(self, old: Snapshot) -> None:
+        self._publish()
+        for tier in old.tiers:
+            tier.file.unlink()
+
+    def _new_tiers(self, codec: Codec, generation: int) -> list[TierView]:
+        tiers = []
+        for number, pipeline in enumerate(codec.tiers):
+            file = self._store.new_vector_file(generation, number, pipeline.layout.row_bytes)
+            file.write(0, np.zeros((0, pipeline.layout.row_bytes), np.uint8))  # the file exists, even when empty
+            tiers.append(TierView(pipeline, file, BlockGuard(file.name), file.view(0)))
+        if self._store.directory is not None:
+            sync_directory(self._store.directory)
+        return tiers
+
+    # ------------------------------------------------------------------ publishing
+
+    def _current(self, connection: sqlite3.Connection) -> Snapshot:
+        self._store.require_open()
+        snapshot = self._store.refresh(connection)
+        assert snapshot is not None  # nobody commits while we hold the write lock
+        return snapshot
+
+    def _publish(self, *, own: bool = False) -> None:
+        with self._store.database.read() as connection:
+            self._store.refresh(connection, own=own)
+
+
+def decode_rows(snapshot: Snapshot, rows: Slots) -> Floats:
+    """Return the vectors of `rows`, decoded from the finest tier."""
+    finest = snapshot.tiers[-1]
+    finest.check(rows)
+    return finest.pipeline.decode(finest.codes[rows])
+
+
+def stored_metadata(connection: sqlite3.Connection) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield slot and metadata of every document, without holding them all in memory."""
+    for slot, metadata in connection.execute("SELECT slot, metadata FROM documents ORDER BY slot"):
+        yield slot, json.loads(metadata)
+
+
+def _mended_rows(
+    snapshot: Snapshot,
+    number: int,
+    rows: Slots,
+    damaged: Mask | None,
+    source: Slots,
+    vectors: Mapping[int, Floats],
+) -> Codes:
+    tier = snapshot.tiers[number]
+    codes = np.zeros((len(rows), tier.layout.row_bytes), np.uint8)
+    good = rows if damaged is None else rows[~damaged[rows]]
+    codes[good - rows[0]] = tier.codes[good]
+    for row in rows if damaged is None else rows[damaged[rows]]:
+        if damaged is None or not snapshot.alive[row]:
+            continue
+        if int(row) in vectors:
+            vector = vectors[int(row)][None]
+        else:
+            other = snapshot.tiers[int(source[row])]
+            vector = other.pipeline.decode(other.codes[row : row + 1])
+        codes[row - rows[0]] = tier.pipeline.encode(vector)[0]
+    return codes
+
+
+def rebuild_metadata_index(connection: sqlite3.Connection) -> None:
+    """Index the metadata of all documents anew, some thousand at a time."""
+    _metadata_index.clear(connection)
+    rows = stored_metadata(connection)
+    while part := list(islice(rows, _CHUNK)):
+        _metadata_index.insert(connection, part)
+
+
+def _find(connection: sqlite3.Connection, ids: Sequence[str]) -> list[tuple[int, str]]:
+    found: list[tuple[int, str]] = []
+    for part in chunked(ids, _SQL_CHUNK):
+        marks = ",".join("?" * len(part))
+        found += connection.execute(f"SELECT slot, metadata FROM documents WHERE id IN ({marks})", part).fetchall()
+    return found
+
+
+def _write_blocks(connection: sqlite3.Connection, tier: int, sums: dict[int, int]) -> None:
+    connection.executemany(
+        "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?)", [(tier, block, crc) for block, crc in sums.items()]
+    )
