@@ -71,8 +71,7 @@ def reciprocal_rank_fusion(
     ]
     if not parts:
         return np.empty(0, np.int64), np.empty(0)
-    union, where = np.unique(np.concatenate([keys for keys, _ in parts]), return_inverse=True)
-    return _best_first(union, np.bincount(where, np.concatenate([values for _, values in parts]), len(union)))
+    return _summed(np.concatenate([keys for keys, _ in parts]), np.concatenate([values for _, values in parts]))
 
 
 def convex_combination(
@@ -140,8 +139,7 @@ def convex_combination(
             (1 - alpha) * _normalised(by_words[1], text_minimum, "text_minimum"),
         ]
     )
-    union, where = np.unique(np.concatenate([by_vector[0], by_words[0]]), return_inverse=True)
-    return _best_first(union, np.bincount(where, values, len(union)))
+    return _summed(np.concatenate([by_vector[0], by_words[0]]), values)
 
 
 def _normalised(scores: Scores, minimum: float | None, name: str) -> Scores:
@@ -150,17 +148,21 @@ def _normalised(scores: Scores, minimum: float | None, name: str) -> Scores:
         raise ParameterError(f"expected a finite {name} or None, got {minimum}")
     if len(scores) == 0:
         return scores
-    low = scores.min() if minimum is None else minimum
-    best = scores.max()
+    low, best = float(scores.min()) if minimum is None else minimum, float(scores.max())
     if best <= low:  # nothing to tell the documents apart by
         return np.ones_like(scores)
     # Halved first, because the difference of two large scores may overflow.
-    return np.clip((scores / 2 - low / 2) / (best / 2 - low / 2), 0, 1)
+    normalised: Scores = np.clip((scores / 2 - low / 2) / (best / 2 - low / 2), 0, 1)
+    return normalised
 
 
-def _best_first(keys: Keys, scores: Scores) -> tuple[Keys, Scores]:
-    order = np.lexsort((keys, -scores))
-    return keys[order], scores[order]
+def _summed(keys: Keys, values: Scores) -> tuple[Keys, Scores]:
+    """Add up the values of each key, best first."""
+    union, where = np.unique(keys, return_inverse=True)
+    sums = np.zeros(len(union))
+    np.add.at(sums, where, values)
+    order = np.lexsort((union, -sums))
+    return union[order], sums[order]
 
 
 def _checked(ranking: Ranking) -> tuple[Keys, Scores]:

@@ -180,8 +180,10 @@ class TextIndex:
             The files could not be written.
         """
         with self._writing() as writer:
-            for slot in slots:
-                writer.delete_documents_by_term("slot", int(slot))
+            # By query, because delete_documents_by_term (tantivy-py 0.27) matches nothing in an unsigned field.
+            known = [int(slot) for slot in slots if slot >= 0]
+            if known:
+                writer.delete_documents_by_query(tantivy.Query.term_set_query(self._schema, "slot", known))
 
     def commit(self) -> Manifest:
         """Make what was added and deleted durable and visible to searches.
@@ -225,13 +227,15 @@ class TextIndex:
     def rollback(self) -> None:
         """Forget what was added and deleted since the last `commit`."""
         writer, self._writer = self._writer, None
-        if writer is not None and self._path is None:
-            with _translated(self._label, "undone"):
-                writer.rollback()
-        del writer
-        if self._pending is not None:
-            shutil.rmtree(self._pending, ignore_errors=True)
-            self._pending = None
+        try:
+            if writer is not None:
+                with _translated(self._label, "undone"):
+                    writer.rollback()
+                    writer.wait_merging_threads()  # ends its threads, or they would write while files are removed
+        finally:
+            if self._pending is not None:
+                shutil.rmtree(self._pending, ignore_errors=True)
+                self._pending = None
 
     def prune(self) -> None:
         """Delete the files of all states but the current one.
