@@ -2,5 +2,17 @@
 
 from quire.index.exact import exact_search, score_rows, score_rows_batch
 from quire.index.graph import Graph
+from quire.index.planner import Plan, choose, default_ef, default_oversample, graph_min, tail_max
 
-__all__ = ["Graph", "exact_search", "score_rows", "score_rows_batch"]
+__all__ = [
+    "Graph",
+    "Plan",
+    "choose",
+    "default_ef",
+    "default_oversample",
+    "exact_search",
+    "graph_min",
+    "score_rows",
+    "score_rows_batch",
+    "tail_max",
+]

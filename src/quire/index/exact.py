@@ -19,11 +19,13 @@ from quire.index._kernels import pack_queries, products, take_rows
 _QUERY_TILE = 64
 #: Scores held at once by a scan, per thread: 1 MiB of float32, which stays in the second-level cache.
 _BLOCK_SCORES = 1 << 18
-#: Rows in the largest block, and at which a masked scan is worth a second thread.
+#: Rows in the largest block of a scan, and bytes in the largest block of gathered rows, which has to fit the cache too.
 _BLOCK_ROWS = 1 << 15
+_BLOCK_BYTES = 1 << 18
+#: Rows that are worth another thread.
 _ROWS_PER_THREAD = 1 << 14
-#: A mask that lets fewer than this share of the rows through is turned into a list of rows: gathering a row costs a few
-#: times what reading it in order costs.
+#: A mask that lets fewer than this share of the rows through is turned into a list of rows: gathering a row costs a
+#: few times what reading it in order costs.
 _SPARSE_MASK = 0.2
 
 
@@ -164,7 +166,8 @@ def _scan(
         tile = slice(first, min(first + _QUERY_TILE, m))
         packed = pack_queries(layout, queries[tile])
         found = _Best(best_rows[tile], best_scores[tile])
-        for a, b in _blocks(start, stop, tile.stop - tile.start, k):
+        most = _BLOCK_ROWS if rows is None else max(64, _BLOCK_BYTES // layout.row_bytes)
+        for a, b in _blocks(start, stop, min(most, _BLOCK_SCORES // (tile.stop - tile.start)), k):
             if rows is None:
                 scores = products(layout, codes[a:b], packed)
                 if alive is not None:
@@ -176,9 +179,8 @@ def _scan(
     return best_rows, best_scores
 
 
-def _blocks(start: int, stop: int, width: int, k: int) -> Iterator[tuple[int, int]]:
+def _blocks(start: int, stop: int, largest: int, k: int) -> Iterator[tuple[int, int]]:
     """Cut a range of rows into blocks that double: the first sets the threshold cheaply, later ones mostly fail it."""
-    largest = max(256, min(_BLOCK_ROWS, _BLOCK_SCORES // width))
     size = min(largest, max(1024, 4 * k))
     while start < stop:
         yield start, min(start + size, stop)

@@ -93,8 +93,11 @@ class Graph:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of memory that the graph holds, its copy of the codes included."""
-        return int(self._index.memory_usage)
+        """Bytes of memory that the graph takes, its copy of the codes included, within about a tenth."""
+        # usearch's own `memory_usage` counts address space that it reserves in steps of 16 MiB and has not touched, up
+        # to three times too much. These factors fit the growth of a process by 30,000 to 66,000 rows of 48 to 384 bytes.
+        rows, capacity = len(self), int(self._index.capacity)
+        return int(self._index.serialized_length) + 96 * rows + 24 * capacity
 
     def contains(self, slots: Rows) -> NDArray[np.bool_]:
         """Tell which slots are linked: bool array of the same length."""
@@ -211,7 +214,8 @@ class Graph:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the graph, codes included, in usearch's own format."""
-        self._index.save_index_to_path(os.fspath(path))
+        with self._writing:
+            self._index.save_index_to_path(os.fspath(path))
 
     @classmethod
     def load(

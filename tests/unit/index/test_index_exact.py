@@ -67,10 +67,11 @@ def test_any_shape_equals_sorting_everything(seed, n, m, k, block, tile, share, 
 
 
 def test_blocks_cover_each_row_once():
-    for start, stop, width, k in [(0, 0, 1, 1), (0, 5, 1, 10), (3, 200_000, 64, 100), (0, 70_000, 1, 20_000)]:
-        blocks = list(exact._blocks(start, stop, width, k))
+    for start, stop, largest, k in [(0, 0, 99, 1), (0, 5, 4096, 10), (3, 200_000, 4096, 100), (0, 70_000, 64, 20_000)]:
+        blocks = list(exact._blocks(start, stop, largest, k))
         assert [r for a, b in blocks for r in (a, b)] == sorted(r for a, b in blocks for r in (a, b))
         assert sum(b - a for a, b in blocks) == stop - start
+        assert all(b - a <= largest for a, b in blocks)
         assert all(a == b for (_, a), (b, _) in itertools.pairwise(blocks))
 
 

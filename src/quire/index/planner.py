@@ -1,0 +1,254 @@
+"""What a search costs, and which way is the cheaper.
+
+The constants were read off ``benchmarks/bench_crossover.py`` on one core of an AMD EPYC (Zen 5, AVX-512), 384
+dimensions, perturbed all-MiniLM-L6-v2 embeddings of SciFact, ``k=10``. They need only be right within a factor of two:
+where two ways cost about the same, taking the wrong one costs little.
+
+===========  ============================  ==============  =================================
+code         exact scan, 20,000 rows       graph, ef=64    graph build, 20,000 rows, 1 core
+===========  ============================  ==============  =================================
+b1           0.49 ms                       0.09 ms         2.2 s
+i8           0.46 ms                       0.25 ms         3.0 s
+e4m3         0.66 ms                       0.17 ms         5.2 s
+f32          3.0 ms                        0.30 ms         8.6 s
+===========  ============================  ==============  =================================
+
+So up to about 20,000 rows of one byte a value, a graph saves less than half a millisecond a query and costs seconds of
+work, memory and a part of the recall: a scan is used there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from quire._layout import CodeLayout
+from quire.errors import ParameterError
+from quire.index._checks import check_int
+
+#: Fixed cost of one call from Python, in microseconds.
+CALL_US = 30.0
+#: Reading one row in order: microseconds a row, and a byte of the row.
+SCAN_ROW_US = 0.020
+SCAN_BYTE_US = 0.000_05
+#: The same for a row that is gathered from a list of rows.
+GATHER_ROW_US = 0.030
+GATHER_BYTE_US = 0.000_12
+#: Exploring one candidate of a graph: microseconds a candidate, and a byte of the row.
+VISIT_US = 1.2
+VISIT_BYTE_US = 0.005
+
+#: Below this many rows no graph is built, however short the rows are ...
+GRAPH_MIN = 20_000
+#: ... and above this many one always is ...
+GRAPH_MIN_WIDE_ROWS = 5_000
+#: ... in between, once a scan takes longer than this, in microseconds.
+SCAN_BUDGET_US = 750.0
+#: Rows not yet linked that are scanned beside the graph, at most ...
+TAIL_MAX = 8_192
+#: ... and as many as can be scanned in this time, in microseconds: about what searching the graph takes.
+TAIL_BUDGET_US = 400.0
+
+#: Rows up to which the smallest `ef` below gives 0.95 of the exact top ten. Each doubling beyond adds `EF_STEP`.
+EF_ROWS = 100_000
+EF_STEP = 16
+
+#: Candidates rescored per result, by kind of the coarse codes. 10 for binary reaches 0.954 of the exact float32 top ten
+#: on 93,706 sentence vectors. One-byte codes need 2 by themselves (0.98); 5 leaves room for the reducer before them.
+_OVERSAMPLE = {"b1": 10, "i4": 5, "i8": 5, "e4m3": 5, "e5m2": 5, "f16": 2, "bf16": 2, "f32": 2}
+#: Hamming distances are few and tie often, which makes the walk through the graph lose its way earlier.
+_EF = {"b1": 128}
+_EF_OTHERS = 64
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to find candidates.
+
+    Attributes
+    ----------
+    method : {"scan", "scan_matching", "graph"}
+        ``"scan"``: `exact_search` over everything; ``"scan_matching"``: `exact_search` over the matching rows;
+        ``"graph"``: `Graph.search`, then drop what does not match.
+    fetch : int
+        Results to ask of the graph, so that enough are left after the filter; 0 for scans.
+    ef : int
+        Candidates that the graph should explore; 0 for scans.
+    limit : int
+        If too few of the fetched match, doubling `fetch` is cheaper than the exact way as long as it stays within this.
+    cost_us : float
+        Expected time on one core in microseconds.
+    """
+
+    method: Literal["scan", "scan_matching", "graph"]
+    fetch: int
+    ef: int
+    limit: int
+    cost_us: float
+
+
+def scan_us(layout: CodeLayout, n: int) -> float:
+    """Expected microseconds of an exact search over `n` rows in order.
+
+    Examples
+    --------
+    >>> scan_us(CodeLayout("i8", 384), 100_000) > scan_us(CodeLayout("b1", 384), 100_000)
+    True
+    """
+    return CALL_US + n * (SCAN_ROW_US + SCAN_BYTE_US * layout.row_bytes)
+
+
+def gather_us(layout: CodeLayout, n: int) -> float:
+    """Expected microseconds of an exact search over `n` listed rows."""
+    return CALL_US + n * (GATHER_ROW_US + GATHER_BYTE_US * layout.row_bytes)
+
+
+def graph_us(layout: CodeLayout, ef: int) -> float:
+    """Expected microseconds of a graph search that explores `ef` candidates."""
+    return CALL_US + ef * _visit_us(layout)
+
+
+def graph_min(layout: CodeLayout) -> int:
+    """Return how many rows a collection must have before it gets a graph.
+
+    Examples
+    --------
+    >>> graph_min(CodeLayout("b1", 384)), graph_min(CodeLayout("f32", 4096))
+    (20000, 5000)
+    """
+    affordable = (SCAN_BUDGET_US - CALL_US) / (SCAN_ROW_US + SCAN_BYTE_US * layout.row_bytes)
+    return int(min(GRAPH_MIN, max(GRAPH_MIN_WIDE_ROWS, affordable)))
+
+
+def tail_max(layout: CodeLayout) -> int:
+    """Return how many rows may wait outside the graph, scanned exactly.
+
+    Examples
+    --------
+    >>> tail_max(CodeLayout("i8", 384))
+    8192
+    """
+    affordable = (TAIL_BUDGET_US - CALL_US) / (SCAN_ROW_US + SCAN_BYTE_US * layout.row_bytes)
+    return int(min(TAIL_MAX, max(1_024, affordable)))
+
+
+def default_oversample(layout: CodeLayout) -> int:
+    """Return how many candidates of a coarse tier to rescore for each result.
+
+    Examples
+    --------
+    >>> default_oversample(CodeLayout("b1", 384))
+    10
+    """
+    return _OVERSAMPLE[layout.kind]
+
+
+def default_ef(layout: CodeLayout, k: int, *, n: int = 0, rescored: bool = False) -> int:
+    """Return how many candidates a graph should explore to find at least 0.95 of the best.
+
+    Parameters
+    ----------
+    layout : CodeLayout
+        What the graph's codes are.
+    k : int
+        Results wanted from the graph: candidates, if a finer tier rescores them.
+    n : int, default=0
+        Rows in the graph; beyond 100,000 more exploring is needed.
+    rescored : bool, default=False
+        Whether the `k` are candidates of which a part is kept. Then the worst of them matter little, and exploring no
+        more than `k` is enough.
+
+    Examples
+    --------
+    >>> default_ef(CodeLayout("i8", 384), 10), default_ef(CodeLayout("i8", 384), 100)
+    (64, 200)
+    """
+    k = check_int(k, "k", 1)
+    least = _EF.get(layout.kind, _EF_OTHERS)
+    if n > EF_ROWS:
+        least += int(EF_STEP * math.log2(n / EF_ROWS))
+    return max(least, k if rescored else 2 * k)
+
+
+def choose(
+    layout: CodeLayout,
+    k: int,
+    *,
+    n_alive: int,
+    n_matching: int | None = None,
+    linked: int = 0,
+    ef: int | None = None,
+    rescored: bool = False,
+) -> Plan:
+    """Choose the cheapest way to the best `k` rows that match.
+
+    Parameters
+    ----------
+    layout : CodeLayout
+        What the codes are.
+    k : int
+        Results wanted from these codes (the candidates, if a finer tier rescores them).
+    n_alive : int
+        Rows that have not been deleted.
+    n_matching : int, optional
+        How many of them pass the filter. None means that there is no filter, or one whose matches cannot be counted; in
+        the latter case start with the plan and double ``fetch`` up to ``limit``.
+    linked : int, default=0
+        Rows in the graph; 0 if there is none. Rows beyond it are scanned exactly whichever way is chosen.
+    ef : int, optional
+        Candidates to explore without a filter; `default_ef` by default.
+    rescored : bool, default=False
+        See `default_ef`.
+
+    Returns
+    -------
+    Plan
+        What to do and what it is expected to cost.
+
+    Raises
+    ------
+    ParameterError
+        If a count is negative or more rows match than are alive.
+
+    Examples
+    --------
+    >>> bits = CodeLayout("b1", 384)
+    >>> choose(bits, 10, n_alive=100_000, linked=100_000).method
+    'graph'
+    >>> choose(bits, 10, n_alive=100_000, n_matching=1_000, linked=100_000).method
+    'scan_matching'
+    >>> choose(bits, 10, n_alive=5_000).method
+    'scan'
+    """
+    k = check_int(k, "k", 1)
+    n_alive = check_int(n_alive, "n_alive", 0)
+    linked = check_int(linked, "linked", 0)
+    matching = n_alive if n_matching is None else check_int(n_matching, "n_matching", 0)
+    if matching > n_alive:
+        raise ParameterError(f"expected at most n_alive={n_alive} matching rows, got {matching}")
+
+    exact: Literal["scan", "scan_matching"] = "scan"
+    exact_us = scan_us(layout, n_alive)
+    if matching < n_alive and gather_us(layout, matching) < exact_us:
+        exact, exact_us = "scan_matching", gather_us(layout, matching)
+    if not linked or matching <= k:  # all matching rows are wanted: a graph could only miss some
+        return Plan(exact, 0, 0, 0, exact_us)
+
+    explore = default_ef(layout, k, n=linked, rescored=rescored) if ef is None else check_int(ef, "ef", 1)
+    fetch = k
+    if matching < n_alive:
+        # The best k that match lie among the best k / share if the filter knows nothing of the query; half more,
+        # because that scatters, and because a filter usually does know something.
+        fetch = math.ceil(1.5 * k * n_alive / matching) + 8
+        explore = max(explore, fetch)
+    cost = graph_us(layout, max(explore, fetch))
+    if cost >= exact_us:
+        return Plan(exact, 0, 0, 0, exact_us)
+    return Plan("graph", fetch, explore, max(fetch, int((exact_us - CALL_US) / _visit_us(layout))), cost)
+
+
+def _visit_us(layout: CodeLayout) -> float:
+    # The graph holds 4-bit codes as bytes, because usearch has no narrower integer.
+    row_bytes = layout.dim if layout.kind == "i4" else layout.row_bytes
+    return VISIT_US + VISIT_BYTE_US * row_bytes
