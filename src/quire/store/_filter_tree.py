@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 
@@ -117,7 +117,12 @@ class Leaf(Filter, ABC):
     """Base class of the nodes that look at one field; none of them holds where the field is missing."""
 
     __slots__ = ()
-    field: Field
+    field: Field | str
+
+    @property
+    def at(self) -> Field:
+        """The field that the leaf looks at (a key that was given instead has become one)."""
+        return cast(Field, self.field)
 
     @abstractmethod
     def test(self, value: Any) -> bool:
@@ -240,7 +245,7 @@ class Compare(_Shown, Leaf):
         What to compare with.
     """
 
-    field: Field
+    field: Field | str
     op: Comparison
     value: Value
 
@@ -267,7 +272,7 @@ class Compare(_Shown, Leaf):
 class Between(_Shown, Leaf):
     """The value lies between two others, both included; both are numbers or both are strings."""
 
-    field: Field
+    field: Field | str
     low: bool | int | float | str
     high: bool | int | float | str
 
@@ -288,8 +293,8 @@ class Between(_Shown, Leaf):
 class In(_Shown, Leaf):
     """The value equals one of several; with none given, nothing matches."""
 
-    field: Field
-    values: tuple[Value, ...]
+    field: Field | str
+    values: Collection[Value]
 
     def __post_init__(self) -> None:
         _set_field(self)
@@ -306,7 +311,7 @@ class In(_Shown, Leaf):
 class Exists(_Shown, Leaf):
     """The field is there, be it with the value null."""
 
-    field: Field
+    field: Field | str
 
     def __post_init__(self) -> None:
         _set_field(self)
@@ -323,7 +328,7 @@ class Contains(_Shown, Leaf):
     A list contains its elements, a string its substrings, an object its keys; anything else contains nothing.
     """
 
-    field: Field
+    field: Field | str
     value: Value
 
     def __post_init__(self) -> None:
@@ -343,7 +348,7 @@ class Contains(_Shown, Leaf):
 class Like(_Shown, Leaf):
     """The value is a string that a ``LIKE`` pattern covers (see `quire.store._like.compile_like`)."""
 
-    field: Field
+    field: Field | str
     pattern: str
     ignore_case: bool = False
 
@@ -361,7 +366,7 @@ class Like(_Shown, Leaf):
 class TextMatch(_Shown, Leaf):
     """The value is a string that has `text` in it; `ignore_case` compares both in lower case, as LlamaIndex does."""
 
-    field: Field
+    field: Field | str
     text: str
     ignore_case: bool = False
 
@@ -380,7 +385,7 @@ class TextMatch(_Shown, Leaf):
 class PartOf(_Shown, Leaf):
     """The value is a string that stands somewhere in `text`: `TextMatch` the other way round."""
 
-    field: Field
+    field: Field | str
     text: str
 
     def __post_init__(self) -> None:
@@ -426,9 +431,9 @@ def matches(tree: Filter, metadata: Mapping[str, Any]) -> bool:
         return not matches(tree.filter, metadata)
     if not isinstance(tree, Leaf):
         raise InvalidFilterError(f"expected a filter tree, got {tree!r}")
-    value = tree.field.find(metadata)
+    value = tree.at.find(metadata)
     if value is _MISSING:
         return False
     if tree.test(value):
         return True
-    return tree.field.elements and isinstance(value, list) and any(tree.test(item) for item in value)
+    return tree.at.elements and isinstance(value, list) and any(tree.test(item) for item in value)

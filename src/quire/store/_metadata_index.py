@@ -154,7 +154,7 @@ def _select_leaf(conn: sqlite3.Connection, leaf: Leaf, alive: Mask) -> Mask:
     sure = np.zeros_like(alive)
     maybe = np.zeros_like(alive)
     for probe in probes(leaf):
-        path = leaf.field.path if probe.below is None else (*leaf.field.path, probe.below)
+        path = leaf.at.path if probe.below is None else (*leaf.at.path, probe.below)
         field = _field(conn, path)
         if field is not None:
             for slots in _run(conn, field, probe):

@@ -64,16 +64,18 @@ def probes(leaf: Leaf) -> Iterator[Probe]:
         return
     if isinstance(leaf, Contains):
         yield from _contains(leaf.value)
+        if leaf.at.elements:
+            yield Probe(LIST, sure=False)  # what lies within an element has no rows
         return
     yield from _on_value(leaf, 0)
-    if leaf.field.elements:
+    if leaf.at.elements:
         yield from _on_value(leaf, ELEMENT)
 
 
 def _on_value(leaf: Leaf, shift: int) -> Iterator[Probe]:
     """Give the probes for the values themselves (shift 0) or for the elements of lists (shift ELEMENT)."""
     if isinstance(leaf, In):
-        yield from _equal(leaf.values, shift)
+        yield from _equal(tuple(leaf.values), shift)
     elif isinstance(leaf, Compare) and leaf.op == "==":
         yield from _equal((leaf.value,), shift)
     elif isinstance(leaf, Compare):
@@ -93,7 +95,8 @@ def _equal(values: tuple[Value, ...], shift: int) -> Iterator[Probe]:
             lengths.append(len(value))
         else:
             kind, stored = classify(value)
-            odd |= kind == ODD
+            # An integer beyond 64 bits and a float, which has a row of its own, can be equal.
+            odd |= kind == ODD or (isinstance(value, float) and abs(value) >= 2**63)
             exact.setdefault(kind, []).append(stored)
     for kind in (NULL, NUMBER, TEXT, LONG):
         if kind in exact:
@@ -107,7 +110,6 @@ def _equal(values: tuple[Value, ...], shift: int) -> Iterator[Probe]:
         yield Probe(LIST, among=tuple(dict.fromkeys(n for n in lengths if n)), sure=False)
     if odd:
         yield Probe(ODD + shift, sure=False)
-        # An integer beyond 64 bits can equal a float, which has a row.
         yield Probe(NUMBER + shift, "value > 9.2e18 OR value < -9.2e18", sure=False)
 
 
