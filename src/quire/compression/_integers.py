@@ -1,0 +1,63 @@
+"""Quantizers to small integers: int8 and int4, symmetrical about zero, with one learned factor."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from quire.compression._base import Codes, Floats
+from quire.compression._registry import register_step
+from quire.compression._scale import ScaledQuantizer
+
+
+@register_step
+class Int8(ScaledQuantizer):
+    """Store each value in one byte, as an integer from -127 to 127.
+
+    Examples
+    --------
+    >>> X = np.array([[0.5, -1.0], [0.25, 1.27]], dtype=np.float32)
+    >>> Int8().fit(X).encode(X).view(np.int8)
+    array([[  50, -100],
+           [  25,  127]], dtype=int8)
+    """
+
+    step_id = "int8"
+    kind = "i8"
+    largest = 127.0
+
+    def _encode(self, X: Floats) -> Codes:
+        scaled = self._scaled(X, self.largest)
+        return np.rint(scaled, out=scaled).astype(np.int8).view(np.uint8)
+
+    def _decode(self, codes: Codes) -> Floats:
+        return codes.view(np.int8).astype(np.float32) / self._factor
+
+
+@register_step
+class Int4(ScaledQuantizer):
+    """Store two values in a byte, as integers from -7 to 7; the first of the two takes the lower half.
+
+    Examples
+    --------
+    >>> X = np.array([[1.0, -2.0, 7.0]], dtype=np.float32)
+    >>> step = Int4().fit(X)
+    >>> [f"{byte:02x}" for byte in step.encode(X)[0]]
+    ['e1', '07']
+    """
+
+    step_id = "int4"
+    kind = "i4"
+    largest = 7.0
+
+    def _encode(self, X: Floats) -> Codes:
+        scaled = self._scaled(X, self.largest)
+        nibbles = np.rint(scaled, out=scaled).astype(np.int8).view(np.uint8) & 0x0F
+        if nibbles.shape[1] % 2:
+            nibbles = np.pad(nibbles, ((0, 0), (0, 1)))
+        return np.bitwise_or(nibbles[:, 0::2], nibbles[:, 1::2] << 4, dtype=np.uint8)
+
+    def _decode(self, codes: Codes) -> Floats:
+        nibbles = np.empty((len(codes), 2 * codes.shape[1]), np.int8)
+        nibbles[:, 0::2] = codes.view(np.int8) << 4 >> 4  # shifting an int8 right keeps its sign
+        nibbles[:, 1::2] = codes.view(np.int8) >> 4
+        return nibbles[:, : self.in_dim].astype(np.float32) / self._factor
