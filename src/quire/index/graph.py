@@ -95,7 +95,7 @@ class Graph:
     def memory_bytes(self) -> int:
         """Bytes of memory that the graph takes, its copy of the codes included, within about a tenth."""
         # usearch's own `memory_usage` counts address space that it reserves in steps of 16 MiB and has not touched, up
-        # to three times too much. These factors fit the growth of a process by 30,000 to 66,000 rows of 48 to 384 bytes.
+        # to three times too much. These factors fit how a process grew with 30,000 to 66,000 rows of 48 to 384 bytes.
         rows, capacity = len(self), int(self._index.capacity)
         return int(self._index.serialized_length) + 96 * rows + 24 * capacity
 

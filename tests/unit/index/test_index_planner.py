@@ -23,7 +23,7 @@ def test_small_collections_are_scanned_and_large_ones_walked(layout):
     plan = choose(layout, 10, n_alive=100_000, linked=100_000)
     assert plan.method == "graph"
     assert plan.fetch == 10
-    assert plan.ef == default_ef(layout, 10)
+    assert plan.ef == default_ef(layout, 10, n=100_000)
     assert plan.cost_us < planner.scan_us(layout, 100_000) / 2
 
 
@@ -73,8 +73,8 @@ def test_defaults_follow_the_layout():
     assert default_oversample(BITS) > default_oversample(BYTES)
     assert default_ef(BITS, 100, rescored=True) == 128
     assert default_ef(BITS, 100) == 200
-    assert default_ef(BYTES, 10, n=100_000) == 64
-    assert default_ef(BYTES, 10, n=400_000) == 96
+    assert default_ef(BYTES, 10, n=50_000) == 64
+    assert default_ef(BYTES, 10, n=200_000) == 128
     assert graph_min(BITS) == planner.GRAPH_MIN
     assert planner.GRAPH_MIN_WIDE_ROWS < graph_min(CodeLayout("f32", 384)) < graph_min(BYTES) <= planner.GRAPH_MIN
     assert 1_024 <= tail_max(CodeLayout("f32", 4096)) < tail_max(CodeLayout("f32", 384)) < tail_max(BYTES)
