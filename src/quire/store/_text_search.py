@@ -25,6 +25,19 @@ _MARGIN: Final = 1.5
 
 _GROWTH: Final = 8
 
+# Measured at 100,000 short texts, in microseconds: a hit fetched; a slot allowed by a term query of its own; a slot
+# allowed by a set of terms, for which tantivy first walks through the dictionary of all slots.
+_HIT_COST: Final = 0.6
+_TERM_COST: Final = 3.0
+_SET_COST: Final = 0.5
+_DICTIONARY_COST: Final = 0.05
+
+#: Longer ties for the last place are not read to their end (3 ms), so that a common word alone stays quick.
+_MAX_TIED: Final = 5000
+
+#: Up to this many allowed slots become term queries, more become a set.
+_MAX_SLOT_TERMS: Final = 2000
+
 
 def build_schema() -> tantivy.Schema:
     """Build the schema: the slot to filter, delete and return by, the text with frequencies and without positions."""
@@ -86,7 +99,8 @@ class TextSnapshot:
         Returns
         -------
         slots : int64 ndarray of shape (n_results,)
-            Best first; equal scores by smaller slot.
+            Best first; equal scores by smaller slot. Only if thousands of texts in several segments of the index tie
+            for the last place, tantivy picks among them, and picks the same ones in every search of a snapshot.
         scores : float32 ndarray of shape (n_results,)
             BM25 [1]_ with k1 = 1.2 and b = 0.75, above 0.
 
@@ -126,34 +140,33 @@ class TextSnapshot:
             return np.empty(0, np.int64), np.empty(0, np.float32)
         assert self._searcher is not None  # k > 0: there are texts
 
-        # Two ways to honour the mask: fetch more and drop the rest (0.8 us a hit), or let tantivy intersect with the
-        # allowed slots (0.5 us a slot, exact at once). One hit more than wanted shows whether the last place is tied.
-        query = words
-        limit = k + 1
-        if n_allowed < self._len:
+        # Two ways to honour the mask: fetch more hits and drop what is not allowed, or have tantivy intersect with the
+        # allowed slots, which is exact at once. One hit more than wanted shows whether the last place is tied.
+        query, limit = words, k + 1
+        restriction_cost = math.inf
+        if alive is not None and n_allowed < self._len:
             limit = math.ceil(_MARGIN * limit * self._len / n_allowed)
-        restricted = alive is not None and n_allowed < limit
-        if restricted and alive is not None:
-            query, limit = self._restricted(words, alive), k + 1
-        attempts = 0
+            restriction_cost = self._restriction_cost(n_allowed)
+        # Segments are sorted by slot, and tantivy prefers the earlier text of a segment but also the earlier one of
+        # several segments: then a tie for the last place has to be seen whole.
+        settled = self._searcher.num_segments == 1
+        drop = alive
         while True:
+            if alive is not None and drop is not None and restriction_cost < _HIT_COST * limit:
+                query, limit, drop = self._restricted(words, alive), k + 1, None
             limit = min(limit, self._len)
             hits = self._searcher.search(query, limit, count=False).hits
             slots = np.array(self._searcher.fast_field_values("slot", [at for _, at in hits]), dtype=np.int64)
             scores = np.fromiter((score for score, _ in hits), np.float32, len(hits))
             exhausted = len(hits) < limit or limit == self._len
             last = scores[-1] if len(hits) else np.float32(0)
-            if alive is not None and not restricted:
-                keep = slots < len(alive)
-                keep[keep] = alive[slots[keep]]
+            if drop is not None:
+                keep = slots < len(drop)
+                keep[keep] = drop[slots[keep]]
                 slots, scores = slots[keep], scores[keep]
-            # tantivy breaks ties by segment, so the tie for the last place must be seen whole
-            if exhausted or (len(slots) >= k and last < scores[k - 1]):
+            if exhausted or (len(slots) >= k and (settled or limit >= _MAX_TIED or last < scores[k - 1])):
                 break
             limit *= _GROWTH
-            attempts += 1
-            if alive is not None and not restricted and len(slots) < k and (attempts > 1 or limit > n_allowed):
-                query, limit, restricted = self._restricted(words, alive), k + 1, True
         order = np.lexsort((slots, -scores))[:k]
         return slots[order], scores[order]
 
@@ -175,10 +188,21 @@ class TextSnapshot:
 
     def _restricted(self, words: tantivy.Query, alive: Mask) -> tantivy.Query:
         """Add to a query that the slot must be among the allowed ones, without changing the scores."""
-        allowed = tantivy.Query.term_set_query(self._schema, "slot", np.flatnonzero(alive).tolist())
+        slots = np.flatnonzero(alive).tolist()
+        if len(slots) <= _MAX_SLOT_TERMS:
+            terms = [tantivy.Query.term_query(self._schema, "slot", slot, "basic") for slot in slots]
+            allowed = tantivy.Query.boolean_query([(tantivy.Occur.Should, term) for term in terms])
+        else:
+            allowed = tantivy.Query.term_set_query(self._schema, "slot", slots)
         return tantivy.Query.boolean_query(
             [
                 (tantivy.Occur.Must, words),
                 (tantivy.Occur.Must, tantivy.Query.const_score_query(allowed, 0.0)),
             ]
         )
+
+    def _restriction_cost(self, n_allowed: int) -> float:
+        """Return about how many microseconds it takes to intersect with `n_allowed` slots."""
+        if n_allowed <= _MAX_SLOT_TERMS:
+            return _TERM_COST * n_allowed
+        return _DICTIONARY_COST * self._len + _SET_COST * n_allowed

@@ -100,6 +100,19 @@ MASKED_TEXTS = dict(enumerate(corpus(400, seed=1)))
 MASKED = make(list(MASKED_TEXTS.values()))
 
 
+@pytest.mark.parametrize("cost", [0.0, math.inf])
+@pytest.mark.parametrize("max_terms", [0, 2000])
+def test_both_ways_to_honour_a_mask_agree(monkeypatch, cost, max_terms):
+    monkeypatch.setattr(_text_search.TextSnapshot, "_restriction_cost", lambda self, n_allowed: cost)
+    monkeypatch.setattr(_text_search, "_MAX_SLOT_TERMS", max_terms)
+    for share in (0.01, 0.2, 0.9):
+        alive = np.random.default_rng(7).random(400) < share
+        for query in ("w0", "w39", "w1 w30 w0"):
+            for k in (1, 10, 500):
+                allowed = set(np.flatnonzero(alive).tolist())
+                check(MASKED.search(query, k, alive=alive), MASKED_TEXTS, query, k, allowed)
+
+
 def test_a_mask_against_the_grain_of_the_query():
     # the best 3,000 are all forbidden, so fetching a few more does not help
     texts = ["rare"] * 3000 + ["rare and more words"] * 3000
@@ -117,6 +130,18 @@ def test_ties_go_to_the_smaller_slot_across_segments(tmp_path):
         index.commit()
     for k in range(1, 6):
         assert found(index, "same words", k) == [0, 2, 4, 7, 9][:k]
+
+
+def test_a_tie_of_thousands_is_quick_and_still_complete(monkeypatch, tmp_path):
+    index = make(["same"] * 300, "plain", tmp_path)
+    index.add(range(300, 400), ["same"] * 100)
+    index.commit()
+    assert found(index, "same", 5) == [0, 1, 2, 3, 4]
+    monkeypatch.setattr(_text_search, "_MAX_TIED", 20)
+    for k in (1, 30, 399):
+        slots = found(index, "same", k)
+        assert len(set(slots)) == k
+        assert slots == sorted(slots) == found(index, "same", k)
 
 
 def test_slots_beyond_the_mask_are_not_returned():
@@ -457,7 +482,7 @@ class PanicException(BaseException):
 
 def test_a_panic_becomes_a_named_error(tmp_path):
     class Broken:
-        num_docs = 1
+        num_docs = num_segments = 1
 
         def search(self, *_, **__):
             raise PanicException("index out of bounds")
