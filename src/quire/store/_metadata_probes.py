@@ -100,7 +100,6 @@ def _equal(values: tuple[Value, ...], shift: int) -> Iterator[Probe]:
             exact.setdefault(kind, []).append(stored)
     for kind in (NULL, NUMBER, TEXT, LONG):
         if kind in exact:
-            # Of several long strings with one prefix all are meant at once; duplicates would only be asked twice.
             yield Probe(kind + shift, among=tuple(dict.fromkeys(exact[kind])), sure=kind != LONG)
     if lengths and shift:
         yield Probe(LIST, sure=False)  # lists within lists have no rows
@@ -131,8 +130,9 @@ def _ordered(bounds: dict[str, Value], shift: int) -> Iterator[Probe]:
             return
         yield Probe(TEXT + shift, where, tuple(bounds.values()))
         rough = " AND ".join(f"value {op[0]}= ?" for op in bounds)
-        prefixes = tuple(bound[:PREFIX] for bound in bounds.values() if isinstance(bound, str))
-        yield Probe(LONG + shift, rough, prefixes, sure=False)
+        # A row is a prefix and a digest, and no hexadecimal digit comes after "f".
+        ends = tuple(f"{bound}"[:PREFIX] + ("" if op[0] == ">" else "g") for op, bound in bounds.items())
+        yield Probe(LONG + shift, rough, ends, sure=False)
     elif ODD in kinds:
         yield Probe(NUMBER + shift, sure=False)
     else:

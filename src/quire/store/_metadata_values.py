@@ -7,6 +7,7 @@ rougher row that only marks the document as a candidate.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
@@ -14,8 +15,8 @@ from typing import Any, TypeAlias
 #: Strings longer than this are indexed by so many leading characters.
 PREFIX = 200
 
-# Kinds of rows. NULL, NUMBER and TEXT are exact; LONG (a prefix), LIST (its length) and ODD (nothing) mark candidates;
-# a DICT is there to exist, its fields have rows of their own.
+# Kinds of rows. NULL, NUMBER and TEXT are exact; LONG (a prefix and a digest), LIST (its length) and ODD (nothing) mark
+# candidates; a DICT is there to exist, its fields have rows of their own.
 NULL, NUMBER, TEXT, LONG, LIST, DICT, ODD = range(7)
 
 #: Added to the kind for an element of a list. A value has one row below this, whatever it is.
@@ -50,6 +51,11 @@ def is_64_bit(value: float) -> bool:
     return value == value  # NaN would be stored as NULL
 
 
+def _digest(text: str) -> str:
+    """Tell long strings with a common beginning apart, so that few candidates are verified in vain."""
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
 def classify(value: str | float | None) -> tuple[int, Stored]:
     """Give the kind of a scalar and what is stored for it.
 
@@ -65,7 +71,7 @@ def classify(value: str | float | None) -> tuple[int, Stored]:
     if isinstance(value, str):
         if not storable(value):
             return ODD, 0
-        return (TEXT, value) if len(value) <= PREFIX else (LONG, value[:PREFIX])
+        return (TEXT, value) if len(value) <= PREFIX else (LONG, value[:PREFIX] + _digest(value))
     return (NUMBER, value) if is_64_bit(value) else (ODD, 0)
 
 

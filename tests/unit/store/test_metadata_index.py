@@ -225,6 +225,15 @@ def test_verification_reads_candidates_in_chunks() -> None:
         np.testing.assert_array_equal(metadata_index.select(connection, tree, alive), np.arange(2500) % 3 == 1)
 
 
+def test_long_texts_with_a_common_beginning_are_told_apart() -> None:
+    """Of many long texts only those that may be equal are read; the rest of the JSON may be broken."""
+    metadata: list[Metadata] = [{"text": LONG + str(number)} for number in range(20)]
+    with indexed(metadata) as connection:
+        connection.execute("UPDATE documents SET metadata = 'broken' WHERE slot != 7")
+        mask = metadata_index.select(connection, In("text", [LONG + "7", LONG]), np.ones(20, np.bool_))
+        assert np.flatnonzero(mask).tolist() == [7]
+
+
 def test_a_huge_list_stays_within_the_variable_limit() -> None:
     metadata = [{"id": f"id-{number}"} for number in range(2000)]
     alive = np.ones(len(metadata), np.bool_)
