@@ -103,7 +103,8 @@ def _scan(
     tier: TierView, queries: Floats, k: int, eligible: Mask | None, matching: int, threads: int
 ) -> tuple[Slots, Scores]:
     codes = tier.pipeline.encode_queries(queries)
-    if eligible is not None and matching <= planner.GATHER_SHARE * len(tier.codes):
+    layout, n = tier.layout, len(tier.codes)
+    if eligible is not None and planner.gather_us(layout, matching) < planner.scan_us(layout, n):
         rows = np.flatnonzero(eligible)
         tier.check(rows)
         return exact_search(tier.layout, tier.codes, codes, k, rows=rows, threads=threads)
@@ -116,40 +117,41 @@ def _candidates(
 ) -> tuple[Slots, Scores]:
     """Return `count` candidates for each query from the coarse tier, by graph or by scan."""
     coarse, view = snapshot.tiers[0], snapshot.graph
-    if view is None or view.covered == 0:
+    plan = planner.choose(
+        coarse.layout,
+        count,
+        n_alive=snapshot.n_slots,  # the graph still walks through the dead ones
+        n_matching=matching if eligible is not None else None,
+        linked=view.covered if view is not None else 0,
+        ef=options.ef,
+        rescored=len(snapshot.tiers) > 1,
+    )
+    if view is None or view.covered == 0 or (plan.method != "graph" and options.exact is not False):
         return _scan(coarse, queries, count, eligible, matching, options.threads)
-    ef = options.ef if options.ef is not None else planner.default_ef(coarse.layout, count)
-    share = matching / max(1, snapshot.n_slots)
-    if options.exact is None and planner.scan_is_cheaper(coarse.layout, snapshot.n_slots, matching, count, ef):
-        return _scan(coarse, queries, count, eligible, matching, options.threads)
+    fetch, ef, limit = plan.fetch, plan.ef, plan.limit
+    if plan.method != "graph":  # exact=False: by graph, whatever it costs
+        fetch = int(1.5 * count * snapshot.n_slots / matching) + 8
+        ef, limit = options.ef or planner.default_ef(coarse.layout, count, n=view.covered), view.covered
     codes = coarse.pipeline.encode_queries(queries)
-    tail = _tail(snapshot, codes, count, eligible, options.threads)
+    tail_slots, tail_scores = _tail(snapshot, codes, count, eligible, options.threads)
+    needed = min(count, _reachable(eligible, view.covered))
     slots, scores = _nothing(len(queries), count)
-    open_queries = np.arange(len(queries))
-    # Asking for count / share neighbours gives `count` eligible ones when the filter is independent of the query;
-    # where it is not, ask for four times as many, and in the end look at all that match.
-    ask = count if eligible is None else int(count / share * 1.2) + 8
-    while len(open_queries):
-        if ask >= planner.GRAPH_ASK_MAX or ask >= view.covered:
-            rest_slots, rest_scores = _scan(
-                coarse, queries[open_queries], count, eligible, matching, options.threads
-            )
-            slots[open_queries], scores[open_queries] = rest_slots, rest_scores
+    left = np.arange(len(queries))
+    while len(left):
+        if fetch > max(limit, count):  # the filter and the query have little in common: look at all that match
+            slots[left], scores[left] = _scan(coarse, queries[left], count, eligible, matching, options.threads)
             break
-        found, found_scores = view.graph.search(
-            codes[open_queries], ask, max(ef, ask), threads=options.threads
-        )
+        found, found_scores = view.graph.search(codes[left], fetch, max(ef, fetch), threads=options.threads)
+        outside = (found < 0) | (found >= snapshot.n_slots)  # linked by a commit that this snapshot does not see
         if eligible is not None:
-            bad = (found < 0) | (found >= len(eligible))
-            found_scores = np.where(bad | ~eligible[np.where(bad, 0, found)], -np.inf, found_scores)
-        else:
-            found_scores = np.where(found >= snapshot.n_slots, -np.inf, found_scores)
-        enough = np.count_nonzero(found_scores > -np.inf, axis=1) >= min(count, _reachable(eligible, view.covered))
-        merged = _merge(found, found_scores, tail[0][open_queries], tail[1][open_queries], count)
-        done = open_queries[enough]
+            outside |= ~eligible[np.where(outside, 0, found)]
+        found_scores = np.where(outside, -np.inf, found_scores)
+        enough = np.count_nonzero(~outside, axis=1) >= needed
+        merged = _merge(found, found_scores, tail_slots[left], tail_scores[left], count)
+        done = left[enough]
         slots[done], scores[done] = merged[0][enough], merged[1][enough]
-        open_queries = open_queries[~enough]
-        ask *= 4
+        left = left[~enough]
+        fetch *= 2
     return slots, scores
 
 

@@ -19,8 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from quire.errors import QuireError
-from quire.index import Graph
-from quire.index.planner import GRAPH_MIN, TAIL_MAX
+from quire.index import Graph, planner
 from quire.store._fs import remove, sync_directory, sync_file
 from quire.store._snapshot import GraphView, Snapshot
 from quire.store._store import Store
@@ -55,10 +54,10 @@ class GraphKeeper:
 
     def behind(self, snapshot: Snapshot) -> bool:
         """Tell whether more rows wait outside the graph than should be scanned beside it."""
-        if not snapshot.tiers or snapshot.n_alive < GRAPH_MIN:
+        if not snapshot.tiers or not snapshot.fitted or snapshot.n_alive < planner.graph_min(snapshot.tiers[0].layout):
             return False
         covered = snapshot.graph.covered if snapshot.graph is not None else 0
-        return snapshot.n_slots - covered > (TAIL_MAX if covered else 0)
+        return snapshot.n_slots - covered > (planner.tail_max(snapshot.tiers[0].layout) if covered else 0)
 
     def catch_up(self) -> None:
         """Extend the graph until it reaches the newest commit; the caller waits."""
@@ -116,7 +115,7 @@ class GraphKeeper:
         covered = snapshot.graph.covered if snapshot.graph is not None else 0
         if self._loaded_generation != snapshot.generation:
             self._saved, self._loaded_generation = 0, snapshot.generation
-        return covered - self._saved > max(self._saved * _GROWTH, TAIL_MAX)
+        return covered - self._saved > max(self._saved * _GROWTH, planner.TAIL_MAX)
 
     def _load(self, snapshot: Snapshot) -> GraphView | None:
         """Return the graph of the newest checkpoint, if there is one that matches its checksum."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from quire.compression import Codec
 from quire.errors import MismatchError, ParameterError
+from quire.store._text_analysis import check_language
 
 FORMAT_VERSION = 1
 
@@ -37,6 +38,8 @@ class Settings:
             Codec.parse(self.codec)
         if self.metric is not None and self.metric not in _METRICS:
             raise ParameterError(f"expected metric 'cosine' or 'dot', got {self.metric!r}")
+        if self.full_text is not None:
+            check_language(self.full_text)
         for name, low in (("dim", 1), ("fit_after", 1), ("seed", 0), ("connectivity", 2)):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):

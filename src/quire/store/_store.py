@@ -19,6 +19,7 @@ from quire._version import __version__
 from quire.compression import Codec
 from quire.errors import (
     CollectionClosedError,
+    CollectionLockedError,
     CollectionNotFoundError,
     CorruptCollectionError,
     MismatchError,
@@ -51,6 +52,7 @@ class Store:
         self.directory = directory
         self.closed = False
         self._state_lock = threading.RLock()
+        self._damaged: set[int] = set()  # generations whose files are short, and not because they are being replaced
         self._memory_files: dict[tuple[int, int], VectorFile] = {}
         exists = directory is not None and (directory / DATABASE_NAME).is_file()
         if not exists:
@@ -146,20 +148,17 @@ class Store:
                 row = connection.execute("SELECT value FROM manifest WHERE key = 'seq'").fetchone()
                 if row is None:
                     raise CorruptCollectionError(f"{self.database.path} is damaged: its manifest is empty")
-                snapshot = self._snapshot
-                if snapshot.seq != row[0]:
-                    try:
-                        found = self.refresh(connection)
-                    except CorruptCollectionError:
-                        if self._changed_since(row[0]):
-                            continue  # another process switched generations while we were opening its files
-                        raise
-                    if found is None:
-                        continue
-                    snapshot = found
-                yield connection, snapshot
-                return
-        raise CorruptCollectionError("the collection kept changing while it was being opened; try again")
+                snapshot = self._snapshot if self._snapshot.seq == row[0] else self.refresh(connection)
+                if snapshot is not None and (snapshot.generation in self._damaged or not _incomplete(snapshot)):
+                    yield connection, snapshot
+                    return
+            if snapshot is not None:
+                # Another process may have switched generations while we were opening the files of the old one.
+                if self._changed_since(snapshot.seq):
+                    self._snapshot = self._empty_snapshot()
+                else:
+                    self._damaged.add(snapshot.generation)
+        raise CollectionLockedError("the collection kept changing while it was being opened; try again")
 
     def _changed_since(self, seq: int) -> bool:
         with self.database.read() as connection:
@@ -291,6 +290,10 @@ class Store:
         self.database.close()
         for tier in self._snapshot.tiers:
             tier.file.close()
+
+
+def _incomplete(snapshot: Snapshot) -> bool:
+    return any(tier.file.incomplete for tier in snapshot.tiers)
 
 
 def delete_files(directory: Path) -> None:

@@ -57,12 +57,12 @@ class VectorFile:
         Bytes in a row.
     """
 
-    def __init__(self, path: Path | None, row_bytes: int, *, writable: bool = True) -> None:
+    def __init__(self, path: Path | None, row_bytes: int) -> None:
         self.path = path
         self.row_bytes = row_bytes
-        self._writable = writable
         self._rows: Codes = np.zeros((0, row_bytes), np.uint8)
         self._fd = -1
+        self.incomplete = False  # the file is missing or shorter than what was committed
 
     @property
     def name(self) -> str:
@@ -96,25 +96,21 @@ class VectorFile:
     def view(self, n_rows: int) -> Codes:
         """Return the first `n_rows` rows without copying them.
 
-        Raises
-        ------
-        CorruptCollectionError
-            When the file is missing or shorter than the rows that were committed.
+        Rows that a damaged file no longer holds read as zeros, and `incomplete` is set: their checksums tell, so a search
+        fails with the file's name, while everything that does not need these rows goes on working.
         """
         if n_rows <= len(self._rows):
             return self._rows[:n_rows]
         assert self.path is not None  # an in-memory file always holds what was written
-        try:
-            size = self.path.stat().st_size
-        except FileNotFoundError as err:
-            raise CorruptCollectionError(f"{self.path.name} is missing; run verify(repair=True)") from err
+        size = self.path.stat().st_size if self.path.exists() else 0
         rows = size // self.row_bytes
-        if rows < n_rows:
-            raise CorruptCollectionError(
-                f"{self.path.name} is damaged: expected at least {n_rows * self.row_bytes} bytes, got {size}; "
-                "run verify(repair=True)"
-            )
-        self._rows = np.memmap(self.path, dtype=np.uint8, mode="r", shape=(rows, self.row_bytes)).view(np.ndarray)
+        self.incomplete = rows < n_rows
+        if rows:
+            self._rows = np.memmap(self.path, dtype=np.uint8, mode="r", shape=(rows, self.row_bytes)).view(np.ndarray)
+        if self.incomplete:
+            padded = np.zeros((n_rows, self.row_bytes), np.uint8)
+            padded[:rows] = self._rows[:rows]
+            self._rows = padded
         return self._rows[:n_rows]
 
     @property
