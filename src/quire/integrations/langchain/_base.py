@@ -1,0 +1,151 @@
+"""What the halves of `QuireVectorStore` share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Self
+
+from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
+from langchain_core.structured_query import FilterDirective, StructuredQuery
+from langchain_core.vectorstores import VectorStore
+
+from quire.collection import Collection
+from quire.collection import open as open_collection
+from quire.errors import InputTypeError, ParameterError
+from quire.integrations.langchain import _names
+from quire.integrations.langchain._embedding import CollectionEncoder, Embedder, check_embedding
+from quire.integrations.langchain._relevance import RelevanceFn
+from quire.integrations.langchain._structured_query import QuireTranslator
+from quire.store import Document as StoredDocument
+
+
+class StoreBase(VectorStore):
+    """Opens, describes and closes a store; see `QuireVectorStore` for the parameters."""
+
+    def __init__(
+        self,
+        embedding: Embeddings | None = None,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        codec: str | None = None,
+        collection: Collection | None = None,
+        collection_name: str | None = None,
+        relevance_score_fn: RelevanceFn | None = None,
+        **options: Any,
+    ) -> None:
+        self._embedding = check_embedding(embedding)
+        if relevance_score_fn is not None and not callable(relevance_score_fn):
+            raise InputTypeError(
+                "expected relevance_score_fn as a callable from float to float, "
+                f"got {type(relevance_score_fn).__name__}"
+            )
+        self._relevance_score_fn = relevance_score_fn
+        self._root: str | os.PathLike[str] | None = None
+        self._collection_name = collection_name
+        self._owns_collection = collection is None
+        if collection is not None:
+            _refuse_with_collection(
+                collection, {"path": path, "codec": codec, "collection_name": collection_name, **options}
+            )
+            self._collection = collection
+        else:
+            self._collection = self._open(path, codec, collection_name, options)
+        self._embedder = Embedder(self._embedding, self._collection)
+
+    def _open(
+        self, path: str | os.PathLike[str] | None, codec: str | None, name: str | None, options: dict[str, Any]
+    ) -> Collection:
+        if name is not None:
+            directory = _names.collection_path(path or ".", name)  # checks the name even where nothing is written
+            if path is not None:
+                self._root, path = path, directory
+                if not (options.get("must_exist") or options.get("read_only")):
+                    _names.remember_name(self._root, name)
+        encoder = CollectionEncoder(self._embedding) if self._embedding is not None else None
+        return open_collection(path, encoder, codec=codec, **options)
+
+    # ------------------------------------------------------------------ what it is
+
+    @property
+    def embeddings(self) -> Embeddings | None:
+        """The embedding, if there is one."""
+        return self._embedding
+
+    @property
+    def embedding(self) -> Embeddings | None:
+        """The embedding, under the name of the constructor's argument."""
+        return self._embedding
+
+    @property
+    def collection(self) -> Collection:
+        """The collection underneath, with everything that LangChain has no word for: `info`, `verify`, `compact`."""
+        return self._collection
+
+    @property
+    def collection_name(self) -> str | None:
+        """The name under which the collection lives in a shared directory."""
+        return self._collection_name
+
+    def __repr__(self) -> str:
+        embedding = type(self._embedding).__name__ if self._embedding is not None else None
+        return f"QuireVectorStore(embedding={embedding}, collection={self._collection!r})"
+
+    def count(self, filter: Any = None) -> int:
+        """Return the number of documents (that match)."""
+        return self._collection.count(as_filter(filter))
+
+    def close(self) -> None:
+        """Release the files; documents are durable without this. A collection that was passed in stays open."""
+        if self._owns_collection:
+            self._collection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def to_langchain(document: StoredDocument) -> Document:
+    """Return a stored document as LangChain's; the metadata is a fresh dict already."""
+    return Document(id=document.id, page_content=document.text, metadata=document.metadata)
+
+
+def as_filter(where: Any) -> Any:
+    """Return a filter as the collection takes it.
+
+    Dict operators and Quire's own trees go through unchanged, LangChain's structured queries are translated, and a
+    callable is given LangChain documents, as `InMemoryVectorStore` does.
+    """
+    if isinstance(where, StructuredQuery):
+        where = where.filter
+        if where is None:
+            return None
+    if isinstance(where, FilterDirective):
+        return where.accept(QuireTranslator())
+    if callable(where):
+        return _on_langchain_documents(where)
+    return where
+
+
+def _on_langchain_documents(where: Callable[[Document], Any]) -> Callable[[StoredDocument], bool]:
+    def matches(document: StoredDocument) -> bool:
+        return bool(where(to_langchain(document)))
+
+    return matches
+
+
+def _refuse_with_collection(collection: Any, others: dict[str, Any]) -> None:
+    if not isinstance(collection, Collection):
+        raise InputTypeError(
+            f"expected collection as what quire.open returns, got {type(collection).__name__}; "
+            "for a collection's name use collection_name="
+        )
+    given = sorted(name for name, value in others.items() if value is not None)
+    if given:
+        raise ParameterError(
+            f"expected either an open collection or options to open one, got collection= and {', '.join(given)}; "
+            "pass the options to quire.open"
+        )

@@ -1,0 +1,194 @@
+"""Texts to vectors through LangChain's `Embeddings`, sync and async, without ever holding the interpreter for long."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import numpy as np
+from langchain_core.embeddings import Embeddings
+
+from quire.errors import InputTypeError, InvalidVectorsError, ParameterError
+from quire.store import Floats, as_encoder
+
+T = TypeVar("T")
+
+
+def vectors_to_matrix(rows: Any, n: int | None = None) -> Floats:
+    """Return vectors as a float32 matrix, row by row.
+
+    One ``np.asarray`` over thousands of lists would hold the interpreter lock for a hundred milliseconds, during which
+    no event loop turns; between rows the lock can change hands.
+
+    Raises
+    ------
+    InvalidVectorsError
+        When there are not `n` rows, or the rows differ in length or are not numbers.
+    """
+    if isinstance(rows, np.ndarray) and rows.ndim == 2:
+        matrix = rows.astype(np.float32)
+    else:
+        listed = list(rows)
+        dim = len(listed[0]) if listed else 0
+        matrix = np.empty((len(listed), dim), np.float32)
+        with np.errstate(over="ignore"):  # becomes an infinity, which the collection refuses by row
+            for position, row in enumerate(listed):
+                if len(row) != dim:
+                    raise InvalidVectorsError(
+                        f"expected vectors of one length, got {dim} values in the first and {len(row)} in vector "
+                        f"{position}"
+                    )
+                try:
+                    matrix[position] = row
+                except (TypeError, ValueError) as err:
+                    raise InvalidVectorsError(f"expected vectors of numbers, but vector {position}: {err}") from err
+    if n is not None and len(matrix) != n:
+        raise InvalidVectorsError(f"expected {n} vectors from the embedding, one for each text, got {len(matrix)}")
+    return matrix
+
+
+def check_embedding(embedding: Any) -> Embeddings | None:
+    """Return `embedding` if it can be used as LangChain `Embeddings`."""
+    if embedding is None or isinstance(embedding, Embeddings):
+        return embedding
+    if isinstance(embedding, type):
+        raise InputTypeError(
+            f"expected an Embeddings object, got the class {embedding.__name__}; create an instance of it"
+        )
+    if all(hasattr(embedding, name) for name in ("embed_documents", "embed_query", "aembed_documents", "aembed_query")):
+        return embedding  # type: ignore[no-any-return]  # speaks the protocol without inheriting it
+    raise InputTypeError(
+        f"expected embedding to be langchain_core Embeddings, got {type(embedding).__name__}; for other encoders open "
+        "the collection with quire.open(path, encoder=...) and pass collection="
+    )
+
+
+class Embedder:
+    """What a store embeds with: the caller's `Embeddings`, or else the encoder that its collection was opened with.
+
+    Parameters
+    ----------
+    embedding : Embeddings or None
+        The caller's.
+    collection : Collection
+        Supplies the encoder where `embedding` is None.
+    """
+
+    def __init__(self, embedding: Embeddings | None, collection: Any) -> None:
+        self.embedding = embedding
+        self._collection = collection
+
+    def documents(self, texts: Sequence[str]) -> Floats:
+        """Return one vector for each text."""
+        if self.embedding is None:
+            self._require_encoder()
+            return np.asarray(self._collection.encode_documents(list(texts)), np.float32)
+        return vectors_to_matrix(self.embedding.embed_documents(list(texts)), len(texts))
+
+    async def adocuments(self, texts: Sequence[str]) -> Floats:
+        """Return one vector for each text, through the embedding's own async method."""
+        if self.embedding is None:
+            return await asyncio.to_thread(self.documents, texts)
+        rows = await self.embedding.aembed_documents(list(texts))
+        return await asyncio.to_thread(vectors_to_matrix, rows, len(texts))
+
+    def query(self, text: str) -> Floats:
+        """Return the vector of a query."""
+        _check_query(text)
+        if self.embedding is None:
+            self._require_encoder()
+            return np.asarray(self._collection.encode_queries([text])[0], np.float32)
+        return _one_vector(self.embedding.embed_query(text))
+
+    async def aquery(self, text: str) -> Floats:
+        """Return the vector of a query, through the embedding's own async method."""
+        _check_query(text)
+        if self.embedding is None:
+            return await asyncio.to_thread(self.query, text)
+        return _one_vector(await self.embedding.aembed_query(text))
+
+    def _require_encoder(self) -> None:
+        if self._collection.encoder is None:
+            raise ParameterError(
+                "expected an embedding, but the store has none; create it with QuireVectorStore(embedding=...), or use "
+                "the methods that take vectors, or search with mode='text'"
+            )
+
+
+def _one_vector(row: Any) -> Floats:
+    matrix = vectors_to_matrix([row])
+    return matrix.reshape(-1)
+
+
+def _check_query(text: Any) -> None:
+    if not isinstance(text, str):
+        raise InputTypeError(
+            f"expected the query as a str, got {type(text).__name__}; for a vector use similarity_search_by_vector"
+        )
+
+
+#: The event loop that awaits the worker thread which the code runs in; None in ordinary synchronous code.
+_waiting_loop: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar("_waiting_loop", default=None)
+
+
+#: Whether vectors are all given, so that not even the probe may be embedded.
+_vectors_given: ContextVar[bool] = ContextVar("_vectors_given", default=False)
+
+
+@contextlib.contextmanager
+def nothing_to_embed() -> Iterator[None]:
+    """Keep the collection from embedding its probe: whoever brings vectors pays for no embedding.
+
+    The probe is then taken when the first text is embedded.
+    """
+    token = _vectors_given.set(True)
+    try:
+        yield
+    finally:
+        _vectors_given.reset(token)
+
+
+async def in_thread(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+    """Run blocking work in a worker thread, in which `CollectionEncoder` may ask this loop to embed."""
+    token = _waiting_loop.set(asyncio.get_running_loop())
+    try:
+        return await asyncio.to_thread(function, *args, **kwargs)  # the thread runs in a copy of this context
+    finally:
+        _waiting_loop.reset(token)
+
+
+class CollectionEncoder:
+    """The encoder that a collection is opened with: the embedding, asked through its async methods in async code.
+
+    The collection itself embeds little, since the store hands it vectors: a probe sentence, by which it recognises the
+    embedding when it is opened again.
+    """
+
+    def __init__(self, embedding: Embeddings) -> None:
+        self._embedding = embedding
+        self.name = as_encoder(embedding).name
+
+    def encode_documents(self, texts: Sequence[str], /) -> Floats:
+        """Return one vector for each text."""
+        if _vectors_given.get():
+            raise NotImplementedError  # which the collection takes as "cannot say now"
+        loop = _waiting_loop.get()
+        if loop is None:
+            rows = self._embedding.embed_documents(list(texts))
+        else:
+            rows = asyncio.run_coroutine_threadsafe(self._embedding.aembed_documents(list(texts)), loop).result()
+        return vectors_to_matrix(rows, len(texts))
+
+    def encode_queries(self, texts: Sequence[str], /) -> Floats:
+        """Return one vector for each query."""
+        loop = _waiting_loop.get()
+        if loop is None:
+            rows = [self._embedding.embed_query(text) for text in texts]
+        else:
+            rows = [
+                asyncio.run_coroutine_threadsafe(self._embedding.aembed_query(text), loop).result() for text in texts
+            ]
+        return vectors_to_matrix(rows, len(texts))

@@ -1,0 +1,280 @@
+"""The half of `QuireVectorStore` that brings documents in and out: ready vectors, folders, other stores."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from langchain_core.embeddings import Embeddings
+
+from quire.errors import InputTypeError, MismatchError, ParameterError
+from quire.integrations.langchain import _names
+from quire.integrations.langchain._base import StoreBase
+from quire.integrations.langchain._embedding import in_thread, nothing_to_embed, vectors_to_matrix
+from quire.integrations.langchain._inputs import BATCH_SIZE, from_texts
+from quire.store._database import DATABASE_NAME
+
+
+class TransferMethods(StoreBase):
+    """The calls that people know from LangChain's FAISS store."""
+
+    # ------------------------------------------------------------------ ready vectors
+
+    @classmethod
+    def from_embeddings(
+        cls,
+        text_embeddings: Iterable[tuple[str, Any]],
+        embedding: Embeddings | None = None,
+        metadatas: Iterable[dict[str, Any]] | None = None,
+        ids: Iterable[str | None] | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Create (or open) a store and add texts whose vectors are known.
+
+        Parameters
+        ----------
+        text_embeddings : iterable of (str, sequence of float)
+            Texts with their vectors.
+        embedding : Embeddings, optional
+            Used for queries.
+        metadatas, ids
+            See `add_texts`.
+        **kwargs
+            ``path``, ``codec`` and the other parameters of `QuireVectorStore`.
+
+        Examples
+        --------
+        >>> from quire.integrations.langchain import QuireVectorStore
+        >>> store = QuireVectorStore.from_embeddings([("red", [1.0, 0.0]), ("green", [0.0, 1.0])])
+        >>> store.similarity_search_by_vector([0.9, 0.1], k=1)[0].page_content
+        'red'
+        """
+        store = cls(embedding, **kwargs)
+        try:
+            store.add_embeddings(text_embeddings, metadatas, ids)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    @classmethod
+    async def afrom_embeddings(
+        cls,
+        text_embeddings: Iterable[tuple[str, Any]],
+        embedding: Embeddings | None = None,
+        metadatas: Iterable[dict[str, Any]] | None = None,
+        ids: Iterable[str | None] | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Create (or open) a store from texts with vectors, off the event loop; see `from_embeddings`."""
+        return await in_thread(cls.from_embeddings, text_embeddings, embedding, metadatas, ids, **kwargs)
+
+    def add_embeddings(
+        self,
+        text_embeddings: Iterable[tuple[str, Any]],
+        metadatas: Iterable[dict[str, Any]] | None = None,
+        ids: Iterable[str | None] | None = None,
+    ) -> list[str]:
+        """Add texts whose vectors are known, replacing documents whose id is there already.
+
+        Parameters
+        ----------
+        text_embeddings : iterable of (str, sequence of float)
+            Texts with their vectors.
+        metadatas, ids
+            See `add_texts`.
+
+        Returns
+        -------
+        list of str
+            The ids.
+        """
+        texts: list[str] = []
+        rows: list[Any] = []
+        for position, pair in enumerate(text_embeddings):
+            if isinstance(pair, str) or not hasattr(pair, "__len__") or len(pair) != 2:
+                raise InputTypeError(
+                    f"expected text_embeddings as pairs of text and vector, got {type(pair).__name__} "
+                    f"at position {position}"
+                )
+            texts.append(pair[0])
+            rows.append(pair[1])
+        added: list[str] = []
+        vectors = vectors_to_matrix(rows, len(texts))
+        with nothing_to_embed():
+            for part in from_texts(texts, metadatas, ids, max(1, len(texts))):
+                added = self._collection.add(part.texts, ids=part.ids, metadata=part.metadata, vectors=vectors)
+        return added
+
+    async def aadd_embeddings(
+        self,
+        text_embeddings: Iterable[tuple[str, Any]],
+        metadatas: Iterable[dict[str, Any]] | None = None,
+        ids: Iterable[str | None] | None = None,
+    ) -> list[str]:
+        """Add texts whose vectors are known, off the event loop; see `add_embeddings`."""
+        return await in_thread(self.add_embeddings, text_embeddings, metadatas, ids)
+
+    def merge_from(self, other: StoreBase) -> int:
+        """Add every document of another store to this one; the other stays as it is.
+
+        Vectors are taken over as they come out of the other's codec, nothing is embedded again. Documents whose id is
+        here already are replaced.
+
+        Parameters
+        ----------
+        other : QuireVectorStore
+            A store with the same embedding.
+
+        Returns
+        -------
+        int
+            How many documents were added or replaced.
+
+        Raises
+        ------
+        MismatchError
+            When the other's vectors have another dimension, or lost the lengths that this store's metric needs.
+        """
+        if not isinstance(other, StoreBase):
+            raise InputTypeError(f"expected a QuireVectorStore to merge from, got {type(other).__name__}")
+        source, target = other._collection, self._collection
+        if source is target or (source.path is not None and _same_place(source.path, target.path)):
+            raise ParameterError("expected another store to merge from, got the same collection")
+        if target.metric == "dot" and source.metric == "cosine":
+            raise MismatchError(
+                "expected a store with metric 'dot' to merge from, got one with 'cosine', whose vectors were "
+                "normalised; add its documents with add_documents, which embeds them again"
+            )
+        if None not in (source.dim, target.dim) and source.dim != target.dim:
+            raise MismatchError(
+                f"expected vectors of dimension {target.dim}, the other store's have {source.dim}; was it built with "
+                "another model?"
+            )
+        merged = 0
+        for ids in _parts(source.ids(), BATCH_SIZE):
+            documents = source.get(ids)
+            kept = [document.id for document in documents]
+            if not kept:
+                continue
+            vectors, payloads = source.get_vectors(kept), source.get_payloads(kept)
+            with nothing_to_embed():
+                merged += len(target.add(documents, vectors=vectors, payloads=payloads))
+        return merged
+
+    # ------------------------------------------------------------------ folders
+
+    def save_local(self, folder_path: str | os.PathLike[str], collection_name: str | None = None) -> None:
+        """Copy the collection to a folder; a collection that is there already is replaced.
+
+        A store with a ``path`` does not need this: it is saved after each call. For the folder that the store lives in,
+        this only saves the graph.
+
+        Parameters
+        ----------
+        folder_path : str or path-like
+            Where to.
+        collection_name : str, optional
+            Save it as one of several named collections in that folder.
+
+        Raises
+        ------
+        ParameterError
+            When the folder holds something that is not a collection.
+        """
+        target = Path(folder_path).expanduser()
+        if collection_name is not None:
+            _names.remember_name(target, collection_name)
+            target = _names.collection_path(target, collection_name)
+        if self._collection.path is not None and _same_place(self._collection.path, target):
+            self._collection.flush()
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not (target / DATABASE_NAME).is_file():
+            self._collection.copy(target).close()
+            return
+        if any(entry.is_dir() for entry in target.iterdir()):
+            raise ParameterError(
+                f"expected a folder with one collection to replace, but {target} holds other folders too"
+            )
+        # The old one is there until the new one is complete.
+        draft = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
+        old = draft.with_name(draft.name + "-old")
+        try:
+            self._collection.copy(draft).close()
+            target.rename(old)
+            draft.rename(target)
+        except BaseException:
+            if old.exists() and not target.exists():
+                old.rename(target)
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+
+    @classmethod
+    def load_local(
+        cls,
+        folder_path: str | os.PathLike[str],
+        embedding: Embeddings | None = None,
+        collection_name: str | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Open the collection in a folder. Changes go there, too: the folder *is* the store.
+
+        Parameters
+        ----------
+        folder_path : str or path-like
+            Where from.
+        embedding : Embeddings, optional
+            The embedding that it was built with.
+        collection_name : str, optional
+            Which of several named collections.
+        **kwargs
+            Other parameters of `QuireVectorStore`.
+
+        Raises
+        ------
+        CollectionNotFoundError
+            When there is none.
+        MismatchError
+            When it was built with another embedding.
+        ParameterError
+            For ``allow_dangerous_deserialization``, which other stores need because they unpickle what they load.
+        """
+        if "allow_dangerous_deserialization" in kwargs:
+            raise ParameterError(
+                "load_local unpickles nothing, so there is nothing dangerous to allow: leave out "
+                "allow_dangerous_deserialization"
+            )
+        if "index_name" in kwargs:
+            raise ParameterError(
+                "expected collection_name=, got index_name=; a folder may hold several named collections"
+            )
+        kwargs.setdefault("must_exist", True)
+        return cls(embedding, folder_path, collection_name=collection_name, **kwargs)
+
+    # ------------------------------------------------------------------ named collections
+
+    @staticmethod
+    def list_collections(path: str | os.PathLike[str]) -> list[str]:
+        """Return the names of the collections that share a directory, sorted."""
+        return _names.list_names(path)
+
+    def delete_collection(self) -> None:
+        """Close the store and delete its collection from disk; the store cannot be used afterwards."""
+        self._collection.destroy()
+        if self._root is not None and self._collection_name is not None:
+            _names.forget_name(self._root, self._collection_name)
+
+
+def _same_place(a: Path, b: Path | None) -> bool:
+    return b is not None and a.expanduser().resolve() == b.expanduser().resolve()
+
+
+def _parts(ids: list[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
