@@ -114,6 +114,10 @@ class _Float8(ScaledQuantizer):
     values: ClassVar[Floats]
     numkong_type: ClassVar[Literal["e4m3", "e5m2"]]
 
+    def _bound(self, magnitudes: Floats) -> float:
+        # Room for documents twice as large as those seen: floating point keeps its precision, so that it costs nothing.
+        return 2 * float(magnitudes.max())
+
     def _encode(self, X: Floats) -> Codes:
         return np.asarray(numkong.astype(self._scaled(X, self.largest), self.numkong_type)).view(np.uint8)
 

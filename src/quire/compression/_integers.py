@@ -8,10 +8,17 @@ from quire.compression._base import Codes, Floats
 from quire.compression._registry import register_step
 from quire.compression._scale import ScaledQuantizer
 
+#: Values looked at for the best cut-off; more change it no further.
+_SEARCHED_VALUES = 200_000
+
 
 @register_step
 class Int8(ScaledQuantizer):
     """Store each value in one byte, as an integer from -127 to 127.
+
+    The largest magnitude seen in `fit` becomes 127. Agreement with the exact ten best is 0.989 on Cranfield and 0.990
+    on SciFact (all-MiniLM-L6-v2), nDCG@10 that of float32. A factor for each vector gives 0.996 and 0.991, but takes
+    four more bytes a vector, and usearch could not compare the rows.
 
     Examples
     --------
@@ -37,6 +44,10 @@ class Int8(ScaledQuantizer):
 class Int4(ScaledQuantizer):
     """Store two values in a byte, as integers from -7 to 7; the first of the two takes the lower half.
 
+    The magnitude that becomes 7 is the one that gives the least squared error on the fitted vectors; what is larger is
+    cut off there. Agreement with the exact ten best is then 0.93 on Cranfield and 0.92 on SciFact (all-MiniLM-L6-v2);
+    with the largest magnitude instead 0.81 and 0.86, with a factor for each vector 0.93 and 0.91.
+
     Examples
     --------
     >>> X = np.array([[1.0, -2.0, 7.0]], dtype=np.float32)
@@ -49,12 +60,28 @@ class Int4(ScaledQuantizer):
     kind = "i4"
     largest = 7.0
 
+    def _bound(self, magnitudes: Floats) -> float:
+        values = magnitudes.ravel()
+        values = values[:: max(1, len(values) // _SEARCHED_VALUES)].astype(np.float64)
+        best, least = float(magnitudes.max()), np.inf
+        for bound in best * 2.0 ** (-np.arange(41) / 8):
+            step = bound / self.largest
+            error = (
+                float(np.square(np.minimum(np.rint(values / step), self.largest) * step - values).sum())
+                if step
+                else 0.0
+            )
+            if error < least:
+                best, least = float(bound), error
+        return best
+
     def _encode(self, X: Floats) -> Codes:
         scaled = self._scaled(X, self.largest)
         nibbles = np.rint(scaled, out=scaled).astype(np.int8).view(np.uint8) & 0x0F
         if nibbles.shape[1] % 2:
             nibbles = np.pad(nibbles, ((0, 0), (0, 1)))
-        return np.bitwise_or(nibbles[:, 0::2], nibbles[:, 1::2] << 4, dtype=np.uint8)
+        packed: Codes = np.bitwise_or(nibbles[:, 0::2], np.left_shift(nibbles[:, 1::2], 4), dtype=np.uint8)
+        return packed
 
     def _decode(self, codes: Codes) -> Floats:
         nibbles = np.empty((len(codes), 2 * codes.shape[1]), np.int8)

@@ -68,7 +68,9 @@ def step_class(name: str) -> type[Step]:
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         if entry.name == name:
             cls = entry.load()
-            if not (isinstance(cls, type) and issubclass(cls, Step) and name in (cls.step_id, cls.name())):
+            if not (
+                isinstance(cls, type) and issubclass(cls, Reducer | Quantizer) and name in (cls.step_id, cls.name())
+            ):
                 raise CodecError(f"the entry point {entry.value!r} should be a step called {name!r}, got {cls!r}")
             return register_step(cls)
     raise CodecError(f"unknown step {name!r}; expected one of {', '.join(step_names())}")

@@ -25,9 +25,6 @@ class ScaledQuantizer(Quantizer):
     largest: ClassVar[float]
     """Largest magnitude of the format."""
 
-    clip_quantile: ClassVar[float | None] = None
-    """Quantile of the fitted magnitudes that is put at `largest`; None is the maximum."""
-
     _learned_factor: np.float32 | None = None
 
     @property
@@ -42,13 +39,13 @@ class ScaledQuantizer(Quantizer):
         return CodeLayout(self.kind, self.in_dim, 1.0 / float(self._factor) ** 2)
 
     def _fit(self, X: Floats, seed: int) -> None:
-        magnitudes = np.abs(X)
-        if self.clip_quantile is None:
-            bound = float(magnitudes.max())
-        else:
-            bound = float(np.quantile(magnitudes, self.clip_quantile)) or float(magnitudes.max())
+        bound = self._bound(np.abs(X))
         # Vectors that are all zero leave nothing to learn.
         self._learned_factor = np.float32(min(max(self.largest / bound, _LEAST), _MOST) if bound > 0 else 1.0)
+
+    def _bound(self, magnitudes: Floats) -> float:
+        """Return the magnitude that is put at `largest`."""
+        return float(magnitudes.max())
 
     def _scaled(self, X: Floats, largest: float) -> Floats:
         """Return the rows times the factor, saturated at the format's largest magnitude."""
