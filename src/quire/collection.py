@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from tqdm import tqdm
 
 from quire.compression import Codec
 from quire.errors import DocumentNotFoundError, InputTypeError, MismatchError, ParameterError
@@ -280,13 +279,10 @@ class Collection:
         if _is_sized(vectors):
             batches = iter([self._ready(batch) for batch in batches])
         added: list[str] = []
-        total = len(documents) if _is_sized(documents) else None  # type: ignore[arg-type]
-        with tqdm(total=total, unit="docs", disable=not progress, desc="add") as bar:
-            for batch in batches:
-                self._writer.add(self._ready(batch), self._fingerprint_to_store())
-                added += batch.ids
-                self._maintain(_FIT_AT_MOST)
-                bar.update(len(batch))
+        for batch in _with_progress(batches, documents) if progress else batches:
+            self._writer.add(self._ready(batch), self._fingerprint_to_store())
+            added += batch.ids
+            self._maintain(_FIT_AT_MOST)
         self._maintain(self._store.settings.fit_after or 1)
         return added
 
@@ -753,6 +749,15 @@ class Collection:
 
 def _is_sized(value: Any) -> bool:
     return value is not None and (hasattr(value, "__len__") or hasattr(value, "__array__"))
+
+
+def _with_progress(batches: Iterator[Batch], documents: Any) -> Iterator[Batch]:
+    from tqdm import tqdm  # comes with usearch, and is as slow to import
+
+    with tqdm(total=len(documents) if _is_sized(documents) else None, unit="docs", desc="add") as bar:
+        for batch in batches:
+            yield batch
+            bar.update(len(batch))
 
 
 def _check_batch_size(batch_size: Any) -> None:

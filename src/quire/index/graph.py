@@ -9,8 +9,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from usearch.compiled import Index as _UsearchIndex
-from usearch.compiled import MetricKind, ScalarKind
 
 from quire._layout import CodeLayout
 from quire.errors import CorruptCollectionError, MismatchError, ParameterError
@@ -20,16 +18,19 @@ from quire.index._kernels import to_scores, unpack_int4
 from quire.index.exact import score_rows_batch
 
 #: Scalar type that usearch stores, the numpy type under which it takes the codes, for each kind of code.
-_SCALARS: dict[str, tuple[Any, type[np.generic]]] = {
-    "f32": (ScalarKind.F32, np.float32),
-    "f16": (ScalarKind.F16, np.float16),
-    "bf16": (ScalarKind.BF16, np.uint16),
-    "e4m3": (ScalarKind.E4M3, np.uint8),
-    "e5m2": (ScalarKind.E5M2, np.uint8),
-    "i8": (ScalarKind.I8, np.int8),
-    "i4": (ScalarKind.I8, np.int8),
-    "b1": (ScalarKind.B1, np.uint8),
+_SCALARS: dict[str, tuple[str, type[np.generic]]] = {
+    "f32": ("F32", np.float32),
+    "f16": ("F16", np.float16),
+    "bf16": ("BF16", np.uint16),
+    "e4m3": ("E4M3", np.uint8),
+    "e5m2": ("E5M2", np.uint8),
+    "i8": ("I8", np.int8),
+    "i4": ("I8", np.int8),
+    "b1": ("B1", np.uint8),
 }
+
+#: Asking the system costs 15 microseconds, each time.
+_CORES = os.cpu_count() or 1
 
 _FREE_KEY = np.iinfo(np.uint64).max
 
@@ -72,8 +73,12 @@ class Graph:
         self._writing = threading.Lock()
         self.connectivity = check_int(connectivity, "connectivity", 2)
         self.expansion_add = check_int(expansion_add, "expansion_add", 1)
-        self._scalar, self._dtype = _SCALARS[layout.kind]
-        self._index = _UsearchIndex(
+        # Importing usearch takes longer than importing the rest of Quire, and collections that stay small never need it.
+        from usearch.compiled import Index, MetricKind, ScalarKind
+
+        scalar, self._dtype = _SCALARS[layout.kind]
+        self._scalar = getattr(ScalarKind, scalar)
+        self._index = Index(
             ndim=layout.dim,
             dtype=self._scalar,
             connectivity=self.connectivity,
@@ -272,7 +277,7 @@ class Graph:
 
 def _cores(threads: int) -> int:
     """Resolve a number of threads, no more than usearch has room for without moving what running searches use."""
-    return min(resolve_threads(threads), os.cpu_count() or 1)
+    return min(resolve_threads(threads), _CORES)
 
 
 def _keys(slots: Rows) -> NDArray[np.uint64]:

@@ -6,7 +6,6 @@ import json
 import platform
 import sqlite3
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from typing import Any
 
 from quire._version import __version__
@@ -155,5 +154,7 @@ def _disk(store: Store, connection: sqlite3.Connection, snapshot: Snapshot) -> d
 
 
 def _versions() -> dict[str, str]:
+    from importlib import metadata  # slow to import, and needed only here
+
     found = {"quire": __version__, "python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
     return found | {name: metadata.version(name) for name in ("numpy", "usearch", "numkong", "tantivy")}
