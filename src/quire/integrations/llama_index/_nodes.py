@@ -10,6 +10,7 @@ this layout.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ from llama_index.core.schema import (
 )
 from llama_index.core.storage.docstore.utils import json_to_doc
 
-from quire.errors import InputTypeError, MismatchError
+from quire.errors import InputTypeError, MismatchError, ParameterError
 from quire.integrations.llama_index._reserved import node_metadata, stored_metadata
 from quire.store import Document as StoredDocument
 
@@ -69,6 +70,8 @@ def to_record(node: BaseNode) -> Record:
     ------
     InputTypeError
         When it is no node, or something in it cannot be stored as JSON.
+    ParameterError
+        When a number in the metadata is NaN or infinite.
     """
     if not isinstance(node, BaseNode):
         raise InputTypeError(f"expected LlamaIndex nodes, got {type(node).__name__}")
@@ -84,6 +87,8 @@ def to_record(node: BaseNode) -> Record:
             )
         raise InputTypeError(f"node {node.node_id!r} cannot be stored as JSON: {err}{hint}") from err
     metadata = fields["metadata"]
+    if metadata != node.metadata:  # dates have become text, and tuples lists; other changes would be losses
+        _refuse_losses(node.metadata, node.node_id)
     text = node.get_content(metadata_mode=MetadataMode.NONE)
     for name in _ELSEWHERE:
         fields.pop(name, None)
@@ -105,6 +110,24 @@ def to_record(node: BaseNode) -> Record:
         stored_metadata(metadata, _source_id(node), node.class_name()),
         json.dumps(payload, ensure_ascii=False, separators=(",", ":")),
     )
+
+
+def _refuse_losses(value: Any, identifier: str) -> None:
+    """Raise where pydantic's JSON form says something else than the metadata did."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ParameterError(
+            f"node {identifier!r}: expected finite numbers in the metadata, got {value}; leave the key out or use None"
+        )
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise InputTypeError(
+                    f"node {identifier!r}: expected metadata keys of type str, got {key!r} ({type(key).__name__})"
+                )
+            _refuse_losses(inner, identifier)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _refuse_losses(inner, identifier)
 
 
 def _source_id(node: BaseNode) -> str | None:

@@ -1,0 +1,401 @@
+"""Saving, loading, pickling, copying."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import pickle
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
+from llama_index.core import StorageContext, VectorStoreIndex, load_index_from_storage
+from llama_index.core.embeddings import BaseEmbedding
+from llama_index.core.schema import Document, TextNode
+from llama_index.core.vector_stores.simple import SimpleVectorStore
+from llama_index.core.vector_stores.types import VectorStoreQuery
+
+from quire.errors import CollectionNotFoundError, CorruptCollectionError, MismatchError, ParameterError, ReadOnlyError
+from quire.integrations.llama_index import QuireVectorStore
+
+MakeStore = Callable[..., QuireVectorStore]
+
+POINTER = "default__vector_store.json"
+
+
+def snapshot(store: QuireVectorStore, query: TextNode) -> Any:
+    found = store.query(VectorStoreQuery(query_embedding=query.embedding, similarity_top_k=6))
+    return found.ids, found.similarities, [node.model_dump() for node in store.get_nodes()]
+
+
+@pytest.fixture
+def memory() -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
+    fs = fsspec.filesystem("memory")
+    root = f"/{uuid.uuid4().hex}"
+    yield fs, root
+    if fs.exists(root):
+        fs.rm(root, recursive=True)
+
+
+def copies(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.suffix == ".quire")
+
+
+# ---------------------------------------------------------------------- persist and from_persist_*
+
+
+def test_round_trip_on_this_machine(store: QuireVectorStore, library: list[TextNode], tmp_path: Path) -> None:
+    store.add(library)
+    store.delete("d3")
+    expected = snapshot(store, library[1])
+    path = tmp_path / "saved" / "deeper" / POINTER
+    store.persist(str(path))
+    store.add([library[11]])  # not part of what was saved
+    store.close()
+    loaded = QuireVectorStore.from_persist_path(str(path))
+    assert snapshot(loaded, library[1]) == expected
+    assert loaded.client.codec == store.client.codec
+    assert loaded.client.verify().ok
+    loaded.close()
+    by_dir = QuireVectorStore.from_persist_dir(str(path.parent))
+    assert snapshot(by_dir, library[1]) == expected
+    by_dir.close()
+
+
+def test_round_trip_on_another_file_system(
+    store: QuireVectorStore, library: list[TextNode], memory: tuple[fsspec.AbstractFileSystem, str]
+) -> None:
+    fs, root = memory
+    store.add(library)
+    expected = snapshot(store, library[1])
+    store.persist(f"{root}/a/{POINTER}", fs=fs)
+    loaded = QuireVectorStore.from_persist_dir(f"{root}/a", fs=fs)
+    assert snapshot(loaded, library[1]) == expected
+    loaded.clear()  # lives in memory, away from what was saved
+    assert snapshot(QuireVectorStore.from_persist_dir(f"{root}/a/", fs=fs), library[1]) == expected
+
+
+def test_loading_from_another_file_system_to_a_path(
+    make_store: MakeStore, library: list[TextNode], memory: tuple[fsspec.AbstractFileSystem, str], tmp_path: Path
+) -> None:
+    fs, root = memory
+    store = make_store(codec="binary > int8", fit_after=8)
+    store.add(library)
+    store.persist(f"{root}/{POINTER}", fs=fs)
+    with pytest.raises(ParameterError, match="path="):
+        QuireVectorStore.from_persist_dir(root, fs=fs, read_only=True)
+    loaded = QuireVectorStore.from_persist_dir(root, fs=fs, path=tmp_path / "here", read_only=True)
+    assert snapshot(loaded, library[1]) == snapshot(store, library[1])
+    assert loaded.path == str(tmp_path / "here")
+    with pytest.raises(ReadOnlyError):
+        loaded.clear()
+    loaded.close()
+
+
+@pytest.mark.parametrize("kind", ["local", "directory"])
+def test_file_systems_that_are_this_machine_after_all(
+    make_store: MakeStore, library: list[TextNode], tmp_path: Path, kind: str
+) -> None:
+    fs = LocalFileSystem() if kind == "local" else DirFileSystem(str(tmp_path), LocalFileSystem())
+    folder = f"{tmp_path}/saved" if kind == "local" else "saved"
+    store = make_store()
+    store.add(library)
+    StorageContext.from_defaults(vector_store=store).persist(folder, fs=fs)
+    assert (tmp_path / "saved" / POINTER).is_file()
+    loaded = QuireVectorStore.from_persist_dir(folder, fs=fs)
+    assert snapshot(loaded, library[1]) == snapshot(store, library[1])
+    loaded.close()
+
+
+def test_a_loaded_store_is_durable_where_it_lies(
+    make_store: MakeStore, library: list[TextNode], tmp_path: Path
+) -> None:
+    store = make_store()
+    store.add(library[:6])
+    store.persist(str(tmp_path / "saved" / POINTER))
+    loaded = QuireVectorStore.from_persist_dir(str(tmp_path / "saved"))
+    loaded.add(library[6:])
+    loaded.close()
+    again = QuireVectorStore.from_persist_dir(str(tmp_path / "saved"))
+    assert len(again.client) == 12
+    again.close()
+    apart = QuireVectorStore.from_persist_dir(str(tmp_path / "saved"), path=tmp_path / "apart")
+    apart.clear()
+    apart.close()
+    again = QuireVectorStore.from_persist_dir(str(tmp_path / "saved"), read_only=True)
+    assert len(again.client) == 12
+    again.close()
+
+
+def test_persist_replaces_what_was_there(make_store: MakeStore, library: list[TextNode], tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    store = make_store()
+    for number in (3, 5):
+        store.add(library[:number])
+        store.persist(str(folder / POINTER))
+        assert len(copies(folder)) == 1
+        loaded = QuireVectorStore.from_persist_dir(str(folder))
+        assert len(loaded.client) == number
+        loaded.close()
+    # a file of the framework's own store gives way, too
+    SimpleVectorStore().persist(str(folder / POINTER))
+    store.persist(str(folder / POINTER))
+    QuireVectorStore.from_persist_dir(str(folder)).close()
+
+
+def test_persist_replaces_what_was_there_elsewhere(
+    make_store: MakeStore, library: list[TextNode], memory: tuple[fsspec.AbstractFileSystem, str]
+) -> None:
+    fs, root = memory
+    store = make_store()
+    for number in (3, 5):
+        store.add(library[:number])
+        store.persist(f"{root}/{POINTER}", fs=fs)
+        assert len(fs.ls(root)) == 2
+        assert len(QuireVectorStore.from_persist_dir(root, fs=fs).client) == number
+
+
+def test_a_collection_that_lies_there_already_is_not_copied(
+    make_store: MakeStore, library: list[TextNode], tmp_path: Path
+) -> None:
+    for name in ("storage/kb", "storage2"):
+        store = make_store(name)
+        store.add(library)
+        folder = tmp_path / name.partition("/")[0]
+        store.persist(str(folder / POINTER))
+        assert copies(folder) == []
+        store.persist(str(folder / POINTER))
+        store.close()
+        folder = folder.rename(tmp_path / f"moved-{folder.name}")
+        loaded = QuireVectorStore.from_persist_dir(str(folder))
+        assert len(loaded.client) == 12
+        loaded.persist(str(folder / POINTER))
+        assert copies(folder) == []
+        loaded.close()
+
+
+def test_saving_a_loaded_store_again_keeps_it(make_store: MakeStore, library: list[TextNode], tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    store = make_store()
+    store.add(library[:3])
+    store.persist(str(folder / POINTER))
+    loaded = QuireVectorStore.from_persist_dir(str(folder))
+    loaded.add(library)
+    loaded.persist(str(folder / POINTER))
+    loaded.close()
+    again = QuireVectorStore.from_persist_dir(str(folder))
+    assert len(again.client) == 12
+    again.close()
+
+
+def test_a_crash_while_saving_keeps_the_earlier_copy(
+    make_store: MakeStore, library: list[TextNode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "saved"
+    store = make_store()
+    store.add(library[:3])
+    store.persist(str(folder / POINTER))
+    store.add(library)
+
+    def broken(source: Any, target: Any) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("quire.integrations.llama_index._persistence.os.replace", broken)
+        with pytest.raises(OSError, match="no space"):
+            store.persist(str(folder / POINTER))
+    loaded = QuireVectorStore.from_persist_dir(str(folder))
+    assert len(loaded.client) == 3
+    loaded.close()
+
+
+def test_a_saved_folder_can_be_moved(make_store: MakeStore, library: list[TextNode], tmp_path: Path) -> None:
+    store = make_store("kb")
+    store.add(library)
+    store.persist(str(tmp_path / "saved" / POINTER))
+    store.close()
+    shutil.rmtree(tmp_path / "kb")
+    shutil.move(tmp_path / "saved", tmp_path / "moved")
+    loaded = QuireVectorStore.from_persist_dir(str(tmp_path / "moved"))
+    assert len(loaded.client) == 12
+    loaded.close()
+
+
+def test_namespaces(make_store: MakeStore, library: list[TextNode], tmp_path: Path) -> None:
+    first, second = make_store(), make_store(codec="float8", fit_after=3)
+    first.add(library[:4])
+    second.add(library[4:])
+    context = StorageContext.from_defaults(vector_store=first)
+    context.add_vector_store(second, "german")
+    context.persist(str(tmp_path / "saved"))
+    found = QuireVectorStore.from_namespaced_persist_dir(str(tmp_path / "saved"))
+    assert {name: len(store.client) for name, store in found.items()} == {"default": 4, "german": 8}
+    both = StorageContext.from_defaults(persist_dir=str(tmp_path / "saved"), vector_stores=found)
+    assert both.vector_store is found["default"]
+    german = QuireVectorStore.from_persist_dir(str(tmp_path / "saved"), namespace="german")
+    assert german.client.codec == "float8"
+    for store in (*found.values(), german):
+        store.close()
+
+
+# ---------------------------------------------------------------------- StorageContext
+
+
+@pytest.mark.parametrize("place", ["memory", "disk"])
+def test_storage_context_round_trip(
+    make_store: MakeStore, embedding: BaseEmbedding, tmp_path: Path, place: str
+) -> None:
+    store = make_store("kb" if place == "disk" else None)
+    documents = [Document(id_=f"d{i}", text=text) for i, text in enumerate(["apple pie", "steam engine", "violin"])]
+    index = VectorStoreIndex.from_documents(
+        documents, storage_context=StorageContext.from_defaults(vector_store=store), embed_model=embedding
+    )
+    folder = str(tmp_path / "storage")
+    index.storage_context.persist(folder)
+    store.close()
+    loaded_store = QuireVectorStore.from_persist_dir(folder)
+    context = StorageContext.from_defaults(persist_dir=folder, vector_store=loaded_store)
+    loaded = load_index_from_storage(context, embed_model=embedding)
+    assert loaded.index_id == index.index_id
+    assert [hit.text for hit in loaded.as_retriever(similarity_top_k=1).retrieve("engine")] == ["steam engine"]
+    assert loaded.refresh_ref_docs([*documents, Document(id_="d3", text="new")]) == [False, False, False, True]
+    loaded_store.close()
+
+
+def test_storage_context_round_trip_on_another_file_system(
+    make_store: MakeStore, embedding: BaseEmbedding, memory: tuple[fsspec.AbstractFileSystem, str]
+) -> None:
+    fs, root = memory
+    store = make_store()
+    context = StorageContext.from_defaults(vector_store=store)
+    VectorStoreIndex.from_documents([Document(text="apple pie")], storage_context=context, embed_model=embedding)
+    context.persist(root, fs=fs)
+    loaded = load_index_from_storage(
+        StorageContext.from_defaults(
+            persist_dir=root, vector_store=QuireVectorStore.from_persist_dir(root, fs=fs), fs=fs
+        ),
+        embed_model=embedding,
+    )
+    assert [hit.text for hit in loaded.as_retriever().retrieve("apple")] == ["apple pie"]
+    with pytest.raises(ValueError, match="QuireVectorStore"):
+        StorageContext.from_defaults(persist_dir=root, fs=fs)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_forgetting_the_vector_store_says_what_to_do(
+    make_store: MakeStore, library: list[TextNode], tmp_path: Path, inside: bool
+) -> None:
+    folder = tmp_path / "storage"
+    store = make_store("storage" if inside else None)
+    store.add(library)
+    StorageContext.from_defaults(vector_store=store).persist(str(folder))
+    with pytest.raises(ValueError, match="QuireVectorStore") as caught:
+        StorageContext.from_defaults(persist_dir=str(folder))
+    message = str(caught.value)
+    assert "quire.integrations.llama_index.QuireVectorStore" in message
+    assert "vector_store=QuireVectorStore.from_persist_dir(folder)" in message
+    with pytest.raises(ValueError, match="from_persist_dir"):
+        SimpleVectorStore.from_persist_path(str(folder / POINTER))
+
+
+def test_the_hint_names_the_namespace(make_store: MakeStore, library: list[TextNode], tmp_path: Path) -> None:
+    store = make_store()
+    store.add(library)
+    store.persist(str(tmp_path / "german__vector_store.json"))
+    with pytest.raises(ValueError, match="namespace='german'"):
+        SimpleVectorStore.from_persist_dir(str(tmp_path), namespace="german")
+
+
+# ---------------------------------------------------------------------- what is not ours, or damaged
+
+
+def test_loading_what_is_not_there(tmp_path: Path, memory: tuple[fsspec.AbstractFileSystem, str]) -> None:
+    fs, root = memory
+    with pytest.raises(CollectionNotFoundError, match=POINTER):
+        QuireVectorStore.from_persist_dir(str(tmp_path))
+    with pytest.raises(CollectionNotFoundError, match=POINTER):
+        QuireVectorStore.from_persist_dir(root, fs=fs)
+
+
+def test_loading_what_another_store_wrote(tmp_path: Path) -> None:
+    StorageContext.from_defaults().persist(str(tmp_path))
+    with pytest.raises(MismatchError, match="not written by QuireVectorStore"):
+        QuireVectorStore.from_persist_dir(str(tmp_path))
+    assert QuireVectorStore.from_namespaced_persist_dir(str(tmp_path)) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (lambda pointer: b"", CorruptCollectionError, "expected JSON"),
+        (lambda pointer: b"[1]", MismatchError, "not written"),
+        (lambda pointer: {**pointer, "format": 9}, MismatchError, "format 9"),
+        (lambda pointer: {**pointer, "collection": "../elsewhere"}, CorruptCollectionError, "outside"),
+        (lambda pointer: {**pointer, "collection": "/etc"}, CorruptCollectionError, "outside"),
+        (lambda pointer: {**pointer, "collection": "gone.quire"}, CollectionNotFoundError, "gone.quire"),
+    ],
+)
+def test_damaged_pointers(
+    make_store: MakeStore,
+    library: list[TextNode],
+    tmp_path: Path,
+    change: Callable[[dict[str, Any]], Any],
+    error: type[Exception],
+    words: str,
+) -> None:
+    folder = tmp_path / "saved"
+    store = make_store()
+    store.add(library)
+    store.persist(str(folder / POINTER))
+    content = json.loads((folder / POINTER).read_text())
+    changed = change(content["quire"])
+    data = changed if isinstance(changed, bytes) else json.dumps({**content, "quire": changed}).encode()
+    (folder / POINTER).write_bytes(data)
+    with pytest.raises(error, match=words):
+        QuireVectorStore.from_persist_dir(str(folder))
+    assert len(copies(folder)) == 1
+    store.persist(str(folder / POINTER))  # saving again puts it right
+    QuireVectorStore.from_persist_dir(str(folder)).close()
+
+
+# ---------------------------------------------------------------------- pickle and copies
+
+
+@pytest.mark.parametrize("how", ["pickle", "deepcopy"])
+def test_a_store_in_memory_takes_its_content_along(store: QuireVectorStore, library: list[TextNode], how: str) -> None:
+    store.add(library)
+    expected = snapshot(store, library[1])
+    other = pickle.loads(pickle.dumps(store)) if how == "pickle" else copy.deepcopy(store)
+    assert isinstance(other, QuireVectorStore)
+    assert snapshot(other, library[1]) == expected
+    other.add([library[0].model_copy(update={"id_": "only in the copy"})])
+    # on disk both are the same collection, in memory they are two
+    assert len(store.client) == (12 if store.path is None else 13)
+    other.close()
+
+
+def test_pickles_find_their_path_from_anywhere(
+    library: list[TextNode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = QuireVectorStore("kb", read_only=False, lock_timeout=3.0)
+    store.add(library)
+    data = pickle.dumps(store)
+    store.close()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    other = pickle.loads(data)
+    assert len(other.client) == 12
+    assert other.lock_timeout == 3.0
+    other.close()
+    shutil.rmtree(tmp_path / "kb")
+    with pytest.raises(CollectionNotFoundError):
+        pickle.loads(data)
+    assert not os.listdir(tmp_path / "elsewhere")
