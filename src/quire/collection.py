@@ -274,7 +274,13 @@ class Collection:
                 "expected vectors=, because the collection was opened without an encoder; give either of them"
             )
         batches = read_batches(
-            documents, ids, metadata, vectors, payloads, batch_size=batch_size, dim=self.dim if vectors is not None else None
+            documents,
+            ids,
+            metadata,
+            vectors,
+            payloads,
+            batch_size=batch_size,
+            dim=self.dim if vectors is not None else None,
         )
         if _is_sized(vectors):
             batches = iter([self._ready(batch) for batch in batches])
@@ -318,7 +324,9 @@ class Collection:
             return [slot for slot in slots if mask is None or mask[slot]]
 
         if listed is None and not callable(filter) and parse_filter(filter) is None:
-            raise ParameterError("expected a filter with a condition, got an empty one; to delete every document call clear()")
+            raise ParameterError(
+                "expected a filter with a condition, got an empty one; to delete every document call clear()"
+            )
         deleted = self._writer.delete(choose)
         self._maintain(None)
         return deleted
@@ -460,7 +468,9 @@ class Collection:
             slots = slots_of_ids(connection, listed)
             missing = [identifier for identifier in listed if identifier not in slots]
             if missing:
-                raise DocumentNotFoundError(f"expected ids of stored documents, but {missing[0]!r} is not in the collection")
+                raise DocumentNotFoundError(
+                    f"expected ids of stored documents, but {missing[0]!r} is not in the collection"
+                )
             if not listed:
                 return np.zeros((0, self.dim or 0), np.float32)
             return decode_rows(snapshot, np.array([slots[identifier] for identifier in listed], np.int64))
@@ -677,7 +687,9 @@ class Collection:
         if words is not None and (len(words) != len(queries) or not all(isinstance(word, str) for word in words)):
             raise ParameterError(f"expected one text for each of {len(queries)} queries, got {len(words)}")
         if options.mode != "dense" and words is None:
-            raise ParameterError(f"mode={options.mode!r} needs words: give the query as a str, or text= beside the vector")
+            raise ParameterError(
+                f"mode={options.mode!r} needs words: give the query as a str, or text= beside the vector"
+            )
         if options.mode == "text" and options.lambda_mult is None:
             return Queries(None, words)
         if strings:

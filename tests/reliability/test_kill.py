@@ -55,11 +55,8 @@ def _run_and_kill(path: Path, run: int, delay: float) -> list[dict[str, object]]
         process.kill()
         rest, errors = process.communicate()
     assert "Traceback" not in errors, errors
-    lines = []
-    for line in [first, *rest.splitlines(keepends=True)]:
-        if line.endswith("\n"):  # the last line may be torn
-            lines.append(json.loads(line))
-    return lines
+    # the last line may be torn
+    return [json.loads(line) for line in [first, *rest.splitlines(keepends=True)] if line.endswith("\n")]
 
 
 def _check(path: Path, before: set[str], lines: list[dict[str, object]], vector_of: object, run: int) -> set[str]:

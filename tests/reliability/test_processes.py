@@ -88,7 +88,8 @@ def test_two_writers(tmp_path: Path) -> None:
         name = sys.argv[2]
         with quire.open(sys.argv[1], codec="int8", fit_after=100) as kb:
             for step in range(20):
-                kb.add(vectors=np.random.default_rng(step).standard_normal((10, 8)), ids=[f"{name} {step} {i}" for i in range(10)])
+                matrix = np.random.default_rng(step).standard_normal((10, 8))
+                kb.add(vectors=matrix, ids=[f"{name} {step} {i}" for i in range(10)])
     """
     path = tmp_path / "kb"
     writers = [_python(code, str(path), name) for name in "ab"]

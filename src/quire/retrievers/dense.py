@@ -169,9 +169,7 @@ def _tail(
         return _nothing(len(codes), 0)
     coarse.check(np.arange(covered, snapshot.n_slots))
     alive = eligible[covered:] if eligible is not None else None
-    slots, scores = exact_search(
-        coarse.layout, coarse.codes[covered:], codes, count, alive=alive, threads=threads
-    )
+    slots, scores = exact_search(coarse.layout, coarse.codes[covered:], codes, count, alive=alive, threads=threads)
     return np.where(slots >= 0, slots + covered, -1), scores
 
 

@@ -121,6 +121,7 @@ class Searcher:
         self._store = store
         self._text = text
         self._masks: dict[tuple[int, Filter], Mask] = {}
+        self._document_length = -1, 1.0  # generation, typical length
 
     def search(
         self, queries: Queries, k: int, where: FilterLike, ids: Sequence[str] | None, options: SearchOptions
@@ -175,75 +176,104 @@ class Searcher:
             depth = max(k, options.fetch_k or max(_MMR_DEPTH, _MMR_FACTOR * k))
         dense_options = DenseOptions(options.oversample, options.ef, options.exact, options.threads)
         if options.mode == "dense":
-            rankings = _dense(snapshot, queries, depth, mask, dense_options)
+            rankings = self._dense(snapshot, queries, depth, mask, dense_options)
         elif options.mode == "text":
             rankings = _text(snapshot, text_index, queries, depth, mask)
         else:
-            rankings = _hybrid(snapshot, text_index, queries, depth, mask, options, dense_options)
+            rankings = self._hybrid(snapshot, text_index, queries, depth, mask, options, dense_options)
         if options.lambda_mult is None:
             return rankings
+        if options.lambda_mult == 1:  # relevance alone: the ranking as it is, whatever rounding would make of it
+            return [(slots[:k], scores[:k]) for slots, scores in rankings]
         if queries.vectors is None:
-            raise ParameterError("MMR (lambda_mult) needs a query vector: give one, or open the collection with an encoder")
+            raise ParameterError(
+                "MMR (lambda_mult) needs a query vector: give one, or open the collection with an encoder"
+            )
+        cosines = options.mode == "dense" and self._store.settings.metric == "cosine"
         return [
-            _diversify(snapshot, vector, slots, scores, k, options.lambda_mult)
+            _diversify(snapshot, vector, slots, scores, k, options.lambda_mult, cosines=cosines)
             for vector, (slots, scores) in zip(queries.vectors, rankings, strict=True)
         ]
 
+    def _dense(
+        self, snapshot: Snapshot, queries: Queries, k: int, mask: Mask | None, options: DenseOptions
+    ) -> list[tuple[Slots, Scores]]:
+        assert queries.vectors is not None  # the collection has encoded them
+        lengths = self._query_lengths(snapshot, queries.vectors)
+        slots, scores = dense_search(snapshot, queries.vectors / lengths[:, None], k, mask, options)
+        scores *= lengths[:, None]
+        if len(slots) and (slots[:, -1:] >= 0).all():
+            return list(zip(slots, scores, strict=True))
+        return [(row[row >= 0], values[row >= 0]) for row, values in zip(slots, scores, strict=True)]
 
-def _dense(
-    snapshot: Snapshot, queries: Queries, k: int, mask: Mask | None, options: DenseOptions
-) -> list[tuple[Slots, Scores]]:
-    assert queries.vectors is not None  # the collection has encoded them
-    slots, scores = dense_search(snapshot, queries.vectors, k, mask, options)
-    if len(slots) and (slots[:, -1:] >= 0).all():
-        return list(zip(slots, scores, strict=True))
-    return [(row[row >= 0], values[row >= 0]) for row, values in zip(slots, scores, strict=True)]
+    def _hybrid(
+        self,
+        snapshot: Snapshot,
+        index: Any,
+        queries: Queries,
+        k: int,
+        mask: Mask | None,
+        options: SearchOptions,
+        dense_options: DenseOptions,
+    ) -> list[tuple[Slots, Scores]]:
+        depth = max(k, options.fetch_k or max(_HYBRID_DEPTH, _HYBRID_FACTOR * k))
+        # At either end the answer is one ranking alone, exactly: no deeper search may change it.
+        if options.alpha == 1:
+            return self._dense(snapshot, queries, k, mask, dense_options)
+        if options.alpha == 0:
+            return _text(snapshot, index, queries, k, mask)
+        dense = self._dense(snapshot, queries, depth, mask, dense_options)
+        text = _text(snapshot, index, queries, depth, mask)
+        fused = []
+        for by_vector, by_words in zip(dense, text, strict=True):
+            if options.alpha is None:
+                slots, scores = reciprocal_rank_fusion([by_vector, by_words])
+            else:
+                slots, scores = convex_combination(by_vector, by_words, options.alpha)
+            fused.append((slots[:k], scores[:k].astype(np.float32)))
+        return fused
+
+    def _query_lengths(self, snapshot: Snapshot, vectors: Floats) -> Scores:
+        """Return what to divide queries by, so that they are as long as the documents and fill the codes' range.
+
+        Documents and queries share one scale: under the metric 'dot' a query ten times as long as the documents would be
+        clipped, and one a tenth as long would lose its digits.
+        """
+        if self._store.settings.metric == "cosine" or not snapshot.tiers or snapshot.n_slots == 0:
+            return np.ones(len(vectors), np.float32)
+        if self._document_length[0] != snapshot.generation:
+            sample = np.linspace(0, snapshot.n_slots - 1, min(snapshot.n_slots, 256)).astype(np.int64)
+            lengths = np.linalg.norm(decode_rows(snapshot, sample), axis=1)
+            self._document_length = snapshot.generation, float(np.median(lengths)) or 1.0
+        lengths = np.linalg.norm(vectors, axis=1) / self._document_length[1]
+        return np.where(lengths > 0, lengths, 1).astype(np.float32)
 
 
-def _text(
-    snapshot: Snapshot, index: Any, queries: Queries, k: int, mask: Mask | None
-) -> list[tuple[Slots, Scores]]:
+def _text(snapshot: Snapshot, index: Any, queries: Queries, k: int, mask: Mask | None) -> list[tuple[Slots, Scores]]:
     assert queries.words is not None  # the collection has checked it
     alive = mask if mask is not None else snapshot.alive
     return [index.search(words, k, alive=alive) for words in queries.words]
 
 
-def _hybrid(
-    snapshot: Snapshot,
-    index: Any,
-    queries: Queries,
-    k: int,
-    mask: Mask | None,
-    options: SearchOptions,
-    dense_options: DenseOptions,
-) -> list[tuple[Slots, Scores]]:
-    depth = max(k, options.fetch_k or max(_HYBRID_DEPTH, _HYBRID_FACTOR * k))
-    # At either end the answer is one ranking alone, exactly: no deeper search may change it.
-    if options.alpha == 1:
-        return _dense(snapshot, queries, k, mask, dense_options)
-    if options.alpha == 0:
-        return _text(snapshot, index, queries, k, mask)
-    dense = _dense(snapshot, queries, depth, mask, dense_options)
-    text = _text(snapshot, index, queries, depth, mask)
-    fused = []
-    for by_vector, by_words in zip(dense, text, strict=True):
-        if options.alpha is None:
-            slots, scores = reciprocal_rank_fusion([by_vector, by_words])
-        else:
-            slots, scores = convex_combination(by_vector, by_words, options.alpha)
-        fused.append((slots[:k], scores[:k].astype(np.float32)))
-    return fused
-
-
 def _diversify(
-    snapshot: Snapshot, vector: Any, slots: Slots, scores: Scores, k: int, lambda_mult: float
+    snapshot: Snapshot,
+    vector: Any,
+    slots: Slots,
+    scores: Scores,
+    k: int,
+    lambda_mult: float,
+    *,
+    cosines: bool,
 ) -> tuple[Slots, Scores]:
+    """Choose k of the candidates by maximal marginal relevance; `cosines` tells that the scores are cosines already."""
     if len(slots) == 0:
         return slots, scores
     vectors = decode_rows(snapshot, slots)
-    # Relevance is the cosine as similarity between documents is, so that the two can be weighed against each other.
-    lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(vector)
-    relevance = (vectors @ vector) / np.where(lengths > 0, lengths, 1)
+    relevance = scores
+    if not cosines:
+        # Relevance must be a cosine as the similarity between documents is, for the two to be weighed against each other.
+        lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(vector)
+        relevance = (vectors @ vector) / np.where(lengths > 0, lengths, 1)
     chosen = maximal_marginal_relevance(relevance, vectors, min(k, len(slots)), lambda_mult)
     return slots[chosen], scores[chosen]
 
@@ -262,9 +292,7 @@ def mask_of_ids(connection: sqlite3.Connection, snapshot: Snapshot, ids: Sequenc
     return mask
 
 
-def mask_of_callable(
-    connection: sqlite3.Connection, snapshot: Snapshot, where: Callable[[Document], bool]
-) -> Mask:
+def mask_of_callable(connection: sqlite3.Connection, snapshot: Snapshot, where: Callable[[Document], bool]) -> Mask:
     """Ask a function about every document; as slow as it sounds."""
     mask = np.zeros(snapshot.n_slots, np.bool_)
     for row in connection.execute("SELECT slot, id, text, metadata FROM documents"):

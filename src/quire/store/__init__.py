@@ -1,5 +1,6 @@
 """The durable store under a collection: documents, metadata, vector files, full text, snapshots."""
 
+from quire.store._copy import copy_collection
 from quire.store._database import document_crc, write_manifest
 from quire.store._documents import (
     Batch,
@@ -19,7 +20,6 @@ from quire.store._metadata_index import select
 from quire.store._settings import Settings
 from quire.store._snapshot import GraphView, Mask, Slots, Snapshot, TierView
 from quire.store._store import Store, delete_files
-from quire.store._copy import copy_collection
 from quire.store._text_keeper import TextKeeper, TextView
 from quire.store._verify import VerifyReport, repair_damage, verify_files
 from quire.store._writer import Writer, decode_rows

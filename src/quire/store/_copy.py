@@ -17,7 +17,7 @@ from quire.store._store import Store
 from quire.store._vectors import VectorFile
 
 
-def copy_collection(store: Store, destination: Path | None) -> None | Store:
+def copy_collection(store: Store, destination: Path | None) -> Store | None:
     """Copy one committed state.
 
     Parameters

@@ -149,10 +149,9 @@ class Database:
         """Replace everything in this in-memory database by a copy of what another connection sees."""
         image = bytearray(source.serialize())
         image[18:20] = b"\x01\x01"  # "not WAL" in the file header: a database in memory has no write-ahead log
-        with self._write_lock, translate_errors(self.path):
-            with contextlib.closing(sqlite3.connect(":memory:")) as plain:
-                plain.deserialize(bytes(image))
-                plain.backup(self._writing_connection())
+        with self._write_lock, translate_errors(self.path), contextlib.closing(sqlite3.connect(":memory:")) as plain:
+            plain.deserialize(bytes(image))
+            plain.backup(self._writing_connection())
 
     def close(self) -> None:
         """Close every connection of this process."""
@@ -221,7 +220,9 @@ def translate_errors(path: Path | None) -> Iterator[None]:
             if _is_busy(err):
                 raise CollectionLockedError(f"{name} stayed locked by another process: {err}") from err
             if "readonly" in str(err) or "read-only" in str(err):
-                raise ReadOnlyError(f"{name} cannot be written: {err}; open it with read_only=True to search it") from err
+                raise ReadOnlyError(
+                    f"{name} cannot be written: {err}; open it with read_only=True to search it"
+                ) from err
             if not any(sign in str(err) for sign in ("malformed", "corrupt", "no such table", "no such column")):
                 raise
         elif isinstance(err, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.DataError):

@@ -198,7 +198,9 @@ def read_batches(
             f"expected an iterable of documents, got a single {type(documents).__name__}; put it in a list"
         )
     if isinstance(metadata, Mapping):
-        raise InputTypeError("expected metadata as an iterable with one mapping for each document, got a single mapping")
+        raise InputTypeError(
+            "expected metadata as an iterable with one mapping for each document, got a single mapping"
+        )
     if isinstance(ids, str | bytes):
         raise InputTypeError(f"expected ids as an iterable of str, got a single {type(ids).__name__}")
     if documents is None and vectors is None:

@@ -130,9 +130,7 @@ class GraphKeeper:
         try:
             if path.stat().st_size != entry["bytes"] or file_crc(path) != entry["crc"]:
                 return None
-            graph = Graph.load(
-                path, snapshot.tiers[0].layout, connectivity=self._store.settings.connectivity or 16
-            )
+            graph = Graph.load(path, snapshot.tiers[0].layout, connectivity=self._store.settings.connectivity or 16)
         except (OSError, QuireError, RuntimeError):
             return None
         self._saved, self._loaded_generation = entry["covered"], snapshot.generation
@@ -171,9 +169,7 @@ class GraphKeeper:
                 with store.database.write() as connection:
                     current = connection.execute("SELECT value FROM manifest WHERE key = 'generation'").fetchone()[0]
                     if current == snapshot.generation:
-                        connection.execute(
-                            "INSERT OR REPLACE INTO artifacts VALUES ('graph', ?)", (json.dumps(entry),)
-                        )
+                        connection.execute("INSERT OR REPLACE INTO artifacts VALUES ('graph', ?)", (json.dumps(entry),))
                     self._remove_others(directory, name if current == snapshot.generation else None)
                 self._saved, self._loaded_generation = covered, snapshot.generation
             except BaseException:

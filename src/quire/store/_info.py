@@ -98,7 +98,7 @@ def describe(
     )
     stored_encoder = json.loads(manifest["encoder"])["name"] if manifest.get("encoder") else None
     ram = {"alive mask": snapshot.alive.nbytes}
-    tiers = []
+    tiers: list[dict[str, Any]] = []
     for number, tier in enumerate(snapshot.tiers):
         layout = tier.layout
         tiers.append({"type": layout.kind, "values": layout.dim, "row_bytes": layout.row_bytes})
@@ -124,7 +124,7 @@ def describe(
         disk=disk,
         ram_bytes_per_document=sum(ram.values()) * share,
         disk_bytes_per_document=sum(disk.values()) * share,
-        vector_bytes_per_document=float(sum(tier["row_bytes"] for tier in tiers)),
+        vector_bytes_per_document=float(sum(tier.layout.row_bytes for tier in snapshot.tiers)),
         dead_slots=snapshot.dead,
         graph_covers=snapshot.graph.covered if snapshot.graph is not None else 0,
         generation=max(0, snapshot.generation),

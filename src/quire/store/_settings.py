@@ -44,7 +44,11 @@ class Settings:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
                 raise ParameterError(f"expected {name} as an integer of at least {low}, got {value!r}")
-        if isinstance(self.lock_timeout, bool) or not isinstance(self.lock_timeout, int | float) or self.lock_timeout < 0:
+        if (
+            isinstance(self.lock_timeout, bool)
+            or not isinstance(self.lock_timeout, int | float)
+            or self.lock_timeout < 0
+        ):
             raise ParameterError(f"expected lock_timeout in seconds, 0 or more, got {self.lock_timeout!r}")
 
     def for_new_collection(self) -> Settings:

@@ -41,7 +41,7 @@ def block_checksums(codes: Codes, start: int, tail: int) -> dict[int, int]:
         block, inside = divmod(start + position, BLOCK_ROWS)
         count = min(BLOCK_ROWS - inside, len(codes) - position)
         before = tail if position == 0 and inside else 0
-        sums[block] = zlib.crc32(codes[position : position + count], before)
+        sums[block] = zlib.crc32(codes[position : position + count].data, before)
         position += count
     return sums
 
@@ -81,7 +81,7 @@ class VectorFile:
             return
         if self._fd < 0:
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
-        data = memoryview(np.ascontiguousarray(codes).reshape(-1))
+        data = np.ascontiguousarray(codes).reshape(-1).data
         position = start * self.row_bytes
         while len(data):
             written = _pwrite(self._fd, data, position)
@@ -207,7 +207,9 @@ class BlockGuard:
         return [block for block in range(blocks) if self._sum(codes, block) != int(self._sums[block])]
 
     def _sum(self, codes: Codes, block: int) -> int:
-        return zlib.crc32(np.ascontiguousarray(codes[block * BLOCK_ROWS : min((block + 1) * BLOCK_ROWS, self._rows)]))
+        return zlib.crc32(
+            np.ascontiguousarray(codes[block * BLOCK_ROWS : min((block + 1) * BLOCK_ROWS, self._rows)]).data
+        )
 
     def _check(self, codes: Codes, block: int) -> None:
         end = min((block + 1) * BLOCK_ROWS, self._rows)

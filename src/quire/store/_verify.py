@@ -241,5 +241,3 @@ def _ids(connection: sqlite3.Connection, slots: Sequence[int] | Slots) -> list[s
     marks = ",".join("?" * len(slots))
     rows = connection.execute(f"SELECT id FROM documents WHERE slot IN ({marks})", [int(slot) for slot in slots])
     return [row[0] for row in rows]
-
-

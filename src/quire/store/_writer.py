@@ -233,7 +233,9 @@ class Writer:
         with self._store.database.write() as connection:
             current = self._current(connection)
             if current.seq != snapshot.seq or current.codec is None:
-                raise CollectionLockedError("the collection changed while it was being repaired; run verify(repair=True) again")
+                raise CollectionLockedError(
+                    "the collection changed while it was being repaired; run verify(repair=True) again"
+                )
 
             def mended() -> Iterator[list[Codes]]:
                 for start in range(0, snapshot.n_slots, _CHUNK):
