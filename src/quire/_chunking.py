@@ -70,10 +70,10 @@ def _end(text: str, start: int, size: int) -> int:
 
 
 def _start(text: str, start: int, end: int, overlap: int) -> int:
-    """Return where the next piece begins: up to `overlap` characters before `end`, at the start of a word if there is one."""
+    """Return where the next piece begins: at the first word in the last `overlap` characters before `end`."""
     if overlap == 0:
         return end
-    # A piece is at least half of `size` long and the overlap at most half, so `end - overlap` never lies before `start`.
+    # A piece is at least half of `size` long and the overlap at most half, so `end - overlap` is never before `start`.
     space = re.compile(r"\s+").search(text, end - overlap - 1, end)
     begin = space.end() if space else end - overlap
     return begin if begin > start else end

@@ -23,7 +23,7 @@ def resolve_model(name: str) -> str:
     Parameters
     ----------
     name : str
-        A folder, the name of a model on the Hugging Face hub, or the short name of one of sentence-transformers' own models.
+        A folder, the name of a model on the Hugging Face hub, or the short name of one of sentence-transformers' own.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def _first_line(error: Exception) -> str:
 def _without_progress_bar() -> Iterator[None]:
     """Keep the bar off the screen that transformers draws even when it reads a local file in a fraction of a second."""
     try:
-        from transformers.utils import logging
+        logging: Any = importlib.import_module("transformers.utils.logging")
     except ImportError:
         yield
         return

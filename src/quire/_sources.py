@@ -6,6 +6,7 @@ import codecs
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,8 +57,8 @@ class Fields:
     id, text, title : str or None
         Field names. None looks for ``_id`` then ``id``, for ``text``, and for ``title``, which may be absent.
     metadata : sequence of str or None
-        Fields to keep as metadata, also looked for inside the line's ``metadata`` object. None keeps all of that object and
-        every field that is nothing else.
+        Fields to keep as metadata, also looked for inside the line's ``metadata`` object. None keeps all of that object
+        and every field that is nothing else.
     """
 
     id: str | None = None
@@ -77,8 +78,8 @@ class Source:
     fields : Fields
         For JSON lines.
     chunk_size, overlap : int or None
-        Characters, see `quire._chunking.split_text`. None: `FILE_CHUNK_SIZE` and `FILE_CHUNK_OVERLAP` for files, no chunks
-        for JSON lines, whose documents are usually passages already. 0: no chunks.
+        Characters, see `quire._chunking.split_text`. None: `FILE_CHUNK_SIZE` and `FILE_CHUNK_OVERLAP` for files, no
+        chunks for JSON lines, whose documents are usually passages already. 0: no chunks.
     skip_bad_lines : bool
         Leave out lines that cannot be read, and list them, rather than raise.
 
@@ -103,8 +104,8 @@ class Source:
             raise SourceError(f"expected a folder or a file, but there is nothing at {str(path)!r}")
         if not path.is_dir() and not self.is_json and not _is_text_name(path.name):
             raise SourceError(
-                f"expected a folder, a text file ({' '.join(TEXT_SUFFIXES)}) or JSON lines ({' '.join(_JSON_SUFFIXES)}), "
-                f"got {str(path)!r}"
+                f"expected a folder, a text file ({' '.join(TEXT_SUFFIXES)}) or JSON lines "
+                f"({' '.join(_JSON_SUFFIXES)}), got {str(path)!r}"
             )
         self._fields = fields or Fields()
         default_size, default_overlap = (0, 0) if self.is_json else (FILE_CHUNK_SIZE, FILE_CHUNK_OVERLAP)
@@ -162,17 +163,13 @@ class Source:
                 if not line.strip():
                     continue
                 try:
-                    identifier, text, metadata = self._parse(
-                        line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-                    )
+                    identifier, text, metadata = self._parse(line)
                     if identifier in seen:
                         raise ValueError(f"the id {identifier!r} is also that of line {seen[identifier]}")
                 except ValueError as error:
                     message = f"{self.path.name}, line {number}: {error}"
                     if not self._skip_bad_lines:
-                        raise SourceError(
-                            f"{message}; mend the line, or pass --skip-bad-lines to leave it out"
-                        ) from error
+                        raise SourceError(f"{message}; mend the line, or leave it out with --skip-bad-lines") from error
                     skipped.lines.append(message)
                     continue
                 seen[identifier] = number
@@ -181,11 +178,11 @@ class Source:
     def _next_line(self, readline: Callable[[], bytes], number: int) -> bytes:
         try:
             return readline()
-        except (EOFError, gzip.BadGzipFile) as error:
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise SourceError(f"{self.path.name} is damaged or cut short after line {number}: {error}") from error
 
     def _parse(self, line: bytes) -> tuple[str, str, dict[str, Any]]:
-        record = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+        record = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse_constant)
         if not isinstance(record, dict):
             raise ValueError(f"expected a JSON object, got {type(record).__name__}")
         fields = self._fields
@@ -215,12 +212,9 @@ def _required(record: dict[str, Any], name: str, option: str) -> Any:
 def _metadata(record: dict[str, Any], used: set[str], wanted: Sequence[str] | None) -> dict[str, Any]:
     nested = record.get("metadata")
     inner = nested if isinstance(nested, dict) else {}
-    outer = {
-        key: value for key, value in record.items() if key not in used and not (key == "metadata" and nested is inner)
-    }
-    merged = {**inner, **outer}
-    if nested is None:
-        merged.pop("metadata", None)
+    if nested is None or isinstance(nested, dict):
+        used = used | {"metadata"}
+    merged = {**inner, **{key: value for key, value in record.items() if key not in used}}
     if wanted is None:
         return merged
     return {name: merged[name] for name in wanted if name in merged}

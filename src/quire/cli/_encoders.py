@@ -1,0 +1,95 @@
+"""From what the user, or a collection's manifest, calls an encoder to the encoder."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import quire
+from quire.collection import Collection
+from quire.errors import MissingExtraError, ParameterError
+from quire.store import Encoder, Floats, as_encoder
+
+DEFAULT_MODEL = "all-MiniLM-L6-v2"
+
+_ATTRIBUTE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+class _Named:
+    """An encoder under the name that the user called it by, which is what the manifest then says."""
+
+    def __init__(self, name: str, encoder: Encoder) -> None:
+        self.name = name
+        self._encoder = encoder
+
+    def encode_documents(self, texts: Sequence[str], /) -> Floats:
+        return self._encoder.encode_documents(texts)
+
+    def encode_queries(self, texts: Sequence[str], /) -> Floats:
+        return self._encoder.encode_queries(texts)
+
+
+def load_encoder(name: str) -> Encoder:
+    """Load an encoder that the user named: a sentence-transformers model, or ``module:attribute``.
+
+    Raises
+    ------
+    ParameterError
+        When there is no such module, attribute or model.
+    """
+    if not _is_attribute(name):
+        return as_encoder(name)
+    module, _, attribute = name.partition(":")
+    try:
+        value = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.split(".")[0] and error.name != module:
+            raise
+        raise ParameterError(
+            f"expected --model as module:attribute, but there is no module {module!r}; is it on PYTHONPATH?"
+        ) from error
+    for part in attribute.split("."):
+        if not hasattr(value, part):
+            raise ParameterError(f"expected --model as module:attribute, but {module} has no attribute {attribute!r}")
+        value = getattr(value, part)
+    return _Named(name, as_encoder(value))
+
+
+def load_stored_encoder(name: str | None) -> Encoder:
+    """Load the encoder that a collection names.
+
+    A collection may come from anyone, so a name that means importing a module is never followed.
+
+    Raises
+    ------
+    ParameterError
+        When it names none, or one that has to be given with ``--model``.
+    """
+    if name is None:
+        raise ParameterError("the collection was made from ready vectors and names no encoder; pass it with --model")
+    if _is_attribute(name):
+        raise ParameterError(f"the collection was made with {name!r}, which is code; if you trust it: --model {name}")
+    try:
+        return as_encoder(name)
+    except MissingExtraError:
+        raise
+    except ParameterError as error:
+        raise ParameterError(f"the collection names the encoder {name!r}: {error}; another way: --model") from error
+
+
+def stored_encoder(path: Path) -> str | None:
+    """Return the name of the encoder that an existing collection was made with."""
+    with quire.open(path, read_only=True, must_exist=True) as collection:
+        return collection.info().encoder
+
+
+def open_with_encoder(path: Path, model: str | None, *, read_only: bool) -> Collection:
+    """Open an existing collection with its own encoder, or with the one that the user named."""
+    encoder = load_encoder(model) if model is not None else load_stored_encoder(stored_encoder(path))
+    return quire.open(path, encoder, read_only=read_only, must_exist=True)
+
+
+def _is_attribute(name: str) -> bool:
+    return _ATTRIBUTE.fullmatch(name) is not None and not Path(name).exists()
