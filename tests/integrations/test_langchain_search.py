@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -25,7 +26,9 @@ from quire.store.filters import parse_filter
 
 EMBEDDING = DeterministicFakeEmbedding(size=16)
 TEXTS = [f"document number {n} about {'apples' if n % 2 else 'pears'}" for n in range(40)]
-METADATA = [{"n": n, "even": n % 2 == 0, "tag": "abc"[n % 3], "tags": ["x", "y"] if n % 4 else ["x"]} for n in range(40)]
+METADATA = [
+    {"n": n, "even": n % 2 == 0, "tag": "abc"[n % 3], "tags": ["x", "y"] if n % 4 else ["x"]} for n in range(40)
+]
 IDS = [f"id{n}" for n in range(40)]
 
 
@@ -89,7 +92,14 @@ class Scaled(Embeddings):
 @pytest.mark.parametrize("factor", [1e-3, 1.0, 30.0])
 @pytest.mark.parametrize(
     ("codec", "fit_after"),
-    [("float32", 1000), ("float16", 1), ("float8", 1), ("int8", 1), ("binary > int8", 1), ("svd:50%|float8 > int8", 10)],
+    [
+        ("float32", 1000),
+        ("float16", 1),
+        ("float8", 1),
+        ("int8", 1),
+        ("binary > int8", 1),
+        ("svd:50%|float8 > int8", 10),
+    ],
 )
 def test_relevance_is_between_0_and_1_and_monotone(metric: str, factor: float, codec: str, fit_after: int) -> None:
     options: dict[str, Any] = {"metric": metric, "codec": codec, "fit_after": fit_after}
@@ -102,7 +112,7 @@ def test_relevance_is_between_0_and_1_and_monotone(metric: str, factor: float, c
         assert all(0 <= value <= 1 for value in values)
         assert values == sorted(values, reverse=True)
         pairs = list(zip([score for _, score in scored], values, strict=True))
-        for (score, value), (next_score, next_value) in zip(pairs, pairs[1:], strict=False):
+        for (score, value), (next_score, next_value) in itertools.pairwise(pairs):
             assert (score > next_score) == (value > next_value)
 
 
@@ -254,7 +264,12 @@ def test_filters_that_mean_nothing_raise(store: QuireVectorStore, where: Any) ->
 @pytest.fixture(scope="module")
 def clusters() -> Iterator[QuireVectorStore]:
     """Two near-copies close to the query, and one other document further away."""
-    rows = [("near", [1.0, 0.1, 0.0]), ("near copy", [1.0, 0.11, 0.0]), ("other", [0.7, -0.7, 0.1]), ("far", [-1, 0, 0])]
+    rows = [
+        ("near", [1.0, 0.1, 0.0]),
+        ("near copy", [1.0, 0.11, 0.0]),
+        ("other", [0.7, -0.7, 0.1]),
+        ("far", [-1, 0, 0]),
+    ]
     with QuireVectorStore.from_embeddings(rows, metadatas=[{"n": n} for n in range(4)]) as store:
         yield store
 
@@ -324,7 +339,9 @@ def test_ids_and_exact(store: QuireVectorStore) -> None:
     assert store.similarity_search("q", exact=True) == store.similarity_search("q")
 
 
-@pytest.mark.parametrize("options", [{"nprobe": 3}, {"lambda_mult": 0.5}, {"score_threshold": 0.5}, {"filters": {"n": 1}}])
+@pytest.mark.parametrize(
+    "options", [{"nprobe": 3}, {"lambda_mult": 0.5}, {"score_threshold": 0.5}, {"filters": {"n": 1}}]
+)
 def test_unknown_options_raise_everywhere(store: QuireVectorStore, options: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ParameterError), match=next(iter(options))):
         store.similarity_search("q", **options)

@@ -54,7 +54,11 @@ def test_ids_may_hold_none(store: QuireVectorStore) -> None:
 
 
 def test_document_ids_are_kept_and_the_argument_wins(store: QuireVectorStore) -> None:
-    documents = [Document(id="own", page_content="one"), Document(page_content="two"), Document(id="x", page_content="3")]
+    documents = [
+        Document(id="own", page_content="one"),
+        Document(page_content="two"),
+        Document(id="x", page_content="3"),
+    ]
     ids = store.add_documents(documents, ids=[None, None, "given"])
     assert (ids[0], ids[2]) == ("own", "given")
     assert ids_of(store) == sorted(ids)

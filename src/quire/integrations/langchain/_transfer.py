@@ -17,6 +17,7 @@ from quire.integrations.langchain._base import StoreBase
 from quire.integrations.langchain._embedding import in_thread, nothing_to_embed, vectors_to_matrix
 from quire.integrations.langchain._inputs import BATCH_SIZE, from_texts
 from quire.store._database import DATABASE_NAME
+from quire.store._store import delete_files
 
 
 class TransferMethods(StoreBase):
@@ -169,7 +170,7 @@ class TransferMethods(StoreBase):
     # ------------------------------------------------------------------ folders
 
     def save_local(self, folder_path: str | os.PathLike[str], collection_name: str | None = None) -> None:
-        """Copy the collection to a folder; a collection that is there already is replaced.
+        """Copy the collection to a folder; a collection that is there already is replaced, other files in it stay.
 
         A store with a ``path`` does not need this: it is saved after each call. For the folder that the store lives in,
         this only saves the graph.
@@ -184,7 +185,7 @@ class TransferMethods(StoreBase):
         Raises
         ------
         ParameterError
-            When the folder holds something that is not a collection.
+            When the folder holds files, but no collection to replace.
         """
         target = Path(folder_path).expanduser()
         if collection_name is not None:
@@ -197,11 +198,7 @@ class TransferMethods(StoreBase):
         if not (target / DATABASE_NAME).is_file():
             self._collection.copy(target).close()
             return
-        if any(entry.is_dir() for entry in target.iterdir()):
-            raise ParameterError(
-                f"expected a folder with one collection to replace, but {target} holds other folders too"
-            )
-        # The old one is there until the new one is complete.
+        # The old one is there until the new one is complete; then the two change places.
         draft = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
         old = draft.with_name(draft.name + "-old")
         try:
@@ -213,7 +210,11 @@ class TransferMethods(StoreBase):
                 old.rename(target)
             shutil.rmtree(draft, ignore_errors=True)
             raise
-        shutil.rmtree(old, ignore_errors=True)
+        delete_files(old)
+        if old.exists():  # files that are not the collection's: they stay in the folder
+            for entry in old.iterdir():
+                entry.rename(target / entry.name)
+            old.rmdir()
 
     @classmethod
     def load_local(
