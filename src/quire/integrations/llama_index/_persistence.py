@@ -19,8 +19,8 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import fsspec  # type: ignore[import-untyped]
-from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
 from llama_index.core.vector_stores.simple import NAMESPACE_SEP
 from llama_index.core.vector_stores.types import DEFAULT_PERSIST_FNAME
 
@@ -67,6 +67,8 @@ def find(persist_path: str, fs: fsspec.AbstractFileSystem | None) -> str:
     CorruptCollectionError
         When the file cannot be read.
     """
+    if is_local(fs):
+        persist_path = Path(_local_path(persist_path, fs)).as_posix()
     fs = fs or LocalFileSystem()
     if not fs.exists(persist_path):
         raise CollectionNotFoundError(
@@ -100,9 +102,8 @@ def namespaced(persist_dir: str, namespace: str) -> str:
 
 def namespaces(persist_dir: str, fs: fsspec.AbstractFileSystem | None) -> list[str]:
     """Return the names of the stores in a directory that this module saved."""
-    fs = fs or LocalFileSystem()
     found = []
-    for path in sorted(fs.ls(persist_dir, detail=False)):
+    for path in sorted((fs or LocalFileSystem()).ls(persist_dir, detail=False)):
         namespace, separator, rest = path.rstrip("/").rpartition("/")[2].partition(NAMESPACE_SEP)
         if not separator or rest != DEFAULT_PERSIST_FNAME:
             continue
