@@ -63,6 +63,9 @@ _FIT_AT_MOST = 16_384
 #: A collection compacts itself when more than this many slots, and more than half of them, are dead.
 _COMPACT_DEAD = 10_000
 
+#: Documents from which on an `add` links all of them into the graph before it returns; those of smaller ones wait.
+_LINK_AT_ONCE = 4_096
+
 _READ_CHUNK = 900
 
 
@@ -290,6 +293,8 @@ class Collection:
             added += batch.ids
             self._maintain(_FIT_AT_MOST)
         self._maintain(self._store.settings.fit_after or 1)
+        if len(added) >= _LINK_AT_ONCE:
+            self._graph.catch_up(tail=0)  # after a long add a little more work spares every search the scan of the tail
         return added
 
     def delete(self, ids: Iterable[str] | None = None, filter: FilterLike = None) -> int:
@@ -406,6 +411,7 @@ class Collection:
         """Save the graph, so that the next `open` need not extend it. Documents are durable without this."""
         self._store.require_open()
         self._graph.wait()
+        self._graph.catch_up(tail=0)
         self._graph.checkpoint()
 
     def close(self) -> None:

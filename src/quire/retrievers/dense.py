@@ -133,6 +133,10 @@ def _candidates(
         fetch = int(1.5 * count * snapshot.n_slots / matching) + 8
         ef, limit = options.ef or planner.default_ef(coarse.layout, count, n=view.covered), view.covered
     codes = coarse.pipeline.encode_queries(queries)
+    if eligible is None and view.covered == snapshot.n_slots and plan.method == "graph":
+        found, found_scores = view.graph.search(codes, count, ef, threads=options.threads)
+        if not ((found < 0) | (found >= snapshot.n_slots)).any():  # the usual case needs no merging
+            return found, found_scores
     tail_slots, tail_scores = _tail(snapshot, codes, count, eligible, options.threads)
     needed = min(count, _reachable(eligible, view.covered))
     slots, scores = _nothing(len(queries), count)
@@ -145,8 +149,10 @@ def _candidates(
         outside = (found < 0) | (found >= snapshot.n_slots)  # linked by a commit that this snapshot does not see
         if eligible is not None:
             outside |= ~eligible[np.where(outside, 0, found)]
-        found_scores = np.where(outside, -np.inf, found_scores)
         enough = np.count_nonzero(~outside, axis=1) >= needed
+        inside = np.argsort(outside, axis=1, kind="stable")[:, :count]  # what may come back, still best first
+        found = np.take_along_axis(found, inside, 1)
+        found_scores = np.where(np.take_along_axis(outside, inside, 1), -np.inf, np.take_along_axis(found_scores, inside, 1))
         merged = _merge(found, found_scores, tail_slots[left], tail_scores[left], count)
         done = left[enough]
         slots[done], scores[done] = merged[0][enough], merged[1][enough]
@@ -175,6 +181,8 @@ def _tail(
 
 def _merge(a: Slots, a_scores: Scores, b: Slots, b_scores: Scores, count: int) -> tuple[Slots, Scores]:
     """Return the `count` best of two rankings for each query, ties by slot."""
+    if b.shape[1] == 0:
+        return _padded((np.where(a_scores > -np.inf, a, -1), a_scores), count)
     slots, scores = np.concatenate([a, b], axis=1), np.concatenate([a_scores, b_scores], axis=1)
     order = np.lexsort((slots, -scores), axis=1)[:, :count]
     slots, scores = np.take_along_axis(slots, order, 1), np.take_along_axis(scores, order, 1)

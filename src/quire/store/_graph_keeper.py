@@ -52,17 +52,22 @@ class GraphKeeper:
         self._loaded_generation = -1
         self._saved = 0  # slots that the newest checkpoint covers
 
-    def behind(self, snapshot: Snapshot) -> bool:
-        """Tell whether more rows wait outside the graph than should be scanned beside it."""
-        if not snapshot.tiers or not snapshot.fitted or snapshot.n_alive < planner.graph_min(snapshot.tiers[0].layout):
+    def behind(self, snapshot: Snapshot, tail: int | None = None) -> bool:
+        """Tell whether more rows wait outside the graph than `tail` (None: than should be scanned beside it)."""
+        if not snapshot.fitted or not snapshot.tiers:
             return False
         covered = snapshot.graph.covered if snapshot.graph is not None else 0
-        return snapshot.n_slots - covered > (planner.tail_max(snapshot.tiers[0].layout) if covered else 0)
+        waiting = snapshot.n_slots - covered
+        if waiting == 0 or snapshot.n_alive < planner.graph_min(snapshot.tiers[0].layout):
+            return False
+        if tail is None:
+            tail = planner.tail_max(snapshot.tiers[0].layout)
+        return waiting > (tail if covered else 0)
 
-    def catch_up(self) -> None:
-        """Extend the graph until it reaches the newest commit; the caller waits."""
+    def catch_up(self, tail: int | None = None) -> None:
+        """Extend the graph until at most `tail` rows wait outside it; the caller waits."""
         with self._lock:
-            while self.behind(self._store.snapshot) and not self._store.closed:
+            while self.behind(self._store.snapshot, tail) and not self._store.closed:
                 self._extend(self._store.snapshot)
         if not self._store.settings.read_only and self._due(self._store.snapshot):
             self.checkpoint()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -26,7 +27,7 @@ class TierView:
     guard: BlockGuard
     codes: Codes
 
-    @property
+    @cached_property
     def layout(self) -> CodeLayout:
         """How the rows lie in memory."""
         return self.pipeline.layout
