@@ -186,7 +186,7 @@ def die_at(
 
 @pytest.mark.parametrize("cleanup", MODES)
 @pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("nth", [0, 1])
+@pytest.mark.parametrize("nth", [0, 1, 2])
 def test_whatever_died_where_the_next_run_converges(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cleanup: Any, step: str, nth: int
 ) -> None:

@@ -296,7 +296,7 @@ def test_mmr_agrees_with_langchains_own_store(store: QuireVectorStore, reference
 
 def test_mmr_with_scores(store: QuireVectorStore) -> None:
     scored = store.max_marginal_relevance_search_with_score("q", 5)
-    plain = dict((d.id, s) for d, s in store.similarity_search_with_score("q", 40))
+    plain = {d.id: s for d, s in store.similarity_search_with_score("q", 40)}
     assert [document for document, _ in scored] == store.max_marginal_relevance_search("q", 5)
     for document, score in scored:
         assert score == pytest.approx(plain[document.id], abs=1e-6)
