@@ -69,7 +69,8 @@ class TokenMatrices:
         Parameters
         ----------
         matrices : TokenMatrices, or sequence of array_like of shape (n_tokens, dim)
-            Token vectors of each document (returned as they are if in one array already); of shape (0, dim), or an empty list, where there are none.
+            Token vectors of each document; of shape (0, dim), or an empty list, where there are none. What is in one
+            array already is returned as it is.
         dim : int, optional
             What their dimension has to be; only needed if no matrix tells.
 

@@ -1,10 +1,10 @@
 """Ward's agglomerative clustering of a few hundred points, with numpy alone.
 
 The dendrogram is that of ``scipy.cluster.hierarchy.linkage(condensed, "ward")``, found in another order. Ward's
-criterion is *reducible*: merging two clusters that are each other's nearest neighbours never brings the result nearer to
-a third than the nearer of the two was. So all pairs of mutual nearest neighbours can be merged at once, and what would be
-n steps of array operations of length n becomes about a dozen rounds on whole matrices. On a document of 250 tokens that
-takes as long as scipy's compiled loop.
+criterion is *reducible*: merging two clusters that are each other's nearest neighbours never brings the result nearer
+to a third than the nearer of the two was. So all pairs of mutual nearest neighbours can be merged at once, and what
+would be n steps of array operations of length n becomes about a dozen rounds on whole matrices. On a document of 250
+tokens that takes about as long as scipy's compiled loop.
 """
 
 from __future__ import annotations

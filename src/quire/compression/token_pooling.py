@@ -25,8 +25,8 @@ class TokenPooling:
 
     Works on one document at a time, so adding a document costs nothing but that document. All token vectors are scaled
     to unit length first. The first `protected` tokens are kept as they are. The others are put into groups, and each
-    group is replaced by its mean, scaled to unit length again: the mean of unlike vectors is short, and unscaled it would
-    lose against any single vector. Queries are not pooled.
+    group is replaced by its mean, scaled to unit length again: the mean of unlike vectors is short, and unscaled it
+    would lose against any single vector. Queries are not pooled.
 
     Groups of ``"hierarchical"`` are clusters by Ward's criterion over the dissimilarities ``1 - cosine``, as
     ``scipy.cluster.hierarchy`` computes them from a condensed matrix, cut into at most so many clusters (where merges
