@@ -92,7 +92,7 @@ def test_docstrings_of_a_folder(tmp_path: Path) -> None:
 
 
 def test_codecs_are_compared_with_the_first(tmp_path: Path, corpus: list[Docstring], encoder: Encoder) -> None:
-    documents, queries = corpus[:1200], corpus[1200:1230]
+    documents, queries = corpus[:600], corpus[600:630]
     vectors = encoder.encode_documents([document.text for document in documents])
     asked = encoder.encode_queries([query.summary for query in queries])
     figures = compare_codecs(tmp_path, documents, vectors, asked, encoder, ["float32", "binary", "int8"])
@@ -154,17 +154,17 @@ def report(tmp_path_factory: pytest.TempPathFactory, corpus: list[Docstring], en
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("quire.demo._run.docstrings", lambda: corpus)  # reading them again would take seconds
-        found = run_demo(DemoOptions(tmp_path_factory.mktemp("demo"), 1000), encoder, progress)
+        found = run_demo(DemoOptions(tmp_path_factory.mktemp("demo"), 500), encoder, progress)
     assert len(steps) == 4
     return found
 
 
 def test_report(report: DemoReport) -> None:
-    assert (report.documents, report.queries, report.cut_short) == (1000, 200, False)
+    assert (report.documents, report.queries, report.cut_short) == (500, 200, False)
     assert [row.codec for row in report.codecs] == list(CODECS)
     assert report.crash is not None
     assert report.crash.ok
-    assert json.loads(json.dumps(report.to_dict()))["documents"] == 1000
+    assert json.loads(json.dumps(report.to_dict()))["documents"] == 500
 
 
 def test_all_interfaces_find_the_same(report: DemoReport) -> None:
@@ -199,8 +199,8 @@ def test_encoding_stops_when_the_budget_is_spent(corpus: list[Docstring], encode
     from quire.demo import _run
 
     done: list[int] = []
-    assert len(_run._encode(corpus[:3000], encoder, 0.0, done.append)) == 1024  # whole batches, at least the least
-    assert done == [256] * 4
+    assert len(_run._encode(corpus[:3000], encoder, 0.0, done.append)) == 500  # the deadline is long past
+    assert done == [250] * 2
     assert len(_run._encode(corpus[:1500], encoder, None, done.append)) == 1500
 
 
@@ -236,7 +236,7 @@ def test_command_usage(
     full = CliRunner().invoke(app, ["demo", "--keep", str(tmp_path / "full")])
     assert (full.exit_code, "expected an empty or new directory" in full.stderr) == (2, True)
     few = CliRunner().invoke(app, ["demo", "--documents", "10"])
-    assert (few.exit_code, "expected 1,000 to" in few.stderr) == (2, True)
+    assert (few.exit_code, "expected 500 to" in few.stderr) == (2, True)
 
 
 def test_command_without_the_model_library(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +254,7 @@ def test_wrong_number_of_documents(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, corpus: list[Docstring], encoder: Encoder
 ) -> None:
     monkeypatch.setattr("quire.demo._run.docstrings", lambda: corpus)
-    with pytest.raises(ParameterError, match="expected 1,000 to"):
+    with pytest.raises(ParameterError, match="expected 500 to"):
         run_demo(DemoOptions(tmp_path, 10**6), encoder, lambda what, steps: lambda done: None)
 
 

@@ -65,7 +65,7 @@ def imports() -> Iterator[Import]:
 
 
 def imports_of(source: str, importer: str, is_package: bool) -> Iterator[Import]:
-    pending: list[tuple[ast.AST, bool]] = [(ast.parse(source), True)]
+    pending: list[tuple[ast.AST, bool]] = [(ast.parse(source, filename=importer), True)]
     while pending:
         node, at_import = pending.pop()
         if isinstance(node, ast.Import):

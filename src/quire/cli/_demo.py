@@ -31,7 +31,7 @@ def demo_command(
             "--documents",
             "-n",
             help="Documents to index.",
-            show_default="4000, fewer where encoding them would take longer than 90 seconds",
+            show_default="4000, fewer where encoding them would take longer than 75 seconds",
         ),
     ] = None,
     keep: Annotated[

@@ -19,7 +19,7 @@ from quire.errors import QuireError
 from quire.store import Floats
 
 #: Documents in a batch.
-BATCH = 50
+BATCH = 25
 
 #: Batches that the writer may acknowledge before it is killed somewhere within the next one.
 _KILL_AFTER = 8

@@ -95,6 +95,7 @@ def compare_codecs(
                 metadata=[document.metadata for document in documents],
                 vectors=vectors,
             )
+            collection.fit()  # it would wait for more documents where there are few
             build_s = time.perf_counter() - start
             collection.search(queries[0], K)  # the first search maps files; it is not what a user waits for later
             found, times = [], []

@@ -26,14 +26,14 @@ _ANSWERS = 3
 
 DEFAULT_DOCUMENTS = 4_000
 #: Encoding stops here on a slow machine, and the demo goes on with what it has, unless told how many documents to take.
-ENCODING_BUDGET_S = 90.0
-_ENCODE_AT_A_TIME = 256
+ENCODING_BUDGET_S = 75.0
+_ENCODE_AT_A_TIME = 250
 
 #: Docstrings that are kept out of the collections; their summaries are the queries.
 _QUERIES = 200
 _CRASH_DOCUMENTS = 2_000
-#: Enough for every codec to be fitted (`fit_after`), and for the writer to be killed well before it is done.
-MIN_DOCUMENTS = 1_000
+#: Enough to fit every codec, and for the writer to be killed well before it is done.
+MIN_DOCUMENTS = 500
 _SEED = 0
 
 
@@ -102,9 +102,10 @@ def run_demo(options: DemoOptions, encoder: Encoder, progress: Progress) -> Demo
     report.queries = len(queries)
 
     start = time.perf_counter()
+    advance = progress("Encoding documents", len(documents))
     query_vectors = encoder.encode_queries([query.summary for query in queries])
-    budget = None if options.documents is not None else ENCODING_BUDGET_S
-    vectors = _encode(documents, encoder, budget, progress("Encoding documents", len(documents)))
+    deadline = start + ENCODING_BUDGET_S if options.documents is None else None
+    vectors = _encode(documents, encoder, deadline, advance)
     report.encoding_s = time.perf_counter() - start
     report.cut_short = len(vectors) < len(documents)
     documents = documents[: len(vectors)]
@@ -138,13 +139,12 @@ def _draw(corpus: Sequence[Docstring], wanted: int | None) -> tuple[list[Docstri
 
 
 def _encode(
-    documents: Sequence[Docstring], encoder: Encoder, budget_s: float | None, advance: Callable[[int], None]
+    documents: Sequence[Docstring], encoder: Encoder, deadline: float | None, advance: Callable[[int], None]
 ) -> Floats:
     parts: list[Floats] = []
-    start = time.perf_counter()
     for first in range(0, len(documents), _ENCODE_AT_A_TIME):
         enough = first >= MIN_DOCUMENTS
-        if enough and budget_s is not None and time.perf_counter() - start > budget_s:
+        if enough and deadline is not None and time.perf_counter() > deadline:
             break
         batch = documents[first : first + _ENCODE_AT_A_TIME]
         parts.append(encoder.encode_documents([document.text for document in batch]))
