@@ -131,7 +131,8 @@ def local_dimensions(distances: Array) -> Array:
     logs = np.log(distances[:, -1:] / distances[:, :-1])
     total = logs.sum(axis=1)
     # All neighbours at one distance: the estimate is unbounded, and says nothing about the point.
-    return np.divide(distances.shape[1] - 1, total, out=np.full(len(total), np.nan), where=total > 0)
+    estimates: Array = np.divide(distances.shape[1] - 1, total, out=np.full(len(total), np.nan), where=total > 0)
+    return estimates
 
 
 def two_nn(distances: Array, *, keep: float = 0.9) -> float:
@@ -183,7 +184,7 @@ def neighbour_agreement(exact: Array, approximate: Array, queries: Array, k: int
 
 
 def _nearest(points: Array, rows: Array, k: int) -> Array:
-    scores = points[rows] @ points.T
+    scores: Array = points[rows] @ points.T
     scores[np.arange(len(rows)), rows] = -np.inf
-    nearest: Array = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-    return nearest
+    order: Array = np.argpartition(-scores, k - 1, axis=1)
+    return order[:, :k]

@@ -1,0 +1,62 @@
+"""Write a measured configuration down as the code and the command that rebuild it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from quire.eval.results import Result
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to use a configuration; `to_dict` gives JSON.
+
+    Parameters
+    ----------
+    python : str
+        Lines that open a collection with it and search it.
+    shell : str or None
+        The command that builds such a collection; None where the command line has no option for one of its choices.
+    """
+
+    python: str
+    shell: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return asdict(self)
+
+
+def recipe(result: Result) -> Recipe:
+    """Return the lines that use a result's configuration."""
+    chosen = result.configuration
+    made = {"codec": chosen.codec}
+    if chosen.metric != "cosine":
+        made["metric"] = chosen.metric
+    opened = [f"{name}={value!r}" for name, value in made.items() if value is not None]
+    if chosen.connectivity != 16:
+        opened.append(f"connectivity={chosen.connectivity}")
+    asked = [f"mode={chosen.mode!r}"] if chosen.mode != "dense" else []
+    options = {"oversample": chosen.oversample, "ef": chosen.ef, "exact": chosen.exact, "alpha": chosen.alpha}
+    asked += [f"{name}={value!r}" for name, value in options.items() if value is not None]
+    opened = [f"encoder={result.model.name!r}", *opened] if result.model is not None else opened
+    lines = []
+    if chosen.layers is not None:
+        lines.append(f"# the model cut to its first {chosen.layers} layers, see docs/evaluation.md")
+    arguments = ", ".join(['"kb"', *opened])
+    lines.append(f"kb = quire.open({arguments})")
+    if asked:
+        lines.append(f"kb.search(query, k=10, {', '.join(asked)})")
+    return Recipe("\n".join(lines), _shell(result))
+
+
+def _shell(result: Result) -> str | None:
+    chosen = result.configuration
+    if chosen.layers is not None or chosen.connectivity != 16 or result.model is None:
+        return None
+    words = ["quire", "index", "SOURCE", "--path", "kb", "--model", shlex.quote(result.model.name)]
+    words += ["--codec", shlex.quote(chosen.codec)] if chosen.codec is not None else []
+    words += ["--metric", chosen.metric] if chosen.metric != "cosine" else []
+    return " ".join(words)
