@@ -42,6 +42,7 @@ from quire.store import (
     Writer,
     as_encoder,
     as_matrix,
+    check_directions,
     check_fingerprint,
     check_ids,
     chunked,
@@ -276,6 +277,10 @@ class Collection:
             raise ParameterError(
                 "expected vectors=, because the collection was opened without an encoder; give either of them"
             )
+        if _is_sized(vectors) and len(vectors):
+            vectors = as_matrix(vectors, self.dim)
+            if self.metric == "cosine":
+                check_directions(vectors)
         batches = read_batches(
             documents,
             ids,
@@ -285,8 +290,6 @@ class Collection:
             batch_size=batch_size,
             dim=self.dim if vectors is not None else None,
         )
-        if _is_sized(vectors):
-            batches = iter([self._ready(batch) for batch in batches])
         added: list[str] = []
         for batch in _with_progress(batches, documents) if progress else batches:
             self._writer.add(self._ready(batch), self._fingerprint_to_store())

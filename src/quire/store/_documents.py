@@ -150,15 +150,21 @@ def unit_rows(matrix: Floats, what: str = "vectors") -> Floats:
     InvalidVectorsError
         When a row is zero, because it has no direction to compare.
     """
+    check_directions(matrix, what)
     # float64 sums: squares of large float32 values would overflow, of small ones vanish.
     norms = np.sqrt(np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64))
-    if not norms.all():
-        row = int(np.flatnonzero(norms == 0)[0])
+    return np.asarray(matrix / norms[:, None], dtype=np.float32)
+
+
+def check_directions(matrix: Floats, what: str = "vectors") -> None:
+    """Raise `InvalidVectorsError` when a row is zero."""
+    some = matrix.any(axis=1)
+    if not some.all():
+        row = int(np.flatnonzero(~some)[0])
         raise InvalidVectorsError(
             f"expected {what} with a direction (metric 'cosine'), got a zero vector in row {row}; "
             "leave such documents out or create the collection with metric='dot'"
         )
-    return np.asarray(matrix / norms[:, None], dtype=np.float32)
 
 
 def check_ids(ids: Any, what: str = "ids") -> list[str]:
@@ -220,14 +226,16 @@ def read_batches(
             "expected as many ids, metadata and vectors as documents, got "
             + ", ".join(f"{count} {name}" for name, count in lengths.items())
         )
-    stream = _records({name: iter(value) for name, value in given.items() if value is not None})
-    seen: set[str] = set()
-    batches = _chunks(stream, batch_size, seen, isinstance(vectors, np.ndarray))
+    columns = {name: value for name, value in given.items() if value is not None}
     primary = documents if documents is not None else vectors
-    if _sized(primary):
-        yield from list(batches)
+    if all(_sized(value) for value in columns.values()):
+        for _ in _chunks(columns, batch_size):
+            pass  # checked as a whole; made again below rather than kept, which would double the memory of a long input
+        yield from _chunks(columns, batch_size)
+    elif _sized(primary):
+        yield from list(_chunks(columns, batch_size))
     else:
-        yield from batches
+        yield from _chunks(columns, batch_size)
 
 
 _END = object()
@@ -251,21 +259,23 @@ def _records(columns: dict[str, Iterator[Any]]) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _chunks(
-    stream: Iterator[dict[str, Any]], batch_size: int, seen: set[str], vectors_checked: bool
-) -> Iterator[Batch]:
+def _chunks(columns: dict[str, Any], batch_size: int) -> Iterator[Batch]:
+    matrix: Any = columns.get("vectors")
+    ready = isinstance(matrix, np.ndarray)  # checked already: batches are views of it
+    if ready:  # the rows are sliced, not iterated over: their numbers stand in for them
+        columns = columns | {"vectors": range(len(columns["vectors"]))}
+    stream = _records({name: iter(value) for name, value in columns.items()})
+    seen: set[str] = set()
+    start = 0
     while rows := list(islice(stream, batch_size)):
         batch = Batch([], [], [], [], [], None)
-        vectors: list[Any] = []
         for row in rows:
             _append(batch, row, seen)
-            if "vectors" in row:
-                vectors.append(row["vectors"])
-        if vectors:
-            if vectors_checked:
-                batch.vectors = np.stack(vectors)
-            else:
-                batch.vectors = as_matrix(vectors, None)
+        if ready:
+            batch.vectors = matrix[start : start + len(rows)]
+        elif matrix is not None:
+            batch.vectors = as_matrix([row["vectors"] for row in rows], None)
+        start += len(rows)
         yield batch
 
 
