@@ -34,7 +34,7 @@ class Ready(Embeddings):
     """Gives back the vector that stands for a query, in no time."""
 
     def __init__(self, queries: np.ndarray) -> None:
-        self._queries = queries.tolist()
+        self._queries: list[list[float]] = queries.tolist()
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Return any vectors: the documents come with theirs."""
@@ -46,14 +46,15 @@ class Ready(Embeddings):
 
 
 def alternate(calls: dict[str, Callable[[int], Any]], n: int, warm_up: int) -> dict[str, np.ndarray]:
-    """Time each call on each query, in turn; milliseconds."""
+    """Time each call on each query, in turn and in changing order; milliseconds."""
     times: dict[str, list[float]] = {name: [] for name in calls}
-    first = next(iter(calls.values()))
+    names = list(calls)
     for query in range(n):
-        first(query)  # not timed: who comes first would pay for loading the query's rows into the processor's caches
-        for name, call in calls.items():
+        calls[names[0]](query)  # not timed: who comes first would pay for loading the query's rows into the caches
+        names = names[1:] + names[:1]
+        for name in names:
             started = time.perf_counter()
-            call(query)
+            calls[name](query)
             if query >= warm_up:
                 times[name].append((time.perf_counter() - started) * 1e3)
     return {name: np.array(values) for name, values in times.items()}

@@ -233,3 +233,24 @@ async def test_many_searches_at_once(store: QuireVectorStore) -> None:
     await store.aadd_texts([f"text {n}" for n in range(50)], ids=[str(n) for n in range(50)])
     found = await asyncio.gather(*(store.asimilarity_search(f"text {n}", 1) for n in range(50)))
     assert [documents[0].id for documents in found] == [str(n) for n in range(50)]
+
+
+async def test_many_first_adds_at_once() -> None:
+    """Each waits for the probe's vector; a pool whose threads waited for each other would never finish."""
+
+    async def fill(number: int) -> int:
+        store = await QuireVectorStore.afrom_texts([f"text {number}"], EMBEDDING)
+        await store.aadd_texts(["more"])
+        return store.count()
+
+    assert await asyncio.wait_for(asyncio.gather(*(fill(number) for number in range(60))), 60) == [2] * 60
+
+
+async def test_an_async_add_leaves_the_same_fingerprint(tmp_path: Path) -> None:
+    sync = QuireVectorStore.from_texts(["one"], EMBEDDING, path=tmp_path / "sync")
+    waited = await QuireVectorStore.afrom_texts(["one"], EMBEDDING, path=tmp_path / "async")
+    assert sync.collection.info().encoder == waited.collection.info().encoder
+    with QuireVectorStore(EMBEDDING, collection=sync.collection) as other:
+        assert await other.asimilarity_search("one") == sync.similarity_search("one")
+    for store in (sync, waited):
+        store.close()

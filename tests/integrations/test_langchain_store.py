@@ -64,6 +64,12 @@ def test_document_ids_are_kept_and_the_argument_wins(store: QuireVectorStore) ->
     assert ids_of(store) == sorted(ids)
 
 
+def test_an_empty_document_id_is_none(store: QuireVectorStore) -> None:
+    ids = store.add_documents([Document(id="", page_content="one"), Document(id="", page_content="two")])
+    assert len(set(ids)) == 2
+    assert "" not in ids
+
+
 def test_adding_an_id_again_replaces_the_document(store: QuireVectorStore) -> None:
     filled(store)
     assert store.add_texts(["uno"], [{"lang": "it"}], ids=["a"]) == ["a"]

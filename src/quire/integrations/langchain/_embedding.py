@@ -130,11 +130,19 @@ def _check_query(text: Any) -> None:
         )
 
 
-#: The event loop that awaits the worker thread which the code runs in; None in ordinary synchronous code.
-_waiting_loop: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar("_waiting_loop", default=None)
+class _Wanted(Exception):  # noqa: N818 - never leaves this module
+    """Vectors that synchronous code in a worker thread needs, and that only the event loop can ask for."""
+
+    def __init__(self, encoder: CollectionEncoder, texts: list[str]) -> None:
+        super().__init__(texts)
+        self.encoder = encoder
+        self.texts = texts
 
 
-#: Whether vectors are all given, so that not even the probe may be embedded.
+#: Vectors that the event loop has asked for on behalf of a worker thread; None in ordinary synchronous code.
+_answers: ContextVar[Iterator[Floats] | None] = ContextVar("_answers", default=None)
+
+#: Whether all vectors are given, so that not even the probe is to be embedded.
 _vectors_given: ContextVar[bool] = ContextVar("_vectors_given", default=False)
 
 
@@ -152,12 +160,22 @@ def nothing_to_embed() -> Iterator[None]:
 
 
 async def in_thread(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-    """Run blocking work in a worker thread, in which `CollectionEncoder` may ask this loop to embed."""
-    token = _waiting_loop.set(asyncio.get_running_loop())
-    try:
-        return await asyncio.to_thread(function, *args, **kwargs)  # the thread runs in a copy of this context
-    finally:
-        _waiting_loop.reset(token)
+    """Run blocking work in a worker thread; what it wants embedded is asked for here, by the embedding's async method.
+
+    The work then starts again, with the answers at hand: collections want vectors before they write anything, so nothing is
+    done twice. (A thread that waited for the loop instead would hold a place in the pool, in which the embedding, too, may
+    need one: enough calls at once would wait for each other for ever.)
+    """
+    answers: list[Floats] = []
+    while True:
+        token = _answers.set(iter(answers))
+        try:
+            return await asyncio.to_thread(function, *args, **kwargs)  # the thread runs in a copy of this context
+        except _Wanted as wanted:
+            # Twice, because collections ask twice, to see whether the embedding gives the same vector each time.
+            answers += [await wanted.encoder.aencode_documents(wanted.texts) for _ in range(2)]
+        finally:
+            _answers.reset(token)
 
 
 class CollectionEncoder:
@@ -175,20 +193,17 @@ class CollectionEncoder:
         """Return one vector for each text."""
         if _vectors_given.get():
             raise NotImplementedError  # which the collection takes as "cannot say now"
-        loop = _waiting_loop.get()
-        if loop is None:
-            rows = self._embedding.embed_documents(list(texts))
-        else:
-            rows = asyncio.run_coroutine_threadsafe(self._embedding.aembed_documents(list(texts)), loop).result()
-        return vectors_to_matrix(rows, len(texts))
+        answers = _answers.get()
+        if answers is None:
+            return vectors_to_matrix(self._embedding.embed_documents(list(texts)), len(texts))
+        for answer in answers:
+            return answer
+        raise _Wanted(self, list(texts))
+
+    async def aencode_documents(self, texts: Sequence[str], /) -> Floats:
+        """Return one vector for each text, through the embedding's own async method."""
+        return vectors_to_matrix(await self._embedding.aembed_documents(list(texts)), len(texts))
 
     def encode_queries(self, texts: Sequence[str], /) -> Floats:
-        """Return one vector for each query."""
-        loop = _waiting_loop.get()
-        if loop is None:
-            rows = [self._embedding.embed_query(text) for text in texts]
-        else:
-            rows = [
-                asyncio.run_coroutine_threadsafe(self._embedding.aembed_query(text), loop).result() for text in texts
-            ]
-        return vectors_to_matrix(rows, len(texts))
+        """Return one vector for each query; only searches of the collection itself ask for it."""
+        return vectors_to_matrix([self._embedding.embed_query(text) for text in texts], len(texts))

@@ -141,7 +141,8 @@ def _document_rows(documents: Iterable[Any], ids: Iterator[Any] | None) -> Itera
                 f"at position {position}"
             )
         identifier = _next(ids, "ids", position)
-        yield identifier if identifier is not None else document.id, document.page_content, document.metadata
+        # LangChain takes an empty Document.id for none
+        yield identifier if identifier is not None else document.id or None, document.page_content, document.metadata
     _check_exhausted(ids, "ids", "documents")
 
 
