@@ -171,6 +171,10 @@ def test_unknown_options_raise(store: QuireVectorStore) -> None:
     assert store.count() == 0
     with pytest.raises(TypeError, match="kodec"):
         QuireVectorStore(EMBEDDING, kodec="int8")
+    with pytest.raises(TypeError, match="called embedding="):
+        QuireVectorStore(embedding_function=EMBEDDING)
+    with pytest.raises(TypeError, match="called path="):
+        QuireVectorStore.from_texts(["one"], EMBEDDING, persist_directory="kb")
 
 
 class Failing(Embeddings):

@@ -21,6 +21,15 @@ from quire.integrations.langchain._structured_query import QuireTranslator
 from quire.store import Document as StoredDocument
 
 
+#: What other LangChain stores call some options.
+_OTHER_NAMES = {
+    "embedding_function": "embedding",
+    "embeddings": "embedding",
+    "persist_directory": "path",
+    "distance_strategy": "metric",
+}
+
+
 class StoreBase(VectorStore):
     """Opens, describes and closes a store; see `QuireVectorStore` for the parameters."""
 
@@ -35,6 +44,9 @@ class StoreBase(VectorStore):
         relevance_score_fn: RelevanceFn | None = None,
         **options: Any,
     ) -> None:
+        for theirs, ours in _OTHER_NAMES.items():
+            if theirs in options:
+                raise TypeError(f"unexpected option {theirs!r}; in QuireVectorStore it is called {ours}=")
         self._embedding = check_embedding(embedding)
         if relevance_score_fn is not None and not callable(relevance_score_fn):
             raise InputTypeError(
