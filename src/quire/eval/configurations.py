@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from quire.compression import Codec
 from quire.errors import InputTypeError, ParameterError
+from quire.eval.baselines import check_baseline
 
 Mode: TypeAlias = Literal["dense", "text", "hybrid", "late"]
 Kind: TypeAlias = Literal["collection", "baseline"]
@@ -106,6 +107,7 @@ class Configuration:
                 f"a baseline is scanned outside any collection: expected no codec, mode, graph or rescoring options beside "
                 f"baseline={self.baseline!r}, got {given or self.mode}"
             )
+        object.__setattr__(self, "baseline", check_baseline(self.baseline or ""))
 
     def _check_text(self) -> None:
         shaping = ("codec", "oversample", "ef", "exact", "layers")

@@ -252,7 +252,10 @@ class Result:
     depth : int
         Documents per query in the run file.
     run_file : str
-        The TREC run file, relative to the result file.
+        The TREC run file of that depth, relative to the result file; empty if none was written.
+    runs : dict of str to str
+        All run files by their depth: a measure at 10 is measured on a search for 10 documents (``runs["10"]``), which
+        need not be the head of a search for 100.
     """
 
     id: str
@@ -270,6 +273,7 @@ class Result:
     environment: Environment
     depth: int
     run_file: str
+    runs: dict[str, str]
 
     @property
     def ok(self) -> bool:
