@@ -20,7 +20,6 @@ from quire.integrations.langchain._relevance import RelevanceFn
 from quire.integrations.langchain._structured_query import QuireTranslator
 from quire.store import Document as StoredDocument
 
-
 #: What other LangChain stores call some options.
 _OTHER_NAMES = {
     "embedding_function": "embedding",
