@@ -180,26 +180,48 @@ class Database:
     def _connect(self) -> _Connection:
         with translate_errors(self.path):
             if self._directory is None:
-                uri = f"file:/{self._memory_name}?vfs=memdb"
+                connection = self._open_uri(f"file:/{self._memory_name}?vfs=memdb")
+            elif self.read_only:
+                connection = self._open_read_only()
             else:
-                mode = "ro" if self.read_only else "rwc"
-                uri = f"file:{quote(str(self.path))}?mode={mode}"
-            connection = sqlite3.connect(
-                uri,
-                uri=True,
-                timeout=self._lock_timeout,
-                isolation_level=None,
-                check_same_thread=False,
-                factory=_Connection,
-                cached_statements=256,
-            )
-            connection.pid = os.getpid()
-            if self._directory is not None and not self.read_only:
+                # SQLite would create it readable for everybody; its companions take over the permissions.
+                path = self._directory / DATABASE_NAME
+                with contextlib.suppress(FileExistsError):
+                    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+                connection = self._open_uri(f"file:{quote(str(path))}?mode=rw")
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA temp_store=MEMORY")
             connection.execute("PRAGMA cache_size=-8000")
         self._connections.add(connection)
+        return connection
+
+    def _open_read_only(self) -> _Connection:
+        uri = f"file:{quote(str(self.path))}?mode=ro"
+        connection = self._open_uri(uri)
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError:
+            # WAL needs a file of shared memory beside the database, which cannot be made on a read-only file system.
+            # Once the last writer has closed, there is no log left and the database can be read as it stands.
+            log = Path(f"{self.path}-wal")
+            connection.close()
+            if log.exists() and log.stat().st_size:
+                raise
+            connection = self._open_uri(f"{uri}&immutable=1")
+        return connection
+
+    def _open_uri(self, uri: str) -> _Connection:
+        connection = sqlite3.connect(
+            uri,
+            uri=True,
+            timeout=self._lock_timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=_Connection,
+            cached_statements=256,
+        )
+        connection.pid = os.getpid()
         return connection
 
 
@@ -219,7 +241,7 @@ def translate_errors(path: Path | None) -> Iterator[None]:
         if isinstance(err, sqlite3.OperationalError):
             if _is_busy(err):
                 raise CollectionLockedError(f"{name} stayed locked by another process: {err}") from err
-            if "readonly" in str(err) or "read-only" in str(err):
+            if "readonly" in str(err) or "read-only" in str(err) or "unable to open" in str(err):
                 raise ReadOnlyError(
                     f"{name} cannot be written: {err}; open it with read_only=True to search it"
                 ) from err

@@ -68,7 +68,7 @@ class TextIndex:
         if path is None:
             self._memory = self._create(None)
         elif manifest is not None:
-            self._snapshot = self._load(_verify(path, manifest, self._label))
+            self._snapshot = self._load(verify_files(path, manifest, self._label))
 
     @classmethod
     def open(
@@ -347,7 +347,7 @@ def _sums(directory: Path, previous: Manifest | None) -> dict[str, list[int]]:
     return files
 
 
-def _verify(path: Path, manifest: Manifest, label: str) -> Path:
+def verify_files(path: Path, manifest: Manifest, label: str) -> Path:
     """Return the directory that a manifest describes once each file is known to be as it was written."""
     if (manifest.get("format"), manifest.get("analysis")) != (MANIFEST_FORMAT, ANALYSIS_VERSION):
         raise CorruptCollectionError(

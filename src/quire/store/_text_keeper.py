@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from quire.errors import CorruptCollectionError, MismatchError
-from quire.store._fulltext import TextIndex
+from quire.store._fulltext import TextIndex, verify_files
 from quire.store._snapshot import Snapshot
 from quire.store._store import Store
 from quire.store._text_search import TextSnapshot
@@ -69,6 +69,13 @@ class TextKeeper:
             view = self._view
             if view is not None and view.seq == snapshot.seq:
                 return view
+            entry = self._store.artifact(connection, "text")
+            if entry is not None and self._store.directory is not None and entry["seq"] == snapshot.seq:
+                index = self._open(entry)  # a reader may use what a writer left, as long as it need not be extended
+                if index is not None:
+                    view = self._remember(index, snapshot)
+                    self._generation = -1  # not to be extended: a later commit needs an index of this process's own
+                    return view
             # Slots are renumbered by a compaction, which changes the generation (and so does fitting, harmlessly).
             fresh = view is None or self._generation != snapshot.generation
             index = self._new_index() if view is None or fresh else view.index
@@ -116,9 +123,10 @@ class TextKeeper:
         entry = self._store.artifact(connection, "text")
         if self._store.directory is None or entry is None:
             return None
+        path = self._store.directory / DIRECTORY_NAME
         try:
-            TextIndex.open(self._path(), self._language(), manifest=entry["manifest"])
-        except (CorruptCollectionError, MismatchError) as err:
+            verify_files(path, entry["manifest"], str(path))
+        except CorruptCollectionError as err:
             return f"the full-text index is damaged ({err}); it is rebuilt by the next text search"
         return None
 
