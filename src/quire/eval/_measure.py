@@ -1,0 +1,375 @@
+"""Measure one configuration on one data set: build a real collection, search it, weigh it, time it."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import quire
+from quire.collection import Collection
+from quire.compression import Codec, Reducer
+from quire.errors import ParameterError
+from quire.eval.baselines import encode_baseline, rank_all
+from quire.eval.configurations import Configuration
+from quire.eval.datasets import Dataset
+from quire.eval.measures import strictly_decreasing
+from quire.eval.results import Agreement, Check, Latency, Speed, Storage
+from quire.store import CollectionInfo, Floats
+
+#: Documents of each ranking that are compared.
+AGREEMENT_DEPTH = 10
+
+#: Queries searched in one call where time does not count: what comes back with its documents has to fit in memory.
+_BATCH = 256
+
+#: Below these, an exact search is broken rather than lossy: ties alone cost less, and a byte a value loses a few percent.
+_SAME, _PLAUSIBLE = 0.995, 0.5
+
+Ranking = list[tuple[str, float]]
+Rankings = dict[str, Ranking]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """How searches are timed.
+
+    Parameters
+    ----------
+    k : int, default=10
+        Results asked for.
+    queries : int, default=200
+        Different queries timed, drawn at random.
+    repeats : int, default=3
+        How often each is timed.
+    warmup : int, default=20
+        Searches thrown away before.
+    """
+
+    k: int = 10
+    queries: int = 200
+    repeats: int = 3
+    warmup: int = 20
+
+    def __post_init__(self) -> None:
+        for name, least in (("k", 1), ("queries", 1), ("repeats", 1), ("warmup", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ParameterError(f"expected {name} as an integer of at least {least}, got {value!r}")
+
+
+@dataclass
+class Embedded:
+    """A data set with the vectors of one model, and what exact float32 search finds with them.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Documents and queries.
+    documents, queries : ndarray of float32
+        Their vectors, as the model gives them.
+    """
+
+    dataset: Dataset
+    documents: Floats
+    queries: Floats
+    _references: dict[tuple[Any, ...], Rankings] = field(default_factory=dict)
+
+    def unit(self, metric: str) -> tuple[Floats, Floats]:
+        """Return the vectors as they are compared: of unit length for cosine."""
+        if metric == "dot":
+            return self.documents, self.queries
+        documents, queries = (X / np.linalg.norm(X, axis=1, keepdims=True) for X in (self.documents, self.queries))
+        return documents, queries
+
+    def reference(self, configuration: Configuration) -> Rankings:
+        """Return what exact search over the float32 vectors finds in the same mode.
+
+        For vectors alone this is plain numpy. What is fused with full text needs a collection, of float32.
+        """
+        key = (configuration.mode, configuration.metric, configuration.alpha)
+        if key not in self._references:
+            if configuration.mode == "dense":
+                rows, scores = rank_all(*self.unit(configuration.metric), AGREEMENT_DEPTH)
+                self._references[key] = _named(self.dataset, rows, scores)
+            else:
+                exact = Configuration(
+                    codec="float32",
+                    mode=configuration.mode,
+                    metric=configuration.metric,
+                    alpha=configuration.alpha,
+                    exact=True,
+                )
+                with quire.open(codec="float32", metric=configuration.metric, full_text=None) as collection:
+                    collection.add(self.dataset.texts, ids=self.dataset.document_ids, vectors=self.documents)
+                    collection.fit()
+                    self._references[key] = search_all(collection, self, exact, AGREEMENT_DEPTH)
+        return self._references[key]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one configuration did on one data set."""
+
+    runs: dict[int, Rankings]
+    agreement: Agreement
+    storage: Storage
+    speed: Speed
+    checks: list[Check]
+
+
+# ---------------------------------------------------------------------- through the collection
+
+
+def measure_collection(
+    configuration: Configuration, data: Embedded, depths: Sequence[int], timing: Timing, seed: int
+) -> Measured:
+    """Build the collection on disk, open it again as a user would, and measure it."""
+    with tempfile.TemporaryDirectory(prefix="quire-eval-") as folder:
+        path = Path(folder) / "collection"
+        started = time.perf_counter()
+        _build(path, configuration, data, seed)
+        build_seconds = time.perf_counter() - started
+        files = {file.name: file.stat().st_size for file in path.rglob("*") if file.is_file()}
+        with quire.open(path, must_exist=True) as collection:
+            info = collection.info()
+            damage = collection.verify().problems
+            runs = {depth: search_all(collection, data, configuration, depth) for depth in depths}
+            agreement = _agreement(collection, data, configuration, runs[AGREEMENT_DEPTH])
+            speed = _time(collection, data, configuration, timing, seed, build_seconds)
+    return Measured(
+        runs,
+        agreement,
+        _storage(info, sum(files.values())),
+        speed,
+        _checks(configuration, data, info, damage, agreement),
+    )
+
+
+def _build(path: Path, configuration: Configuration, data: Embedded, seed: int) -> None:
+    dataset = data.dataset
+    with quire.open(
+        path,
+        # Full text alone compares no vectors, but a collection has some: one byte each stands in for them.
+        codec=configuration.codec or "int8",
+        metric=configuration.metric,
+        seed=seed,
+        connectivity=configuration.connectivity,
+    ) as collection:
+        vectors = data.documents if configuration.mode != "text" else np.ones((len(dataset.texts), 1), np.float32)
+        collection.add(dataset.texts, ids=dataset.document_ids, vectors=vectors)
+        collection.fit()  # a collection too small to be compressed by itself is compressed all the same
+        if configuration.mode != "dense":
+            collection.search(dataset.queries[0], 1, mode="text")  # the first search builds the full-text index
+        collection.flush()
+
+
+def search_all(collection: Collection, data: Embedded, configuration: Configuration, k: int) -> Rankings:
+    """Return the k best documents of every query."""
+    found: Rankings = {}
+    dataset = data.dataset
+    for start in range(0, len(dataset.queries), _BATCH):
+        block = slice(start, start + _BATCH)
+        results = collection.search_batch(**_arguments(data, configuration, block), k=k)
+        for identifier, result in zip(dataset.query_ids[block], results, strict=True):
+            scores = strictly_decreasing(result.scores)
+            found[identifier] = list(zip(result.ids, map(float, scores), strict=True))
+    return found
+
+
+def _arguments(data: Embedded, configuration: Configuration, block: slice) -> dict[str, Any]:
+    """Return what `Collection.search_batch` is called with for some of the queries."""
+    words = list(data.dataset.queries[block])
+    if configuration.mode == "text":
+        return {"queries": words, "mode": "text"}
+    arguments: dict[str, Any] = {"queries": data.queries[block], "mode": configuration.mode}
+    for name in ("oversample", "ef", "exact", "alpha"):
+        value = getattr(configuration, name)
+        if value is not None:
+            arguments[name] = value
+    if configuration.mode == "hybrid":
+        arguments["texts"] = words
+    return arguments
+
+
+def _agreement(collection: Collection, data: Embedded, configuration: Configuration, found: Rankings) -> Agreement:
+    if configuration.mode == "text":
+        return Agreement(depth=AGREEMENT_DEPTH, float32=None, same_codes=None, codes_float32=None)
+    forced = Configuration(**{**configuration.to_dict(), "exact": True, "ef": None, "oversample": None})
+    exact = search_all(collection, data, forced, AGREEMENT_DEPTH)
+    reference = data.reference(configuration)
+    return _three(shared(found, reference), shared(found, exact), shared(exact, reference))
+
+
+def _three(float32: dict[str, float], same_codes: dict[str, float], codes_float32: dict[str, float]) -> Agreement:
+    per_query = {"float32": float32, "same_codes": same_codes, "codes_float32": codes_float32}
+    means = {level: float(np.mean(list(values.values()))) for level, values in per_query.items()}
+    return Agreement(depth=AGREEMENT_DEPTH, per_query=per_query, **means)
+
+
+def shared(a: Rankings, b: Rankings) -> dict[str, float]:
+    """Return, for each query, the share of b's documents that a has as well; 1 where b has none."""
+    return {
+        query: len({name for name, _ in a[query]} & {name for name, _ in found}) / len(found) if found else 1.0
+        for query, found in b.items()
+    }
+
+
+def _storage(info: CollectionInfo, file_bytes: int) -> Storage:
+    index = sum(size for part, size in info.disk.items() if part == "graph" or part.startswith("tier "))
+    texts = {part: size for part, size in info.disk.items() if part == "full text"}
+    # What the parts do not name is the database; it is weighed when closed, without the journal of an open one.
+    disk = {part: size for part, size in info.disk.items() if part != "documents"}
+    disk["documents"] = file_bytes - index - sum(texts.values())
+    return Storage(
+        measured=True,
+        documents=info.documents,
+        vector_bytes_per_document=info.vector_bytes_per_document,
+        ram_bytes_per_document=info.ram_bytes_per_document,
+        index_bytes_per_document=index / info.documents,
+        disk_bytes_per_document=file_bytes / info.documents,
+        ram=dict(info.ram),
+        disk=disk,
+    )
+
+
+def _time(
+    collection: Collection,
+    data: Embedded,
+    configuration: Configuration,
+    timing: Timing,
+    seed: int,
+    build_seconds: float,
+) -> Speed:
+    total = len(data.dataset.queries)
+    chosen = np.sort(np.random.default_rng(seed).permutation(total)[: timing.queries])
+    calls = [_single(data, configuration, int(number)) for number in chosen]
+    for number in range(timing.warmup):
+        collection.search(**calls[number % len(calls)], k=timing.k)
+    seconds = np.empty((timing.repeats, len(calls)))
+    for repeat in range(timing.repeats):
+        for number, arguments in enumerate(calls):
+            started = time.perf_counter()
+            collection.search(**arguments, k=timing.k)
+            seconds[repeat, number] = time.perf_counter() - started
+    rates = []
+    block = slice(0, min(total, _BATCH))
+    arguments = _arguments(data, configuration, block)
+    for _ in range(timing.repeats + 1):
+        started = time.perf_counter()
+        collection.search_batch(**arguments, k=timing.k)
+        rates.append((block.stop - block.start) / (time.perf_counter() - started))
+    p50, p95, p99 = (float(value) for value in np.percentile(seconds * 1000, [50, 95, 99]))
+    return Speed(
+        build_seconds=build_seconds,
+        latency_ms=Latency(p50=p50, p95=p95, p99=p99, mean=float(seconds.mean() * 1000)),
+        queries_per_second=float(np.median(rates[1:])),  # the first warms up
+        k=timing.k,
+        timed_queries=len(calls),
+        warmup=timing.warmup,
+        repeats=timing.repeats,
+    )
+
+
+def _single(data: Embedded, configuration: Configuration, number: int) -> dict[str, Any]:
+    """Return what `Collection.search` is called with for one query."""
+    arguments = _arguments(data, configuration, slice(number, number + 1))
+    single = {"query": arguments.pop("queries")[0], **arguments}
+    if "texts" in single:
+        single["text"] = single.pop("texts")[0]
+    return single
+
+
+def _checks(
+    configuration: Configuration, data: Embedded, info: CollectionInfo, damage: Sequence[str], agreement: Agreement
+) -> list[Check]:
+    expected = len(data.dataset.document_ids)
+    checks = [
+        Check(
+            name="every document is stored",
+            ok=info.documents == expected,
+            detail=f"{info.documents:,} of {expected:,}",
+        ),
+        Check(
+            name="every file matches its checksum", ok=not damage, detail="; ".join(damage) or "verify() found nothing"
+        ),
+    ]
+    if agreement.same_codes is None or agreement.codes_float32 is None:
+        return checks
+    codec = Codec.parse(configuration.codec or "")
+    if configuration.mode == "dense" and len(codec) == 1 and not info.graph_covers:
+        checks.append(_at_least("a scan finds what the stored codes say", agreement.same_codes, _SAME))
+    finest = codec.tiers[-1]
+    whole = not any(isinstance(step, Reducer) for step in finest.reducers)
+    bits = 8 * info.tiers[-1]["row_bytes"] / info.tiers[-1]["values"]
+    if whole and bits >= 8:
+        least = _SAME if info.tiers[-1]["type"] == "f32" else _PLAUSIBLE
+        checks.append(_at_least("exact search over the codes finds what float32 finds", agreement.codes_float32, least))
+    return checks
+
+
+def _at_least(name: str, value: float, least: float) -> Check:
+    return Check(
+        name=name, ok=value >= least, detail=f"agreement@{AGREEMENT_DEPTH} {value:.4f}, expected at least {least}"
+    )
+
+
+# ---------------------------------------------------------------------- outside of it
+
+
+def measure_baseline(
+    configuration: Configuration, data: Embedded, depths: Sequence[int], timing: Timing, seed: int
+) -> Measured:
+    """Measure a reference scheme: exhaustive numpy search, computed bytes, no latency."""
+    if configuration.baseline is None:
+        raise ParameterError(f"expected the configuration of a baseline, got {configuration.label!r}")
+    started = time.perf_counter()
+    encoded = encode_baseline(configuration.baseline, *data.unit(configuration.metric), seed=seed)
+    build_seconds = time.perf_counter() - started
+    rows, scores = rank_all(encoded.documents, encoded.queries, max(depths))
+    deepest = _named(data.dataset, rows, scores)
+    runs = {depth: {query: hits[:depth] for query, hits in deepest.items()} for depth in depths}
+    found = runs[AGREEMENT_DEPTH]
+    loss = shared(found, data.reference(configuration))
+    total = encoded.row_bytes * len(encoded.documents)
+    each = float(encoded.row_bytes)
+    return Measured(
+        runs=runs,
+        agreement=_three(loss, dict.fromkeys(found, 1.0), loss),
+        storage=Storage(
+            measured=False,
+            documents=len(encoded.documents),
+            vector_bytes_per_document=each,
+            ram_bytes_per_document=each,
+            index_bytes_per_document=each,
+            disk_bytes_per_document=each,
+            ram={"codes (computed)": total},
+            disk={"codes (computed)": total},
+        ),
+        speed=Speed(
+            build_seconds=build_seconds,
+            latency_ms=None,
+            queries_per_second=None,
+            k=timing.k,
+            timed_queries=0,
+            warmup=0,
+            repeats=0,
+        ),
+        checks=[],
+    )
+
+
+def _named(dataset: Dataset, rows: npt.NDArray[np.int64], scores: Floats) -> Rankings:
+    return {
+        query: [
+            (dataset.document_ids[row], float(score))
+            for row, score in zip(found, strictly_decreasing(values), strict=True)
+        ]
+        for query, found, values in zip(dataset.query_ids, rows.tolist(), scores, strict=True)
+    }
