@@ -226,6 +226,11 @@ async def test_the_loop_keeps_turning_while_5000_documents_are_added(tmp_path: P
             stalls.append(ticker.longest)
         if stalls[-1] < 0.05:
             break
+    if min(stalls) >= 0.05:
+        async with Ticker() as idle:
+            await asyncio.sleep(1.0)
+        if idle.longest > 0.02:
+            pytest.skip(f"the machine is too busy to tell: a loop with nothing to do stalled {idle.longest:.3f} s")
     assert min(stalls) < 0.05, stalls
 
 

@@ -13,9 +13,9 @@ from quire.errors import InputTypeError, ParameterError
 
 Row: TypeAlias = "tuple[str | None, str, dict[str, Any]]"
 
-#: Documents embedded and written together. Measured: fewer than about 600 at a time stay below the 700 new objects that
+#: Documents embedded and written together. Measured: a few hundred at a time stay below the 700 new objects that
 #: make Python collect garbage, and a full collection stops every thread, the event loop's too, for 80 ms and more.
-BATCH_SIZE = 512
+BATCH_SIZE = 256
 
 _END: Any = object()
 

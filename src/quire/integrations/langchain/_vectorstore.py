@@ -82,7 +82,7 @@ class QuireVectorStore(SearchMethods, TransferMethods):
             One JSON object for each text.
         ids : iterable of str or None, optional
             One for each text; None makes up a new one.
-        batch_size : int, default=512
+        batch_size : int, default=256
             Texts embedded at a time, and documents committed at a time.
 
         Returns
@@ -131,7 +131,7 @@ class QuireVectorStore(SearchMethods, TransferMethods):
             Their own ids are kept.
         ids : iterable of str or None, optional
             One for each document; wins over the document's own.
-        batch_size : int, default=512
+        batch_size : int, default=256
             See `add_texts`.
 
         Returns
