@@ -64,8 +64,7 @@ class Database:
         self._memory_name = f"quire-{uuid.uuid4().hex}"
         self._local = threading.local()
         self._write_lock = threading.RLock()
-        self._writer: sqlite3.Connection | None = None
-        self._writer_pid = 0
+        self._writer: _Connection | None = None
         self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._closed = False
         self._anchor = self._connect() if directory is None else None  # keeps an in-memory database alive
@@ -167,14 +166,14 @@ class Database:
     def _reader(self) -> sqlite3.Connection:
         connection: _Connection | None = getattr(self._local, "connection", None)
         if connection is None or connection.pid != os.getpid():
+            _abandon(connection)
             connection = self._local.connection = self._connect()
         return connection
 
     def _writing_connection(self) -> sqlite3.Connection:
-        if self._writer is None or self._writer_pid != os.getpid():
-            # a connection must not be used on the other side of a fork
+        if self._writer is None or self._writer.pid != os.getpid():
+            _abandon(self._writer)
             self._writer = self._connect()
-            self._writer_pid = os.getpid()
         return self._writer
 
     def _connect(self) -> _Connection:
@@ -226,9 +225,22 @@ class Database:
 
 
 class _Connection(sqlite3.Connection):
-    """A connection that knows which process opened it, and that can be weakly referenced."""
+    """A connection that knows which process opened it, and that closes itself when its thread is gone."""
 
     pid: int = 0
+
+    def __del__(self) -> None:
+        if self.pid == os.getpid():
+            self.close()
+
+
+#: Connections of the parent process. SQLite wants them neither used nor closed on this side of a fork.
+_ABANDONED: list[_Connection] = []
+
+
+def _abandon(connection: _Connection | None) -> None:
+    if connection is not None:
+        _ABANDONED.append(connection)
 
 
 @contextlib.contextmanager

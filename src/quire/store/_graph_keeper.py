@@ -173,9 +173,12 @@ class GraphKeeper:
                 sync_directory(directory)
                 with store.database.write() as connection:
                     current = connection.execute("SELECT value FROM manifest WHERE key = 'generation'").fetchone()[0]
-                    if current == snapshot.generation:
+                    kept = store.artifact(connection, "graph")
+                    further = kept is not None and kept["generation"] == current and kept["covered"] >= covered
+                    if current == snapshot.generation and not further:  # another process may have saved more
                         connection.execute("INSERT OR REPLACE INTO artifacts VALUES ('graph', ?)", (json.dumps(entry),))
-                    self._remove_others(directory, name if current == snapshot.generation else None)
+                        kept = entry
+                    self._remove_others(directory, kept["file"] if kept is not None else None)
                 self._saved, self._loaded_generation = covered, snapshot.generation
             except BaseException:
                 remove(draft)
