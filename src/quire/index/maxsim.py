@@ -22,6 +22,7 @@ from quire._layout import CodeLayout
 from quire.errors import InputTypeError, ParameterError
 from quire.index._checks import Codes, Rows, Scores, check_codes, check_int, check_integers, resolve_threads
 from quire.index._kernels import pack_queries, products, raw_products, take_rows
+from quire.index._packed import Unpacking, check_stored, expand
 
 #: Most bytes of gathered codes, and of products, in one block. Both stay in the second-level cache, and below the 128 KiB
 #: from which the C library asks the system for fresh pages each time: blocks twice as large take twice as long in all.
@@ -39,6 +40,7 @@ def maxsim_scores(
     query: Codes,
     documents: Rows | None = None,
     *,
+    unpack: Unpacking | None = None,
     threads: int = 1,
 ) -> Scores:
     """Score documents against one query by MaxSim.
@@ -57,6 +59,9 @@ def maxsim_scores(
         Codes of the query's tokens, uint8, at least one.
     documents : ndarray of shape (r,), int64, optional
         Which documents to score, in any order; all of them if left out.
+    unpack : ndarray of shape (256, r), uint8, optional
+        For documents stored as packed levels (`quire.compression.LloydMax`): the r bytes of codes that each stored byte
+        stands for; `codes` is then r times narrower. Queries are not packed.
     threads : int, default=1
         Threads to use; 0 means all cores.
 
@@ -84,14 +89,21 @@ def maxsim_scores(
     >>> maxsim_scores(CodeLayout("i8", 2), tokens, np.array([0, 2, 3]), query).tolist()
     [3.0, 2.0]
     """
-    plain = _check_tokens(layout, codes, offsets)
+    plain = _check_tokens(layout, codes, offsets, unpack)
     _check_queries(layout, [query])
-    scores: Scores = _score(layout, plain, *_spans(offsets, documents), [query], resolve_threads(threads))[0]
+    scores: Scores = _score(layout, plain, unpack, *_spans(offsets, documents), [query], resolve_threads(threads))[0]
     return scores
 
 
 def maxsim_scores_batch(
-    layout: CodeLayout, codes: Codes, offsets: Rows, queries: Sequence[Codes], documents: Rows, *, threads: int = 1
+    layout: CodeLayout,
+    codes: Codes,
+    offsets: Rows,
+    queries: Sequence[Codes],
+    documents: Rows,
+    *,
+    unpack: Unpacking | None = None,
+    threads: int = 1,
 ) -> Scores:
     """Score each query's own documents, as `maxsim_scores` does.
 
@@ -107,6 +119,9 @@ def maxsim_scores_batch(
         Codes of each query's tokens.
     documents : ndarray of shape (m, r), int64
         Documents to score for each query; -1 is padding.
+    unpack : ndarray of shape (256, r), uint8, optional
+        For documents stored as packed levels (`quire.compression.LloydMax`): the r bytes of codes that each stored byte
+        stands for; `codes` is then r times narrower. Queries are not packed.
     threads : int, default=1
         Threads to use, each for whole queries; 0 means all cores.
 
@@ -130,7 +145,7 @@ def maxsim_scores_batch(
     >>> maxsim_scores_batch(CodeLayout("i8", 2), tokens, offsets, [query, query[:1]], wanted).tolist()
     [[2.0, 3.0], [1.0, -inf]]
     """
-    plain = _check_tokens(layout, codes, offsets)
+    plain = _check_tokens(layout, codes, offsets, unpack)
     _check_queries(layout, queries)
     documents = check_integers(documents, "documents", ndim=2)
     if documents.shape[0] != len(queries):
@@ -139,7 +154,7 @@ def maxsim_scores_batch(
 
     def fill(j: int) -> None:
         real = documents[j] != -1
-        scores[j, real] = _score(layout, plain, *_spans(offsets, documents[j][real]), [queries[j]], 1)[0]
+        scores[j, real] = _score(layout, plain, unpack, *_spans(offsets, documents[j][real]), [queries[j]], 1)[0]
 
     _each(fill, range(len(queries)), min(resolve_threads(threads), len(queries)))
     return scores
@@ -154,6 +169,7 @@ def maxsim_search(
     *,
     alive: NDArray[np.bool_] | None = None,
     documents: Rows | None = None,
+    unpack: Unpacking | None = None,
     threads: int = 1,
 ) -> tuple[Rows, Scores]:
     """Find the best documents for each query by scoring all of them with MaxSim.
@@ -176,6 +192,9 @@ def maxsim_search(
         Boolean mask; documents where it is False are passed over.
     documents : ndarray of int64, optional
         Search only these documents. Combines with `alive`.
+    unpack : ndarray of shape (256, r), uint8, optional
+        For documents stored as packed levels (`quire.compression.LloydMax`): the r bytes of codes that each stored byte
+        stands for; `codes` is then r times narrower. Queries are not packed.
     threads : int, default=1
         Threads to use; 0 means all cores.
 
@@ -201,7 +220,7 @@ def maxsim_search(
     >>> found.tolist(), scores.tolist()
     ([[0, 1, -1]], [[3.0, 2.0, -inf]])
     """
-    plain = _check_tokens(layout, codes, offsets)
+    plain = _check_tokens(layout, codes, offsets, unpack)
     _check_queries(layout, queries)
     k, threads = check_int(k, "k", 1), resolve_threads(threads)
     n = len(offsets) - 1
@@ -218,14 +237,16 @@ def maxsim_search(
     found = np.full((len(queries), k), -1, dtype=np.int64)
     best = np.full((len(queries), k), -np.inf, dtype=np.float32)
     for first, last in _tiles(queries):
-        scores = _score(layout, plain, starts, lengths, queries[first:last], threads)
+        scores = _score(layout, plain, unpack, starts, lengths, queries[first:last], threads)
         for j, row in enumerate(scores, first):
             order = _top(row, k)
             found[j, : len(order)], best[j, : len(order)] = names[order], row[order]
     return found, best
 
 
-def maxsim_explain(layout: CodeLayout, codes: Codes, offsets: Rows, query: Codes, document: int) -> Scores:
+def maxsim_explain(
+    layout: CodeLayout, codes: Codes, offsets: Rows, query: Codes, document: int, *, unpack: Unpacking | None = None
+) -> Scores:
     """Return the similarity of each query token with each token of one document.
 
     The row maxima add up to the document's MaxSim score.
@@ -242,6 +263,9 @@ def maxsim_explain(layout: CodeLayout, codes: Codes, offsets: Rows, query: Codes
         Codes of the query's tokens, uint8.
     document : int
         Which document.
+    unpack : ndarray of shape (256, r), uint8, optional
+        For documents stored as packed levels (`quire.compression.LloydMax`): the r bytes of codes that each stored byte
+        stands for; `codes` is then r times narrower. Queries are not packed.
 
     Returns
     -------
@@ -260,20 +284,26 @@ def maxsim_explain(layout: CodeLayout, codes: Codes, offsets: Rows, query: Codes
     >>> maxsim_explain(CodeLayout("i8", 2), tokens, np.array([0, 2, 3]), query, 0).tolist()
     [[1.0, 0.0], [0.0, 2.0]]
     """
-    plain = _check_tokens(layout, codes, offsets)
+    plain = _check_tokens(layout, codes, offsets, unpack)
     _check_queries(layout, [query])
     start, length = _spans(offsets, np.array([check_int(document, "document", 0)]))
     if not length[0]:
         return np.empty((len(query), 0), dtype=np.float32)
     rows = plain[int(start[0]) : int(start[0] + length[0])]
-    return np.ascontiguousarray(products(layout, rows, pack_queries(layout, query)).T)
+    return np.ascontiguousarray(products(layout, expand(layout, rows, unpack), pack_queries(layout, query)).T)
 
 
 # -- the work --------------------------------------------------------------------------------------------------------
 
 
 def _score(
-    layout: CodeLayout, codes: Codes, starts: Rows, lengths: Rows, queries: Sequence[Codes], threads: int
+    layout: CodeLayout,
+    codes: Codes,
+    unpack: Unpacking | None,
+    starts: Rows,
+    lengths: Rows,
+    queries: Sequence[Codes],
+    threads: int,
 ) -> Scores:
     """Score documents given by spans of tokens against queries: float32 of shape (m, r)."""
     scores = np.full((len(queries), len(starts)), -np.inf, dtype=np.float32)
@@ -283,7 +313,7 @@ def _score(
     edges = np.cumsum(counts) - counts
 
     def fill(block: Rows) -> None:
-        best = _best_matches(layout, codes, starts[block], lengths[block], packed)
+        best = _best_matches(layout, codes, unpack, starts[block], lengths[block], packed)
         scores[:, block] = _sum_matches(layout, best, edges, counts)
 
     blocks = _blocks(lengths, max(layout.row_bytes, 4 * len(tokens)))
@@ -310,7 +340,9 @@ def _blocks(lengths: Rows, bytes_per_token: int) -> list[Rows]:
     return blocks
 
 
-def _best_matches(layout: CodeLayout, codes: Codes, starts: Rows, lengths: Rows, packed: Any) -> NDArray[Any]:
+def _best_matches(
+    layout: CodeLayout, codes: Codes, unpack: Unpacking | None, starts: Rows, lengths: Rows, packed: Any
+) -> NDArray[Any]:
     """Return the raw product of the best token for each document and query token, shape (documents, query tokens)."""
     longest = int(lengths.max())
     if len(starts) == 1:
@@ -319,7 +351,7 @@ def _best_matches(layout: CodeLayout, codes: Codes, starts: Rows, lengths: Rows,
         positions = np.minimum(np.arange(longest)[:, None], lengths - 1)
         positions += starts
         rows = take_rows(codes, positions.ravel())
-    raw = raw_products(layout, rows, packed).reshape(longest, len(starts), -1)
+    raw = raw_products(layout, expand(layout, rows, unpack), packed).reshape(longest, len(starts), -1)
     # Hamming distances: the nearest token is the best one.
     best: NDArray[Any] = raw.min(axis=0) if layout.kind == "b1" else raw.max(axis=0)
     return best
@@ -370,9 +402,9 @@ def _each(work: Any, items: Sequence[Any], threads: int) -> None:
 # -- checks ----------------------------------------------------------------------------------------------------------
 
 
-def _check_tokens(layout: CodeLayout, codes: Codes, offsets: Rows) -> Codes:
+def _check_tokens(layout: CodeLayout, codes: Codes, offsets: Rows, unpack: Unpacking | None) -> Codes:
     """Check codes and offsets; return the codes as a plain array, whose slices cost less than a memory map's."""
-    check_codes(layout, codes, "document codes")
+    check_stored(layout, codes, unpack)
     if not isinstance(offsets, np.ndarray) or offsets.ndim != 1 or offsets.dtype.kind not in "iu":
         got = f"{offsets.dtype} {offsets.shape}" if isinstance(offsets, np.ndarray) else type(offsets).__name__
         raise ParameterError(f"expected offsets as integers in one dimension, one more than documents, got {got}")
