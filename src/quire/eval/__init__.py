@@ -3,7 +3,33 @@
 Importing this package needs neither mteb nor torch nor matplotlib; what needs an extra imports it when it is called.
 """
 
+from quire.eval._measure import Timing
 from quire.eval.configurations import Configuration
+from quire.eval.datasets import Dataset, DatasetError, DatasetLoader, load_dataset, register_loader
+from quire.eval.gates import Gate
+from quire.eval.measures import register_measure
 from quire.eval.results import Result, ResultError, load_results, result_schema
+from quire.eval.runner import run
+from quire.eval.sweeps import expand
+from quire.eval.tables import Average, average, markdown
 
-__all__ = ["Configuration", "Result", "ResultError", "load_results", "result_schema"]
+__all__ = [
+    "Average",
+    "Configuration",
+    "Dataset",
+    "DatasetError",
+    "DatasetLoader",
+    "Gate",
+    "Result",
+    "ResultError",
+    "Timing",
+    "average",
+    "expand",
+    "load_dataset",
+    "load_results",
+    "markdown",
+    "register_loader",
+    "register_measure",
+    "result_schema",
+    "run",
+]
