@@ -4,6 +4,10 @@
 reducers (`Truncate`, `SVD`, `PCA`, `Rotate`) and one quantizer (`Float32`, `Float16`, `BFloat16`, `Float8`,
 `Float8E5M2`, `Int8`, `Int4`, `Binary`). Packages add steps through the entry-point group ``quire.steps``, derived from
 `Reducer` or `Quantizer`.
+
+For late interaction, `TokenPooling` thins out the token vectors of each document, `LloydMax` packs them to one, two or four
+bits, and each `CandidateEncoder` (`FixedDimensionalEncoding`, `CentredMean`, `WardVectors`, `RandomFeatures`) makes of them
+vectors that find candidates.
 """
 
 from quire.compression._base import Quantizer, Reducer, Step
@@ -11,28 +15,48 @@ from quire.compression._binary import Binary
 from quire.compression._casts import BFloat16, Float8, Float8E5M2, Float16, Float32
 from quire.compression._codec import Codec, identity_codec
 from quire.compression._integers import Int4, Int8
+from quire.compression._lloyd_max import LloydMax
 from quire.compression._pipeline import Pipeline
+from quire.compression._ragged import TokenMatrices
 from quire.compression._reducers import PCA, SVD, Rotate, Truncate
 from quire.compression._registry import register_step, step_class, step_from_config, step_names
+from quire.compression.document_vectors import (
+    CandidateEncoder,
+    CentredMean,
+    RandomFeatures,
+    WardVectors,
+    candidate_encoder_from_config,
+)
+from quire.compression.fixed_dimensional import FixedDimensionalEncoding
+from quire.compression.token_pooling import TokenPooling
 
 __all__ = [
     "PCA",
     "SVD",
     "BFloat16",
     "Binary",
+    "CandidateEncoder",
+    "CentredMean",
     "Codec",
+    "FixedDimensionalEncoding",
     "Float8",
     "Float8E5M2",
     "Float16",
     "Float32",
     "Int4",
     "Int8",
+    "LloydMax",
     "Pipeline",
     "Quantizer",
+    "RandomFeatures",
     "Reducer",
     "Rotate",
     "Step",
+    "TokenMatrices",
+    "TokenPooling",
     "Truncate",
+    "WardVectors",
+    "candidate_encoder_from_config",
     "identity_codec",
     "register_step",
     "step_class",

@@ -2,6 +2,7 @@
 
 from quire.index.exact import exact_search, score_rows, score_rows_batch
 from quire.index.graph import Graph
+from quire.index.maxsim import maxsim_explain, maxsim_scores, maxsim_scores_batch, maxsim_search
 from quire.index.planner import Plan, choose, default_ef, default_oversample, graph_min, tail_max
 
 __all__ = [
@@ -12,6 +13,10 @@ __all__ = [
     "default_oversample",
     "exact_search",
     "graph_min",
+    "maxsim_explain",
+    "maxsim_scores",
+    "maxsim_scores_batch",
+    "maxsim_search",
     "score_rows",
     "score_rows_batch",
     "tail_max",
