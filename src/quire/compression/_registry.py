@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import entry_points
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from quire.compression._base import Quantizer, Reducer, Step
 from quire.errors import CodecError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 #: Packages add a step under its `step_id` in this entry-point group.
 ENTRY_POINT_GROUP = "quire.steps"
@@ -42,7 +44,7 @@ def register_step(cls: S) -> S:
 
 def step_names() -> list[str]:
     """Return all names that a codec string may use, sorted, without importing other packages' steps."""
-    return sorted(set(_STEPS) | {entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)})
+    return sorted(set(_STEPS) | {entry.name for entry in _entry_points()})
 
 
 def is_step_name(name: str) -> bool:
@@ -65,7 +67,7 @@ def step_class(name: str) -> type[Step]:
     """
     if name in _STEPS:
         return _STEPS[name]
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
+    for entry in _entry_points():
         if entry.name == name:
             cls = entry.load()
             if not (
@@ -82,3 +84,9 @@ def step_from_config(config: Mapping[str, Any]) -> Step:
     if not isinstance(name, str):
         raise CodecError(f"expected a step configuration with an 'id', got {dict(config)!r}")
     return step_class(name).from_config(config)
+
+
+def _entry_points() -> EntryPoints:
+    from importlib.metadata import entry_points  # takes as long to import as most of Quire, and is rarely needed
+
+    return entry_points(group=ENTRY_POINT_GROUP)
