@@ -46,7 +46,7 @@ def steps(monkeypatch):
 
 
 def offer(monkeypatch, target):
-    monkeypatch.setattr(_registry, "entry_points", lambda group: [Loaded(target)] if group == "quire.steps" else [])
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Loaded(target)] if group == "quire.steps" else [])
 
 
 @pytest.mark.usefixtures("steps")
@@ -78,7 +78,7 @@ class TestOtherPackages:
     def test_a_codec_stored_with_it_names_it_when_it_is_missing(self, monkeypatch):
         offer(monkeypatch, Negate)
         stored = Codec.parse("negate|int8").fit(np.eye(3)).to_bytes()
-        monkeypatch.setattr(_registry, "entry_points", lambda group: [])
+        monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [])
         monkeypatch.delitem(_registry._STEPS, "negate")
         with pytest.raises(CodecError, match="unknown step 'negate'"):
             Codec.from_bytes(stored)
