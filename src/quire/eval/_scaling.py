@@ -80,7 +80,7 @@ def footprint(result: Result, where: Where, documents: int | None = None) -> Foo
     each = (total - graph - fixed) / storage.documents
     if documents is None or documents == storage.documents:
         return Footprint(storage.documents, total, fixed, each, graph, measured=True)
-    scaled = _graph_bytes(result, documents, graph) if storage.measured else 0.0
+    scaled = _graph_bytes(result, where, documents, graph) if storage.measured else 0.0
     return Footprint(documents, fixed + each * documents + scaled, fixed, each, scaled, measured=False)
 
 
@@ -101,7 +101,7 @@ def _dim(result: Result) -> int:
     return result.model.dim if result.model is not None else 1
 
 
-def _graph_bytes(result: Result, documents: int, measured: float) -> float:
+def _graph_bytes(result: Result, where: Where, documents: int, measured: float) -> float:
     chosen = result.configuration
     if result.model is None or chosen.exact is True:
         return measured * documents / result.storage.documents
@@ -110,7 +110,7 @@ def _graph_bytes(result: Result, documents: int, measured: float) -> float:
         return 0.0
     if measured:
         return measured * documents / result.storage.documents
-    return _graph_row_bytes(layout, chosen.connectivity) * documents
+    return _graph_row_bytes(layout, chosen.connectivity, where) * documents
 
 
 @functools.lru_cache(maxsize=256)
@@ -120,13 +120,17 @@ def _coarse_layout(codec: str, dim: int) -> CodeLayout:
 
 
 @functools.lru_cache(maxsize=64)
-def _graph_row_bytes(layout: CodeLayout, connectivity: int) -> float:
+def _graph_row_bytes(layout: CodeLayout, connectivity: int, where: Where) -> float:
     codes = np.random.default_rng(0).integers(0, 256, (_GRAPH_ROWS, layout.row_bytes), dtype=np.uint8)
     if layout.kind in ("f32", "f16", "bf16", "e4m3", "e5m2"):
         codes[:] = 0  # random bytes could be NaN; what a row takes does not depend on its values
     graph = Graph(layout, connectivity=connectivity, expansion_add=16)
     graph.add(np.arange(_GRAPH_ROWS), codes, threads=1)
-    return graph.memory_bytes / _GRAPH_ROWS
+    if where == "ram":
+        return graph.memory_bytes / _GRAPH_ROWS
+    with tempfile.TemporaryDirectory() as directory:
+        graph.save(Path(directory, "graph"))
+        return Path(directory, "graph").stat().st_size / _GRAPH_ROWS
 
 
 @functools.lru_cache(maxsize=256)

@@ -100,10 +100,11 @@ def _make(
         ),
         depth=100,
         run_file="toy.run",
+        runs={"100": "toy.run"},
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_result() -> MakeResult:
     """Return a function that makes a result up."""
     return _make
