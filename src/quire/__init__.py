@@ -1,12 +1,24 @@
 """Quire keeps a RAG collection small, fast and safe.
 
-`quire.open` creates or opens a collection; see its documentation for everything else.
+`quire.open` creates or opens a collection, `quire.open_multi_vector` one for late interaction; see their documentation for
+everything else.
 """
 
 from quire._version import __version__
-from quire.collection import Collection, open  # noqa: A004 - `quire.open`, as `gzip.open`
+from quire.collection import Collection, MultiVectorCollection, open, open_multi_vector
 from quire.errors import QuireError
 from quire.retrievers.results import Hit, SearchResult
-from quire.store import Document
+from quire.store import Document, TokenEncoder
 
-__all__ = ["Collection", "Document", "Hit", "QuireError", "SearchResult", "__version__", "open"]
+__all__ = [
+    "Collection",
+    "Document",
+    "Hit",
+    "MultiVectorCollection",
+    "QuireError",
+    "SearchResult",
+    "TokenEncoder",
+    "__version__",
+    "open",
+    "open_multi_vector",
+]

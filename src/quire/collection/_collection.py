@@ -38,6 +38,7 @@ from quire.store import (
     Snapshot,
     Store,
     TextKeeper,
+    TokenEncoder,
     VerifyReport,
     Writer,
     as_encoder,
@@ -51,6 +52,7 @@ from quire.store import (
     delete_files,
     describe,
     fingerprint,
+    is_multi_vector,
     parse_filter,
     read_batches,
     repair_damage,
@@ -152,11 +154,34 @@ def open(
         read_only=read_only,
         must_exist=must_exist,
         lock_timeout=lock_timeout,
+        multi_vector=True if is_multi_vector(encoder) else None,
     )
+    return open_store(path, encoder, settings)
+
+
+def open_store(path: str | os.PathLike[str] | None, encoder: Any, settings: Settings) -> Collection:
+    """Open the store and put the collection of its kind in front of it."""
+    from quire.collection._multi_vector import MultiVectorCollection  # which is built on this module
+
     if path is not None and not isinstance(path, str | os.PathLike):
         raise InputTypeError(f"expected path as a str or path-like, or None, got {type(path).__name__}")
-    encoder = as_encoder(encoder) if encoder is not None else None
-    return Collection(Store(Path(path).expanduser() if path is not None else None, settings), encoder)
+    directory = Path(path).expanduser() if path is not None else None
+    if directory is None or not Store.exists(directory):  # an encoder that cannot be used must not leave a directory
+        encoder = _wrapped(encoder, late=bool(settings.multi_vector))
+    store = Store(directory, settings)
+    try:
+        if store.settings.multi_vector:
+            return MultiVectorCollection(store, _wrapped(encoder, late=True))
+        return Collection(store, _wrapped(encoder, late=False))
+    except BaseException:
+        store.close()
+        raise
+
+
+def _wrapped(encoder: Any, *, late: bool) -> Any:
+    if encoder is None or not late:
+        return as_encoder(encoder) if encoder is not None else None
+    return encoder if isinstance(encoder, TokenEncoder) else TokenEncoder(encoder)
 
 
 class Collection:
@@ -168,6 +193,8 @@ class Collection:
         The directory; None in memory.
     """
 
+    _fit_at_most = _FIT_AT_MOST
+
     def __init__(self, store: Store, encoder: Encoder | None) -> None:
         self.path = store.directory
         self._encoder = encoder
@@ -175,7 +202,7 @@ class Collection:
         self._writer = Writer(self._store)
         self._graph = GraphKeeper(self._store)
         self._text = TextKeeper(self._store)
-        self._searcher = Searcher(self._store, self._text)
+        self._searcher = self._new_searcher()
         self._fingerprint = self._stored_fingerprint()
         try:
             if self._encoder is not None and self._fingerprint is not None:
@@ -186,6 +213,9 @@ class Collection:
             raise
         if self._graph.behind(self._store.snapshot):
             self._graph.start()
+
+    def _new_searcher(self) -> Searcher:
+        return Searcher(self._store, self._text)
 
     # ------------------------------------------------------------------ what it is
 
@@ -290,11 +320,14 @@ class Collection:
             batch_size=batch_size,
             dim=self.dim if vectors is not None else None,
         )
+        return self._add_batches(_with_progress(batches, documents) if progress else batches)
+
+    def _add_batches(self, batches: Iterator[Batch]) -> list[str]:
         added: list[str] = []
-        for batch in _with_progress(batches, documents) if progress else batches:
+        for batch in batches:
             self._writer.add(self._ready(batch), self._fingerprint_to_store())
             added += batch.ids
-            self._maintain(_FIT_AT_MOST)
+            self._maintain(self._fit_at_most)
         self._maintain(self._store.settings.fit_after or 1)
         if len(added) >= _LINK_AT_ONCE:
             self._graph.catch_up(tail=0)  # after a long add a little more work spares every search the scan of the tail
@@ -398,9 +431,10 @@ class Collection:
         if path is None:
             copied = copy_collection(self._store, None)
             assert copied is not None  # a copy in memory has no path to open it from
-            return Collection(copied, self._encoder)
+            return type(self)(copied, self._given_encoder())
         copy_collection(self._store, Path(path).expanduser())
-        return open(path, self._encoder, lock_timeout=self._store.settings.lock_timeout)
+        settings = Settings(lock_timeout=self._store.settings.lock_timeout)
+        return type(self)(Store(Path(path).expanduser(), settings), self._given_encoder())
 
     def destroy(self) -> None:
         """Close the collection and delete its files; other files in the directory stay, and so does the directory then."""
@@ -637,7 +671,7 @@ class Collection:
             ``.ok``, ``.problems`` and ``.repaired``, each a sentence that names the file.
         """
         if repair:
-            return repair_damage(self._store, self._writer, self._graph, self._text, self._encoder)
+            return repair_damage(self._store, self._writer, self._graph, self._text, self._given_encoder())
         with self._store.read() as (connection, snapshot):
             return verify_files(self._store, connection, snapshot, self._text)
 
@@ -735,6 +769,10 @@ class Collection:
             self._writer.compact()
         if self._graph.behind(self._store.snapshot):
             self._graph.catch_up()
+
+    def _given_encoder(self) -> Any:
+        """Return the encoder as the caller knows it."""
+        return self._encoder
 
     def _require_encoder(self) -> Encoder:
         if self._encoder is None:

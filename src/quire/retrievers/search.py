@@ -90,6 +90,16 @@ class SearchOptions:
         if self.mode == "text" and (self.oversample, self.ef, self.exact) != (None, None, None):
             raise ParameterError("oversample, ef and exact shape the vector search; mode='text' has none")
 
+    @property
+    def needs_text(self) -> bool:
+        """Whether the full-text index takes part."""
+        return self.mode != "dense"
+
+    @property
+    def dense(self) -> DenseOptions:
+        """The part that shapes the search by vectors."""
+        return DenseOptions(self.oversample, self.ef, self.exact, self.threads)
+
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
@@ -129,7 +139,7 @@ class Searcher:
         """Return one result for each query, all from the same committed state."""
         tree = parse_filter(where) if not callable(where) else None
         while True:
-            text = self._text.ready() if options.mode != "dense" else None
+            text = self._text.ready() if options.needs_text else None
             with self._store.read() as (connection, snapshot):
                 if text is not None and text.seq != snapshot.seq:
                     continue  # a commit came between; the text index has to follow first
@@ -174,21 +184,31 @@ class Searcher:
         depth = k
         if options.lambda_mult is not None:
             depth = max(k, options.fetch_k or max(_MMR_DEPTH, _MMR_FACTOR * k))
-        dense_options = DenseOptions(options.oversample, options.ef, options.exact, options.threads)
         if options.mode == "dense":
-            rankings = self._dense(snapshot, queries, depth, mask, dense_options)
+            rankings = self._dense(snapshot, text_index, queries, depth, mask, options)
         elif options.mode == "text":
-            rankings = _text(snapshot, text_index, queries, depth, mask)
+            rankings = full_text(snapshot, text_index, queries, depth, mask)
         else:
-            rankings = self._hybrid(snapshot, text_index, queries, depth, mask, options, dense_options)
+            rankings = self._hybrid(snapshot, text_index, queries, depth, mask, options)
         if options.lambda_mult is None:
             return rankings
         if options.lambda_mult == 1:  # relevance alone: the ranking as it is, whatever rounding would make of it
             return [(slots[:k], scores[:k]) for slots, scores in rankings]
+        return self._diversified(snapshot, queries, rankings, k, options)
+
+    def _diversified(
+        self,
+        snapshot: Snapshot,
+        queries: Queries,
+        rankings: list[tuple[Slots, Scores]],
+        k: int,
+        options: SearchOptions,
+    ) -> list[tuple[Slots, Scores]]:
         if queries.vectors is None:
             raise ParameterError(
                 "MMR (lambda_mult) needs a query vector: give one, or open the collection with an encoder"
             )
+        assert options.lambda_mult is not None  # the caller asks only then
         cosines = options.mode == "dense" and self._store.settings.metric == "cosine"
         return [
             _diversify(snapshot, vector, slots, scores, k, options.lambda_mult, cosines=cosines)
@@ -196,11 +216,17 @@ class Searcher:
         ]
 
     def _dense(
-        self, snapshot: Snapshot, queries: Queries, k: int, mask: Mask | None, options: DenseOptions
+        self,
+        snapshot: Snapshot,
+        index: Any,
+        queries: Queries,
+        k: int,
+        mask: Mask | None,
+        options: SearchOptions,
     ) -> list[tuple[Slots, Scores]]:
         assert queries.vectors is not None  # the collection has encoded them
         lengths = self._query_lengths(snapshot, queries.vectors)
-        slots, scores = dense_search(snapshot, queries.vectors / lengths[:, None], k, mask, options)
+        slots, scores = dense_search(snapshot, queries.vectors / lengths[:, None], k, mask, options.dense)
         scores *= lengths[:, None]
         if len(slots) and (slots[:, -1:] >= 0).all():
             return list(zip(slots, scores, strict=True))
@@ -214,16 +240,15 @@ class Searcher:
         k: int,
         mask: Mask | None,
         options: SearchOptions,
-        dense_options: DenseOptions,
     ) -> list[tuple[Slots, Scores]]:
         depth = max(k, options.fetch_k or max(_HYBRID_DEPTH, _HYBRID_FACTOR * k))
         # At either end the answer is one ranking alone, exactly: no deeper search may change it.
         if options.alpha == 1:
-            return self._dense(snapshot, queries, k, mask, dense_options)
+            return self._dense(snapshot, index, queries, k, mask, options)
         if options.alpha == 0:
-            return _text(snapshot, index, queries, k, mask)
-        dense = self._dense(snapshot, queries, depth, mask, dense_options)
-        text = _text(snapshot, index, queries, depth, mask)
+            return full_text(snapshot, index, queries, k, mask)
+        dense = self._dense(snapshot, index, queries, depth, mask, options)
+        text = full_text(snapshot, index, queries, depth, mask)
         fused = []
         for by_vector, by_words in zip(dense, text, strict=True):
             if options.alpha is None:
@@ -241,6 +266,10 @@ class Searcher:
         """
         if self._store.settings.metric == "cosine" or not snapshot.tiers or snapshot.n_slots == 0:
             return np.ones(len(vectors), np.float32)
+        return self._relative_lengths(snapshot, vectors)
+
+    def _relative_lengths(self, snapshot: Snapshot, vectors: Floats) -> Scores:
+        """Return how many times as long as a typical document each query is."""
         if self._document_length[0] != snapshot.generation:
             sample = np.linspace(0, snapshot.n_slots - 1, min(snapshot.n_slots, 256)).astype(np.int64)
             lengths = np.linalg.norm(decode_rows(snapshot, sample), axis=1)
@@ -249,7 +278,10 @@ class Searcher:
         return np.where(lengths > 0, lengths, 1).astype(np.float32)
 
 
-def _text(snapshot: Snapshot, index: Any, queries: Queries, k: int, mask: Mask | None) -> list[tuple[Slots, Scores]]:
+def full_text(
+    snapshot: Snapshot, index: Any, queries: Queries, k: int, mask: Mask | None
+) -> list[tuple[Slots, Scores]]:
+    """Return the best slots for each query's words."""
     assert queries.words is not None  # the collection has checked it
     alive = mask if mask is not None else snapshot.alive
     return [index.search(words, k, alive=alive) for words in queries.words]

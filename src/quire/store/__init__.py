@@ -17,11 +17,14 @@ from quire.store._documents import (
 from quire.store._encoders import Encoder, as_encoder, check_fingerprint, fingerprint
 from quire.store._graph_keeper import GraphKeeper
 from quire.store._info import CollectionInfo, describe
+from quire.store._late_settings import candidates_config, pooling_config
 from quire.store._metadata_index import select
 from quire.store._settings import Settings
 from quire.store._snapshot import GraphView, Mask, Slots, Snapshot, TierView
 from quire.store._store import Store, delete_files
 from quire.store._text_keeper import TextKeeper, TextView
+from quire.store._token_encoders import MeanProbe, TokenEncoder, encode_pooled, is_multi_vector, pooled, unit_tokens
+from quire.store._tokens import TokenView
 from quire.store._verify import VerifyReport, repair_damage, verify_files
 from quire.store._writer import Writer, decode_rows
 from quire.store.filters import Filter, parse_filter
@@ -37,6 +40,7 @@ __all__ = [
     "GraphKeeper",
     "GraphView",
     "Mask",
+    "MeanProbe",
     "Settings",
     "Slots",
     "Snapshot",
@@ -44,10 +48,13 @@ __all__ = [
     "TextKeeper",
     "TextView",
     "TierView",
+    "TokenEncoder",
+    "TokenView",
     "VerifyReport",
     "Writer",
     "as_encoder",
     "as_matrix",
+    "candidates_config",
     "check_directions",
     "check_fingerprint",
     "check_ids",
@@ -57,12 +64,17 @@ __all__ = [
     "delete_files",
     "describe",
     "document_crc",
+    "encode_pooled",
     "fingerprint",
+    "is_multi_vector",
     "parse_filter",
+    "pooled",
+    "pooling_config",
     "read_batches",
     "repair_damage",
     "select",
     "unit_rows",
+    "unit_tokens",
     "verify_files",
     "write_manifest",
 ]

@@ -6,14 +6,15 @@ import os
 import shutil
 import sqlite3
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 from quire.errors import ParameterError
 from quire.store._database import DATABASE_NAME
 from quire.store._fs import sync_directory, sync_file
-from quire.store._settings import Settings
 from quire.store._snapshot import Snapshot
 from quire.store._store import Store
+from quire.store._tokens import OFFSETS, TOKENS
 from quire.store._vectors import VectorFile
 
 
@@ -64,6 +65,14 @@ def _write_files(store: Store, connection: sqlite3.Connection, snapshot: Snapsho
         file.write(0, tier.codes)
         file.sync()
         file.close()
+    if snapshot.tokens is not None:
+        tokens = snapshot.tokens
+        tokens.check()
+        for name, rows in ((TOKENS, tokens.codes), (OFFSETS, tokens.offset_rows)):
+            file = VectorFile(draft / f"g{snapshot.generation:06d}-{name}.vec", rows.shape[1])
+            file.write(0, rows)
+            file.sync()
+            file.close()
     derived = ["text"]  # rebuilt by the next text search
     graph = store.artifact(connection, "graph")
     if graph is not None and not _copy_graph(store, graph, draft):
@@ -94,23 +103,16 @@ def _copy_graph(store: Store, entry: dict[str, object], draft: Path) -> bool:
 
 def _copy_to_memory(store: Store) -> Store:
     settings = store.settings
-    copy = Store(
-        None,
-        Settings(
-            codec=settings.codec,
-            metric=settings.metric,
-            dim=settings.dim,
-            full_text=settings.full_text,
-            fit_after=settings.fit_after,
-            seed=settings.seed,
-            connectivity=settings.connectivity,
-            lock_timeout=settings.lock_timeout,
-        ),
-    )
+    copy = Store(None, replace(settings, read_only=False, must_exist=False))
     with store.read() as (connection, snapshot):
         for number, tier in enumerate(snapshot.tiers):
             tier.check()
             copy.new_vector_file(snapshot.generation, number, tier.layout.row_bytes).write(0, tier.codes)
+        if snapshot.tokens is not None:
+            tokens = snapshot.tokens
+            tokens.check()
+            for name, rows in ((TOKENS, tokens.codes), (OFFSETS, tokens.offset_rows)):
+                copy.new_vector_file(snapshot.generation, name, rows.shape[1]).write(0, rows)
         copy.database.load_from(connection)
     with copy.database.write() as connection:
         connection.execute("DELETE FROM artifacts")

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from quire.compression._ragged import TokenMatrices
 from quire.errors import InputTypeError, InvalidVectorsError, ParameterError
 
 Floats: TypeAlias = npt.NDArray[np.float32]
@@ -48,9 +49,19 @@ class Batch:
     payloads: list[str | None]
     vectors: Floats | None
     ready: bool = False  # vectors are checked and, for cosine, of unit length
+    matrices: list[Any] | None = None  # token vectors as they were given
+    tokens: TokenMatrices | None = None  # in place of vectors in a multi-vector collection: pooled, of unit length
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the vectors, once they are there."""
+        if self.tokens is not None:
+            return self.tokens.dim
+        assert self.vectors is not None  # the collection encodes before it asks
+        return int(self.vectors.shape[1])
 
 
 def metadata_to_json(metadata: Mapping[str, Any], where: str) -> str:

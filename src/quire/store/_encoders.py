@@ -82,6 +82,8 @@ def as_encoder(encoder: Any) -> Encoder:
     InputTypeError
         When it is none of these.
     """
+    if isinstance(encoder, _Wrapped):
+        return encoder
     if isinstance(encoder, str):
         return _sentence_transformer(load_sentence_transformer(encoder), encoder)
     if isinstance(encoder, type):

@@ -14,6 +14,8 @@ from quire.store._encoders import Encoder
 from quire.store._snapshot import Snapshot
 from quire.store._store import Store
 from quire.store._text_keeper import DIRECTORY_NAME
+from quire.store._token_encoders import TokenEncoder
+from quire.store._tokens import TokenView
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,14 @@ class CollectionInfo:
     disk : dict of str to int
         Bytes on disk by part; empty in memory.
     ram_bytes_per_document, disk_bytes_per_document, vector_bytes_per_document : float
-        Sums over the documents; the last one counts the codes of all tiers alone.
+        Sums over the documents; the last one counts the codes of all tiers (and of the tokens) alone.
     dead_slots : int
         Rows of deleted or replaced documents that `compact` would drop.
     graph_covers : int
         Rows that the graph reaches; the rest is scanned exactly.
+    tokens : dict or None
+        Of a multi-vector collection: stored token vectors, type, values and bytes of one, how they are pooled, and what
+        finds candidates (`tiers` describe the candidate vectors then).
     generation, commits, format_version : int
         Numbers of the vector files, of the last commit, and of the format.
     versions : dict of str to str
@@ -73,6 +78,7 @@ class CollectionInfo:
     commits: int
     format_version: int
     versions: dict[str, str]
+    tokens: dict[str, Any] | None = None
 
     @property
     def ram_bytes(self) -> int:
@@ -90,7 +96,7 @@ class CollectionInfo:
 
 
 def describe(
-    store: Store, connection: sqlite3.Connection, snapshot: Snapshot, encoder: Encoder | None
+    store: Store, connection: sqlite3.Connection, snapshot: Snapshot, encoder: Encoder | TokenEncoder | None
 ) -> CollectionInfo:
     """Measure a collection."""
     manifest = dict(
@@ -104,6 +110,13 @@ def describe(
         tiers.append({"type": layout.kind, "values": layout.dim, "row_bytes": layout.row_bytes})
         if number == 0 or tier.file.resident:
             ram["coarse tier" if number == 0 else f"tier {number}"] = tier.codes.nbytes
+    vector_bytes = float(sum(tier.layout.row_bytes for tier in snapshot.tiers))
+    tokens = _tokens(store, snapshot.tokens) if snapshot.tokens is not None else None
+    if snapshot.tokens is not None:
+        view = snapshot.tokens
+        vector_bytes += (view.codes.nbytes + view.offsets.nbytes) / max(1, snapshot.n_slots)
+        if view.file.resident:
+            ram["tokens"] = view.codes.nbytes + view.offsets.nbytes
     if snapshot.graph is not None:
         ram["graph"] = snapshot.graph.graph.memory_bytes
     disk = _disk(store, connection, snapshot)
@@ -124,14 +137,27 @@ def describe(
         disk=disk,
         ram_bytes_per_document=sum(ram.values()) * share,
         disk_bytes_per_document=sum(disk.values()) * share,
-        vector_bytes_per_document=float(sum(tier.layout.row_bytes for tier in snapshot.tiers)),
+        vector_bytes_per_document=vector_bytes,
         dead_slots=snapshot.dead,
         graph_covers=snapshot.graph.covered if snapshot.graph is not None else 0,
         generation=max(0, snapshot.generation),
         commits=snapshot.seq,
         format_version=int(manifest["format_version"]),
         versions=_versions(),
+        tokens=tokens,
     )
+
+
+def _tokens(store: Store, view: TokenView) -> dict[str, Any]:
+    layout = view.layout
+    return {
+        "count": len(view.codes),
+        "type": layout.kind,
+        "values": layout.dim,
+        "row_bytes": layout.row_bytes,
+        "pooling": store.settings.pooling,
+        "candidates": store.settings.candidates,
+    }
 
 
 def _disk(store: Store, connection: sqlite3.Connection, snapshot: Snapshot) -> dict[str, int]:
@@ -142,6 +168,9 @@ def _disk(store: Store, connection: sqlite3.Connection, snapshot: Snapshot) -> d
     for number, tier in enumerate(snapshot.tiers):
         assert tier.file.path is not None  # on disk, every tier is a file
         sizes[f"tier {number}"] = tier.file.path.stat().st_size
+    if snapshot.tokens is not None:
+        paths = [file.path for file in snapshot.tokens.files]
+        sizes["tokens"] = sum(path.stat().st_size for path in paths if path is not None)
     names = [DATABASE_NAME, f"{DATABASE_NAME}-wal", f"{DATABASE_NAME}-shm"]
     sizes["documents"] = sum((directory / name).stat().st_size for name in names if (directory / name).exists())
     graph = store.artifact(connection, "graph")

@@ -8,6 +8,13 @@ from typing import Any
 
 from quire.compression import Codec
 from quire.errors import MismatchError, ParameterError
+from quire.store._late_settings import (
+    CANDIDATE_CODEC,
+    DEFAULT_CANDIDATES,
+    DEFAULT_POOLING,
+    candidates_config,
+    check_token_codec,
+)
 from quire.store._text_analysis import check_language
 
 FORMAT_VERSION = 1
@@ -32,10 +39,16 @@ class Settings:
     read_only: bool = False
     must_exist: bool = False
     lock_timeout: float = 30.0
+    multi_vector: bool | None = None
+    pooling: dict[str, Any] | None = None  # multi-vector: configuration of the token pooling
+    candidates: dict[str, Any] | None = None  # and of the candidate encoder
+    candidate_codec: str | None = None
 
     def __post_init__(self) -> None:
         if self.codec is not None:
             Codec.parse(self.codec)
+            if self.multi_vector:
+                check_token_codec(self.codec)
         if self.metric is not None and self.metric not in _METRICS:
             raise ParameterError(f"expected metric 'cosine' or 'dot', got {self.metric!r}")
         if self.full_text is not None:
@@ -53,8 +66,19 @@ class Settings:
 
     def for_new_collection(self) -> Settings:
         """Return the settings with the defaults filled in."""
+        if self.multi_vector:
+            if self.metric == "dot":
+                raise ParameterError("a multi-vector collection compares tokens by cosine; leave metric= out")
+            late = replace(
+                self,
+                pooling=self.pooling or DEFAULT_POOLING,
+                candidates=self.candidates or candidates_config(DEFAULT_CANDIDATES),
+                candidate_codec=CANDIDATE_CODEC,
+            )
+        else:
+            late = replace(self, multi_vector=False)
         return replace(
-            self,
+            late,
             codec=str(Codec.parse(self.codec or "int8")),
             metric=self.metric or "cosine",
             full_text=self.full_text or "english",
@@ -72,6 +96,13 @@ class Settings:
             When the collection was made with another codec, metric, dimension or text language.
         """
         stored = json.loads(manifest["settings"]) | {"codec": manifest["codec"], "dim": manifest.get("dim")}
+        late = bool(stored.get("multi_vector"))
+        if self.multi_vector is not None and self.multi_vector != late:
+            kinds = ("one vector a document", "many vectors a document (late interaction)")
+            raise MismatchError(
+                f"the collection was made for {kinds[late]}, got an encoder or options for {kinds[not late]}; open it with "
+                "an encoder of its kind, or build a new collection"
+            )
         asked = str(Codec.parse(self.codec)) if self.codec is not None else None
         if asked is not None and asked != stored["codec"]:
             raise MismatchError(
@@ -84,6 +115,8 @@ class Settings:
             ("full_text", "open it without full_text="),
             ("seed", "open it without seed="),
             ("connectivity", "open it without connectivity="),
+            ("pooling", "open it without pool_factor= and pooling="),
+            ("candidates", "open it without candidates="),
         ):
             value = getattr(self, name)
             if value is not None and stored.get(name) is not None and value != stored[name]:
@@ -97,11 +130,18 @@ class Settings:
             fit_after=self.fit_after or stored["fit_after"],
             seed=stored["seed"],
             connectivity=stored["connectivity"],
+            multi_vector=late,
+            pooling=stored.get("pooling"),
+            candidates=stored.get("candidates"),
+            candidate_codec=stored.get("candidate_codec"),
         )
 
     def to_manifest(self) -> dict[str, Any]:
         """Return the manifest of a new, empty collection."""
-        fixed = {name: getattr(self, name) for name in ("metric", "full_text", "fit_after", "seed", "connectivity")}
+        names = ["metric", "full_text", "fit_after", "seed", "connectivity"]
+        if self.multi_vector:
+            names += ["multi_vector", "pooling", "candidates", "candidate_codec"]
+        fixed = {name: getattr(self, name) for name in names}
         return {
             "format_version": FORMAT_VERSION,
             "settings": json.dumps(fixed),

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from quire._layout import CodeLayout
 from quire.compression import Codec, Pipeline
 from quire.index import Graph
+from quire.store._tokens import TokenView
 from quire.store._vectors import BlockGuard, Codes, VectorFile
 
 Slots: TypeAlias = npt.NDArray[np.int64]
@@ -72,6 +73,8 @@ class Snapshot:
         Coarse to fine; empty before the first vector.
     graph : GraphView or None
         The graph over the coarse tier, where there is one.
+    tokens : TokenView or None
+        Token codes of a multi-vector collection; `tiers` hold its candidate vectors then.
     """
 
     seq: int
@@ -85,6 +88,12 @@ class Snapshot:
     codec: Codec | None
     tiers: tuple[TierView, ...]
     graph: GraphView | None
+    tokens: TokenView | None = None
+
+    @property
+    def files(self) -> tuple[VectorFile, ...]:
+        """The files of all tiers, and of the tokens."""
+        return (*(tier.file for tier in self.tiers), *(self.tokens.files if self.tokens is not None else ()))
 
     @property
     def dead(self) -> int:

@@ -29,12 +29,13 @@ from quire.store._database import DATABASE_NAME, Database, read_manifest, write_
 from quire.store._fs import remove, sync_directory
 from quire.store._settings import FORMAT_VERSION, Settings
 from quire.store._snapshot import GraphView, Mask, Snapshot, TierView
+from quire.store._tokens import TokenView, grow_tokens, open_tokens
 from quire.store._vectors import BLOCK_ROWS, BlockGuard, VectorFile
 
 #: Everything that may lie in a collection's directory, but for the directory of the full-text index.
-_OWN_FILE = re.compile(r"quire\.db(-wal|-shm)?|g\d{6,}-\d+\.vec|g\d{6,}-[0-9a-f]{32}\.graph(\.tmp)?")
+_OWN_FILE = re.compile(r"quire\.db(-wal|-shm)?|g\d{6,}-(\d+|tokens|offsets)\.vec|g\d{6,}-[0-9a-f]{32}\.graph(\.tmp)?")
 
-_VECTOR_FILE = re.compile(r"g(\d{6,})-(\d+)\.vec")
+_VECTOR_FILE = re.compile(r"g(\d{6,})-(\d+|tokens|offsets)\.vec")
 
 
 class Store:
@@ -53,8 +54,8 @@ class Store:
         self.closed = False
         self._state_lock = threading.RLock()
         self._damaged: set[int] = set()  # generations whose files are short, and not because they are being replaced
-        self._memory_files: dict[tuple[int, int], VectorFile] = {}
-        exists = directory is not None and (directory / DATABASE_NAME).is_file()
+        self._memory_files: dict[tuple[int, int | str], VectorFile] = {}
+        exists = directory is not None and self.exists(directory)
         if not exists:
             self._check_creatable(settings)
         if directory is not None and not exists:
@@ -76,6 +77,11 @@ class Store:
             raise
 
     # ------------------------------------------------------------------ opening
+
+    @staticmethod
+    def exists(directory: Path) -> bool:
+        """Tell whether there is a collection in a directory."""
+        return (directory / DATABASE_NAME).is_file()
 
     def _check_creatable(self, settings: Settings) -> None:
         where = self.directory
@@ -183,9 +189,13 @@ class Store:
             n_slots = int(manifest["slots"])
             if generation != current.generation:
                 tiers, codec, alive = self._open_generation(connection, manifest)
+                tokens = self._open_tokens(connection, manifest)
                 graph: GraphView | None = None
             else:
                 tiers, codec, graph = self._grow_tiers(connection, current, n_slots, own), current.codec, current.graph
+                tokens = current.tokens
+                if tokens is not None and n_slots != current.n_slots:
+                    tokens = grow_tokens(connection, tokens, n_slots, int(manifest["tokens"]), own=own)
                 alive = self._updated_alive(connection, current, n_slots)
             fresh = Snapshot(
                 seq=seq,
@@ -199,6 +209,7 @@ class Store:
                 codec=codec,
                 tiers=tiers,
                 graph=graph,
+                tokens=tokens,
             )
             self._snapshot = fresh
             return fresh
@@ -223,20 +234,26 @@ class Store:
         codec = Codec.from_bytes(manifest["codec_state"])
         tiers = []
         for number, pipeline in enumerate(codec.tiers):
-            row_bytes = pipeline.layout.row_bytes
-            if self.directory is None:
-                # in memory there is nothing to open: the rows are handed over by the writer
-                file = self._memory_files[generation, number]
-            else:
-                file = VectorFile(self.vector_path(generation, number), row_bytes)
+            file = self._open_file(generation, number, pipeline.layout.row_bytes)
             guard = BlockGuard(file.name)
             sums = dict(connection.execute("SELECT block, crc FROM blocks WHERE tier = ?", (number,)).fetchall())
             guard.expect(n_slots, sums, known_good=self.directory is None)
             tiers.append(TierView(pipeline, file, guard, file.view(n_slots)))
         return tuple(tiers), codec, alive
 
-    def new_vector_file(self, generation: int, tier: int, row_bytes: int) -> VectorFile:
-        """Return an empty file for one tier of a new generation."""
+    def _open_tokens(self, connection: sqlite3.Connection, manifest: dict[str, Any]) -> TokenView | None:
+        if not self.settings.multi_vector or int(manifest["generation"]) == 0:
+            return None
+        return open_tokens(connection, manifest, self._open_file, known_good=self.directory is None)
+
+    def _open_file(self, generation: int, tier: int | str, row_bytes: int) -> VectorFile:
+        if self.directory is None:
+            # in memory there is nothing to open: the rows are handed over by the writer
+            return self._memory_files[generation, tier]
+        return VectorFile(self.vector_path(generation, tier), row_bytes)
+
+    def new_vector_file(self, generation: int, tier: int | str, row_bytes: int) -> VectorFile:
+        """Return an empty file for one tier (or the tokens or offsets) of a new generation."""
         if self.directory is None:
             self._memory_files = {key: file for key, file in self._memory_files.items() if key[0] >= generation - 1}
             file = self._memory_files[generation, tier] = VectorFile(None, row_bytes)
@@ -245,7 +262,7 @@ class Store:
         remove(path)
         return VectorFile(path, row_bytes)
 
-    def vector_path(self, generation: int, tier: int) -> Path:
+    def vector_path(self, generation: int, tier: int | str) -> Path:
         """Return the name of a tier's file."""
         assert self.directory is not None  # only collections on disk have files
         return self.directory / f"g{generation:06d}-{tier}.vec"
@@ -288,12 +305,12 @@ class Store:
         self.closed = True
         self.database.checkpoint()
         self.database.close()
-        for tier in self._snapshot.tiers:
-            tier.file.close()
+        for file in self._snapshot.files:
+            file.close()
 
 
 def _incomplete(snapshot: Snapshot) -> bool:
-    return any(tier.file.incomplete for tier in snapshot.tiers)
+    return any(file.incomplete for file in snapshot.files)
 
 
 def delete_files(directory: Path) -> None:

@@ -22,6 +22,11 @@ Codes: TypeAlias = npt.NDArray[np.uint8]
 #: Rows that share one checksum.
 BLOCK_ROWS = 128
 
+_CAN_PREFETCH = hasattr(os, "posix_fadvise") and hasattr(os, "RWF_NOWAIT")
+
+#: Ranges of a request that are looked at to tell whether it is in memory; each look costs a microsecond.
+_PROBES = 8
+
 
 def block_checksums(codes: Codes, start: int, tail: int) -> dict[int, int]:
     """Return the CRC-32 of every block that rows ``start, start + 1, ...`` touch.
@@ -113,6 +118,32 @@ class VectorFile:
             self._rows = padded
         return self._rows[:n_rows]
 
+    def prefetch(self, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> bool:
+        """Ask the operating system to read rows ``[start, end)`` ahead, if they seem not to be in memory.
+
+        Returns
+        -------
+        bool
+            Whether it was asked; False where the rows are in memory already, or the system cannot be asked (only Linux
+            tells both what is in memory and takes such requests).
+        """
+        if self.path is None or not _CAN_PREFETCH:
+            return False
+        try:
+            fd = os.open(self.path, os.O_RDONLY)  # costs less than keeping one safe from a `close` in another thread
+        except OSError:  # replaced by a newer generation; the map still holds it
+            return False
+        try:
+            width = self.row_bytes
+            probes = np.linspace(0, len(starts) - 1, min(len(starts), _PROBES)).astype(np.int64)
+            if all(_in_memory(fd, int(starts[number]) * width) for number in probes):
+                return False
+            for start, end in zip((starts * width).tolist(), (ends * width).tolist(), strict=True):
+                os.posix_fadvise(fd, start, end - start, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(fd)
+        return True
+
     @property
     def resident(self) -> bool:
         """Whether the rows live in anonymous memory rather than in a mapped file."""
@@ -130,6 +161,17 @@ class VectorFile:
         if self.path is not None:
             with contextlib.suppress(OSError):
                 self.path.unlink()
+
+
+def _in_memory(fd: int, position: int) -> bool:
+    """Tell whether the byte at `position` can be read without waiting for the disk."""
+    try:
+        os.preadv(fd, [bytearray(1)], position, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system that cannot tell
+        return True
+    return True
 
 
 def _pwrite(fd: int, data: memoryview, position: int) -> int:
@@ -171,6 +213,11 @@ class BlockGuard:
         """Rows whose checksums are known."""
         return self._rows
 
+    @property
+    def all_good(self) -> bool:
+        """Whether every block was verified."""
+        return self._all_good * BLOCK_ROWS >= self._rows
+
     def tail(self) -> int:
         """Return the checksum of the last, partly filled block (0 when the last block is full)."""
         return int(self._sums[self._rows // BLOCK_ROWS]) if self._rows % BLOCK_ROWS else 0
@@ -183,7 +230,7 @@ class BlockGuard:
         CorruptCollectionError
             When a block does not match its checksum.
         """
-        if self._all_good * BLOCK_ROWS >= self._rows:
+        if self.all_good:
             return
         blocks = rows // BLOCK_ROWS
         good = self._good[blocks]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice, zip_longest
 from typing import Any
@@ -17,13 +16,12 @@ from quire.store._database import document_crc
 from quire.store._documents import Floats, chunked, unit_rows
 from quire.store._encoders import Encoder
 from quire.store._graph_keeper import GraphKeeper, file_crc
-from quire.store._snapshot import Mask, Slots, Snapshot
+from quire.store._snapshot import Mask, Snapshot
 from quire.store._store import Store
 from quire.store._text_keeper import DIRECTORY_NAME, TextKeeper
-from quire.store._vectors import BLOCK_ROWS
+from quire.store._token_encoders import TokenEncoder
+from quire.store._verify_tokens import bad_rows, ids_of, repair_tokens, texts_of, token_damage
 from quire.store._writer import Writer, rebuild_metadata_index, stored_metadata
-
-_SQL_CHUNK = 900
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,8 @@ class _Damage:
     documents: list[str] = field(default_factory=list)
     metadata_index: bool = False
     rows: dict[int, Mask] = field(default_factory=dict)  # tier -> which rows are damaged
+    tokens: Mask | None = None  # documents whose tokens are damaged
+    token_files: list[str] = field(default_factory=list)
     graph: str | None = None
     text: str | None = None
 
@@ -71,6 +71,7 @@ class _Damage:
                 f"{name} is damaged: {int(mask.sum()):,} of {len(mask):,} rows do not match their checksum, the first is "
                 f"row {int(np.flatnonzero(mask)[0])}"
             )
+        found += self.token_files
         return found + [message for message in (self.graph, self.text) if message is not None]
 
 
@@ -103,6 +104,8 @@ def _find_damage(store: Store, connection: sqlite3.Connection, snapshot: Snapsho
         bad = _bad_rows(snapshot, number)
         if bad.any():
             damage.rows[number] = bad
+    if snapshot.tokens is not None:
+        damage.tokens, damage.token_files = token_damage(snapshot.tokens, snapshot.n_slots)
     damage.graph = _graph_damage(store, connection)
     damage.text = text.damage(connection)
     return damage
@@ -128,16 +131,7 @@ def _index_matches(connection: sqlite3.Connection) -> bool:
 
 def _bad_rows(snapshot: Snapshot, number: int) -> Mask:
     tier = snapshot.tiers[number]
-    bad = np.zeros(snapshot.n_slots, np.bool_)
-    path = tier.file.path
-    if path is not None:
-        size = path.stat().st_size if path.exists() else 0
-        bad[size // tier.layout.row_bytes :] = True
-        if bad.any():
-            return bad  # the map must not be read beyond the end of a file that shrank
-    for block in tier.guard.bad_blocks(tier.codes):
-        bad[block * BLOCK_ROWS : (block + 1) * BLOCK_ROWS] = True
-    return bad
+    return bad_rows(tier.file, tier.guard, tier.codes)
 
 
 def _graph_damage(store: Store, connection: sqlite3.Connection) -> str | None:
@@ -156,7 +150,7 @@ def _graph_damage(store: Store, connection: sqlite3.Connection) -> str | None:
 
 
 def repair_damage(
-    store: Store, writer: Writer, graph: GraphKeeper, text: TextKeeper, encoder: Encoder | None
+    store: Store, writer: Writer, graph: GraphKeeper, text: TextKeeper, encoder: Encoder | TokenEncoder | None
 ) -> VerifyReport:
     """Rebuild what is damaged from what is left, in one transaction a part, and report."""
     with store.read() as (connection, snapshot):
@@ -181,8 +175,12 @@ def repair_damage(
             shutil.rmtree(store.directory / DIRECTORY_NAME, ignore_errors=True)
         text.forget()
         repaired.append("the full-text index was dropped; the next text search rebuilds it from the documents")
-    if damage.rows:
-        repaired += _repair_rows(store, writer, encoder, damage)
+    if snapshot.tokens is not None:
+        if damage.rows or damage.token_files:
+            lost = damage.tokens if damage.tokens is not None else np.zeros(snapshot.n_slots, np.bool_)
+            repaired += repair_tokens(store, writer, encoder, snapshot, lost, damage.rows.values())
+    elif damage.rows:
+        repaired += _repair_rows(store, writer, None if isinstance(encoder, TokenEncoder) else encoder, damage)
     with store.read() as (connection, snapshot):
         left = _find_damage(store, connection, snapshot, text)
     return VerifyReport(left.messages(snapshot), repaired)
@@ -204,11 +202,11 @@ def _repair_rows(store: Store, writer: Writer, encoder: Encoder | None, damage: 
             source[needed & fine] = number
             lost &= ~fine
         from_text = needed & (source < tiers - 1) if encoder is not None else np.zeros_like(needed)
-        texts = _texts(connection, np.flatnonzero(from_text))
+        texts = texts_of(connection, np.flatnonzero(from_text))
         from_text[[slot for slot in np.flatnonzero(from_text) if not texts.get(int(slot))]] = False
         lost &= ~from_text
         if lost.any():
-            ids = _ids(connection, np.flatnonzero(lost)[:5])
+            ids = ids_of(connection, np.flatnonzero(lost)[:5])
             raise CorruptCollectionError(
                 f"{int(lost.sum()):,} documents have lost their vectors in every tier, among them {', '.join(map(repr, ids))}; "
                 "open the collection with its encoder and run verify(repair=True) again, or add them again"
@@ -227,17 +225,3 @@ def _repair_rows(store: Store, writer: Writer, encoder: Encoder | None, damage: 
         notes.append(f"{int(copied.sum()):,} vectors were rebuilt from another tier, and are as exact as that tier")
     writer.rebuild(snapshot, damage.rows, source, vectors)
     return notes
-
-
-def _texts(connection: sqlite3.Connection, slots: Slots) -> dict[int, str]:
-    found: dict[int, str] = {}
-    for part in chunked(slots.tolist(), _SQL_CHUNK):
-        marks = ",".join("?" * len(part))
-        found.update(connection.execute(f"SELECT slot, text FROM documents WHERE slot IN ({marks})", part).fetchall())
-    return found
-
-
-def _ids(connection: sqlite3.Connection, slots: Sequence[int] | Slots) -> list[str]:
-    marks = ",".join("?" * len(slots))
-    rows = connection.execute(f"SELECT id FROM documents WHERE slot IN ({marks})", [int(slot) for slot in slots])
-    return [row[0] for row in rows]

@@ -13,14 +13,17 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from quire.compression import Codec
+from quire.compression import Codec, identity_codec
+from quire.compression._ragged import TokenMatrices
 from quire.errors import CollectionLockedError, InvalidVectorsError, ParameterError
 from quire.store import _metadata_index
 from quire.store._database import document_crc, write_manifest
 from quire.store._documents import Batch, Floats, chunked
 from quire.store._fs import sync_directory
+from quire.store._late_generations import Rows, fit_late, kept, mended, reencoded, waiting_codec
 from quire.store._snapshot import Mask, Slots, Snapshot, TierView
 from quire.store._store import Store
+from quire.store._tokens import TokenAppender, TokenCodec
 from quire.store._vectors import BLOCK_ROWS, BlockGuard, Codes, block_checksums
 
 #: Takes part in a write transaction: connection, added ids, deleted ids.
@@ -51,25 +54,33 @@ class Writer:
     # ------------------------------------------------------------------ add and delete
 
     def add(self, batch: Batch, encoder_fingerprint: dict[str, Any] | None = None) -> None:
-        """Insert or replace documents; `batch.vectors` are ready to be encoded (unit length where cosine is meant)."""
+        """Insert or replace documents.
+
+        `batch.vectors`, or `batch.tokens` in a multi-vector collection, are ready to be encoded (of unit length where
+        cosine is meant).
+        """
         store = self._store
-        assert batch.vectors is not None  # the collection encodes before it writes
         with store.database.write() as connection:
             snapshot = self._current(connection)
-            dim = batch.vectors.shape[1]
+            dim = batch.dim
             if snapshot.dim is not None and snapshot.dim != dim:
                 raise InvalidVectorsError(
                     f"expected vectors of dimension {snapshot.dim}, got {dim}; was the collection built with another model?"
                 )
             changes: dict[str, Any] = {"dim": dim}
             tiers: Sequence[TierView] = snapshot.tiers
+            appender = TokenAppender(snapshot.tokens) if snapshot.tokens is not None else None
             if snapshot.generation == 0:
-                tiers = self._first_generation(batch.vectors, snapshot, changes)
+                tiers, appender = self._first_generation(dim, snapshot, changes)
             if encoder_fingerprint is not None:
                 changes["encoder"] = json.dumps(encoder_fingerprint)
             start, seq = snapshot.n_slots, snapshot.seq + 1
+            vectors = batch.vectors
+            if appender is not None:
+                vectors = self._add_tokens(connection, appender, batch, changes)
+            assert vectors is not None  # the collection encodes before it writes
             for number, tier in enumerate(tiers):
-                codes = tier.pipeline.encode(batch.vectors)
+                codes = tier.pipeline.encode(vectors)
                 tier.file.write(start, codes)
                 tier.file.sync()
                 sums = block_checksums(codes, start, tier.guard.tail())
@@ -99,6 +110,8 @@ class Writer:
         if snapshot.generation == 0:
             for tier in tiers:
                 tier.file.close()  # the published snapshot opens the file anew
+            if appender is not None:
+                appender.close()
 
     def delete(self, choose: Callable[[sqlite3.Connection, Snapshot], Sequence[int]] | None) -> int:
         """Delete documents; returns how many there were.
@@ -143,11 +156,29 @@ class Writer:
         connection.executemany("INSERT INTO tombstones VALUES (?, ?)", [(slot, seq) for (slot,) in slots])
         _metadata_index.remove(connection, ((slot, json.loads(metadata)) for slot, metadata in found))
 
-    def _first_generation(self, vectors: Floats, snapshot: Snapshot, changes: dict[str, Any]) -> list[TierView]:
-        plain = Codec.parse("float32").fit(vectors[:1])
-        final = str(Codec.parse(snapshot.codec_text)) == str(plain)
-        changes |= {"generation": 1, "codec_state": plain.to_bytes(), "fitted": int(final)}
-        return self._new_tiers(plain, 1)
+    def _add_tokens(
+        self, connection: sqlite3.Connection, appender: TokenAppender, batch: Batch, changes: dict[str, Any]
+    ) -> Floats:
+        """Write the tokens of a batch; returns the candidate vectors of its documents."""
+        assert batch.tokens is not None  # the collection encodes before it writes
+        appender.append(appender.codec.pipeline.encode(batch.tokens.flat), batch.tokens.lengths)
+        appender.sync()
+        self._record_tokens(connection, appender, changes)
+        return appender.codec.document_vectors(batch.tokens)
+
+    def _first_generation(
+        self, dim: int, snapshot: Snapshot, changes: dict[str, Any]
+    ) -> tuple[list[TierView], TokenAppender | None]:
+        plain = identity_codec(dim)
+        changes |= {"generation": 1, "codec_state": plain.to_bytes()}
+        appender = None
+        if self._store.settings.multi_vector:
+            codec = waiting_codec(snapshot.codec_text, dim)
+            appender = TokenAppender.fresh(codec, self._store.new_vector_file, 1)
+            changes |= {"fitted": 0, **codec.to_manifest()}
+        else:
+            changes["fitted"] = int(str(Codec.parse(snapshot.codec_text)) == str(plain))
+        return self._new_tiers(plain, 1), appender
 
     # ------------------------------------------------------------------ generations
 
@@ -171,18 +202,20 @@ class Writer:
             alive = np.flatnonzero(snapshot.alive)
             if not len(alive):
                 raise ParameterError("expected at least one document to fit the codec on; the collection is empty")
-            rng = np.random.default_rng(store.settings.seed)
-            chosen = alive if len(alive) <= FIT_SAMPLE else np.sort(rng.choice(alive, FIT_SAMPLE, replace=False))
-            codec = Codec.parse(text).fit(decode_rows(snapshot, chosen), seed=store.settings.seed or 0)
-
-            def encoded() -> Iterator[list[Codes]]:
-                for start in range(0, snapshot.n_slots, _CHUNK):
-                    rows = np.arange(start, min(start + _CHUNK, snapshot.n_slots))
-                    vectors = decode_rows(snapshot, rows)
-                    yield [pipeline.encode(vectors) for pipeline in codec.tiers]
-
-            self._switch(connection, snapshot, codec, encoded(), {"codec": text, "fitted": 1})
+            changes = {"codec": text, "fitted": 1}
+            if snapshot.tokens is not None:
+                codec, tokens = fit_late(snapshot, store.settings, text)
+                self._switch(connection, snapshot, codec, reencoded(snapshot, codec, tokens), changes, tokens=tokens)
+            else:
+                codec = self._fitted(snapshot, text, alive)
+                self._switch(connection, snapshot, codec, _reencoded(snapshot, codec), changes)
         self._after_switch(snapshot)
+
+    def _fitted(self, snapshot: Snapshot, text: str, alive: Slots) -> Codec:
+        settings = self._store.settings
+        rng = np.random.default_rng(settings.seed)
+        chosen = alive if len(alive) <= FIT_SAMPLE else np.sort(rng.choice(alive, FIT_SAMPLE, replace=False))
+        return Codec.parse(text).fit(decode_rows(snapshot, chosen), seed=settings.seed or 0)
 
     def compact(self) -> int:
         """Renumber the slots without the dead ones; returns how many were dropped."""
@@ -193,19 +226,18 @@ class Writer:
                 return 0
             alive = np.flatnonzero(snapshot.alive)
 
-            def kept() -> Iterator[list[Codes]]:
-                for start in range(0, len(alive), _CHUNK):
-                    rows = alive[start : start + _CHUNK]
-                    for tier in snapshot.tiers:
-                        tier.check(rows)
-                    yield [tier.codes[rows] for tier in snapshot.tiers]
-
             # Slots only ever move down, in rising order, so no two documents meet on the way.
             moves = ((new, int(old)) for new, old in enumerate(alive) if new != old)
             connection.executemany("UPDATE documents SET slot = ? WHERE slot = ?", moves)
             connection.execute("DELETE FROM tombstones")
             rebuild_metadata_index(connection)
-            self._switch(connection, snapshot, snapshot.codec, kept(), {"slots": len(alive)}, renumbered=True)
+            changes = {"slots": len(alive)}
+            if snapshot.tokens is not None:
+                chunks = kept(snapshot, alive)
+                codec = snapshot.tokens.codec
+                self._switch(connection, snapshot, snapshot.codec, chunks, changes, tokens=codec, renumbered=True)
+            else:
+                self._switch(connection, snapshot, snapshot.codec, _kept(snapshot, alive), changes, renumbered=True)
         self._after_switch(snapshot)
         return snapshot.dead
 
@@ -230,54 +262,89 @@ class Writer:
         CollectionLockedError
             When another writer changed the collection since; look again.
         """
-        with self._store.database.write() as connection:
-            current = self._current(connection)
-            if current.seq != snapshot.seq or current.codec is None:
-                raise CollectionLockedError(
-                    "the collection changed while it was being repaired; run verify(repair=True) again"
-                )
 
-            def mended() -> Iterator[list[Codes]]:
-                for start in range(0, snapshot.n_slots, _CHUNK):
-                    rows = np.arange(start, min(start + _CHUNK, snapshot.n_slots))
-                    yield [
+        def chunks() -> Iterator[Rows]:
+            for rows in _runs(snapshot.n_slots):
+                yield Rows(
+                    [
                         _mended_rows(snapshot, number, rows, damaged.get(number), source, vectors)
                         for number in range(len(snapshot.tiers))
                     ]
+                )
 
-            self._switch(connection, snapshot, current.codec, mended(), {})
+        with self._store.database.write() as connection:
+            codec = self._unchanged(connection, snapshot)
+            self._switch(connection, snapshot, codec, chunks(), {})
         self._after_switch(snapshot)
+
+    def rebuild_late(
+        self, snapshot: Snapshot, lost: Mask, damaged: Mask, matrices: Mapping[int, TokenMatrices]
+    ) -> None:
+        """Write a new generation of a multi-vector collection with damaged parts made anew; see `mended`.
+
+        Raises
+        ------
+        CollectionLockedError
+            When another writer changed the collection since; look again.
+        """
+        assert snapshot.tokens is not None  # only called for multi-vector collections
+        with self._store.database.write() as connection:
+            codec = self._unchanged(connection, snapshot)
+            chunks = mended(snapshot, codec, lost, damaged, matrices)
+            self._switch(connection, snapshot, codec, chunks, {}, tokens=snapshot.tokens.codec)
+        self._after_switch(snapshot)
+
+    def _unchanged(self, connection: sqlite3.Connection, snapshot: Snapshot) -> Codec:
+        current = self._current(connection)
+        if current.seq != snapshot.seq or current.codec is None:
+            raise CollectionLockedError(
+                "the collection changed while it was being repaired; run verify(repair=True) again"
+            )
+        return current.codec
 
     def _switch(
         self,
         connection: sqlite3.Connection,
         snapshot: Snapshot,
         codec: Codec,
-        chunks: Iterable[list[Codes]],
+        chunks: Iterable[Rows],
         changes: dict[str, Any],
         *,
+        tokens: TokenCodec | None = None,
         renumbered: bool = False,
     ) -> None:
         """Write a new generation of vector files and make the manifest point to it."""
         generation = snapshot.generation + 1
         tiers = self._new_tiers(codec, generation)
+        appender = None
+        if tokens is not None:
+            appender = TokenAppender.fresh(tokens, self._store.new_vector_file, generation)
+            changes |= tokens.to_manifest()
         connection.execute("DELETE FROM blocks")
         connection.execute("DELETE FROM artifacts WHERE name = 'graph'")
         if renumbered:
             connection.execute("DELETE FROM artifacts WHERE name = 'text'")
         start = 0
         tails = [0] * len(tiers)
-        for codes in chunks:
-            for number, (tier, part) in enumerate(zip(tiers, codes, strict=True)):
+        for rows in chunks:
+            if appender is not None:
+                assert rows.tokens is not None
+                assert rows.lengths is not None
+                appender.append(rows.tokens, rows.lengths)
+            for number, (tier, part) in enumerate(zip(tiers, rows.tiers, strict=True)):
                 tier.file.write(start, part)
                 sums = block_checksums(part, start, tails[number])
                 _write_blocks(connection, number, sums)
                 end = start + len(part)
                 tails[number] = sums[end // BLOCK_ROWS] if end % BLOCK_ROWS else 0
-            start += len(codes[0])
+            start += len(rows)
         for tier in tiers:
             tier.file.sync()
             tier.file.close()
+        if appender is not None:
+            appender.sync()
+            appender.close()
+            self._record_tokens(connection, appender, changes)
         if self._store.directory is not None:
             sync_directory(self._store.directory)
         changes |= {"generation": generation, "seq": snapshot.seq + 1, "codec_state": codec.to_bytes()}
@@ -285,8 +352,15 @@ class Writer:
 
     def _after_switch(self, old: Snapshot) -> None:
         self._publish()
-        for tier in old.tiers:
-            tier.file.unlink()
+        for file in old.files:
+            file.unlink()
+
+    @staticmethod
+    def _record_tokens(connection: sqlite3.Connection, appender: TokenAppender, changes: dict[str, Any]) -> None:
+        connection.executemany(
+            "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?)", [(*key, crc) for key, crc in appender.sums.items()]
+        )
+        changes["tokens"] = appender.n_tokens
 
     def _new_tiers(self, codec: Codec, generation: int) -> list[TierView]:
         tiers = []
@@ -309,6 +383,25 @@ class Writer:
     def _publish(self, *, own: bool = False) -> None:
         with self._store.database.read() as connection:
             self._store.refresh(connection, own=own)
+
+
+def _runs(n_slots: int) -> Iterator[Slots]:
+    for start in range(0, n_slots, _CHUNK):
+        yield np.arange(start, min(start + _CHUNK, n_slots))
+
+
+def _reencoded(snapshot: Snapshot, codec: Codec) -> Iterator[Rows]:
+    for rows in _runs(snapshot.n_slots):
+        vectors = decode_rows(snapshot, rows)
+        yield Rows([pipeline.encode(vectors) for pipeline in codec.tiers])
+
+
+def _kept(snapshot: Snapshot, slots: Slots) -> Iterator[Rows]:
+    for start in range(0, len(slots), _CHUNK):
+        rows = slots[start : start + _CHUNK]
+        for tier in snapshot.tiers:
+            tier.check(rows)
+        yield Rows([tier.codes[rows] for tier in snapshot.tiers])
 
 
 def decode_rows(snapshot: Snapshot, rows: Slots) -> Floats:
