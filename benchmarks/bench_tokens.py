@@ -27,7 +27,7 @@ import ml_dtypes
 import numpy as np
 
 from quire._layout import CodeLayout
-from quire.compression import SVD, Codec
+from quire.compression import SVD, Codec, LloydMax, Rotate
 from quire.compression._ragged import TokenMatrices, unit_rows
 from quire.compression.document_vectors import CandidateEncoder, CentredMean, RandomFeatures, WardVectors
 from quire.compression.fixed_dimensional import FixedDimensionalEncoding
@@ -229,12 +229,11 @@ def quality(args: argparse.Namespace) -> None:
         begin = time.thread_time()
         pooled = documents if options is None else TokenPooling(**options).pool(documents)
         spent = (time.thread_time() - begin) / len(documents) * 1e3
-        for text in args.codecs:
-            tier = Codec.parse(text).fit(sample(pooled), seed=0).tiers[0]
-            codes = tier.encode(pooled.flat)
+        for text in (*args.codecs, *(f"rotate|lloyd-max:{bits}" for bits in args.bits)):
+            layout, codes, query_codes, unpack = encode_tokens(text, pooled, queries)
             begin = time.thread_time()
             found, _ = maxsim_search(
-                tier.layout, codes, pooled.offsets, split(tier.encode_queries(queries.flat), queries.offsets), 10
+                layout, codes, pooled.offsets, split(query_codes, queries.offsets), 10, unpack=unpack
             )
             search = (time.thread_time() - begin) / len(queries) * 1e3
             value = ndcg(found, corpus, asked, judged)
@@ -249,6 +248,19 @@ def quality(args: argparse.Namespace) -> None:
                 pool_ms_cpu=spent,
                 exhaustive_ms_cpu=search,
             )
+
+
+def encode_tokens(
+    text: str, documents: TokenMatrices, queries: TokenMatrices
+) -> tuple[CodeLayout, np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return layout, codes of documents and queries, and the table that unpacks the documents'."""
+    if "lloyd-max" not in text:  # which no codec string knows
+        tier = Codec.parse(text).fit(sample(documents), seed=0).tiers[0]
+        return tier.layout, tier.encode(documents.flat), tier.encode_queries(queries.flat), None
+    rotate = Rotate().fit(sample(documents))
+    step = LloydMax(int(text[-1])).fit(rotate.encode(sample(documents)))
+    codes, query_codes = step.encode(rotate.encode(documents.flat)), step.encode_queries(rotate.encode(queries.flat))
+    return step.layout, codes, query_codes, step.unpack
 
 
 def candidates(args: argparse.Namespace) -> None:
@@ -315,7 +327,8 @@ def main() -> None:
         part.add_argument("--tokens", type=Path, required=True, help="folder that `encode` wrote to")
         if name == "quality":
             part.add_argument("--poolings", nargs="+", default=list(POOLINGS), choices=POOLINGS)
-            part.add_argument("--codecs", nargs="+", default=list(CODECS))
+            part.add_argument("--codecs", nargs="*", default=list(CODECS))
+            part.add_argument("--bits", nargs="*", type=int, default=[4, 2, 1], help="of rotated Lloyd-Max levels")
         else:
             part.add_argument("--dim", type=int, default=128, help="token dimensions, by SVD")
         part.set_defaults(run=run)
