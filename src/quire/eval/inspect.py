@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,9 @@ import quire
 from quire.errors import InputTypeError, InvalidVectorsError, ParameterError
 from quire.eval import _geometry as geometry
 from quire.eval._suggestions import Suggestion, suggest
+from quire.eval.datasets import Dataset, load_dataset
+from quire.eval.encodings import EmbeddingCache
+from quire.eval.models import Role, load_model
 
 #: Vectors looked at, and of those the ones whose neighbours are searched.
 SAMPLE, PROBES = 5_000, 1_000
@@ -245,6 +248,43 @@ def inspect_collection(
         seed=seed,
     )
     return Inspection(**{**found.__dict__, "n": len(collection)})
+
+
+def inspect_dataset(
+    data: str | os.PathLike[str] | Dataset,
+    model: Any,
+    *,
+    role: Role = "documents",
+    cache: str | os.PathLike[str] | None = None,
+    sample: int = SAMPLE,
+    seed: int = 0,
+) -> Inspection:
+    """Describe the vectors that a model gives the texts of a data set; only the sampled ones are encoded.
+
+    Parameters
+    ----------
+    data : path, name or Dataset
+        See `quire.eval.datasets.load_dataset`.
+    model : str, callable or object
+        Whatever `quire.open` takes as an encoder.
+    role : {"documents", "queries"}, default="documents"
+        Which texts.
+    cache : path, optional
+        Directory of cached embeddings, as `quire eval run` keeps in ``OUT/.cache``.
+    sample, seed
+        See `inspect_vectors`.
+    """
+    if role not in get_args(Role):
+        raise ParameterError(f"expected role as one of {', '.join(get_args(Role))}, got {role!r}")
+    dataset, loaded = load_dataset(data), load_model(model)
+    texts = list(dataset.texts if role == "documents" else dataset.queries)
+    n = len(texts)
+    if n > sample:
+        texts = [texts[i] for i in sorted(np.random.default_rng(seed).choice(n, sample, replace=False))]
+    kept = EmbeddingCache(Path(cache) if cache is not None else None, loaded)
+    vectors = kept.embed(texts, role, progress=False)
+    found = inspect_vectors(vectors, source=f"{dataset.name}, {role}, {loaded.name}", sample=sample, seed=seed)
+    return Inspection(**{**found.__dict__, "n": n})
 
 
 def _chosen(vectors: ArrayLike, sample: int, seed: int) -> tuple[NDArray[np.float64], int]:

@@ -13,7 +13,8 @@ import quire
 from quire.compression import Codec
 from quire.errors import CollectionNotFoundError, InputTypeError, InvalidVectorsError, ParameterError
 from quire.eval import _geometry as geometry
-from quire.eval.inspect import Inspection, inspect_collection, inspect_file, inspect_vectors
+from quire.eval.datasets import Dataset
+from quire.eval.inspect import Inspection, inspect_collection, inspect_dataset, inspect_file, inspect_vectors
 
 
 def spread(n: int = 600, dim: int = 24, seed: int = 0) -> np.ndarray:
@@ -204,3 +205,34 @@ def test_a_collection_is_described_by_path(tmp_path: Path) -> None:
         inspect_collection(tmp_path / "missing")
     with pytest.raises(InputTypeError):
         inspect_collection(3)  # type: ignore[arg-type]
+
+
+def test_a_data_set_is_described_through_a_model_and_its_cache(tmp_path: Path) -> None:
+    seen: list[str] = []
+    table = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
+
+    def model(texts: list[str]) -> np.ndarray:
+        seen.extend(texts)
+        return table[[hash_of(text) for text in texts]]
+
+    def hash_of(text: str) -> int:
+        return sum(text.encode()) % 300
+
+    texts = [chr(97 + i % 26) * (1 + i // 26) for i in range(60)]
+    data = Dataset(
+        name="letters",
+        document_ids=[str(i) for i in range(60)],
+        texts=texts,
+        query_ids=["q"],
+        queries=["b"],
+        qrels={"q": {"1": 1}},
+    )
+    found = inspect_dataset(data, model, cache=tmp_path, sample=40)
+    assert (found.n, found.sampled, found.dim) == (60, 40, 8)
+    assert "letters, documents" in found.source
+    assert len(set(seen) & set(texts)) == 40
+    seen.clear()
+    assert inspect_dataset(data, model, cache=tmp_path, sample=40) == found
+    assert not set(seen) & set(texts)  # all of them came from the cache
+    with pytest.raises(ParameterError, match="documents, queries"):
+        inspect_dataset(data, model, role="titles")  # type: ignore[arg-type]
