@@ -120,7 +120,24 @@ def configuration_table(data: ReportData, best: str | None) -> Html:
         "codes. Press a heading to sort.",
         class_="note",
     )
-    return join([table("All configurations", headings, rows, best=chosen), note])
+    caption = "One row for each configuration, fewest bytes in RAM first"
+    return join([table(caption, headings, rows, best=chosen), note, *_by_dataset(data)])
+
+
+def _by_dataset(data: ReportData) -> list[Html]:
+    """Return the measure on each data set, where there are several."""
+    names = [result.dataset.name for result in data.groups[0].results]
+    if len(names) < 2:
+        return []
+    rows = [
+        [
+            element("code", found.label),
+            *[_number(result.value(data.measure), ".4f") for result in found.results],
+            _number(found.value(data.measure), ".4f"),
+        ]
+        for found in data.groups
+    ]
+    return [table(f"{data.measure} on each data set", ["configuration", *names, "mean"], rows)]
 
 
 def difference_tables(data: ReportData) -> list[Html]:
