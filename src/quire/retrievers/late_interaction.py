@@ -101,7 +101,7 @@ class LateSearcher(Searcher):
         matching = int(np.count_nonzero(eligible)) if eligible is not None else snapshot.n_slots
         if matching == 0:
             return [_nothing() for _ in range(len(queries))]
-        codes = [view.codec.pipeline.encode_queries(query) for query in queries.tokens]
+        codes = [view.codec.encode_queries(query) for query in queries.tokens]
         depth = options.depth(k)
         few = matching <= max(depth, _FEW) and options.candidates == "vectors"
         if options.exact or (options.exact is None and few) or not snapshot.fitted:
@@ -109,7 +109,7 @@ class LateSearcher(Searcher):
         else:
             found = self._candidates(snapshot, index, queries, min(depth, matching), eligible, options)
             rankings = _scored(view, codes, found, k, options.threads)
-        offsets = [float(view.codec.pipeline.query_offset(query).sum()) for query in queries.tokens]
+        offsets = [float(view.codec.query_offset(query).sum()) for query in queries.tokens]
         return [(slots, scores + np.float32(offset)) for (slots, scores), offset in zip(rankings, offsets, strict=True)]
 
     def _eligible(self, snapshot: Snapshot, view: TokenView, mask: Mask | None) -> Mask | None:
@@ -171,8 +171,7 @@ class LateSearcher(Searcher):
             raise ParameterError("MMR (lambda_mult) needs a query's tokens: open the collection with an encoder")
         chosen = []
         for query, (slots, scores) in zip(queries.tokens, rankings, strict=True):
-            pipeline = view.codec.pipeline
-            relevance = _score(view, pipeline.encode_queries(query), slots) + pipeline.query_offset(query).sum()
+            relevance = _score(view, view.codec.encode_queries(query), slots) + view.codec.query_offset(query).sum()
             # a document without tokens, found by its words: as far from the query as can be
             relevance = np.where(np.isfinite(relevance), relevance / len(query), -1)
             picked = maximal_marginal_relevance(
@@ -239,9 +238,8 @@ def similarities(view: TokenView, query: Floats, slot: int) -> Floats:
         The row maxima add up to the document's score.
     """
     view.check(np.array([slot]))
-    pipeline = view.codec.pipeline
-    matrix = maxsim.maxsim_explain(view.layout, view.codes, view.offsets, pipeline.encode_queries(query), slot)
-    shifted: Floats = matrix + pipeline.query_offset(query)[:, None]
+    matrix = maxsim.maxsim_explain(view.layout, view.codes, view.offsets, view.codec.encode_queries(query), slot)
+    shifted: Floats = matrix + view.codec.query_offset(query)[:, None]
     return shifted
 
 

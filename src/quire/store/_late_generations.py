@@ -11,6 +11,7 @@ from quire.compression import Codec, Float32
 from quire.compression._candidates import candidate_encoder_from_config
 from quire.compression._ragged import TokenMatrices
 from quire.errors import ParameterError
+from quire.store._late_settings import check_token_codec
 from quire.store._settings import Settings
 from quire.store._snapshot import Mask, Slots, Snapshot
 from quire.store._tokens import TokenCodec, TokenView
@@ -60,8 +61,9 @@ def fit_late(snapshot: Snapshot, settings: Settings, codec_text: str) -> tuple[C
     Raises
     ------
     ParameterError
-        When no document has any token.
+        When no document has any token, or the codec has several tiers.
     """
+    check_token_codec(codec_text)
     view = _view(snapshot)
     seed = settings.seed or 0
     slots = np.flatnonzero(snapshot.alive)
@@ -72,9 +74,7 @@ def fit_late(snapshot: Snapshot, settings: Settings, codec_text: str) -> tuple[C
     enough = int(np.searchsorted(np.cumsum(view.lengths(slots)), FIT_TOKENS, side="right"))
     sample = view.decode(np.sort(slots[: max(1, enough)]))
     assert settings.candidates is not None  # every multi-vector collection has them
-    pipeline = Codec.parse(codec_text).fit(sample.flat, seed=seed).tiers[0]
-    candidates = candidate_encoder_from_config(settings.candidates).fit(sample, seed=seed)
-    tokens = TokenCodec(pipeline, candidates)
+    tokens = TokenCodec.fit(codec_text, sample, candidate_encoder_from_config(settings.candidates), seed=seed)
     codec = Codec.parse(settings.candidate_codec or "").fit(tokens.document_vectors(sample), seed=seed)
     return codec, tokens
 
@@ -175,8 +175,8 @@ def _encoded_rows(
     mine = np.ones(len(flat), np.bool_)
     for slot, matrix in again.items():
         span = slice(offsets[slot - slots[0]], offsets[slot - slots[0] + 1])
-        mine[span], flat[span], codes[span] = False, matrix.flat, tokens.pipeline.encode(matrix.flat)
+        mine[span], flat[span], codes[span] = False, matrix.flat, tokens.encode(matrix.flat)
     flat[mine] = decoded.flat
-    codes[mine] = view.rows(alive) if as_they_are else tokens.pipeline.encode(decoded.flat)
+    codes[mine] = view.rows(alive) if as_they_are else tokens.encode(decoded.flat)
     vectors = tokens.document_vectors(TokenMatrices(flat, offsets))
     return Rows([tier.encode(vectors) for tier in codec.tiers], codes, lengths)

@@ -161,7 +161,7 @@ class Writer:
     ) -> Floats:
         """Write the tokens of a batch; returns the candidate vectors of its documents."""
         assert batch.tokens is not None  # the collection encodes before it writes
-        appender.append(appender.codec.pipeline.encode(batch.tokens.flat), batch.tokens.lengths)
+        appender.append(appender.codec.encode(batch.tokens.flat), batch.tokens.lengths)
         appender.sync()
         self._record_tokens(connection, appender, changes)
         return appender.codec.document_vectors(batch.tokens)

@@ -1,0 +1,301 @@
+"""Measure multi-vector collections on real token vectors: quality, bytes, candidates, latency warm and cold, 100,000 documents.
+
+    OMP_NUM_THREADS=1 python benchmarks/bench_late_interaction.py codecs --data ../shared/data --cache tokens/ --sets scifact
+    OMP_NUM_THREADS=1 python benchmarks/bench_late_interaction.py candidates --data ../shared/data --cache tokens/ --sets scifact
+    OMP_NUM_THREADS=1 python benchmarks/bench_late_interaction.py cold --data ../shared/data --cache tokens/ --sets scifact
+    OMP_NUM_THREADS=1 python benchmarks/bench_late_interaction.py scale --data ../shared/data --cache tokens/ --documents 100000
+
+Token vectors are those of all-MiniLM-L6-v2, 384 wide and of unit length, made on the first run and kept in the cache
+(`tokens-<set>-docs.npz`, `tokens-<set>-queries.npz`), as is the exact ranking: float32 MaxSim over all tokens at full width
+(`exact-<set>.npz`). Results are JSON lines. `agreement` is the share of the exact top 10 that was found; `kept` is nDCG@10
+relative to that of the exact ranking; times are wall clock of one thread and (`cpu`) its own, which other load disturbs less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import quire
+from quire._layout import CodeLayout
+from quire.compression._ragged import TokenMatrices, unit_rows
+from quire.compression.token_pooling import TokenPooling
+from quire.index.maxsim import maxsim_search
+from quire.store import TokenEncoder
+
+MODEL = "all-MiniLM-L6-v2"
+
+CONFIGURATIONS: list[tuple[str, TokenPooling, str]] = [
+    ("x1", TokenPooling(factor=1), "int8"),
+    ("x2", TokenPooling(factor=2), "int8"),
+    ("x2", TokenPooling(factor=2), "svd:128|int8"),
+    ("x2", TokenPooling(factor=2), "rotate|int4"),
+    ("x2", TokenPooling(factor=2), "rotate|binary"),
+    ("x3", TokenPooling(factor=3), "svd:128|int8"),
+    ("x4", TokenPooling(factor=4), "svd:128|int8"),
+    ("x6", TokenPooling(factor=6), "svd:128|int8"),
+    ("at most 32", TokenPooling(n_vectors=32), "svd:128|rotate|int4"),
+    ("at most 16", TokenPooling(n_vectors=16), "svd:128|int8"),
+    ("at most 8", TokenPooling(n_vectors=8), "int8"),
+]
+
+
+def emit(**row: Any) -> None:
+    print(
+        json.dumps({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}),
+        flush=True,
+    )
+
+
+class Dataset:
+    """A collection in BEIR layout with its token vectors, exact rankings and judgements."""
+
+    def __init__(self, data: Path, cache: Path, name: str) -> None:
+        self.name, self._cache = name, cache
+        self.documents = [json.loads(line) for line in (data / name / "corpus.jsonl").open(encoding="utf-8")]
+        self.judged: dict[str, dict[str, int]] = {}
+        with (data / name / "qrels" / "test.tsv").open(encoding="utf-8") as lines:
+            next(lines)
+            for line in lines:
+                query, document, grade = line.split("\t")
+                self.judged.setdefault(query, {})[document] = int(float(grade))
+        queries = [json.loads(line) for line in (data / name / "queries.jsonl").open(encoding="utf-8")]
+        self.queries = [query for query in queries if query["_id"] in self.judged]
+        self.ids = [document["_id"] for document in self.documents]
+        self.texts = [f"{document.get('title', '')} {document['text']}".strip() for document in self.documents]
+        self.tokens = self._tokens("docs", self.texts)
+        self.query_tokens = self._tokens("queries", [query["text"] for query in self.queries])
+
+    def _tokens(self, part: str, texts: list[str]) -> TokenMatrices:
+        path = self._cache / f"tokens-{self.name}-{part}.npz"
+        if not path.exists():
+            encoder = TokenEncoder(MODEL)
+            encode = encoder.encode_queries if part == "queries" else encoder.encode_documents
+            matrices = [
+                matrix.astype(np.float16)
+                for first in range(0, len(texts), 64)
+                for matrix in encode(texts[first : first + 64])
+            ]
+            offsets = np.concatenate([[0], np.cumsum([len(matrix) for matrix in matrices])])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(path, flat=np.concatenate(matrices), offsets=offsets)
+        with np.load(path) as archive:
+            flat = archive["flat"].astype(np.float32)
+            return TokenMatrices(unit_rows(flat), archive["offsets"].astype(np.int64))
+
+    def exact(self) -> np.ndarray:
+        """The 100 best documents of each query by float32 MaxSim over all tokens."""
+        path = self._cache / f"exact-{self.name}.npz"
+        if not path.exists():
+            layout = CodeLayout("f32", self.tokens.dim)
+            queries = [np.ascontiguousarray(query).view(np.uint8) for query in self.query_tokens]
+            ranked, _ = maxsim_search(layout, self.tokens.flat.view(np.uint8), self.tokens.offsets, queries, 100)
+            np.savez(path, ranked=ranked)
+        with np.load(path) as archive:
+            ranked = archive["ranked"]
+        return ranked
+
+    def ndcg(self, rankings: list[list[str]]) -> float:
+        total = 0.0
+        for query, ranking in zip(self.queries, rankings, strict=True):
+            grades = self.judged[query["_id"]]
+            gain = sum(
+                grades.get(identifier, 0) / math.log2(place + 2) for place, identifier in enumerate(ranking[:10])
+            )
+            best = sorted(grades.values(), reverse=True)[:10]
+            ideal = sum(grade / math.log2(place + 2) for place, grade in enumerate(best))
+            total += gain / ideal if ideal else 0.0
+        return total / len(rankings)
+
+
+def build(
+    data: Dataset, path: Path | None, pooling: TokenPooling, codec: str, **options: Any
+) -> tuple[quire.MultiVectorCollection, float]:
+    start = time.perf_counter()
+    kb = quire.open_multi_vector(path, codec=codec, pooling=pooling, **options)
+    kb.add(data.texts, ids=data.ids, token_vectors=data.tokens)
+    return kb, time.perf_counter() - start
+
+
+def measure(data: Dataset, search: Callable[[np.ndarray], list[str]]) -> dict[str, float]:
+    """Agreement, quality and time of a search function over all queries."""
+    exact, rankings, wall, cpu = data.exact(), [], [], []
+    search(data.query_tokens[0])
+    for query in data.query_tokens:
+        started, started_cpu = time.perf_counter(), time.thread_time()
+        rankings.append(search(query))
+        wall.append(time.perf_counter() - started)
+        cpu.append(time.thread_time() - started_cpu)
+    best = [[data.ids[row] for row in ranked[:10]] for ranked in exact]
+    return {
+        "agreement": float(np.mean([len(set(a) & set(b)) / 10 for a, b in zip(best, rankings, strict=True)])),
+        "ndcg10": data.ndcg(rankings),
+        "kept": data.ndcg(rankings) / data.ndcg(best),
+        "p50_ms": 1e3 * float(np.median(wall)),
+        "p95_ms": 1e3 * float(np.percentile(wall, 95)),
+        "cpu_p50_ms": 1e3 * float(np.median(cpu)),
+    }
+
+
+def codecs(args: argparse.Namespace) -> None:
+    for data in datasets(args):
+        full = 2 * data.tokens.dim * len(data.tokens.flat) / len(data.ids)
+        for name, pooling, codec in CONFIGURATIONS:
+            if args.only and f"{name} {codec}" not in args.only:
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                kb, seconds = build(data, Path(folder) / "kb", pooling, codec)
+                with kb:
+                    bytes_each = kb.info().vector_bytes_per_document
+                    row = {"set": data.name, "pooling": name, "codec": codec, "bytes_per_document": bytes_each}
+                    row |= {"of_float16": bytes_each / full, "build_s": seconds}
+                    emit(**row, search="default", **measure(data, lambda query: kb.search(query, 10).ids))
+                    emit(
+                        **row, search="exhaustive", **measure(data, lambda query: kb.search(query, 10, exact=True).ids)
+                    )
+
+
+def candidates(args: argparse.Namespace) -> None:
+    for data in datasets(args):
+        for encoder in ("mean", "random-features"):
+            kb, seconds = build(data, None, TokenPooling(factor=2), args.codec, candidates=encoder)
+            with kb:
+                for count in (100, 200, 300, 400, 600, 800):
+                    found = measure(data, lambda query, n=count: kb.search(query, 10, n_candidates=n, exact=False).ids)
+                    emit(
+                        set=data.name,
+                        codec=args.codec,
+                        candidates=encoder,
+                        n_candidates=count,
+                        build_s=seconds,
+                        **found,
+                    )
+
+
+def cold(args: argparse.Namespace) -> None:
+    for data in datasets(args):
+        with tempfile.TemporaryDirectory(dir=args.disk) as folder:
+            kb, _ = build(data, Path(folder) / "kb", TokenPooling(factor=2), args.codec)
+            kb.close()
+            for name, ahead in (("reading ahead", True), ("page by page", False)):
+                with quire.open_multi_vector(Path(folder) / "kb") as kb:
+                    emit(set=data.name, codec=args.codec, reading=name, **cold_times(kb, data, ahead))
+
+
+def cold_times(kb: quire.MultiVectorCollection, data: Dataset, ahead: bool) -> dict[str, float]:
+    """Times of queries before each of which the token file is dropped from memory."""
+    import quire.store._vectors as vectors
+
+    vectors._CAN_PREFETCH = ahead
+    kb.verify()  # the checksums, so that only reading is measured
+    kb.search(data.query_tokens[0], 10, exact=True)
+    paths = list(Path(str(kb.path)).glob("*-tokens.vec"))
+    wall = []
+    for query in list(data.query_tokens)[:50]:
+        for path in paths:
+            drop(path)
+        started = time.perf_counter()
+        kb.search(query, 10)
+        wall.append(time.perf_counter() - started)
+    warm = measure(data, lambda query: kb.search(query, 10).ids)
+    vectors._CAN_PREFETCH = True
+    return {"cold_p50_ms": 1e3 * float(np.median(wall)), "warm_p50_ms": warm["p50_ms"]}
+
+
+def drop(path: Path) -> None:
+    """Drop a file from the page cache; mapped pages stay, so the map has to let go of them first."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(fd)
+
+
+def scale(args: argparse.Namespace) -> None:
+    """Documents replicated from scifact: each copy's tokens are moved by noise and scaled to unit length again."""
+    data = next(datasets(args))
+    copies = math.ceil(args.documents / len(data.ids))
+    pooled = TokenPooling(factor=2).pool(data.tokens)
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory(dir=args.disk) as folder:
+        path = Path(folder) / "kb"
+        started = time.perf_counter()
+        kb = quire.open_multi_vector(path, codec=args.codec, pool_factor=1)
+        for copy in range(copies):
+            size = min(len(data.ids), args.documents - copy * len(data.ids))
+            part = TokenMatrices(pooled.flat[: pooled.offsets[size]], pooled.offsets[: size + 1])
+            if copy:
+                noise = rng.standard_normal(part.flat.shape, np.float32) * (0.6 / math.sqrt(pooled.dim))
+                part = TokenMatrices(unit_rows(part.flat + noise), part.offsets)
+            ids = [f"{copy}/{identifier}" for identifier in data.ids[:size]]
+            kb.add(data.texts[:size], ids=ids, token_vectors=part, batch_size=1024)
+        emit(step="build", documents=len(kb), seconds=time.perf_counter() - started, codec=args.codec)
+        info = kb.info()
+        emit(step="size", disk=info.disk, ram=info.ram, vector_bytes_per_document=info.vector_bytes_per_document)
+        queries = list(data.query_tokens)[:100]
+        exhaustive = [kb.search(query, 10, exact=True).ids for query in queries[:20]]
+        for count in (None, 800, 1600, 3200):
+            found, wall = [], []
+            for query in queries:
+                started = time.perf_counter()
+                found.append(kb.search(query, 10, n_candidates=count).ids)
+                wall.append(time.perf_counter() - started)
+            same = [len(set(a) & set(b)) / 10 for a, b in zip(exhaustive, found, strict=False)]
+            emit(
+                step="search",
+                n_candidates=count or "default",
+                p50_ms=1e3 * float(np.median(wall)),
+                agreement_with_exhaustive=float(np.mean(same)),
+            )
+        started = time.perf_counter()
+        kb.delete(kb.ids()[::10])
+        emit(step="delete 10 %", seconds=time.perf_counter() - started)
+        kb.close()
+        started = time.perf_counter()
+        kb = quire.open_multi_vector(path)
+        opened = time.perf_counter() - started
+        kb.search(queries[0], 10)
+        emit(step="reopen", open_s=opened, first_search_s=time.perf_counter() - started - opened, documents=len(kb))
+        emit(step="cold", **cold_times(kb, data_of(data, queries), True))
+        kb.close()
+
+
+def data_of(data: Dataset, queries: list[np.ndarray]) -> Dataset:
+    data.query_tokens = TokenMatrices.of(queries)
+    data.queries = data.queries[: len(queries)]
+    ranked = data.exact()[: len(queries)]
+    data.exact = lambda: ranked  # type: ignore[method-assign]
+    return data
+
+
+def datasets(args: argparse.Namespace) -> Iterator[Dataset]:
+    for name in args.sets:
+        yield Dataset(args.data, args.cache, name)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["codecs", "candidates", "cold", "scale"])
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds the sets in BEIR layout")
+    parser.add_argument("--cache", type=Path, required=True, help="folder for token vectors and exact rankings")
+    parser.add_argument("--sets", nargs="+", default=["scifact"])
+    parser.add_argument("--codec", default="int8")
+    parser.add_argument("--only", nargs="+", help="configurations such as 'x2 int8'")
+    parser.add_argument("--documents", type=int, default=100_000)
+    parser.add_argument("--disk", help="folder for the collections of cold and scale; a real disk, not tmpfs")
+    args = parser.parse_args()
+    {"codecs": codecs, "candidates": candidates, "cold": cold, "scale": scale}[args.what](args)
+
+
+if __name__ == "__main__":
+    main()
