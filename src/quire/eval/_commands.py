@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
     app.command("pareto")(pareto_command)
     app.command("report")(report_command)
     app.command("inspect")(inspect_command)
+    app.command("make")(make_command)
 
 
 def compare_command(
@@ -173,6 +174,31 @@ def inspect_command(
         typer.echo(f"{'outlier dimension':<26} {_plain(outlier)}")
     for suggestion in found.suggestions:
         typer.echo(f"\n{suggestion.text}\n  why: {suggestion.reason}\n  check: {suggestion.check}")
+
+
+def make_command(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A collection, a folder of text files, or JSON lines.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="The BEIR folder to write, new or empty.")],
+    queries: Annotated[int, typer.Option(help="How many; fewer if fewer documents qualify.")] = 300,
+    method: Annotated[
+        str, typer.Option(help="sentence: one from anywhere in the document; title: its first line.")
+    ] = "sentence",
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the queries in the documents; makes it far too easy.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the drawing.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Make a test set of your own documents, without labels: sentences or titles that have to find where they come from."""
+    from quire.eval.make import make
+
+    made = make(source, out, queries=queries, method=method, remove=not keep, seed=seed)  # type: ignore[arg-type]
+    if as_json:
+        _print_json(made.to_dict())
+        return
+    typer.echo(f"{made.folder}: {made.queries:,} queries for {made.documents:,} documents. {made.note}")
 
 
 def _plain(value: Any) -> str:

@@ -213,8 +213,9 @@ def run_command(
         {key: value for key, value in entry.items() if value not in (None, [])}, plan, wanted, model
     )
     place = out if out is not None else Path(plan.get("out", "runs"))
+    datasets = _datasets(data, plan, split, corpus)
     results = run(
-        _datasets(data, plan, split, corpus),
+        datasets,
         _model(model),
         configurations,
         measures=measures or _several(plan.get("measures")) or DEFAULT_MEASURES,
@@ -230,7 +231,7 @@ def run_command(
     text = markdown(results)
     write_atomically(place / "summary.md", text)
     failures = _failures(results, gates)
-    advice = _advice(results, place) if report else {}
+    advice = _advice(results, datasets, place) if report else {}
     if as_json:
         typer.echo(json.dumps(_as_json(results, failures, advice), ensure_ascii=False, indent=2))
     else:
@@ -315,7 +316,7 @@ def _failures(results: Sequence[Result], gates: Sequence[Gate]) -> list[str]:
     return [*broken, *(failure for gate in gates for failure in gate.failures(results))]
 
 
-def _advice(results: Sequence[Result], out: Path) -> dict[str, str]:
+def _advice(results: Sequence[Result], datasets: Sequence[Dataset], out: Path) -> dict[str, str]:
     """Return what to use and where the pictures are, as far as they can be had: the measurements stand without them."""
     from quire.eval.pareto import pareto
     from quire.eval.report import report as write_report
@@ -327,8 +328,10 @@ def _advice(results: Sequence[Result], out: Path) -> dict[str, str]:
         found["recipe"] = choice.recipe.python
     except (QuireError, ValueError) as error:
         found["recommendation"] = f"No recommendation: {error}"
+    # Ids of several data sets may clash; without texts the page shows ids.
+    texts = dict(zip(datasets[0].query_ids, datasets[0].queries, strict=True)) if len(datasets) == 1 else {}
     try:
-        found["report"] = f"The picture: {write_report(results, out=out / 'report.html').html}"
+        found["report"] = f"The picture: {write_report(results, out=out / 'report.html', texts=texts).html}"
     except MissingExtraError as error:
         found["report"] = f"No picture: {error}"
     except ParameterError as error:

@@ -198,6 +198,25 @@ def test_the_commands_that_read_results(invoke: Invoke, quickly: list[str], tmp_
     assert json.loads(invoke("inspect", str(vectors), "--json").stdout)["dim"] == 64
 
 
+def test_make_and_run(invoke: Invoke, quickly: list[str], tmp_path: Path) -> None:
+    words = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
+    lines = [
+        {
+            "_id": f"n{n}",
+            "text": " ".join(f"The {words[n % 10]} {words[m]} was seen number {n} near a house." for m in range(4)),
+        }
+        for n in range(20)
+    ]
+    (tmp_path / "notes.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    made = json.loads(
+        invoke("make", str(tmp_path / "notes.jsonl"), str(tmp_path / "known"), "--queries", "9", "--json").stdout
+    )
+    assert (made["queries"], made["documents"], made["removed"]) == (9, 20, True)
+    quickly[2] = str(tmp_path / "known")
+    values = json.loads(invoke(*quickly, "-c", "int8", "-m", "RR@10", "--json").stdout)
+    assert values["results"][0]["dataset"]["queries"] == 9
+
+
 def test_run_recommends_and_draws(invoke: Invoke, quickly: list[str], tmp_path: Path) -> None:
     for module in ("scipy", "matplotlib"):
         pytest.importorskip(module)

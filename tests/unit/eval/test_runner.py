@@ -147,6 +147,32 @@ def test_an_index_that_returns_the_wrong_rows_is_caught(
     assert result.quality["nDCG@10"] < sound.quality["nDCG@10"]
 
 
+def test_the_graph_is_weighed_and_a_broken_one_is_caught(
+    tiny: Dataset, encoder: Any, quick: Timing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from quire.index import Graph, planner
+
+    monkeypatch.setattr(planner, "GRAPH_MIN", 30)
+    monkeypatch.setattr(planner, "GRAPH_MIN_WIDE_ROWS", 30)
+    by_graph = {"codec": "int8", "exact": False}
+    [sound] = run(tiny, encoder, by_graph, timing=quick)
+    assert sound.ok
+    assert sound.agreement.same_codes > 0.95  # type: ignore[operator]
+    assert sound.storage.ram["graph"] > 0  # it is read in the background; what is weighed is the collection in use
+    assert sound.storage.index_bytes_per_document == (sound.storage.disk["graph"] + sound.storage.disk["tier 0"]) / 40
+    search = Graph.search
+
+    def broken(self: Any, *arguments: Any, **options: Any) -> Any:
+        slots, scores = search(self, *arguments, **options)
+        return np.where(slots >= 0, (slots + 17) % 40, slots), scores
+
+    monkeypatch.setattr(Graph, "search", broken)
+    [result] = run(tiny, encoder, by_graph, timing=quick)
+    assert result.agreement.codes_float32 == sound.agreement.codes_float32  # the codec is not to blame
+    assert result.agreement.same_codes < 0.5  # type: ignore[operator]
+    assert [check.name for check in result.checks if not check.ok] == ["the graph finds what the stored codes say"]
+
+
 def test_lost_documents_are_caught(tiny: Dataset, encoder: Any, quick: Timing, monkeypatch: pytest.MonkeyPatch) -> None:
     add = quire.Collection.add
 
