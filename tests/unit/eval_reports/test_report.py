@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from quire.errors import MissingExtraError, ParameterError
-from quire.eval import _page
+from quire.eval import _page, _plots
+from quire.eval._plots import Picture
 from quire.eval.pareto import NothingFitsError
 from quire.eval.report import Report, report
 
@@ -61,6 +62,12 @@ def runs(make_result: Any) -> list[Any]:
 @pytest.fixture(scope="module")
 def written(runs: list[Any], tmp_path_factory: pytest.TempPathFactory) -> Report:
     return report(runs, out=tmp_path_factory.mktemp("report") / "sub" / "page.html", texts={"q3": "what is a wing?"})
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save nothing to pictures, which takes most of the time, where a test is about something else."""
+    monkeypatch.setattr(_plots, "_drawn", lambda figure, name, alt: Picture(name, alt, b"<svg/>", b"\x89PNG"))
 
 
 def test_the_page_stands_alone(written: Report) -> None:
@@ -134,6 +141,7 @@ def test_data_cannot_break_out(runs: list[Any], tmp_path: Path) -> None:
     assert len(written.left_out) == 1
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_several_data_sets_are_averaged(make_result: Any, tmp_path: Path) -> None:
     runs = [
         make_result(codec, values, dataset=name, ram=ram)
@@ -150,6 +158,7 @@ def test_several_data_sets_are_averaged(make_result: Any, tmp_path: Path) -> Non
     assert only.configurations == 3
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_a_float32_run_there_is_a_page_and_no_recommendation(runs: list[Any], tmp_path: Path) -> None:
     written = report(runs[1:], out=tmp_path / "page.html")
     assert written.recommended is None
@@ -158,6 +167,7 @@ def test_without_a_float32_run_there_is_a_page_and_no_recommendation(runs: list[
         report(runs, out=tmp_path / "page.html", budget="1kB")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_run_is_enough(runs: list[Any], tmp_path: Path) -> None:
     assert report(runs[:1], out=tmp_path / "page.html").recommended == "float32"
 
@@ -186,6 +196,7 @@ def test_a_match_that_is_none_is_refused(runs: list[Any], tmp_path: Path, conten
     assert not (tmp_path / "page.html").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_directory_gets_its_page_inside(runs: list[Any], tmp_path: Path) -> None:
     for number, run in enumerate(runs[:2]):
         run.write(tmp_path / f"{number}.json")
