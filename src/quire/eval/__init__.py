@@ -9,6 +9,7 @@ from quire.eval.datasets import Dataset, DatasetError, DatasetLoader, load_datas
 from quire.eval.gates import Gate
 from quire.eval.measures import register_measure
 from quire.eval.results import Result, ResultError, load_results, result_schema
+from quire.eval.rivals import Rival, register_rival
 from quire.eval.runner import run
 from quire.eval.sweeps import expand
 from quire.eval.tables import Average, average, markdown
@@ -22,6 +23,7 @@ __all__ = [
     "Gate",
     "Result",
     "ResultError",
+    "Rival",
     "Timing",
     "average",
     "expand",
@@ -30,6 +32,7 @@ __all__ = [
     "markdown",
     "register_loader",
     "register_measure",
+    "register_rival",
     "result_schema",
     "run",
 ]

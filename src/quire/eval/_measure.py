@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from quire.eval.configurations import Configuration
 from quire.eval.datasets import Dataset
 from quire.eval.measures import strictly_decreasing
 from quire.eval.results import Agreement, Check, Latency, Speed, Storage
+from quire.eval.rivals import PREFIX, checked_search, rival_factory
 from quire.store import CollectionInfo, Floats
 
 #: Documents of each ranking that are compared.
@@ -249,23 +250,39 @@ def _time(
     build_seconds: float,
 ) -> Speed:
     total = len(data.dataset.queries)
-    chosen = np.sort(np.random.default_rng(seed).permutation(total)[: timing.queries])
-    calls = [_single(data, configuration, int(number)) for number in chosen]
+    size = min(total, _BATCH)
+    arguments = _arguments(data, configuration, slice(0, size))
+
+    def search(number: int) -> Callable[[], Any]:
+        single = _single(data, configuration, number)
+        return lambda: collection.search(**single, k=timing.k)
+
+    calls = [search(number) for number in _chosen(total, timing, seed)]
+    return _timed(calls, lambda: collection.search_batch(**arguments, k=timing.k), size, timing, build_seconds)
+
+
+def _chosen(total: int, timing: Timing, seed: int) -> list[int]:
+    """Return which queries are timed."""
+    return sorted(np.random.default_rng(seed).permutation(total)[: timing.queries].tolist())
+
+
+def _timed(
+    calls: Sequence[Callable[[], Any]], batch: Callable[[], Any], batch_size: int, timing: Timing, build_seconds: float
+) -> Speed:
+    """Time single searches, and one of many queries at once."""
     for number in range(timing.warmup):
-        collection.search(**calls[number % len(calls)], k=timing.k)
+        calls[number % len(calls)]()
     seconds = np.empty((timing.repeats, len(calls)))
     for repeat in range(timing.repeats):
-        for number, arguments in enumerate(calls):
+        for number, call in enumerate(calls):
             started = time.perf_counter()
-            collection.search(**arguments, k=timing.k)
+            call()
             seconds[repeat, number] = time.perf_counter() - started
     rates = []
-    block = slice(0, min(total, _BATCH))
-    arguments = _arguments(data, configuration, block)
     for _ in range(timing.repeats + 1):
         started = time.perf_counter()
-        collection.search_batch(**arguments, k=timing.k)
-        rates.append((block.stop - block.start) / (time.perf_counter() - started))
+        batch()
+        rates.append(batch_size / (time.perf_counter() - started))
     p50, p95, p99 = (float(value) for value in np.percentile(seconds * 1000, [50, 95, 99]))
     return Speed(
         build_seconds=build_seconds,
@@ -330,32 +347,22 @@ def _at_least(name: str, value: float, least: float) -> Check:
 def measure_baseline(
     configuration: Configuration, data: Embedded, depths: Sequence[int], timing: Timing, seed: int
 ) -> Measured:
-    """Measure a reference scheme: exhaustive numpy search, computed bytes, no latency."""
-    if configuration.baseline is None:
+    """Measure a reference scheme (exhaustive numpy search, computed bytes, no latency) or another index library."""
+    name = configuration.baseline
+    if name is None:
         raise ParameterError(f"expected the configuration of a baseline, got {configuration.label!r}")
+    if name.startswith(PREFIX):
+        return _measure_rival(name, configuration, data, depths, timing, seed)
     started = time.perf_counter()
-    encoded = encode_baseline(configuration.baseline, *data.unit(configuration.metric), seed=seed)
+    encoded = encode_baseline(name, *data.unit(configuration.metric), seed=seed)
     build_seconds = time.perf_counter() - started
     rows, scores = rank_all(encoded.documents, encoded.queries, max(depths))
-    deepest = _named(data.dataset, rows, scores)
-    runs = {depth: {query: hits[:depth] for query, hits in deepest.items()} for depth in depths}
-    found = runs[AGREEMENT_DEPTH]
-    loss = shared(found, data.reference(configuration))
-    total = encoded.row_bytes * len(encoded.documents)
-    each = float(encoded.row_bytes)
+    runs = {depth: _named(data.dataset, rows[:, :depth], scores[:, :depth]) for depth in depths}
+    loss = shared(runs[AGREEMENT_DEPTH], data.reference(configuration))
     return Measured(
         runs=runs,
-        agreement=_three(loss, dict.fromkeys(found, 1.0), loss),
-        storage=Storage(
-            measured=False,
-            documents=len(encoded.documents),
-            vector_bytes_per_document=each,
-            ram_bytes_per_document=each,
-            index_bytes_per_document=each,
-            disk_bytes_per_document=each,
-            ram={"codes (computed)": total},
-            disk={"codes (computed)": total},
-        ),
+        agreement=_three(loss, dict.fromkeys(loss, 1.0), loss),
+        storage=_computed("codes (computed)", encoded.row_bytes * len(encoded.documents), data),
         speed=Speed(
             build_seconds=build_seconds,
             latency_ms=None,
@@ -366,6 +373,57 @@ def measure_baseline(
             repeats=0,
         ),
         checks=[],
+    )
+
+
+def _measure_rival(
+    name: str, configuration: Configuration, data: Embedded, depths: Sequence[int], timing: Timing, seed: int
+) -> Measured:
+    documents, queries = data.unit(configuration.metric)
+    started = time.perf_counter()
+    rival = rival_factory(name)(documents.shape[1])
+    rival.add(documents)
+    build_seconds = time.perf_counter() - started
+    n = len(documents)
+    runs = {depth: _named(data.dataset, *checked_search(rival, queries, min(depth, n), n)) for depth in depths}
+    chosen = _chosen(len(queries), timing, seed)
+
+    def search(number: int) -> Callable[[], Any]:
+        return lambda: rival.search(queries[number : number + 1], timing.k)
+
+    block = queries[:_BATCH]
+    speed = _timed(
+        [search(number) for number in chosen], lambda: rival.search(block, timing.k), len(block), timing, build_seconds
+    )
+    loss = shared(runs[AGREEMENT_DEPTH], data.reference(configuration))
+    total = _three(loss, loss, loss)
+    return Measured(
+        runs=runs,
+        # What it keeps and how it looks cannot be told apart from outside.
+        agreement=Agreement(
+            depth=total.depth,
+            float32=total.float32,
+            same_codes=None,
+            codes_float32=None,
+            per_query={"float32": loss},
+        ),
+        storage=_computed("index (by its own account)", rival.memory_bytes, data),
+        speed=speed,
+        checks=[],
+    )
+
+
+def _computed(part: str, total: int, data: Embedded) -> Storage:
+    each = total / len(data.documents)
+    return Storage(
+        measured=False,
+        documents=len(data.documents),
+        vector_bytes_per_document=each,
+        ram_bytes_per_document=each,
+        index_bytes_per_document=each,
+        disk_bytes_per_document=each,
+        ram={part: total},
+        disk={part: total},
     )
 
 

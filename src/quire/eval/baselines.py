@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from quire.compression import Truncate
 from quire.errors import ParameterError
+from quire.eval.rivals import PREFIX, rival_factory
 from quire.store import Floats
 
 #: What ``--baselines`` adds.
@@ -66,6 +67,9 @@ def check_baseline(name: str) -> str:
     ParameterError
         When there is none of that name.
     """
+    if name.startswith(PREFIX):
+        rival_factory(name)
+        return name
     parts = [part.strip() for part in name.split("|")]
     reducers, casts = parts[:-1], parts[-1:]
     if parts[-1].partition(":")[0] in _REDUCERS:

@@ -269,7 +269,7 @@ def _earlier(plan: _Plan, path: Path | None) -> Result | None:
     except (ResultError, OSError):
         return None
     complete = all((path.parent / name).is_file() for name in result.runs.values())
-    same_timing = result.kind == "baseline" or (
+    same_timing = result.speed.timed_queries == 0 or (  # reference schemes are not timed
         (result.speed.k, result.speed.repeats, result.speed.warmup)
         == (plan.timing.k, plan.timing.repeats, plan.timing.warmup)
         and result.speed.timed_queries == min(plan.timing.queries, result.dataset.queries)

@@ -12,10 +12,21 @@ import numpy as np
 import pytest
 
 import quire
-from quire.errors import ParameterError
-from quire.eval import Configuration, Dataset, Result, Timing, load_dataset, load_results, register_measure, run
+from quire.errors import InvalidVectorsError, ParameterError
+from quire.eval import (
+    Configuration,
+    Dataset,
+    Result,
+    Timing,
+    load_dataset,
+    load_results,
+    register_measure,
+    register_rival,
+    run,
+)
 from quire.eval._measure import Embedded, measure_collection, shared
 from quire.eval.measures import Measures, run_lines, strictly_decreasing, unregister_measure
+from quire.eval.rivals import unregister_rival
 
 CODECS = ["float32", "int8", "binary > int8", "svd:50%|float8 > int8"]
 MEASURES = ["nDCG@10", "R@100", "RR@10"]
@@ -325,6 +336,45 @@ def test_configurations_that_contradict_themselves() -> None:
         with pytest.raises(ParameterError, match=message):
             Configuration.from_dict(options)
     assert Configuration(codec="binary>int8") == Configuration(codec="binary > int8")
+
+
+def test_a_rival_is_measured_beside_the_collection(tiny: Dataset, encoder: Any, quick: Timing, tmp_path: Path) -> None:
+    class Flat:
+        def __init__(self, shift: int = 0) -> None:
+            self.shift = shift
+
+        def add(self, vectors: np.ndarray) -> None:
+            self.vectors = vectors
+
+        def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+            scores = queries @ self.vectors.T
+            rows = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+            return rows + self.shift, np.take_along_axis(scores, rows, 1)
+
+        @property
+        def memory_bytes(self) -> int:
+            return self.vectors.nbytes
+
+    register_rival("flat", lambda dim: Flat())
+    register_rival("off", lambda dim: Flat(shift=1))
+    try:
+        wanted = ["float32", {"baseline": "rival:flat"}]
+        mine, rival = run(tiny, encoder, wanted, timing=quick, out=tmp_path)
+        assert rival.kind == "baseline"
+        assert rival.quality == pytest.approx(mine.quality)
+        assert (rival.agreement.float32, rival.agreement.same_codes) == (1, None)
+        assert rival.speed.latency_ms is not None
+        assert rival.storage.ram_bytes == 40 * 32 * 4
+        assert run(tiny, encoder, wanted, timing=quick, out=tmp_path) == [mine, rival]
+        with pytest.raises(InvalidVectorsError, match="expected rows below 40"):
+            run(tiny, encoder, {"baseline": "rival:off"}, timing=quick)
+    finally:
+        unregister_rival("flat")
+        unregister_rival("off")
+    with pytest.raises(ParameterError, match="registered rival"):
+        Configuration(baseline="rival:flat")
+    with pytest.raises(ParameterError, match="expected a name"):
+        register_rival("a|b", lambda dim: Flat())
 
 
 # ---------------------------------------------------------------------- measures
