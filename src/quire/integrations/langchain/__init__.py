@@ -1,4 +1,4 @@
-"""LangChain: a vector store, a retriever, a record manager and a filter translator over Quire collections.
+"""LangChain: a vector store, retrievers, a reranker, a record manager and a filter translator over Quire collections.
 
 Examples
 --------
@@ -20,11 +20,20 @@ except ModuleNotFoundError as err:
         "quire.integrations.langchain needs langchain-core. Install it: pip install 'quire[langchain]'"
     ) from err
 
+from quire.integrations.langchain._late_interaction import LateInteractionRetriever
 from quire.integrations.langchain._records import QuireRecordManager
+from quire.integrations.langchain._reranker import MaxSimReranker
 from quire.integrations.langchain._retriever import QuireRetriever
 from quire.integrations.langchain._structured_query import QuireTranslator
 from quire.integrations.langchain._vectorstore import QuireVectorStore
 
-__all__ = ["QuireRecordManager", "QuireRetriever", "QuireTranslator", "QuireVectorStore"]
+__all__ = [
+    "LateInteractionRetriever",
+    "MaxSimReranker",
+    "QuireRecordManager",
+    "QuireRetriever",
+    "QuireTranslator",
+    "QuireVectorStore",
+]
 
 del langchain_core

@@ -11,14 +11,15 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.structured_query import FilterDirective, StructuredQuery
 from langchain_core.vectorstores import VectorStore
 
-from quire.collection import Collection
+from quire.collection import Collection, MultiVectorCollection, open_multi_vector
 from quire.collection import open as open_collection
-from quire.errors import InputTypeError, ParameterError
+from quire.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError
 from quire.integrations.langchain import _names
-from quire.integrations.langchain._embedding import CollectionEncoder, Embedder, check_embedding
+from quire.integrations.langchain._embedding import CollectionEncoder, Embedder, TokenEmbedder, check_embedding
 from quire.integrations.langchain._relevance import RelevanceFn
 from quire.integrations.langchain._structured_query import QuireTranslator
 from quire.store import Document as StoredDocument
+from quire.store import TokenEncoder
 
 #: What other LangChain stores call some options.
 _OTHER_NAMES = {
@@ -34,7 +35,7 @@ class StoreBase(VectorStore):
 
     def __init__(
         self,
-        embedding: Embeddings | None = None,
+        embedding: Embeddings | TokenEncoder | None = None,
         path: str | os.PathLike[str] | None = None,
         *,
         codec: str | None = None,
@@ -63,7 +64,28 @@ class StoreBase(VectorStore):
             self._collection = collection
         else:
             self._collection = self._open(path, codec, collection_name, options)
-        self._embedder = Embedder(self._embedding, self._collection)
+        # A collection for late interaction, of which some methods ask something else; None for ordinary ones.
+        self._late = self._collection if isinstance(self._collection, MultiVectorCollection) else None
+        try:
+            self._embedder = self._embedder_of_its_kind()
+        except BaseException:
+            self.close()
+            raise
+
+    def _embedder_of_its_kind(self) -> Embedder | TokenEmbedder:
+        embedding = self._embedding
+        if self._late is None:
+            if isinstance(embedding, TokenEncoder):
+                raise MismatchError(
+                    f"the collection keeps one vector a document, got {embedding!r}, which makes many; give LangChain "
+                    "Embeddings, or a collection of quire.open_multi_vector"
+                )
+            return Embedder(embedding, self._collection)
+        if embedding is None:
+            return TokenEmbedder(self._late.encoder)
+        if isinstance(embedding, TokenEncoder):
+            return TokenEmbedder(embedding)
+        raise _one_for_many(embedding)
 
     def _open(
         self, path: str | os.PathLike[str] | None, codec: str | None, name: str | None, options: dict[str, Any]
@@ -74,19 +96,26 @@ class StoreBase(VectorStore):
                 self._root, path = path, directory
                 if not (options.get("must_exist") or options.get("read_only")):
                     _names.remember_name(self._root, name)
+        if isinstance(self._embedding, TokenEncoder):
+            return open_multi_vector(path, self._embedding, codec=codec, **options)
         encoder = CollectionEncoder(self._embedding) if self._embedding is not None else None
-        return open_collection(path, encoder, codec=codec, **options)
+        try:
+            return open_collection(path, encoder, codec=codec, **options)
+        except InvalidVectorsError as err:
+            if path is None or not _is_late(path):
+                raise
+            raise _one_for_many(self._embedding) from err
 
     # ------------------------------------------------------------------ what it is
 
     @property
     def embeddings(self) -> Embeddings | None:
-        """The embedding, if there is one."""
-        return self._embedding
+        """The embedding, if there is one; an encoder for late interaction is none to LangChain: see `embedding`."""
+        return self._embedding if not isinstance(self._embedding, TokenEncoder) else None
 
     @property
-    def embedding(self) -> Embeddings | None:
-        """The embedding, under the name of the constructor's argument."""
+    def embedding(self) -> Embeddings | TokenEncoder | None:
+        """The embedding or encoder, under the name of the constructor's argument."""
         return self._embedding
 
     @property
@@ -117,6 +146,18 @@ class StoreBase(VectorStore):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _is_late(path: str | os.PathLike[str]) -> bool:
+    with open_collection(path, read_only=True) as collection:
+        return isinstance(collection, MultiVectorCollection)
+
+
+def _one_for_many(embedding: Any) -> MismatchError:
+    return MismatchError(
+        f"the collection keeps many vectors a document (late interaction), got {type(embedding).__name__}, which makes one; "
+        "give quire.TokenEncoder(model)"
+    )
 
 
 def to_langchain(document: StoredDocument) -> Document:

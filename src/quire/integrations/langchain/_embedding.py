@@ -12,7 +12,7 @@ import numpy as np
 from langchain_core.embeddings import Embeddings
 
 from quire.errors import InputTypeError, InvalidVectorsError, ParameterError
-from quire.store import Floats, as_encoder
+from quire.store import Floats, TokenEncoder, as_encoder, is_multi_vector
 
 T = TypeVar("T")
 
@@ -50,10 +50,12 @@ def vectors_to_matrix(rows: Any, n: int | None = None) -> Floats:
     return matrix
 
 
-def check_embedding(embedding: Any) -> Embeddings | None:
-    """Return `embedding` if it can be used as LangChain `Embeddings`."""
+def check_embedding(embedding: Any) -> Embeddings | TokenEncoder | None:
+    """Return `embedding` if it can be used as LangChain `Embeddings`, or as an encoder for late interaction."""
     if embedding is None or isinstance(embedding, Embeddings):
         return embedding
+    if is_multi_vector(embedding):
+        return TokenEncoder(embedding)
     if isinstance(embedding, type):
         raise InputTypeError(
             f"expected an Embeddings object, got the class {embedding.__name__}; create an instance of it"
@@ -62,7 +64,8 @@ def check_embedding(embedding: Any) -> Embeddings | None:
         return embedding  # type: ignore[no-any-return]  # speaks the protocol without inheriting it
     raise InputTypeError(
         f"expected embedding to be langchain_core Embeddings, got {type(embedding).__name__}; for other encoders open "
-        "the collection with quire.open(path, encoder=...) and pass collection="
+        "the collection with quire.open(path, encoder=...) and pass collection=, for late interaction pass "
+        "quire.TokenEncoder(model)"
     )
 
 
@@ -116,6 +119,46 @@ class Embedder:
                 "expected an embedding, but the store has none; create it with QuireVectorStore(embedding=...), or use "
                 "the methods that take vectors, or search with mode='text'"
             )
+
+
+class TokenEmbedder:
+    """What a store for late interaction encodes with: the caller's encoder, or else that of its collection.
+
+    The models run in this process, so there is nothing to await: async code encodes in a worker thread.
+
+    Parameters
+    ----------
+    encoder : TokenEncoder or None
+        Gives one matrix of token vectors a text.
+    """
+
+    def __init__(self, encoder: TokenEncoder | None) -> None:
+        self.encoder = encoder
+
+    def documents(self, texts: Sequence[str]) -> list[Floats]:
+        """Return the token vectors of each text."""
+        return self._require_encoder().encode_documents(texts)
+
+    async def adocuments(self, texts: Sequence[str]) -> list[Floats]:
+        """Return the token vectors of each text, from a worker thread."""
+        return await asyncio.to_thread(self.documents, texts)
+
+    def query(self, text: str) -> Floats:
+        """Return the token vectors of a query."""
+        _check_query(text)
+        return self._require_encoder().encode_queries([text])[0]
+
+    async def aquery(self, text: str) -> Floats:
+        """Return the token vectors of a query, from a worker thread."""
+        return await asyncio.to_thread(self.query, text)
+
+    def _require_encoder(self) -> TokenEncoder:
+        if self.encoder is None:
+            raise ParameterError(
+                "expected an encoder, but the store has none; open it with the encoder that it was built with, or search "
+                "with mode='text'"
+            )
+        return self.encoder
 
 
 def _one_vector(row: Any) -> Floats:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from langchain_core.documents import Document
 
-from quire.errors import ParameterError
+from quire.errors import InvalidVectorsError, ParameterError
 from quire.integrations.langchain._base import StoreBase, as_filter, to_langchain
 from quire.integrations.langchain._embedding import in_thread
 from quire.integrations.langchain._relevance import (
@@ -21,6 +22,9 @@ from quire.retrievers.results import SearchResult
 
 #: Options of `Collection.search` that the search methods pass on.
 SEARCH_OPTIONS = ("ids", "mode", "text", "alpha", "fusion", "fetch_k", "oversample", "ef", "exact")
+
+#: Further options of `MultiVectorCollection.search`.
+LATE_OPTIONS = ("n_candidates", "candidates")
 
 #: The best that reciprocal rank fusion of two rankings can give: first in both, with its usual constant of 60.
 _BEST_RANK_FUSION = 2 / 61
@@ -48,7 +52,8 @@ class SearchMethods(StoreBase):
             ``structured_query`` objects.
         **kwargs
             Options of `quire.Collection.search`: ``mode`` ("dense", "text", "hybrid"), ``alpha``, ``fusion``, ``text``,
-            ``ids``, ``fetch_k``, ``oversample``, ``ef``, ``exact``.
+            ``ids``, ``fetch_k``, ``oversample``, ``ef``, ``exact``; for late interaction also ``n_candidates`` and
+            ``candidates``.
 
         Returns
         -------
@@ -78,7 +83,8 @@ class SearchMethods(StoreBase):
         """Return the k documents most similar to a query, each with its score.
 
         The score is Quire's own: **higher is better**. It is the cosine (or, with ``metric="dot"``, the dot product) in
-        the finest tier of the codec, BM25 with ``mode="text"``, the fused score with ``mode="hybrid"``.
+        the finest tier of the codec, MaxSim in a store for late interaction, BM25 with ``mode="text"``, the fused score
+        with ``mode="hybrid"``.
 
         Parameters
         ----------
@@ -161,18 +167,36 @@ class SearchMethods(StoreBase):
         if mode == "text" or (mode == "hybrid" and alpha == 0):
             return positive_relevance
         if mode == "dense" or alpha == 1:
-            return dense
+            return dense if self._late is None else unbounded_relevance
         if alpha is None:
             return lambda score: fraction_relevance(score / _BEST_RANK_FUSION)
         return fraction_relevance
 
     def _similarity_search_with_relevance_scores(self, query: str, k: int = 4, **kwargs: Any) -> Scored:
-        relevance = self._relevance_fn(kwargs)
-        return [(doc, relevance(score)) for doc, score in self.similarity_search_with_score(query, k, **kwargs)]
+        if not self._scores_by_maxsim(kwargs):
+            relevance = self._relevance_fn(kwargs)
+            return [(doc, relevance(score)) for doc, score in self.similarity_search_with_score(query, k, **kwargs)]
+        where = kwargs.pop("filter", None)
+        check_options(kwargs)
+        tokens = self._embedder.query(query)
+        return _mean_relevance(self._scored(query, tokens, k, where, kwargs), len(tokens))
 
     async def _asimilarity_search_with_relevance_scores(self, query: str, k: int = 4, **kwargs: Any) -> Scored:
-        relevance = self._relevance_fn(kwargs)
-        return [(doc, relevance(score)) for doc, score in await self.asimilarity_search_with_score(query, k, **kwargs)]
+        if not self._scores_by_maxsim(kwargs):
+            relevance = self._relevance_fn(kwargs)
+            scored = await self.asimilarity_search_with_score(query, k, **kwargs)
+            return [(doc, relevance(score)) for doc, score in scored]
+        where = kwargs.pop("filter", None)
+        check_options(kwargs)
+        tokens = await self._embedder.aquery(query)
+        return _mean_relevance(await in_thread(self._scored, query, tokens, k, where, kwargs), len(tokens))
+
+    def _scores_by_maxsim(self, options: dict[str, Any]) -> bool:
+        """Tell whether scores are sums over the query's tokens, whose number is needed to make something of them."""
+        if self._late is None or self._relevance_score_fn is not None:
+            return False
+        mode = options.get("mode") or "dense"
+        return mode == "dense" or (mode == "hybrid" and options.get("alpha") == 1)
 
     # ------------------------------------------------------------------ diversity
 
@@ -289,7 +313,12 @@ class SearchMethods(StoreBase):
         lambda_mult: float | None = None,
     ) -> Scored:
         options = dict(options)
-        if query is not None and vector is not None and options.get("mode", "dense") != "dense":
+        if self._late is not None:
+            if query is None:
+                _check_token_vectors(vector)
+        elif late := next((name for name in LATE_OPTIONS if name in options), None):
+            raise ParameterError(f"{late} belongs to stores for late interaction; this one keeps one vector a document")
+        if query is not None and vector is not None and _looks_at_words(options):
             options.setdefault("text", query)
         if fetch_k is not None:
             options["fetch_k"] = fetch_k
@@ -304,6 +333,19 @@ class SearchMethods(StoreBase):
         return [(to_langchain(document), score) for document, score in zip(result.documents, scores, strict=True)]
 
 
+def _looks_at_words(options: dict[str, Any]) -> bool:
+    return bool(options.get("mode", "dense") != "dense" or options.get("candidates", "vectors") != "vectors")
+
+
+def _check_token_vectors(vector: Any) -> None:
+    if np.ndim(vector) != 2:
+        raise InvalidVectorsError(
+            "expected the token vectors of a query, of shape (n_tokens, dim), because this store keeps many vectors a "
+            f"document; got shape {np.shape(vector)}. Use similarity_search(query), which encodes the text, or "
+            "store.collection.encode_queries([query])[0]"
+        )
+
+
 def needs_vector(options: dict[str, Any]) -> bool:
     """Tell whether a search with these options looks at vectors at all."""
     return bool(options.get("mode", "dense") != "text")
@@ -312,7 +354,7 @@ def needs_vector(options: dict[str, Any]) -> bool:
 def check_options(options: dict[str, Any]) -> None:
     """Raise for a search option that does not exist, instead of ignoring it."""
     for name in options:
-        if name in SEARCH_OPTIONS:
+        if name in SEARCH_OPTIONS or name in LATE_OPTIONS:
             continue
         if name == "score_threshold":
             raise ParameterError(
@@ -324,6 +366,11 @@ def check_options(options: dict[str, Any]) -> None:
                 "lambda_mult belongs to max_marginal_relevance_search, or to as_retriever(search_type='mmr')"
             )
         raise TypeError(f"unexpected search option {name!r}; expected k, filter or one of {', '.join(SEARCH_OPTIONS)}")
+
+
+def _mean_relevance(scored: Scored, n_tokens: int) -> Scored:
+    """Map MaxSim to [0, 1]: the mean cosine of the query's tokens with their best matches, as `cosine_relevance`."""
+    return [(document, cosine_relevance(score / n_tokens)) for document, score in scored]
 
 
 def _documents(scored: Scored) -> list[Document]:

@@ -16,6 +16,7 @@ from quire.integrations.langchain import _names
 from quire.integrations.langchain._base import StoreBase
 from quire.integrations.langchain._embedding import in_thread, nothing_to_embed, vectors_to_matrix
 from quire.integrations.langchain._inputs import BATCH_SIZE, from_texts
+from quire.store import TokenEncoder
 from quire.store._database import DATABASE_NAME
 from quire.store._store import delete_files
 
@@ -29,7 +30,7 @@ class TransferMethods(StoreBase):
     def from_embeddings(
         cls,
         text_embeddings: Iterable[tuple[str, Any]],
-        embedding: Embeddings | None = None,
+        embedding: Embeddings | TokenEncoder | None = None,
         metadatas: Iterable[dict[str, Any]] | None = None,
         ids: Iterable[str | None] | None = None,
         **kwargs: Any,
@@ -66,7 +67,7 @@ class TransferMethods(StoreBase):
     async def afrom_embeddings(
         cls,
         text_embeddings: Iterable[tuple[str, Any]],
-        embedding: Embeddings | None = None,
+        embedding: Embeddings | TokenEncoder | None = None,
         metadatas: Iterable[dict[str, Any]] | None = None,
         ids: Iterable[str | None] | None = None,
         **kwargs: Any,
@@ -93,7 +94,17 @@ class TransferMethods(StoreBase):
         -------
         list of str
             The ids.
+
+        Raises
+        ------
+        ParameterError
+            When the store is for late interaction.
         """
+        if self._late is not None:
+            raise ParameterError(
+                "add_embeddings stores one vector a text, but this store keeps many; use add_texts or add_documents, which "
+                "encode the texts, or store.collection.add(texts, token_vectors=...)"
+            )
         texts: list[str] = []
         rows: list[Any] = []
         for position, pair in enumerate(text_embeddings):
@@ -140,9 +151,16 @@ class TransferMethods(StoreBase):
         ------
         MismatchError
             When the other's vectors have another dimension, or lost the lengths that this store's metric needs.
+        ParameterError
+            When one of them is for late interaction.
         """
         if not isinstance(other, StoreBase):
             raise InputTypeError(f"expected a QuireVectorStore to merge from, got {type(other).__name__}")
+        if self._late is not None or other._late is not None:
+            raise ParameterError(
+                "merge_from takes over ready vectors, but token vectors are pooled, which cannot be done twice; use "
+                "add_documents, which encodes the other store's documents again"
+            )
         source, target = other._collection, self._collection
         if source is target or (source.path is not None and _same_place(source.path, target.path)):
             raise ParameterError("expected another store to merge from, got the same collection")
@@ -220,7 +238,7 @@ class TransferMethods(StoreBase):
     def load_local(
         cls,
         folder_path: str | os.PathLike[str],
-        embedding: Embeddings | None = None,
+        embedding: Embeddings | TokenEncoder | None = None,
         collection_name: str | None = None,
         **kwargs: Any,
     ) -> Self:

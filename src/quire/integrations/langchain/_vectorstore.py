@@ -16,7 +16,7 @@ from quire.integrations.langchain._embedding import in_thread
 from quire.integrations.langchain._inputs import BATCH_SIZE, Rows, Source, refuse_options
 from quire.integrations.langchain._search import SearchMethods
 from quire.integrations.langchain._transfer import TransferMethods
-from quire.store import Floats
+from quire.store import TokenEncoder
 
 
 class QuireVectorStore(SearchMethods, TransferMethods):
@@ -24,8 +24,10 @@ class QuireVectorStore(SearchMethods, TransferMethods):
 
     Parameters
     ----------
-    embedding : Embeddings, optional
-        Turns texts into vectors. Without it, the encoder of `collection` is used, if it has one.
+    embedding : Embeddings or encoder for late interaction, optional
+        Turns texts into vectors. Without it, the encoder of `collection` is used, if it has one. With a
+        ``sentence_transformers.MultiVectorEncoder``, a PyLate model or a `quire.TokenEncoder` (of anything that gives
+        token vectors), the store keeps many vectors a document and compares them by MaxSim.
     path : str or path-like, optional
         Directory of the collection; created when it is not there, opened when it is. None keeps it in memory.
     codec : str, optional
@@ -39,7 +41,8 @@ class QuireVectorStore(SearchMethods, TransferMethods):
         Map from scores to relevance in [0, 1], instead of the one described in ``docs/langchain.md``.
     **options
         Options of `quire.open`: ``metric``, ``dim``, ``full_text``, ``fit_after``, ``seed``, ``connectivity``,
-        ``read_only``, ``must_exist``, ``lock_timeout``.
+        ``read_only``, ``must_exist``, ``lock_timeout``; for late interaction those of `quire.open_multi_vector`, with
+        ``pool_factor``, ``pooling`` and ``candidates``.
 
     Raises
     ------
@@ -77,7 +80,8 @@ class QuireVectorStore(SearchMethods, TransferMethods):
         Parameters
         ----------
         texts : iterable of str
-            A list is embedded as a whole before anything is stored; a stream is stored batch by batch.
+            A list is embedded as a whole before anything is stored; a stream is stored batch by batch, and so are
+            token vectors, which take too much memory to wait for each other.
         metadatas : iterable of dict, optional
             One JSON object for each text.
         ids : iterable of str or None, optional
@@ -155,31 +159,36 @@ class QuireVectorStore(SearchMethods, TransferMethods):
         return await self._aadd(_inputs.from_documents(documents, ids, batch_size))
 
     def _add(self, source: Source) -> list[str]:
-        if source.sized:
+        if source.sized and self._late is None:
             slices = list(source)  # checks everything first
             return self._store(slices, [self._embedder.documents(part.texts) for part in slices], source.batch_size)
         added: list[str] = []
-        for part in source:
+        for part in list(source) if source.sized else source:
             added += self._store([part], [self._embedder.documents(part.texts)], source.batch_size)
         return added
 
     async def _aadd(self, source: Source) -> list[str]:
-        if source.sized:
-            slices = await asyncio.to_thread(list, source)
+        slices = await asyncio.to_thread(list, source) if source.sized else source
+        if source.sized and self._late is None:
             vectors = [await self._embedder.adocuments(part.texts) for part in slices]
             return await in_thread(self._store, slices, vectors, source.batch_size)
         added: list[str] = []
-        for part in source:  # the caller's generator stays in the caller's thread
+        for part in slices:  # the caller's generator stays in the caller's thread
             vectors = [await self._embedder.adocuments(part.texts)]
             added += await in_thread(self._store, [part], vectors, source.batch_size)
         return added
 
-    def _store(self, slices: list[Rows], vectors: list[Floats], batch_size: int) -> list[str]:
-        if not slices:
-            return []
+    def _store(self, slices: Iterable[Rows], vectors: list[Any], batch_size: int) -> list[str]:
         rows = Rows()
         for part in slices:
             rows.extend(part)
+        if not rows.ids:
+            return []
+        if self._late is not None:
+            matrices = [matrix for part in vectors for matrix in part]
+            return self._late.add(
+                rows.texts, ids=rows.ids, metadata=rows.metadata, token_vectors=matrices, batch_size=batch_size
+            )
         matrix = vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
         return self._collection.add(
             rows.texts, ids=rows.ids, metadata=rows.metadata, vectors=matrix, batch_size=batch_size
@@ -228,7 +237,7 @@ class QuireVectorStore(SearchMethods, TransferMethods):
     def from_texts(
         cls,
         texts: Iterable[str],
-        embedding: Embeddings | None = None,
+        embedding: Embeddings | TokenEncoder | None = None,
         metadatas: Iterable[dict[str, Any]] | None = None,
         *,
         ids: Iterable[str | None] | None = None,
@@ -241,7 +250,7 @@ class QuireVectorStore(SearchMethods, TransferMethods):
         ----------
         texts, metadatas, ids, batch_size
             See `add_texts`.
-        embedding : Embeddings
+        embedding : Embeddings or encoder for late interaction
             See `QuireVectorStore`.
         **kwargs
             ``path``, ``codec`` and the other parameters of `QuireVectorStore`.
@@ -253,7 +262,7 @@ class QuireVectorStore(SearchMethods, TransferMethods):
     async def afrom_texts(
         cls,
         texts: Iterable[str],
-        embedding: Embeddings | None = None,
+        embedding: Embeddings | TokenEncoder | None = None,
         metadatas: Iterable[dict[str, Any]] | None = None,
         *,
         ids: Iterable[str | None] | None = None,
@@ -268,7 +277,7 @@ class QuireVectorStore(SearchMethods, TransferMethods):
     def from_documents(
         cls,
         documents: Iterable[Document],
-        embedding: Embeddings | None = None,
+        embedding: Embeddings | TokenEncoder | None = None,
         *,
         ids: Iterable[str | None] | None = None,
         batch_size: int = BATCH_SIZE,
@@ -280,7 +289,7 @@ class QuireVectorStore(SearchMethods, TransferMethods):
         ----------
         documents, ids, batch_size
             See `add_documents`.
-        embedding : Embeddings
+        embedding : Embeddings or encoder for late interaction
             See `QuireVectorStore`.
         **kwargs
             ``path``, ``codec`` and the other parameters of `QuireVectorStore`.
@@ -292,7 +301,7 @@ class QuireVectorStore(SearchMethods, TransferMethods):
     async def afrom_documents(
         cls,
         documents: Iterable[Document],
-        embedding: Embeddings | None = None,
+        embedding: Embeddings | TokenEncoder | None = None,
         *,
         ids: Iterable[str | None] | None = None,
         batch_size: int = BATCH_SIZE,

@@ -23,8 +23,10 @@ except ModuleNotFoundError as err:
         "quire.integrations.llama_index needs llama-index-core. Install it: pip install 'quire[llama-index]'"
     ) from err
 
+from quire.integrations.llama_index._late_interaction import LateInteractionIndex
 from quire.integrations.llama_index._nodes import StoredObject
+from quire.integrations.llama_index._reranker import MaxSimRerank
 from quire.integrations.llama_index._retriever import as_retriever
 from quire.integrations.llama_index._vector_store import QuireVectorStore
 
-__all__ = ["QuireVectorStore", "StoredObject", "as_retriever"]
+__all__ = ["LateInteractionIndex", "MaxSimRerank", "QuireVectorStore", "StoredObject", "as_retriever"]

@@ -1,4 +1,4 @@
-"""Nodes with embeddings as the columns that `Collection.add` takes."""
+"""Nodes as the columns that `Collection.add` takes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from llama_index.core.schema import BaseNode
+from llama_index.core.schema import BaseNode, MetadataMode
 
 from quire.errors import InvalidVectorsError
 from quire.integrations.llama_index._nodes import Record, to_record
@@ -20,12 +20,11 @@ class NodeBatch(NamedTuple):
     texts: list[str]
     metadata: list[dict[str, Any]]
     payloads: list[str]
-    embeddings: Floats
     given: list[str]
 
 
-def to_batch(nodes: Iterable[BaseNode], dim: int | None) -> NodeBatch:
-    """Return nodes as columns; where an id comes twice, the last node counts.
+def to_batch(nodes: Iterable[BaseNode], dim: int | None) -> tuple[NodeBatch, Floats]:
+    """Return nodes as columns, and their embeddings; where an id comes twice, the last node counts.
 
     Parameters
     ----------
@@ -52,13 +51,35 @@ def to_batch(nodes: Iterable[BaseNode], dim: int | None) -> NodeBatch:
             )
         given.append(record.id)
         kept[record.id] = record, node.embedding
-    records = [record for record, _ in kept.values()]
+    return _columns([record for record, _ in kept.values()], given), _matrix(kept, dim)
+
+
+def to_texts(nodes: Iterable[BaseNode]) -> tuple[NodeBatch, list[str]]:
+    """Return nodes as columns, and what is to be encoded of each; where an id comes twice, the last node counts.
+
+    Embeddings that the nodes bring along are left alone. As with embeddings in LlamaIndex, what is encoded is the text
+    together with the metadata, without those in ``excluded_embed_metadata_keys``.
+
+    Raises
+    ------
+    InputTypeError
+        When something is no node, or cannot be stored.
+    """
+    given: list[str] = []
+    kept: dict[str, tuple[Record, str]] = {}
+    for node in nodes:
+        record = to_record(node)
+        given.append(record.id)
+        kept[record.id] = record, node.get_content(metadata_mode=MetadataMode.EMBED)
+    return _columns([record for record, _ in kept.values()], given), [text for _, text in kept.values()]
+
+
+def _columns(records: list[Record], given: list[str]) -> NodeBatch:
     return NodeBatch(
         [record.id for record in records],
         [record.text for record in records],
         [record.metadata for record in records],
         [record.payload for record in records],
-        _matrix(kept, dim),
         given,
     )
 

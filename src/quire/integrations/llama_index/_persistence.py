@@ -115,7 +115,9 @@ def namespaces(persist_dir: str, fs: fsspec.AbstractFileSystem | None) -> list[s
     return found
 
 
-def download(directory: str, fs: fsspec.AbstractFileSystem | None, destination: Path | None) -> Collection:
+def download(
+    directory: str, fs: fsspec.AbstractFileSystem | None, destination: Path | None, encoder: Any = None
+) -> Collection:
     """Return a copy of a saved collection: in `destination`, or in memory.
 
     Parameters
@@ -126,9 +128,11 @@ def download(directory: str, fs: fsspec.AbstractFileSystem | None, destination: 
         The file system that it lies on.
     destination : Path or None
         A new or empty directory; None copies into memory.
+    encoder : object, optional
+        What the collection is opened with.
     """
     if is_local(fs):
-        with quire.collection.open(_local_path(directory, fs), must_exist=True) as saved:
+        with quire.collection.open(_local_path(directory, fs), encoder, must_exist=True) as saved:
             return saved.copy(destination)
     assert fs is not None
     with tempfile.TemporaryDirectory(prefix="quire-") as temporary:
@@ -137,7 +141,7 @@ def download(directory: str, fs: fsspec.AbstractFileSystem | None, destination: 
             local = Path(temporary, *PurePosixPath(fs._strip_protocol(remote)).relative_to(root).parts)
             local.parent.mkdir(parents=True, exist_ok=True)
             fs.get_file(remote, str(local))
-        with quire.collection.open(temporary, must_exist=True) as saved:
+        with quire.collection.open(temporary, encoder, must_exist=True) as saved:
             return saved.copy(destination)
 
 
@@ -153,12 +157,12 @@ def pack(collection: Collection) -> bytes:
         return buffer.getvalue()
 
 
-def unpack(data: bytes) -> Collection:
-    """Return the collection that `pack` was given, in memory."""
+def unpack(data: bytes, encoder: Any = None) -> Collection:
+    """Return the collection that `pack` was given, in memory, opened with an encoder."""
     with tempfile.TemporaryDirectory(prefix="quire-") as temporary:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             archive.extractall(temporary)
-        with quire.collection.open(temporary, must_exist=True) as saved:
+        with quire.collection.open(temporary, encoder, must_exist=True) as saved:
             return saved.copy()
 
 

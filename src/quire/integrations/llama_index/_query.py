@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQuery, VectorStoreQueryMode
 
-from quire.collection import Collection
+from quire.collection import Collection, MultiVectorCollection
 from quire.errors import ParameterError
 from quire.integrations.llama_index._filters import to_filter
 from quire.integrations.llama_index._reserved import SOURCE, on_stored_keys
@@ -23,6 +23,7 @@ _MODES = (Mode.DEFAULT, *_TEXT_MODES, Mode.HYBRID, Mode.MMR)
 
 #: Options of `Collection.search` that a query may carry beside llama-index-core's own.
 _DENSE_OPTIONS = frozenset({"oversample", "ef", "exact"})
+_LATE_OPTIONS = _DENSE_OPTIONS | {"n_candidates", "candidates"}
 _MMR_OPTIONS = frozenset({"mmr_threshold", "mmr_prefetch_factor", "mmr_prefetch_k"})
 
 #: What llama-index-core takes where no threshold is given.
@@ -82,11 +83,12 @@ def search(collection: Collection, query: VectorStoreQuery, options: dict[str, A
             "QuireVectorStore returns whole nodes and keeps one embedding for each; leave out output_fields and "
             "embedding_field"
         )
-    _check_options(mode, options)
+    shaping = _LATE_OPTIONS if isinstance(collection, MultiVectorCollection) else _DENSE_OPTIONS
+    _check_options(mode, options, shaping)
     restricted: dict[str, Any] = {"filter": node_filter(query.filters, query.doc_ids)}
     if query.node_ids:
         restricted["ids"] = query.node_ids
-    dense = restricted | {name: options[name] for name in _DENSE_OPTIONS if name in options}
+    dense = restricted | {name: options[name] for name in shaping if name in options}
     if mode in _TEXT_MODES:
         k = _first(query.sparse_top_k, query.similarity_top_k)
         return collection.search(_words(query, mode), k, mode="text", **restricted)
@@ -94,14 +96,14 @@ def search(collection: Collection, query: VectorStoreQuery, options: dict[str, A
         return _hybrid(collection, query, restricted, dense)
     k = query.similarity_top_k
     if mode is Mode.DEFAULT:
-        return collection.search(_vector(query, mode), k, **dense)
-    return collection.search(_vector(query, mode), k, **dense, **_mmr_options(query, options))
+        return collection.search(_vector(collection, query, mode), k, **dense)
+    return collection.search(_vector(collection, query, mode), k, **dense, **_mmr_options(query, options))
 
 
-def _check_options(mode: Mode, options: dict[str, Any]) -> None:
+def _check_options(mode: Mode, options: dict[str, Any], shaping: frozenset[str]) -> None:
     known: frozenset[str] = frozenset()
     if mode not in _TEXT_MODES:
-        known = _DENSE_OPTIONS | _MMR_OPTIONS if mode is Mode.MMR else _DENSE_OPTIONS
+        known = shaping | _MMR_OPTIONS if mode is Mode.MMR else shaping
     unknown = sorted(set(options) - known)
     if unknown:
         raise ParameterError(
@@ -110,7 +112,11 @@ def _check_options(mode: Mode, options: dict[str, Any]) -> None:
         )
 
 
-def _vector(query: VectorStoreQuery, mode: Mode) -> Any:
+def _vector(collection: Collection, query: VectorStoreQuery, mode: Mode) -> Any:
+    if isinstance(collection, MultiVectorCollection):
+        # One flat vector is no use here. It may come along all the same, when one `QueryBundle` goes through several
+        # retrievers of which another has put its embedding there.
+        return _words(query, mode)
     if query.query_embedding is None:
         raise ParameterError(
             f"mode {mode.value!r} needs query_embedding, got None; set it, or search by words with mode='text_search'"
@@ -136,8 +142,8 @@ def _hybrid(
     if alpha == 0:
         return collection.search(_words(query, mode), k, mode="text", **restricted)
     if alpha == 1:
-        return collection.search(_vector(query, mode), k, **dense)
-    vector, words = _vector(query, mode), _words(query, mode)
+        return collection.search(_vector(collection, query, mode), k, **dense)
+    vector, words = _vector(collection, query, mode), _words(query, mode)
     if query.sparse_top_k is None:
         return collection.search(vector, k, mode="hybrid", text=words, alpha=alpha, **dense)
     # Both depths were chosen by the caller, so exactly these candidates are fused.

@@ -22,11 +22,10 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
-import quire.collection
-from quire.collection import Collection
-from quire.errors import InputTypeError, ParameterError
-from quire.integrations.llama_index import _persistence
-from quire.integrations.llama_index._batch import to_batch
+from quire.collection import Collection, MultiVectorCollection
+from quire.errors import ParameterError
+from quire.integrations.llama_index import _opening, _persistence
+from quire.integrations.llama_index._batch import to_batch, to_texts
 from quire.integrations.llama_index._nodes import to_node
 from quire.integrations.llama_index._query import node_filter, search
 from quire.integrations.llama_index._reserved import SOURCE
@@ -65,13 +64,20 @@ class QuireVectorStore(BasePydanticVectorStore):
         Raise instead of creating a collection.
     lock_timeout : float, default=30.0
         Seconds to wait for another writer.
+    encoder : str, callable or object, optional
+        Turns texts into token vectors (see `quire.TokenEncoder`): the store then keeps many vectors a node, compares
+        them by MaxSim, and encodes nodes and queries itself. Embeddings that the framework brings are left alone.
+    pool_factor : int, default=2
+        With `encoder`: pool a node's tokens into so many times fewer vectors.
+    candidates : str, default="mean"
+        With `encoder`: what finds the nodes that MaxSim then scores; see `quire.open_multi_vector`.
     collection : Collection, optional
         A collection that is open already, instead of `path` and the options; the store does not own it.
 
     Raises
     ------
     MismatchError
-        When the collection at `path` was made with another codec, metric or dimension.
+        When the collection at `path` was made with another encoder, codec, metric or dimension.
     ParameterError
         When an option cannot be used, or `collection` comes with others.
 
@@ -102,10 +108,13 @@ class QuireVectorStore(BasePydanticVectorStore):
     fit_after: int | None = None
     seed: int | None = None
     connectivity: int | None = None
+    pool_factor: int | None = None
+    candidates: str | None = None
     read_only: bool = False
     lock_timeout: float = 30.0
 
     _collection: Collection = PrivateAttr()
+    _encoder: Any = PrivateAttr(None)
 
     def __init__(
         self,
@@ -121,6 +130,9 @@ class QuireVectorStore(BasePydanticVectorStore):
         read_only: bool = False,
         must_exist: bool = False,
         lock_timeout: float = 30.0,
+        encoder: Any = None,
+        pool_factor: int | None = None,
+        candidates: str | None = None,
         collection: Collection | None = None,
     ) -> None:
         options: dict[str, Any] = {
@@ -131,20 +143,20 @@ class QuireVectorStore(BasePydanticVectorStore):
             "fit_after": fit_after,
             "seed": seed,
             "connectivity": connectivity,
+            "pool_factor": pool_factor,
+            "candidates": candidates,
             "read_only": read_only,
             "lock_timeout": lock_timeout,
         }
         if collection is None:
-            collection = quire.collection.open(path, must_exist=must_exist, **options)
-        elif not isinstance(collection, Collection):
-            raise InputTypeError(f"expected collection as a quire Collection, got {type(collection).__name__}")
-        elif path is not None or must_exist or options != _NO_OPTIONS:
-            raise ParameterError(
-                "expected either collection or path and options, got both; an open collection has its own"
-            )
-        where = collection.path
-        super().__init__(path=os.fspath(where) if where is not None else None, **options)  # type: ignore[call-arg]
+            collection = _opening.open_collection(path, encoder, options, must_exist)
+        else:
+            collection = _opening.check_given(collection, path, encoder, options, must_exist)
+        where = os.fspath(collection.path) if collection.path is not None else None
+        asks_for_embeddings = not isinstance(collection, MultiVectorCollection)
+        super().__init__(path=where, is_embedding_query=asks_for_embeddings, **options)  # type: ignore[call-arg]
         self._collection = collection
+        self._encoder = encoder if asks_for_embeddings or encoder is not None else collection.encoder
 
     @classmethod
     def class_name(cls) -> str:
@@ -168,7 +180,8 @@ class QuireVectorStore(BasePydanticVectorStore):
         Parameters
         ----------
         nodes : sequence of BaseNode
-            Each with an embedding. Where an id comes twice, the last one counts, as in a dictionary.
+            Each with an embedding, unless the store has an encoder. Where an id comes twice, the last one counts, as
+            in a dictionary.
 
         Returns
         -------
@@ -182,16 +195,22 @@ class QuireVectorStore(BasePydanticVectorStore):
         InputTypeError, ParameterError
             Something that is no node or cannot be stored as JSON; an unknown option.
         """
-        _no_options("add", kwargs)
-        batch = to_batch(nodes, self._collection.dim)
+        _opening.refuse_options("add", kwargs)
+        ready: dict[str, Any]
+        if isinstance(self._collection, MultiVectorCollection):
+            batch, texts = to_texts(nodes)
+            ready = {"token_vectors": self._collection.encode_documents(texts) if texts else []}
+        else:
+            batch, embeddings = to_batch(nodes, self._collection.dim)
+            ready = {"vectors": embeddings}
         if batch.ids:
             self._collection.add(
                 batch.texts,
                 ids=batch.ids,
                 metadata=batch.metadata,
-                vectors=batch.embeddings,
                 payloads=batch.payloads,
                 batch_size=len(batch.ids),  # one transaction: all or nothing
+                **ready,
             )
         return batch.given
 
@@ -203,7 +222,7 @@ class QuireVectorStore(BasePydanticVectorStore):
         ref_doc_id : str
             The document's id; no error if there is none.
         """
-        _no_options("delete", delete_kwargs)
+        _opening.refuse_options("delete", delete_kwargs)
         self._collection.delete(filter=Compare(Field(SOURCE), "==", ref_doc_id))
 
     def delete_nodes(
@@ -221,7 +240,7 @@ class QuireVectorStore(BasePydanticVectorStore):
         filters : MetadataFilters, optional
             An empty list of filters names no node either: `clear` deletes everything.
         """
-        _no_options("delete_nodes", delete_kwargs)
+        _opening.refuse_options("delete_nodes", delete_kwargs)
         where = node_filter(filters)
         if node_ids is not None or where is not None:
             self._collection.delete(node_ids, filter=where)
@@ -373,6 +392,7 @@ class QuireVectorStore(BasePydanticVectorStore):
         fs: fsspec.AbstractFileSystem | None = None,
         *,
         path: str | os.PathLike[str] | None = None,
+        encoder: Any = None,
         read_only: bool = False,
         lock_timeout: float = 30.0,
     ) -> Self:
@@ -387,6 +407,8 @@ class QuireVectorStore(BasePydanticVectorStore):
             changes are durable at once; from any other it is copied into memory.
         path : str or path-like, optional
             A new or empty directory to copy the collection to first, to open it there.
+        encoder : str, callable or object, optional
+            For late interaction: what the collection was built with.
         read_only : bool, default=False
             Refuse writes.
         lock_timeout : float, default=30.0
@@ -409,8 +431,8 @@ class QuireVectorStore(BasePydanticVectorStore):
         else:
             if read_only:
                 raise ParameterError("a copy in memory cannot be read_only; give path= to copy it to a directory")
-            return cls(collection=_persistence.download(directory, fs, None))
-        return cls(path, must_exist=True, read_only=read_only, lock_timeout=lock_timeout)
+            return _opening.around(cls, _persistence.download(directory, fs, None, encoder), encoder)
+        return cls(path, encoder=encoder, must_exist=True, read_only=read_only, lock_timeout=lock_timeout)
 
     @classmethod
     def from_persist_dir(
@@ -450,50 +472,23 @@ class QuireVectorStore(BasePydanticVectorStore):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
-        """Open the store that `to_dict` described; a store in memory comes back empty."""
-        known = set(_NO_OPTIONS) | {"path"}
+        """Open the store that `to_dict` described; a store in memory comes back empty, an encoder is to be given again."""
+        known = set(_opening.NO_OPTIONS) | {"path", "encoder"}
         return cls(**{name: value for name, value in {**data, **kwargs}.items() if name in known})
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the place of the collection, or its content where it lives in memory."""
         if self.path is not None:
-            return _reopen, (type(self), self._options())
-        return _from_bytes, (type(self), _persistence.pack(self._collection))
+            return _opening.reopen, (type(self), self._options(), self._encoder)
+        return _opening.from_bytes, (type(self), _persistence.pack(self._collection), self._encoder)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         """Open the collection again, or copy it where it lives in memory."""
         if self.path is not None:
-            return type(self)(**self._options(), must_exist=True)
-        return type(self)(collection=self._collection.copy())
+            return type(self)(**self._options(), encoder=self._encoder, must_exist=True)
+        return _opening.around(type(self), self._collection.copy(), self._encoder)
 
     def _options(self) -> dict[str, Any]:
-        options = {name: getattr(self, name) for name in _NO_OPTIONS}
+        options = {name: getattr(self, name) for name in _opening.NO_OPTIONS}
         assert self.path is not None  # only stores with a path are reopened
         return {"path": str(Path(self.path).expanduser().absolute()), **options}
-
-
-#: Options of the constructor and the values that leave them to the collection.
-_NO_OPTIONS: dict[str, Any] = {
-    "codec": None,
-    "dim": None,
-    "metric": None,
-    "full_text": None,
-    "fit_after": None,
-    "seed": None,
-    "connectivity": None,
-    "read_only": False,
-    "lock_timeout": 30.0,
-}
-
-
-def _reopen(cls: type[QuireVectorStore], options: dict[str, Any]) -> QuireVectorStore:
-    return cls(**options, must_exist=True)
-
-
-def _from_bytes(cls: type[QuireVectorStore], data: bytes) -> QuireVectorStore:
-    return cls(collection=_persistence.unpack(data))
-
-
-def _no_options(method: str, options: dict[str, Any]) -> None:
-    if options:
-        raise ParameterError(f"QuireVectorStore.{method} takes no options, got {', '.join(sorted(options))}")
