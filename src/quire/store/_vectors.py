@@ -249,8 +249,8 @@ class BlockGuard:
         self._all_good = blocks
 
     def bad_blocks(self, codes: Codes) -> list[int]:
-        """Return the numbers of all blocks that do not match, reading every byte again."""
-        blocks = -(-self._rows // BLOCK_ROWS)
+        """Return the numbers of all blocks of `codes` that do not match, reading every byte again."""
+        blocks = -(-min(len(codes), self._rows) // BLOCK_ROWS)
         return [block for block in range(blocks) if self._sum(codes, block) != int(self._sums[block])]
 
     def _sum(self, codes: Codes, block: int) -> int:

@@ -29,9 +29,10 @@ def bad_rows(file: VectorFile, guard: BlockGuard, codes: Codes) -> Mask:
     bad = np.zeros(len(codes), np.bool_)
     if file.path is not None:
         size = file.path.stat().st_size if file.path.exists() else 0
-        bad[size // file.row_bytes :] = True
-        if bad.any():
-            return bad  # the map must not be read beyond the end of a file that shrank
+        if size < len(codes) * file.row_bytes:
+            whole = size // file.row_bytes // BLOCK_ROWS * BLOCK_ROWS  # a torn block has no checksum any more
+            bad[whole:] = True
+            codes = codes[:whole]  # the map must not be read beyond the end of a file that shrank
     for block in guard.bad_blocks(codes):
         bad[block * BLOCK_ROWS : (block + 1) * BLOCK_ROWS] = True
     return bad
