@@ -103,7 +103,9 @@ def configuration_table(data: ReportData, best: str | None) -> Html:
                 _number(_mean([r.storage.ram_bytes_per_document for r in results]), ",.0f"),
                 _number(_mean([r.storage.index_bytes_per_document for r in results]), ",.0f"),
                 _number(
-                    _mean([r.storage.disk_bytes_per_document for r in results]) if results[0].storage.disk else None,
+                    _mean([r.storage.disk_bytes_per_document for r in results])
+                    if results[0].storage.measured
+                    else None,
                     ",.0f",
                 ),
                 _number(_mean([t.p50 if t else None for t in times]), ".2f"),

@@ -252,6 +252,8 @@ def plane(
     reference = max(plain, key=lambda found: found.value(measure), default=None)
     rows = []
     for found in groups:
+        if where == "disk" and found.is_baseline:
+            continue  # it stores no texts, so that its files say nothing beside those of a collection
         parts = [footprint(result, where, documents) for result in found.results]
         each = sum(part.total / part.documents for part in parts) / len(parts)
         rows.append((each, -found.value(measure), found, parts))

@@ -356,7 +356,7 @@ def _timed(groups: Sequence[Group]) -> list[tuple[str, float, float, float]]:
 
 def _bytes(groups: Sequence[Group], drawn: Any) -> list[Html]:
     ram = [(found.label, _mean_parts(found, "ram")) for found in groups]
-    disk = [(found.label, _mean_parts(found, "disk")) for found in groups if found.first.storage.disk]
+    disk = [(found.label, _mean_parts(found, "disk")) for found in groups if found.first.storage.measured]
     out = [
         drawn(
             _plots.parts(ram, "ram"), "What is held or mapped in RAM. The graph keeps its own copy of the coarse codes."

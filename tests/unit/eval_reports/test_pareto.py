@@ -120,6 +120,7 @@ def test_baselines_are_shown_and_never_recommended(runs: list[Any], make_result:
     assert found.recommended.label == "int8"
     assert [point.label for point in found.points if point.baseline] == ["int8-minmax"]
     assert "int8-minmax" not in [point.label for point in found.frontier]
+    assert not [point for point in pareto([*runs, tempting], where="disk").points if point.baseline]  # it has no texts
     with pytest.raises(NothingFitsError, match="baselines only"):
         pareto([tempting], budget="1GB")
 
