@@ -45,24 +45,33 @@ def test_the_complete_program(tmp_path: Path) -> None:
 
 def test_the_fragments(tmp_path: Path) -> None:
     program, *fragments = blocks()
-    assert len(fragments) == 6
-    again = "\nembedding = WordEmbedding()\nstore = QuireVectorStore(embedding, 'kb')\n"
+    assert len(fragments) == 7
+    again = """
+embedding = WordEmbedding()
+store = QuireVectorStore(embedding, "kb")
+
+def model(texts):
+    return [np.stack([embedding.embed_query(word) for word in text.split()]) for text in texts]
+"""
     checks = """
 assert QuireVectorStore.list_collections("tenants") == []
 assert db.collection_name == "docs"
 assert QuireVectorStore(embedding, "folder").count() == len(documents)
+assert [document.id for document in retriever.invoke("steam mills", k=1)] == ["steam"]
 """
     run(program + again + "\n".join(fragments) + checks, tmp_path)
 
 
 def test_there_are_examples() -> None:
-    assert [path.name for path in EXAMPLES] == ["langchain_indexing.py", "langchain_rag.py"]
+    names = [path.name for path in EXAMPLES]
+    assert names == ["langchain_indexing.py", "langchain_late_interaction.py", "langchain_rag.py"]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.name))
 def test_an_example_runs(path: Path, tmp_path: Path) -> None:
     expected = {
         "langchain_rag.py": "diesel: A diesel engine ignites its fuel by compression.",
+        "langchain_late_interaction.py": "reranked: ['diesel']",
         "langchain_indexing.py": "['Prune the apple tree.', 'Sow peas in April.']",
     }
     assert expected[path.name] in run(path.read_text("utf-8"), tmp_path)

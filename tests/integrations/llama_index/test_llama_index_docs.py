@@ -46,6 +46,7 @@ def test_the_fragments(tmp_path: Path) -> None:
     setup = """
 from llama_index.core import Document, MockEmbedding, StorageContext, VectorStoreIndex, load_index_from_storage
 from llama_index.core.llms import MockLLM
+import numpy as np
 from quire.integrations.llama_index import QuireVectorStore
 llm, embed_model = MockLLM(), MockEmbedding(embed_dim=4)
 index = VectorStoreIndex.from_documents(
@@ -53,10 +54,19 @@ index = VectorStoreIndex.from_documents(
     storage_context=StorageContext.from_defaults(vector_store=QuireVectorStore()),
     embed_model=embed_model,
 )
+documents = [Document(id_="s", text="steam", metadata={"year": 1820}), Document(id_="d", text="diesel engine")]
+
+def model(texts):
+    return [np.stack([np.random.default_rng(list(word.encode())).random(8) for word in text.split()]) for text in texts]
+"""
+    checks = """
+assert index.as_retriever().retrieve('x')[0].text == 'words'
+assert late.refresh_ref_docs(documents) == [False, False]
+assert engine.query("steam").source_nodes[0].text == "steam"
 """
     fragments = blocks()[1:]
-    assert len(fragments) == 3
-    run(setup + "\n".join(fragments) + "\nassert index.as_retriever().retrieve('x')[0].text == 'words'", tmp_path)
+    assert len(fragments) == 4
+    run(setup + "\n".join(fragments) + checks, tmp_path)
 
 
 def test_there_are_examples() -> None:
@@ -68,6 +78,7 @@ def test_an_example_runs(path: Path, tmp_path: Path) -> None:
     out = run(path.read_text(), tmp_path)
     expected = {
         "llama_index_quickstart.py": "by words: ['violin']",
+        "llama_index_late_interaction.py": "sources: ['diesel']",
         "llama_index_ingestion.py": "found: ['Members may borrow seven books.']",
     }
     assert expected[path.name] in out
