@@ -152,7 +152,9 @@ def _candidates(
         enough = np.count_nonzero(~outside, axis=1) >= needed
         inside = np.argsort(outside, axis=1, kind="stable")[:, :count]  # what may come back, still best first
         found = np.take_along_axis(found, inside, 1)
-        found_scores = np.where(np.take_along_axis(outside, inside, 1), -np.inf, np.take_along_axis(found_scores, inside, 1))
+        found_scores = np.where(
+            np.take_along_axis(outside, inside, 1), -np.inf, np.take_along_axis(found_scores, inside, 1)
+        )
         merged = _merge(found, found_scores, tail_slots[left], tail_scores[left], count)
         done = left[enough]
         slots[done], scores[done] = merged[0][enough], merged[1][enough]
