@@ -368,7 +368,9 @@ def test_pooling_and_codec_reach_the_collection() -> None:
         assert (retriever.collection.codec, retriever.collection.pooling.factor) == ("int8", 2)
 
 
-@pytest.mark.parametrize("options", [{"k": 0}, {"mode": "dense"}, {"cutoff": 3}, {"metric": "cosine"}])
+@pytest.mark.parametrize(
+    "options", [{"k": 0}, {"mode": "dense"}, {"cutoff": 3}, {"metric": "cosine"}, {"encoder": words}]
+)
 def test_bad_options(options: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises((ValidationError, TypeError)):
         LateInteractionRetriever(tmp_path / "kb", words, **options)

@@ -20,6 +20,10 @@ pytest.importorskip("llama_index.core", reason="llama-index-core is not installe
 from llama_index.core import Document, StorageContext, VectorStoreIndex
 from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.ingestion import IngestionPipeline
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.instrumentation.events import BaseEvent
+from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.llms import MockLLM
 from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.query_engine import RetrieverQueryEngine
@@ -381,6 +385,8 @@ def test_contradictions(tmp_path: Path) -> None:
         LateInteractionIndex(storage_context=StorageContext.from_defaults())
     with pytest.raises(TypeError, match="unknown"):
         LateInteractionIndex(model=words, unknown=3)
+    with pytest.raises(TypeError, match="model="):
+        LateInteractionIndex(encoder=words)
     QuireVectorStore(tmp_path / "dense", dim=8).close()
     with pytest.raises(MismatchError, match="one vector a document"):
         LateInteractionIndex(model=words, path=tmp_path / "dense")
@@ -528,6 +534,27 @@ def test_top_n(found: list[NodeWithScore]) -> None:
     for options in ({"top_n": 0}, {"topn": 3}):
         with pytest.raises(ValueError, match=r"top_?n"):
             MaxSimRerank(words, **options)
+
+
+def test_reranking_is_reported(found: list[NodeWithScore]) -> None:
+    seen: list[BaseEvent] = []
+
+    class Recorder(BaseEventHandler):
+        def handle(self, event: BaseEvent, **kwargs: Any) -> None:
+            seen.append(event)
+
+    recorder = Recorder()
+    handlers = get_dispatcher().event_handlers
+    handlers.append(recorder)
+    try:
+        hits = MaxSimRerank(words, top_n=None).postprocess_nodes(found, query_str=QUERY)
+    finally:
+        handlers.remove(recorder)
+    start, end = seen
+    assert isinstance(start, ReRankStartEvent)
+    assert (start.model_name, start.top_n, start.nodes) == ("words", 4, found)
+    assert isinstance(end, ReRankEndEvent)
+    assert end.nodes == hits
 
 
 async def test_async_reranking(found: list[NodeWithScore]) -> None:

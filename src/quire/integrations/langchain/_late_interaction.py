@@ -252,6 +252,9 @@ class LateInteractionRetriever(StoreRetriever):
 
 
 def _open(path: str | os.PathLike[str] | None, model: Any, options: dict[str, Any]) -> QuireVectorStore:
+    for theirs in ("encoder", "embedding", "embeddings"):
+        if theirs in options:
+            raise TypeError(f"unexpected option {theirs!r}; in LateInteractionRetriever it is called model=")
     encoder = TokenEncoder(model) if model is not None else None
     if encoder is None and options.get("collection") is None:
         if path is None:

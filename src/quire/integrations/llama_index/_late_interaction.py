@@ -420,6 +420,9 @@ def _store(
     options: dict[str, Any],
 ) -> tuple[QuireVectorStore, bool]:
     """Return the store, and whether it was opened here."""
+    for theirs in ("encoder", "embed_model"):
+        if theirs in options:
+            raise TypeError(f"unexpected option {theirs!r}; in LateInteractionIndex it is called model=")
     given: Any = vector_store
     if storage_context is not None:
         if vector_store is not None:

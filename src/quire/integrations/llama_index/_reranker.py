@@ -6,12 +6,16 @@ from typing import Any
 
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr
 from llama_index.core.callbacks import CBEventType, EventPayload
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]  # how core itself has it
+from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 
 from quire.errors import ParameterError
 from quire.integrations._rank import rank_texts
 from quire.store import TokenEncoder
+
+_dispatcher = get_dispatcher(__name__)
 
 
 class MaxSimRerank(BaseNodePostprocessor):
@@ -68,6 +72,9 @@ class MaxSimRerank(BaseNodePostprocessor):
             raise ParameterError("expected the query, in query_bundle or query_str, got neither")
         if not nodes:
             return []
+        _dispatcher.event(
+            ReRankStartEvent(query=query_bundle, nodes=nodes, top_n=self.top_n or len(nodes), model_name=self.model)
+        )
         payload: dict[str, Any] = {
             EventPayload.NODES: nodes,
             EventPayload.MODEL_NAME: self.model,
@@ -79,6 +86,7 @@ class MaxSimRerank(BaseNodePostprocessor):
             order, scores = rank_texts(self._encoder, query_bundle.query_str, texts)
             best = [self._with_score(nodes[position], scores[position]) for position in order[: self.top_n]]
             event.on_end(payload={EventPayload.NODES: best})
+        _dispatcher.event(ReRankEndEvent(nodes=best))
         return best
 
     def _with_score(self, hit: NodeWithScore, score: float) -> NodeWithScore:
