@@ -1,9 +1,9 @@
-"""The command line: ``quire index``, ``search``, ``info``, ``verify`` and ``demo``.
-
-Further command groups are mounted on `app`: ``app.add_typer(other, name="eval")``.
-"""
+"""The command line: ``quire index``, ``search``, ``info``, ``verify``, ``demo``, and the group ``quire eval``."""
 
 from quire.cli import _demo, _index, _info, _search, _verify  # noqa: F401 - each registers its command
 from quire.cli._app import app, main
+from quire.eval.cli import app as _evaluation
+
+app.add_typer(_evaluation, name="eval")
 
 __all__ = ["app", "main"]

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from quire.errors import MissingExtraError, ParameterError, QuireError
-from quire.eval import _commands
+from quire.eval import _report_cli
 from quire.eval._measure import Timing
 from quire.eval.baselines import DEFAULT_BASELINES
 from quire.eval.configurations import Configuration
@@ -39,7 +39,7 @@ app = typer.Typer(
     help="Measure what each byte costs on your own data, and choose a configuration.",
     epilog="Exit codes: 0 success, 1 a check or condition failed, 2 wrong usage. Every command takes --json.",
 )
-_commands.register(app)
+_report_cli.register(app)
 
 _SWEEP, _HOW, _OUTPUT = "What to measure", "How", "Output"
 

@@ -209,7 +209,16 @@ def test_make_and_run(invoke: Invoke, quickly: list[str], tmp_path: Path) -> Non
     ]
     (tmp_path / "notes.jsonl").write_text("\n".join(map(json.dumps, lines)))
     made = json.loads(
-        invoke("make", str(tmp_path / "notes.jsonl"), str(tmp_path / "known"), "--queries", "9", "--json").stdout
+        invoke(
+            "make",
+            "--path",
+            str(tmp_path / "notes.jsonl"),
+            "--out",
+            str(tmp_path / "known"),
+            "--queries",
+            "9",
+            "--json",
+        ).stdout
     )
     assert (made["queries"], made["documents"], made["removed"]) == (9, 20, True)
     quickly[2] = str(tmp_path / "known")
