@@ -21,7 +21,7 @@ try:
 except ModuleNotFoundError as error:
     if error.name is None or error.name.split(".")[0] != "mteb":
         raise
-    raise MissingExtraError("quire.eval.mteb needs mteb. Install it: pip install mteb") from None
+    raise MissingExtraError("quire.eval.mteb needs mteb. Install it: pip install 'quire[mteb]'") from None
 
 __all__ = ["IndexConfiguration", "Measured", "QuireIndex", "QuireSearch"]
 

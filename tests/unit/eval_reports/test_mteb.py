@@ -13,7 +13,7 @@ import pytest
 
 with warnings.catch_warnings():  # what its dependencies say while they are imported is not ours to mend
     warnings.simplefilter("ignore")
-    mteb = pytest.importorskip("mteb", reason="needs mteb: pip install mteb")
+    mteb = pytest.importorskip("mteb", reason="needs mteb")
     from datasets import Dataset
     from mteb.abstasks.retrieval import AbsTaskRetrieval
     from mteb.abstasks.task_metadata import TaskMetadata
