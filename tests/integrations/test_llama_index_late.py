@@ -487,6 +487,13 @@ def test_copies_and_pickles(name: str | None, tmp_path: Path) -> None:
         other.close()
 
 
+def test_a_described_store_needs_its_encoder_again() -> None:
+    described = QuireVectorStore(encoder=words, pool_factor=3).to_dict()
+    assert QuireVectorStore.from_dict(described, encoder=words).client.pooling.factor == 3
+    with pytest.raises(ParameterError, match="give encoder="):
+        QuireVectorStore.from_dict(described)
+
+
 def test_options_of_late_interaction_need_an_encoder() -> None:
     with pytest.raises(ParameterError, match="pool_factor belongs to late interaction"):
         QuireVectorStore(pool_factor=2)
