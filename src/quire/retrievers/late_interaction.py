@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,8 +26,11 @@ CandidateSource: TypeAlias = Literal["vectors", "text", "both"]
 #: Documents that are few enough to be scored by MaxSim at once, without candidates.
 _FEW = 1_024
 
-#: Candidates scored by MaxSim for each query, unless asked otherwise; and at least so many times k.
+#: Candidates scored by MaxSim for each query, unless asked otherwise: so many for as many documents as `_CANDIDATES_FOR`,
+#: in proportion to the square root for more (measured: 400 of 5,183 and 800 of 20,000 lose 1 to 2 % of the ten best), and at
+#: least so many times k.
 DEFAULT_CANDIDATES = 400
+_CANDIDATES_FOR = 5_000
 _CANDIDATE_FACTOR = 4
 
 
@@ -58,13 +62,14 @@ class LateOptions(SearchOptions):
         """Whether the full-text index takes part."""
         return self.mode != "dense" or self.candidates != "vectors"
 
-    def depth(self, k: int) -> int:
-        """Return how many candidates are scored for k results."""
+    def depth(self, k: int, n_documents: int) -> int:
+        """Return how many candidates out of so many documents are scored for k results."""
         if self.n_candidates is not None:
             return max(k, int(self.n_candidates))
         if self.oversample is not None:
             return max(k, round(self.oversample * k))
-        return max(DEFAULT_CANDIDATES, _CANDIDATE_FACTOR * k)
+        growth = math.sqrt(max(1.0, n_documents / _CANDIDATES_FOR))
+        return max(round(DEFAULT_CANDIDATES * growth), _CANDIDATE_FACTOR * k)
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ class LateSearcher(Searcher):
         if matching == 0:
             return [_nothing() for _ in range(len(queries))]
         codes = [view.codec.encode_queries(query) for query in queries.tokens]
-        depth = options.depth(k)
+        depth = options.depth(k, matching)
         few = matching <= max(depth, _FEW) and options.candidates == "vectors"
         if options.exact or (options.exact is None and few) or not snapshot.fitted:
             rankings = _exhaustive(view, codes, k, eligible, options.threads)

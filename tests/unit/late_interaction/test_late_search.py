@@ -148,6 +148,21 @@ def test_bad_options(world: Any, kb: quire.MultiVectorCollection, options: dict[
         kb.search(world.queries[0], **options)
 
 
+@pytest.mark.parametrize(
+    ("k", "n", "options", "expected"),
+    [
+        (10, 5_000, {}, 100),
+        (10, 20_000, {}, 200),
+        (50, 100, {}, 200),
+        (10, 20_000, {"n_candidates": 70}, 70),
+        (10, 20_000, {"n_candidates": 7}, 10),
+        (10, 20_000, {"oversample": 3.0}, 30),
+    ],
+)
+def test_how_many_candidates(k: int, n: int, options: dict[str, Any], expected: int) -> None:
+    assert late_interaction.LateOptions(**options).depth(k, n) == expected
+
+
 def test_bad_queries(world: Any, kb: quire.MultiVectorCollection) -> None:
     for query in ([[]], [[0.0] * 24], [[np.nan] * 24], [[1.0] * 23], [1.0] * 24, np.zeros((0, 24))):
         with pytest.raises(InvalidVectorsError):
