@@ -231,7 +231,7 @@ def drop(path: Path) -> None:
 
 
 def scale(args: argparse.Namespace) -> None:
-    """Documents replicated from the first of the sets: each copy's tokens are moved by noise and scaled to unit length again."""
+    """Documents replicated from the first of the sets: each copy's tokens are moved by noise, then of unit length again."""
     data = next(datasets(args))
     copies = math.ceil(args.documents / len(data.ids))
     pooled = TokenPooling(factor=2).pool(data.tokens)

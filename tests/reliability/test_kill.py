@@ -53,7 +53,8 @@ def _run_and_kill(path: Path, run: int, delay: float) -> list[dict[str, object]]
         assert first, process.stderr.read()
         time.sleep(delay)
         process.kill()
-        rest, errors = process.communicate()
+        # not communicate(): it would pass over what readline has buffered
+        rest, errors = process.stdout.read(), process.stderr.read()
     assert "Traceback" not in errors, errors
     # the last line may be torn
     return [json.loads(line) for line in [first, *rest.splitlines(keepends=True)] if line.endswith("\n")]

@@ -37,7 +37,7 @@ class _Mteb:
             if error.name != "mteb":
                 raise
             raise MissingExtraError(
-                f"reading the MTEB task {source!r} needs mteb. Install it: pip install 'quire[mteb]'; or read the same data with "
+                f"reading the MTEB task {source!r} needs mteb. Install it: pip install 'quire[mteb]'; or read it with "
                 "hf:owner/name or from a BEIR folder"
             ) from None
         try:

@@ -46,7 +46,9 @@ def steps(monkeypatch):
 
 
 def offer(monkeypatch, target):
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Loaded(target)] if group == "quire.steps" else [])
+    monkeypatch.setattr(
+        "importlib.metadata.entry_points", lambda group: [Loaded(target)] if group == "quire.steps" else []
+    )
 
 
 @pytest.mark.usefixtures("steps")
