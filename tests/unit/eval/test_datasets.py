@@ -255,13 +255,16 @@ def test_mteb_names_resolve_to_the_pinned_revision(monkeypatch: pytest.MonkeyPat
         load_dataset("mteb:Gone")
 
 
-@pytest.mark.parametrize(("source", "package"), [("hf:a/b", "datasets"), ("mteb:SciFact", "mteb")])
-def test_packages_that_are_not_there(monkeypatch: pytest.MonkeyPatch, source: str, package: str) -> None:
+@pytest.mark.parametrize(
+    ("source", "command"),
+    [("hf:a/b", "pip install datasets"), ("mteb:SciFact", r"pip install 'quire\[mteb\]'")],
+)
+def test_packages_that_are_not_there(monkeypatch: pytest.MonkeyPatch, source: str, command: str) -> None:
     def missing(name: str) -> Any:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     monkeypatch.setattr("quire.eval._hub_format.importlib.import_module", missing)
-    with pytest.raises(MissingExtraError, match=f"pip install {package}"):
+    with pytest.raises(MissingExtraError, match=command):
         load_dataset(source)
 
 
