@@ -41,6 +41,7 @@ from quire.store import (
     decode_rows,
     describe,
     repair_damage,
+    select_documents,
     unit_rows,
     verify_files,
 )
@@ -130,12 +131,8 @@ class ReadingMethods:
     def get_payloads(self, ids: Iterable[str]) -> list[str | None]:
         """Return the payloads of these ids, in the order asked; None where there is no document or no payload."""
         listed = check_ids(ids)
-        payloads: dict[str, str | None] = {}
         with self._store.read() as (connection, _):
-            for part in chunked(listed, _READ_CHUNK):
-                marks = ",".join("?" * len(part))
-                rows = connection.execute(f"SELECT id, payload FROM documents WHERE id IN ({marks})", part)
-                payloads.update(rows.fetchall())
+            payloads: dict[str, str | None] = dict(select_documents(connection, "id, payload", "id", listed))
         return [payloads.get(identifier) for identifier in listed]
 
     def get_vectors(self, ids: Iterable[str]) -> Floats:

@@ -25,11 +25,11 @@ from quire.store import (
     Snapshot,
     Store,
     TextKeeper,
-    chunked,
     decode_rows,
     document_crc,
     parse_filter,
     select,
+    select_documents,
 )
 
 Mode: TypeAlias = Literal["dense", "text", "hybrid"]
@@ -43,8 +43,6 @@ _HYBRID_FACTOR = 4
 #: Candidates that MMR chooses from, unless `fetch_k` says otherwise: as LangChain, but never fewer than 4 k.
 _MMR_DEPTH = 20
 _MMR_FACTOR = 4
-
-_SQL_CHUNK = 900
 
 #: Bytes that remembered filter results may take.
 _CACHE_BYTES = 16 << 20
@@ -334,11 +332,7 @@ def mask_of_callable(connection: sqlite3.Connection, snapshot: Snapshot, where: 
 
 def slots_of_ids(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, int]:
     """Return the slot of each id that is there."""
-    slots: dict[str, int] = {}
-    for part in chunked(ids, _SQL_CHUNK):
-        marks = ",".join("?" * len(part))
-        slots.update(connection.execute(f"SELECT id, slot FROM documents WHERE id IN ({marks})", part).fetchall())
-    return slots
+    return dict(select_documents(connection, "id, slot", "id", ids))
 
 
 def read_documents(connection: sqlite3.Connection, slots: Sequence[int]) -> dict[int, tuple[Document, str | None]]:
@@ -350,18 +344,14 @@ def read_documents(connection: sqlite3.Connection, slots: Sequence[int]) -> dict
         When a document's stored bytes do not match their checksum, or a slot has none.
     """
     documents: dict[int, tuple[Document, str | None]] = {}
-    for part in chunked(slots, _SQL_CHUNK):
-        marks = ",".join("?" * len(part))
-        rows = connection.execute(
-            f"SELECT slot, id, text, metadata, payload, crc FROM documents WHERE slot IN ({marks})", part
-        )
-        for slot, identifier, text, metadata, payload, crc in rows:
-            if document_crc(identifier, text, metadata, payload) != crc:
-                raise CorruptCollectionError(
-                    f"the stored document {identifier!r} is damaged (its checksum does not match); add it again or restore "
-                    "the collection from a backup"
-                )
-            documents[slot] = Document(identifier, text, json.loads(metadata)), payload
+    columns = "slot, id, text, metadata, payload, crc"
+    for slot, identifier, text, metadata, payload, crc in select_documents(connection, columns, "slot", slots):
+        if document_crc(identifier, text, metadata, payload) != crc:
+            raise CorruptCollectionError(
+                f"the stored document {identifier!r} is damaged (its checksum does not match); add it again or restore "
+                "the collection from a backup"
+            )
+        documents[slot] = Document(identifier, text, json.loads(metadata)), payload
     if len(documents) != len(set(slots)):
         raise CorruptCollectionError("a vector has no document; run verify() to see what else is damaged")
     return documents

@@ -1,7 +1,7 @@
 """The durable store under a collection: documents, metadata, vector files, full text, snapshots."""
 
 from quire.store._copy import copy_collection
-from quire.store._database import document_crc, write_manifest
+from quire.store._database import document_crc, select_documents, write_manifest
 from quire.store._documents import (
     Batch,
     Document,
@@ -73,6 +73,7 @@ __all__ = [
     "read_batches",
     "repair_damage",
     "select",
+    "select_documents",
     "unit_rows",
     "unit_tokens",
     "verify_files",

@@ -13,15 +13,19 @@ import threading
 import uuid
 import weakref
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from quire.errors import CollectionLockedError, CorruptCollectionError, ReadOnlyError
 from quire.store import _metadata_index
+from quire.store._documents import chunked
 
 DATABASE_NAME = "quire.db"
+
+#: Values bound in one statement; SQLite takes 32,766 since 3.32 and 999 before.
+_BOUND_VALUES = 900
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS manifest (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -266,6 +270,15 @@ def translate_errors(path: Path | None) -> Iterator[None]:
 
 def _is_busy(err: sqlite3.OperationalError) -> bool:
     return getattr(err, "sqlite_errorcode", 0) & 0xFF in (5, 6) or "locked" in str(err)
+
+
+def select_documents(
+    connection: sqlite3.Connection, columns: str, key: Literal["slot", "id"], values: Sequence[int] | Sequence[str]
+) -> Iterator[Any]:
+    """Yield columns of the documents whose slot or id is among `values`, in no particular order; absent ones are left out."""
+    for part in chunked(values, _BOUND_VALUES):
+        marks = ",".join("?" * len(part))
+        yield from connection.execute(f"SELECT {columns} FROM documents WHERE {key} IN ({marks})", part)
 
 
 def read_manifest(connection: sqlite3.Connection) -> dict[str, Any]:

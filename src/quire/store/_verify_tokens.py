@@ -9,6 +9,7 @@ import numpy as np
 
 from quire.compression._ragged import TokenMatrices
 from quire.errors import CorruptCollectionError
+from quire.store._database import select_documents
 from quire.store._documents import chunked
 from quire.store._encoders import Encoder
 from quire.store._snapshot import Mask, Slots, Snapshot
@@ -17,8 +18,6 @@ from quire.store._token_encoders import TokenEncoder, encode_pooled
 from quire.store._tokens import OFFSET_BYTES, TokenView
 from quire.store._vectors import BLOCK_ROWS, BlockGuard, Codes, VectorFile
 from quire.store._writer import Writer
-
-_SQL_CHUNK = 900
 
 #: Documents encoded again at a time.
 _CHUNK = 256
@@ -108,15 +107,9 @@ def repair_tokens(
 
 def texts_of(connection: sqlite3.Connection, slots: Slots) -> dict[int, str]:
     """Return the text in each slot."""
-    found: dict[int, str] = {}
-    for part in chunked(slots.tolist(), _SQL_CHUNK):
-        marks = ",".join("?" * len(part))
-        found.update(connection.execute(f"SELECT slot, text FROM documents WHERE slot IN ({marks})", part).fetchall())
-    return found
+    return dict(select_documents(connection, "slot, text", "slot", slots.tolist()))
 
 
 def ids_of(connection: sqlite3.Connection, slots: Slots) -> list[str]:
     """Return the ids of the documents in a few slots."""
-    marks = ",".join("?" * len(slots))
-    rows = connection.execute(f"SELECT id FROM documents WHERE slot IN ({marks})", [int(slot) for slot in slots])
-    return [row[0] for row in rows]
+    return [row[0] for row in select_documents(connection, "id", "slot", slots.tolist())]

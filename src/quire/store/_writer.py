@@ -17,8 +17,8 @@ from quire.compression import Codec, identity_codec
 from quire.compression._ragged import TokenMatrices
 from quire.errors import CollectionLockedError, InvalidVectorsError, ParameterError
 from quire.store import _metadata_index
-from quire.store._database import document_crc, write_manifest
-from quire.store._documents import Batch, Floats, chunked
+from quire.store._database import document_crc, select_documents, write_manifest
+from quire.store._documents import Batch, Floats
 from quire.store._fs import sync_directory
 from quire.store._late_generations import Rows, fit_late, kept, mended, reencoded, waiting_codec
 from quire.store._snapshot import Mask, Slots, Snapshot, TierView
@@ -34,9 +34,6 @@ FIT_SAMPLE = 16_384
 
 #: Rows decoded or re-encoded at a time.
 _CHUNK = 8_192
-
-#: Identifiers in one SQL statement; SQLite's limit is 32,766 since 3.32 and 999 before.
-_SQL_CHUNK = 900
 
 
 class Writer:
@@ -85,7 +82,7 @@ class Writer:
                 tier.file.sync()
                 sums = block_checksums(codes, start, tier.guard.tail())
                 _write_blocks(connection, number, sums)
-            replaced = _find(connection, batch.ids)
+            replaced = list(select_documents(connection, "slot, metadata", "id", batch.ids))
             self._bury(connection, replaced, seq)
             slots = range(start, start + len(batch))
             connection.executemany(
@@ -127,12 +124,8 @@ class Writer:
             if choose is None:
                 found = connection.execute("SELECT slot, metadata, id FROM documents").fetchall()
             else:
-                found = []
-                for part in chunked(choose(connection, snapshot), _SQL_CHUNK):
-                    marks = ",".join("?" * len(part))
-                    found += connection.execute(
-                        f"SELECT slot, metadata, id FROM documents WHERE slot IN ({marks})", part
-                    ).fetchall()
+                chosen = choose(connection, snapshot)
+                found = list(select_documents(connection, "slot, metadata, id", "slot", chosen))
             if not found:
                 return 0
             seq = snapshot.seq + 1
@@ -447,14 +440,6 @@ def rebuild_metadata_index(connection: sqlite3.Connection) -> None:
     rows = stored_metadata(connection)
     while part := list(islice(rows, _CHUNK)):
         _metadata_index.insert(connection, part)
-
-
-def _find(connection: sqlite3.Connection, ids: Sequence[str]) -> list[tuple[int, str]]:
-    found: list[tuple[int, str]] = []
-    for part in chunked(ids, _SQL_CHUNK):
-        marks = ",".join("?" * len(part))
-        found += connection.execute(f"SELECT slot, metadata FROM documents WHERE id IN ({marks})", part).fetchall()
-    return found
 
 
 def _write_blocks(connection: sqlite3.Connection, tier: int, sums: dict[int, int]) -> None:
