@@ -2,61 +2,34 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import random
 import signal
-import subprocess
-import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
 import quire
 
-SCRIPT = Path(__file__).with_name("_late_writer_process.py")
 KILLS = 20
-
-
-def _script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("_late_writer_process", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="SIGKILL is a POSIX signal")
-def test_kill_at_random_moments(tmp_path: Path) -> None:
+def test_kill_at_random_moments(tmp_path: Path, writer_script: Callable[[str], Any]) -> None:
     path = tmp_path / "kb"
-    script = _script()
+    script = writer_script("_late_writer_process")
+    documents = script.module()
     rng = random.Random(0)
     present: set[str] = set()
     for run in range(KILLS):
-        lines = _run_and_kill(path, run, rng.uniform(0.0, 0.5))
-        present = _check(path, present, lines, script, run)
+        lines = script.run_and_kill(path, run, rng.uniform(0.0, 0.5))
+        present = _check(path, present, lines, documents, run)
     assert len(present) > 200  # the writer did get somewhere
     assert len(list(path.glob("*.vec"))) == 3  # no generation is left behind
-
-
-def _run_and_kill(path: Path, run: int, delay: float) -> list[dict[str, list[str]]]:
-    command = [sys.executable, str(SCRIPT), str(path), str(run)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        first = process.stdout.readline()
-        assert first, process.stderr.read()
-        time.sleep(delay)
-        process.kill()
-        # not `communicate`: it would pass over what `readline` has already taken into its buffer
-        rest, errors = process.stdout.read(), process.stderr.read()
-    assert "Traceback" not in errors, errors
-    return [json.loads(line) for line in [first, *rest.splitlines(keepends=True)] if line.endswith("\n")]
 
 
 def _check(path: Path, before: set[str], lines: list[dict[str, list[str]]], script: ModuleType, run: int) -> set[str]:
