@@ -652,45 +652,6 @@ def test_bad_encoder_changes_nothing() -> None:
         assert len(kb) == 0
 
 
-# ------------------------------------------------------------------ the graph
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("codec", ["int8", "binary > int8"])
-def test_graph_finds_what_exact_search_finds(codec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quire.index.planner.graph_min", lambda layout: 1_000)
-    monkeypatch.setattr("quire.index.planner.tail_max", lambda layout: 500)
-    monkeypatch.setattr("quire.index.planner.TAIL_MAX", 500)
-    rng = np.random.default_rng(0)
-    centres = rng.standard_normal((50, DIM))
-    matrix = (centres[rng.integers(0, 50, 6_000)] + 0.6 * rng.standard_normal((6_000, DIM))).astype(np.float32)
-    queries = matrix[::200] + 0.2 * rng.standard_normal((30, DIM)).astype(np.float32)
-    with quire.open(tmp_path / "kb", codec=codec, fit_after=500) as kb:
-        kb.add(vectors=matrix, ids=[str(i) for i in range(6_000)], metadata=[{"m": i % 100} for i in range(6_000)])
-        kb.add(vectors=matrix[:200] + 0.01, ids=[f"tail {i}" for i in range(200)], metadata=[{"m": -1}] * 200)
-        kb.delete([str(i) for i in range(0, 6_000, 7)])
-        assert kb.info().graph_covers >= 5_500
-
-        def recall(**options: object) -> float:
-            exact = [set(r.ids) for r in kb.search_batch(queries, 10, exact=True, **options)]
-            found = [set(r.ids) for r in kb.search_batch(queries, 10, exact=False, **options)]
-            assert all(len(ids) == 10 for ids in found)
-            return float(np.mean([len(a & b) / 10 for a, b in zip(exact, found, strict=True)]))
-
-        floor = 0.9 if codec == "int8" else 0.75  # 32 bits tell less than 32 bytes
-        assert recall() > floor
-        assert recall(filter={"m": {"$lt": 50}}) > floor
-        assert recall(filter={"m": 3}) > floor
-        expected = [r.ids for r in kb.search_batch(queries, 10, exact=False)]
-    with quire.open(tmp_path / "kb") as kb:
-        assert kb.verify().ok
-        kb.search(queries[0])
-        kb._graph.wait()
-        assert kb.info().graph_covers >= 5_500
-        again = [r.ids for r in kb.search_batch(queries, 10, exact=False)]
-        assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(expected, again, strict=True)]) > 0.9
-
-
 # ------------------------------------------------------------------ threads
 
 

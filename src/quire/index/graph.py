@@ -32,6 +32,9 @@ _SCALARS: dict[str, tuple[str, type[np.generic]]] = {
 #: Asking the system costs 15 microseconds, each time.
 _CORES = os.cpu_count() or 1
 
+#: Memory beside the file, for each row of a mapped graph: pointers to node and codes, and a share of the table of keys.
+_MAPPED_ROW_BYTES = 64
+
 _FREE_KEY = np.iinfo(np.uint64).max
 
 
@@ -71,6 +74,7 @@ class Graph:
         # growing waits for searches to leave, and writers take turns.
         self._gate = Gate()
         self._writing = threading.Lock()
+        self._mapped = False
         self.connectivity = check_int(connectivity, "connectivity", 2)
         self.expansion_add = check_int(expansion_add, "expansion_add", 1)
         # Importing usearch takes longer than importing the rest of Quire, and collections that stay small never need it.
@@ -97,11 +101,21 @@ class Graph:
         return f"<{type(self).__name__} of {len(self):,} slots, {self.layout.kind} x {self.layout.dim}>"
 
     @property
+    def mapped(self) -> bool:
+        """Whether nodes and codes are read from the file where they lie; nothing can be added or removed then."""
+        return self._mapped
+
+    @property
     def memory_bytes(self) -> int:
-        """Bytes of memory that the graph takes, its copy of the codes included, within about a tenth."""
+        """Bytes of memory that the graph takes, its copy of the codes included, within about a tenth.
+
+        Of a mapped graph the greater part, the length of its file, is page cache that the system can take back.
+        """
+        rows, capacity = len(self), int(self._index.capacity)
+        if self._mapped:  # the file, and tables of pointers and keys
+            return int(self._index.serialized_length) + _MAPPED_ROW_BYTES * rows
         # usearch's own `memory_usage` counts address space that it reserves in steps of 16 MiB and has not touched, up
         # to three times too much. These factors fit how a process grew with 30,000 to 66,000 rows of 48 to 384 bytes.
-        rows, capacity = len(self), int(self._index.capacity)
         return int(self._index.serialized_length) + 96 * rows + 24 * capacity
 
     def contains(self, slots: Rows) -> NDArray[np.bool_]:
@@ -123,8 +137,10 @@ class Graph:
         Raises
         ------
         ParameterError
-            If a slot is already linked or given twice, or a shape does not fit. Nothing was added then.
+            If a slot is already linked or given twice, a shape does not fit, or the graph is mapped. Nothing was added
+            then.
         """
+        self._check_writable()
         check_codes(self.layout, codes, "document codes")
         keys = _keys(slots)
         if keys.shape[0] != codes.shape[0]:
@@ -161,7 +177,13 @@ class Graph:
         -------
         int
             How many of the slots were there.
+
+        Raises
+        ------
+        ParameterError
+            If the graph is mapped.
         """
+        self._check_writable()
         with self._writing:
             return int(self._index.remove_many(_keys(slots).tolist(), compact=False, threads=1))
 
@@ -222,9 +244,24 @@ class Graph:
         with self._writing:
             self._index.save_index_to_path(os.fspath(path))
 
+    def copy(self) -> Self:
+        """Return an independent graph in memory, which can grow even if this one is mapped."""
+        other = type(self)(self.layout, self.connectivity, self.expansion_add)
+        with self._writing:
+            other._index = self._index.copy()
+        other._index.expansion_search = 1
+        other._index.expansion_add = self.expansion_add
+        return other
+
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str], layout: CodeLayout, *, connectivity: int = 16, expansion_add: int = 128
+        cls,
+        path: str | os.PathLike[str],
+        layout: CodeLayout,
+        *,
+        connectivity: int = 16,
+        expansion_add: int = 128,
+        mapped: bool = False,
     ) -> Self:
         """Read a graph that `save` wrote.
 
@@ -238,6 +275,10 @@ class Graph:
             What the codes are.
         connectivity, expansion_add : int
             For rows that are added later.
+        mapped : bool, default=False
+            Read nodes and codes from the file as searches touch them, instead of copying them into the process's own
+            memory. The file must stay as it is (deleting it is fine where the system keeps mapped files alive), and
+            nothing can be added or removed: take a `copy` for that.
 
         Raises
         ------
@@ -248,7 +289,10 @@ class Graph:
         """
         graph = cls(layout, connectivity, expansion_add)
         try:
-            graph._index.load_index_from_path(os.fspath(path))
+            if mapped:
+                graph._index.view_index_from_path(os.fspath(path))
+            else:
+                graph._index.load_index_from_path(os.fspath(path))
         except (RuntimeError, ValueError) as error:
             raise CorruptCollectionError(f"usearch cannot read the graph {Path(path)}: {error}; rebuild it") from error
         index = graph._index
@@ -259,7 +303,12 @@ class Graph:
             )
         index.expansion_search = 1
         index.expansion_add = graph.expansion_add
+        graph._mapped = mapped
         return graph
+
+    def _check_writable(self) -> None:
+        if self._mapped:
+            raise ParameterError("this graph is mapped from its file and cannot change; change graph.copy() instead")
 
     def _add(self, keys: NDArray[np.uint64], native: NDArray[Any], threads: int) -> None:
         self._index.add_many(keys, native, threads=threads, dtype=self._scalar)

@@ -102,6 +102,8 @@ class GraphKeeper:
             view = self._load(snapshot)
         if view is None:
             view = GraphView(Graph(snapshot.tiers[0].layout, self._store.settings.connectivity or 16), 0)
+        if view.graph.mapped and view.covered < snapshot.n_slots:
+            view = GraphView(view.graph.copy(), view.covered)
         coarse = snapshot.tiers[0]
         for start in range(view.covered, snapshot.n_slots, _CHUNK):
             end = min(start + _CHUNK, snapshot.n_slots)
@@ -135,7 +137,7 @@ class GraphKeeper:
         try:
             if path.stat().st_size != entry["bytes"] or file_crc(path) != entry["crc"]:
                 return None
-            graph = Graph.load(path, snapshot.tiers[0].layout, connectivity=self._store.settings.connectivity or 16)
+            graph = self._map(path, snapshot)
         except (OSError, QuireError, RuntimeError):
             return None
         self._saved, self._loaded_generation = entry["covered"], snapshot.generation
@@ -143,8 +145,15 @@ class GraphKeeper:
         self._store.publish_graph(snapshot.generation, view)
         return view
 
-    def checkpoint(self) -> None:
-        """Save the graph beside the vector files and record its checksum."""
+    def _map(self, path: Path, snapshot: Snapshot) -> Graph:
+        connectivity = self._store.settings.connectivity or 16
+        return Graph.load(path, snapshot.tiers[0].layout, connectivity=connectivity, mapped=True)
+
+    def checkpoint(self, *, keep: bool = False) -> None:
+        """Save the graph beside the vector files and record its checksum.
+
+        Afterwards searches read it from that file, which gives its memory back; with `keep`, the graph stays in memory.
+        """
         store = self._store
         directory, snapshot = store.directory, store.snapshot
         if directory is None or snapshot.graph is None or store.settings.read_only:
@@ -183,6 +192,9 @@ class GraphKeeper:
             except BaseException:
                 remove(draft)
                 raise
+            if not keep:
+                with contextlib.suppress(OSError, QuireError):  # gone already: another process saved a newer one
+                    store.publish_graph(snapshot.generation, GraphView(self._map(path, snapshot), covered))
 
     def _remove_others(self, directory: Path, keep: str | None) -> None:
         # A file that another process saved but has not recorded yet goes too: that process then records a name without
@@ -196,7 +208,7 @@ class GraphKeeper:
         """Stop extending and save what is there."""
         self.wait()
         with contextlib.suppress(QuireError, OSError):
-            self.checkpoint()
+            self.checkpoint(keep=True)
 
 
 def _age(path: Path) -> float:

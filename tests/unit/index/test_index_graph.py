@@ -191,3 +191,30 @@ def test_bad_input_is_named(sample, call, match):
     with pytest.raises(ParameterError, match=match):
         call(graph, codes)
     assert len(graph) == 4
+
+
+def test_a_mapped_graph_answers_alike_and_a_copy_of_it_can_grow(tmp_path):
+    rng = np.random.default_rng(5)
+    layout = CodeLayout("i8", 16)
+    codes = rng.integers(-127, 128, (600, 16), dtype=np.int8).view(np.uint8)
+    graph = Graph(layout)
+    graph.add(np.arange(500), codes[:500], threads=1)
+    graph.save(tmp_path / "graph")
+    mapped = Graph.load(tmp_path / "graph", layout, mapped=True)
+    assert mapped.mapped
+    assert not graph.mapped
+    expected = graph.search(codes[:20], 10, 64)
+    for found, wanted in zip(mapped.search(codes[:20], 10, 64), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    for change in (lambda: mapped.add(np.arange(500, 600), codes[500:]), lambda: mapped.remove(np.arange(5))):
+        with pytest.raises(ParameterError, match="mapped"):
+            change()
+    grown = mapped.copy()
+    assert not grown.mapped
+    (tmp_path / "graph").unlink()  # both must go on without the name
+    grown.add(np.arange(500, 600), codes[500:], threads=1)
+    assert (len(grown), len(mapped)) == (600, 500)
+    slots, _ = grown.search(codes[500:600], 1, 64)
+    assert (slots[:, 0] >= 500).mean() > 0.95
+    assert mapped.search(codes[:20], 10, 64)[0].tolist() == expected[0].tolist()
+    assert mapped.memory_bytes > 0

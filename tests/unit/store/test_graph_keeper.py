@@ -1,0 +1,107 @@
+"""The graph of a collection: built, checkpointed, mapped from its file, and grown again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import quire
+
+DIM = 32
+
+
+@pytest.fixture
+def small_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphs from 1,000 rows on, with at most 500 beside them."""
+    monkeypatch.setattr("quire.index.planner.graph_min", lambda layout: 1_000)
+    monkeypatch.setattr("quire.index.planner.tail_max", lambda layout: 500)
+    monkeypatch.setattr("quire.index.planner.TAIL_MAX", 500)
+
+
+def graph_of(kb: quire.Collection):
+    view = kb._store.snapshot.graph
+    assert view is not None
+    return view.graph
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_graphs")
+@pytest.mark.parametrize("codec", ["int8", "binary > int8"])
+def test_graph_finds_what_exact_search_finds(codec: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((50, DIM))
+    matrix = (centres[rng.integers(0, 50, 6_000)] + 0.6 * rng.standard_normal((6_000, DIM))).astype(np.float32)
+    queries = matrix[::200] + 0.2 * rng.standard_normal((30, DIM)).astype(np.float32)
+    with quire.open(tmp_path / "kb", codec=codec, fit_after=500) as kb:
+        kb.add(vectors=matrix, ids=[str(i) for i in range(6_000)], metadata=[{"m": i % 100} for i in range(6_000)])
+        kb.add(vectors=matrix[:200] + 0.01, ids=[f"tail {i}" for i in range(200)], metadata=[{"m": -1}] * 200)
+        kb.delete([str(i) for i in range(0, 6_000, 7)])
+        assert kb.info().graph_covers >= 5_500
+
+        def recall(**options: object) -> float:
+            exact = [set(r.ids) for r in kb.search_batch(queries, 10, exact=True, **options)]
+            found = [set(r.ids) for r in kb.search_batch(queries, 10, exact=False, **options)]
+            assert all(len(ids) == 10 for ids in found)
+            return float(np.mean([len(a & b) / 10 for a, b in zip(exact, found, strict=True)]))
+
+        floor = 0.9 if codec == "int8" else 0.75  # 32 bits tell less than 32 bytes
+        assert recall() > floor
+        assert recall(filter={"m": {"$lt": 50}}) > floor
+        assert recall(filter={"m": 3}) > floor
+        expected = [r.ids for r in kb.search_batch(queries, 10, exact=False)]
+    with quire.open(tmp_path / "kb") as kb:
+        assert kb.verify().ok
+        kb.search(queries[0])
+        kb._graph.wait()
+        assert kb.info().graph_covers >= 5_500
+        again = [r.ids for r in kb.search_batch(queries, 10, exact=False)]
+        assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(expected, again, strict=True)]) > 0.9
+
+
+@pytest.mark.usefixtures("small_graphs")
+def test_a_saved_graph_is_read_from_its_file_and_grows_in_memory(tmp_path: Path) -> None:
+    matrix = np.random.default_rng(1).standard_normal((4_000, DIM)).astype(np.float32)
+    names = [str(i) for i in range(4_000)]
+    with quire.open(tmp_path / "kb", fit_after=500) as kb:
+        kb.add(vectors=matrix[:2_500], ids=names[:2_500])
+        kb.flush()
+        assert graph_of(kb).mapped
+        kb.add(vectors=matrix[2_500:2_900], ids=names[2_500:2_900])  # waits beside the graph
+        assert graph_of(kb).mapped
+        assert kb.search(matrix[2_700], 1, exact=False).ids == ["2700"]
+        kb.add(vectors=matrix[2_900:3_200], ids=names[2_900:3_200])  # too many to wait
+        assert len(graph_of(kb)) == 3_200
+        assert kb.search(matrix[3_100], 1, exact=False).ids == ["3100"]
+    with quire.open(tmp_path / "kb") as kb:
+        kb.search(matrix[0])
+        kb._graph.wait()
+        assert graph_of(kb).mapped
+        assert [kb.search(matrix[i], 1, exact=False).ids for i in (5, 3_100)] == [["5"], ["3100"]]
+        assert kb.verify().ok
+    with quire.open(tmp_path / "kb", read_only=True) as kb:
+        kb.search(matrix[0])
+        kb._graph.wait()
+        assert graph_of(kb).mapped
+
+
+@pytest.mark.usefixtures("small_graphs")
+def test_a_process_goes_on_with_a_mapped_graph_that_another_replaced(tmp_path: Path) -> None:
+    matrix = np.random.default_rng(2).standard_normal((4_500, DIM)).astype(np.float32)
+    with quire.open(tmp_path / "kb", fit_after=500) as kb:
+        kb.add(vectors=matrix[:1_500], ids=[str(i) for i in range(1_500)])
+        kb.flush()
+        with quire.open(tmp_path / "kb") as other:
+            other.search(matrix[0])
+            other._graph.wait()
+            old = graph_of(other)
+            assert old.mapped
+            kb.add(vectors=matrix[1_500:], ids=[str(i) for i in range(1_500, 4_500)])
+            kb.flush()
+            assert other.search(matrix[4_000], 1, exact=False).ids == ["4000"]
+            assert old.search(old_codes(other, 7), 1, 16)[0].tolist() == [[7]]  # its file has no name any more
+
+
+def old_codes(kb: quire.Collection, slot: int) -> np.ndarray:
+    return kb._store.snapshot.tiers[0].codes[slot : slot + 1]
