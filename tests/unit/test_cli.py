@@ -86,10 +86,10 @@ def test_index_search_info_verify(run: Run, corpus: Path) -> None:
     assert found["hits"][0]["metadata"] == {"year": 2024}
     assert found["hits"][0]["score"] > found["hits"][1]["score"]
 
-    info = json.loads(run("info", "-p", "kb", "--json").stdout)
+    info = json.loads(run("info", "kb", "--json").stdout)
     assert (info["documents"], info["codec"], info["encoder"], info["dim"]) == (3, "float32", MODEL, 64)
 
-    report = json.loads(run("verify", "-p", "kb", "--json").stdout)
+    report = json.loads(run("verify", "kb", "--json").stdout)
     assert report == {"path": "kb", "ok": True, "documents": 3, "problems": [], "repaired": []}
 
 
@@ -98,8 +98,8 @@ def test_text_for_people(run: Run, corpus: Path) -> None:
     searched = run("search", "dogs", "-p", "kb", "-m", MODEL).stdout
     assert "dogs bark at night" in searched
     assert '{"year": 2024}' in searched
-    assert "documents" in run("info", "-p", "kb").stdout
-    assert "3 documents, everything matches its checksum" in run("verify", "-p", "kb").stdout
+    assert "documents" in run("info", "kb").stdout
+    assert "3 documents, everything matches its checksum" in run("verify", "kb").stdout
 
 
 def test_json_lines_fields(run: Run, tmp_path: Path) -> None:
@@ -278,8 +278,8 @@ def test_truncated_gzip_is_named(run: Run, tmp_path: Path) -> None:
 
 
 def test_no_collection(run: Run) -> None:
-    for command in (("search", "x"), ("info",), ("verify",), ("verify", "--repair")):
-        assert "there is no collection at" in run(*command, "-p", "kb", code=1).stderr
+    for command in (("search", "x", "-p"), ("info",), ("verify",), ("verify", "--repair"), ("tune",)):
+        assert "there is no collection at" in run(*command, "kb", code=1).stderr
         assert not Path("kb").exists()
 
 
@@ -304,16 +304,16 @@ def test_verify_finds_damage_and_repairs_it(run: Run, corpus: Path) -> None:
     data = bytearray(vectors.read_bytes())
     data[5] ^= 0xFF
     vectors.write_bytes(data)
-    assert "problem: " in run("verify", "-p", "kb", code=1).stdout
-    assert json.loads(run("verify", "-p", "kb", "--json", code=1).stdout)["ok"] is False
-    assert "repaired: " in run("verify", "-p", "kb", "--repair", "--model", MODEL).stdout
-    run("verify", "-p", "kb")
-    run("verify", "-p", "kb", "--model", MODEL, code=2)
+    assert "problem: " in run("verify", "kb", code=1).stdout
+    assert json.loads(run("verify", "kb", "--json", code=1).stdout)["ok"] is False
+    assert "repaired: " in run("verify", "kb", "--repair", "--model", MODEL).stdout
+    run("verify", "kb")
+    run("verify", "kb", "--model", MODEL, code=2)
 
 
 def test_debug_shows_the_traceback(run: Run) -> None:
     with pytest.raises(quire.QuireError, match="there is no collection"):
-        CliRunner().invoke(app, ["--debug", "info", "-p", "kb"], catch_exceptions=False)
+        CliRunner().invoke(app, ["--debug", "info", "kb"], catch_exceptions=False)
 
 
 def test_version_and_help(run: Run) -> None:
@@ -323,7 +323,7 @@ def test_version_and_help(run: Run) -> None:
 
 
 def test_as_a_process(run: Run, tmp_path: Path) -> None:
-    command = [str(Path(sys.executable).with_name("quire")), "info", "--path", "kb"]
+    command = [str(Path(sys.executable).with_name("quire")), "info", "kb"]
     if not Path(command[0]).exists():
         pytest.skip("the quire command is not installed beside this Python")
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -338,4 +338,4 @@ def test_minilm_by_its_short_name(run: Run, corpus: Path, minilm: str) -> None:
         run("search", "kittens nap", "-p", "kb", "-k", "1", "--json").stdout
     )  # the model: from the manifest
     assert [hit["id"] for hit in found["hits"]] == ["a"]
-    assert json.loads(run("info", "-p", "kb", "--json").stdout)["encoder"] == minilm
+    assert json.loads(run("info", "kb", "--json").stdout)["encoder"] == minilm

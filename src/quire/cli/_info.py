@@ -6,12 +6,12 @@ from rich.table import Table
 
 import quire
 from quire.cli._app import app
-from quire.cli._options import CollectionPath, Json
+from quire.cli._options import CollectionArgument, Json
 from quire.cli._output import console, human_bytes, print_json
 
 
 @app.command("info")
-def info_command(path: CollectionPath, as_json: Json = False) -> None:
+def info_command(path: CollectionArgument, as_json: Json = False) -> None:
     """Print what a collection holds and what it takes, in RAM and on disk."""
     with quire.open(path, read_only=True, must_exist=True) as collection:
         info = collection.info()

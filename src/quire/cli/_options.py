@@ -10,6 +10,10 @@ import typer
 CollectionPath = Annotated[
     Path, typer.Option("--path", "-p", metavar="DIR", help="The collection's directory.", show_default=False)
 ]
+#: The same as an argument, for commands that are about a collection and nothing else.
+CollectionArgument = Annotated[
+    Path, typer.Argument(metavar="DIR", help="The collection's directory.", show_default=False)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Model = Annotated[
     str | None,

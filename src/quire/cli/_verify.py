@@ -9,13 +9,13 @@ import typer
 import quire
 from quire.cli._app import FAILURE, app
 from quire.cli._encoders import load_encoder
-from quire.cli._options import CollectionPath, Json
+from quire.cli._options import CollectionArgument, Json
 from quire.cli._output import print_json
 
 
 @app.command("verify")
 def verify_command(
-    path: CollectionPath,
+    path: CollectionArgument,
     repair: Annotated[bool, typer.Option("--repair", help="Rebuild what can be rebuilt from what is left.")] = False,
     model: Annotated[
         str | None,

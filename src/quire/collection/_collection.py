@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from quire.collection._reading import ReadingMethods
+from quire.collection._tuning import TuningMethods
 from quire.compression import Codec
 from quire.errors import InputTypeError, MismatchError, ParameterError
 from quire.retrievers.search import (
@@ -160,7 +160,7 @@ def _wrapped(encoder: Any, *, late: bool) -> Any:
     return encoder if isinstance(encoder, TokenEncoder) else TokenEncoder(encoder)
 
 
-class Collection(ReadingMethods):
+class Collection(TuningMethods):
     """Documents with compressed vectors, on disk or in memory. Made by `quire.open`; safe to use from many threads.
 
     Attributes

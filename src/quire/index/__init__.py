@@ -3,12 +3,15 @@
 from quire.index.exact import exact_search, score_rows, score_rows_batch
 from quire.index.graph import Graph
 from quire.index.maxsim import maxsim_explain, maxsim_scores, maxsim_scores_batch, maxsim_search
-from quire.index.planner import Plan, choose, default_ef, default_oversample, graph_min, tail_max
+from quire.index.planner import Plan, choose, crossover, default_ef, default_oversample, graph_min, tail_max
+from quire.index.tuning import Tuning
 
 __all__ = [
     "Graph",
     "Plan",
+    "Tuning",
     "choose",
+    "crossover",
     "default_ef",
     "default_oversample",
     "exact_search",

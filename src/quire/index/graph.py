@@ -232,7 +232,7 @@ class Graph:
             keys, distances, found = (np.take_along_axis(a, order, axis=1) for a in (keys, distances, found))
         found = found[:, :width]
         slots[:, :width][found] = keys[:, :width][found].astype(np.int64)
-        scores[:, :width][found] = self._scores(distances[:, :width])[found]
+        scores[:, :width][found] = self._scores(distances[:, :width][found])  # elsewhere they are not numbers
         if codes is not None:
             scores = score_rows_batch(self.layout, codes, queries, slots)
             order = np.lexsort((slots, -scores), axis=1)

@@ -26,6 +26,7 @@ from typing import Literal
 from quire._layout import CodeLayout
 from quire.errors import ParameterError
 from quire.index._checks import check_int
+from quire.index.tuning import Tuning
 
 #: Fixed cost of one call from Python, in microseconds.
 CALL_US = 30.0
@@ -89,7 +90,7 @@ class Plan:
     cost_us: float
 
 
-def scan_us(layout: CodeLayout, n: int) -> float:
+def scan_us(layout: CodeLayout, n: int, tuning: Tuning | None = None) -> float:
     """Expected microseconds of an exact search over `n` rows in order.
 
     Examples
@@ -97,17 +98,32 @@ def scan_us(layout: CodeLayout, n: int) -> float:
     >>> scan_us(CodeLayout("i8", 384), 100_000) > scan_us(CodeLayout("b1", 384), 100_000)
     True
     """
-    return CALL_US + n * (SCAN_ROW_US + SCAN_BYTE_US * layout.row_bytes)
+    us = CALL_US + n * (SCAN_ROW_US + SCAN_BYTE_US * layout.row_bytes)
+    return us if tuning is None else us * tuning.scan
 
 
-def gather_us(layout: CodeLayout, n: int) -> float:
+def gather_us(layout: CodeLayout, n: int, tuning: Tuning | None = None) -> float:
     """Expected microseconds of an exact search over `n` listed rows."""
-    return CALL_US + n * (GATHER_ROW_US + GATHER_BYTE_US * layout.row_bytes)
+    us = CALL_US + n * (GATHER_ROW_US + GATHER_BYTE_US * layout.row_bytes)
+    return us if tuning is None else us * tuning.gather
 
 
-def graph_us(layout: CodeLayout, ef: int) -> float:
+def graph_us(layout: CodeLayout, ef: int, tuning: Tuning | None = None) -> float:
     """Expected microseconds of a graph search that explores `ef` candidates."""
-    return CALL_US + ef * _visit_us(layout)
+    us = CALL_US + ef * _visit_us(layout)
+    return us if tuning is None else us * tuning.graph
+
+
+def crossover(layout: CodeLayout, ef: int, n: int, tuning: Tuning | None = None) -> int:
+    """Return how many of `n` rows may match a filter for an exact search of them to be as quick as the graph."""
+    low, high = 0, n
+    while low < high:
+        middle = (low + high + 1) // 2
+        if gather_us(layout, middle, tuning) <= graph_us(layout, ef, tuning):
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def graph_min(layout: CodeLayout) -> int:
@@ -172,6 +188,13 @@ def default_ef(layout: CodeLayout, k: int, *, n: int = 0, rescored: bool = False
     return max(least, k if rescored else 2 * k)
 
 
+def explored(layout: CodeLayout, k: int, *, n: int, rescored: bool, tuning: Tuning | None) -> int:
+    """Return how many candidates a graph of `n` rows should explore for the best `k`: as tuned, or `default_ef`."""
+    if tuning is not None:
+        return tuning.ef_for(check_int(k, "k", 1), n, EF_STEP)
+    return default_ef(layout, k, n=n, rescored=rescored)
+
+
 def choose(
     layout: CodeLayout,
     k: int,
@@ -181,6 +204,7 @@ def choose(
     linked: int = 0,
     ef: int | None = None,
     rescored: bool = False,
+    tuning: Tuning | None = None,
 ) -> Plan:
     """Choose the cheapest way to the best `k` rows that match.
 
@@ -201,6 +225,8 @@ def choose(
         Candidates to explore without a filter; `default_ef` by default.
     rescored : bool, default=False
         See `default_ef`.
+    tuning : Tuning, optional
+        What was measured on this collection; used instead of `default_ef` and of the constants of this module.
 
     Returns
     -------
@@ -230,23 +256,27 @@ def choose(
         raise ParameterError(f"expected at most n_alive={n_alive} matching rows, got {matching}")
 
     exact: Literal["scan", "scan_matching"] = "scan"
-    exact_us = scan_us(layout, n_alive)
-    if matching < n_alive and gather_us(layout, matching) < exact_us:
-        exact, exact_us = "scan_matching", gather_us(layout, matching)
+    exact_us = scan_us(layout, n_alive, tuning)
+    if matching < n_alive and gather_us(layout, matching, tuning) < exact_us:
+        exact, exact_us = "scan_matching", gather_us(layout, matching, tuning)
     if not linked or matching <= k:  # all matching rows are wanted: a graph could only miss some
         return Plan(exact, 0, 0, 0, exact_us)
 
-    explore = default_ef(layout, k, n=linked, rescored=rescored) if ef is None else check_int(ef, "ef", 1)
+    if ef is not None:
+        explore = check_int(ef, "ef", 1)
+    else:
+        explore = explored(layout, k, n=linked, rescored=rescored, tuning=tuning)
     fetch = k
     if matching < n_alive:
         # The best k that match lie among the best k / share if the filter knows nothing of the query; half more,
         # because that scatters, and because a filter usually does know something.
         fetch = math.ceil(1.5 * k * n_alive / matching) + 8
         explore = max(explore, fetch)
-    cost = graph_us(layout, max(explore, fetch))
+    cost = graph_us(layout, max(explore, fetch), tuning)
     if cost >= exact_us:
         return Plan(exact, 0, 0, 0, exact_us)
-    return Plan("graph", fetch, explore, max(fetch, int((exact_us - CALL_US) / _visit_us(layout))), cost)
+    factor = tuning.graph if tuning is not None else 1.0
+    return Plan("graph", fetch, explore, max(fetch, int((exact_us / factor - CALL_US) / _visit_us(layout))), cost)
 
 
 def _visit_us(layout: CodeLayout) -> float:

@@ -93,7 +93,11 @@ def _stage_sizes(snapshot: Snapshot, k: int, matching: int, options: DenseOption
     if stages == 1:
         return [k]
     layout = snapshot.tiers[0].layout
-    first = options.oversample if options.oversample is not None else planner.default_oversample(layout)
+    first = options.oversample
+    if first is None and snapshot.tuning is not None:
+        first = snapshot.tuning.oversample
+    if first is None:
+        first = planner.default_oversample(layout)
     # A funnel narrows geometrically: each refinement drops the same share.
     sizes = [max(k, round(k * first ** ((stages - 1 - stage) / (stages - 1)))) for stage in range(stages)]
     return [min(size, matching) for size in sizes]
@@ -125,13 +129,15 @@ def _candidates(
         linked=view.covered if view is not None else 0,
         ef=options.ef,
         rescored=len(snapshot.tiers) > 1,
+        tuning=snapshot.tuning,
     )
     if view is None or view.covered == 0 or (plan.method != "graph" and options.exact is not False):
         return _scan(coarse, queries, count, eligible, matching, options.threads)
     fetch, ef, limit = plan.fetch, plan.ef, plan.limit
     if plan.method != "graph":  # exact=False: by graph, whatever it costs
-        fetch = int(1.5 * count * snapshot.n_slots / matching) + 8
-        ef, limit = options.ef or planner.default_ef(coarse.layout, count, n=view.covered), view.covered
+        fetch = count if eligible is None else int(1.5 * count * snapshot.n_slots / matching) + 8
+        default = planner.explored(coarse.layout, count, n=view.covered, rescored=False, tuning=snapshot.tuning)
+        ef, limit = options.ef or default, view.covered
     codes = coarse.pipeline.encode_queries(queries)
     if eligible is None and view.covered == snapshot.n_slots and plan.method == "graph":
         found, found_scores = view.graph.search(codes, count, ef, threads=options.threads)

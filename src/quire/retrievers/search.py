@@ -223,7 +223,7 @@ class Searcher:
         options: SearchOptions,
     ) -> list[tuple[Slots, Scores]]:
         assert queries.vectors is not None  # the collection has encoded them
-        lengths = self._query_lengths(snapshot, queries.vectors)
+        lengths = self.query_lengths(snapshot, queries.vectors)
         slots, scores = dense_search(snapshot, queries.vectors / lengths[:, None], k, mask, options.dense)
         scores *= lengths[:, None]
         if len(slots) and (slots[:, -1:] >= 0).all():
@@ -256,7 +256,7 @@ class Searcher:
             fused.append((slots[:k], scores[:k].astype(np.float32)))
         return fused
 
-    def _query_lengths(self, snapshot: Snapshot, vectors: Floats) -> Scores:
+    def query_lengths(self, snapshot: Snapshot, vectors: Floats) -> Scores:
         """Return what to divide queries by, so that they are as long as the documents and fill the codes' range.
 
         Documents and queries share one scale: under the metric 'dot' a query ten times as long as the documents would be

@@ -51,6 +51,8 @@ class CollectionInfo:
     tokens : dict or None
         Of a multi-vector collection: stored token vectors, type, values and bytes of one, how they are pooled, and what
         finds candidates (`tiers` describe the candidate vectors then).
+    tuning : dict or None
+        What `tune` stored: ef, oversample, the recall found with them, and the one asked for.
     generation, commits, format_version : int
         Numbers of the vector files, of the last commit, and of the format.
     versions : dict of str to str
@@ -79,6 +81,7 @@ class CollectionInfo:
     format_version: int
     versions: dict[str, str]
     tokens: dict[str, Any] | None = None
+    tuning: dict[str, Any] | None = None
 
     @property
     def ram_bytes(self) -> int:
@@ -145,6 +148,7 @@ def describe(
         format_version=int(manifest["format_version"]),
         versions=_versions(),
         tokens=tokens,
+        tuning=asdict(snapshot.tuning) if snapshot.tuning is not None else None,
     )
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from quire._layout import CodeLayout
 from quire.compression import Codec, Pipeline
-from quire.index import Graph
+from quire.index import Graph, Tuning
 from quire.store._tokens import TokenView
 from quire.store._vectors import BlockGuard, Codes, VectorFile
 
@@ -75,6 +75,8 @@ class Snapshot:
         The graph over the coarse tier, where there is one.
     tokens : TokenView or None
         Token codes of a multi-vector collection; `tiers` hold its candidate vectors then.
+    tuning : Tuning or None
+        How hard to look, if that was measured with this codec.
     """
 
     seq: int
@@ -89,6 +91,7 @@ class Snapshot:
     tiers: tuple[TierView, ...]
     graph: GraphView | None
     tokens: TokenView | None = None
+    tuning: Tuning | None = None
 
     @property
     def files(self) -> tuple[VectorFile, ...]:

@@ -25,6 +25,7 @@ from quire.errors import (
     MismatchError,
     ParameterError,
 )
+from quire.index import Tuning
 from quire.store._database import DATABASE_NAME, Database, read_manifest, write_manifest
 from quire.store._fs import remove, sync_directory
 from quire.store._settings import FORMAT_VERSION, Settings
@@ -210,6 +211,7 @@ class Store:
                 tiers=tiers,
                 graph=graph,
                 tokens=tokens,
+                tuning=_tuning(manifest),
             )
             self._snapshot = fresh
             return fresh
@@ -307,6 +309,17 @@ class Store:
         self.database.close()
         for file in self._snapshot.files:
             file.close()
+
+
+def _tuning(manifest: dict[str, Any]) -> Tuning | None:
+    """Return what was measured on this collection, unless the codec has changed since or the entry cannot be read."""
+    if not manifest.get("tuning"):
+        return None
+    try:
+        tuning = Tuning.from_json(manifest["tuning"])
+    except CorruptCollectionError:  # a search without it is slower or finds less, never wrong; verify reports it
+        return None
+    return tuning if tuning.codec == manifest["codec"] else None
 
 
 def _incomplete(snapshot: Snapshot) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from quire.errors import CorruptCollectionError
+from quire.index import Tuning
 from quire.store import _metadata_index
 from quire.store._database import document_crc
 from quire.store._documents import Floats, chunked, unit_rows
@@ -60,6 +61,7 @@ class _Damage:
     token_files: list[str] = field(default_factory=list)
     graph: str | None = None
     text: str | None = None
+    tuning: str | None = None
 
     def messages(self, snapshot: Snapshot) -> list[str]:
         found = self.database + self.documents
@@ -72,7 +74,7 @@ class _Damage:
                 f"row {int(np.flatnonzero(mask)[0])}"
             )
         found += self.token_files
-        return found + [message for message in (self.graph, self.text) if message is not None]
+        return found + [message for message in (self.graph, self.text, self.tuning) if message is not None]
 
 
 def verify_files(store: Store, connection: sqlite3.Connection, snapshot: Snapshot, text: TextKeeper) -> VerifyReport:
@@ -108,6 +110,7 @@ def _find_damage(store: Store, connection: sqlite3.Connection, snapshot: Snapsho
         damage.tokens, damage.token_files = token_damage(snapshot.tokens, snapshot.n_slots)
     damage.graph = _graph_damage(store, connection)
     damage.text = text.damage(connection)
+    damage.tuning = _tuning_damage(connection)
     return damage
 
 
@@ -146,6 +149,16 @@ def _graph_damage(store: Store, connection: sqlite3.Connection) -> str | None:
     return None
 
 
+def _tuning_damage(connection: sqlite3.Connection) -> str | None:
+    row = connection.execute("SELECT value FROM manifest WHERE key = 'tuning'").fetchone()
+    try:
+        if row is not None and row[0]:
+            Tuning.from_json(row[0])
+    except CorruptCollectionError as error:
+        return str(error)
+    return None
+
+
 # ---------------------------------------------------------------------- repair
 
 
@@ -168,6 +181,9 @@ def repair_damage(
         graph.forget()
         graph.catch_up()
         repaired.append("the graph was rebuilt from the coarse tier")
+    if damage.tuning is not None:
+        writer.set_tuning(None)
+        repaired.append("the tuning was dropped; searches use the defaults until tune() is run again")
     if damage.text is not None:
         with store.database.write() as connection:
             connection.execute("DELETE FROM artifacts WHERE name = 'text'")

@@ -16,6 +16,7 @@ import numpy as np
 from quire.compression import Codec, identity_codec
 from quire.compression._ragged import TokenMatrices
 from quire.errors import CollectionLockedError, InvalidVectorsError, ParameterError
+from quire.index import Tuning
 from quire.store import _metadata_index
 from quire.store._database import document_crc, select_documents, write_manifest
 from quire.store._documents import Batch, Floats
@@ -140,6 +141,14 @@ class Writer:
                 callback(connection, (), [row[2] for row in found])
         self._publish()
         return len(found)
+
+    def set_tuning(self, tuning: Tuning | None) -> None:
+        """Record how hard to look from now on; None goes back to the planner's constants."""
+        with self._store.database.write() as connection:
+            snapshot = self._current(connection)
+            changes = {"seq": snapshot.seq + 1, "tuning": tuning.to_json() if tuning is not None else ""}
+            write_manifest(connection, changes)
+        self._publish()
 
     def _bury(self, connection: sqlite3.Connection, found: Sequence[tuple[int, str]], seq: int) -> None:
         if not found:
