@@ -1,5 +1,6 @@
 """The durable store under a collection: documents, metadata, vector files, full text, snapshots."""
 
+from quire.store._blueprint import Blueprint
 from quire.store._copy import copy_collection
 from quire.store._database import document_crc, select_documents, write_manifest
 from quire.store._documents import (
@@ -31,6 +32,7 @@ from quire.store.filters import Filter, parse_filter
 
 __all__ = [
     "Batch",
+    "Blueprint",
     "CollectionInfo",
     "Document",
     "DocumentLike",

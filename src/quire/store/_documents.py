@@ -12,10 +12,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from quire.compression import Codec
 from quire.compression._ragged import TokenMatrices
 from quire.errors import InputTypeError, InvalidVectorsError, ParameterError
 
 Floats: TypeAlias = npt.NDArray[np.float32]
+Codes: TypeAlias = npt.NDArray[np.uint8]
 DocumentLike: TypeAlias = "str | Document | Mapping[str, Any]"
 
 
@@ -51,9 +53,16 @@ class Batch:
     ready: bool = False  # vectors are checked and, for cosine, of unit length
     matrices: list[Any] | None = None  # token vectors as they were given
     tokens: TokenMatrices | None = None  # in place of vectors in a multi-vector collection: pooled, of unit length
+    codes: tuple[bytes, Sequence[Codes]] | None = None  # a stored codec, and what it made of `vectors` in each tier
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def codes_of(self, codec: Codec | None) -> Sequence[Codes] | None:
+        """Return the codes of each tier if they were made beforehand, with this very codec."""
+        if self.codes is None or codec is None or codec.to_bytes() != self.codes[0]:
+            return None
+        return self.codes[1]
 
     @property
     def dim(self) -> int:

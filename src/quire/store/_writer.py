@@ -77,8 +77,9 @@ class Writer:
             if appender is not None:
                 vectors = self._add_tokens(connection, appender, batch, changes)
             assert vectors is not None  # the collection encodes before it writes
+            made = batch.codes_of(snapshot.codec)
             for number, tier in enumerate(tiers):
-                codes = tier.pipeline.encode(vectors)
+                codes = tier.pipeline.encode(vectors) if made is None else made[number]
                 tier.file.write(start, codes)
                 tier.file.sync()
                 sums = block_checksums(codes, start, tier.guard.tail())
@@ -211,6 +212,24 @@ class Writer:
             else:
                 codec = self._fitted(snapshot, text, alive)
                 self._switch(connection, snapshot, codec, _reencoded(snapshot, codec), changes)
+        self._after_switch(snapshot)
+
+    def adopt(self, codec: Codec, tokens: TokenCodec | None, changes: dict[str, Any]) -> None:
+        """Start a new collection with codecs that were fitted elsewhere, and with what else the manifest should say.
+
+        Raises
+        ------
+        ParameterError
+            When the collection holds vectors already.
+        """
+        with self._store.database.write() as connection:
+            snapshot = self._current(connection)
+            if snapshot.generation != 0:
+                raise ParameterError(
+                    "expected a new collection to start with a fitted codec, but this one holds vectors"
+                )
+            changes = {"codec": str(codec), "dim": codec.in_dim, "fitted": 1} | changes
+            self._switch(connection, snapshot, codec, (), changes, tokens=tokens)
         self._after_switch(snapshot)
 
     def _fitted(self, snapshot: Snapshot, text: str, alive: Slots) -> Codec:
