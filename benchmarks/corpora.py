@@ -7,7 +7,9 @@ questions, ``questions.npy``: real queries that are not documents.
 `extend` makes more documents out of them. Copying vectors and adding white noise would give neighbourhoods of the wrong
 shape: 384 independent directions, where real sentence vectors leave a point along 15 to 20 (local intrinsic dimension).
 It therefore moves a random real vector towards one of its own near neighbours, further or less far, and adds noise with the
-covariance of the differences between near neighbours. `local_dimension` is how the result is compared with the real thing.
+covariance of the differences between near neighbours. Half of the real sentences (45,000), extended to 90,000 that way, look to
+real questions like the whole: median distance of the tenth best document 1.01 (real: 1.01; the half alone: 1.04), local
+intrinsic dimension around the question 19.7 (17.9; 18.3), a little harder to search than the real thing.
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ def neighbours(matrix: Matrix, k: int = NEIGHBOURS, rows: NDArray[np.int64] | No
     return best
 
 
-def extend(real: Matrix, near: NDArray[np.int64], n: int, *, noise: float = 0.6, seed: int = 0) -> Matrix:
+def extend(real: Matrix, near: NDArray[np.int64], n: int, *, noise: float = 0.5, seed: int = 0) -> Matrix:
     """Return `n` unit vectors: all of `real` (or the first `n`), then vectors made from them.
 
     Parameters
@@ -77,7 +79,7 @@ def extend(real: Matrix, near: NDArray[np.int64], n: int, *, noise: float = 0.6,
         Rows of each one's near neighbours.
     n : int
         How many to return.
-    noise : float, default=0.6
+    noise : float, default=0.5
         Length of the random part against that of the distance to the neighbour moved towards.
     seed : int, default=0
         Of everything random.
