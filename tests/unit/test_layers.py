@@ -23,7 +23,7 @@ LAYERS = [
     {"collection"},
     {""},  # the package itself, `import quire`
     {"integrations", "_sources"},
-    {"eval", "_ingest"},
+    {"eval", "_ingest", "_transfer", "planning"},
     {"demo"},
     {"cli"},
 ]

@@ -1,0 +1,45 @@
+"""What was measured, in one place: every constant of a plan that is not arithmetic, with where it comes from.
+
+``docs/scale.md`` says how each was taken. The machine is the one of ``docs/results.md`` (two cores of an AMD EPYC, Zen 5).
+"""
+
+from __future__ import annotations
+
+# -- a collection on one machine ---------------------------------------------------------------------------------------
+
+#: Bytes of a usearch node beside its codes: ``base + link * connectivity`` (25,000 rows; 148.5 at 16, 276.3 at 32, and the
+#: same for rows of 16, 48, 128 and 192 bytes).
+GRAPH_BASE_BYTES, GRAPH_LINK_BYTES = 20.5, 8.0
+#: Memory beside the file of a mapped graph: pointers and keys (`Graph.memory_bytes`).
+GRAPH_TABLE_BYTES = 64
+#: One flag a slot says whether its document is alive.
+ALIVE_BYTES = 1
+
+#: SQLite's page, what of it holds rows, and what a row costs beside its own values (header, slot, checksum, pointer).
+PAGE_BYTES, PAGE_USED, ROW_OVERHEAD = 4096, 4088, 22
+#: The longest row that a page holds, and what is lost where a longer one begins and ends.
+LONGEST_IN_PAGE, OVERFLOW_LOSS = 4061, 500
+#: A row of the index of ids, beside the id.
+ID_OVERHEAD = 9
+#: A row of the inverted index of metadata values, the value included (numbers and short strings).
+FIELD_BYTES = 20
+#: The full-text index, as a share of the text: 0.15 (LIMIT, few words), 0.16 (SciFact), 0.23 (Vaswani), 0.29 (SQuAD).
+FULL_TEXT_SHARE = 0.25
+
+#: CPU microseconds to add one document with a ready vector, graph included: ``base + byte * row_bytes`` of the coarse tier.
+#: From 100,000 documents of 384 dimensions on two cores (docs/results.md): 10.6 s for 48 bytes (binary), 17.1 s for 384 bytes
+#: (int8). Codes of float8 and of 16 and 32 bits take longer to compare while the graph is built: 23.0 s for 192 bytes.
+ADD_BASE_US, ADD_BYTE_US, ADD_FLOAT_US = 193.0, 0.387, 193.0
+#: Documents at which this was measured: a graph costs more the larger it is, about in proportion to the logarithm.
+ADD_MEASURED_AT = 100_000
+
+# -- a node of the cluster ---------------------------------------------------------------------------------------------
+
+#: Share of a node's memory that the plan fills; the rest is for requests, the system, and segments being rebuilt.
+RAM_USED = 0.75
+#: Share of a node's disk that the plan fills: an optimiser writes the new segment before it deletes the old one.
+DISK_USED = 0.6
+#: Shards a node, so that a later node takes over whole shards.
+SHARDS_PER_NODE = 2
+#: With fewer nodes than this no majority survives the loss of one.
+NODES_FOR_CONSENSUS = 3
