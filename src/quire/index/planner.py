@@ -56,9 +56,13 @@ TAIL_BUDGET_US = 400.0
 EF_ROWS = 50_000
 EF_STEP = 32
 
-#: Candidates rescored per result, by kind of the coarse codes. 10 for binary reaches 0.954 of the exact float32 top ten
-#: on 93,706 sentence vectors. One-byte codes need 2 by themselves (0.98); 5 leaves room for the reducer before them.
-_OVERSAMPLE = {"b1": 10, "i4": 5, "i8": 5, "e4m3": 5, "e5m2": 5, "f16": 2, "bf16": 2, "f32": 2}
+#: Candidates rescored per result, by kind of the coarse codes. 15 for binary reaches 0.956 to 0.960 of the exact float32
+#: top ten for real questions and 25,000 to 100,000 sentence vectors. One-byte codes need 2 by themselves (0.98); 5 leaves
+#: room for the reducer before them.
+_OVERSAMPLE = {"b1": 15, "i4": 5, "i8": 5, "e4m3": 5, "e5m2": 5, "f16": 2, "bf16": 2, "f32": 2}
+#: Rows beyond which bits need more: the more documents, the more of them agree with the query in as many bits. For 0.95,
+#: 300,000 rows take 20 candidates a result and a million 30.
+OVERSAMPLE_ROWS, _OVERSAMPLE_STEP = 100_000, {"b1": 4.5}
 #: Hamming distances are few and tie often, which makes the walk through the graph lose its way earlier.
 _EF = {"b1": 128}
 _EF_OTHERS = 64
@@ -150,15 +154,18 @@ def tail_max(layout: CodeLayout) -> int:
     return int(min(TAIL_MAX, max(1_024, affordable)))
 
 
-def default_oversample(layout: CodeLayout) -> int:
-    """Return how many candidates of a coarse tier to rescore for each result.
+def default_oversample(layout: CodeLayout, n: int = 0) -> float:
+    """Return how many candidates of a coarse tier of `n` rows to rescore for each result.
 
     Examples
     --------
-    >>> default_oversample(CodeLayout("b1", 384))
-    10
+    >>> default_oversample(CodeLayout("b1", 384)), default_oversample(CodeLayout("b1", 384), 1_600_000)
+    (15.0, 33.0)
     """
-    return _OVERSAMPLE[layout.kind]
+    least = float(_OVERSAMPLE[layout.kind])
+    if n <= OVERSAMPLE_ROWS:
+        return least
+    return least + _OVERSAMPLE_STEP.get(layout.kind, 0.0) * math.log2(n / OVERSAMPLE_ROWS)
 
 
 def default_ef(layout: CodeLayout, k: int, *, n: int = 0, rescored: bool = False) -> int:

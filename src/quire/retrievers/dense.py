@@ -97,7 +97,7 @@ def _stage_sizes(snapshot: Snapshot, k: int, matching: int, options: DenseOption
     if first is None and snapshot.tuning is not None:
         first = snapshot.tuning.oversample
     if first is None:
-        first = planner.default_oversample(layout)
+        first = planner.default_oversample(layout, snapshot.n_slots)
     # A funnel narrows geometrically: each refinement drops the same share.
     sizes = [max(k, round(k * first ** ((stages - 1 - stage) / (stages - 1)))) for stage in range(stages)]
     return [min(size, matching) for size in sizes]
