@@ -241,7 +241,8 @@ class Collection(TuningMethods):
         for batch in batches:
             self._writer.add(self._ready(batch), self._fingerprint_to_store())
             added += batch.ids
-            self._maintain(self._fit_at_most)
+            self._fit_or_compact(self._fit_at_most)
+            self._graph.keep_up()
         self._maintain(self._store.settings.fit_after or 1)
         if len(added) >= _LINK_AT_ONCE:
             self._graph.catch_up(tail=0)  # after a long add a little more work spares every search the scan of the tail
@@ -394,14 +395,17 @@ class Collection(TuningMethods):
 
     def _maintain(self, fit_after: int | None) -> None:
         """Fit, compact and extend the graph where it is time to."""
+        self._fit_or_compact(fit_after)
+        if self._graph.behind(self._store.snapshot):
+            self._graph.catch_up()
+
+    def _fit_or_compact(self, fit_after: int | None) -> None:
         snapshot = self._store.snapshot
         if fit_after is not None and not snapshot.fitted and snapshot.n_alive >= fit_after:
             self._writer.fit()
         snapshot = self._store.snapshot
         if snapshot.dead > max(_COMPACT_DEAD, snapshot.n_slots // 2):
             self._writer.compact()
-        if self._graph.behind(self._store.snapshot):
-            self._graph.catch_up()
 
     def _fingerprint_to_store(self) -> dict[str, Any] | None:
         """Return the encoder's fingerprint when the collection has none yet."""

@@ -27,6 +27,9 @@ from quire.store._store import Store
 #: Rows linked between two publications.
 _CHUNK = 16_384
 
+#: While documents stream in, rows may wait outside the graph up to this multiple of what may be scanned beside it.
+_BACKLOG = 8
+
 #: A checkpoint is written when the graph has grown by this share since the last one.
 _GROWTH = 0.25
 
@@ -78,6 +81,16 @@ class GraphKeeper:
             return
         self._thread = threading.Thread(target=self._quietly, name="quire-graph", daemon=True)
         self._thread.start()
+
+    def keep_up(self) -> None:
+        """Extend the graph beside a stream of writes; the writer waits only when it is far ahead."""
+        snapshot = self._store.snapshot
+        if not self.behind(snapshot):
+            return
+        covered = snapshot.graph.covered if snapshot.graph is not None else 0
+        if snapshot.n_slots - covered > _BACKLOG * planner.TAIL_MAX:
+            self.wait()
+        self.start()
 
     def _quietly(self) -> None:
         # A damaged tier shows itself to the search that reads it; the thread must not print a traceback for it.
