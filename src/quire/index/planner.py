@@ -61,8 +61,8 @@ EF_STEP = 32
 #: room for the reducer before them.
 _OVERSAMPLE = {"b1": 15, "i4": 5, "i8": 5, "e4m3": 5, "e5m2": 5, "f16": 2, "bf16": 2, "f32": 2}
 #: Rows beyond which bits need more: the more documents, the more of them agree with the query in as many bits. For 0.95,
-#: 300,000 rows take 20 candidates a result and a million 30.
-OVERSAMPLE_ROWS, _OVERSAMPLE_STEP = 100_000, {"b1": 4.5}
+#: 300,000 rows take 20 candidates a result and a million 32.
+OVERSAMPLE_ROWS, _OVERSAMPLE_STEP = 100_000, {"b1": 5.0}
 #: Hamming distances are few and tie often, which makes the walk through the graph lose its way earlier.
 _EF = {"b1": 128}
 _EF_OTHERS = 64
@@ -160,7 +160,7 @@ def default_oversample(layout: CodeLayout, n: int = 0) -> float:
     Examples
     --------
     >>> default_oversample(CodeLayout("b1", 384)), default_oversample(CodeLayout("b1", 384), 1_600_000)
-    (15.0, 33.0)
+    (15.0, 35.0)
     """
     least = float(_OVERSAMPLE[layout.kind])
     if n <= OVERSAMPLE_ROWS:
