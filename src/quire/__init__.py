@@ -5,7 +5,7 @@ everything else.
 """
 
 from quire._version import __version__
-from quire.collection import Collection, MultiVectorCollection, open, open_multi_vector
+from quire.collection import Collection, MultiVectorCollection, open, open_multi_vector, restore
 from quire.errors import QuireError
 from quire.retrievers.results import Hit, SearchResult
 from quire.store import Document, TokenEncoder
@@ -21,4 +21,5 @@ __all__ = [
     "__version__",
     "open",
     "open_multi_vector",
+    "restore",
 ]

@@ -1,7 +1,8 @@
 """The public face of a collection: opening it, writing to it, searching it."""
 
+from quire.collection._backup import restore
 from quire.collection._collection import Collection, open
 from quire.collection._multi_vector import Explanation, MultiVectorCollection
 from quire.collection._open_multi_vector import open_multi_vector
 
-__all__ = ["Collection", "Explanation", "MultiVectorCollection", "open", "open_multi_vector"]
+__all__ = ["Collection", "Explanation", "MultiVectorCollection", "open", "open_multi_vector", "restore"]

@@ -351,6 +351,35 @@ class Collection(TuningMethods):
         settings = Settings(lock_timeout=self._store.settings.lock_timeout)
         return type(self)(Store(Path(path).expanduser(), settings), self._given_encoder())
 
+    def snapshot(self, path: str | os.PathLike[str]) -> Path:
+        """Write a backup of the newest commit to a new directory, while others may go on writing.
+
+        It is a collection like any other, and shares no file with this one. `quire.restore` brings it back. It appears
+        at `path` in one step, complete and on disk: a process that is killed before leaves nothing there.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A directory that does not exist or is empty.
+
+        Returns
+        -------
+        Path
+            Where it is.
+
+        Raises
+        ------
+        ParameterError
+            When there is something at `path`.
+        CorruptCollectionError
+            When a vector file does not match its checksums: damage is not copied.
+        """
+        if not isinstance(path, str | os.PathLike):
+            raise InputTypeError(f"expected path as a str or path-like, got {type(path).__name__}")
+        destination = Path(path).expanduser().absolute()
+        copy_collection(self._store, destination)
+        return destination
+
     def destroy(self) -> None:
         """Close the collection and delete its files; other files in the directory stay, and so does the directory then."""
         directory = self._store.directory

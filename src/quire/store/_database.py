@@ -27,6 +27,9 @@ DATABASE_NAME = "quire.db"
 #: Values bound in one statement; SQLite takes 32,766 since 3.32 and 999 before.
 _BOUND_VALUES = 900
 
+#: What SQLite says of a damaged file in an error that it also raises for other reasons.
+_DAMAGE = ("malformed", "corrupt", "no such table", "no such column", "not decode to UTF-8")
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS manifest (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS documents (
@@ -261,7 +264,7 @@ def translate_errors(path: Path | None) -> Iterator[None]:
                 raise ReadOnlyError(
                     f"{name} cannot be written: {err}; open it with read_only=True to search it"
                 ) from err
-            if not any(sign in str(err) for sign in ("malformed", "corrupt", "no such table", "no such column")):
+            if not any(sign in str(err) for sign in _DAMAGE):
                 raise
         elif isinstance(err, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.DataError):
             raise

@@ -326,10 +326,15 @@ def _incomplete(snapshot: Snapshot) -> bool:
     return any(file.incomplete for file in snapshot.files)
 
 
+def is_own_file(name: str) -> bool:
+    """Tell whether a file of this name in a collection's directory is a part of the collection."""
+    return _OWN_FILE.fullmatch(name) is not None
+
+
 def delete_files(directory: Path) -> None:
     """Delete the files of a collection, and the directory if nothing else is in it."""
     for entry in directory.iterdir():
-        if _OWN_FILE.fullmatch(entry.name) and entry.is_file():
+        if is_own_file(entry.name) and entry.is_file():
             remove(entry)
     shutil.rmtree(directory / "text", ignore_errors=True)
     with contextlib.suppress(OSError):
