@@ -169,7 +169,7 @@ def _cluster(workload: Workload, hardware: Hardware) -> ClusterPlan:
         ram={name: copies * size for name, size in ram.items()},
         disk=disk_of_node,
         documents_per_shard=per_shard,
-        write_hours=copies * _write_us(per_shard) / hardware.cores / 3.6e9,
+        write_hours=copies * _write_us(workload, per_shard) / hardware.cores / 3.6e9,
         encode_hours=n / hardware.encode_rate / 3600 if hardware.encode_rate is not None else None,
     )
 
@@ -201,8 +201,7 @@ def point_bytes(workload: Workload, points: int) -> tuple[dict[str, float], dict
     coarse, finest = layouts[0], layouts[-1]
     bits = coarse.kind == "b1"
     quantized = coarse.row_bytes if bits else coarse.dim + measured.POINT_INT8_EXTRA
-    growth = max(1.0, float(np.log(max(points, 2)) / np.log(measured.POINT_MEASURED_AT)))
-    links = (measured.POINT_LINK_BASE + measured.POINT_LINK_BYTES * workload.connectivity) * growth
+    links = (measured.POINT_LINK_BASE + measured.POINT_LINK_BYTES * workload.connectivity) * _growth(points)
     ram = {
         "quantized vectors": float(quantized),
         "graph": links + measured.POINT_LEVELS,
@@ -217,6 +216,13 @@ def point_bytes(workload: Workload, points: int) -> tuple[dict[str, float], dict
     return ram, disk
 
 
-def _write_us(points: int) -> float:
-    growth = max(1.0, float(np.log(max(points, 2)) / np.log(measured.POINT_MEASURED_AT)))
-    return measured.POINT_WRITE_US + measured.POINT_GRAPH_US * growth
+def _write_us(workload: Workload, points: int) -> float:
+    dim = workload.layouts[0].dim
+    write = measured.POINT_WRITE_US + measured.POINT_WRITE_VALUE_US * dim
+    graph = measured.POINT_GRAPH_US + measured.POINT_GRAPH_VALUE_US * dim
+    return write + graph * _growth(points)
+
+
+def _growth(points: int) -> float:
+    """Return how much more a link takes, in bytes and in time, than in the shard that was measured."""
+    return max(1.0, float(np.log(max(points, 2)) / np.log(measured.POINT_MEASURED_AT)))
