@@ -31,6 +31,7 @@ from quire.store import (
     check_ids,
     copy_collection,
     delete_files,
+    erase_leftovers,
     fingerprint,
     is_multi_vector,
     parse_filter,
@@ -317,11 +318,30 @@ class Collection(TuningMethods):
         self._writer.fit(str(Codec.parse(codec)) if codec is not None else None)
         self._graph.catch_up()
 
-    def compact(self) -> int:
-        """Drop the rows of deleted documents from every file; returns how many there were."""
-        dropped = self._writer.compact()
-        if self._store.directory is not None and not self._store.settings.read_only:
-            self._store.database.vacuum()
+    def compact(self, *, secure: bool = False) -> int:
+        """Drop the rows of deleted documents from every file; returns how many there were.
+
+        Parameters
+        ----------
+        secure : bool, default=False
+            Leave no byte of a deleted document in any file of the collection: everything is written anew, even where
+            nothing is dead, and all older files are deleted at once, the full-text index with them (the next search by
+            words builds it again). ``SECURITY.md`` says what no program can promise: disks, file systems and backups
+            may keep copies of their own, and a fitted codec keeps averages; `refit` before this learns new ones.
+
+        Raises
+        ------
+        CollectionLockedError
+            With `secure`: another process keeps old content in use. Close the collection there and call this again.
+        """
+        if secure:
+            self._graph.wait()  # or it might save what it has read of the old rows
+        dropped = self._writer.compact(always=secure)
+        if self._store.directory is not None:
+            if secure:
+                erase_leftovers(self._store)
+            else:
+                self._store.database.vacuum()
         self._graph.catch_up()
         return dropped
 

@@ -16,6 +16,7 @@ from quire.store._documents import (
     unit_rows,
 )
 from quire.store._encoders import Encoder, as_encoder, check_fingerprint, fingerprint
+from quire.store._erase import erase_leftovers
 from quire.store._graph_keeper import GraphKeeper
 from quire.store._info import CollectionInfo, describe
 from quire.store._late_settings import candidates_config, pooling_config
@@ -67,6 +68,7 @@ __all__ = [
     "describe",
     "document_crc",
     "encode_pooled",
+    "erase_leftovers",
     "fingerprint",
     "is_multi_vector",
     "parse_filter",

@@ -138,18 +138,20 @@ class Database:
         finally:
             self._write_lock.release()
 
-    def checkpoint(self) -> None:
-        """Fold the write-ahead log into the database file."""
+    def checkpoint(self) -> bool:
+        """Fold the write-ahead log into the database file and empty it; False when others still read from it."""
         if self._directory is None or self.read_only:
-            return
+            return True
         with self._write_lock, contextlib.suppress(sqlite3.Error):
-            self._writing_connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            busy = self._writing_connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            return not busy
+        return False
 
-    def vacuum(self) -> None:
-        """Rewrite the database file without the space of deleted rows."""
+    def vacuum(self) -> bool:
+        """Rewrite the database file without the space of deleted rows; returns what `checkpoint` does."""
         with self._write_lock, translate_errors(self.path):
             self._writing_connection().execute("VACUUM")
-        self.checkpoint()
+        return self.checkpoint()
 
     def load_from(self, source: sqlite3.Connection) -> None:
         """Replace everything in this in-memory database by a copy of what another connection sees."""

@@ -238,12 +238,18 @@ class Writer:
         chosen = alive if len(alive) <= FIT_SAMPLE else np.sort(rng.choice(alive, FIT_SAMPLE, replace=False))
         return Codec.parse(text).fit(decode_rows(snapshot, chosen), seed=settings.seed or 0)
 
-    def compact(self) -> int:
-        """Renumber the slots without the dead ones; returns how many were dropped."""
+    def compact(self, *, always: bool = False) -> int:
+        """Renumber the slots without the dead ones; returns how many were dropped.
+
+        Parameters
+        ----------
+        always : bool
+            Write a new generation even where nothing is dead.
+        """
         store = self._store
         with store.database.write() as connection:
             snapshot = self._current(connection)
-            if snapshot.dead == 0 or snapshot.codec is None:
+            if snapshot.codec is None or (snapshot.dead == 0 and not always):
                 return 0
             alive = np.flatnonzero(snapshot.alive)
 
