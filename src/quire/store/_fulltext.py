@@ -216,6 +216,8 @@ class TextIndex:
                 "files": {},
             }
             if self._path is not None and self._pending is not None:
+                for entry in self._pending.iterdir():  # tantivy makes them readable for all; the directory was not
+                    entry.chmod(0o600)
                 manifest["directory"] = self._pending.name
                 manifest["files"] = _sums(self._pending, self._manifest)
                 _fs.sync_directory(self._path)
@@ -295,10 +297,10 @@ class TextIndex:
 
     def _begin(self, path: Path) -> tantivy.Index:
         """Start the directory of the next commit as hard links to the files of the current one."""
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.prune()
         self._pending = path / f"{max(map(int, _directories(path)), default=0) + 1:08d}"
-        self._pending.mkdir()
+        self._pending.mkdir(mode=0o700)
         if self._manifest is None:
             return self._create(self._pending)
         base = path / self._manifest["directory"]
