@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from quire.collection import MultiVectorCollection
-from quire.collection._rebuild import add_stored
+from quire.collection import Collection, MultiVectorCollection
+from quire.collection._rebuild import add_stored, vectors_to_move
 from quire.errors import MismatchError, ParameterError
 from quire.store import Document, chunked
 
@@ -95,7 +95,7 @@ def stored_vectors(collection: Any, ids: Sequence[str]) -> Any:
     """Return what a collection keeps for these documents: a matrix, or a list of token matrices."""
     if hasattr(collection, "get_token_vectors"):
         return collection.get_token_vectors(ids)
-    return collection.get_vectors(ids)
+    return vectors_to_move(collection, ids) if isinstance(collection, Collection) else collection.get_vectors(ids)
 
 
 def write_stored(target: Any) -> Write:

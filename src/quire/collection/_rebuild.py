@@ -12,8 +12,12 @@ import numpy as np
 from quire.collection._collection import Collection, open_store
 from quire.compression._ragged import TokenMatrices
 from quire.errors import MismatchError, ParameterError
+from quire.retrievers.search import slots_of_ids
 from quire.store import Blueprint, Document, Floats, Settings, Store, as_matrix, read_batches
 from quire.store._documents import Codes
+
+#: The smallest number that float16, which the other side may keep vectors in, holds with full precision.
+_TINY = np.float32(2.0**-14)
 
 
 def blueprint_of(collection: Collection) -> Blueprint:
@@ -66,6 +70,47 @@ def _take_over(collection: Collection, blueprint: Blueprint) -> None:
             f"the collection at {collection.path} was fitted with codec {found.codec!r} on other documents; choose a new "
             "directory, or delete that collection first"
         )
+
+
+def vectors_to_move(collection: Collection, ids: Sequence[str]) -> Floats:
+    """Return stored vectors that give the same codes again, in the finest tier and in a first tier of bits.
+
+    `Collection.get_vectors` decodes the finest tier alone. A value that it rounded to zero has lost its sign, which a binary
+    tier of the same values still knows: such a value becomes a number too small to matter, with that sign.
+
+    Parameters
+    ----------
+    collection : Collection
+        With one vector a document.
+    ids : sequence of str
+        Stored documents.
+
+    Returns
+    -------
+    ndarray of shape (len(ids), dim), float32
+
+    Raises
+    ------
+    DocumentNotFoundError
+        When an id is not there.
+    """
+    vectors = collection.get_vectors(ids)
+    with collection._store.read() as (connection, snapshot):
+        if not len(vectors) or len(snapshot.tiers) == 1:
+            return vectors
+        coarse, finest = snapshot.tiers[0].pipeline, snapshot.tiers[-1].pipeline
+        if coarse.reducers or coarse.layout.kind != "b1":
+            return vectors
+        slots = slots_of_ids(connection, list(ids))
+        rows = np.array([slots[identifier] for identifier in ids if identifier in slots], np.int64)
+        if len(rows) != len(vectors):  # deleted since
+            return vectors
+        snapshot.tiers[0].check(rows)
+        signs = coarse.decode(snapshot.tiers[0].codes[rows])
+        codes = snapshot.tiers[-1].codes[rows]
+    signed = np.where(vectors == 0, np.copysign(_TINY, signs), vectors)
+    unchanged = (finest.encode(signed) == codes).all(axis=1)
+    return np.where(unchanged[:, None], signed, vectors)
 
 
 def add_stored(
@@ -126,4 +171,4 @@ def _joined(matrices: Sequence[Any], dim: int | None) -> TokenMatrices:
     return TokenMatrices(flat, np.cumsum([0, *(len(part) for part in parts)]))
 
 
-__all__ = ["Blueprint", "add_stored", "blueprint_of", "open_from_blueprint"]
+__all__ = ["Blueprint", "add_stored", "blueprint_of", "open_from_blueprint", "vectors_to_move"]

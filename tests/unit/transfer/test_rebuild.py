@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import quire
-from quire.collection._rebuild import Blueprint, add_stored, blueprint_of, open_from_blueprint
+from quire.collection._rebuild import Blueprint, add_stored, blueprint_of, open_from_blueprint, vectors_to_move
 from quire.errors import MismatchError, ParameterError
 
 CODECS = [
@@ -35,6 +35,22 @@ def test_decoded_vectors_give_the_same_codes(codec: str, fill: Callable[..., Non
                 np.testing.assert_allclose(one.scores, other.scores, rtol=1e-4, atol=1e-5)
                 if codec != "float32":  # where rounding leaves no last bit to differ in
                     assert one.ids == other.ids
+
+
+@pytest.mark.parametrize("codec", ["binary > int8", "binary > float16", "binary > rotate|int8"])
+@pytest.mark.parametrize("through", [np.float32, np.float16])
+def test_signs_of_what_was_rounded_to_zero_are_kept(codec: str, through: Any, fill: Callable[..., None]) -> None:
+    with quire.open(codec=codec, fit_after=50) as source:
+        fill(source, 400)
+        assert (source.get_vectors(source.ids()) == 0).any() == (codec == "binary > int8")
+        moved = vectors_to_move(source, source.ids()).astype(through)
+        with open_from_blueprint(None, blueprint_of(source)) as target:
+            add_stored(target, list(source.documents()), vectors=moved)
+            if codec != "binary > rotate|int8":  # where a value is zero before the rotation, if at all
+                for one, other in zip(source._current().tiers, target._current().tiers, strict=True):
+                    assert np.array_equal(one.codes, other.codes)
+            for query in np.random.default_rng(1).standard_normal((20, 24)):
+                assert source.search(query, 5, exact=True).ids == target.search(query, 5, exact=True).ids
 
 
 def test_given_codes_are_written_as_they_are(source: quire.Collection) -> None:
