@@ -26,7 +26,7 @@ def tune_command(
     queries: Annotated[
         Path | None,
         typer.Option(
-            help="Text file with a real query in each line (needs --model). Without it, stored documents are the queries.",
+            help="Text file with a real query in each line (needs --model). Without it, queries are made from documents.",
             exists=True,
             dir_okay=False,
             show_default=False,
@@ -36,7 +36,7 @@ def tune_command(
         str | None,
         typer.Option("--model", "-m", metavar="NAME", help="The embedding model, for --queries.", show_default=False),
     ] = None,
-    n_queries: Annotated[int, typer.Option(help="Documents to take as queries.", min=1)] = 200,
+    n_queries: Annotated[int, typer.Option(help="How many queries to make.", min=1)] = 200,
     reset: Annotated[bool, typer.Option("--reset", help="Go back to the defaults.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 from quire.collection._reading import ReadingMethods
 from quire.errors import InputTypeError, ParameterError
 from quire.retrievers import tuning
-from quire.retrievers.search import Queries, SearchOptions, check_k
+from quire.retrievers.search import SearchOptions, check_k
 from quire.retrievers.tuning import TuningReport
-from quire.store import Floats, Slots, Snapshot
+from quire.store import Floats
 
 
 class TuningMethods(ReadingMethods):
@@ -35,12 +35,12 @@ class TuningMethods(ReadingMethods):
         k : int, default=10
             Results. Searches for more look harder in proportion.
         queries : sequence of str, or array-like of shape (m, dim), optional
-            Real queries, which are the better sample: None takes stored documents as queries, each kept from finding
-            itself, and documents lie closer to documents than questions do.
+            Real queries, which are the better sample. None makes queries from stored documents, moved off so far that
+            they are about as hard to answer as questions.
         n_queries : int, default=200
-            Documents to take as queries, if none are given.
+            How many to make, if none are given.
         seed : int, default=0
-            For choosing them.
+            For making them.
 
         Returns
         -------
@@ -76,8 +76,12 @@ class TuningMethods(ReadingMethods):
             pass
         if snapshot.n_alive < 2 or not snapshot.tiers:
             raise ParameterError(f"expected at least two documents to try searches on, got {snapshot.n_alive}")
-        vectors, own = self._tuning_queries(snapshot, queries, int(n_queries), seed)
-        report = tuning.tune(snapshot, vectors, own, k, float(recall))
+        if queries is None:
+            vectors = tuning.sample_queries(snapshot, int(n_queries), seed)
+        else:
+            vectors = self._given_queries(queries)
+        vectors = vectors / self._searcher.query_lengths(snapshot, vectors)[:, None]
+        report = tuning.tune(snapshot, vectors, k, float(recall))
         if report.tuning is not None:
             self._writer.set_tuning(report.tuning)
         return report
@@ -86,16 +90,9 @@ class TuningMethods(ReadingMethods):
         """Go back to the defaults that `tune` replaced."""
         self._writer.set_tuning(None)
 
-    def _tuning_queries(
-        self, snapshot: Snapshot, queries: Any, n_queries: int, seed: int
-    ) -> tuple[Floats, Slots | None]:
-        own: Slots | None = None
-        if queries is None:
-            vectors, own = tuning.sample_queries(snapshot, n_queries, seed)
-        else:
-            if isinstance(queries, str) or len(queries) == 0:
-                raise ParameterError("expected a sequence of queries with at least one in it")
-            given: Queries = self._queries(queries, None, SearchOptions())
-            assert given.vectors is not None  # a dense search always has vectors
-            vectors = given.vectors
-        return vectors / self._searcher.query_lengths(snapshot, vectors)[:, None], own
+    def _given_queries(self, queries: Any) -> Floats:
+        if isinstance(queries, str) or len(queries) == 0:
+            raise ParameterError("expected a sequence of queries with at least one in it")
+        vectors = self._queries(queries, None, SearchOptions()).vectors
+        assert vectors is not None  # a dense search always has vectors
+        return vectors

@@ -13,16 +13,19 @@ import numpy.typing as npt
 from quire.errors import ParameterError
 from quire.index import Graph, Tuning, exact_search, planner
 from quire.retrievers.dense import DenseOptions, dense_search
-from quire.store import Floats, Slots, Snapshot, decode_rows
+from quire.store import Floats, Snapshot, decode_rows
 
 #: Candidates rescored per result that are tried.
-OVERSAMPLES = (1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 14.0, 20.0, 28.0, 40.0, 56.0, 80.0, 112.0, 160.0)
+OVERSAMPLES = tuple(round(1.5 * 1.2**step, 1) for step in range(27))
 
 #: Candidates explored for each candidate wanted, of which each is tried.
 WIDTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 
 #: Candidates explored where there is nothing to rescore, for each result.
-EXPLORED = (1.0, 1.6, 2.5, 4.0, 6.4, 10.0, 16.0, 25.0, 40.0, 64.0, 100.0, 160.0, 256.0)
+EXPLORED = tuple(1.2**step for step in range(32))
+
+#: Cosine of a query made from a document with that document.
+QUERY_COSINE = 0.86
 
 #: Rows that are scanned to compare this machine with the planner's constants.
 _TIMED_ROWS = 20_000
@@ -60,14 +63,31 @@ class TuningReport:
     n_queries: int
 
 
-def sample_queries(snapshot: Snapshot, n: int, seed: int) -> tuple[Floats, Slots]:
-    """Return vectors of `n` random documents (all, if there are fewer) and their slots."""
+def sample_queries(snapshot: Snapshot, n: int, seed: int) -> Floats:
+    """Make queries out of `n` random documents (all, if there are fewer).
+
+    A stored document is too easy a query: it is a node of the graph, and its neighbours are linked to it. So each is moved
+    off, in the direction in which two other documents differ, until its cosine with what it was is `QUERY_COSINE`. On a
+    million sentence vectors, `int8`, ef=202, real questions found 0.963 of their best ten, queries made like that 0.943,
+    those at cosine 0.8 and 0.9 0.91 and 0.97, the documents themselves 0.998.
+    """
+    rng = np.random.default_rng(seed)
     alive = np.flatnonzero(snapshot.alive)
-    slots = np.sort(np.random.default_rng(seed).choice(alive, min(n, len(alive)), replace=False))
-    return decode_rows(snapshot, slots), slots
+    rows = rng.choice(alive, min(n, len(alive)), replace=False)
+    documents, one, other = (
+        decode_rows(snapshot, slots) for slots in (rows, rng.choice(alive, len(rows)), rng.choice(alive, len(rows)))
+    )
+    lengths = np.linalg.norm(documents, axis=1, keepdims=True)
+    units = documents / np.where(lengths > 0, lengths, 1)
+    away = one - other + 1e-6 * rng.standard_normal(one.shape, dtype=np.float32)  # equal documents do not differ
+    away -= np.einsum("nd,nd->n", away, units)[:, None] * units
+    away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    moved = lengths * (QUERY_COSINE * units + np.sqrt(1 - QUERY_COSINE**2) * away)
+    queries: Floats = moved.astype(np.float32)
+    return queries
 
 
-def tune(snapshot: Snapshot, queries: Floats, own: Slots | None, k: int, target: float) -> TuningReport:
+def tune(snapshot: Snapshot, queries: Floats, k: int, target: float) -> TuningReport:
     """Try settings on queries and return the quickest that finds the share `target` of the exact best `k`.
 
     Parameters
@@ -76,8 +96,6 @@ def tune(snapshot: Snapshot, queries: Floats, own: Slots | None, k: int, target:
         The collection; its graph must reach every row.
     queries : ndarray of shape (m, dim)
         Query vectors, as `dense_search` takes them.
-    own : ndarray of shape (m,) or None
-        Slots that the queries were taken from: a query must not find itself. None for queries from elsewhere.
     k : int
         Results.
     target : float
@@ -88,7 +106,7 @@ def tune(snapshot: Snapshot, queries: Floats, own: Slots | None, k: int, target:
     ParameterError
         If no setting that was tried finds that much.
     """
-    trial = _Trial(snapshot, queries, own, k)
+    trial = _Trial(snapshot, queries, k)
     before, before_ms = trial.measure(DenseOptions())
     view = snapshot.graph
     if view is None or view.covered == 0:
@@ -111,26 +129,17 @@ def tune(snapshot: Snapshot, queries: Floats, own: Slots | None, k: int, target:
 class _Trial:
     """Measures recall and time of settings on a set of queries."""
 
-    def __init__(self, snapshot: Snapshot, queries: Floats, own: Slots | None, k: int) -> None:
-        self._snapshot, self._queries, self._own = snapshot, queries, own
-        self._k = min(k, max(1, snapshot.n_alive - (own is not None)))
-        self._fetch = self._k + (own is not None)
+    def __init__(self, snapshot: Snapshot, queries: Floats, k: int) -> None:
+        self._snapshot, self._queries, self._k = snapshot, queries, min(k, snapshot.n_alive)
         self._stages = len(snapshot.tiers)
-        exact, _ = dense_search(snapshot, queries, self._fetch, None, DenseOptions(exact=True, threads=0))
-        self._truth = [set(row) for row in self._others(exact)]
+        exact, _ = dense_search(snapshot, queries, self._k, None, DenseOptions(exact=True, threads=0))
+        self._truth = [set(row) for row in exact.tolist()]
         self.best: tuple[float, DenseOptions] = (-1.0, DenseOptions())
         self._known: dict[DenseOptions, tuple[float, float]] = {}
         one = _microseconds(
-            queries[:8], lambda query: dense_search(snapshot, query, self._fetch, None, DenseOptions(exact=True))
+            queries[:8], lambda query: dense_search(snapshot, query, self._k, None, DenseOptions(exact=True))
         )
         self.exact_ms = one / 1e3
-
-    def _others(self, slots: Slots) -> list[list[int]]:
-        own = self._own if self._own is not None else np.full(len(slots), -1)
-        return [
-            [slot for slot in row if slot >= 0 and slot != mine][: self._k]
-            for row, mine in zip(slots.tolist(), own.tolist(), strict=True)
-        ]
 
     def measure(self, options: DenseOptions) -> tuple[float, float]:
         """Return recall, and median milliseconds of one query at a time."""
@@ -138,13 +147,10 @@ class _Trial:
             times, found = [], []
             for query in self._queries[:, None]:
                 started = time.perf_counter()
-                slots, _ = dense_search(self._snapshot, query, self._fetch, None, options)
+                slots, _ = dense_search(self._snapshot, query, self._k, None, options)
                 times.append(time.perf_counter() - started)
-                found.append(slots[0])
-            hits = sum(
-                len(truth.intersection(row))
-                for truth, row in zip(self._truth, self._others(np.array(found)), strict=True)
-            )
+                found.append(slots[0].tolist())
+            hits = sum(len(truth.intersection(row)) for truth, row in zip(self._truth, found, strict=True))
             recall = hits / max(1, sum(map(len, self._truth)))
             self._known[options] = recall, float(np.median(times)) * 1e3
             self.best = max(self.best, (recall, options), key=lambda pair: pair[0])
@@ -153,12 +159,12 @@ class _Trial:
     def cheapest(self, target: float) -> list[tuple[DenseOptions, float, float] | None]:
         """Return, for each shape of search that is tried, the least effort that reaches the target."""
         if self._stages == 1:
-            return [self._least(target, EXPLORED, lambda size: DenseOptions(None, round(size * self._fetch), False))]
+            return [self._least(target, EXPLORED, lambda size: DenseOptions(None, round(size * self._k), False))]
         return [
             self._least(
                 target,
                 OVERSAMPLES,
-                lambda size, width=width: DenseOptions(size, round(size * width * self._fetch), False),  # type: ignore[misc]
+                lambda size, width=width: DenseOptions(size, round(size * width * self._k), False),  # type: ignore[misc]
             )
             for width in WIDTHS
         ]
