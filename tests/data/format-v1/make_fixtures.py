@@ -1,0 +1,151 @@
+"""Writes the collections of this directory. Run once, by the first version that wrote format 1; kept to show what is in them.
+
+    python tests/data/format-v1/make_fixtures.py EMPTY_DIRECTORY
+
+Do not replace what is committed by what a later version writes: that today's code reads the old bytes is the whole point.
+A new case gets a new directory beside these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import quire
+from quire.index import planner
+
+DIM = 16
+N = 80
+WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath", "inlet", "jetty"]
+
+
+def vectors(n: int, seed: int) -> np.ndarray:
+    """Return rounded vectors, so that JSON holds them exactly."""
+    return np.round(np.random.default_rng(seed).standard_normal((n, DIM)) * 64) / 64
+
+
+def matrices(n: int, seed: int) -> list[np.ndarray]:
+    """Return token vectors, between none and five a document."""
+    lengths = np.random.default_rng(seed).integers(0, 6, n)
+    lengths[0] = 3
+    return [vectors(int(length), seed * 1000 + i) for i, length in enumerate(lengths)]
+
+
+def fill(kb: quire.Collection, **given: Any) -> None:
+    """Add, replace and delete documents with everything that a document can have."""
+    kb.add(
+        [f"{WORDS[i % 10]} {WORDS[i % 7]} naïve 北京 {i}" for i in range(N)],
+        ids=[f"doc-{i}" if i % 9 else f"dök/{i} 😀" for i in range(N)],
+        metadata=[
+            {"n": i, "even": i % 2 == 0, "tags": [WORDS[i % 3]], "deep": {"a": {"b": i / 4}}, "none": None}
+            for i in range(N)
+        ],
+        payloads=[json.dumps({"i": i}) if i % 3 else None for i in range(N)],
+        **given,
+    )
+
+
+def expected(kb: quire.Collection, queries: list[Any]) -> dict[str, Any]:
+    """Return what the collection answers."""
+    searches = []
+    for query in queries:
+        for options in ({}, {"filter": {"even": True}}, {"exact": True}, {"mode": "hybrid", "text": "amber birch"}):
+            found = kb.search(query, 5, **options)
+            searches.append(
+                {
+                    "query": np.asarray(query).tolist(),
+                    "options": options,
+                    "ids": found.ids,
+                    "scores": [round(float(score), 6) for score in found.scores],
+                }
+            )
+    ids = kb.ids()
+    return {
+        "ids": ids,
+        "documents": [[d.id, d.text, d.metadata] for d in kb.get(ids)],
+        "payloads": kb.get_payloads(ids),
+        "searches": searches,
+        "text": {word: kb.search(word, 3, mode="text").ids for word in ("amber", "北京", "naive", "absent")},
+        "counts": [
+            [where, kb.count(where)]
+            for where in ({"n": {"$gte": 40}}, {"tags": "birch"}, {"deep.a.b": {"$lt": 5}}, {"none": None})
+        ],
+        "codec": kb.codec,
+        "fitted": kb.info().fitted,
+        "vectors": np.round(kb.get_vectors(ids[:3]).astype(np.float64), 6).tolist(),
+    }
+
+
+def dense(
+    path: Path, codec: str, *, fit_after: int = 30, graph: bool = False, metric: Any = "cosine"
+) -> dict[str, Any]:
+    """Write a collection with one vector a document."""
+    if graph:
+        planner.graph_min = lambda layout: 50  # type: ignore[assignment]
+        planner.tail_max = lambda layout: 10  # type: ignore[assignment]
+        planner.TAIL_MAX = 10  # type: ignore[misc]
+    with quire.open(path, codec=codec, fit_after=fit_after, metric=metric) as kb:
+        fill(kb, vectors=vectors(N, 1))
+        kb.add(["grove replaced"], ids=["doc-4"], metadata=[{"n": 4, "even": True}], vectors=vectors(1, 2))
+        kb.delete(["doc-1", "doc-50"])
+        return expected(kb, list(vectors(4, 3)))
+
+
+def late(path: Path) -> dict[str, Any]:
+    """Write a collection with many vectors a document."""
+    with quire.open_multi_vector(path, codec="int8", fit_after=30) as kb:
+        fill(kb, token_vectors=matrices(N, 1))
+        kb.add(["grove replaced"], ids=["doc-4"], metadata=[{"n": 4, "even": True}], token_vectors=[vectors(2, 2)])
+        kb.delete(["doc-1", "doc-50"])
+        return expected(kb, [vectors(3, seed) for seed in range(4)])
+
+
+def without_text_index(make: Callable[..., dict[str, Any]], path: Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """Write a collection whose full-text index has not been built yet, as a snapshot leaves it."""
+    with tempfile.TemporaryDirectory() as folder:
+        answers = make(Path(folder) / "kb", *args, **kwargs)
+        with quire.open(Path(folder) / "kb") as kb:
+            kb.snapshot(path)
+    return answers
+
+
+def tidy(path: Path) -> None:
+    """Take away what the full-text index does not need any more."""
+    current = max((path / "text").iterdir())
+    for entry in (path / "text").iterdir():
+        if entry != current:
+            shutil.rmtree(entry)
+    for entry in current.glob(".tantivy-*.lock"):
+        entry.unlink()
+
+
+def main(target: Path) -> None:
+    """Write the collections, what they answer, and the checksums of all files."""
+    answers = {
+        "unfitted-float32": without_text_index(dense, target / "unfitted-float32", "int8", fit_after=1_000),
+        "svd-float8-int8": dense(target / "svd-float8-int8", "svd:50%|float8 > int8"),
+        "dot-float16": without_text_index(dense, target / "dot-float16", "float16", metric="dot"),
+        "multi-vector": without_text_index(late, target / "multi-vector"),
+        "binary-int8-graph": dense(target / "binary-int8-graph", "binary > int8", graph=True),
+    }
+    tidy(target / "svd-float8-int8")
+    tidy(target / "binary-int8-graph")
+    answers["created_with"] = quire.__version__
+    (target / "expected.json").write_text(json.dumps(answers, ensure_ascii=False, indent=0), encoding="utf-8")
+    files = sorted(entry for entry in target.rglob("*") if entry.is_file() and entry.name != "SHA256SUMS")
+    lines = [
+        f"{hashlib.sha256(entry.read_bytes()).hexdigest()}  {entry.relative_to(target).as_posix()}" for entry in files
+    ]
+    (target / "SHA256SUMS").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

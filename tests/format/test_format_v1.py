@@ -1,0 +1,106 @@
+"""Collections that were written once, by the first version with format 1, open for ever and give the same answers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import quire
+
+FIXTURES = Path(__file__).parents[1] / "data" / "format-v1"
+EXPECTED: dict[str, Any] = json.loads((FIXTURES / "expected.json").read_text(encoding="utf-8"))
+NAMES = sorted(name for name in EXPECTED if name != "created_with")
+
+#: Scores are sums of float32 products, whose order differs between machines.
+TOLERANCE = 2e-5
+
+
+def _copy(name: str, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(FIXTURES / name, tmp_path / name))
+
+
+def test_the_fixtures_are_as_they_were_written() -> None:
+    sums = dict(reversed(line.split("  ")) for line in (FIXTURES / "SHA256SUMS").read_text().splitlines())
+    for name, expected in sums.items():
+        assert hashlib.sha256((FIXTURES / name).read_bytes()).hexdigest() == expected, f"{name} has been changed"
+    assert {Path(name).parts[0] for name in sums} == {*NAMES, "expected.json"}
+
+
+def _check(kb: quire.Collection, expected: dict[str, Any]) -> None:
+    ids = expected["ids"]
+    assert kb.ids() == ids
+    assert [[d.id, d.text, d.metadata] for d in kb.get(ids)] == expected["documents"]
+    assert kb.get_payloads(ids) == expected["payloads"]
+    assert (kb.codec, kb.info().fitted) == (expected["codec"], expected["fitted"])
+    assert [[where, kb.count(where)] for where, _ in expected["counts"]] == expected["counts"]
+    np.testing.assert_allclose(kb.get_vectors(ids[:3]), expected["vectors"], atol=TOLERANCE)
+    for search in expected["searches"]:
+        found = kb.search(search["query"], 5, **search["options"])
+        scores = np.array(search["scores"])
+        np.testing.assert_allclose(found.scores, scores, rtol=TOLERANCE, atol=TOLERANCE)
+        if np.all(-np.diff(scores) > 4 * TOLERANCE * max(1.0, np.abs(scores).max())):  # no ties that may swap
+            assert found.ids == search["ids"]
+        else:
+            assert len(set(found.ids) & set(search["ids"])) >= len(search["ids"]) - 1
+    assert {word: kb.search(word, 3, mode="text").ids for word in expected["text"]} == expected["text"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_answers(name: str, tmp_path: Path) -> None:
+    with quire.open(_copy(name, tmp_path), must_exist=True) as kb:
+        assert kb.verify().problems == []
+        _check(kb, EXPECTED[name])
+        assert isinstance(kb, quire.MultiVectorCollection) == (name == "multi-vector")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_read_only(name: str, tmp_path: Path) -> None:
+    path = _copy(name, tmp_path)
+    if os.name != "nt":
+        path.chmod(0o500)
+    try:
+        with quire.open(path, read_only=True) as kb:
+            assert kb.verify().problems == []
+            _check(kb, EXPECTED[name])
+    finally:
+        path.chmod(0o700)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_can_be_written_to(name: str, tmp_path: Path) -> None:
+    with quire.open(_copy(name, tmp_path)) as kb:
+        dim = kb.dim
+        assert dim is not None
+        vector = np.ones(dim)
+        given = {"token_vectors": [[vector]]} if isinstance(kb, quire.MultiVectorCollection) else {"vectors": [vector]}
+        kb.add(["quartz"], ids=["new"], metadata=[{"n": 1_000}], **given)
+        assert kb.search(next(iter(given.values()))[0], 1).ids == ["new"] or kb.metric == "dot"
+        assert kb.search("quartz", mode="text").ids == ["new"]
+        assert kb.count({"n": 1_000}) == 1
+        kb.delete(EXPECTED[name]["ids"][:40])
+        kb.compact()
+        assert kb.ids() == [*EXPECTED[name]["ids"][40:], "new"]
+        kb.refit()
+        assert kb.verify().problems == []
+
+
+def test_every_part_of_the_format_is_there() -> None:
+    """The fixtures lose their worth if one part of the format is missing from all of them."""
+    files = [entry.name for entry in FIXTURES.rglob("*") if entry.is_file()]
+    for part in (
+        "quire.db",
+        "g000001-0.vec",
+        "g000002-1.vec",
+        "g000002-tokens.vec",
+        "g000002-offsets.vec",
+        "meta.json",
+    ):
+        assert part in files
+    assert any(name.endswith(".graph") for name in files)
