@@ -1,6 +1,16 @@
 """The command line: ``quire index``, ``search``, ``info``, ``verify``, ``tune``, ``plan``, ``demo``, the group ``eval``."""
 
-from quire.cli import _backup, _demo, _index, _info, _plan, _search, _tune, _verify  # noqa: F401 - each registers its command
+from quire.cli import (  # noqa: F401 - each registers its command
+    _backup,
+    _demo,
+    _index,
+    _info,
+    _plan,
+    _search,
+    _transfer,
+    _tune,
+    _verify,
+)
 from quire.cli._app import app, main
 from quire.eval.cli import app as _evaluation
 
