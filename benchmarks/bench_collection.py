@@ -25,7 +25,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -34,9 +33,7 @@ from typing import Any
 
 import numpy as np
 
-WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"]
-K = 10
-
+from common import K, Memory, exact_top, metadata_of, text_of
 
 # ---------------------------------------------------------------------- the data
 
@@ -71,60 +68,6 @@ def make_vectors(n: int, n_queries: int, dim: int, source: Path | None, seed: in
 
 def _unit(matrix: np.ndarray) -> np.ndarray:
     return (matrix / np.linalg.norm(matrix, axis=1, keepdims=True)).astype(np.float32)
-
-
-def exact_top(documents: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """Return the rows of the best K documents for each query."""
-    tops = []
-    for query in queries:
-        scores = documents @ query
-        best = np.argpartition(-scores, K)[:K]
-        tops.append(best[np.argsort(-scores[best])])
-    return np.array(tops)
-
-
-def text_of(number: int) -> str:
-    """A text of about 300 characters."""
-    return f"document {number}: " + " ".join(WORDS[(number * 7 + step) % len(WORDS)] for step in range(45))
-
-
-def metadata_of(number: int) -> dict[str, Any]:
-    """Four fields."""
-    return {"year": 1990 + number % 30, "source": WORDS[number % 12], "number": number, "percent": number % 100}
-
-
-# ---------------------------------------------------------------------- memory
-
-
-class Memory:
-    """Samples this process's resident memory until it is stopped."""
-
-    def __init__(self) -> None:
-        self.base = _memory()
-        self.peak = self.base
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.02):
-            now = _memory()
-            self.peak = (max(self.peak[0], now[0]), max(self.peak[1], now[1]))
-
-    def stop(self) -> dict[str, float]:
-        """Return the peaks above the base in MB."""
-        self._stop.set()
-        self._thread.join()
-        return {"peak_mb": (self.peak[0] - self.base[0]) / 1e6, "anon_mb": (self.peak[1] - self.base[1]) / 1e6}
-
-
-def _memory() -> tuple[int, int]:
-    """Return resident and anonymous bytes (Linux)."""
-    fields = {}
-    for line in Path("/proc/self/status").read_text().splitlines():
-        name, _, value = line.partition(":")
-        fields[name] = value
-    return int(fields["VmRSS"].split()[0]) * 1024, int(fields["RssAnon"].split()[0]) * 1024
 
 
 # ---------------------------------------------------------------------- the systems
