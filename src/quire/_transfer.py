@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from quire.collection import Collection, MultiVectorCollection
+from quire.collection import Collection
 from quire.collection._rebuild import add_stored, vectors_to_move
 from quire.errors import MismatchError, ParameterError
 from quire.store import Document, chunked
@@ -99,12 +99,14 @@ def stored_vectors(collection: Any, ids: Sequence[str]) -> Any:
 
 
 def write_stored(target: Any) -> Write:
-    """Return what writes stored vectors into a local collection as they are."""
-    late = isinstance(target, MultiVectorCollection)
+    """Return what writes stored vectors into a collection: as they are into a local one, by its `add` into any other."""
+    late = hasattr(target, "get_token_vectors")
 
     def write(documents: Sequence[Document], payloads: Sequence[str | None], vectors: Any) -> object:
         given = {"token_vectors": vectors} if late else {"vectors": vectors}
-        return add_stored(target, documents, payloads=payloads, **given)
+        if isinstance(target, Collection):
+            return add_stored(target, documents, payloads=payloads, **given)
+        return target.add(documents, payloads=payloads, **given)
 
     return write
 

@@ -108,6 +108,29 @@ def test_another_text_is_noticed(source: quire.Collection) -> None:
             transfer(source, target, write=lambda d, p, v: write(d, [None] * len(d), v))
 
 
+class Elsewhere:
+    """A collection that is reached by its public methods alone, as those of integrations are."""
+
+    def __init__(self, collection: quire.Collection) -> None:
+        for name in ("ids", "get", "get_payloads", "get_vectors", "delete", "count", "add"):
+            setattr(self, name, getattr(collection, name))
+
+
+def test_public_methods_are_enough(fill: Callable[..., None]) -> None:
+    with quire.open(codec="binary > int8", fit_after=100) as source, quire.open(codec="float32") as there:
+        fill(source, 250)
+        report = transfer(source, Elsewhere(there), batch_size=60)  # type: ignore[arg-type]
+        assert (report.copied, len(there)) == (250, 250)
+        assert_equal(source, there)
+        with open_from_blueprint(None, blueprint_of(source)) as back:
+            transfer(Elsewhere(there), back, batch_size=70)  # type: ignore[arg-type]
+            assert_equal(source, back)
+            assert all(
+                np.array_equal(one.codes, other.codes)
+                for one, other in zip(source._current().tiers, back._current().tiers, strict=True)
+            )
+
+
 @pytest.mark.parametrize("batch_size", [0, -1, 2.0, True])
 def test_batch_size(source: quire.Collection, batch_size: Any) -> None:
     with quire.open(dim=24) as target, pytest.raises(ParameterError, match="batch_size"):
