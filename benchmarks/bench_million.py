@@ -84,7 +84,7 @@ def step(kind: str, name: str, data: Path, home: Path, cores: int, limit: float,
     if code == 0 and draft.is_file():
         result = json.loads(draft.read_text())
     elif code is None:
-        result = {"error": f"{TOO_SLOW} {limit:.0f} s", "limit": limit}
+        result = {"error": f"{TOO_SLOW} {limit:g} s", "limit": limit}
     else:
         lines = (home / f"{target.stem}.log").read_text(errors="replace").strip().splitlines()
         result = {"error": f"exit {code}: {lines[-1][:200] if lines else 'no message'}"}

@@ -18,7 +18,7 @@ class Chroma(System):
     durable = "yes (SQLite)"
     settings = "HNSW: max_neighbors 16, ef_construction 100; synchronised 20 times"
     source = "its defaults (docs: Configure collections); a larger sync_threshold for a bulk load"
-    minutes = 18
+    minutes = 15
 
     def build(self, vectors: np.ndarray, folder: Path, threads: int) -> None:
         collection = self._client(folder).create_collection(

@@ -70,7 +70,7 @@ class FaissHNSW(Faiss):
     name = "FAISS HNSW"
     settings = "`HNSW32`, efConstruction 40 (its default)"
     source = WIKI + ": HNSW with 4 to 64 links"
-    minutes = 6
+    minutes = 3.5
 
     def factory(self, n: int, dim: int) -> str:
         return "HNSW32"
@@ -103,7 +103,7 @@ class FaissIVFPQ(FaissRefined):
     name = "FAISS IVF-PQ fast scan"
     settings = "`IVF{4 sqrt(n)},PQ{dim/2}x4fs,RFlat`, trained on 50 rows a list"
     source = WIKI + ": IVF1024,PQNx4fs,RFlat"
-    minutes = 1.5
+    minutes = 2.5
 
     def factory(self, n: int, dim: int) -> str:
         return f"IVF{lists(n)},PQ{dim // 2}x4fs,RFlat"
@@ -113,7 +113,7 @@ class FaissRaBitQ(FaissRefined):
     name = "FAISS RaBitQ fast scan"
     settings = "`RR,IVF{4 sqrt(n)},RaBitQfs,RFlat` (random rotation first)"
     source = "FAISS wiki, RaBitQ: rotate, then refine"
-    minutes = 1.5
+    minutes = 2
     k_factor = (4, 8, 16, 32)
 
     def factory(self, n: int, dim: int) -> str:

@@ -14,7 +14,7 @@ class Hnswlib(System):
     package, module = "hnswlib", "hnswlib"
     settings = "M 16, ef_construction 200, float32"
     source = "its README's example; ALGO_PARAMS.md: M 12 to 48"
-    minutes = 9
+    minutes = 6.5
 
     def build(self, vectors: np.ndarray, folder: Path, threads: int) -> None:
         import hnswlib
@@ -82,21 +82,21 @@ class Usearch(System):
 class UsearchF32(Usearch):
     name = "usearch f32"
     settings = "f32, inner product, connectivity 16, expansion_add 128"
-    minutes = 8
+    minutes = 7
 
 
 class UsearchF16(Usearch):
     name = "usearch f16"
     dtype = "f16"
     settings = "f16, inner product, connectivity 16, expansion_add 128"
-    minutes = 6
+    minutes = 4.5
 
 
 class UsearchI8(Usearch):
     name = "usearch i8"
     dtype, metric = "i8", "cos"
     settings = "i8, cosine, connectivity 16, expansion_add 128"
-    minutes = 3.5
+    minutes = 3
 
 
 SYSTEMS = [Hnswlib, UsearchI8, UsearchF16, UsearchF32]

@@ -77,7 +77,7 @@ class LancePQ(Lance):
     name = "LanceDB IVF_PQ"
     settings = "IVF_PQ, default partitions, num_sub_vectors dim/8"
     source = "LanceDB docs, Vector indexes: dim/8 where recall matters, refine_factor"
-    minutes = 3
+    minutes = 4
 
     def index(self) -> Any:
         from lancedb.index import IvfPq
@@ -93,7 +93,7 @@ class LanceHNSW(Lance):
     name = "LanceDB IVF_HNSW_SQ"
     settings = "IVF_HNSW_SQ, defaults (m 20, ef_construction 300)"
     source = "LanceDB docs, Vector indexes: defaults; ef from 1.5 k"
-    minutes = 10
+    minutes = 11
 
     def index(self) -> Any:
         from lancedb.index import HnswSq

@@ -18,7 +18,7 @@ class Qdrant(System):
     durable = "yes (write-ahead log)"
     settings = "int8 scalar quantization (quantile 0.99) in memory; HNSW m 16, ef_construct 100; one segment"
     source = "Qdrant docs, Optimize performance: quantized in memory, originals on disk"
-    minutes = 9
+    minutes = 5
 
     def build(self, vectors: np.ndarray, folder: Path, threads: int) -> None:
         import qdrant_edge as q

@@ -53,7 +53,7 @@ class Quire(System):
 class QuireInt8(Quire):
     name = "Quire `int8`"
     settings = "codec `int8`, defaults"
-    minutes = 3.6
+    minutes = 4
 
     def curve(self) -> list[Setting]:
         return [{}] + [{"ef": ef} for ef in (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)]
@@ -85,7 +85,7 @@ class QuireSvd(Quire):
     name = "Quire `svd:50%|float8 > int8`"
     codec = "svd:50%|float8 > int8"
     settings = "codec `svd:50%|float8 > int8`, defaults"
-    minutes = 5
+    minutes = 6
 
     def curve(self) -> list[Setting]:
         pairs = ((2, 32), (2, 48), (3, 64), (3, 96), (4, 128), (4, 192), (5, 256), (5, 384), (8, 512))

@@ -56,14 +56,14 @@ class Turbovec(System):
 class Turbovec4(Turbovec):
     name = "turbovec 4 bit"
     settings = "4 bits, calibrated on 4,096 rows"
-    minutes = 0.4
+    minutes = 0.2
 
 
 class Turbovec2(Turbovec):
     name = "turbovec 2 bit"
     bits = 2
     settings = "2 bits, calibrated on 4,096 rows"
-    minutes = 0.3
+    minutes = 0.2
 
 
 SYSTEMS = [Turbovec2, Turbovec4]
