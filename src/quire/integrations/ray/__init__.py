@@ -16,7 +16,7 @@ Ray listens on all interfaces of a machine unless it is told otherwise: see ``do
 try:
     import ray.data
 except ModuleNotFoundError as err:
-    if err.name not in ("ray", "pyarrow", "pandas"):
+    if err.name is None or err.name.split(".")[0] not in ("ray", "pyarrow", "pandas"):
         raise  # it is there, but broken: its own error says more
     from quire.errors import MissingExtraError
 
