@@ -6,8 +6,8 @@
 The files have a column ``id`` and a column ``text``; all other columns become metadata. Kill it and run it again: what was
 encoded is taken from the checkpoint. Without arguments it makes a small folder of its own first.
 
-Ray listens on all interfaces of a machine unless it is told otherwise. This starts it on loopback alone, without its
-dashboard; on a real cluster see docs/scale.md.
+Ray listens where others can reach it unless it is told otherwise. This starts it on loopback alone, without its dashboard;
+on a real cluster see docs/scale.md.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@
     encoded = encode(documents, "all-MiniLM-L6-v2", codec, checkpoint="job/")
     report = upsert(encoded, "kb", codec=codec, checkpoint="job/")
 
-Ray listens on all interfaces of a machine unless it is told otherwise: see ``docs/scale.md`` before starting it.
+Ray listens where others can reach it unless it is told otherwise: see ``docs/scale.md`` before starting it.
 """
 
 try:
