@@ -5,7 +5,7 @@ everything else.
 """
 
 from quire._version import __version__
-from quire.collection import Collection, MultiVectorCollection, open, open_multi_vector, restore
+from quire.collection import Collection, MultiVectorCollection, import_from, open, open_multi_vector, restore
 from quire.errors import QuireError
 from quire.retrievers.results import Hit, SearchResult
 from quire.store import Document, TokenEncoder
@@ -19,6 +19,7 @@ __all__ = [
     "SearchResult",
     "TokenEncoder",
     "__version__",
+    "import_from",
     "open",
     "open_multi_vector",
     "restore",

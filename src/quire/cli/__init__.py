@@ -3,6 +3,7 @@
 from quire.cli import (  # noqa: F401 - each registers its command
     _backup,
     _demo,
+    _export,
     _index,
     _info,
     _plan,

@@ -2,7 +2,8 @@
 
 from quire.collection._backup import restore
 from quire.collection._collection import Collection, open
+from quire.collection._import import import_from
 from quire.collection._multi_vector import Explanation, MultiVectorCollection
 from quire.collection._open_multi_vector import open_multi_vector
 
-__all__ = ["Collection", "Explanation", "MultiVectorCollection", "open", "open_multi_vector", "restore"]
+__all__ = ["Collection", "Explanation", "MultiVectorCollection", "import_from", "open", "open_multi_vector", "restore"]

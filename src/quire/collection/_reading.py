@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -40,6 +42,7 @@ from quire.store import (
     chunked,
     decode_rows,
     describe,
+    export_store,
     repair_damage,
     select_documents,
     unit_rows,
@@ -316,6 +319,51 @@ class ReadingMethods:
             return repair_damage(self._store, self._writer, self._graph, self._text, self._given_encoder())
         with self._store.read() as (connection, snapshot):
             return verify_files(self._store, connection, snapshot, self._text)
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        dtype: Literal["float32", "float16"] = "float32",
+        progress: bool = False,
+    ) -> Path:
+        """Write the newest commit as JSON lines and ``.npy`` arrays, which any tool reads; `quire.import_from` reads them back.
+
+        Others may go on writing meanwhile. Takes little memory however large the collection is. Tables that adapters keep
+        beside the documents are left out.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A directory that does not exist or is empty; it appears in one step, complete.
+        dtype : {"float32", "float16"}, default="float32"
+            How the vectors, decoded from the finest tier, are written.
+        progress : bool, default=False
+            Show a progress bar.
+
+        Returns
+        -------
+        Path
+            Where it is.
+
+        Raises
+        ------
+        ParameterError
+            When there is something at `path`, or `dtype` is another.
+        CorruptCollectionError
+            When something does not match its checksum.
+        """
+        if not isinstance(path, str | os.PathLike):
+            raise InputTypeError(f"expected path as a str or path-like, got {type(path).__name__}")
+        destination = Path(path).expanduser().absolute()
+        if not progress:
+            export_store(self._store, destination, dtype=dtype)
+            return destination
+        from tqdm import tqdm  # comes with usearch, and is as slow to import
+
+        with tqdm(total=len(self), unit="docs", desc="export") as bar:
+            export_store(self._store, destination, dtype=dtype, advance=bar.update)
+        return destination
 
     def encode_documents(self, texts: Sequence[str]) -> Floats:
         """Return the encoder's vectors for documents, of shape ``(len(texts), dim)``, as the encoder gives them."""

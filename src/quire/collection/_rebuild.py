@@ -13,7 +13,7 @@ from quire.collection._collection import Collection, open_store
 from quire.compression._ragged import TokenMatrices
 from quire.errors import MismatchError, ParameterError
 from quire.retrievers.search import slots_of_ids
-from quire.store import Blueprint, Document, Floats, Settings, Store, as_matrix, read_batches
+from quire.store import Batch, Blueprint, Document, Floats, Settings, Store, as_matrix, read_batches
 from quire.store._documents import Codes
 
 #: The smallest number that float16, which the other side may keep vectors in, holds with full precision.
@@ -148,6 +148,22 @@ def add_stored(
     list of str
         The ids.
     """
+    batch = stored_batch(
+        collection, documents, payloads=payloads, vectors=vectors, token_vectors=token_vectors, codes=codes
+    )
+    return collection._add_batches(iter([batch]))
+
+
+def stored_batch(
+    collection: Collection,
+    documents: Sequence[Document],
+    *,
+    payloads: Iterable[str | None] | None = None,
+    vectors: Any = None,
+    token_vectors: Sequence[Any] | None = None,
+    codes: tuple[bytes, Sequence[Codes]] | None = None,
+) -> Batch:
+    """Return a batch that is ready to be stored as it is; see `add_stored`."""
     (batch,) = read_batches(documents, None, None, None, payloads, batch_size=max(1, len(documents)), dim=None)
     if (vectors is None) == (token_vectors is None):
         raise ParameterError("expected either vectors or token_vectors")
@@ -160,7 +176,7 @@ def add_stored(
         batch.vectors = as_matrix(vectors, collection.dim)
         batch.codes = codes
     batch.ready = True
-    return collection._add_batches(iter([batch]))
+    return batch
 
 
 def _joined(matrices: Sequence[Any], dim: int | None) -> TokenMatrices:

@@ -17,6 +17,7 @@ from quire.store._documents import (
 )
 from quire.store._encoders import Encoder, as_encoder, check_fingerprint, fingerprint
 from quire.store._erase import erase_leftovers
+from quire.store._export import export_store
 from quire.store._graph_keeper import GraphKeeper
 from quire.store._info import CollectionInfo, describe
 from quire.store._late_settings import candidates_config, pooling_config
@@ -69,6 +70,7 @@ __all__ = [
     "document_crc",
     "encode_pooled",
     "erase_leftovers",
+    "export_store",
     "fingerprint",
     "is_multi_vector",
     "parse_filter",

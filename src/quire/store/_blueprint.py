@@ -47,12 +47,16 @@ class Blueprint:
     def of(cls, store: Store) -> Blueprint:
         """Read the blueprint of a collection."""
         with store.read() as (connection, _):
-            manifest = read_manifest(connection)
+            return cls.from_manifest(read_manifest(connection), store.settings)
+
+    @classmethod
+    def from_manifest(cls, manifest: dict[str, Any], settings: Settings) -> Blueprint:
+        """Return the blueprint of the collection with this manifest."""
         fitted = bool(manifest["fitted"])
         return cls(
             settings=json.loads(manifest["settings"]),
             codec=manifest["codec"],
-            dim=manifest.get("dim") or store.settings.dim,
+            dim=manifest.get("dim") or settings.dim,
             encoder=json.loads(manifest["encoder"]) if manifest.get("encoder") else None,
             codec_state=manifest["codec_state"] if fitted else None,
             token_codec=manifest.get("token_codec") if fitted else None,
