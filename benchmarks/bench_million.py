@@ -187,6 +187,8 @@ def main() -> None:
     import million_report
     from million_data import prepare
 
+    # Children have sessions of their own; ended this way, `step` still takes its child along.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if arguments.insertion:
         import million_order
 
