@@ -50,6 +50,7 @@ def step(kind: str, name: str, data: Path, home: Path, cores: int, limit: float,
             return known
     folder = home / "artefacts"
     if kind == "build":
+        target.unlink(missing_ok=True)  # were this run interrupted, a search would take half a build for the whole
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     draft = target.with_suffix(".tmp")
