@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from quire._layout import CodeLayout
 from quire.errors import CorruptCollectionError, MismatchError, ParameterError
-from quire.index._checks import Codes, Rows, Scores, check_codes, check_int, check_integers, resolve_threads
+from quire.index._checks import (
+    CORES,
+    Codes,
+    Rows,
+    Scores,
+    check_codes,
+    check_int,
+    check_integers,
+    resolve_threads,
+)
 from quire.index._gate import Gate
 from quire.index._kernels import to_scores, unpack_int4
 from quire.index.exact import score_rows_batch
@@ -28,9 +37,6 @@ _SCALARS: dict[str, tuple[str, type[np.generic]]] = {
     "i4": ("I8", np.int8),
     "b1": ("B1", np.uint8),
 }
-
-#: Asking the system costs 15 microseconds, each time.
-_CORES = os.cpu_count() or 1
 
 #: Memory beside the file, for each row of a mapped graph: pointers to node and codes, and a share of the table of keys.
 _MAPPED_ROW_BYTES = 64
@@ -326,7 +332,7 @@ class Graph:
 
 def _cores(threads: int) -> int:
     """Resolve a number of threads, no more than usearch has room for without moving what running searches use."""
-    return min(resolve_threads(threads), _CORES)
+    return min(resolve_threads(threads), CORES)
 
 
 def _keys(slots: Rows) -> NDArray[np.uint64]:
