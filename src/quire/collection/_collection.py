@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from quire.collection._token_input import token_encoder_for
 from quire.collection._tuning import TuningMethods
 from quire.compression import Codec
 from quire.errors import InputTypeError, MismatchError, ParameterError
@@ -148,7 +149,7 @@ def open_store(path: str | os.PathLike[str] | None, encoder: Any, settings: Sett
     store = Store(directory, settings)
     try:
         if store.settings.multi_vector:
-            return MultiVectorCollection(store, _wrapped(encoder, late=True))
+            return MultiVectorCollection(store, token_encoder_for(store, encoder))
         return Collection(store, _wrapped(encoder, late=False))
     except BaseException:
         store.close()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from quire.collection._collection import Collection, _check_batch_size, _is_sized, _with_progress
+from quire.collection._token_input import not_late, pooled_tokens, with_tokens
 from quire.compression._ragged import TokenMatrices
 from quire.compression.token_pooling import TokenPooling
 from quire.errors import DocumentNotFoundError, InputTypeError, InvalidVectorsError, ParameterError
@@ -76,7 +76,10 @@ class MultiVectorCollection(Collection):
     def __init__(self, store: Store, encoder: TokenEncoder | None) -> None:
         self._token_encoder = encoder
         # What tells two encoders apart is asked of one vector a text: the mean of its tokens.
-        super().__init__(store, MeanProbe(encoder) if encoder is not None else None)
+        try:
+            super().__init__(store, MeanProbe(encoder) if encoder is not None else None)
+        except InvalidVectorsError as err:
+            raise not_late(self._fingerprint, encoder.name if encoder is not None else "none") from err
 
     def _new_searcher(self) -> Searcher:
         return LateSearcher(self._store, self._text)
@@ -115,6 +118,7 @@ class MultiVectorCollection(Collection):
         vectors: Any = None,
         *,
         token_vectors: Iterable[Any] | None = None,
+        pooled: bool = False,
         payloads: Iterable[str | None] | None = None,
         batch_size: int = 256,
         progress: bool = False,
@@ -131,6 +135,9 @@ class MultiVectorCollection(Collection):
             Ready token vectors, one matrix a document; otherwise the encoder makes them from the texts. They are scaled
             to unit length and pooled here. A document without tokens (shape ``(0, dim)``, or an empty list) is kept, and
             can be found by its words, but never by its vectors.
+        pooled : bool, default=False
+            Whether `token_vectors` are pooled already, as those of `get_token_vectors` are: they are then encoded as they
+            are, neither scaled nor pooled once more, so that documents moved between collections keep their vectors.
 
         Returns
         -------
@@ -148,11 +155,15 @@ class MultiVectorCollection(Collection):
         _check_batch_size(batch_size)
         if vectors is not None:
             raise ParameterError("expected token_vectors= (one matrix a document), got vectors=")
+        if not isinstance(pooled, bool | np.bool_):
+            raise InputTypeError(f"expected pooled as True or False, got {type(pooled).__name__}")
+        if pooled and token_vectors is None:
+            raise ParameterError("pooled=True says how token_vectors= are; give them, or leave it out")
         if token_vectors is None and self._token_encoder is None:
             raise ParameterError(
                 "expected token_vectors=, because the collection was opened without an encoder; give either of them"
             )
-        ready = self._token_batches(token_vectors) if token_vectors is not None else None
+        ready = self._token_batches(token_vectors, pooled) if token_vectors is not None else None
         if documents is None:
             if not _is_sized(token_vectors):
                 raise InputTypeError("expected documents, or token_vectors with a length, got neither")
@@ -166,10 +177,20 @@ class MultiVectorCollection(Collection):
             )
         batches = read_batches(documents, ids, metadata, None, payloads, batch_size=batch_size, dim=None)
         if ready is not None:
-            batches = _with_tokens(batches, ready)
+            batches = with_tokens(batches, ready)
+        if pooled:
+            batches = map(self._as_given, batches)
         return self._add_batches(_with_progress(batches, documents) if progress else batches)
 
-    def _token_batches(self, token_vectors: Iterable[Any]) -> Iterator[Any]:
+    def _as_given(self, batch: Batch) -> Batch:
+        """Make a batch ready whose matrices are pooled already."""
+        assert batch.matrices is not None  # the caller has put them there
+        self._require_dim(batch.matrices)
+        batch.tokens, batch.matrices = pooled_tokens(batch.matrices, self.dim), None
+        batch.ready = True
+        return batch
+
+    def _token_batches(self, token_vectors: Iterable[Any], pooled: bool) -> Iterator[Any]:
         """Return an iterator over the matrices; those with a length are all checked before anything is written."""
         if _is_sized(token_vectors):
             token_vectors = token_vectors if isinstance(token_vectors, TokenMatrices) else list(token_vectors)
@@ -177,7 +198,7 @@ class MultiVectorCollection(Collection):
             for start in range(0, len(token_vectors), _CHECKED_AT_ONCE):
                 part = [token_vectors[i] for i in range(start, min(start + _CHECKED_AT_ONCE, len(token_vectors)))]
                 if dim is not None or any(not hasattr(matrix, "__len__") or len(matrix) for matrix in part):
-                    dim = unit_tokens(part, dim, "document").dim
+                    dim = (pooled_tokens(part, dim) if pooled else unit_tokens(part, dim, "document")).dim
         return iter(token_vectors)
 
     def _ready(self, batch: Batch) -> Batch:
@@ -414,24 +435,6 @@ class MultiVectorCollection(Collection):
         if self._token_encoder is None:
             raise ParameterError(message or "the collection was opened without an encoder; open it with encoder=")
         return self._token_encoder
-
-
-def _with_tokens(batches: Iterator[Batch], matrices: Iterator[Any]) -> Iterator[Batch]:
-    """Put the next matrices into each batch."""
-    position = 0
-    for batch in batches:
-        batch.matrices = list(islice(matrices, len(batch)))
-        if len(batch.matrices) < len(batch):
-            raise ParameterError(
-                f"expected as many token matrices as documents, but token_vectors ended after "
-                f"{position + len(batch.matrices)} while documents went on"
-            )
-        position += len(batch)
-        yield batch
-    if next(matrices, None) is not None:
-        raise ParameterError(
-            f"expected as many token matrices as documents, but documents ended after {position} while token_vectors went on"
-        )
 
 
 def _slot(found: Mapping[str, int], identifier: str) -> int:
