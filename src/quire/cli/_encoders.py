@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import quire
+from quire._models import is_attribute, load_attribute
 from quire.collection import Collection
 from quire.errors import MissingExtraError, ParameterError
 from quire.store import Encoder, Floats, as_encoder
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
-
-_ATTRIBUTE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 class _Named:
@@ -39,22 +36,9 @@ def load_encoder(name: str) -> Encoder:
     ParameterError
         When there is no such module, attribute or model.
     """
-    if not _is_attribute(name):
+    if not is_attribute(name):
         return as_encoder(name)
-    module, _, attribute = name.partition(":")
-    try:
-        value = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name != module.split(".")[0] and error.name != module:
-            raise
-        raise ParameterError(
-            f"expected --model as module:attribute, but there is no module {module!r}; is it on PYTHONPATH?"
-        ) from error
-    for part in attribute.split("."):
-        if not hasattr(value, part):
-            raise ParameterError(f"expected --model as module:attribute, but {module} has no attribute {attribute!r}")
-        value = getattr(value, part)
-    return _Named(name, as_encoder(value))
+    return _Named(name, as_encoder(load_attribute(name)))
 
 
 def load_stored_encoder(name: str | None) -> Encoder:
@@ -69,7 +53,7 @@ def load_stored_encoder(name: str | None) -> Encoder:
     """
     if name is None:
         raise ParameterError("the collection was made from ready vectors and names no encoder; pass it with --model")
-    if _is_attribute(name):
+    if is_attribute(name):
         raise ParameterError(f"the collection was made with {name!r}, which is code; if you trust it: --model {name}")
     try:
         return as_encoder(name)
@@ -89,7 +73,3 @@ def open_with_encoder(path: Path, model: str | None, *, read_only: bool) -> Coll
     """Open an existing collection with its own encoder, or with the one that the user named."""
     encoder = load_encoder(model) if model is not None else load_stored_encoder(stored_encoder(path))
     return quire.open(path, encoder, read_only=read_only, must_exist=True)
-
-
-def _is_attribute(name: str) -> bool:
-    return _ATTRIBUTE.fullmatch(name) is not None and not Path(name).exists()

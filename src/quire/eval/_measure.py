@@ -13,16 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 import quire
-from quire.collection import Collection
+from quire.collection import Collection, MultiVectorCollection
 from quire.compression import Codec, Reducer
 from quire.errors import ParameterError
+from quire.eval._explaining import explain_match
+from quire.eval._maxsim import rank_by_maxsim
 from quire.eval.baselines import encode_baseline, rank_all
 from quire.eval.configurations import Configuration
 from quire.eval.datasets import Dataset
 from quire.eval.measures import strictly_decreasing
 from quire.eval.results import Agreement, Check, Latency, Speed, Storage
 from quire.eval.rivals import PREFIX, checked_search, rival_factory
-from quire.store import CollectionInfo, Floats
+from quire.store import CollectionInfo, Floats, TokenEncoder
 
 #: Documents of each ranking that are compared.
 AGREEMENT_DEPTH = 10
@@ -73,13 +75,16 @@ class Embedded:
     ----------
     dataset : Dataset
         Documents and queries.
-    documents, queries : ndarray of float32
-        Their vectors, as the model gives them.
+    documents, queries : ndarray of float32, or list of ndarray of float32
+        Their vectors, as the model gives them; for late interaction one matrix of token vectors each.
+    tokens : TokenEncoder or None
+        What made token vectors, to name the tokens of one match.
     """
 
     dataset: Dataset
-    documents: Floats
-    queries: Floats
+    documents: Any
+    queries: Any
+    tokens: TokenEncoder | None = None
     _references: dict[tuple[Any, ...], Rankings] = field(default_factory=dict)
 
     def unit(self, metric: str) -> tuple[Floats, Floats]:
@@ -92,13 +97,17 @@ class Embedded:
     def reference(self, configuration: Configuration) -> Rankings:
         """Return what exact search over the float32 vectors finds in the same mode.
 
-        For vectors alone this is plain numpy. What is fused with full text needs a collection, of float32.
+        For vectors alone, and for MaxSim over all tokens, this is plain numpy. What is fused with full text needs a
+        collection, of float32.
         """
-        key = (configuration.mode, configuration.metric, configuration.alpha)
+        key = (configuration.mode, configuration.late, configuration.metric, configuration.alpha)
         if key not in self._references:
             if configuration.mode == "dense":
                 rows, scores = rank_all(*self.unit(configuration.metric), AGREEMENT_DEPTH)
                 self._references[key] = _named(self.dataset, rows, scores)
+            elif configuration.mode == "late":
+                found = rank_by_maxsim(self.documents, self.queries, AGREEMENT_DEPTH)
+                self._references[key] = _named(self.dataset, *found)
             else:
                 exact = Configuration(
                     codec="float32",
@@ -106,10 +115,10 @@ class Embedded:
                     metric=configuration.metric,
                     alpha=configuration.alpha,
                     exact=True,
+                    pool_factor=1 if configuration.late else None,
                 )
-                with quire.open(codec="float32", metric=configuration.metric, full_text=None) as collection:
-                    collection.add(self.dataset.texts, ids=self.dataset.document_ids, vectors=self.documents)
-                    collection.fit()
+                with _open_new(None, exact, 0) as collection:
+                    _fill(collection, exact, self)
                     self._references[key] = search_all(collection, self, exact, AGREEMENT_DEPTH)
         return self._references[key]
 
@@ -123,6 +132,7 @@ class Measured:
     storage: Storage
     speed: Speed
     checks: list[Check]
+    explanation: dict[str, Any] | None = None
 
 
 # ---------------------------------------------------------------------- through the collection
@@ -145,31 +155,43 @@ def measure_collection(
             runs = {depth: search_all(collection, data, configuration, depth) for depth in depths}
             agreement = _agreement(collection, data, configuration, runs[AGREEMENT_DEPTH])
             speed = _time(collection, data, configuration, timing, seed, build_seconds)
+        explanation = None
+        if configuration.late and data.tokens is not None:
+            explanation = explain_match(path, data.tokens, data.dataset, runs[AGREEMENT_DEPTH])
     return Measured(
         runs,
         agreement,
         _storage(info, sum(files.values())),
         speed,
         _checks(configuration, data, info, damage, agreement),
+        explanation,
     )
 
 
 def _build(path: Path, configuration: Configuration, data: Embedded, seed: int) -> None:
+    with _open_new(path, configuration, seed) as collection:
+        _fill(collection, configuration, data)
+        if configuration.mode in ("text", "hybrid") or configuration.candidates in ("text", "both"):
+            collection.search(data.dataset.queries[0], 1, mode="text")  # the first search builds the full-text index
+        collection.flush()
+
+
+def _open_new(path: Path | None, configuration: Configuration, seed: int) -> Collection:
+    # Full text alone compares no vectors, but a collection has some: one byte each stands in for them.
+    shape = {"codec": configuration.codec or "int8", "seed": seed, "connectivity": configuration.connectivity}
+    if configuration.late:
+        return quire.open_multi_vector(path, pool_factor=configuration.pool_factor, **shape)  # type: ignore[arg-type]
+    return quire.open(path, metric=configuration.metric, **shape)  # type: ignore[arg-type]
+
+
+def _fill(collection: Collection, configuration: Configuration, data: Embedded) -> None:
     dataset = data.dataset
-    with quire.open(
-        path,
-        # Full text alone compares no vectors, but a collection has some: one byte each stands in for them.
-        codec=configuration.codec or "int8",
-        metric=configuration.metric,
-        seed=seed,
-        connectivity=configuration.connectivity,
-    ) as collection:
+    if isinstance(collection, MultiVectorCollection):
+        collection.add(dataset.texts, ids=dataset.document_ids, token_vectors=data.documents)
+    else:
         vectors = data.documents if configuration.mode != "text" else np.ones((len(dataset.texts), 1), np.float32)
         collection.add(dataset.texts, ids=dataset.document_ids, vectors=vectors)
-        collection.fit()  # a collection too small to be compressed by itself is compressed all the same
-        if configuration.mode != "dense":
-            collection.search(dataset.queries[0], 1, mode="text")  # the first search builds the full-text index
-        collection.flush()
+    collection.fit()  # a collection too small to be compressed by itself is compressed all the same
 
 
 def search_all(collection: Collection, data: Embedded, configuration: Configuration, k: int) -> Rankings:
@@ -190,12 +212,14 @@ def _arguments(data: Embedded, configuration: Configuration, block: slice) -> di
     words = list(data.dataset.queries[block])
     if configuration.mode == "text":
         return {"queries": words, "mode": "text"}
-    arguments: dict[str, Any] = {"queries": data.queries[block], "mode": configuration.mode}
-    for name in ("oversample", "ef", "exact", "alpha"):
+    # What a multi-vector collection calls dense is MaxSim.
+    mode = "dense" if configuration.mode == "late" else configuration.mode
+    arguments: dict[str, Any] = {"queries": data.queries[block], "mode": mode}
+    for name in ("oversample", "ef", "exact", "alpha", "n_candidates", "candidates"):
         value = getattr(configuration, name)
         if value is not None:
             arguments[name] = value
-    if configuration.mode == "hybrid":
+    if configuration.mode == "hybrid" or configuration.candidates in ("text", "both"):
         arguments["texts"] = words
     return arguments
 
@@ -203,7 +227,8 @@ def _arguments(data: Embedded, configuration: Configuration, block: slice) -> di
 def _agreement(collection: Collection, data: Embedded, configuration: Configuration, found: Rankings) -> Agreement:
     if configuration.mode == "text":
         return Agreement(depth=AGREEMENT_DEPTH, float32=None, same_codes=None, codes_float32=None)
-    forced = Configuration(**{**configuration.to_dict(), "exact": True, "ef": None, "oversample": None})
+    free = dict.fromkeys(("ef", "oversample", "n_candidates", "candidates"))
+    forced = Configuration(**{**configuration.to_dict(), **free, "exact": True})
     exact = search_all(collection, data, forced, AGREEMENT_DEPTH)
     reference = data.reference(configuration)
     return _three(shared(found, reference), shared(found, exact), shared(exact, reference))
@@ -224,7 +249,7 @@ def shared(a: Rankings, b: Rankings) -> dict[str, float]:
 
 
 def _storage(info: CollectionInfo, file_bytes: int) -> Storage:
-    index = sum(size for part, size in info.disk.items() if part == "graph" or part.startswith("tier "))
+    index = sum(size for part, size in info.disk.items() if part in ("graph", "tokens") or part.startswith("tier "))
     texts = {part: size for part, size in info.disk.items() if part == "full text"}
     # What the parts do not name is the database; it is weighed when closed, without the journal of an open one.
     disk = {part: size for part, size in info.disk.items() if part != "documents"}
@@ -326,11 +351,17 @@ def _checks(
             checks.append(_at_least("a scan finds what the stored codes say", agreement.same_codes, _SAME))
         elif configuration.ef is None:
             checks.append(_at_least("the graph finds what the stored codes say", agreement.same_codes, _PLAUSIBLE))
+    if configuration.mode == "late" and configuration.n_candidates is None and configuration.candidates is None:
+        checks.append(
+            _at_least("the candidates hold what MaxSim over the codes finds", agreement.same_codes, _PLAUSIBLE)
+        )
     finest = codec.tiers[-1]
     whole = not any(isinstance(step, Reducer) for step in finest.reducers)
-    bits = 8 * info.tiers[-1]["row_bytes"] / info.tiers[-1]["values"]
-    if whole and bits >= 8:
-        least = _SAME if info.tiers[-1]["type"] == "f32" else _PLAUSIBLE
+    layout = info.tokens if info.tokens is not None else info.tiers[-1]
+    bits = 8 * layout["row_bytes"] / layout["values"]
+    pooled = configuration.late and configuration.pool_factor != 1  # pooling by 2 loses a few percent, by 8 far more
+    if whole and bits >= 8 and (not pooled or configuration.pool_factor in (None, 2)):
+        least = _SAME if layout["type"] == "f32" and not pooled else _PLAUSIBLE
         checks.append(_at_least("exact search over the codes finds what float32 finds", agreement.codes_float32, least))
     return checks
 

@@ -36,17 +36,26 @@ def recipe(result: Result) -> Recipe:
     if chosen.metric != "cosine":
         made["metric"] = chosen.metric
     opened = [f"{name}={value!r}" for name, value in made.items() if value is not None]
+    if chosen.pool_factor is not None:
+        opened.append(f"pool_factor={chosen.pool_factor}")
     if chosen.connectivity != 16:
         opened.append(f"connectivity={chosen.connectivity}")
-    asked = [f"mode={chosen.mode!r}"] if chosen.mode != "dense" else []
-    options = {"oversample": chosen.oversample, "ef": chosen.ef, "exact": chosen.exact, "alpha": chosen.alpha}
+    # A multi-vector collection searches by MaxSim unless asked otherwise.
+    asked = [f"mode={chosen.mode!r}"] if chosen.mode not in ("dense", "late") else []
+    options: dict[str, Any] = {
+        "oversample": chosen.oversample,
+        "ef": chosen.ef,
+        "exact": chosen.exact,
+        "alpha": chosen.alpha,
+    }
+    options |= {"n_candidates": chosen.n_candidates, "candidates": chosen.candidates}
     asked += [f"{name}={value!r}" for name, value in options.items() if value is not None]
     opened = [f"encoder={result.model.name!r}", *opened] if result.model is not None else opened
     lines = []
     if chosen.layers is not None:
         lines.append(f"# the model cut to its first {chosen.layers} layers, see docs/evaluation.md")
     arguments = ", ".join(['"kb"', *opened])
-    lines.append(f"kb = quire.open({arguments})")
+    lines.append(f"kb = quire.{'open_multi_vector' if chosen.late else 'open'}({arguments})")
     if asked:
         lines.append(f"kb.search(query, k=10, {', '.join(asked)})")
     return Recipe("\n".join(lines), _shell(result))
@@ -54,7 +63,7 @@ def recipe(result: Result) -> Recipe:
 
 def _shell(result: Result) -> str | None:
     chosen = result.configuration
-    if chosen.layers is not None or chosen.connectivity != 16 or result.model is None:
+    if chosen.late or chosen.layers is not None or chosen.connectivity != 16 or result.model is None:
         return None
     words = ["quire", "index", "SOURCE", "--path", "kb", "--model", shlex.quote(result.model.name)]
     words += ["--codec", shlex.quote(chosen.codec)] if chosen.codec is not None else []

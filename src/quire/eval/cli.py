@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -13,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from quire._models import is_attribute, load_attribute
 from quire.errors import MissingExtraError, ParameterError, QuireError
 from quire.eval import _report_cli
 from quire.eval._measure import Timing
@@ -30,8 +29,6 @@ from quire.eval.tables import average, markdown
 DEFAULT_CODECS = ("float32", "int8", "binary > int8", "svd:50%|float8 > int8")
 
 FAILURE = 1
-
-_ATTRIBUTE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 app = typer.Typer(
     name="eval",
@@ -99,7 +96,8 @@ def run_command(
         ),
     ] = None,
     mode: Annotated[
-        list[str] | None, typer.Option(help="dense, text or hybrid.", rich_help_panel=_SWEEP, show_default="dense")
+        list[str] | None,
+        typer.Option(help="dense, text, hybrid or late.", rich_help_panel=_SWEEP, show_default="dense"),
     ] = None,
     oversample: Annotated[
         list[float] | None,
@@ -114,8 +112,20 @@ def run_command(
         typer.Option(help="Hybrid: weight of the vectors.", rich_help_panel=_SWEEP, show_default="reciprocal ranks"),
     ] = None,
     pool_factor: Annotated[
-        list[float] | None,
-        typer.Option(help="Late interaction: token vectors per vector.", rich_help_panel=_SWEEP, show_default=False),
+        list[int] | None,
+        typer.Option(
+            help="Late interaction: tokens per vector; with hybrid, too.", rich_help_panel=_SWEEP, show_default="2"
+        ),
+    ] = None,
+    n_candidates: Annotated[
+        list[int] | None,
+        typer.Option(help="Late interaction: documents scored.", rich_help_panel=_SWEEP, show_default="400 or more"),
+    ] = None,
+    candidates: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Late interaction: found by vectors, text or both.", rich_help_panel=_SWEEP, show_default="vectors"
+        ),
     ] = None,
     exact: Annotated[
         bool | None,
@@ -203,7 +213,7 @@ def run_command(
     entry = {
         "codec": codec, "dims": [_size(size) for size in dims or ()], "quantizers": quantizer, "reducer": reducer,
         "layers": layers, "grid": grid, "mode": mode, "oversample": oversample, "ef": ef, "alpha": alpha,
-        "pool_factor": pool_factor, "exact": exact, "metric": metric,
+        "pool_factor": pool_factor, "n_candidates": n_candidates, "candidates": candidates, "exact": exact, "metric": metric,
     }  # fmt: skip
     wanted = list(baseline or ())
     asked = plan.get("baselines", False)
@@ -254,7 +264,7 @@ def _configurations(
         return [*found, *reference]
     modes = set(flags.get("mode", ["dense"]))
     if modes != {"text"} and not {"codec", "dims", "grid"} & set(flags):
-        flags = {**flags, "codec": list(DEFAULT_CODECS)}
+        flags = {**flags, "codec": list(DEFAULT_CODECS) if modes != {"late"} else ["int8"]}
     return [*found, *expand(flags, shape), *reference]
 
 
@@ -279,18 +289,7 @@ def _datasets(flags: list[str] | None, plan: dict[str, Any], split: str | None, 
 
 def _model(name: str | None) -> Any:
     """Return a callable that the user named as ``module:attribute``, or the name of a model."""
-    if name is None or _ATTRIBUTE.fullmatch(name) is None or Path(name).exists():
-        return name
-    module, _, attribute = name.partition(":")
-    try:
-        value: Any = importlib.import_module(module)
-        for part in attribute.split("."):
-            value = getattr(value, part)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise ParameterError(
-            f"expected --model as module:attribute, got {name!r}: {error}; is it on PYTHONPATH?"
-        ) from error
-    return value
+    return load_attribute(name) if name is not None and is_attribute(name) else name
 
 
 def _shape(model: str | None) -> tuple[int, int]:
@@ -319,6 +318,7 @@ def _failures(results: Sequence[Result], gates: Sequence[Gate]) -> list[str]:
 def _advice(results: Sequence[Result], datasets: Sequence[Dataset], out: Path) -> dict[str, str]:
     """Return what to use and where the pictures are, as far as they can be had: the measurements stand without them."""
     from quire.eval.pareto import pareto
+    from quire.eval.report import find_explanation
     from quire.eval.report import report as write_report
 
     found: dict[str, str] = {}
@@ -331,7 +331,8 @@ def _advice(results: Sequence[Result], datasets: Sequence[Dataset], out: Path) -
     # Ids of several data sets may clash; without texts the page shows ids.
     texts = dict(zip(datasets[0].query_ids, datasets[0].queries, strict=True)) if len(datasets) == 1 else {}
     try:
-        found["report"] = f"The picture: {write_report(results, out=out / 'report.html', texts=texts).html}"
+        page = write_report(results, out=out / "report.html", texts=texts, explain=find_explanation(out, results))
+        found["report"] = f"The picture: {page.html}"
     except MissingExtraError as error:
         found["report"] = f"No picture: {error}"
     except ParameterError as error:

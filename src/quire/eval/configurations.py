@@ -16,8 +16,11 @@ from quire.eval.baselines import check_baseline
 Mode: TypeAlias = Literal["dense", "text", "hybrid", "late"]
 Kind: TypeAlias = Literal["collection", "baseline"]
 
-#: Modes that `run` can measure. Late interaction has its place in the schema and is refused until it can be searched.
-RUNNABLE_MODES = ("dense", "text", "hybrid")
+#: Where the documents that MaxSim scores come from.
+Candidates: TypeAlias = Literal["vectors", "text", "both"]
+
+#: Options that belong to late interaction; others leave them out of their JSON, which is as it was without them.
+_LATE = ("n_candidates", "candidates")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +30,11 @@ class Configuration:
     Parameters
     ----------
     codec : str or None
-        Codec string. None for ``mode="text"``, which compares no vectors, and for baselines.
-    mode : {"dense", "text", "hybrid"}, default="dense"
-        How the collection is searched.
+        Codec string. None for ``mode="text"``, which compares no vectors, and for baselines. For late interaction, of one
+        token vector.
+    mode : {"dense", "text", "hybrid", "late"}, default="dense"
+        How the collection is searched. ``"late"`` keeps a vector for each token, or for several pooled, and scores by
+        MaxSim; ``"hybrid"`` fuses words with one vector a document, or with MaxSim if there is a `pool_factor`.
     oversample : float or None
         Candidates rescored per result; None takes the collection's own default. Needs a codec of several tiers.
     ef : int or None
@@ -44,8 +49,12 @@ class Configuration:
         How vectors are compared.
     layers : int or None
         Transformer layers to keep, for models trained to be cut short (2D-Matryoshka); None keeps all.
-    pool_factor : float or None
-        Token vectors per pooled vector; belongs to late interaction.
+    pool_factor : int or None
+        Late interaction: token vectors per pooled vector, 1 for none pooled; None takes the collection's own default.
+    n_candidates : int or None
+        Late interaction: documents scored by MaxSim; None takes the collection's own default.
+    candidates : {"vectors", "text", "both"} or None
+        Late interaction: where these come from; None takes the collection's own default, the candidate vectors.
     baseline : str or None
         Name of a reference scheme outside the collection (see `quire.eval.baselines`).
 
@@ -55,6 +64,8 @@ class Configuration:
     'binary > int8, oversample 5'
     >>> Configuration(mode="text").kind
     'collection'
+    >>> Configuration(codec="int8", mode="late", pool_factor=4).label
+    'int8, late, pool_factor 4'
     """
 
     codec: str | None = None
@@ -66,22 +77,25 @@ class Configuration:
     connectivity: int = 16
     metric: Literal["cosine", "dot"] = "cosine"
     layers: int | None = None
-    pool_factor: float | None = None
+    pool_factor: int | None = None
+    n_candidates: int | None = None
+    candidates: Candidates | None = None
     baseline: str | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
-            raise ParameterError(f"expected mode {', '.join(map(repr, RUNNABLE_MODES))}, got {self.mode!r}")
-        if self.mode == "late":
+            raise ParameterError(f"expected mode {', '.join(map(repr, get_args(Mode)))}, got {self.mode!r}")
+        if self.pool_factor is not None and self.mode not in ("late", "hybrid"):
+            raise ParameterError(f"pool_factor belongs to mode='late' or 'hybrid', got mode={self.mode!r}")
+        if self.candidates is not None and self.candidates not in get_args(Candidates):
+            raise ParameterError(f"expected candidates 'vectors', 'text' or 'both', got {self.candidates!r}")
+        if not self.late and (given := [name for name in _LATE if getattr(self, name) is not None]):
             raise ParameterError(
-                "mode='late' cannot be measured by this version of quire.eval; expected "
-                f"{', '.join(map(repr, RUNNABLE_MODES))}"
+                f"{given[0]} belongs to mode='late', or to mode='hybrid' with a pool_factor, got mode={self.mode!r}"
             )
-        if self.pool_factor is not None:
-            raise ParameterError(f"pool_factor belongs to mode='late', got mode={self.mode!r}")
         if self.metric not in ("cosine", "dot"):
             raise ParameterError(f"expected metric 'cosine' or 'dot', got {self.metric!r}")
-        for name, least in (("ef", 1), ("connectivity", 2), ("layers", 1)):
+        for name, least in (("ef", 1), ("connectivity", 2), ("layers", 1), ("pool_factor", 1), ("n_candidates", 1)):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise ParameterError(f"expected {name} as an integer of at least {least}, got {value!r}")
@@ -119,8 +133,28 @@ class Configuration:
             raise ParameterError(f"mode={self.mode!r} compares vectors; expected a codec such as 'int8', got none")
         codec = Codec.parse(self.codec)
         object.__setattr__(self, "codec", str(codec))  # one spelling for one codec, so that equal runs are found equal
-        if self.oversample is not None and len(codec) == 1:
+        if self.late:
+            self._check_late(codec)
+        elif self.oversample is not None and len(codec) == 1:
             raise ParameterError(f"oversample needs a codec of several tiers to rescore in, got {str(codec)!r}")
+
+    def _check_late(self, codec: Codec) -> None:
+        if len(codec) > 1:
+            raise ParameterError(
+                f"late interaction compresses a token once: expected a codec of one tier, got {str(codec)!r}; its candidate "
+                "stage takes the place of a coarse tier"
+            )
+        if self.metric != "cosine":
+            raise ParameterError(f"late interaction compares tokens by cosine, got metric={self.metric!r}")
+        if self.oversample is not None:
+            raise ParameterError("late interaction scores n_candidates documents; give these instead of oversample")
+        if self.exact and (self.n_candidates is not None or self.candidates not in (None, "vectors")):
+            raise ParameterError("exact=True scores every document: n_candidates and candidates do not apply")
+
+    @property
+    def late(self) -> bool:
+        """Whether documents are kept as token vectors and scored by MaxSim, alone or fused with words."""
+        return self.mode == "late" or (self.mode == "hybrid" and self.pool_factor is not None)
 
     @property
     def kind(self) -> Kind:
@@ -141,7 +175,7 @@ class Configuration:
 
     def to_dict(self) -> dict[str, Any]:
         """Return every option as JSON values."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value is not None or name not in _LATE}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Configuration:

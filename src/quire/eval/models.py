@@ -14,7 +14,7 @@ from quire._models import load_sentence_transformer
 from quire.errors import ParameterError
 from quire.eval.configurations import digest
 from quire.eval.results import ModelInfo
-from quire.store import Encoder, Floats, as_encoder
+from quire.store import Encoder, Floats, MeanProbe, TokenEncoder, as_encoder
 
 Role: TypeAlias = Literal["documents", "queries"]
 
@@ -47,6 +47,8 @@ class EvalModel:
         Vectors of the probes, as documents and as queries.
     deterministic : bool
         Whether it gave the same vectors twice; if not, its vectors are never cached.
+    tokens : TokenEncoder or None
+        Makes token vectors, for late interaction; `encoder` then gives the mean of a text's, which identifies it.
     """
 
     encoder: Encoder
@@ -55,6 +57,7 @@ class EvalModel:
     prompts: dict[str, str]
     probes: Floats
     deterministic: bool
+    tokens: TokenEncoder | None = None
 
     @property
     def dim(self) -> int:
@@ -64,7 +67,8 @@ class EvalModel:
     @property
     def identity(self) -> dict[str, Any]:
         """What must be equal, beside the probes, for two models to be the same."""
-        return {"name": self.name, "dim": self.dim, "layers": self.layers, "prompts": self.prompts}
+        identity = {"name": self.name, "dim": self.dim, "layers": self.layers, "prompts": self.prompts}
+        return identity if self.tokens is None else {**identity, "tokens": True}
 
     @property
     def fingerprint(self) -> str:
@@ -79,16 +83,26 @@ class EvalModel:
         """Return the vectors of texts."""
         return self.encoder.encode_documents(texts) if role == "documents" else self.encoder.encode_queries(texts)
 
+    def encode_tokens(self, texts: Sequence[str], role: Role) -> list[Floats]:
+        """Return a matrix of token vectors for each text."""
+        if self.tokens is None:
+            raise ParameterError(
+                f"expected {self.name!r} loaded for late interaction, with load_model(..., tokens=True)"
+            )
+        return self.tokens.encode_documents(texts) if role == "documents" else self.tokens.encode_queries(texts)
 
-def load_model(model: Any, layers: int | None = None) -> EvalModel:
+
+def load_model(model: Any, layers: int | None = None, *, tokens: bool = False) -> EvalModel:
     """Load a model, or wrap what was given, and take its fingerprint.
 
     Parameters
     ----------
     model : str, callable or object
-        Whatever `quire.open` takes as an encoder.
+        Whatever `quire.open` takes as an encoder, or `quire.TokenEncoder` with `tokens`.
     layers : int, optional
         Keep so many of its transformer layers; needs a sentence-transformers model.
+    tokens : bool, default=False
+        Load it for late interaction.
 
     Raises
     ------
@@ -100,7 +114,8 @@ def load_model(model: Any, layers: int | None = None) -> EvalModel:
     if layers is not None:
         source = load_sentence_transformer(model) if isinstance(model, str) else copy.deepcopy(model)
         keep_layers(source, layers)
-    encoder = as_encoder(source)
+    token_encoder = TokenEncoder(source) if tokens else None
+    encoder = MeanProbe(token_encoder) if token_encoder is not None else as_encoder(source)
     prompts = dict(getattr(encoder, "prompts", None) or {})
     first, second = (_probe(encoder) for _ in range(2))
     return EvalModel(
@@ -110,6 +125,7 @@ def load_model(model: Any, layers: int | None = None) -> EvalModel:
         prompts=prompts,
         probes=first,
         deterministic=same_probes(first, second),
+        tokens=token_encoder,
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from quire.errors import ParameterError
 from quire.eval import _page, _plots
+from quire.eval._explaining import SUFFIX
 from quire.eval._page import Html, element, join
 from quire.eval._report_tables import ReportData, changed_table, configuration_table, difference_tables, provenance
 from quire.eval._scaling import Where
@@ -61,6 +62,13 @@ class Report:
         return dict(self.__dict__)
 
 
+def find_explanation(folder: str | os.PathLike[str], results: Sequence[Result]) -> Path | None:
+    """Return the match that a late-interaction run explained, of the first of these results that has one."""
+    stems = {Path(result.run_file).stem for result in results if result.configuration.late}
+    found = (path for path in sorted(Path(folder).rglob(f"*{SUFFIX}")) if path.name.removesuffix(SUFFIX) in stems)
+    return next(found, None)
+
+
 def report(
     results: Sequence[Result] | str | os.PathLike[str],
     *,
@@ -96,7 +104,7 @@ def report(
         Texts of the queries, by id, for the list of those that changed most.
     explain : path, optional
         JSON of a late-interaction match: ``query_tokens``, ``document_tokens``, ``scores`` (a row for each query token) and
-        optionally ``title``. Adds a heat map.
+        optionally ``title``. Adds a heat map. By default one of those that late-interaction runs left in the directory.
 
     Returns
     -------
@@ -113,6 +121,8 @@ def report(
         raise ParameterError("expected out=, because results given as objects lie in no directory")
     loaded = load_results(results) if isinstance(results, str | os.PathLike) else list(results)
     target = Path(out) if out is not None else _directory(results) / "report.html"
+    if explain is None and isinstance(results, str | os.PathLike) and Path(results).is_dir():
+        explain = find_explanation(results, loaded)
     match = _read_explain(explain) if explain is not None else None
     data = _collect(loaded, measure, dataset, texts or {})
     choice: Pareto | str

@@ -304,7 +304,8 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that the file holds."""
-        return {"format": FORMAT, "schema_version": SCHEMA_VERSION, **asdict(self)}
+        values = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **asdict(self)}
+        return {**values, "configuration": self.configuration.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Result:

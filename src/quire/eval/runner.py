@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,10 +16,11 @@ import numpy as np
 from quire._version import __version__
 from quire.errors import ParameterError
 from quire.eval._environment import describe_environment
+from quire.eval._explaining import SUFFIX
 from quire.eval._measure import AGREEMENT_DEPTH, Embedded, Measured, Timing, measure_baseline, measure_collection
 from quire.eval.configurations import Configuration, as_configuration, digest
 from quire.eval.datasets import Dataset, load_dataset
-from quire.eval.encodings import EmbeddingCache
+from quire.eval.encodings import EmbeddingCache, TokenCache
 from quire.eval.measures import DEFAULT_MEASURES, MINIMUM_DEPTH, Measures, run_lines
 from quire.eval.models import load_model
 from quire.eval.results import CACHE_NAME, ModelInfo, Result, ResultError, write_atomically
@@ -70,7 +72,8 @@ def run(
     datasets : str, path-like, Dataset, or several of them
         See `quire.eval.load_dataset`.
     model : str, callable, object or None
-        Whatever `quire.open` takes as an encoder. None only for full text.
+        Whatever `quire.open` takes as an encoder, and `quire.TokenEncoder` for late interaction. None only for full
+        text.
     configurations : Configuration, str, mapping, or several of them
         A codec string stands for a dense search with that codec.
     measures : iterable of str
@@ -141,9 +144,10 @@ def run(
         raise ParameterError("expected data sets of different names or splits; results of two with the same would mix")
     found: dict[tuple[int, Configuration], Result] = {}
     # One model at a time is in memory, whatever the number of data sets.
-    for layers in dict.fromkeys(one.layers for one in chosen if one.mode != "text"):
-        cache_of_model = EmbeddingCache(plan.cache, load_model(model, layers))
-        part = [one for one in chosen if one.mode != "text" and one.layers == layers]
+    for layers, late in dict.fromkeys((one.layers, one.late) for one in chosen if one.mode != "text"):
+        kind = TokenCache if late else EmbeddingCache
+        cache_of_model = kind(plan.cache, load_model(model, layers, tokens=late))
+        part = [one for one in chosen if one.mode != "text" and (one.layers, one.late) == (layers, late)]
         for number, dataset in enumerate(loaded):
             for configuration, result in _run_all(plan, dataset, cache_of_model, part).items():
                 found[number, configuration] = result
@@ -186,6 +190,13 @@ def _embed(plan: _Plan, dataset: Dataset, cache: EmbeddingCache | None) -> Embed
         nothing = np.zeros((0, 0), np.float32)
         return Embedded(dataset, nothing, nothing)
     what = f"{dataset.name}: embed with {cache.model.name}"
+    if isinstance(cache, TokenCache):
+        return Embedded(
+            dataset,
+            cache.embed_tokens(dataset.texts, "documents", progress=plan.progress, description=f"{what}, tokens"),
+            cache.embed_tokens(dataset.queries, "queries", progress=plan.progress, description=f"{what}, queries"),
+            cache.model.tokens,
+        )
     documents = cache.embed(dataset.texts, "documents", progress=plan.progress, description=f"{what}, documents")
     queries = cache.embed(dataset.queries, "queries", progress=plan.progress, description=f"{what}, queries")
     return Embedded(dataset, documents, queries)
@@ -227,6 +238,9 @@ def _write(result: Result, measured: Measured, path: Path) -> Result:
     names = {depth: f"{path.stem}{'' if depth == result.depth else f'.k{depth}'}.run" for depth in measured.runs}
     for depth, rankings in measured.runs.items():
         write_atomically(path.with_name(names[depth]), run_lines(rankings, path.stem))
+    if measured.explanation:
+        explained = json.dumps(measured.explanation, ensure_ascii=False)
+        write_atomically(path.with_name(f"{path.stem}{SUFFIX}"), explained)
     result = replace(result, run_file=names[result.depth], runs={str(depth): name for depth, name in names.items()})
     result.write(path)
     return result

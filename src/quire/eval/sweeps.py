@@ -9,10 +9,11 @@ An entry is a mapping from options to a value or a list of values; every combina
     layers: [2, 4, 6]                           transformer layers kept
     grid: Starbucks                             layers and dims from the literature instead
     oversample: [5, 10]                         only for codecs that rescore
-    mode: [dense, hybrid, text]
+    mode: [dense, hybrid, text, late]
+    pool_factor: [1, 2, 4]                      late interaction; with hybrid, fuses MaxSim with words
 
-and ``ef``, ``exact``, ``alpha``, ``connectivity``, ``metric``, ``pool_factor`` and ``baseline``. An option is applied to
-the configurations that can have it, and is an error if there are none.
+and ``ef``, ``exact``, ``alpha``, ``connectivity``, ``metric``, ``n_candidates``, ``candidates`` and ``baseline``. An option
+is applied to the configurations that can have it, and is an error if there are none.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -128,8 +129,6 @@ def expand(entry: Mapping[str, Any], shape: Shape | None = None) -> list[Configu
     lists = {key: _listed(value) for key, value in entry.items() if value is not None}
     if empty := [key for key, values in lists.items() if not values]:
         raise ParameterError(f"expected at least one value for {empty[0]!r}, got an empty list")
-    if lists.get("mode") == ["late"] or "pool_factor" in lists:
-        Configuration(mode="late")  # says what is missing
     baselines = [Configuration(baseline=name) for name in lists.pop("baseline", [])]
     if not lists and baselines:
         return baselines
@@ -143,8 +142,8 @@ def expand(entry: Mapping[str, Any], shape: Shape | None = None) -> list[Configu
     found: list[Configuration] = []
     used: set[str] = set()
     for mode in modes:
-        for codec, layers in codecs if mode != "text" else [(None, None)]:
-            usable = {key: values for key, values in rest.items() if _applies(key, mode, codec)}
+        for codec, layers in _of_mode(mode, codecs, "pool_factor" in rest):
+            usable = {key: values for key, values in rest.items() if _applies(key, mode, codec, "pool_factor" in rest)}
             used.update(usable)
             for values in itertools.product(*usable.values()):
                 options = dict(zip(usable, values, strict=True))
@@ -188,12 +187,27 @@ def _reduced(reducer: str, dim: int | str, quantizer: str) -> str:
     return str(Codec.parse(" > ".join(f"{reducer}:{dim}|{tier.strip()}" for tier in str(quantizer).split(">"))))
 
 
-def _applies(option: str, mode: str, codec: str | None) -> bool:
+def _of_mode(mode: str, codecs: list[tuple[str, int | None]], pooled: bool) -> Sequence[tuple[str | None, int | None]]:
+    """Return the codecs that a mode can have: none without vectors, and of one tier for token vectors, if there are any."""
+    if mode == "text":
+        return [(None, None)]
+    single = [(codec, layers) for codec, layers in codecs if len(Codec.parse(codec)) == 1]
+    return single if single and (mode == "late" or (mode == "hybrid" and pooled)) else codecs
+
+
+def _applies(option: str, mode: str, codec: str | None, pooled: bool) -> bool:
+    late = mode == "late" or (mode == "hybrid" and pooled)
     if option == "oversample":
-        return codec is not None and len(Codec.parse(codec)) > 1
+        return codec is not None and len(Codec.parse(codec)) > 1 and not late
+    if option == "pool_factor":
+        return mode in ("late", "hybrid")
+    if option in ("n_candidates", "candidates"):
+        return late
     if option == "alpha":
         return mode == "hybrid"
-    if option in ("ef", "exact", "connectivity", "metric"):
+    if option == "metric":
+        return mode != "text" and not late
+    if option in ("ef", "exact", "connectivity"):
         return mode != "text"
     return True
 

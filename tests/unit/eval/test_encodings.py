@@ -150,7 +150,7 @@ def test_a_damaged_description_of_the_model_is_written_anew(tmp_path: Path) -> N
 
 
 def test_an_interruption_keeps_what_was_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SHARD_ROWS", 2)
+    monkeypatch.setattr(EmbeddingCache, "_shard_rows", 2)
     monkeypatch.setattr(module, "_CALL_ROWS", 1)
     texts = [f"text {'x' * n}" for n in range(7)]
     cache, encoder = cache_of(tmp_path)

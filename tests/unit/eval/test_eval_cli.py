@@ -166,8 +166,8 @@ def test_wrong_usage(invoke: Invoke, quickly: list[str], beir: Path) -> None:
     assert "give its folder with --data" in invoke("run", "--model", "eval_encoder:encode", error=ParameterError)
     assert "expected a model" in invoke("run", "--data", str(beir), error=ParameterError)
     for flags, message in (
-        (["--mode", "late"], "cannot be measured by this version"),
-        (["--pool-factor", "2"], "cannot be measured by this version"),
+        (["--pool-factor", "2"], "pool_factor applies to none"),
+        (["--mode", "late", "-c", "binary > int8"], "a codec of one tier"),
         (["--alpha", "0.5"], "alpha applies to none"),
         (["--grid", "Starbucks"], "has none"),
         (["--mode", "text", "-c", "int8"], "expected no codec"),
@@ -303,8 +303,8 @@ def test_a_model_is_only_looked_at_for_a_grid() -> None:
         ({"grid": "2DMSE"}, "expected a model"),
         ({"codec": "int8", "reducer": "svd"}, "expected dims or a grid with reducer"),
         ({"mode": "text", "layers": 2}, "expected no codec"),
-        ({"codec": "int8", "mode": "late"}, "cannot be measured"),
-        ({"codec": "int8", "pool_factor": [2, 4]}, "cannot be measured"),
+        ({"codec": "binary > int8", "mode": "late"}, "a codec of one tier"),
+        ({"codec": "int8", "pool_factor": [2, 4]}, "pool_factor applies to none"),
         ("int8", "expected a mapping"),
     ],
 )

@@ -300,7 +300,7 @@ def test_what_cannot_be_run(tiny: Dataset, encoder: Any) -> None:
         ((tiny, encoder, []), "at least one data set and one configuration"),
         ((tiny, None, "int8"), "expected a model"),
         ((tiny, encoder, {"codec": "int8", "layers": 2}), "cuts the transformer"),
-        ((tiny, encoder, {"mode": "late"}), "cannot be measured by this version"),
+        ((tiny, encoder, {"mode": "late"}), "expected a codec"),
         ((tiny, encoder, "int8", ["nDGC@10"]), "expected a measure that ir-measures knows"),
     ):
         options = {"measures": arguments[3]} if len(arguments) > 3 else {}
@@ -327,6 +327,14 @@ def test_configurations_that_contradict_themselves() -> None:
         ({"codec": "int8", "alpha": 0.5}, "alpha belongs to mode='hybrid'"),
         ({"mode": "text", "codec": "int8"}, "expected no codec"),
         ({"codec": "int8", "pool_factor": 2}, "pool_factor belongs to mode='late'"),
+        ({"codec": "int8", "n_candidates": 9}, "n_candidates belongs to mode='late'"),
+        ({"codec": "int8", "mode": "hybrid", "candidates": "text"}, "with a pool_factor"),
+        ({"codec": "binary > int8", "mode": "late"}, "a codec of one tier"),
+        ({"codec": "int8", "mode": "late", "metric": "dot"}, "by cosine"),
+        ({"codec": "int8", "mode": "late", "oversample": 5}, "n_candidates"),
+        ({"codec": "int8", "mode": "late", "pool_factor": 1.5}, "expected pool_factor"),
+        ({"codec": "int8", "mode": "late", "candidates": "luck"}, "expected candidates"),
+        ({"codec": "int8", "mode": "late", "exact": True, "n_candidates": 9}, "scores every document"),
         ({"codec": "int8", "metric": "manhattan"}, "expected metric"),
         ({"codec": "int8", "ef": 0}, "expected ef"),
         ({"baseline": "int8-minmax", "codec": "int8"}, "outside any collection"),
