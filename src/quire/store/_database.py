@@ -21,6 +21,7 @@ from urllib.parse import quote
 from quire.errors import CollectionLockedError, CorruptCollectionError, ReadOnlyError
 from quire.store import _metadata_index
 from quire.store._documents import chunked
+from quire.store._manifest import FORMAT_VERSION, check_manifest
 
 DATABASE_NAME = "quire.db"
 
@@ -287,8 +288,9 @@ def select_documents(
 
 
 def read_manifest(connection: sqlite3.Connection) -> dict[str, Any]:
-    """Return all manifest entries."""
-    return dict(connection.execute("SELECT key, value FROM manifest").fetchall())
+    """Return all manifest entries, checked unless there are none yet or a later version wrote them."""
+    manifest = dict(connection.execute("SELECT key, value FROM manifest").fetchall())
+    return check_manifest(manifest) if manifest.get("format_version") == FORMAT_VERSION else manifest
 
 
 def write_manifest(connection: sqlite3.Connection, values: dict[str, Any]) -> None:

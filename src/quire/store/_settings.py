@@ -15,9 +15,8 @@ from quire.store._late_settings import (
     candidates_config,
     check_token_codec,
 )
+from quire.store._manifest import FORMAT_VERSION
 from quire.store._text_analysis import check_language
-
-FORMAT_VERSION = 1
 
 #: Documents after which the codec is fitted, unless the caller says otherwise.
 DEFAULT_FIT_AFTER = 1_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import shutil
 import sqlite3
@@ -28,7 +27,8 @@ from quire.errors import (
 from quire.index import Tuning
 from quire.store._database import DATABASE_NAME, Database, read_manifest, write_manifest
 from quire.store._fs import remove, sync_directory
-from quire.store._settings import FORMAT_VERSION, Settings
+from quire.store._manifest import FORMAT_VERSION, check_artifact
+from quire.store._settings import Settings
 from quire.store._snapshot import GraphView, Mask, Snapshot, TierView
 from quire.store._tokens import TokenView, grow_tokens, open_tokens
 from quire.store._vectors import BLOCK_ROWS, BlockGuard, VectorFile
@@ -226,13 +226,12 @@ class Store:
         self, connection: sqlite3.Connection, manifest: dict[str, Any]
     ) -> tuple[tuple[TierView, ...], Codec | None, Mask]:
         n_slots, generation = int(manifest["slots"]), int(manifest["generation"])
-        alive = np.ones(n_slots, np.bool_)
-        dead = np.array([row[0] for row in connection.execute("SELECT slot FROM tombstones")], np.int64)
-        if len(dead) and int(dead.max()) >= n_slots:
-            raise CorruptCollectionError(f"{self.database.path} is damaged: a deleted slot lies beyond the last one")
-        alive[dead] = False
         if generation == 0:
-            return (), None, alive
+            if n_slots:
+                raise CorruptCollectionError(
+                    f"{self.database.path} is damaged: it counts rows, but names no vector file"
+                )
+            return (), None, np.zeros(0, np.bool_)
         codec = Codec.from_bytes(manifest["codec_state"])
         tiers = []
         for number, pipeline in enumerate(codec.tiers):
@@ -241,6 +240,12 @@ class Store:
             sums = dict(connection.execute("SELECT block, crc FROM blocks WHERE tier = ?", (number,)).fetchall())
             guard.expect(n_slots, sums, known_good=self.directory is None)
             tiers.append(TierView(pipeline, file, guard, file.view(n_slots)))
+        # only now: that there is a checksum for each block of rows shows that there may be as many rows as the manifest says
+        alive = np.ones(n_slots, np.bool_)
+        dead = np.array([row[0] for row in connection.execute("SELECT slot FROM tombstones")], np.int64)
+        if len(dead) and not 0 <= int(dead.min()) <= int(dead.max()) < n_slots:
+            raise CorruptCollectionError(f"{self.database.path} is damaged: a deleted slot lies beyond the last one")
+        alive[dead] = False
         return tuple(tiers), codec, alive
 
     def _open_tokens(self, connection: sqlite3.Connection, manifest: dict[str, Any]) -> TokenView | None:
@@ -280,8 +285,8 @@ class Store:
             rows = connection.execute(
                 "SELECT block, crc FROM blocks WHERE tier = ? AND block >= ?", (number, first)
             ).fetchall()
-            codes = tier.file.view(n_slots)
             tier.guard.expect(n_slots, dict(rows), known_good=own)
+            codes = tier.file.view(n_slots)
             tiers.append(replace(tier, codes=codes))
         return tuple(tiers)
 
@@ -300,7 +305,7 @@ class Store:
     def artifact(self, connection: sqlite3.Connection, name: str) -> dict[str, Any] | None:
         """Return what is recorded about a derived file."""
         row = connection.execute("SELECT value FROM artifacts WHERE name = ?", (name,)).fetchone()
-        return json.loads(row[0]) if row else None
+        return check_artifact(name, row[0]) if row else None
 
     def close(self) -> None:
         """Release every file."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import sqlite3
 import zipfile
 from collections.abc import Callable, Sequence
@@ -149,11 +150,24 @@ def _load(data: bytes) -> CandidateEncoder | None:
     try:
         # An npz archive is a zip file: Python's reader compares the CRC-32 of each array. No pickle.
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            _check_sizes(archive.zip, len(data))
             arrays = {name: archive[name] for name in archive.files}
         encoder = candidate_encoder_from_config(json.loads(arrays.pop("config").tobytes()))
         return encoder.set_state({name.removeprefix("state."): array for name, array in arrays.items()})
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, QuireError) as err:
+    except (ValueError, KeyError, TypeError, OSError, EOFError, SyntaxError, zipfile.BadZipFile, QuireError) as err:
         raise CodecError(f"the stored candidate encoder cannot be read: {err}") from err
+
+
+def _check_sizes(archive: zipfile.ZipFile, available: int) -> None:
+    """Refuse an archive whose arrays claim more bytes than there are, before memory is taken for them."""
+    for member in archive.infolist():
+        if member.compress_type != zipfile.ZIP_STORED or member.file_size > available:
+            raise CodecError(f"the array {member.filename!r} is compressed or longer than the archive")
+        with archive.open(member) as file:
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        if math.prod(shape) * dtype.itemsize > member.file_size:
+            raise CodecError(f"the array {member.filename!r} has shape {shape}, but {member.file_size} bytes")
 
 
 @dataclass(frozen=True)

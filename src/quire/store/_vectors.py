@@ -197,6 +197,11 @@ class BlockGuard:
     def expect(self, n_rows: int, sums: dict[int, int], *, known_good: bool) -> None:
         """Take over the committed checksums of blocks that changed; `known_good` when this process wrote them."""
         blocks = -(-n_rows // BLOCK_ROWS)
+        if blocks - self._rows // BLOCK_ROWS > len(sums):  # before memory is taken for rows that may not exist
+            raise CorruptCollectionError(
+                f"quire.db is damaged: it has checksums for {len(sums)} blocks of {self.name}, which should have {n_rows:,} "
+                "rows; restore it from a backup"
+            )
         if blocks > len(self._sums):
             capacity = max(blocks, 2 * len(self._sums), 64)
             self._sums = np.concatenate([self._sums, np.zeros(capacity - len(self._sums), np.uint32)])
