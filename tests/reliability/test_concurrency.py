@@ -68,7 +68,8 @@ def _read(kb: quire.Collection, reader: int, done: threading.Event) -> None:
 
 
 @pytest.mark.slow
-def test_four_writers_and_four_readers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_memory", [False, True], ids=["on disk", "in memory"])
+def test_four_writers_and_four_readers(tmp_path: Path, in_memory: bool) -> None:
     models: list[dict[str, int]] = [{} for _ in range(4)]
     errors: list[BaseException] = []
     done = threading.Event()
@@ -79,7 +80,8 @@ def test_four_writers_and_four_readers(tmp_path: Path) -> None:
         except BaseException as err:
             errors.append(err)
 
-    with quire.open(tmp_path / "kb", codec="int8 > float32", fit_after=60, lock_timeout=120) as kb:
+    where = None if in_memory else tmp_path / "kb"
+    with quire.open(where, codec="int8 > float32", fit_after=60, lock_timeout=120) as kb:
         writers = [threading.Thread(target=guarded, args=(_write, kb, n, models[n])) for n in range(4)]
         readers = [threading.Thread(target=guarded, args=(_read, kb, n, done)) for n in range(4)]
         for thread in [*writers, *readers]:

@@ -96,6 +96,10 @@ class Database:
         with translate_errors(self.path):
             connection.execute("BEGIN")
             try:
+                if self._directory is None:
+                    # Take the lock now. A database in memory has no write-ahead log: readers wait for a writer's commit,
+                    # and must not do so later, when they may hold a lock that the writer waits for.
+                    connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
                 yield connection
             finally:
                 connection.execute("COMMIT")
