@@ -3,18 +3,20 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+MILLION ?= million
 ARGS ?=
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-BENCHMARKS ?= $(sort $(wildcard benchmarks/bench_*.py))
+# The million has a target of its own: it takes an hour and more, and rivals to compare with.
+BENCHMARKS ?= $(filter-out benchmarks/bench_million.py,$(sort $(wildcard benchmarks/bench_*.py)))
 
 # Tests, demo and benchmarks bring their model with them; nothing has to be asked of a model hub.
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench million clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +38,10 @@ format: $(INSTALLED) ## Put the code into shape
 
 bench: $(INSTALLED) ## Run the benchmarks (all, or BENCHMARKS=benchmarks/bench_exact.py)
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
+
+million: $(INSTALLED) ## A million documents beside rivals (docs/benchmarks.md says which to install); MILLION=folder for its files
+	$(BIN)/python benchmarks/corpora.py --data ../shared/data --out $(MILLION)/embeddings
+	$(BIN)/python benchmarks/bench_million.py --embeddings $(MILLION)/embeddings --work $(MILLION) $(ARGS)
 
 clean: ## Remove the environment and everything that was built
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
