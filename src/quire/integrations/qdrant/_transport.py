@@ -1,0 +1,116 @@
+"""What the collection asks of Qdrant, whether it runs in this process or elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from quire.integrations.qdrant._filters import Condition
+from quire.integrations.qdrant._words import Sparse
+
+#: Names of the vectors of a point.
+DENSE = "dense"
+TEXT = "text"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How Qdrant stores the vectors; `hnsw_m` links a node, `indexing_threshold` in KB of vectors."""
+
+    dim: int
+    datatype: Literal["float32", "float16"]
+    quantization: Literal["scalar", "binary"] | None
+    hnsw_m: int = 16
+    ef_construct: int = 128
+    full_scan_threshold: int = 10_000
+    indexing_threshold: int = 10_000
+    ranges: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point on its way in or out."""
+
+    id: str
+    payload: dict[str, Any]
+    dense: Sequence[float] | None = None
+    text: Sparse | None = None
+    score: float = 0.0
+
+
+@dataclass(frozen=True)
+class Search:
+    """One query by one of the vectors."""
+
+    limit: int
+    where: Condition
+    dense: Sequence[float] | None = None
+    text: Sparse | None = None
+    ef: int | None = None
+    exact: bool = False
+    oversampling: float | None = None
+    with_vectors: bool = False
+
+
+@dataclass(frozen=True)
+class Status:
+    """What Qdrant tells about the collection."""
+
+    points: int
+    indexed: int
+    segments: int
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Transport(Protocol):
+    """Reaches one Qdrant collection."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, for messages."""
+        ...
+
+    def exists(self) -> bool:
+        """Whether there is such a collection."""
+        ...
+
+    def create(self, layout: Layout) -> None:
+        """Create it with its payload indexes."""
+        ...
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """Write points; when this returns, they survive the death of the process."""
+        ...
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Delete points."""
+        ...
+
+    def retrieve(self, ids: Sequence[str], fields: Sequence[str] | bool, *, vectors: bool = False) -> list[Point]:
+        """Return those of the points that are there, in any order."""
+        ...
+
+    def scroll(self, where: Condition, fields: Sequence[str], offset: str | None) -> tuple[list[Point], str | None]:
+        """Return a page of points, and where the next begins."""
+        ...
+
+    def count(self, where: Condition) -> int:
+        """Return the exact number of points."""
+        ...
+
+    def search(self, searches: Sequence[Search]) -> list[list[Point]]:
+        """Answer queries."""
+        ...
+
+    def optimize(self) -> bool:
+        """Build the graph now, where that can be asked for."""
+        ...
+
+    def status(self) -> Status:
+        """Return what is known about the collection."""
+        ...
+
+    def close(self) -> None:
+        """Release it."""
+        ...
