@@ -3,6 +3,7 @@
 >>> from quire.integrations.qdrant import QdrantCollection
 """
 
-from quire.integrations.qdrant._collection import QdrantCollection, QdrantInfo
+from quire.integrations.qdrant._collection import QdrantCollection
+from quire.integrations.qdrant._info import QdrantInfo
 
 __all__ = ["QdrantCollection", "QdrantInfo"]

@@ -17,6 +17,7 @@ from quire.integrations.qdrant._client import ClientTransport, ServerOptions
 from quire.integrations.qdrant._documents import payload_of
 from quire.integrations.qdrant._edge import EdgeTransport
 from quire.integrations.qdrant._ids import point_id
+from quire.integrations.qdrant._info import QdrantInfo
 from quire.integrations.qdrant._manifest import Manifest, encode_state
 from quire.integrations.qdrant._mapping import ClientCodec, map_codec
 from quire.integrations.qdrant._reading import ReadingMethods
@@ -45,47 +46,6 @@ from quire.store._text_analysis import check_language
 _LENGTH_SAMPLE = 1000
 
 _DELETED_AT_ONCE = 1000
-
-
-@dataclass(frozen=True)
-class QdrantInfo:
-    """Description of a collection in Qdrant.
-
-    Parameters
-    ----------
-    place : str
-        Directory, or URL and name.
-    documents : int
-        Documents in it.
-    dim, stored_dim : int or None
-        Dimension of the vectors as they come in, and behind the reducers.
-    metric, codec, full_text : str
-        What it was made with.
-    encoder : str or None
-        Name of the encoder; None when vectors were given.
-    datatype, quantization : str or None
-        What the codec has become.
-    indexed : int
-        Vectors that a graph covers, as Qdrant counts them (sparse ones among them).
-    segments : int
-        Parts that Qdrant keeps them in.
-    details : dict
-        What else the server tells.
-    """
-
-    place: str
-    documents: int
-    dim: int | None
-    stored_dim: int | None
-    metric: str
-    codec: str
-    full_text: str
-    encoder: str | None
-    datatype: str
-    quantization: str | None
-    indexed: int
-    segments: int
-    details: dict[str, Any]
 
 
 @dataclass(frozen=True)
