@@ -16,6 +16,7 @@ from quire.errors import DocumentNotFoundError, InputTypeError, InvalidVectorsEr
 from quire.retrievers.late_interaction import CandidateSource, LateOptions, LateQueries, LateSearcher, similarities
 from quire.retrievers.results import SearchResult
 from quire.retrievers.search import FilterLike, Mode, Queries, Searcher, SearchOptions, check_k, slots_of_ids
+from quire.retrievers.tuning import TuningReport
 from quire.store import (
     Batch,
     DocumentLike,
@@ -376,6 +377,19 @@ class MultiVectorCollection(Collection):
         if len(empty):
             raise InvalidVectorsError(f"expected at least one token vector a query, got none for query {int(empty[0])}")
         return LateQueries(None, words, tokens)
+
+    def tune(self, *arguments: Any, **options: Any) -> TuningReport:
+        """Not for late interaction: what it searches hardest is decided by `n_candidates`.
+
+        Raises
+        ------
+        ParameterError
+            Always; the message says what to do.
+        """
+        raise ParameterError(
+            "tune() is for one vector a document; here n_candidates= says how hard to look, and "
+            "`quire eval run --mode late --n-candidates ...` measures what it finds"
+        )
 
     def explain(self, query: Any, id: str) -> Explanation:
         """Say which of a document's vectors each token of a query matches.

@@ -149,6 +149,11 @@ def test_wrong_arguments(arguments: dict, message: str) -> None:
         empty.tune()
 
 
+def test_late_interaction_has_another_knob() -> None:
+    with quire.open_multi_vector() as kb, pytest.raises(ParameterError, match="n_candidates"):
+        kb.tune(0.95)
+
+
 def test_effort_grows_with_rows_and_results() -> None:
     tuning = Tuning("int8", k=10, rows=100_000, ef=80, oversample=None, recall=0.96, target=0.95)
     assert tuning.ef_for(10, 100_000, 32) == 80
