@@ -81,7 +81,9 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=100_000)
     parser.add_argument("--codec", default="binary > int8")
     parser.add_argument("--embeddings", type=Path, help="real embeddings (.npy) to make the vectors from")
-    parser.add_argument("--place", help="where to push to (default: a directory that is deleted afterwards)")
+    parser.add_argument(
+        "--place", help="where to push to (default: a directory that is deleted afterwards; qdrant:DIR)"
+    )
     parser.add_argument("--kill-after", type=float, default=8.0, help="seconds until the first push is killed")
     arguments = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="quire-transfer-"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -12,8 +13,17 @@ from quire._transfer import Movable, TransferReport, Write, transfer, write_stor
 from quire.cli._app import app
 from quire.cli._options import CollectionArgument, Json
 from quire.cli._output import print_json, progress_bar
+from quire.collection import Collection
 from quire.collection._rebuild import Blueprint, blueprint_of, open_from_blueprint
+from quire.errors import ParameterError
 
+_PLACES = (
+    "A directory; http://HOST:PORT or https://HOST:PORT of a Qdrant server, whose key is taken from QDRANT_API_KEY; or "
+    "qdrant:DIR for Qdrant's core in this process."
+)
+_EMBEDDED = "qdrant:"
+
+_Name = Annotated[str, typer.Option(help="Of a Qdrant server: the name of the collection there.")]
 _BatchSize = Annotated[int, typer.Option(min=1, help="Documents written at a time.")]
 _Prune = Annotated[
     bool,
@@ -26,7 +36,14 @@ _Prune = Annotated[
 @app.command("push")
 def push_command(
     path: CollectionArgument,
-    to: Annotated[str, typer.Option("--to", metavar="PLACE", help="Where to: a directory.", show_default=False)],
+    to: Annotated[str, typer.Option("--to", metavar="PLACE", help=_PLACES, show_default=False)],
+    name: _Name = "quire",
+    shards: Annotated[
+        int | None, typer.Option(min=1, help="Of a Qdrant cluster: shards of a new collection.", show_default="its own")
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(min=1, help="Of a Qdrant cluster: copies of each shard.", show_default="its own")
+    ] = None,
     batch_size: _BatchSize = 512,
     prune: _Prune = False,
     as_json: Json = False,
@@ -38,37 +55,69 @@ def push_command(
     documents is read back, vectors included.
     """
     with quire.open(path, read_only=True, must_exist=True) as source:
-        target, write = open_target(to, blueprint_of(source))
+        target, write = _open_target(to, source, name, shards, replicas)
         with target:
             report = _run("push", source, target, write, batch_size, prune)
+            if hasattr(target, "optimize"):
+                target.optimize()  # a server does so on its own; in this process nobody else would
     _print(report, str(path), to, as_json)
 
 
 @app.command("pull")
 def pull_command(
-    source_place: Annotated[str, typer.Argument(metavar="PLACE", help="Where from: a directory.", show_default=False)],
+    source_place: Annotated[str, typer.Argument(metavar="PLACE", help=_PLACES, show_default=False)],
     path: CollectionArgument,
+    name: _Name = "quire",
     batch_size: _BatchSize = 512,
     prune: _Prune = False,
     as_json: Json = False,
 ) -> None:
     """Make a local collection hold exactly what another place holds; see quire push."""
-    source, blueprint = open_source(source_place)
+    source, blueprint = _open_source(source_place, name)
     with source, open_from_blueprint(path, blueprint) as target:
         report = _run("pull", source, target, write_stored(target), batch_size, prune)
     _print(report, source_place, str(path), as_json)
 
 
-def open_source(place: str) -> tuple[Any, Blueprint]:
+def _open_source(place: str, name: str) -> tuple[Any, Blueprint]:
     """Open the collection at a place, and tell what another one needs to be its equal."""
-    collection = quire.open(place, read_only=True, must_exist=True)
-    return collection, blueprint_of(collection)
+    where = _qdrant(place, name)
+    if where is None:
+        local = quire.open(place, read_only=True, must_exist=True)
+        return local, blueprint_of(local)
+    from quire.integrations.qdrant import QdrantCollection
+    from quire.integrations.qdrant import _transfer as qdrant
+
+    collection = QdrantCollection.open(**where)
+    return collection, qdrant.blueprint_of(collection)
 
 
-def open_target(place: str, blueprint: Blueprint) -> tuple[Any, Write]:
-    """Open or create a collection of the blueprint's kind, and return with it what writes stored vectors into it."""
-    collection = open_from_blueprint(place, blueprint)
-    return collection, write_stored(collection)
+def _open_target(
+    place: str, source: Collection, name: str, shards: int | None, replicas: int | None
+) -> tuple[Any, Write]:
+    """Open or create a collection of the source's kind, and return with it what writes stored vectors into it."""
+    where = _qdrant(place, name)
+    distributed = {"shard_number": shards, "replication_factor": replicas}
+    if any(value is not None for value in distributed.values()) and (where is None or "url" not in where):
+        raise ParameterError(f"--shards and --replicas belong to a Qdrant server, got --to {place}")
+    if where is None:
+        collection = open_from_blueprint(place, blueprint_of(source))
+        return collection, write_stored(collection)
+    from quire.integrations.qdrant import _transfer as qdrant
+
+    texts = [document.text for document in source.get(source.ids()[:1000])]
+    options = where | (distributed if "url" in where else {})
+    target = qdrant.open_from_blueprint(blueprint_of(source), texts, **options)
+    return target, qdrant.write_stored(target)
+
+
+def _qdrant(place: str, name: str) -> dict[str, Any] | None:
+    """Return where in Qdrant a place is; None for a directory of Quire's own."""
+    if place.startswith(("http://", "https://")):
+        return {"url": place, "name": name, "api_key": os.environ.get("QDRANT_API_KEY")}
+    if place.startswith(_EMBEDDED):
+        return {"path": place.removeprefix(_EMBEDDED)}
+    return None
 
 
 def _run(name: str, source: Movable, target: Movable, write: Write, batch_size: int, prune: bool) -> TransferReport:

@@ -40,7 +40,7 @@ def draw_fan_out(curves: Mapping[str, Sequence[FanOut]], path: Path) -> None:
             raise
         raise MissingExtraError("drawing a plan needs matplotlib. Install it: pip install 'quire[eval]'") from None
     with matplotlib.rc_context({"svg.hashsalt": "quire", "svg.fonttype": "none"}):  # the same file each time
-        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+        figure = Figure(figsize=(6.4, 4.6), layout="constrained")
         axes = figure.subplots()
         for colour, (name, points) in zip(_COLOURS, curves.items(), strict=False):
             shards = [point.shards for point in points]
@@ -53,6 +53,6 @@ def draw_fan_out(curves: Mapping[str, Sequence[FanOut]], path: Path) -> None:
         axes.set_xlabel("shards that a query waits for")
         axes.set_ylabel("milliseconds (simulated)")
         axes.grid(True, which="major", color="#E4E7EB", linewidth=0.6)
-        axes.legend(fontsize=8, frameon=False)
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)

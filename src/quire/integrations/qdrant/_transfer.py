@@ -1,0 +1,190 @@
+"""Moving a local collection into Qdrant and back: a collection of the same kind, and vectors as they were stored."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from quire.collection._rebuild import Blueprint
+from quire.compression import Codec, Float32, Pipeline
+from quire.errors import CollectionNotFoundError, CorruptCollectionError, MismatchError, ParameterError
+from quire.integrations.qdrant._collection import QdrantCollection, _average_length
+from quire.integrations.qdrant._ids import MANIFEST
+from quire.integrations.qdrant._manifest import Manifest, encode_state
+from quire.integrations.qdrant._mapping import ClientCodec, map_codec
+from quire.integrations.qdrant._transport import Layout, Point
+from quire.store import Document, as_matrix, read_batches
+
+_STATES = ("codec_state", "token_codec", "candidate_state")
+
+
+def open_from_blueprint(blueprint: Blueprint, texts: Sequence[str] = (), **options: Any) -> QdrantCollection:
+    """Create a collection of the blueprint's kind in Qdrant, or open the one that is there if it was made from it.
+
+    Parameters
+    ----------
+    blueprint : Blueprint
+        Of a local collection. It is kept beside the description of the collection, so that `blueprint_of` finds it.
+    texts : sequence of str, default=()
+        Some of the documents' texts, whose length BM25 takes for typical.
+    **options
+        Where: ``path``, or ``url``, ``name`` and what else `QdrantCollection.create` takes of a server.
+
+    Raises
+    ------
+    ParameterError
+        When the collection has token vectors, or a learned codec that is not fitted yet.
+    CodecError
+        When Qdrant has no counterpart of the codec.
+    MismatchError
+        When there is a collection that was made from something else.
+    """
+    if blueprint.settings.get("multi_vector"):
+        raise ParameterError(
+            "collections of late interaction cannot be moved to Qdrant yet; push to a directory instead"
+        )
+    map_codec(blueprint.codec)
+    try:
+        there = QdrantCollection.open(**{name: options[name] for name in _OF_OPENING if name in options})
+    except CollectionNotFoundError as missing:
+        if "no description" in str(missing):
+            raise  # something is there, but not ours
+    else:
+        if not _made_from(there, blueprint):
+            there.close()
+            raise MismatchError(
+                f"the collection at {there._transport.place} was not pushed from this one; choose another place or name, or "
+                "delete it first"
+            )
+        return there
+    settings = blueprint.settings
+    created = QdrantCollection.create(
+        codec=blueprint.codec,
+        metric=settings["metric"],
+        full_text=settings["full_text"],
+        connectivity=settings.get("connectivity", 16),
+        seed=settings.get("seed", 0),
+        **options,
+    )
+    try:
+        _start(created, blueprint, texts)
+    except BaseException:
+        created.close()
+        raise
+    return created
+
+
+def _made_from(collection: QdrantCollection, blueprint: Blueprint) -> bool:
+    stored = _read(collection)
+    if stored is None and blueprint.dim is not None and blueprint.dim == collection.dim and collection.count() == 0:
+        codec = encode_state(_client_codec(blueprint, blueprint.dim))
+        if (
+            collection._manifest is not None and collection._manifest.state == codec
+        ):  # its creator was killed before this
+            _keep(collection, blueprint)
+            stored = blueprint
+    return stored == blueprint
+
+
+_OF_OPENING = ("path", "url", "name", "api_key", "timeout", "retries")
+
+
+def blueprint_of(collection: QdrantCollection) -> Blueprint:
+    """Return what a local collection needs in order to be this one's equal.
+
+    Of a collection that was not pushed, that is its settings; the codec is then fitted anew when there are enough documents.
+    """
+    stored = _read(collection)
+    if stored is not None:
+        return stored
+    about = collection._about
+    encoder = collection._manifest.encoder if collection._manifest is not None else None
+    settings = {"metric": about.metric, "full_text": about.full_text}
+    return Blueprint(settings, about.codec, collection.dim, encoder)
+
+
+def write_stored(collection: QdrantCollection) -> Callable[[Sequence[Document], Sequence[str | None], Any], list[str]]:
+    """Return what writes vectors as they were stored: `QdrantCollection.add` would scale them to unit length again."""
+
+    def write(documents: Sequence[Document], payloads: Sequence[str | None], vectors: Any) -> list[str]:
+        (batch,) = read_batches(documents, None, None, None, payloads, batch_size=max(1, len(documents)), dim=None)
+        batch.vectors = as_matrix(vectors, collection.dim)
+        with collection._writing:
+            return collection._write(batch)
+
+    return write
+
+
+def _start(collection: QdrantCollection, blueprint: Blueprint, texts: Sequence[str]) -> None:
+    plan = collection._plan
+    assert plan is not None  # it has just been created
+    if blueprint.dim is None:
+        raise ParameterError(
+            "expected a collection that holds vectors, or knows their dimension; there is nothing to move"
+        )
+    codec = _client_codec(blueprint, blueprint.dim)
+    mapping = map_codec(blueprint.codec)
+    manifest = Manifest(
+        codec=plan.codec,
+        metric=plan.metric,
+        full_text=plan.full_text,
+        dim=blueprint.dim,
+        average_length=_average_length(plan.full_text, texts),
+        encoder=blueprint.encoder,
+        state=encode_state(codec),
+    )
+    collection._transport.create(Layout(codec.out_dim, mapping.datatype, mapping.quantization, **plan.layout))
+    manifest.write(collection._transport)
+    _keep(collection, blueprint)
+    collection._manifest, collection._codec = manifest, codec
+
+
+def _keep(collection: QdrantCollection, blueprint: Blueprint) -> None:
+    """Put the blueprint beside the description of the collection."""
+    (point,) = collection._transport.retrieve([MANIFEST], True)
+    text = _to_json(blueprint)
+    kept = {"blueprint": text, "blueprint_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    collection._transport.upsert([Point(MANIFEST, point.payload | kept)])
+
+
+def _client_codec(blueprint: Blueprint, dim: int) -> ClientCodec:
+    """Return the reducers that the local collection has learned."""
+    if blueprint.codec_state is None:
+        codec = ClientCodec.of(blueprint.codec)
+        if codec.learns:
+            raise ParameterError(
+                f"the codec {blueprint.codec!r} has not been fitted yet: call fit() on the collection first"
+            )
+        codec.fit(np.zeros((0, dim), np.float32))
+        return codec
+    reducers = Codec.from_bytes(blueprint.codec_state).tiers[-1].reducers
+    width = reducers[-1].out_dim if reducers else dim
+    return ClientCodec(Pipeline([*reducers, Float32().fit(np.zeros((0, width), np.float32))]))
+
+
+def _to_json(blueprint: Blueprint) -> str:
+    values = asdict(blueprint)
+    for name in _STATES:
+        if values[name] is not None:
+            values[name] = base64.b64encode(values[name]).decode("ascii")
+    return json.dumps(values, sort_keys=True)
+
+
+def _read(collection: QdrantCollection) -> Blueprint | None:
+    found = collection._transport.retrieve([MANIFEST], True) if collection._manifest is not None else []
+    text = found[0].payload.get("blueprint") if found else None
+    if text is None:
+        return None
+    if hashlib.sha256(text.encode()).hexdigest() != found[0].payload.get("blueprint_sha256"):
+        raise CorruptCollectionError(f"the stored codec of the collection at {collection._transport.place} is damaged")
+    values = json.loads(text)
+    for name in _STATES:
+        if values[name] is not None:
+            values[name] = base64.b64decode(values[name])
+    return Blueprint(**values)
