@@ -16,6 +16,7 @@
     ├── ReadOnlyError (PermissionError)
     ├── MismatchError (ValueError)           the collection was made with another encoder, codec or metric
     ├── CorruptCollectionError (OSError)     a file is damaged; the message names it and what to do
+    ├── StorageError (OSError)               the disk is full or failing; nothing of the write was kept
     └── MissingExtraError (ImportError)      an optional dependency is not installed
 
 A message says what was expected, what came, and what to do.
@@ -81,6 +82,13 @@ class MismatchError(QuireError, ValueError):
 
 class CorruptCollectionError(QuireError, OSError):
     """A file of the collection is damaged."""
+
+
+class StorageError(QuireError, OSError):
+    """The disk is full or failing: a file could not be written or read; `errno` says why, as in any `OSError`.
+
+    The collection is as its last commit left it.
+    """
 
 
 class MissingExtraError(QuireError, ImportError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +14,7 @@ import numpy as np
 from quire.collection._token_input import token_encoder_for
 from quire.collection._tuning import TuningMethods
 from quire.compression import Codec
-from quire.errors import InputTypeError, MismatchError, ParameterError
+from quire.errors import CollectionLockedError, InputTypeError, MismatchError, ParameterError, StorageError
 from quire.retrievers.search import (
     FilterLike,
     slots_of_ids,
@@ -450,12 +451,14 @@ class Collection(TuningMethods):
             self._graph.catch_up()
 
     def _fit_or_compact(self, fit_after: int | None) -> None:
-        snapshot = self._store.snapshot
-        if fit_after is not None and not snapshot.fitted and snapshot.n_alive >= fit_after:
-            self._writer.fit()
-        snapshot = self._store.snapshot
-        if snapshot.dead > max(_COMPACT_DEAD, snapshot.n_slots // 2):
-            self._writer.compact()
+        # The write that this follows is durable, and must not fail where there is no space for more; the next one tries again.
+        with contextlib.suppress(StorageError, CollectionLockedError):
+            snapshot = self._store.snapshot
+            if fit_after is not None and not snapshot.fitted and snapshot.n_alive >= fit_after:
+                self._writer.fit()
+            snapshot = self._store.snapshot
+            if snapshot.dead > max(_COMPACT_DEAD, snapshot.n_slots // 2):
+                self._writer.compact()
 
     def _fingerprint_to_store(self) -> dict[str, Any] | None:
         """Return the encoder's fingerprint when the collection has none yet."""

@@ -29,7 +29,7 @@ from quire.store._export import (
     VECTORS,
     file_sha256,
 )
-from quire.store._fs import sync_directory
+from quire.store._fs import make_directory, sync_directory
 
 
 def import_from(
@@ -102,7 +102,7 @@ def import_from(
             collection.close()
             raise
         return collection
-    destination.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(destination.parent)
     draft = destination.parent / f".{destination.name}.{uuid.uuid4().hex}.tmp"
     try:
         with closing(open_from_blueprint(draft, blueprint)) as collection:

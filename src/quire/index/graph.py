@@ -245,6 +245,11 @@ class Graph:
             slots, scores = np.take_along_axis(slots, order, axis=1), np.take_along_axis(scores, order, axis=1)
         return slots, scores
 
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of the file that `save` writes."""
+        return int(self._index.serialized_length)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the graph, codes included, in usearch's own format."""
         with self._writing:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from quire.errors import CorruptCollectionError, ParameterError
 from quire.store._copy import copy_collection
-from quire.store._fs import sync_directory
+from quire.store._fs import storage_errors, sync_directory
 from quire.store._settings import Settings
 from quire.store._store import Store, is_own_file
 from quire.store._text_keeper import DIRECTORY_NAME, TextKeeper
@@ -56,13 +56,14 @@ def restore_collection(source: Path, destination: Path, *, overwrite: bool) -> i
         store = _open_verified(draft, "the copy of the backup")
         documents = store.snapshot.n_alive
         store.close()
-        if replaces:
-            _replace(destination, draft)
-        else:
-            if destination.exists():
-                destination.rmdir()
-            os.replace(draft, destination)
-        sync_directory(destination.parent)
+        with storage_errors(destination):
+            if replaces:
+                _replace(destination, draft)
+            else:
+                if destination.exists():
+                    destination.rmdir()
+                os.replace(draft, destination)
+            sync_directory(destination.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)  # gone already where all went well
     return documents

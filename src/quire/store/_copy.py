@@ -6,12 +6,13 @@ import os
 import shutil
 import sqlite3
 import uuid
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from quire.errors import ParameterError
-from quire.store._database import DATABASE_NAME
-from quire.store._fs import sync_directory, sync_file
+from quire.store._database import DATABASE_NAME, translate_errors
+from quire.store._fs import make_directory, storage_errors, sync_directory, sync_file
 from quire.store._snapshot import Snapshot
 from quire.store._store import Store
 from quire.store._tokens import OFFSETS, TOKENS
@@ -42,16 +43,17 @@ def copy_collection(store: Store, destination: Path | None) -> Store | None:
         return _copy_to_memory(store)
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise ParameterError(f"expected a new or empty directory for the copy, but {destination} holds something")
-    destination.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(destination.parent)
     draft = destination.parent / f".{destination.name}.{uuid.uuid4().hex}.tmp"
-    draft.mkdir(mode=0o700)
     try:
-        with store.read() as (connection, snapshot):
-            _write_files(store, connection, snapshot, draft)
-        if destination.exists():
-            destination.rmdir()
-        os.replace(draft, destination)
-        sync_directory(destination.parent)
+        with storage_errors(destination):
+            draft.mkdir(mode=0o700)
+            with store.read() as (connection, snapshot):
+                _write_files(store, connection, snapshot, draft)
+            if destination.exists():
+                destination.rmdir()
+            os.replace(draft, destination)
+            sync_directory(destination.parent)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
@@ -78,12 +80,9 @@ def _write_files(store: Store, connection: sqlite3.Connection, snapshot: Snapsho
     if graph is not None and not _copy_graph(store, graph, draft):
         derived.append("graph")
     path = draft / DATABASE_NAME
-    target = sqlite3.connect(path, isolation_level=None)
-    try:
+    with translate_errors(path), closing(sqlite3.connect(path, isolation_level=None)) as target:
         connection.backup(target)
         target.executemany("DELETE FROM artifacts WHERE name = ?", [(name,) for name in derived])
-    finally:
-        target.close()
     os.chmod(path, 0o600)
     sync_file(path)
     sync_directory(draft)

@@ -7,6 +7,7 @@ writer. The write lock is SQLite's own and is released by the operating system w
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import threading
@@ -18,9 +19,10 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from quire.errors import CollectionLockedError, CorruptCollectionError, ReadOnlyError
+from quire.errors import CollectionLockedError, CorruptCollectionError, ReadOnlyError, StorageError
 from quire.store import _metadata_index
 from quire.store._documents import chunked
+from quire.store._fs import ADVICE
 from quire.store._manifest import FORMAT_VERSION, check_manifest
 
 DATABASE_NAME = "quire.db"
@@ -30,6 +32,9 @@ _BOUND_VALUES = 900
 
 #: What SQLite says of a damaged file in an error that it also raises for other reasons.
 _DAMAGE = ("malformed", "corrupt", "no such table", "no such column", "not decode to UTF-8")
+
+#: SQLite's primary result codes of a disk that is full (SQLITE_FULL) or failing (SQLITE_IOERR).
+_DISK_ERRORS = {13: errno.ENOSPC, 10: errno.EIO}
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS manifest (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -73,6 +78,7 @@ class Database:
         self._local = threading.local()
         self._write_lock = threading.RLock()
         self._writer: _Connection | None = None
+        self._unsettled = False  # a commit has failed and its frames may still be in the log
         self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._closed = False
         self._anchor = self._connect() if directory is None else None  # keeps an in-memory database alive
@@ -102,7 +108,8 @@ class Database:
                     connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
                 yield connection
             finally:
-                connection.execute("COMMIT")
+                if connection.in_transaction:  # SQLite ends it by itself when the disk fails
+                    connection.execute("COMMIT")
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
@@ -124,36 +131,76 @@ class Database:
         try:
             with translate_errors(self.path):
                 connection = self._writing_connection()
-                try:
-                    connection.execute("BEGIN IMMEDIATE")
-                except sqlite3.OperationalError as err:
-                    if _is_busy(err):
-                        raise CollectionLockedError(
-                            f"another process holds the write lock of {self.path or 'the collection'} and did not "
-                            f"release it within {self._lock_timeout:g} s; try again or raise lock_timeout"
-                        ) from err
-                    raise
+                if self._unsettled:
+                    self._settle(connection)
+                self._begin(connection)
                 try:
                     yield connection
-                    connection.execute("COMMIT")
                 except BaseException:
                     if connection.in_transaction:
                         connection.execute("ROLLBACK")
                     raise
+                self._commit(connection)
         finally:
             self._write_lock.release()
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as err:
+            if _is_busy(err):
+                raise CollectionLockedError(
+                    f"another process holds the write lock of {self.path or 'the collection'} and did not "
+                    f"release it within {self._lock_timeout:g} s; try again or raise lock_timeout"
+                ) from err
+            raise
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("COMMIT")
+        except BaseException:
+            self._unsettled = self._directory is not None
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error, OSError):
+                self._settle(connection)
+            raise
+
+    def _settle(self, connection: sqlite3.Connection) -> None:
+        """Overwrite in the log what a failed commit may have left there.
+
+        When the last step of a commit fails, say the `fsync`, its frames lie complete in the log, and a recovery would
+        bring the transaction back: one that was reported as failed, and whose rows of the vector files have perhaps been
+        written over since. Frames have a running checksum, so one other commit in their place makes them all void.
+        """
+        self._begin(connection)
+        try:
+            # a page is rewritten even if the value stays the same, unlike one of a table
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            connection.execute(f"PRAGMA user_version = {int(version)}")
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        self._unsettled = False
 
     def checkpoint(self) -> bool:
         """Fold the write-ahead log into the database file and empty it; False when others still read from it."""
         if self._directory is None or self.read_only:
             return True
-        with self._write_lock, contextlib.suppress(sqlite3.Error):
+        with self._write_lock, contextlib.suppress(sqlite3.Error, OSError):
             busy = self._writing_connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
             return not busy
         return False
 
     def vacuum(self) -> bool:
-        """Rewrite the database file without the space of deleted rows; returns what `checkpoint` does."""
+        """Rewrite the database file without the space of deleted rows; returns what `checkpoint` does.
+
+        Raises
+        ------
+        StorageError
+            When there is no space for it, or the disk fails; nothing but the space is missing then.
+        """
         with self._write_lock, translate_errors(self.path):
             self._writing_connection().execute("VACUUM")
         return self.checkpoint()
@@ -259,7 +306,7 @@ def _abandon(connection: _Connection | None) -> None:
 
 @contextlib.contextmanager
 def translate_errors(path: Path | None) -> Iterator[None]:
-    """Turn SQLite's errors about damaged files into errors that name the file and what to do."""
+    """Turn SQLite's errors about damaged files and failing disks into errors that name the file and what to do."""
     try:
         yield
     except sqlite3.DatabaseError as err:
@@ -267,6 +314,8 @@ def translate_errors(path: Path | None) -> Iterator[None]:
         if isinstance(err, sqlite3.OperationalError):
             if _is_busy(err):
                 raise CollectionLockedError(f"{name} stayed locked by another process: {err}") from err
+            if (number := _DISK_ERRORS.get(getattr(err, "sqlite_errorcode", 0) & 0xFF)) is not None:
+                raise StorageError(number, f"{name} could not be read or written: {err}; {ADVICE}") from err
             if "readonly" in str(err) or "read-only" in str(err) or "unable to open" in str(err):
                 raise ReadOnlyError(
                     f"{name} cannot be written: {err}; open it with read_only=True to search it"

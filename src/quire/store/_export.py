@@ -28,7 +28,7 @@ from quire._version import __version__
 from quire.errors import CorruptCollectionError, ParameterError
 from quire.store._blueprint import Blueprint
 from quire.store._database import document_crc, read_manifest
-from quire.store._fs import sync_directory, sync_file
+from quire.store._fs import make_directory, storage_errors, sync_directory, sync_file
 from quire.store._snapshot import Slots, Snapshot
 from quire.store._store import Store
 from quire.store._writer import decode_rows
@@ -76,22 +76,23 @@ def export_store(
         raise ParameterError(f"expected dtype 'float32' or 'float16', got {dtype!r}")
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise ParameterError(f"expected a new or empty directory for the export, but {destination} holds something")
-    destination.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(destination.parent)
     draft = destination.parent / f".{destination.name}.{uuid.uuid4().hex}.tmp"
-    draft.mkdir(mode=0o700)
     try:
-        with store.read() as (connection, snapshot):
-            manifest = _write_files(store, connection, snapshot, draft, dtype, advance)
-        manifest["sha256"] = {entry.name: file_sha256(entry) for entry in sorted(draft.iterdir())}
-        with private_file(draft / MANIFEST) as file:
-            file.write(json.dumps(manifest, ensure_ascii=True, indent=2).encode())
-        for entry in draft.iterdir():
-            sync_file(entry)
-        sync_directory(draft)
-        if destination.exists():
-            destination.rmdir()
-        os.replace(draft, destination)
-        sync_directory(destination.parent)
+        with storage_errors(destination):
+            draft.mkdir(mode=0o700)
+            with store.read() as (connection, snapshot):
+                manifest = _write_files(store, connection, snapshot, draft, dtype, advance)
+            manifest["sha256"] = {entry.name: file_sha256(entry) for entry in sorted(draft.iterdir())}
+            with private_file(draft / MANIFEST) as file:
+                file.write(json.dumps(manifest, ensure_ascii=True, indent=2).encode())
+            for entry in draft.iterdir():
+                sync_file(entry)
+            sync_directory(draft)
+            if destination.exists():
+                destination.rmdir()
+            os.replace(draft, destination)
+            sync_directory(destination.parent)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise

@@ -10,7 +10,9 @@ older state is not disturbed. Directories that no manifest names any more are re
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +23,14 @@ import numpy as np
 import numpy.typing as npt
 import tantivy
 
-from quire.errors import CorruptCollectionError, InputTypeError, MismatchError, ParameterError, QuireError
+from quire.errors import (
+    CorruptCollectionError,
+    InputTypeError,
+    MismatchError,
+    ParameterError,
+    QuireError,
+    StorageError,
+)
 from quire.store import _fs
 from quire.store._text_analysis import ANALYSIS_VERSION, build_analyzer, check_language, normalise
 from quire.store._text_search import TextSnapshot, build_schema
@@ -147,7 +156,7 @@ class TextIndex:
             `slots` and `texts` are not of one length, or a slot is negative.
         InputTypeError
             A text is not a string.
-        OSError
+        StorageError
             The files could not be written.
 
         Notes
@@ -176,7 +185,7 @@ class TextIndex:
 
         Raises
         ------
-        OSError
+        StorageError
             The files could not be written.
         """
         with self._writing() as writer:
@@ -197,7 +206,7 @@ class TextIndex:
 
         Raises
         ------
-        OSError
+        StorageError
             The files could not be written. The state before the write is still there, in the files and for searches.
         """
         if self._writer is None and self._manifest is not None:
@@ -384,8 +393,22 @@ def _translated(label: str, action: str, *, damaged: bool = False) -> Iterator[N
     except QuireError:
         raise
     except ValueError as err:
-        kind = CorruptCollectionError if damaged else OSError
-        raise kind(f"the full-text index {label} could not be {action}: {err}; it can be rebuilt") from err
+        if damaged:
+            raise CorruptCollectionError(
+                f"the full-text index {label} could not be {action}: {err}; it can be rebuilt"
+            ) from err
+        # tantivy tells the operating system's number only within its message
+        code = re.search(r"\bcode: (\d+)", str(err))
+        raise StorageError(
+            int(code[1]) if code else errno.EIO,
+            f"the full-text index {label} could not be {action}: {err}; {_fs.ADVICE}",
+        ) from err
+    except OSError as err:
+        if type(err) is not OSError:
+            raise
+        raise StorageError(
+            err.errno, f"the full-text index {label} could not be {action}: {err.strerror or err}; {_fs.ADVICE}"
+        ) from err
     except BaseException as err:
         if type(err).__name__ != "PanicException":
             raise

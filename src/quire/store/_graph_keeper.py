@@ -7,6 +7,7 @@ an answer. What it does not reach yet is scanned exactly.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -18,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from quire.errors import QuireError
+from quire.errors import CollectionLockedError, QuireError, StorageError
 from quire.index import Graph, planner
-from quire.store._fs import remove, sync_directory, sync_file
+from quire.store._fs import ADVICE, remove, storage_errors, sync_directory, sync_file
 from quire.store._snapshot import GraphView, Snapshot
 from quire.store._store import Store
 
@@ -73,7 +74,9 @@ class GraphKeeper:
             while self.behind(self._store.snapshot, tail) and not self._store.closed:
                 self._extend(self._store.snapshot)
         if not self._store.settings.read_only and self._due(self._store.snapshot):
-            self.checkpoint()
+            # It only saves time later, and the write that it follows is durable: no reason to fail that.
+            with contextlib.suppress(StorageError, CollectionLockedError):
+                self.checkpoint()
 
     def start(self) -> None:
         """Extend the graph in a thread of its own; searches stay exact, if slower, until it is done."""
@@ -181,8 +184,8 @@ class GraphKeeper:
             name = f"g{snapshot.generation:06d}-{uuid.uuid4().hex}.graph"
             path, draft = directory / name, directory / f"{name}.tmp"
             try:
-                snapshot.graph.graph.save(draft)
-                os.chmod(draft, 0o600)
+                os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # usearch would make it readable
+                _save(snapshot.graph.graph, draft)
                 sync_file(draft)
                 entry = {
                     "file": name,
@@ -191,7 +194,8 @@ class GraphKeeper:
                     "bytes": draft.stat().st_size,
                     "crc": file_crc(draft),
                 }
-                os.replace(draft, path)
+                with storage_errors(path):
+                    os.replace(draft, path)
                 sync_directory(directory)
                 with store.database.write() as connection:
                     current = connection.execute("SELECT value FROM manifest WHERE key = 'generation'").fetchone()[0]
@@ -202,6 +206,8 @@ class GraphKeeper:
                         kept = entry
                     self._remove_others(directory, kept["file"] if kept is not None else None)
                 self._saved, self._loaded_generation = covered, snapshot.generation
+            except FileNotFoundError:
+                return  # another process has erased the draft, with all else that knew deleted documents
             except BaseException:
                 remove(draft)
                 raise
@@ -222,6 +228,16 @@ class GraphKeeper:
         self.wait()
         with contextlib.suppress(QuireError, OSError):
             self.checkpoint(keep=True)
+
+
+def _save(graph: Graph, path: Path) -> None:
+    """Write a graph, all of it: a draft that a full disk has cut short must not get a checksum that matches."""
+    try:
+        graph.save(path)
+    except RuntimeError as err:  # what usearch makes of any error of the operating system
+        raise StorageError(errno.EIO, f"{path} could not be written: {err}; {ADVICE}") from err
+    if path.stat().st_size != graph.file_bytes:
+        raise StorageError(errno.ENOSPC, f"{path} was cut short; {ADVICE}")
 
 
 def _age(path: Path) -> float:

@@ -26,7 +26,7 @@ from quire.errors import (
 )
 from quire.index import Tuning
 from quire.store._database import DATABASE_NAME, Database, read_manifest, write_manifest
-from quire.store._fs import remove, sync_directory
+from quire.store._fs import make_directory, remove, sync_directory
 from quire.store._manifest import FORMAT_VERSION, check_artifact
 from quire.store._settings import Settings
 from quire.store._snapshot import GraphView, Mask, Snapshot, TierView
@@ -60,18 +60,19 @@ class Store:
         if not exists:
             self._check_creatable(settings)
         if directory is not None and not exists:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_directory(directory, 0o700)
         self.database = Database(directory, lock_timeout=settings.lock_timeout, read_only=settings.read_only)
         try:
             if not settings.read_only:
                 self.database.create_schema()
             self.settings = self._load_or_create_settings(settings)
-            if directory is not None and not exists:
+            self._snapshot = self._empty_snapshot()
+            with self.read() as (_, snapshot):
+                pass
+            if directory is not None and not settings.read_only and snapshot.generation == 0:
+                # even if it was there before: the process that made it may have died before it came to this
                 sync_directory(directory)
                 sync_directory(directory.parent)
-            self._snapshot = self._empty_snapshot()
-            with self.read():
-                pass
             self._remove_leftovers()
         except BaseException:
             self.database.close()

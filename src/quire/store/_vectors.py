@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quire.errors import CorruptCollectionError
+from quire.store._fs import storage_errors
 
 Codes: TypeAlias = npt.NDArray[np.uint8]
 
@@ -84,19 +85,21 @@ class VectorFile:
                 self._rows = grown  # older views keep the older array: committed rows never change
             self._rows[start:needed] = codes
             return
-        if self._fd < 0:
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
-        data = np.ascontiguousarray(codes).reshape(-1).data
-        position = start * self.row_bytes
-        while len(data):
-            written = _pwrite(self._fd, data, position)
-            position += written
-            data = data[written:]
+        with storage_errors(self.path):
+            if self._fd < 0:
+                self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
+            data = np.ascontiguousarray(codes).reshape(-1).data
+            position = start * self.row_bytes
+            while len(data):
+                written = _pwrite(self._fd, data, position)
+                position += written
+                data = data[written:]
 
     def sync(self) -> None:
         """Make what was written survive power loss."""
         if self._fd >= 0:
-            os.fsync(self._fd)
+            with storage_errors(self.path):
+                os.fsync(self._fd)
 
     def view(self, n_rows: int) -> Codes:
         """Return the first `n_rows` rows without copying them.

@@ -5,6 +5,7 @@ Each public method is one transaction: after it returns, the change survives pow
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -408,7 +409,12 @@ class Writer:
         return snapshot
 
     def _publish(self, *, own: bool = False) -> None:
-        with self._store.database.read() as connection:
+        """Show searches what was just committed.
+
+        The commit is durable, so a failure here must not look like one of the write: whoever reads next sees that there is
+        a newer commit, tries again, and is told what is wrong.
+        """
+        with contextlib.suppress(OSError, sqlite3.Error, MemoryError), self._store.database.read() as connection:
             self._store.refresh(connection, own=own)
 
 

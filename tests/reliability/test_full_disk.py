@@ -1,0 +1,166 @@
+"""Running out of space: a named error, nothing half written, and the collection works again once there is space."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import quire
+from quire.errors import StorageError
+from quire.store import _fs
+
+resource = pytest.importorskip("resource", reason="limits on the size of files are POSIX")
+
+DIM = 32
+N = 2_000
+
+
+@contextmanager
+def largest_file(n_bytes: int) -> Iterator[None]:
+    """Refuse to let any file of this process grow beyond so many bytes, like a disk that is full (but with EFBIG)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def _vectors(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, DIM)).astype(np.float32)
+
+
+def _texts(n: int) -> list[str]:
+    return [f"document {i} " + "word " * 20 for i in range(n)]
+
+
+@pytest.mark.parametrize(("limit", "named"), [(60_000, ".vec"), (400_000, "quire.db")])
+def test_add_says_which_file_and_keeps_nothing_of_it(tmp_path: Path, limit: int, named: str) -> None:
+    with quire.open(tmp_path / "kb", codec="float32") as kb:
+        kb.add(_texts(10), ids=[f"a{i}" for i in range(10)], vectors=_vectors(10))
+        with largest_file(limit), pytest.raises(StorageError, match="as its last commit left it") as caught:
+            kb.add(_texts(N), vectors=_vectors(N, 1), batch_size=N)
+        assert named in str(caught.value)
+        assert caught.value.errno in (errno.EFBIG, errno.ENOSPC, errno.EIO)
+        assert len(kb) == 10
+        assert kb.verify().ok
+        kb.add(_texts(N), ids=[f"b{i}" for i in range(N)], vectors=_vectors(N, 1))
+        assert kb.search(_vectors(N, 1)[7], 1).ids == ["b7"]
+    with quire.open(tmp_path / "kb", must_exist=True) as kb:
+        assert len(kb) == N + 10
+        assert kb.verify().ok
+
+
+def _refit(kb: quire.Collection) -> object:
+    return kb.refit("float32 > float32")
+
+
+def _flush(kb: quire.Collection) -> object:
+    return kb.flush()
+
+
+def _text_search(kb: quire.Collection) -> object:
+    return kb.search("word", mode="text")
+
+
+@pytest.mark.parametrize("operation", [_refit, _flush, _text_search])
+def test_other_writers_say_so_too(
+    tmp_path: Path, operation: Callable[[quire.Collection], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quire.index.planner.graph_min", lambda layout: 100)
+    with quire.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
+        kb.add(_texts(N), ids=[f"a{i}" for i in range(N)], vectors=_vectors(N))
+        with largest_file(4_096), pytest.raises(StorageError, match="as its last commit left it"):
+            operation(kb)
+        assert len(kb) == N
+        operation(kb)
+        assert kb.verify().ok
+    names = [entry.name for entry in (tmp_path / "kb").iterdir()]
+    assert not [name for name in names if name.endswith(".tmp")]
+
+
+@pytest.mark.parametrize("operation", ["snapshot", "export"])
+def test_copies_leave_nothing_behind(tmp_path: Path, operation: str) -> None:
+    with quire.open(tmp_path / "kb") as kb:
+        kb.add(_texts(N), vectors=_vectors(N))
+        with largest_file(20_000), pytest.raises(StorageError):
+            getattr(kb, operation)(tmp_path / "there")
+        assert [entry.name for entry in tmp_path.iterdir()] == ["kb"]
+        getattr(kb, operation)(tmp_path / "there")
+
+
+def test_maintenance_that_has_no_space_does_not_fail_the_add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: object, codec_text: str | None = None) -> None:
+        raise StorageError(errno.ENOSPC, "no space")
+
+    with quire.open(tmp_path / "kb", fit_after=10) as kb:
+        with monkeypatch.context() as patched:
+            patched.setattr("quire.store._writer.Writer.fit", full)
+            assert len(kb.add(_texts(20), vectors=_vectors(20))) == 20
+        assert not kb.info().fitted
+        kb.add(_texts(1), vectors=_vectors(1, 2))
+        assert kb.info().fitted
+
+
+def test_what_fails_after_the_commit_is_no_failure_of_the_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with quire.open(tmp_path / "kb", codec="float32") as kb:
+        kb.add(_texts(10), ids=[f"a{i}" for i in range(10)], vectors=_vectors(10))
+        with monkeypatch.context() as patched:
+            patched.setattr("quire.store._vectors.VectorFile.view", fails)
+            kb.add(_texts(5), ids=[f"b{i}" for i in range(5)], vectors=_vectors(5, 1))
+        assert len(kb) == 15
+        assert kb.delete(["a1"]) == 1
+        with monkeypatch.context() as patched:
+            patched.setattr("quire.store._store.Store._open_file", fails)
+            kb._writer.compact()
+        assert kb.search(_vectors(5, 1)[2], 1).ids == ["b2"]
+        assert kb.verify().ok
+
+
+def test_new_directories_are_synced_at_every_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    real = _fs.sync_directory
+    monkeypatch.setattr(_fs, "sync_directory", lambda path: (synced.append(path), real(path))[1])
+    before = os.umask(0o022)
+    try:
+        _fs.make_directory(tmp_path / "a" / "b" / "c", 0o700)
+    finally:
+        os.umask(before)
+    assert synced == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o755
+    assert stat.S_IMODE((tmp_path / "a" / "b" / "c").stat().st_mode) == 0o700
+    _fs.make_directory(tmp_path / "a")  # harmless
+    assert len(synced) == 3
+
+
+def test_a_draft_that_another_process_erased_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quire.index.planner.graph_min", lambda layout: 100)
+    with quire.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
+        kb.add(_texts(500), vectors=_vectors(500))
+        with monkeypatch.context() as patched:
+            patched.setattr("quire.store._graph_keeper.sync_file", lambda path: path.unlink())
+            kb.flush()
+        assert not list((tmp_path / "kb").glob("*.graph*"))
+        kb.flush()
+        assert len(list((tmp_path / "kb").glob("*.graph"))) == 1
+
+
+def test_errors_with_a_class_of_their_own_pass_through(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), _fs.storage_errors(tmp_path):
+        (tmp_path / "absent").read_bytes()
+    with pytest.raises(StorageError) as caught, _fs.storage_errors(tmp_path, "read"):
+        raise OSError(errno.EIO, "Input/output error")
+    assert caught.value.errno == errno.EIO
+    assert "could not be read" in str(caught.value)
