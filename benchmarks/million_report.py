@@ -220,12 +220,12 @@ def insertion_table(rows: list[Row], n: int) -> str:
     return "\n".join(lines)
 
 
-def publish(report: Path | None, marker: str, text: str) -> None:
+def publish(report: Path | None, marker: str, text: str, writer: str = "bench_million.py") -> None:
     """Print the tables, and put them between their markers in the report (at its end when it has none)."""
     print(f"\n{text}\n")
     if report is None:
         return
-    begin, end = f"<!-- {marker}: begin, written by bench_million.py -->", f"<!-- {marker}: end -->"
+    begin, end = f"<!-- {marker}: begin, written by {writer} -->", f"<!-- {marker}: end -->"
     block = f"{begin}\n\n{text}\n\n{end}"
     old = report.read_text(encoding="utf-8") if report.is_file() else "# Benchmarks\n"
     start = old.find(begin)
