@@ -2,18 +2,12 @@
 
 The score of a document is the sum over the query's tokens of the largest dot product with any of the document's tokens.
 
-Three things make it fast (measured by ``benchmarks/bench_tokens.py``). Documents are taken in order of length, in
-blocks that fit the cache, so that almost no padding is needed. Within a block the tokens are gathered *position-major*,
-as (length, documents, row_bytes): the maximum is then one vectorised pass over whole rows, where
-``np.maximum.reduceat`` over ragged documents takes longer than the products themselves. And a document shorter than its
-block repeats its last token, which cannot change a maximum, so no score is ever masked.
+The work itself is in `quire.index.maxsim_blocks`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,16 +15,12 @@ from numpy.typing import NDArray
 from quire._layout import CodeLayout
 from quire.errors import InputTypeError, ParameterError
 from quire.index._checks import Codes, Rows, Scores, check_codes, check_int, check_integers, resolve_threads
-from quire.index._kernels import pack_queries, products, raw_products, take_rows
+from quire.index._kernels import pack_queries, products
 from quire.index._packed import Unpacking, check_stored, expand
+from quire.index.maxsim_blocks import Weights, each, score_spans
 
-#: Most bytes of gathered codes, and of products, in one block. Both stay in the second-level cache, and below the 128 KiB
-#: from which the C library asks the system for fresh pages each time: blocks twice as large take twice as long in all.
-_BLOCK_BYTES = 120 << 10
 #: Query tokens multiplied at once when there are several queries: the gathered codes are used for all of them.
 _TILE_TOKENS = 128
-#: Document tokens times query tokens that are worth another thread.
-_WORK_PER_THREAD = 1 << 20
 
 
 def maxsim_scores(
@@ -41,6 +31,7 @@ def maxsim_scores(
     documents: Rows | None = None,
     *,
     unpack: Unpacking | None = None,
+    weights: Weights | None = None,
     threads: int = 1,
 ) -> Scores:
     """Score documents against one query by MaxSim.
@@ -62,6 +53,8 @@ def maxsim_scores(
     unpack : ndarray of shape (256, r), uint8, optional
         For documents stored as packed levels (`quire.compression.LloydMax`): the r bytes of codes that each stored byte
         stands for; `codes` is then r times narrower. Queries are not packed.
+    weights : ndarray of shape (n_query_tokens,), float64, optional
+        What to multiply each query token's best match by before they are added up; 1 if left out.
     threads : int, default=1
         Threads to use; 0 means all cores.
 
@@ -91,7 +84,10 @@ def maxsim_scores(
     """
     plain = _check_tokens(layout, codes, offsets, unpack)
     _check_queries(layout, [query])
-    scores: Scores = _score(layout, plain, unpack, *_spans(offsets, documents), [query], resolve_threads(threads))[0]
+    if weights is not None and np.shape(weights) != (len(query),):
+        raise ParameterError(f"expected weights of shape ({len(query)},), one a query token, got {np.shape(weights)}")
+    spans, threads = _spans(offsets, documents), resolve_threads(threads)
+    scores: Scores = score_spans(layout, plain, unpack, *spans, [query], threads, weights)[0]
     return scores
 
 
@@ -154,9 +150,9 @@ def maxsim_scores_batch(
 
     def fill(j: int) -> None:
         real = documents[j] != -1
-        scores[j, real] = _score(layout, plain, unpack, *_spans(offsets, documents[j][real]), [queries[j]], 1)[0]
+        scores[j, real] = score_spans(layout, plain, unpack, *_spans(offsets, documents[j][real]), [queries[j]], 1)[0]
 
-    _each(fill, range(len(queries)), min(resolve_threads(threads), len(queries)))
+    each(fill, range(len(queries)), min(resolve_threads(threads), len(queries)))
     return scores
 
 
@@ -237,7 +233,7 @@ def maxsim_search(
     found = np.full((len(queries), k), -1, dtype=np.int64)
     best = np.full((len(queries), k), -np.inf, dtype=np.float32)
     for first, last in _tiles(queries):
-        scores = _score(layout, plain, unpack, starts, lengths, queries[first:last], threads)
+        scores = score_spans(layout, plain, unpack, starts, lengths, queries[first:last], threads)
         for j, row in enumerate(scores, first):
             order = _top(row, k)
             found[j, : len(order)], best[j, : len(order)] = names[order], row[order]
@@ -293,77 +289,7 @@ def maxsim_explain(
     return np.ascontiguousarray(products(layout, expand(layout, rows, unpack), pack_queries(layout, query)).T)
 
 
-# -- the work --------------------------------------------------------------------------------------------------------
-
-
-def _score(
-    layout: CodeLayout,
-    codes: Codes,
-    unpack: Unpacking | None,
-    starts: Rows,
-    lengths: Rows,
-    queries: Sequence[Codes],
-    threads: int,
-) -> Scores:
-    """Score documents given by spans of tokens against queries: float32 of shape (m, r)."""
-    scores = np.full((len(queries), len(starts)), -np.inf, dtype=np.float32)
-    counts = np.array([len(query) for query in queries])
-    tokens = queries[0] if len(queries) == 1 else np.concatenate(queries)
-    packed = pack_queries(layout, np.ascontiguousarray(tokens))
-    edges = np.cumsum(counts) - counts
-
-    def fill(block: Rows) -> None:
-        best = _best_matches(layout, codes, unpack, starts[block], lengths[block], packed)
-        scores[:, block] = _sum_matches(layout, best, edges, counts)
-
-    blocks = _blocks(lengths, max(layout.row_bytes, 4 * len(tokens)))
-    work = int(lengths.sum()) * len(tokens)
-    _each(fill, blocks, max(1, min(threads, len(blocks), work // _WORK_PER_THREAD)))
-    return scores
-
-
-def _blocks(lengths: Rows, bytes_per_token: int) -> list[Rows]:
-    """Cut documents, longest first, into blocks whose padded tokens fit the cache; empty documents are left out.
-
-    The padding of a block is at most what its shortest document falls short of its longest, times its documents: over
-    all blocks, sorted as they are, that adds up to about one block.
-    """
-    budget = _BLOCK_BYTES // bytes_per_token
-    order = np.argsort(-lengths, kind="stable")
-    order = order[: np.count_nonzero(lengths)]
-    blocks = []
-    first = 0
-    while first < len(order):
-        last = first + max(1, budget // int(lengths[order[first]]))
-        blocks.append(order[first:last])
-        first = last
-    return blocks
-
-
-def _best_matches(
-    layout: CodeLayout, codes: Codes, unpack: Unpacking | None, starts: Rows, lengths: Rows, packed: Any
-) -> NDArray[Any]:
-    """Return the raw product of the best token for each document and query token, shape (documents, query tokens)."""
-    longest = int(lengths.max())
-    if len(starts) == 1:
-        rows = codes[int(starts[0]) : int(starts[0]) + longest]
-    else:
-        positions = np.minimum(np.arange(longest)[:, None], lengths - 1)
-        positions += starts
-        rows = take_rows(codes, positions.ravel())
-    raw = raw_products(layout, expand(layout, rows, unpack), packed).reshape(longest, len(starts), -1)
-    # Hamming distances: the nearest token is the best one.
-    best: NDArray[Any] = raw.min(axis=0) if layout.kind == "b1" else raw.max(axis=0)
-    return best
-
-
-def _sum_matches(layout: CodeLayout, best: NDArray[Any], edges: Rows, counts: Rows) -> NDArray[np.float64]:
-    """Add up each query's best matches and convert to scores: float64 of shape (queries, documents)."""
-    exact = np.int64 if best.dtype.kind in "iu" else np.float64
-    sums = np.add.reduceat(best, edges, axis=1, dtype=exact).T
-    if layout.kind == "b1":
-        return layout.scale * (counts[:, None] - sums * (2.0 / layout.dim))
-    return sums * float(layout.scale)
+# -- choosing and sharing out ---------------------------------------------------------------------------------------
 
 
 def _top(scores: Scores, k: int) -> Rows:
@@ -386,17 +312,6 @@ def _tiles(queries: Sequence[Codes]) -> list[tuple[int, int]]:
     if first < len(queries):
         tiles.append((first, len(queries)))
     return tiles
-
-
-def _each(work: Any, items: Sequence[Any], threads: int) -> None:
-    """Call `work` on each item, in this thread or in several; what it raises is raised here."""
-    if threads <= 1:
-        for item in items:
-            work(item)
-        return
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        for _ in pool.map(work, items):
-            pass
 
 
 # -- checks ----------------------------------------------------------------------------------------------------------

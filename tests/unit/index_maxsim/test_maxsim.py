@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from quire.errors import InputTypeError, ParameterError
-from quire.index import maxsim
+from quire.index import maxsim_blocks
 from quire.index.maxsim import maxsim_explain, maxsim_scores, maxsim_scores_batch, maxsim_search
 
 LENGTHS = [7, 1, 0, 30, 12, 12, 3, 0, 55, 2]
@@ -57,7 +57,7 @@ def test_some_documents_in_the_order_asked(kind, ragged):
 def test_any_shape(ragged, lengths, query, dim, seed, block):
     data = ragged("i8", lengths, [query], dim=dim, seed=seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(maxsim, "_BLOCK_BYTES", block)
+        patch.setattr(maxsim_blocks, "_BLOCK_BYTES", block)
         scores = maxsim_scores(data.layout, data.codes, data.offsets, data.queries[0])
     assert_array_equal(scores, data.oracle(0).astype(np.float32))
 
@@ -73,8 +73,8 @@ def test_only_negative_products_are_not_lifted_to_zero(ragged):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_search_equals_the_sorted_scores(kind, ragged, threads, monkeypatch):
-    monkeypatch.setattr(maxsim, "_WORK_PER_THREAD", 100)
-    monkeypatch.setattr(maxsim, "_BLOCK_BYTES", 1 << 12)
+    monkeypatch.setattr(maxsim_blocks, "_WORK_PER_THREAD", 100)
+    monkeypatch.setattr(maxsim_blocks, "_BLOCK_BYTES", 1 << 12)
     rng = np.random.default_rng(3)
     data = ragged(kind, rng.integers(0, 25, 120), [3, 70, 1, 90, 9])
     found, scores = maxsim_search(data.layout, data.codes, data.offsets, data.queries, 10, threads=threads)
