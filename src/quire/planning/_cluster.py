@@ -131,7 +131,7 @@ def plan(workload: Workload, hardware: Hardware) -> Plan:
     --------
     >>> found = plan(Workload(50_000_000, 384, "binary > float16", text_bytes=800), Hardware(ram_bytes=16e9))
     >>> found.fits_one_machine, found.cluster.nodes, found.cluster.decided_by
-    (False, 3, 'replicas')
+    (False, 11, 'memory')
     """
     local = local_size(workload)
     disk_room = hardware.disk_bytes if hardware.disk_bytes is not None else float("inf")
@@ -194,22 +194,33 @@ def _log_bytes(replicas: int) -> float:
 def point_bytes(workload: Workload, points: int) -> tuple[dict[str, float], dict[str, float]]:
     """Return the bytes of one document in memory and on disk, in a shard of so many points.
 
-    The coarse tier becomes the engine's quantized vectors, in memory with the graph; the finest tier its stored vectors, on
-    disk. Token vectors are on disk and have no graph.
+    As `QdrantCollection` maps a codec: the coarse tier becomes the engine's quantized vectors, in memory with the graph; the
+    finest tier its stored vectors, on disk; a codec without a tier of bits or int8 has no quantized vectors, and searches the
+    stored ones. Token vectors are on disk and have no graph. The indexes of words and metadata count as memory, though the
+    engine may map them.
     """
     layouts = workload.layouts
     coarse, finest = layouts[0], layouts[-1]
-    bits = coarse.kind == "b1"
-    quantized = coarse.row_bytes if bits else coarse.dim + measured.POINT_INT8_EXTRA
+    stored = float(finest.dim * _VALUE_BYTES.get(finest.kind, _OTHER_VALUE_BYTES))
+    if coarse.kind == "b1":
+        searched = {"quantized vectors": float(coarse.row_bytes)}
+    elif coarse.kind == "i8":
+        searched = {"quantized vectors": float(coarse.dim + measured.POINT_INT8_EXTRA)}
+    else:
+        searched = {"vectors": stored}
     links = (measured.POINT_LINK_BASE + measured.POINT_LINK_BYTES * workload.connectivity) * _growth(points)
-    ram = {
-        "quantized vectors": float(quantized),
+    ram = searched | {
         "graph": links + measured.POINT_LEVELS,
         "ids": measured.POINT_ID_BYTES,
+        "words": measured.POINT_WORDS_SHARE * workload.text_bytes,
+        "metadata": measured.POINT_FIELD_BYTES * workload.metadata_fields,
     }
-    payload = workload.text_bytes + workload.id_bytes + workload.metadata_bytes + measured.POINT_PAYLOAD_BYTES
-    value_bytes = _VALUE_BYTES.get(finest.kind, _OTHER_VALUE_BYTES)
-    disk = ram | {"vectors": float(finest.dim * value_bytes), "payload": payload}
+    own = measured.POINT_PAYLOAD_BYTES + measured.POINT_PAYLOAD_FIELD_BYTES * workload.metadata_fields
+    disk = ram | {
+        "vectors": stored,
+        "sparse vectors": measured.POINT_SPARSE_SHARE * workload.text_bytes,
+        "payload": workload.text_bytes + workload.id_bytes + workload.metadata_bytes + own,
+    }
     if workload.tokens is not None:
         token = tier_layouts(workload.codec, workload.dim)[0]
         disk["tokens"] = workload.stored_tokens * token.dim * _VALUE_BYTES.get(token.kind, _OTHER_VALUE_BYTES)

@@ -55,6 +55,8 @@ def test_bytes_of_a_point() -> None:
     assert disk["vectors"] == 256
     ram, disk = point_bytes(Workload(20_000, 128, "binary > float32"), 20_000)
     assert (ram["quantized vectors"], disk["vectors"]) == (16, 512)
+    ram, disk = point_bytes(Workload(20_000, 128, "float16", text_bytes=0, metadata_fields=2), 20_000)
+    assert (ram["vectors"], disk["vectors"], ram["words"], ram["metadata"]) == (256, 256, 0, 220)
     _, disk = point_bytes(Workload(20_000, 128, "svd:50%|int8", tokens=20), 20_000)
     assert disk["tokens"] == 10 * 64 * 2
 

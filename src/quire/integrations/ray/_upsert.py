@@ -54,7 +54,7 @@ def upsert(
         From `encode`; rows may have been left out since, or come from files that it was written to.
     target : str, path-like or callable
         The directory of a collection, which is created if it is not there; or a function without arguments that opens a
-        collection, called in each writing task: ``functools.partial(QdrantCollection, "kb", url=...)`` for instance.
+        collection, called in each writing task: ``functools.partial(QdrantCollection.open, url=...)`` for instance.
     codec : Codec, optional
         The codec that the dataset was encoded with, if it is not in `checkpoint`.
     encoder : object, optional
