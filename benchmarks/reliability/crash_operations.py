@@ -1,0 +1,200 @@
+"""What the crash matrix does to a collection, and what must be in it afterwards."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+import quire
+
+DIM = 16
+
+#: Version of each document by id: text, metadata and vectors follow from both.
+Model: TypeAlias = dict[str, int]
+
+
+def text_of(identifier: str, version: int) -> str:
+    """A text with a word that all have, and one that no other has."""
+    return f"common {word_of(identifier, version)} " + "filler " * (zlib.crc32(identifier.encode()) % 40)
+
+
+def word_of(identifier: str, version: int) -> str:
+    """The word that only this version of the document has."""
+    return f"w{zlib.crc32(f'{identifier}/{version}'.encode()):08x}"
+
+
+def metadata_of(identifier: str, version: int) -> dict[str, Any]:
+    """Metadata; half of the documents are even."""
+    return {"version": version, "even": zlib.crc32(identifier.encode()) % 2 == 0}
+
+
+def tokens_of(identifier: str, version: int) -> np.ndarray:
+    """Token vectors of shape (3, DIM), of unit length; the first is the vector of a plain collection."""
+    rng = np.random.default_rng(zlib.crc32(f"{identifier}/{version}".encode()))
+    tokens = rng.standard_normal((3, DIM)).astype(np.float32)
+    return tokens / np.linalg.norm(tokens, axis=1, keepdims=True)
+
+
+def add(kb: quire.Collection, documents: Model) -> None:
+    """Add documents in one batch."""
+    ids = list(documents)
+    tokens = [tokens_of(*item) for item in documents.items()]
+    given = {"token_vectors": tokens} if isinstance(kb, quire.MultiVectorCollection) else {"vectors": [t[0] for t in tokens]}
+    kb.add(
+        [text_of(*item) for item in documents.items()],
+        ids=ids,
+        metadata=[metadata_of(*item) for item in documents.items()],
+        batch_size=len(ids),
+        **given,
+    )
+
+
+@dataclass(frozen=True)
+class Step:
+    """One acknowledged call.
+
+    Parameters
+    ----------
+    run : callable
+        Takes the collection and the sandbox.
+    added : dict
+        Documents that it adds or replaces.
+    deleted : callable, optional
+        Which ids it deletes.
+    """
+
+    run: Callable[[quire.Collection, Path], object]
+    added: Model = field(default_factory=dict)
+    deleted: Callable[[Model], Iterable[str]] = lambda model: ()
+
+    def after(self, model: Model) -> Model:
+        """Return what is in the collection when the step has been carried out."""
+        gone = set(self.deleted(model))
+        return {key: version for key, version in (model | self.added).items() if key not in gone}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A collection, made without faults, and the steps that are carried out on it with faults.
+
+    Parameters
+    ----------
+    steps : list of Step
+        Acknowledged one by one.
+    before : list of Step
+        How the collection is made; none where the steps make it.
+    late : bool
+        Many vectors a document.
+    graph : bool
+        Let small collections have a graph.
+    damage : callable, optional
+        What is done to the files before the steps.
+    options : dict
+        For `quire.open`.
+    """
+
+    steps: list[Step]
+    before: list[Step] = field(default_factory=list)
+    late: bool = False
+    graph: bool = False
+    damage: Callable[[Path], None] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def open(self, path: Path) -> quire.Collection:
+        """Open the collection, or make it."""
+        self.patch()
+        if self.late:
+            return quire.open_multi_vector(path, fit_after=50, pool_factor=1, lock_timeout=5, **self.options)
+        return quire.open(path, **{"codec": "int8 > float16", "fit_after": 100, "lock_timeout": 5} | self.options)
+
+    def patch(self) -> None:
+        """Let the planner build a graph for the few documents that a trial has time for."""
+        if self.graph:
+            from quire.index import planner
+
+            planner.graph_min = lambda layout: 50
+            planner.tail_max = lambda layout: 20
+            planner.TAIL_MAX = 20
+
+    def model(self, steps: Iterable[Step] = ()) -> Model:
+        """Return what is in the collection after `before` and some steps."""
+        model: Model = {}
+        for step in [*self.before, *steps]:
+            model = step.after(model)
+        return model
+
+
+def ids(first: int, last: int, version: int = 0) -> Model:
+    """Documents of consecutive numbers."""
+    return {f"d{number}": version for number in range(first, last)}
+
+
+def adding(documents: Model) -> Step:
+    """A step that adds documents."""
+    return Step(lambda kb, _: add(kb, documents), documents)
+
+
+def _even(model: Model) -> list[str]:
+    return [identifier for identifier, version in model.items() if metadata_of(identifier, version)["even"]]
+
+
+def _flip(pattern: str) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        for file in path.glob(pattern):
+            data = bytearray(file.read_bytes())
+            for position in range(0, len(data), 500):
+                data[position] ^= 0xFF
+            file.write_bytes(data)
+
+    return damage
+
+
+def _verify(kb: quire.Collection, _: Path) -> None:
+    report = kb.verify(repair=True)
+    assert report.ok, report.problems
+
+
+DELETE_IDS = Step(lambda kb, _: kb.delete([f"d{i}" for i in range(40, 70)]), deleted=lambda model: ids(40, 70))
+DELETE_EVEN = Step(lambda kb, _: kb.delete(filter={"even": True}), deleted=_even)
+TEXT = Step(lambda kb, _: kb.search("common", 3, mode="text"))
+COMPACT = Step(lambda kb, _: kb.compact())
+SECURE = Step(lambda kb, _: kb.compact(secure=True))
+REFIT = Step(lambda kb, _: kb.refit())
+FLUSH = Step(lambda kb, _: kb.flush())
+REPAIR = Step(_verify)
+TUNE = Step(lambda kb, _: kb.tune(0.3, k=3, n_queries=4))
+COPY = Step(lambda kb, sandbox: kb.snapshot(sandbox / "new" / "level" / "copy"))
+EXPORT = Step(lambda kb, sandbox: kb.export(sandbox / "out"))
+
+_FITTED = [adding(ids(0, 150))]
+
+OPERATIONS: dict[str, Operation] = {
+    "create": Operation([adding(ids(0, 40)), adding(ids(40, 60))]),
+    "add": Operation([adding(ids(150, 190)), adding(ids(190, 230))], _FITTED),
+    "add, replacing": Operation([adding(ids(130, 170, 1)), adding(ids(100, 190, 2))], _FITTED),
+    "delete by id": Operation([DELETE_IDS, adding(ids(150, 160))], _FITTED),
+    "delete by filter": Operation([DELETE_EVEN, adding(ids(150, 160))], _FITTED),
+    "compact": Operation([COMPACT, adding(ids(150, 170))], [*_FITTED, DELETE_IDS]),
+    "compact, secure": Operation([SECURE, adding(ids(150, 170))], [*_FITTED, TEXT, DELETE_IDS]),
+    "refit": Operation([REFIT, adding(ids(150, 170))], _FITTED),
+    "fit on threshold": Operation([adding(ids(80, 120)), adding(ids(120, 140))], [adding(ids(0, 80))]),
+    "verify, repairing": Operation([REPAIR, adding(ids(150, 170))], _FITTED, damage=_flip("*-0.vec")),
+    "graph checkpoint": Operation(
+        [adding(ids(150, 210)), FLUSH, adding(ids(210, 240)), FLUSH], _FITTED, graph=True, options={"codec": "int8"}
+    ),
+    "text index": Operation([TEXT, adding(ids(150, 170)), TEXT], [*_FITTED, TEXT, DELETE_IDS]),
+    "snapshot": Operation([COPY, adding(ids(150, 160))], [*_FITTED, DELETE_IDS]),
+    "export": Operation([EXPORT, adding(ids(150, 160))], [*_FITTED, DELETE_IDS]),
+    "tune": Operation([TUNE, adding(ids(150, 160))], _FITTED, graph=True, options={"codec": "int8"}),
+    "late: create and fit": Operation([adding(ids(0, 30)), adding(ids(30, 60))], late=True),
+    "late: add": Operation([adding(ids(60, 90)), adding(ids(80, 100, 1))], [adding(ids(0, 70))], late=True),
+    "late: compact": Operation([COMPACT, adding(ids(80, 90))], [adding(ids(0, 80)), DELETE_IDS], late=True),
+    "late: repair": Operation(
+        [REPAIR, adding(ids(80, 90))], [adding(ids(0, 80))], late=True, damage=_flip("*-0.vec")
+    ),
+}
