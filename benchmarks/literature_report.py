@@ -27,9 +27,11 @@ def claims(results: Sequence[Result], wanted: Sequence[tuple[str, str, str, floa
             a, b = found[first], found[second]
             change = _difference(a, b)
             low, high = change.low / change.mean_a, change.high / change.mean_a
+            said = _cell(sentence) if number == 0 else ""
             lines.append(
-                f"| {_cell(sentence) if number == 0 else ''} | {a.dataset.name} | {change.mean_a:.4f} | {change.mean_b:.4f} | "
-                f"{100 * (change.relative or 0):+.2f} | {100 * low:+.2f} to {100 * high:+.2f} | {_verdict(low, high, allowed)} |"
+                f"| {said} | {a.dataset.name} | {change.mean_a:.4f} | {change.mean_b:.4f} | "
+                f"{100 * (change.relative or 0):+.2f} | "
+                f"{100 * low:+.2f} to {100 * high:+.2f} | {_verdict(low, high, allowed)} |"
             )
     return "\n".join(lines)
 
@@ -73,7 +75,16 @@ def pooling_table(results: Sequence[Result]) -> str:
     for found in _by_dataset(results).values():
         reference = next(iter(found.values()))
         measures = [name for name in reference.quality if name != MAIN]
-        head = ["pool factor", "bytes", MAIN, "of factor 1, %", "95 % interval", *measures, "agreement@10", "same codes"]
+        head = [
+            "pool factor",
+            "bytes",
+            MAIN,
+            "of factor 1, %",
+            "95 % interval",
+            *measures,
+            "agreement@10",
+            "same codes",
+        ]
         lines = [f"| {' | '.join(head)} |", f"|{'--:|' * len(head)}"]
         for result in found.values():
             change = _difference(reference, result)

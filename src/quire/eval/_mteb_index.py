@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 import quire
 from quire.compression import Codec
 from quire.errors import InputTypeError, ParameterError
-from quire.eval.configurations import digest
+from quire.eval._mteb_tokens import as_matrices
+from quire.eval.configurations import Configuration, digest
 
-Mode = Literal["dense", "text", "hybrid"]
+Mode = Literal["dense", "text", "hybrid", "late"]
 
 #: Under this name the configuration stands in the model's `experiment_kwargs`, which are part of mteb's cache key.
 KEY = "quire"
@@ -32,8 +33,9 @@ class IndexConfiguration:
         Codec string.
     metric : {"cosine", "dot"}
         How vectors are compared.
-    mode : {"dense", "text", "hybrid"}
-        How the collection is searched.
+    mode : {"dense", "text", "hybrid", "late"}
+        How the collection is searched. ``"late"`` keeps a vector for each token, or for several pooled, and scores by MaxSim;
+        ``"hybrid"`` fuses words with one vector a document, or with MaxSim if there is a `pool_factor`.
     alpha : float or None
         Hybrid: weight of the vectors; None fuses by reciprocal rank.
     oversample : float or None
@@ -49,6 +51,10 @@ class IndexConfiguration:
         also on a small corpus.
     seed : int
         Of everything random.
+    pool_factor : int or None
+        Late interaction: token vectors per pooled vector, 1 for none pooled; None takes the collection's own default.
+    n_candidates : int or None
+        Late interaction: documents scored by MaxSim; None takes the collection's own default.
     """
 
     codec: str = "int8"
@@ -61,6 +67,8 @@ class IndexConfiguration:
     connectivity: int = 16
     fit_after: int = 1
     seed: int = 0
+    pool_factor: int | None = None
+    n_candidates: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(
@@ -70,6 +78,15 @@ class IndexConfiguration:
             raise ParameterError(f"expected mode as one of {', '.join(get_args(Mode))}, got {self.mode!r}")
         if self.alpha is not None and self.mode != "hybrid":
             raise ParameterError(f"alpha belongs to mode='hybrid', got mode={self.mode!r}")
+        if self.late or self.pool_factor is not None or self.n_candidates is not None:
+            # What goes together is the same here as in runs of our own, and said in the same words.
+            names = ("codec", "mode", "metric", "oversample", "ef", "exact", "alpha", "pool_factor", "n_candidates")
+            Configuration(**{name: getattr(self, name) for name in names}, connectivity=self.connectivity)
+
+    @property
+    def late(self) -> bool:
+        """Whether documents are kept as token vectors and scored by MaxSim, alone or fused with words."""
+        return self.mode == "late" or (self.mode == "hybrid" and self.pool_factor is not None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return every option as JSON values."""
@@ -88,8 +105,11 @@ class IndexConfiguration:
     @property
     def search_options(self) -> dict[str, Any]:
         """The options that `Collection.search_batch` is called with."""
-        wanted = {"alpha": self.alpha, "oversample": self.oversample, "ef": self.ef, "exact": self.exact}
-        return {"mode": self.mode, **{name: value for name, value in wanted.items() if value is not None}}
+        names = ("alpha", "oversample", "ef", "exact", "n_candidates")
+        wanted = {name: getattr(self, name) for name in names}
+        # What a multi-vector collection calls dense is MaxSim.
+        mode = "dense" if self.mode == "late" else self.mode
+        return {"mode": mode, **{name: value for name, value in wanted.items() if value is not None}}
 
 
 class QuireIndex:
@@ -123,18 +143,20 @@ class QuireIndex:
 
         Parameters
         ----------
-        embeddings : array or tensor of shape (n, dim), or None
-            Vectors; None for ``mode="text"``, which compares none.
+        embeddings : array or tensor of shape (n, dim), list of them of shape (n_tokens, dim), or None
+            Vectors; for late interaction one matrix for each document; None for ``mode="text"``, which compares none.
         idxs : sequence of str
             Their ids.
         """
         names = [str(identifier) for identifier in idxs]
         texts = self._texts
-        if self.configuration.mode != "dense" and texts is None:
+        if self.configuration.mode in ("text", "hybrid") and texts is None:
             raise ParameterError(f"mode={self.configuration.mode!r} needs the documents' words; use QuireSearch")
-        vectors = np.ones((len(names), 1), np.float32) if embeddings is None else _matrix(embeddings)
-        collection = self._open()
-        collection.add(texts if texts is not None else None, ids=names, vectors=vectors)
+        if self.configuration.late:
+            given: dict[str, Any] = {"token_vectors": as_matrices(embeddings)}
+        else:
+            given = {"vectors": np.ones((len(names), 1), np.float32) if embeddings is None else _matrix(embeddings)}
+        self._open().add(texts, ids=names, **given)
         self._texts = None
         for name in names:
             self._numbers.setdefault(name, len(self._numbers))
@@ -151,8 +173,8 @@ class QuireIndex:
 
         Parameters
         ----------
-        embeddings : array or tensor of shape (m, dim), or None
-            Queries; None for ``mode="text"``.
+        embeddings : array or tensor of shape (m, dim), list of them of shape (n_tokens, dim), or None
+            Queries, as in `add_documents`; None for ``mode="text"``.
         top_k : int
             Results for each.
         similarity_fn : callable, optional
@@ -169,7 +191,11 @@ class QuireIndex:
         if self._collection is None:
             raise ParameterError("expected documents before the first search; call add_documents")
         words = self._queries
-        queries: Any = list(words) if embeddings is None and words is not None else _matrix(embeddings)
+        queries: Any
+        if embeddings is None and words is not None:
+            queries = list(words)
+        else:
+            queries = as_matrices(embeddings) if self.configuration.late else _matrix(embeddings)
         options = dict(self.configuration.search_options)
         if self.configuration.mode == "hybrid":
             options["texts"] = words
@@ -218,14 +244,20 @@ class QuireIndex:
         if self._collection is None:
             chosen = self.configuration
             self._directory = tempfile.TemporaryDirectory(prefix="quire-mteb-")
-            self._collection = quire.open(
-                Path(self._directory.name, "collection"),
-                codec="float32" if chosen.mode == "text" else chosen.codec,
-                metric="dot" if chosen.mode == "text" or chosen.metric == "dot" else "cosine",
-                connectivity=chosen.connectivity,
-                fit_after=chosen.fit_after,
-                seed=chosen.seed,
-            )
+            path = Path(self._directory.name, "collection")
+            shape: dict[str, Any] = {
+                "codec": "float32" if chosen.mode == "text" else chosen.codec,
+                "connectivity": chosen.connectivity,
+                "fit_after": chosen.fit_after,
+                "seed": chosen.seed,
+            }
+            if chosen.late:
+                self._collection = quire.open_multi_vector(path, pool_factor=chosen.pool_factor, **shape)
+            else:
+                metric: Literal["dot", "cosine"] = (
+                    "dot" if chosen.mode == "text" or chosen.metric == "dot" else "cosine"
+                )
+                self._collection = quire.open(path, metric=metric, **shape)
         return self._collection
 
     def _check_named(self, similarity: Callable[[Any, Any], Any] | None) -> None:
@@ -244,8 +276,8 @@ def _matrix(embeddings: Any) -> NDArray[np.float32]:
     matrix = np.asarray(embeddings)
     if matrix.ndim != 2 or matrix.dtype == object:
         raise InputTypeError(
-            f"expected one vector for each text, got an array of shape {matrix.shape}; token vectors (late interaction) need "
-            "another back end"
+            f"expected one vector for each text, got an array of shape {matrix.shape}; token vectors (late interaction) are "
+            "measured with mode='late'"
         )
     return matrix.astype(np.float32, copy=False)
 

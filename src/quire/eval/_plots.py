@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -306,7 +307,10 @@ def heat_map(
     query_tokens: Sequence[str], document_tokens: Sequence[str], scores: Sequence[Sequence[float]], title: str
 ) -> Picture:
     """Draw the similarity of every query token with every document token; the best of each row is marked."""
-    figure = _figure(max(4.0, 1.6 + 0.24 * len(document_tokens)), max(2.2, 1.2 + 0.26 * len(query_tokens)))
+    width = max(4.0, 1.6 + 0.24 * len(document_tokens))
+    # About 13 characters of the title's size go into an inch.
+    lines = textwrap.wrap(title, int(13 * width))
+    figure = _figure(width, max(2.2, 1.2 + 0.26 * len(query_tokens)) + 0.15 * len(lines))
     axes = figure.add_subplot()
     image = axes.imshow(scores, cmap="cividis", aspect="auto")
     for at, row in enumerate(scores):
@@ -317,7 +321,7 @@ def heat_map(
         range(len(document_tokens)), [_literal(token) for token in document_tokens], rotation=90, fontsize=7.5
     )
     axes.set_yticks(range(len(query_tokens)), [_literal(token) for token in query_tokens], fontsize=8)
-    axes.set_title(_literal(title), fontsize=10, color=_INK)
+    axes.set_title("\n".join(lines).replace("$", r"\$"), fontsize=10, color=_INK)
     figure.colorbar(image, ax=axes, shrink=0.8, label="similarity")
     best = "; ".join(
         f"{token} with {document_tokens[max(range(len(row)), key=row.__getitem__)]} ({max(row):.2f})"

@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 import quire
 from quire.errors import InputTypeError, MissingExtraError, ParameterError
 from quire.eval._mteb_index import IndexConfiguration, Mode, QuireIndex
+from quire.eval._mteb_tokens import TokenModel, texts_of
 
 try:
     from mteb.models import SearchEncoderWrapper
@@ -61,12 +62,14 @@ class QuireSearch:
     Parameters
     ----------
     model : object
-        An mteb encoder (``mteb.get_model(...)``), or a sentence-transformers model. None for ``mode="text"``.
+        An mteb encoder (``mteb.get_model(...)``), or a sentence-transformers model. None for ``mode="text"``. For late
+        interaction, a multi-vector model of mteb (its own, PyLate's, or an object with `mteb_model_meta` whose ``encode``
+        returns one matrix for each text), or a sentence-transformers model, whose token vectors are then used.
     codec : str, default="int8"
         Codec string.
     metric : {"cosine", "dot"}, optional
         By default what the model's metadata says, and cosine if they do not.
-    mode, alpha, oversample, ef, exact, connectivity, fit_after, seed
+    mode, alpha, oversample, ef, exact, connectivity, fit_after, seed, pool_factor, n_candidates
         See `IndexConfiguration`.
 
     Attributes
@@ -105,13 +108,18 @@ class QuireSearch:
         connectivity: int = 16,
         fit_after: int = 1,
         seed: int = 0,
+        pool_factor: int | None = None,
+        n_candidates: int | None = None,
     ) -> None:
         if model is None and mode != "text":
             raise ParameterError(f"mode={mode!r} compares vectors; expected a model, got None")
-        encoder = _as_mteb(model) if model is not None else None
+        late = mode == "late" or (mode == "hybrid" and pool_factor is not None)
+        encoder: Any = None
+        if model is not None:
+            encoder = _as_token_model(model) if late else _as_mteb(model)
         self.configuration = IndexConfiguration(
             codec=codec,
-            metric=metric or _metric(encoder),
+            metric=metric or ("cosine" if late else _metric(encoder)),
             mode=mode,
             alpha=alpha,
             oversample=oversample,
@@ -120,13 +128,20 @@ class QuireSearch:
             connectivity=connectivity,
             fit_after=fit_after,
             seed=seed,
+            pool_factor=pool_factor,
+            n_candidates=n_candidates,
         )
         self.measured: list[Measured] = []
         self._meta = _meta(encoder, self.configuration)
         self._index = QuireIndex(self.configuration)
         self._wrapper = None
-        if encoder is not None and mode != "text":
+        self._tokens: TokenModel | None = encoder if late else None
+        if encoder is not None and mode != "text" and not late:
             self._wrapper = SearchEncoderWrapper(_Named(encoder, self._meta), index_backend=self._index)
+
+    @property
+    def _words(self) -> bool:
+        return self.configuration.mode in ("text", "hybrid")
 
     @property
     def mteb_model_meta(self) -> Any:
@@ -146,12 +161,17 @@ class QuireSearch:
             ``encode_kwargs``, ``num_proc`` and what later versions of mteb may add; handed on to mteb's own encoding.
         """
         self._index.clear()
-        if self.configuration.mode != "dense":
-            self._index.with_texts(_document_texts(corpus))
-        if self._wrapper is None:
-            self._index.add_documents(None, corpus["id"])
+        texts = _document_texts(corpus) if self._words else None
+        what = {"task_metadata": task_metadata, "hf_split": hf_split, "hf_subset": hf_subset, **options}
+        if self._tokens is not None:
+            ids = list(corpus["id"])
+            for part, matrices in self._tokens.documents(corpus, **what):
+                self._index.with_texts(texts_of(texts, part)).add_documents(matrices, ids[part])
+        elif self._wrapper is not None:
+            self._index.with_texts(texts)
+            self._wrapper.index(corpus, **what)
         else:
-            self._wrapper.index(corpus, task_metadata=task_metadata, hf_split=hf_split, hf_subset=hf_subset, **options)
+            self._index.with_texts(texts).add_documents(None, corpus["id"])
         info = self._index.info()
         self.measured.append(
             Measured(
@@ -185,7 +205,7 @@ class QuireSearch:
         dict of str to dict of str to float
             Scores by query id and document id.
         """
-        if self.configuration.mode != "dense":
+        if self._words:
             self._index.with_texts(queries=_query_texts(queries))
         if self._wrapper is not None:
             found: dict[str, dict[str, float]] = self._wrapper.search(
@@ -194,7 +214,8 @@ class QuireSearch:
             return found
         names = [str(name) for name in queries["id"]]
         ids = self._index.ids
-        scores, positions = self._index.search(None, top_k, None, top_ranked, dict(enumerate(names)))
+        vectors = self._tokens.queries(queries, **options) if self._tokens is not None else None
+        scores, positions = self._index.search(vectors, top_k, None, top_ranked, dict(enumerate(names)))
         self._index.clear()
         candidates = [list(top_ranked.get(name) or []) if top_ranked is not None else ids for name in names]
         return {
@@ -237,7 +258,8 @@ def _as_mteb(model: Any) -> Any:
     if hasattr(model, "mteb_model_meta"):
         if not hasattr(model, "encode"):
             raise InputTypeError(
-                f"expected an encoder, got {type(model).__name__}, which searches by itself; give the model behind it"
+                f"expected an encoder, got {type(model).__name__}, which searches by itself; give the model behind it, or "
+                "mode='late' for a late-interaction model"
             )
         return model
     if type(model).__module__.split(".")[0] == "sentence_transformers":
@@ -248,6 +270,17 @@ def _as_mteb(model: Any) -> Any:
         "expected an mteb encoder (mteb.get_model(...)) or a sentence-transformers model, got "
         f"{type(model).__name__}; an encoder of your own needs mteb_model_meta"
     )
+
+
+def _as_token_model(model: Any) -> TokenModel:
+    """Return a model of token vectors."""
+    if hasattr(model, "mteb_model_meta") or type(model).__module__.split(".")[0] != "sentence_transformers":
+        return TokenModel(model)
+    if type(model).__name__ == "MultiVectorEncoder":
+        from mteb.models.sentence_transformer_wrapper import MultiVectorWrapper
+
+        return TokenModel(MultiVectorWrapper(model))
+    return TokenModel(model, _as_mteb(model).mteb_model_meta)
 
 
 def _metric(encoder: Any) -> str:

@@ -28,7 +28,7 @@ from ir_measures import RR, R, nDCG
 
 import quire
 from quire.errors import InputTypeError, ParameterError
-from quire.eval import _mteb_index
+from quire.eval import _mteb_index, _mteb_tokens
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -312,8 +312,132 @@ def test_what_cannot_be_measured_is_refused() -> None:
     with pytest.raises(ParameterError, match="alpha"):
         QuireSearch(Encoder(), alpha=0.5)
     with pytest.raises(ParameterError, match="mode"):
-        QuireSearch(Encoder(), mode="late")  # type: ignore[arg-type]
-    with pytest.raises(InputTypeError, match="late interaction"):
+        QuireSearch(Encoder(), mode="sparse")  # type: ignore[arg-type]
+    with pytest.raises(InputTypeError, match="mode='late'"):
         QuireIndex(IndexConfiguration()).add_documents(np.ones((2, 3, 4)), ["a", "b"])
     with pytest.raises(ParameterError, match="add_documents"):
         QuireIndex(IndexConfiguration()).search(np.ones((1, 3)), 5)
+
+
+# ---------------------------------------------------------------------- late interaction
+
+
+class TokenEncoderOfWords:
+    """A vector a word, as mteb's own late-interaction models give them: a list of tensors, and no public `encode`."""
+
+    def __init__(self) -> None:
+        self.mteb_model_meta = ModelMeta.create_empty(
+            overwrites={"name": "test/words", "revision": "1", "similarity_fn_name": ScoringFunction.MAX_SIM}
+        )
+        self.asked: list[str] = []
+
+    def matrices(self, texts: list[str]) -> list[np.ndarray]:
+        words = _word_vectors()
+        return [words[[int(word[4:]) for word in text.split()]] for text in texts]
+
+    def _encode(self, inputs: Any, *, prompt_type: Any, **options: Any) -> list[Any]:
+        import torch
+
+        self.asked.append(prompt_type.value)
+        return [torch.as_tensor(one) for batch in inputs for one in self.matrices(batch["text"])]
+
+
+def maxsim_run() -> dict[str, dict[str, float]]:
+    """Score every document by MaxSim over unpooled float64 token vectors, one pair at a time."""
+    documents, queries, _ = _corpus()
+    encoder = TokenEncoderOfWords()
+    unit = {
+        name: matrix.astype(np.float64) / np.linalg.norm(matrix, axis=1, keepdims=True)
+        for name, matrix in zip(documents, encoder.matrices(list(documents.values())), strict=True)
+    }
+    run: dict[str, dict[str, float]] = {}
+    for query, matrix in zip(queries, encoder.matrices(list(queries.values())), strict=True):
+        asked = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
+        run[query] = {name: float((asked @ tokens.T).max(axis=1).sum()) for name, tokens in unit.items()}
+    return run
+
+
+def test_late_interaction_through_mteb_equals_maxsim_by_hand(evaluate: Evaluate) -> None:
+    model = TokenEncoderOfWords()
+    search = QuireSearch(model, codec="float32", mode="late", pool_factor=1, n_candidates=DOCUMENTS)
+    scores = evaluate(search)
+    own = ir_measures.calc_aggregate([nDCG @ 10, R @ 100, RR @ 10], _corpus()[2], maxsim_run())
+    assert 0.2 < own[nDCG @ 10] < 0.999
+    for theirs, measure in (("ndcg_at_10", nDCG @ 10), ("recall_at_100", R @ 100), ("mrr_at_10", RR @ 10)):
+        assert scores[theirs] == pytest.approx(own[measure], abs=5e-5)
+    assert set(model.asked) == {"document", "query"}
+    assert search.measured[0].documents == DOCUMENTS
+    assert isinstance(search, SearchProtocol)
+
+
+def test_late_interaction_in_parts_finds_the_same(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"codec": "float32", "pool_factor": 1, "n_candidates": DOCUMENTS}
+    for mode in ("late", "hybrid"):
+        whole = evaluate(QuireSearch(TokenEncoderOfWords(), mode=mode, **options))
+        with monkeypatch.context() as patch:
+            patch.setattr(_mteb_tokens, "_CHUNK", 100)
+            model = TokenEncoderOfWords()
+            parts = evaluate(QuireSearch(model, mode=mode, **options), overwrite_strategy="always")
+        assert model.asked.count("document") == 3  # 240 documents, 100 at a time
+        assert parts["ndcg_at_10"] == pytest.approx(whole["ndcg_at_10"], abs=2e-5)
+
+
+def test_late_interaction_reranks_within_its_candidates(evaluate: Evaluate) -> None:
+    model = TokenEncoderOfWords()
+    scores = evaluate(QuireSearch(model, codec="float32", mode="late", pool_factor=1), Reranking)
+    task = Reranking()
+    task.load_data()
+    assert task.ranked is not None
+    run = {query: {name: found[name] for name in task.ranked[query]} for query, found in maxsim_run().items()}
+    own = ir_measures.calc_aggregate([nDCG @ 10], _corpus()[2], run)[nDCG @ 10]
+    assert scores["ndcg_at_10"] == pytest.approx(own, abs=5e-5)
+
+
+def test_a_broken_multi_vector_index_never_gets_the_score_of_a_working_one(
+    evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = evaluate(QuireSearch(TokenEncoderOfWords(), codec="int8", mode="late", pool_factor=1))
+    real = quire.collection.MultiVectorCollection.search_batch
+
+    def broken(self: Any, queries: Any, **options: Any) -> Any:
+        return real(self, queries[1:] + queries[:1], **options)  # each query gets another one's answer
+
+    monkeypatch.setattr(quire.collection.MultiVectorCollection, "search_batch", broken)
+    bad = evaluate(QuireSearch(TokenEncoderOfWords(), codec="int8", mode="late", pool_factor=2))
+    assert bad["ndcg_at_10"] < 0.5 * good["ndcg_at_10"]
+    # The same configuration as before, in another version of Quire: measured again.
+    monkeypatch.setattr(quire, "__version__", "999.0")
+    again = evaluate(QuireSearch(TokenEncoderOfWords(), codec="int8", mode="late", pool_factor=1))
+    assert again["ndcg_at_10"] < 0.5 * good["ndcg_at_10"]
+
+
+def test_configurations_of_late_interaction_stay_apart_from_each_other_and_from_the_model() -> None:
+    model = TokenEncoderOfWords()
+    metas = [
+        QuireSearch(model, **options).mteb_model_meta
+        for options in (
+            {"mode": "late"},
+            {"mode": "late", "pool_factor": 1},
+            {"mode": "late", "pool_factor": 2},
+            {"mode": "late", "pool_factor": 2, "n_candidates": 50},
+            {"mode": "hybrid", "pool_factor": 2},
+        )
+    ]
+    names = {meta.experiment_name for meta in (*metas, model.mteb_model_meta)}
+    assert len(names) == 6
+    assert model.mteb_model_meta.experiment_kwargs is None
+
+
+def test_models_and_options_of_late_interaction_have_to_fit(evaluate: Evaluate) -> None:
+    with pytest.raises(InputTypeError, match="mode='late'"):
+        QuireSearch(TokenEncoderOfWords())  # no encoder of one vector a text
+    with pytest.raises(InputTypeError, match="mteb_model_meta"):
+        QuireSearch(lambda texts: texts, mode="late")
+    with pytest.raises(ParameterError, match="one tier"):
+        QuireSearch(TokenEncoderOfWords(), mode="late", codec="binary > int8")
+    with pytest.raises(ParameterError, match="pool_factor"):
+        QuireSearch(Encoder(), pool_factor=2)
+    with pytest.raises(ParameterError, match="n_candidates"):
+        QuireSearch(Encoder(), n_candidates=20)
+    with pytest.raises(InputTypeError, match="mode='dense'"):
+        evaluate(QuireSearch(Encoder(), mode="late"))
