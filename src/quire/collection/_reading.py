@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from quire.errors import DocumentNotFoundError, InputTypeError, ParameterError
+from quire.errors import CorruptCollectionError, DocumentNotFoundError, InputTypeError, ParameterError
 from quire.retrievers.results import SearchResult
 from quire.retrievers.search import (
     FilterLike,
@@ -181,6 +181,8 @@ class ReadingMethods:
         with self._store.read() as (connection, snapshot):
             mask = self._searcher.mask(connection, snapshot, filter)
             rows = connection.execute("SELECT slot, id FROM documents ORDER BY slot").fetchall()
+        if not np.array_equal([slot for slot, _ in rows], np.flatnonzero(snapshot.alive)):
+            raise CorruptCollectionError("quire.db is damaged: documents are missing from its table; run verify()")
         return [identifier for slot, identifier in rows if mask is None or mask[slot]]
 
     def documents(self, filter: FilterLike = None) -> Iterator[Document]:

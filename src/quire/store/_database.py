@@ -22,7 +22,7 @@ from urllib.parse import quote
 from quire.errors import CollectionLockedError, CorruptCollectionError, ReadOnlyError, StorageError
 from quire.store import _metadata_index
 from quire.store._documents import chunked
-from quire.store._fs import ADVICE
+from quire.store._fs import ADVICE, storage_errors
 from quire.store._manifest import FORMAT_VERSION, check_manifest
 
 DATABASE_NAME = "quire.db"
@@ -246,12 +246,13 @@ class Database:
             else:
                 # SQLite would create it readable for everybody; its companions take over the permissions.
                 path = self._directory / DATABASE_NAME
-                with contextlib.suppress(FileExistsError):
+                with storage_errors(path, "created"), contextlib.suppress(FileExistsError):
                     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
                 connection = self._open_uri(f"file:{quote(str(path))}?mode=rw")
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA temp_store=MEMORY")
+            connection.execute("PRAGMA cell_size_check=ON")  # looks at each page that is read for nonsense
             connection.execute("PRAGMA cache_size=-8000")
         self._connections.add(connection)
         return connection

@@ -99,8 +99,8 @@ class Store:
             raise ParameterError(f"expected a directory for the collection, but {where} is a file")
         if any(_VECTOR_FILE.fullmatch(entry.name) for entry in where.iterdir()):
             raise CorruptCollectionError(
-                f"{where} holds vector files but no {DATABASE_NAME}; restore {DATABASE_NAME} from a backup, or choose an "
-                "empty directory for a new collection"
+                f"{where} holds vector files but no {DATABASE_NAME}, or an empty one; restore {DATABASE_NAME} from a backup, "
+                "or choose an empty directory for a new collection"
             )
 
     def _load_or_create_settings(self, asked: Settings) -> Settings:
@@ -110,6 +110,7 @@ class Store:
             with self.database.write() as connection:
                 manifest = read_manifest(connection)  # another process may have been first
                 if not manifest:
+                    self._check_creatable(asked)  # an emptied database beside vector files is no new collection
                     created = asked.for_new_collection()
                     write_manifest(connection, created.to_manifest() | {"created_with": __version__})
                     return created
@@ -130,9 +131,11 @@ class Store:
             return
         with self.database.write() as connection:  # nobody else is between writing files and committing them
             current = int(read_manifest(connection)["generation"])
+            # A database without the files that it names may be an old copy of itself: later ones are not its to delete.
+            own = bool(current) and self.vector_path(current, 0).exists()
             for entry in self.directory.iterdir():
                 match = _VECTOR_FILE.fullmatch(entry.name)
-                if match and int(match[1]) != current:
+                if match and (int(match[1]) < current or (own and int(match[1]) > current)):
                     remove(entry)
 
     # ------------------------------------------------------------------ snapshots

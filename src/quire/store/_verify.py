@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from quire.errors import CorruptCollectionError
+from quire.errors import CorruptCollectionError, QuireError
 from quire.index import Tuning
 from quire.store import _metadata_index
 from quire.store._database import document_crc
@@ -170,20 +171,23 @@ def repair_damage(
         damage = _find_damage(store, connection, snapshot, text)
     repaired: list[str] = []
     if damage.database:
-        return VerifyReport(damage.messages(snapshot))
-    if damage.metadata_index:
-        with store.database.write() as connection:
-            rebuild_metadata_index(connection)
-        repaired.append("the metadata index was rebuilt from the documents")
+        with contextlib.suppress(QuireError, sqlite3.Error), store.database.write() as connection:
+            connection.execute("REINDEX")
+            _next_commit(connection)
+            if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                # the tables are damaged: an index may know more than they do, so it stays as it was
+                raise CorruptCollectionError("rolled back")
+        with store.read() as (connection, snapshot):
+            damage = _find_damage(store, connection, snapshot, text)
+        if damage.database:
+            return VerifyReport(damage.messages(snapshot))
+        repaired.append("the indexes of quire.db were rebuilt from its tables")
     if damage.graph is not None:
         with store.database.write() as connection:
             connection.execute("DELETE FROM artifacts WHERE name = 'graph'")
         graph.forget()
         graph.catch_up()
         repaired.append("the graph was rebuilt from the coarse tier")
-    if damage.tuning is not None:
-        writer.set_tuning(None)
-        repaired.append("the tuning was dropped; searches use the defaults until tune() is run again")
     if damage.text is not None:
         with store.database.write() as connection:
             connection.execute("DELETE FROM artifacts WHERE name = 'text'")
@@ -197,9 +201,23 @@ def repair_damage(
             repaired += repair_tokens(store, writer, encoder, snapshot, lost, damage.rows.values())
     elif damage.rows:
         repaired += _repair_rows(store, writer, None if isinstance(encoder, TokenEncoder) else encoder, damage)
+    # these two are commits of their own, after those that must find the collection as it was looked at
+    if damage.metadata_index:
+        with store.database.write() as connection:
+            rebuild_metadata_index(connection)
+            _next_commit(connection)
+        repaired.append("the metadata index was rebuilt from the documents")
+    if damage.tuning is not None:
+        writer.set_tuning(None)
+        repaired.append("the tuning was dropped; searches use the defaults until tune() is run again")
     with store.read() as (connection, snapshot):
         left = _find_damage(store, connection, snapshot, text)
     return VerifyReport(left.messages(snapshot), repaired)
+
+
+def _next_commit(connection: sqlite3.Connection) -> None:
+    """Have every process forget what it remembers of this commit: answers to filters."""
+    connection.execute("UPDATE manifest SET value = value + 1 WHERE key = 'seq'")
 
 
 def _repair_rows(store: Store, writer: Writer, encoder: Encoder | None, damage: _Damage) -> list[str]:

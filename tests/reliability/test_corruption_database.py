@@ -1,0 +1,107 @@
+"""A database that is empty, old or damaged in its own structures: nothing is thrown away, and what can be rebuilt is."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import quire
+from quire.errors import CollectionNotFoundError, CorruptCollectionError
+
+IDS = [f"identifier {i}" for i in range(60)]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "kb"
+    with quire.open(path, codec="int8", fit_after=50) as kb:
+        vectors = np.random.default_rng(0).standard_normal((60, 8))
+        kb.add(IDS[:10], ids=IDS[:10], vectors=vectors[:10])
+        kb.snapshot(tmp_path / "old")
+        kb.add(IDS[10:], ids=IDS[10:], metadata=[{"n": i} for i in range(10, 60)], vectors=vectors[10:])
+    return path
+
+
+@pytest.mark.parametrize("must_exist", [False, True])
+def test_an_emptied_database_is_no_new_collection(path: Path, must_exist: bool) -> None:
+    files = {file.name: file.read_bytes() for file in path.glob("*.vec")}
+    (path / "quire.db").write_bytes(b"")
+    with pytest.raises(CollectionNotFoundError if must_exist else CorruptCollectionError):
+        quire.open(path, must_exist=must_exist)
+    assert {file.name: file.read_bytes() for file in path.glob("*.vec")} == files
+
+
+def test_an_old_database_deletes_no_later_files(path: Path, tmp_path: Path) -> None:
+    """Put back without the vector files of its time, it cannot be searched; with the right one, all is there again."""
+    database = path / "quire.db"
+    shutil.copy(database, tmp_path / "right.db")
+    shutil.copy(tmp_path / "old" / "quire.db", database)
+    assert not list(path.glob("g000001-*.vec"))
+    with quire.open(path) as kb, pytest.raises(CorruptCollectionError, match=r"g000001-0\.vec"):
+        kb.search(np.ones(8), 3)
+    shutil.copy(tmp_path / "right.db", database)
+    with quire.open(path) as kb:
+        assert kb.verify().ok
+        assert len(kb.search(np.ones(8), 60)) == 60
+
+
+def _change(path: Path, root: str, old: bytes, new: bytes) -> None:
+    """Overwrite bytes within the root page of a table or index."""
+    with contextlib.closing(sqlite3.connect(path / "quire.db")) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (root,)).fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    content = (path / "quire.db").read_bytes()
+    start, end = (page - 1) * size, page * size
+    assert content[start:end].count(old) == 1
+    (path / "quire.db").write_bytes(content[:start] + content[start:end].replace(old, new) + content[end:])
+
+
+def test_a_damaged_index_of_ids_is_rebuilt(path: Path) -> None:
+    _change(path, "sqlite_autoindex_documents_1", b"identifier 47", b"identifier 4x")
+    with quire.open(path) as kb:
+        assert any("missing from index" in problem for problem in kb.verify().problems)
+        report = kb.verify(repair=True)
+        assert report.ok
+        assert report.repaired == ["the indexes of quire.db were rebuilt from its tables"]
+        assert kb.get(["identifier 47"])[0].text == "identifier 47"
+    with quire.open(path) as kb:
+        assert kb.verify().ok
+
+
+def test_a_lost_document_is_missed(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path / "quire.db")) as connection, connection:
+        connection.execute("DELETE FROM documents WHERE slot = 30")
+    with quire.open(path) as kb:
+        with pytest.raises(CorruptCollectionError, match="missing"):
+            kb.ids()
+        assert not kb.verify(repair=True).ok
+
+
+def test_a_repaired_metadata_index_is_asked_again(path: Path) -> None:
+    """What a filter found before the repair is not remembered."""
+    with contextlib.closing(sqlite3.connect(path / "quire.db")) as connection, connection:
+        connection.execute("UPDATE quire_fields SET slot = 5 WHERE slot = 30")
+    with quire.open(path) as kb, quire.open(path) as other:
+        assert kb.count({"n": 30}) == other.count({"n": 30}) == 1
+        assert kb.ids({"n": 30}) == other.ids({"n": 30}) == [IDS[5]]
+        assert "metadata index" in kb.verify().problems[0]
+        assert kb.verify(repair=True).ok
+        assert kb.ids({"n": 30}) == other.ids({"n": 30}) == [IDS[30]]
+
+
+def test_indexes_stay_where_the_table_is_damaged(path: Path) -> None:
+    """They may be all that is left of a document's id."""
+    _change(path, "sqlite_autoindex_documents_1", b"identifier 47", b"identifier 4x")
+    with contextlib.closing(sqlite3.connect(path / "quire.db")) as connection, connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_master SET sql = replace(sql, 'text TEXT NOT NULL', 'text TEXT NOT NULL CHECK (0)')"
+                           " WHERE name = 'documents'")  # fmt: skip
+    before = (path / "quire.db").read_bytes()
+    with quire.open(path) as kb:
+        assert not kb.verify(repair=True).ok
+    assert (path / "quire.db").read_bytes() == before
