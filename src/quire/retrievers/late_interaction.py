@@ -121,7 +121,7 @@ class LateSearcher(Searcher):
         """Return which slots may come back: they match, belong to a document, and have tokens. None: every slot."""
         known = self._filled  # read once: other threads search other snapshots
         if known[0] != snapshot.seq:
-            view.check_offsets(np.arange(snapshot.n_slots))
+            view.offset_guard.check_all(view.offset_rows)  # all at once: later searches need not look again
             alive = snapshot.alive & (np.diff(view.offsets) > 0)
             known = self._filled = snapshot.seq, None if alive.all() else alive
         filled = known[1]

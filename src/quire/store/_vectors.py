@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -27,6 +28,10 @@ _CAN_PREFETCH = hasattr(os, "posix_fadvise") and hasattr(os, "RWF_NOWAIT")
 
 #: Ranges of a request that are looked at to tell whether it is in memory; each look costs a microsecond.
 _PROBES = 8
+
+#: Bytes asked for at once: of a longer request Linux reads no more than the device is set to read ahead, 128 KiB unless set
+#: otherwise.
+_REQUEST_BYTES = 128 << 10
 
 
 def block_checksums(codes: Codes, start: int, tail: int) -> dict[int, int]:
@@ -124,25 +129,33 @@ class VectorFile:
     def prefetch(self, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> bool:
         """Ask the operating system to read rows ``[start, end)`` ahead, if they seem not to be in memory.
 
+        Whole blocks are asked for, because their checksums are verified first: a page that is missing then would cost
+        more than itself, since Linux reads around a page fault as much as the device is set to read ahead (several
+        megabytes on some), which for scattered rows comes to the whole file.
+
+        Parameters
+        ----------
+        starts, ends : ndarray of shape (n,), int64
+            Ranges of rows, in rising order.
+
         Returns
         -------
         bool
             Whether it was asked; False where the rows are in memory already, or the system cannot be asked (only Linux
             tells both what is in memory and takes such requests).
         """
-        if self.path is None or not _CAN_PREFETCH:
+        if self.path is None or not _CAN_PREFETCH or not len(starts):
             return False
         try:
             fd = os.open(self.path, os.O_RDONLY)  # costs less than keeping one safe from a `close` in another thread
         except OSError:  # replaced by a newer generation; the map still holds it
             return False
         try:
-            width = self.row_bytes
-            probes = np.linspace(0, len(starts) - 1, min(len(starts), _PROBES)).astype(np.int64)
-            if all(_in_memory(fd, int(starts[number]) * width) for number in probes):
+            probes = starts[:: -(-len(starts) // _PROBES)].tolist()
+            if all(_in_memory(fd, start * self.row_bytes) for start in probes):
                 return False
-            for start, end in zip((starts * width).tolist(), (ends * width).tolist(), strict=True):
-                os.posix_fadvise(fd, start, end - start, os.POSIX_FADV_WILLNEED)
+            for position, length in _whole_blocks(starts, ends, self.row_bytes):
+                os.posix_fadvise(fd, position, length, os.POSIX_FADV_WILLNEED)
         finally:
             os.close(fd)
         return True
@@ -164,6 +177,19 @@ class VectorFile:
         if self.path is not None:
             with contextlib.suppress(OSError):
                 self.path.unlink()
+
+
+def _whole_blocks(
+    starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], row_bytes: int
+) -> Iterator[tuple[int, int]]:
+    """Yield position and length in bytes of the blocks that ranges of rows touch, each block once."""
+    done = 0
+    filled = ends > starts
+    for start, end in zip(starts[filled].tolist(), ends[filled].tolist(), strict=True):
+        first = max(start // BLOCK_ROWS * BLOCK_ROWS * row_bytes, done)
+        done = max(done, -(-end // BLOCK_ROWS) * BLOCK_ROWS * row_bytes)
+        for position in range(first, done, _REQUEST_BYTES):
+            yield position, min(_REQUEST_BYTES, done - position)
 
 
 def _in_memory(fd: int, position: int) -> bool:
