@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 import quire
 from quire.collection import Collection, MultiVectorCollection
-from quire.compression import Codec, Reducer
 from quire.errors import ParameterError
+from quire.eval._checks import check, check_halves
 from quire.eval._explaining import explain_match
 from quire.eval._maxsim import rank_by_maxsim
 from quire.eval.baselines import encode_baseline, rank_all
@@ -32,8 +32,8 @@ AGREEMENT_DEPTH = 10
 #: Queries searched in one call where time does not count: what comes back with its documents has to fit in memory.
 _BATCH = 256
 
-#: Below these, an exact search is broken rather than lossy: ties alone cost less, and a byte a value loses a few percent.
-_SAME, _PLAUSIBLE = 0.995, 0.5
+#: Documents that full text has to find by how they begin, and how much of it is asked for.
+_OWN_WORDS, _OWN_CHARACTERS = 20, 300
 
 Ranking = list[tuple[str, float]]
 Rankings = dict[str, Ranking]
@@ -154,6 +154,7 @@ def measure_collection(
             damage = collection.verify().problems
             runs = {depth: search_all(collection, data, configuration, depth) for depth in depths}
             agreement = _agreement(collection, data, configuration, runs[AGREEMENT_DEPTH])
+            halves = _halves(collection, data, configuration, info, seed)
             speed = _time(collection, data, configuration, timing, seed, build_seconds)
         explanation = None
         if configuration.late and data.tokens is not None:
@@ -163,7 +164,7 @@ def measure_collection(
         agreement,
         _storage(info, sum(files.values())),
         speed,
-        _checks(configuration, data, info, damage, agreement),
+        [*check(configuration, len(data.dataset.document_ids), info, damage, agreement), *halves],
         explanation,
     )
 
@@ -232,6 +233,33 @@ def _agreement(collection: Collection, data: Embedded, configuration: Configurat
     exact = search_all(collection, data, forced, AGREEMENT_DEPTH)
     reference = data.reference(configuration)
     return _three(shared(found, reference), shared(found, exact), shared(exact, reference))
+
+
+def _halves(
+    collection: Collection, data: Embedded, configuration: Configuration, info: CollectionInfo, seed: int
+) -> list[Check]:
+    """Look at vectors and words apart: fused, one hides the other, and words alone have nothing to agree with."""
+    vectors = words = None
+    if configuration.mode == "hybrid":
+        alone = Configuration(
+            codec=configuration.codec,
+            mode="late" if configuration.late else "dense",
+            metric=configuration.metric,
+            pool_factor=configuration.pool_factor,
+            exact=True,
+        )
+        found = shared(search_all(collection, data, alone, AGREEMENT_DEPTH), data.reference(alone))
+        vectors = float(np.mean(list(found.values())))
+    if configuration.mode in ("text", "hybrid"):
+        texts, ids = data.dataset.texts, data.dataset.document_ids
+        rows = [row for row in np.random.default_rng(seed).permutation(len(ids)).tolist() if texts[row].strip()]
+        rows = rows[:_OWN_WORDS]
+        found_again = [
+            ids[row] in collection.search(texts[row][:_OWN_CHARACTERS], AGREEMENT_DEPTH, mode="text").ids
+            for row in rows
+        ]
+        words = float(np.mean(found_again)) if found_again else None
+    return check_halves(configuration, info, vectors, words)
 
 
 def _three(float32: dict[str, float], same_codes: dict[str, float], codes_float32: dict[str, float]) -> Agreement:
@@ -327,49 +355,6 @@ def _single(data: Embedded, configuration: Configuration, number: int) -> dict[s
     if "texts" in single:
         single["text"] = single.pop("texts")[0]
     return single
-
-
-def _checks(
-    configuration: Configuration, data: Embedded, info: CollectionInfo, damage: Sequence[str], agreement: Agreement
-) -> list[Check]:
-    expected = len(data.dataset.document_ids)
-    checks = [
-        Check(
-            name="every document is stored",
-            ok=info.documents == expected,
-            detail=f"{info.documents:,} of {expected:,}",
-        ),
-        Check(
-            name="every file matches its checksum", ok=not damage, detail="; ".join(damage) or "verify() found nothing"
-        ),
-    ]
-    if agreement.same_codes is None or agreement.codes_float32 is None:
-        return checks
-    codec = Codec.parse(configuration.codec or "")
-    if configuration.mode == "dense" and len(codec) == 1:
-        if not info.graph_covers:
-            checks.append(_at_least("a scan finds what the stored codes say", agreement.same_codes, _SAME))
-        elif configuration.ef is None:
-            checks.append(_at_least("the graph finds what the stored codes say", agreement.same_codes, _PLAUSIBLE))
-    if configuration.mode == "late" and configuration.n_candidates is None and configuration.candidates is None:
-        checks.append(
-            _at_least("the candidates hold what MaxSim over the codes finds", agreement.same_codes, _PLAUSIBLE)
-        )
-    finest = codec.tiers[-1]
-    whole = not any(isinstance(step, Reducer) for step in finest.reducers)
-    layout = info.tokens if info.tokens is not None else info.tiers[-1]
-    bits = 8 * layout["row_bytes"] / layout["values"]
-    pooled = configuration.late and configuration.pool_factor != 1  # pooling by 2 loses a few percent, by 8 far more
-    if whole and bits >= 8 and (not pooled or configuration.pool_factor in (None, 2)):
-        least = _SAME if layout["type"] == "f32" and not pooled else _PLAUSIBLE
-        checks.append(_at_least("exact search over the codes finds what float32 finds", agreement.codes_float32, least))
-    return checks
-
-
-def _at_least(name: str, value: float, least: float) -> Check:
-    return Check(
-        name=name, ok=value >= least, detail=f"agreement@{AGREEMENT_DEPTH} {value:.4f}, expected at least {least}"
-    )
 
 
 # ---------------------------------------------------------------------- outside of it

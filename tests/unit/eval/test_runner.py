@@ -195,6 +195,54 @@ def test_lost_documents_are_caught(tiny: Dataset, encoder: Any, quick: Timing, m
     assert [check.name for check in result.checks if not check.ok] == ["every document is stored"]
 
 
+def test_broken_vectors_are_caught_though_words_are_fused_with_them(
+    tiny: Dataset, encoder: Any, quick: Timing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from quire.retrievers import dense
+
+    [sound] = run(tiny, encoder, {"codec": "int8", "mode": "hybrid"}, timing=quick)
+    assert sound.ok
+    scan = dense.exact_search
+
+    def broken(layout: Any, codes: Any, *rest: Any, **options: Any) -> Any:
+        rows, scores = scan(layout, codes, *rest, **options)
+        return np.where(rows >= 0, (rows + 17) % len(codes), rows), scores
+
+    monkeypatch.setattr(dense, "exact_search", broken)
+    [result] = run(tiny, encoder, {"codec": "int8", "mode": "hybrid"}, timing=quick)
+    failed = [check.name for check in result.checks if not check.ok]
+    assert "the vectors that are fused with words find what float32 finds" in failed
+    assert "full text finds documents by their own words" not in failed
+
+
+@pytest.mark.parametrize("mode", ["text", "hybrid"])
+def test_broken_words_are_caught(
+    tiny: Dataset, encoder: Any, quick: Timing, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    codec = None if mode == "text" else "int8"
+    [sound] = run(tiny, encoder, Configuration(codec=codec, mode=mode), timing=quick)  # type: ignore[arg-type]
+    assert sound.ok
+    search, batch = quire.Collection.search, quire.Collection.search_batch
+
+    def other_words(self: Any, query: Any, *rest: Any, **options: Any) -> Any:
+        if options.get("mode") in ("text", "hybrid"):
+            query, options = (query, {**options, "text": "zebra"}) if "text" in options else ("zebra", options)
+        return search(self, query, *rest, **options)
+
+    def other_words_for_all(self: Any, queries: Any, *rest: Any, **options: Any) -> Any:
+        if options.get("mode") == "text":
+            queries = ["zebra"] * len(queries)
+        elif "texts" in options:
+            options = {**options, "texts": ["zebra"] * len(options["texts"])}
+        return batch(self, queries, *rest, **options)
+
+    monkeypatch.setattr(quire.Collection, "search", other_words)
+    monkeypatch.setattr(quire.Collection, "search_batch", other_words_for_all)
+    [result] = run(tiny, encoder, Configuration(codec=codec, mode=mode), timing=quick)  # type: ignore[arg-type]
+    failed = [check.name for check in result.checks if not check.ok]
+    assert failed == ["full text finds documents by their own words"]
+
+
 # ---------------------------------------------------------------------- resuming
 
 
