@@ -3,6 +3,7 @@
     export OMP_NUM_THREADS=1
     python benchmarks/bench_late_interaction.py codecs --data ../shared/data --cache tokens/ --sets scifact
     python benchmarks/bench_late_interaction.py candidates --data ../shared/data --cache tokens/ --sets scifact
+    python benchmarks/bench_late_interaction.py shapes --data ../shared/data --cache tokens/ --sets scifact
     python benchmarks/bench_late_interaction.py cold --data ../shared/data --cache tokens/ --sets scifact
     python benchmarks/bench_late_interaction.py scale --data ../shared/data --cache tokens/ --documents 100000
 
@@ -15,6 +16,7 @@ relative to that of the exact ranking; times are wall clock of one thread and (`
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
 import math
@@ -29,6 +31,7 @@ import numpy as np
 
 import quire
 from quire._layout import CodeLayout
+from quire.compression import SVD
 from quire.compression._ragged import TokenMatrices, unit_rows
 from quire.compression.token_pooling import TokenPooling
 from quire.index.maxsim import maxsim_search
@@ -63,7 +66,7 @@ class Dataset:
     """A collection in BEIR layout with its token vectors, exact rankings and judgements."""
 
     def __init__(self, data: Path, cache: Path, name: str) -> None:
-        self.name, self._cache = name, cache
+        self.name, self._cache, self._suffix = name, cache, ""
         self.documents = [json.loads(line) for line in (data / name / "corpus.jsonl").open(encoding="utf-8")]
         self.judged: dict[str, dict[str, int]] = {}
         with (data / name / "qrels" / "test.tsv").open(encoding="utf-8") as lines:
@@ -95,9 +98,22 @@ class Dataset:
             flat = archive["flat"].astype(np.float32)
             return TokenMatrices(unit_rows(flat), archive["offsets"].astype(np.int64))
 
+    def narrow(self, width: int) -> None:
+        """Replace the token vectors by narrower ones, as ColBERT-type models give them.
+
+        An uncentred SVD head takes the place of the model's, and the vectors are scaled to unit length again: they are the
+        encoder's output now, and the exact ranking is that of their MaxSim.
+        """
+        rows = np.random.default_rng(0).choice(len(self.tokens.flat), min(50_000, len(self.tokens.flat)), replace=False)
+        head = SVD(width).fit(self.tokens.flat[rows], seed=0)
+        self.tokens = TokenMatrices(unit_rows(head.encode(self.tokens.flat)), self.tokens.offsets)
+        queries = unit_rows(head.encode_queries(self.query_tokens.flat))
+        self.query_tokens = TokenMatrices(queries, self.query_tokens.offsets)
+        self._suffix = f"-{width}"
+
     def exact(self) -> np.ndarray:
         """The 100 best documents of each query by float32 MaxSim over all tokens."""
-        path = self._cache / f"exact-{self.name}.npz"
+        path = self._cache / f"exact-{self.name}{self._suffix}.npz"
         if not path.exists():
             layout = CodeLayout("f32", self.tokens.dim)
             queries = [np.ascontiguousarray(query).view(np.uint8) for query in self.query_tokens]
@@ -120,11 +136,16 @@ class Dataset:
 
 
 def build(
-    data: Dataset, path: Path | None, pooling: TokenPooling, codec: str, **options: Any
+    data: Dataset,
+    path: Path | None,
+    pooling: TokenPooling,
+    codec: str,
+    tokens: TokenMatrices | None = None,
+    **options: Any,
 ) -> tuple[quire.MultiVectorCollection, float]:
     start = time.perf_counter()
     kb = quire.open_multi_vector(path, codec=codec, pooling=pooling, **options)
-    kb.add(data.texts, ids=data.ids, token_vectors=data.tokens)
+    kb.add(data.texts, ids=data.ids, token_vectors=data.tokens if tokens is None else tokens)
     return kb, time.perf_counter() - start
 
 
@@ -185,6 +206,68 @@ def candidates(args: argparse.Namespace) -> None:
                         build_s=seconds,
                         **found,
                     )
+
+
+def shapes(args: argparse.Namespace) -> None:
+    """Full-width and 128-wide tokens, pooled by 1, 1.5 and 2: agreement and time by the number of candidates.
+
+    The numbers of candidates take turns at each query, so that other load falls on all of them alike.
+    """
+    counts = (200, 300, 400, 600)
+    for width in (None, 128):
+        for data in datasets(args):
+            if width is not None:
+                data.narrow(width)
+            best = [{data.ids[row] for row in ranked[:10]} for ranked in data.exact()]
+            for factor in (1, 1.5, 2):
+                with kept_or_temporary(args.disk) as folder:
+                    path = Path(folder) / f"{data.name}-{data.tokens.dim}-{factor}"
+                    if not path.exists():
+                        kb, _ = build(
+                            data, path, TokenPooling(factor=1), args.codec, tokens=pooled_by(data.tokens, factor)
+                        )
+                        kb.close()
+                    with quire.open_multi_vector(path) as kb:
+                        same: dict[int, list[float]] = {count: [] for count in counts}
+                        exact: dict[int, list[float]] = {count: [] for count in (*counts, 0)}
+                        cpu: dict[int, list[float]] = {count: [] for count in counts}
+                        kb.search(data.query_tokens[0], 10, exact=True)  # verifies all checksums
+                        for number, query in enumerate(data.query_tokens):
+                            limit = set(kb.search(query, 10, exact=True).ids)
+                            exact[0].append(len(limit & best[number]) / 10)
+                            for count in counts:
+                                started = time.thread_time()
+                                found = set(kb.search(query, 10, n_candidates=count, exact=False).ids)
+                                cpu[count].append(time.thread_time() - started)
+                                same[count].append(len(found & limit) / 10)
+                                exact[count].append(len(found & best[number]) / 10)
+                        row = {"set": data.name, "width": data.tokens.dim, "pooling": factor, "codec": args.codec}
+                        row["agreement_of_exhaustive"] = float(np.mean(exact[0]))
+                        for count in counts:
+                            emit(
+                                **row,
+                                n_candidates=count,
+                                agreement_with_exhaustive=float(np.mean(same[count])),
+                                agreement=float(np.mean(exact[count])),
+                                cpu_p50_ms=1e3 * float(np.median(cpu[count])),
+                                cpu_p20_ms=1e3 * float(np.percentile(cpu[count], 20)),
+                            )
+
+
+def kept_or_temporary(folder: str | None) -> Any:
+    """Return a context that gives the folder, or a temporary one where none is named."""
+    return contextlib.nullcontext(folder) if folder else tempfile.TemporaryDirectory()
+
+
+def pooled_by(tokens: TokenMatrices, factor: float) -> TokenMatrices:
+    """Pool by a factor that need not be whole, document by document."""
+    if factor == int(factor):
+        return TokenPooling(factor=int(factor)).pool(tokens)
+    parts = []
+    for matrix in tokens:
+        n = max(int((len(matrix) - 1) // factor), 1) + 1
+        parts += TokenPooling(n_vectors=n).pool([matrix])
+    return TokenMatrices.of(parts)
 
 
 def cold(args: argparse.Namespace) -> None:
@@ -277,7 +360,8 @@ def scale(args: argparse.Namespace) -> None:
         emit(step="reopen", open_s=opened, first_search_s=time.perf_counter() - started - opened, documents=len(kb))
         kb.close()
         del kb
-        emit(step="cold", **cold_times(path, data, True))
+        for ahead in (True, False, True):
+            emit(step="cold", reading_ahead=ahead, **cold_times(path, data, ahead))
 
 
 def datasets(args: argparse.Namespace) -> Iterator[Dataset]:
@@ -287,16 +371,18 @@ def datasets(args: argparse.Namespace) -> Iterator[Dataset]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["codecs", "candidates", "cold", "scale"])
+    parser.add_argument("what", choices=["codecs", "candidates", "shapes", "cold", "scale"])
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the sets in BEIR layout")
     parser.add_argument("--cache", type=Path, required=True, help="folder for token vectors and exact rankings")
     parser.add_argument("--sets", nargs="+", default=["scifact"])
     parser.add_argument("--codec", default="int8")
     parser.add_argument("--only", nargs="+", help="configurations such as 'x2 int8'")
     parser.add_argument("--documents", type=int, default=100_000)
-    parser.add_argument("--disk", help="folder for the collections of cold and scale; a real disk, not tmpfs")
+    parser.add_argument(
+        "--disk", help="folder for the collections of shapes (kept there), cold and scale; a real disk, not tmpfs"
+    )
     args = parser.parse_args()
-    {"codecs": codecs, "candidates": candidates, "cold": cold, "scale": scale}[args.what](args)
+    {"codecs": codecs, "candidates": candidates, "shapes": shapes, "cold": cold, "scale": scale}[args.what](args)
 
 
 if __name__ == "__main__":
