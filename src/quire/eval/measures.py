@@ -1,7 +1,8 @@
 """Measures of retrieval quality, by the names that ir-measures gives them.
 
 ``nDCG@10``, ``R@100`` and ``RR@10`` mean what they mean everywhere because ir-measures computes them. A measure of your
-own joins by `register_measure`.
+own joins by `register_measure`, and so does a package's with an entry point in the group ``quire.eval.measures`` whose
+value is a pair of the function and its depth.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from quire.errors import MissingExtraError, ParameterError
+
+_ENTRY_POINTS = "quire.eval.measures"
 
 #: What is measured unless somebody says otherwise.
 DEFAULT_MEASURES = ("nDCG@10", "R@100", "RR@10")
@@ -55,6 +59,15 @@ def register_measure(name: str, function: MeasureFunction, *, depth: int) -> Non
     if depth < 1:
         raise ParameterError(f"expected a depth of at least 1, got {depth}")
     _own[name] = (function, depth)
+
+
+def _registered(name: str) -> bool:
+    """Tell whether a measure is one of somebody's own, looking through installed packages if it is not known yet."""
+    if name not in _own:
+        for point in metadata.entry_points(group=_ENTRY_POINTS, name=name):
+            function, depth = point.load()
+            register_measure(name, function, depth=depth)
+    return name in _own
 
 
 def unregister_measure(name: str) -> None:
@@ -112,7 +125,7 @@ class Measures:
         self.depths: dict[str, int] = {}
         without: list[str] = []
         for word in words:
-            if word in _own:
+            if _registered(word):
                 self._own[word], self.depths[word] = _own[word]
                 continue
             measure = _parse(word)
