@@ -7,11 +7,14 @@ from typing import Any
 
 from corruption_damage import Case
 
-#: Outcomes that fail. A wrong answer is told apart by whether ``verify()`` knows of the damage.
+#: Outcomes that fail.
 FAILURES = (
-    "signal", "hang", "memory", "internal error", "wrong answer", "wrong answer, verify reports it",
+    "signal", "hang", "memory", "internal error", "wrong answer",
     "error, verify finds nothing", "wrong after repair",
 )  # fmt: skip
+
+#: What cannot be told without reading the whole database, as `docs/reliability.md` says: known, but counted.
+LIMIT = "wrong answer, verify reports it"
 
 #: Approximate answers: so many of ten must be those of the undamaged collection.
 _ALIKE = 8
@@ -35,7 +38,7 @@ def judge(case: Case, report: dict[str, Any], states: dict[str, list[dict[str, A
         detail = (
             f"{wrong}; verify: {report['verify']}; repair: {report['repair']}; then {_wrong(report['second'], final)}"
         )
-        return ("wrong answer, verify reports it" if known else "wrong answer"), detail
+        return (LIMIT if known and case.file.startswith("quire.db") else "wrong answer"), detail
     errors = {name: found for name, found in first.items() if _is_error(found)}
     if errors and not known:
         return "error, verify finds nothing", f"{sorted(errors)}: {_said(next(iter(errors.values())))}"

@@ -89,13 +89,7 @@ def _find_damage(store: Store, connection: sqlite3.Connection, snapshot: Snapsho
     damage.database = [f"{store.database.path or 'the database'}: {row[0]}" for row in rows if row[0] != "ok"]
     if damage.database:
         return damage
-    slots: list[int] = []
-    for slot, identifier, body, metadata, payload, crc in connection.execute(
-        "SELECT slot, id, text, metadata, payload, crc FROM documents"
-    ):
-        slots.append(slot)
-        if document_crc(identifier, body, metadata, payload) != crc:
-            damage.documents.append(f"the stored document {identifier!r} does not match its checksum; add it again")
+    slots, damage.documents = _read_documents(connection)
     present = np.zeros(snapshot.n_slots, np.bool_)
     inside = [slot for slot in slots if 0 <= slot < snapshot.n_slots]
     present[inside] = True
@@ -113,6 +107,18 @@ def _find_damage(store: Store, connection: sqlite3.Connection, snapshot: Snapsho
     damage.text = text.damage(connection)
     damage.tuning = _tuning_damage(connection)
     return damage
+
+
+def _read_documents(connection: sqlite3.Connection) -> tuple[list[int], list[str]]:
+    """Return the slots of all documents, and a sentence for each that does not match its checksum."""
+    slots, messages = [], []
+    for slot, identifier, body, metadata, payload, crc in connection.execute(
+        "SELECT slot, id, text, metadata, payload, crc FROM documents"
+    ):
+        slots.append(slot)
+        if document_crc(identifier, body, metadata, payload) != crc:
+            messages.append(f"the stored document {identifier!r} does not match its checksum; add it again")
+    return slots, messages
 
 
 def _index_matches(connection: sqlite3.Connection) -> bool:
@@ -174,8 +180,8 @@ def repair_damage(
         with contextlib.suppress(QuireError, sqlite3.Error), store.database.write() as connection:
             connection.execute("REINDEX")
             _next_commit(connection)
-            if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-                # the tables are damaged: an index may know more than they do, so it stays as it was
+            if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok" or _read_documents(connection)[1]:
+                # an index may know more than a damaged table does, so it stays as it was
                 raise CorruptCollectionError("rolled back")
         with store.read() as (connection, snapshot):
             damage = _find_damage(store, connection, snapshot, text)

@@ -128,7 +128,12 @@ def _contains(key: str, value: Any) -> Filter:
 
 
 def _parts(value: Any) -> list[Any]:
-    return list(dict.fromkeys(value)) if isinstance(value, (str, list, tuple)) else []
+    if not isinstance(value, (str, list, tuple)):
+        return []
+    try:
+        return list(dict.fromkeys(value))
+    except TypeError:  # lists or objects among them, which `Contains` takes or refuses by name
+        return list(value)
 
 
 def _any(key: str, value: Any) -> Filter:
