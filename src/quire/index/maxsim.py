@@ -17,7 +17,7 @@ from quire.errors import InputTypeError, ParameterError
 from quire.index._checks import Codes, Rows, Scores, check_codes, check_int, check_integers, resolve_threads
 from quire.index._kernels import pack_queries, products
 from quire.index._packed import Unpacking, check_stored, expand
-from quire.index.maxsim_blocks import Weights, each, score_spans
+from quire.index.maxsim_blocks import each, score_spans
 
 #: Query tokens multiplied at once when there are several queries: the gathered codes are used for all of them.
 _TILE_TOKENS = 128
@@ -31,7 +31,6 @@ def maxsim_scores(
     documents: Rows | None = None,
     *,
     unpack: Unpacking | None = None,
-    weights: Weights | None = None,
     threads: int = 1,
 ) -> Scores:
     """Score documents against one query by MaxSim.
@@ -53,8 +52,6 @@ def maxsim_scores(
     unpack : ndarray of shape (256, r), uint8, optional
         For documents stored as packed levels (`quire.compression.LloydMax`): the r bytes of codes that each stored byte
         stands for; `codes` is then r times narrower. Queries are not packed.
-    weights : ndarray of shape (n_query_tokens,), float64, optional
-        What to multiply each query token's best match by before they are added up; 1 if left out.
     threads : int, default=1
         Threads to use; 0 means all cores.
 
@@ -84,10 +81,9 @@ def maxsim_scores(
     """
     plain = _check_tokens(layout, codes, offsets, unpack)
     _check_queries(layout, [query])
-    if weights is not None and np.shape(weights) != (len(query),):
-        raise ParameterError(f"expected weights of shape ({len(query)},), one a query token, got {np.shape(weights)}")
-    spans, threads = _spans(offsets, documents), resolve_threads(threads)
-    scores: Scores = score_spans(layout, plain, unpack, *spans, [query], threads, weights)[0]
+    scores: Scores = score_spans(layout, plain, unpack, *_spans(offsets, documents), [query], resolve_threads(threads))[
+        0
+    ]
     return scores
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,6 @@ from quire._layout import CodeLayout
 from quire.index._checks import Codes, Rows, Scores
 from quire.index._kernels import pack_queries, raw_products
 from quire.index._packed import Unpacking, expand
-
-#: One factor for each token of a query.
-Weights: TypeAlias = NDArray[np.float64]
 
 #: Most bytes of gathered codes, and of products, in one block.
 _BLOCK_BYTES = 384 << 10
@@ -61,7 +58,6 @@ def score_spans(
     lengths: Rows,
     queries: Sequence[Codes],
     threads: int,
-    weights: Weights | None = None,
 ) -> Scores:
     """Score documents given by spans of tokens against queries, everything checked by the caller.
 
@@ -82,9 +78,7 @@ def score_spans(
 
     def fill(block: Rows) -> None:
         best = _best_matches(layout, codes, unpack, starts[block], lengths[block], packed)[:, :n_tokens]
-        if weights is not None:
-            best = best * weights
-        scores[:, block] = _sum_matches(layout, best, edges, counts if weights is None else weights.sum(keepdims=True))
+        scores[:, block] = _sum_matches(layout, best, edges, counts)
 
     blocks = _blocks(lengths, max(layout.row_bytes, 4 * len(together)))
     work = int(lengths.sum()) * n_tokens
@@ -122,9 +116,7 @@ def _best_matches(
     return best
 
 
-def _sum_matches(
-    layout: CodeLayout, best: NDArray[Any], edges: Rows, counts: NDArray[np.int64] | Weights
-) -> NDArray[np.float64]:
+def _sum_matches(layout: CodeLayout, best: NDArray[Any], edges: Rows, counts: Rows) -> NDArray[np.float64]:
     """Add up each query's best matches and convert to scores: float64 of shape (queries, documents)."""
     exact = np.int64 if best.dtype.kind in "iu" else np.float64
     sums = np.add.reduceat(best, edges, axis=1, dtype=exact).T
