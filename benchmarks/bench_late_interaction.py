@@ -214,9 +214,9 @@ def shapes(args: argparse.Namespace) -> None:
     The numbers of candidates take turns at each query, so that other load falls on all of them alike.
     """
     counts = (200, 300, 400, 600)
-    for width in (None, 128):
+    for width in args.widths:
         for data in datasets(args):
-            if width is not None:
+            if width != data.tokens.dim:
                 data.narrow(width)
             best = [{data.ids[row] for row in ranked[:10]} for ranked in data.exact()]
             for factor in (1, 1.5, 2):
@@ -232,7 +232,7 @@ def shapes(args: argparse.Namespace) -> None:
                         exact: dict[int, list[float]] = {count: [] for count in (*counts, 0)}
                         cpu: dict[int, list[float]] = {count: [] for count in counts}
                         kb.search(data.query_tokens[0], 10, exact=True)  # verifies all checksums
-                        for number, query in enumerate(data.query_tokens):
+                        for number, query in enumerate(list(data.query_tokens)[: args.queries]):
                             limit = set(kb.search(query, 10, exact=True).ids)
                             exact[0].append(len(limit & best[number]) / 10)
                             for count in counts:
@@ -377,6 +377,8 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["scifact"])
     parser.add_argument("--codec", default="int8")
     parser.add_argument("--only", nargs="+", help="configurations such as 'x2 int8'")
+    parser.add_argument("--widths", nargs="+", type=int, default=[384, 128], help="widths of token vectors (shapes)")
+    parser.add_argument("--queries", type=int, help="so many of the queries (shapes); all unless given")
     parser.add_argument("--documents", type=int, default=100_000)
     parser.add_argument(
         "--disk", help="folder for the collections of shapes (kept there), cold and scale; a real disk, not tmpfs"
