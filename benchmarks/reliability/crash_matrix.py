@@ -24,12 +24,22 @@ import random
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from crash_power import Policy
 from crash_shim import AFTER, BEFORE, HALF, KILL, ON, ONCE, Fault, build, unavailable
+
+if TYPE_CHECKING:  # they import quire, which only the process with the shim does
+    from crash_operations import Operation
+    from crash_trial import Bench
+
+#: Calls by operation, and a record of each trial.
+Result: TypeAlias = tuple[dict[str, int], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=2_400, help="about how many, over all operations (default: 2400)")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of calls (default: 0)")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only this operation or kind of fault")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="NAME", help="only this operation or kind of fault"
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="processes side by side (default: 2)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every trial to a file")
     parser.add_argument("--folder", type=Path, help="where to work (default: memory, if there is a file system in it)")
     arguments = parser.parse_args()
@@ -116,27 +129,18 @@ def run(folder: Path, arguments: argparse.Namespace) -> int:
         sys.exit(f"expected names among {', '.join([*OPERATIONS, *KINDS])}; got {', '.join(sorted(unknown))}")
     operations = {name: op for name, op in OPERATIONS.items() if name in arguments.only} or OPERATIONS
     kinds = {name: kind for name, kind in KINDS.items() if name in arguments.only} or KINDS
-    bench = Bench(folder)
     each = max(1, -(-arguments.trials // (len(operations) * len(kinds))))
     began = time.monotonic()
-    records = []
-    calls = {}
-    for name, operation in operations.items():
-        counted = bench.trial(name, operation, Fault())
-        if counted.word != "carried on":
-            sys.exit(f"{name} fails without any fault: {counted.detail}")
-        calls[name] = counted.calls
-        for kind_name, kind in kinds.items():
-            rng = random.Random(f"{arguments.seed}/{name}/{kind_name}")
-            for call in sorted(rng.sample(range(1, counted.calls + 1), min(each, counted.calls))):
-                fault, seed = kind.at(call, rng), rng.randrange(1 << 30)
-                outcome = bench.trial(name, operation, fault, kind.policy, seed)
-                record = {"operation": name, "fault": kind_name, "seed": seed, **asdict(fault), **asdict(outcome)}
-                records.append(record)
-                if outcome.word == "failed":
-                    print(f"FAILED {name}, {kind_name}, {fault}, {seed=}: {outcome.hit}\n{outcome.detail}\n", flush=True)
-        print(f"{name}: {counted.calls} calls, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+
+    def work(job: int) -> Result:
+        bench = Bench(folder / f"job-{job}")
+        mine = list(operations.items())[job :: arguments.jobs]
+        return _trials(bench, dict(mine), kinds, each, arguments.seed)
+
+    results = _in_processes(work, folder, arguments.jobs)
     seconds = time.monotonic() - began
+    calls = {name: count for counted, _ in results for name, count in counted.items()}
+    records = [record for _, part in results for record in part]
     print(f"\n{len(records):,} trials, seed {arguments.seed}, {seconds:.0f} s\n")
     print(_table(records, "operation", {name: f"{name} ({calls[name]} calls)" for name in operations}))
     print(_table(records, "fault", {name: kind.title for name, kind in kinds.items()}))
@@ -147,7 +151,56 @@ def run(folder: Path, arguments: argparse.Namespace) -> int:
     return int(any(record["word"] == "failed" for record in records))
 
 
-def _table(records: list[dict[str, object]], key: str, titles: dict[str, str]) -> str:
+def _in_processes(work: Callable[[int], Result], folder: Path, jobs: int) -> list[Result]:
+    """Run `work(0)` ... `work(jobs - 1)` side by side, each in a forked process; returns what they return."""
+    children = []
+    for job in range(jobs):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                (folder / f"job-{job}").mkdir()
+                (folder / f"job-{job}.json").write_text(json.dumps(work(job)))
+                status = 0
+            except Exception:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        children.append(child)
+    statuses = [os.waitpid(child, 0)[1] for child in children]  # of all of them, before anything is said
+    if any(statuses):
+        sys.exit("a process that runs trials has failed; see above")
+    return [json.loads((folder / f"job-{job}.json").read_text()) for job in range(jobs)]
+
+
+def _trials(
+    bench: Bench, operations: dict[str, Operation], kinds: dict[str, Kind], each: int, seed_of_all: int
+) -> Result:
+    """Run the trials of some operations; returns the number of calls of each, and a record of each trial."""
+    records: list[dict[str, Any]] = []
+    calls = {}
+    for name, operation in operations.items():
+        began = time.monotonic()
+        counted = bench.trial(name, operation, Fault())
+        if counted.word != "carried on":
+            raise RuntimeError(f"{name} fails without any fault: {counted.detail}")
+        calls[name] = counted.calls
+        for kind_name, kind in kinds.items():
+            rng = random.Random(f"{seed_of_all}/{name}/{kind_name}")
+            for call in sorted(rng.sample(range(1, counted.calls + 1), min(each, counted.calls))):
+                fault, seed = kind.at(call, rng), rng.randrange(1 << 30)
+                outcome = bench.trial(name, operation, fault, kind.policy, seed)
+                record = {"operation": name, "fault": kind_name, "seed": seed, **asdict(fault), **asdict(outcome)}
+                records.append(record)
+                if outcome.word == "failed":
+                    print(
+                        f"FAILED {name}, {kind_name}, {fault}, {seed=}: {outcome.hit}\n{outcome.detail}\n", flush=True
+                    )
+        print(f"{name}: {counted.calls} calls, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return calls, records
+
+
+def _table(records: list[dict[str, Any]], key: str, titles: dict[str, str]) -> str:
     lines = [f"| {key} | trials | " + " | ".join(WORDS) + " |", "|---" * (len(WORDS) + 2) + "|"]
     for name, title in [*titles.items(), (None, "**all**")]:
         words = Counter(record["word"] for record in records if name is None or record[key] == name)

@@ -44,7 +44,11 @@ def add(kb: quire.Collection, documents: Model) -> None:
     """Add documents in one batch."""
     ids = list(documents)
     tokens = [tokens_of(*item) for item in documents.items()]
-    given = {"token_vectors": tokens} if isinstance(kb, quire.MultiVectorCollection) else {"vectors": [t[0] for t in tokens]}
+    given = (
+        {"token_vectors": tokens}
+        if isinstance(kb, quire.MultiVectorCollection)
+        else {"vectors": [t[0] for t in tokens]}
+    )
     kb.add(
         [text_of(*item) for item in documents.items()],
         ids=ids,
@@ -109,7 +113,9 @@ class Operation:
         """Open the collection, or make it."""
         self.patch()
         if self.late:
-            return quire.open_multi_vector(path, fit_after=50, pool_factor=1, lock_timeout=5, **self.options)
+            return quire.open_multi_vector(
+                path, codec="float16", fit_after=50, pool_factor=1, lock_timeout=5, **self.options
+            )
         return quire.open(path, **{"codec": "int8 > float16", "fit_after": 100, "lock_timeout": 5} | self.options)
 
     def patch(self) -> None:
@@ -184,17 +190,13 @@ OPERATIONS: dict[str, Operation] = {
     "refit": Operation([REFIT, adding(ids(150, 170))], _FITTED),
     "fit on threshold": Operation([adding(ids(80, 120)), adding(ids(120, 140))], [adding(ids(0, 80))]),
     "verify, repairing": Operation([REPAIR, adding(ids(150, 170))], _FITTED, damage=_flip("*-0.vec")),
-    "graph checkpoint": Operation(
-        [adding(ids(150, 210)), FLUSH, adding(ids(210, 240)), FLUSH], _FITTED, graph=True, options={"codec": "int8"}
-    ),
+    "graph checkpoint": Operation([adding(ids(150, 210)), FLUSH, adding(ids(210, 240)), FLUSH], _FITTED, graph=True),
     "text index": Operation([TEXT, adding(ids(150, 170)), TEXT], [*_FITTED, TEXT, DELETE_IDS]),
     "snapshot": Operation([COPY, adding(ids(150, 160))], [*_FITTED, DELETE_IDS]),
     "export": Operation([EXPORT, adding(ids(150, 160))], [*_FITTED, DELETE_IDS]),
-    "tune": Operation([TUNE, adding(ids(150, 160))], _FITTED, graph=True, options={"codec": "int8"}),
+    "tune": Operation([TUNE, adding(ids(150, 160))], _FITTED, graph=True),
     "late: create and fit": Operation([adding(ids(0, 30)), adding(ids(30, 60))], late=True),
     "late: add": Operation([adding(ids(60, 90)), adding(ids(80, 100, 1))], [adding(ids(0, 70))], late=True),
     "late: compact": Operation([COMPACT, adding(ids(80, 90))], [adding(ids(0, 80)), DELETE_IDS], late=True),
-    "late: repair": Operation(
-        [REPAIR, adding(ids(80, 90))], [adding(ids(0, 80))], late=True, damage=_flip("*-0.vec")
-    ),
+    "late: repair": Operation([REPAIR, adding(ids(80, 90))], [adding(ids(0, 80))], late=True, damage=_flip("*-0.vec")),
 }

@@ -164,3 +164,107 @@ def test_errors_with_a_class_of_their_own_pass_through(tmp_path: Path) -> None:
         raise OSError(errno.EIO, "Input/output error")
     assert caught.value.errno == errno.EIO
     assert "could not be read" in str(caught.value)
+
+
+def test_a_file_that_cannot_be_created_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+
+    def failing(path: object, flags: int, *rest: int, **more: int) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, flags, *rest, **more)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", failing)
+        with pytest.raises(StorageError, match=r"quire\.db could not be created"):
+            quire.open(tmp_path / "kb")
+    with quire.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
+        kb.add(_texts(500), vectors=_vectors(500))
+        monkeypatch.setattr("quire.index.planner.graph_min", lambda layout: 100)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "open", failing)
+            with pytest.raises(StorageError, match=r"\.graph\.tmp could not be created"):
+                kb.flush()
+        kb.flush()
+
+
+def test_the_older_checkpoint_stays_until_the_newer_one_is_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quire.index.planner.graph_min", lambda layout: 100)
+    with quire.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
+        kb.add(_texts(500), vectors=_vectors(500))
+        kb.flush()
+        (older,) = (tmp_path / "kb").glob("*.graph")
+        kb.add(_texts(100), vectors=_vectors(100, 1))
+        with monkeypatch.context() as patched:
+
+            def fails(self: object, connection: object) -> None:
+                raise StorageError(errno.EIO, "the commit failed")
+
+            patched.setattr("quire.store._database.Database._commit", fails)
+            with pytest.raises(StorageError, match="the commit failed"):
+                kb.flush()
+            kb._store.database._writing_connection().execute("ROLLBACK")  # what the real one does
+        assert older.exists()
+        assert kb.verify().ok
+        kb.flush()
+        assert not older.exists()
+        assert kb.verify().ok
+
+
+def test_the_directory_of_a_text_commit_is_synced_after_its_last_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: dict[Path, set[tuple[str, int]]] = {}
+    real = _fs.sync_directory
+
+    def sync(path: Path) -> None:
+        synced[path] = {(entry.name, entry.stat().st_ino) for entry in path.iterdir()}
+        real(path)
+
+    monkeypatch.setattr(_fs, "sync_directory", sync)
+    with quire.open(tmp_path / "kb") as kb:
+        for number in range(2):
+            kb.add(_texts(50), vectors=_vectors(50, number))
+            kb.search("word", mode="text")
+            newest = max((tmp_path / "kb" / "text").iterdir())
+            found = {(entry.name, entry.stat().st_ino) for entry in newest.iterdir() if entry.suffix != ".lock"}
+            assert found <= synced[newest]
+
+
+def test_a_link_that_was_made_and_reported_as_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.link
+
+    def link(source: Path, destination: Path) -> None:
+        real(source, destination)
+        raise OSError(errno.EIO, "Input/output error")
+
+    with quire.open(tmp_path / "kb") as kb:
+        kb.add(_texts(50), ids=[f"a{i}" for i in range(50)], vectors=_vectors(50))
+        kb.search("word", mode="text")
+        kb.add(["another one"], ids=["b"], vectors=_vectors(1, 1))
+        monkeypatch.setattr(os, "link", link)
+        assert kb.search("another", mode="text").ids == ["b"]
+
+
+def test_a_failed_commit_is_voided_in_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a failed `fsync` of the log leaves there, complete, must not come back when the log is recovered."""
+    path = tmp_path / "kb"
+    with quire.open(path, codec="float32") as kb:
+        kb.add(_texts(10), ids=[f"a{i}" for i in range(10)], vectors=_vectors(10))
+        settled: list[object] = []
+        real = type(kb._store.database)._settle
+        monkeypatch.setattr(
+            "quire.store._database.Database._settle",
+            lambda self, connection: (settled.append(connection), real(self, connection))[1],
+        )
+        with largest_file((path / "quire.db-wal").stat().st_size + 1_000), pytest.raises(StorageError):
+            kb.delete([f"a{i}" for i in range(10)])
+        # there was no space to void anything either: it is done before the next write
+        assert kb._store.database._unsettled
+        before = len(settled)
+        kb.add(["more"], ids=["b"], vectors=_vectors(1, 1))
+        assert len(settled) == before + 1
+        assert not kb._store.database._unsettled
+        assert len(kb) == 11

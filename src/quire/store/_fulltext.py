@@ -229,6 +229,7 @@ class TextIndex:
                     entry.chmod(0o600)
                 manifest["directory"] = self._pending.name
                 manifest["files"] = _sums(self._pending, self._manifest)
+                _fs.sync_directory(self._pending)  # tantivy does so before it renames its last file, not after
                 _fs.sync_directory(self._path)
         self._pending = None
         self._manifest = manifest
@@ -317,8 +318,9 @@ class TextIndex:
             # tantivy never changes a file in place: segments are written once, meta.json is replaced by renaming
             try:
                 os.link(base / name, self._pending / name)
-            except OSError:
-                shutil.copyfile(base / name, self._pending / name)  # a file system without hard links
+            except OSError:  # a file system without hard links
+                with contextlib.suppress(shutil.SameFileError):  # or a link that was made, whatever it said
+                    shutil.copyfile(base / name, self._pending / name)
         index = tantivy.Index.open(str(self._pending))
         index.register_tokenizer("quire", self._analyzer)
         return index

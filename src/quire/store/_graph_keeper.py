@@ -184,7 +184,8 @@ class GraphKeeper:
             name = f"g{snapshot.generation:06d}-{uuid.uuid4().hex}.graph"
             path, draft = directory / name, directory / f"{name}.tmp"
             try:
-                os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # usearch would make it readable
+                with storage_errors(draft, "created"):  # by ourselves: usearch would make it readable for all
+                    os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
                 _save(snapshot.graph.graph, draft)
                 sync_file(draft)
                 entry = {
@@ -203,8 +204,7 @@ class GraphKeeper:
                     further = kept is not None and kept["generation"] == current and kept["covered"] >= covered
                     if current == snapshot.generation and not further:  # another process may have saved more
                         connection.execute("INSERT OR REPLACE INTO artifacts VALUES ('graph', ?)", (json.dumps(entry),))
-                        kept = entry
-                    self._remove_others(directory, kept["file"] if kept is not None else None)
+                self._remove_others(directory)
                 self._saved, self._loaded_generation = covered, snapshot.generation
             except FileNotFoundError:
                 return  # another process has erased the draft, with all else that knew deleted documents
@@ -215,13 +215,18 @@ class GraphKeeper:
                 with contextlib.suppress(OSError, QuireError):  # gone already: another process saved a newer one
                     store.publish_graph(snapshot.generation, GraphView(self._map(path, snapshot), covered))
 
-    def _remove_others(self, directory: Path, keep: str | None) -> None:
-        # A file that another process saved but has not recorded yet goes too: that process then records a name without
-        # a file, which reads as "no checkpoint". Drafts may still be being written, so only old ones are removed.
-        for entry in directory.iterdir():
-            match = _NAME.fullmatch(entry.name)
-            if match and entry.name != keep and (match[2] is None or _age(entry) > _DRAFT_AGE):
-                remove(entry)
+    def _remove_others(self, directory: Path) -> None:
+        # Only once the new name is committed: where a process dies before that, the old file is the checkpoint. Under the
+        # write lock, since another process may commit a newer one. A file that another process saved but has not recorded
+        # yet goes too: that process then records a name without a file, which reads as "no checkpoint". Drafts may still
+        # be being written, so only old ones are removed.
+        with self._store.database.write() as connection:
+            kept = self._store.artifact(connection, "graph")
+            for entry in directory.iterdir():
+                match = _NAME.fullmatch(entry.name)
+                old = match is not None and (match[2] is None or _age(entry) > _DRAFT_AGE)
+                if old and (kept is None or entry.name != kept["file"]):
+                    remove(entry)
 
     def close(self) -> None:
         """Stop extending and save what is there."""

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from quire.errors import CorruptCollectionError, MismatchError
+from quire.store._fs import make_directory
 from quire.store._fulltext import TextIndex, verify_files
 from quire.store._snapshot import Snapshot
 from quire.store._store import Store
@@ -133,7 +134,7 @@ class TextKeeper:
     def _new_index(self) -> TextIndex:
         path = self._path() if not self._store.settings.read_only else None
         if path is not None:
-            path.mkdir(mode=0o700, exist_ok=True)
+            make_directory(path, 0o700)
         return TextIndex.open(path, self._language(), manifest=None)
 
     def _path(self) -> Path | None:
