@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import resource
@@ -175,6 +176,8 @@ class Matrix:
             for folder in self.folders.values()
             for path in (folder, folder.with_name(f"{folder.name}-twin"))
         }
+        gc.collect()
+        gc.freeze()  # children need not copy pages for the sake of their collector
         self.undamaged_kb = {name: self._undamaged(name) for name in self.folders}
 
     def _undamaged(self, name: str) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -103,3 +105,18 @@ def test_indexes_stay_where_documents_are_damaged(path: Path) -> None:
     with quire.open(path) as kb:
         assert not kb.verify(repair=True).ok
     assert (path / "quire.db").read_bytes() == before
+
+
+def test_values_of_another_type_are_damage(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path / "quire.db")) as connection, connection:
+        connection.execute("UPDATE documents SET text = x'ff00' WHERE slot = 30")
+    with quire.open(path) as kb:
+        with pytest.raises(CorruptCollectionError, match="identifier 30"):
+            kb.get([IDS[30]])
+        assert "identifier 30" in kb.verify().problems[0]
+
+
+def test_numpy_has_nothing_left_to_import_in_threads() -> None:
+    """Its lazy import of `numpy.ma` recurses without end where two threads need it at the same time."""
+    code = "import sys, quire; quire.open; sys.exit('numpy.ma' not in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -51,6 +51,8 @@ CREATE TABLE IF NOT EXISTS artifacts (name TEXT PRIMARY KEY, value TEXT NOT NULL
 
 def document_crc(identifier: str, text: str, metadata: str, payload: str | None) -> int:
     """Return the checksum stored beside a document; SQLite itself does not notice a flipped bit inside a value."""
+    if not all(isinstance(value, str) for value in (identifier, text, metadata, payload or "")):
+        return -1  # a damaged page gives values of any type; no stored checksum is negative
     crc = zlib.crc32(identifier.encode())
     crc = zlib.crc32(text.encode(), crc)
     crc = zlib.crc32(metadata.encode(), crc)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+import numpy.ma  # np.unique would on its first call, and two threads that do so at once fail within numpy
 import numpy.typing as npt
 
 from quire.errors import CorruptCollectionError
