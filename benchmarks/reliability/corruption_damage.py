@@ -57,12 +57,25 @@ class Case:
 
 def files_of(collection: Path) -> list[str]:
     """Return the names of the files of a collection; that of SQLite's shared memory is left out where there is no log."""
-    names = sorted(str(entry.relative_to(collection)) for entry in collection.rglob("*") if entry.is_file())
+    entries = [entry for entry in collection.rglob("*") if entry.is_file()]
+    # Some names are made up anew each time: what they are of comes first, so that a seed means the same cases.
+    entries.sort(key=lambda entry: (re.sub("[0-9a-f]{32}", "", str(entry)), entry.stat().st_size, entry.name))
+    names = [str(entry.relative_to(collection)) for entry in entries]
     return [name for name in names if name != "quire.db-shm" or "quire.db-wal" in names]
 
 
 def cases(folders: dict[str, Path], seed: int, only: str = "") -> Iterator[Case]:
-    """Yield cases without end: first each kind for each file once, then those with chance in them again and again."""
+    """Yield cases: first each kind for each file once, then those with chance in them again and again, without end.
+
+    Parameters
+    ----------
+    folders : dict of str to Path
+        Prepared collections by name.
+    seed : int
+        Settles the order, and what is random.
+    only : str, default=""
+        Only those whose ``recipe/file/kind`` contains this; they end if there is nothing random among them.
+    """
     number = 0
     for round_ in range(1_000_000):
         rng = np.random.default_rng([seed, round_])
@@ -74,18 +87,18 @@ def cases(folders: dict[str, Path], seed: int, only: str = "") -> Iterator[Case]
             for _ in range(_DATABASE_SHARE if file == "quire.db" and kind not in ONCE else 1)
             if not (round_ and kind in ONCE)
         ]
+        grid = [(recipe, file, kind) for recipe, file, kind in grid if only in f"{recipe}/{file}/{kind}"]
+        if not grid:
+            return
         for position in rng.permutation(len(grid)):
-            case = Case(number, *grid[position])
+            yield Case(number, *grid[position])
             number += 1
-            if only in f"{case.recipe}/{case.file}/{case.kind}":
-                yield case
 
 
 def _chosen(files: list[str], rng: np.random.Generator) -> list[str]:
     text = [file for file in files if file.startswith("text/")]
-    newest = max(
-        (Path(file).parent for file in text), default=None
-    )  # earlier ones are there for readers that are at them
+    # earlier directories are there for readers that are still at them
+    newest = max((Path(file).parent for file in text), default=None)
     used = [file for file in text if Path(file).parent == newest and not file.endswith(".lock")]
     few = [used[number] for number in rng.permutation(len(used))[:_TEXT_FILES]]
     return [file for file in files if not file.startswith("text/")] + few

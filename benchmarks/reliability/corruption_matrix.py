@@ -38,7 +38,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -139,14 +139,14 @@ def run_case(case: Case, folders: dict[str, Path], seed: int, scratch: Path) -> 
     return examine(collection)
 
 
-def prepared(root: Path) -> dict[str, Path]:
-    """Build all collections, each with a twin from another seed; returns their folders by name."""
+def prepared(root: Path, names: Iterable[str] = RECIPES) -> dict[str, Path]:
+    """Build the collections of these names, each with a twin from another seed; returns their folders by name."""
     folders = {}
-    for name, recipe in RECIPES.items():
+    for name in names:
         for number, suffix in enumerate(("", "-twin")):
             folder = root / (name + suffix)
             folder.mkdir()
-            _build(folder, recipe, number)
+            _build(folder, RECIPES[name], number)
         folders[name] = root / name
     return folders
 
@@ -166,11 +166,13 @@ class Matrix:
         An empty directory.
     seed : int
         Settles everything that is random.
+    names : iterable of str, optional
+        Of the collections.
     """
 
-    def __init__(self, root: Path, seed: int) -> None:
+    def __init__(self, root: Path, seed: int, names: Iterable[str] = RECIPES) -> None:
         self._root, self._seed = root, seed
-        self.folders = prepared(root)
+        self.folders = prepared(root, names)
         self.states = {
             path.name: json.loads((path / STATES).read_text())
             for folder in self.folders.values()
@@ -226,15 +228,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=2_500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no case after so long")
     parser.add_argument("--jobs", type=int, default=1, help="children at a time")
+    parser.add_argument(
+        "--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES), help="collections to build"
+    )
     parser.add_argument("--only", default="", help="only cases whose recipe/file/kind contains this")
     parser.add_argument("--json", type=Path, help="write each case's outcome to this file")
     arguments = parser.parse_args()
     started = time.monotonic()
     results: list[Result] = []
     with tempfile.TemporaryDirectory() as root:
-        matrix = Matrix(Path(root), arguments.seed)
-        for result in matrix.run_all(matrix.cases(arguments.cases, arguments.only), arguments.jobs):
+        matrix = Matrix(Path(root), arguments.seed, arguments.recipes)
+        chosen = matrix.cases(arguments.cases, arguments.only)
+        in_time = takewhile(lambda _: time.monotonic() - started < arguments.seconds, chosen)
+        for result in matrix.run_all(in_time, arguments.jobs):
             results.append(result)
             if result.outcome in (*FAILURES, LIMIT):
                 print(f"{result.outcome}: {asdict(result.case)}\n    {result.detail}", flush=True)
