@@ -232,7 +232,9 @@ def shapes(args: argparse.Namespace) -> None:
                         exact: dict[int, list[float]] = {count: [] for count in (*counts, 0)}
                         cpu: dict[int, list[float]] = {count: [] for count in counts}
                         kb.search(data.query_tokens[0], 10, exact=True)  # verifies all checksums
-                        for number, query in enumerate(list(data.query_tokens)[: args.queries]):
+                        every = max(1, len(data.query_tokens) // (args.queries or len(data.query_tokens)))
+                        for number in range(0, len(data.query_tokens), every)[: args.queries]:
+                            query = data.query_tokens[number]
                             limit = set(kb.search(query, 10, exact=True).ids)
                             exact[0].append(len(limit & best[number]) / 10)
                             for count in counts:
@@ -378,7 +380,7 @@ def main() -> None:
     parser.add_argument("--codec", default="int8")
     parser.add_argument("--only", nargs="+", help="configurations such as 'x2 int8'")
     parser.add_argument("--widths", nargs="+", type=int, default=[384, 128], help="widths of token vectors (shapes)")
-    parser.add_argument("--queries", type=int, help="so many of the queries (shapes); all unless given")
+    parser.add_argument("--queries", type=int, help="so many of the queries, evenly spread (shapes); all unless given")
     parser.add_argument("--documents", type=int, default=100_000)
     parser.add_argument(
         "--disk", help="folder for the collections of shapes (kept there), cold and scale; a real disk, not tmpfs"
