@@ -1,8 +1,8 @@
-"""Token vectors for mteb's tasks: late-interaction models behind one interface. Imports mteb when it encodes."""
+"""Token vectors for mteb's tasks: late-interaction models behind one interface. Does not import mteb."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ class TokenModel:
     model : object
         With `mteb_model_meta`, and a method ``encode`` or, as mteb's own late-interaction models have it, ``_encode``, that
         takes mteb's batches; or a sentence-transformers model.
+    batches : callable
+        From texts, role, task metadata, batch size and number of processes to mteb's batches and its name for the role.
     meta : object, optional
         mteb's metadata, for a model that has none of its own.
 
@@ -35,7 +37,8 @@ class TokenModel:
         When it is none of these.
     """
 
-    def __init__(self, model: Any, meta: Any = None) -> None:
+    def __init__(self, model: Any, batches: Callable[..., tuple[Any, Any]], meta: Any = None) -> None:
+        self._batches = batches
         if meta is not None:
             self._encode = _Texts(TokenEncoder(model))
             self.mteb_model_meta = meta
@@ -73,18 +76,8 @@ class TokenModel:
         num_proc: int | None = None,
         **options: Any,
     ) -> list[NDArray[np.float32]]:
-        from mteb._create_dataloaders import create_dataloader
-        from mteb.types import PromptType
-
-        kind = PromptType(role)
         chosen = dict(encode_kwargs or {})
-        batches = create_dataloader(
-            texts,
-            task_metadata=task_metadata,
-            prompt_type=kind,
-            batch_size=chosen.get("batch_size", _BATCH),
-            num_proc=num_proc,
-        )
+        batches, kind = self._batches(texts, role, task_metadata, chosen.get("batch_size", _BATCH), num_proc)
         found = self._encode(
             batches,
             task_metadata=task_metadata,

@@ -17,8 +17,10 @@ from quire.eval._mteb_index import IndexConfiguration, Mode, QuireIndex
 from quire.eval._mteb_tokens import TokenModel, texts_of
 
 try:
+    from mteb._create_dataloaders import create_dataloader
     from mteb.models import SearchEncoderWrapper
     from mteb.models.model_meta import ModelMeta, ScoringFunction
+    from mteb.types import PromptType
 except ModuleNotFoundError as error:
     if error.name is None or error.name.split(".")[0] != "mteb":
         raise
@@ -272,15 +274,26 @@ def _as_mteb(model: Any) -> Any:
     )
 
 
+def _batches(
+    texts: Any, role: str, task_metadata: Any, batch_size: int, num_proc: int | None
+) -> tuple[Any, PromptType]:
+    """Return texts as mteb gives them to its encoders (title and text joined, instructions added), and what they are."""
+    kind = PromptType(role)
+    loader = create_dataloader(
+        texts, task_metadata=task_metadata, prompt_type=kind, batch_size=batch_size, num_proc=num_proc
+    )
+    return loader, kind
+
+
 def _as_token_model(model: Any) -> TokenModel:
     """Return a model of token vectors."""
     if hasattr(model, "mteb_model_meta") or type(model).__module__.split(".")[0] != "sentence_transformers":
-        return TokenModel(model)
+        return TokenModel(model, _batches)
     if type(model).__name__ == "MultiVectorEncoder":
         from mteb.models.sentence_transformer_wrapper import MultiVectorWrapper
 
-        return TokenModel(MultiVectorWrapper(model))
-    return TokenModel(model, _as_mteb(model).mteb_model_meta)
+        return TokenModel(MultiVectorWrapper(model), _batches)
+    return TokenModel(model, _batches, _as_mteb(model).mteb_model_meta)
 
 
 def _metric(encoder: Any) -> str:
