@@ -268,3 +268,24 @@ def test_a_failed_commit_is_voided_in_the_log(tmp_path: Path, monkeypatch: pytes
         assert len(settled) == before + 1
         assert not kb._store.database._unsettled
         assert len(kb) == 11
+
+
+@pytest.mark.parametrize("operation", ["snapshot", "export"])
+def test_a_copy_whose_name_is_not_durable_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    real = _fs.sync_directory
+
+    def fails(path: Path) -> None:
+        if path == tmp_path:
+            raise StorageError(errno.EIO, "Input/output error")
+        real(path)
+
+    with quire.open(tmp_path / "kb") as kb:
+        kb.add(_texts(20), vectors=_vectors(20))
+        with monkeypatch.context() as patched:
+            patched.setattr(_fs, "sync_directory", fails)
+            with pytest.raises(StorageError):
+                getattr(kb, operation)(tmp_path / "there")
+        assert [entry.name for entry in tmp_path.iterdir()] == ["kb"]
+        getattr(kb, operation)(tmp_path / "there")

@@ -29,7 +29,7 @@ from quire.store._export import (
     VECTORS,
     file_sha256,
 )
-from quire.store._fs import make_directory, sync_directory
+from quire.store._fs import make_directory, put_in_place
 
 
 def import_from(
@@ -107,10 +107,7 @@ def import_from(
     try:
         with closing(open_from_blueprint(draft, blueprint)) as collection:
             export.fill(collection, batch_size, progress=progress)
-        if destination.exists():
-            destination.rmdir()
-        os.replace(draft, destination)
-        sync_directory(destination.parent)
+        put_in_place(draft, destination)
     finally:
         shutil.rmtree(draft, ignore_errors=True)  # gone already where all went well
     return open_store(destination, encoder, Settings(must_exist=True))

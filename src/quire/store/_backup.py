@@ -12,7 +12,7 @@ from pathlib import Path
 
 from quire.errors import CorruptCollectionError, ParameterError
 from quire.store._copy import copy_collection
-from quire.store._fs import storage_errors, sync_directory
+from quire.store._fs import put_in_place, storage_errors, sync_directory
 from quire.store._settings import Settings
 from quire.store._store import Store, is_own_file
 from quire.store._text_keeper import DIRECTORY_NAME, TextKeeper
@@ -59,11 +59,9 @@ def restore_collection(source: Path, destination: Path, *, overwrite: bool) -> i
         with storage_errors(destination):
             if replaces:
                 _replace(destination, draft)
+                sync_directory(destination.parent)
             else:
-                if destination.exists():
-                    destination.rmdir()
-                os.replace(draft, destination)
-            sync_directory(destination.parent)
+                put_in_place(draft, destination)
     finally:
         shutil.rmtree(draft, ignore_errors=True)  # gone already where all went well
     return documents

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from quire.errors import ParameterError
 from quire.store._database import DATABASE_NAME, translate_errors
-from quire.store._fs import make_directory, storage_errors, sync_directory, sync_file
+from quire.store._fs import make_directory, put_in_place, storage_errors, sync_directory, sync_file
 from quire.store._snapshot import Snapshot
 from quire.store._store import Store
 from quire.store._tokens import OFFSETS, TOKENS
@@ -50,10 +50,7 @@ def copy_collection(store: Store, destination: Path | None) -> Store | None:
             draft.mkdir(mode=0o700)
             with store.read() as (connection, snapshot):
                 _write_files(store, connection, snapshot, draft)
-            if destination.exists():
-                destination.rmdir()
-            os.replace(draft, destination)
-            sync_directory(destination.parent)
+            put_in_place(draft, destination)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise

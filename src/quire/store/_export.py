@@ -28,7 +28,7 @@ from quire._version import __version__
 from quire.errors import CorruptCollectionError, ParameterError
 from quire.store._blueprint import Blueprint
 from quire.store._database import document_crc, read_manifest
-from quire.store._fs import make_directory, storage_errors, sync_directory, sync_file
+from quire.store._fs import make_directory, put_in_place, storage_errors, sync_directory, sync_file
 from quire.store._snapshot import Slots, Snapshot
 from quire.store._store import Store
 from quire.store._writer import decode_rows
@@ -89,10 +89,7 @@ def export_store(
             for entry in draft.iterdir():
                 sync_file(entry)
             sync_directory(draft)
-            if destination.exists():
-                destination.rmdir()
-            os.replace(draft, destination)
-            sync_directory(destination.parent)
+            put_in_place(draft, destination)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise

@@ -71,6 +71,25 @@ def sync_file(path: Path) -> None:
             os.close(fd)
 
 
+def put_in_place(draft: Path, destination: Path) -> None:
+    """Give a complete draft its name, in one step that survives power loss; where that fails, it is a draft again.
+
+    Parameters
+    ----------
+    draft, destination : Path
+        Directories with the same parent; the latter is absent or empty.
+    """
+    with storage_errors(destination):
+        if destination.exists():
+            destination.rmdir()
+        os.replace(draft, destination)
+        try:
+            sync_directory(destination.parent)
+        except BaseException:
+            os.replace(destination, draft)
+            raise
+
+
 def remove(path: Path) -> None:
     """Delete a file that is no longer part of the collection; a leftover is removed by the next open."""
     with contextlib.suppress(OSError):
