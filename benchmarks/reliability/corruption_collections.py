@@ -87,6 +87,7 @@ def prepare(folder: Path, recipe: Recipe, seed: int) -> None:
         states.append(plain(dict(answers(kb))))
 
     with _open(path, recipe) as kb:
+        committed()
         for start in range(0, ROWS, BATCH):
             _add(kb, range(start, start + BATCH), seed)
             kb._graph.wait()

@@ -116,6 +116,24 @@ def test_values_of_another_type_are_damage(path: Path) -> None:
         assert "identifier 30" in kb.verify().problems[0]
 
 
+def test_slots_out_of_range_are_damage(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path / "quire.db")) as connection, connection:
+        connection.execute("UPDATE quire_fields SET slot = -30000 WHERE slot = 30")
+        connection.execute("UPDATE documents SET slot = 30000 WHERE slot = 40")
+    with quire.open(path) as kb:
+        assert kb.count({"n": 30}) == 0
+        with pytest.raises(CorruptCollectionError, match="beyond the last row"):
+            kb.get_vectors([IDS[40]])
+        assert not kb.verify().ok
+
+
+def test_names_that_are_no_text_are_damage(path: Path) -> None:
+    content = (path / "quire.db").read_bytes()
+    (path / "quire.db").write_bytes(content.replace(b"CREATE TABLE documents", b"CREATE TABLE d\xf2(uments"))
+    with pytest.raises(CorruptCollectionError, match=r"quire\.db is damaged"), quire.open(path) as kb:
+        kb.ids()
+
+
 def test_numpy_has_nothing_left_to_import_in_threads() -> None:
     """Its lazy import of `numpy.ma` recurses without end where two threads need it at the same time."""
     code = "import sys, quire; quire.open; sys.exit('numpy.ma' not in sys.modules)"

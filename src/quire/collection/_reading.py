@@ -161,7 +161,10 @@ class ReadingMethods:
                 )
             if not listed:
                 return np.zeros((0, self.dim or 0), np.float32)
-            return decode_rows(snapshot, np.array([slots[identifier] for identifier in listed], np.int64))
+            rows = np.array([slots[identifier] for identifier in listed], np.int64)
+            if not 0 <= int(rows.min()) <= int(rows.max()) < snapshot.n_slots:
+                raise CorruptCollectionError("quire.db is damaged: a document lies beyond the last row; run verify()")
+            return decode_rows(snapshot, rows)
 
     def contains(self, ids: Iterable[str]) -> list[bool]:
         """Tell for each id whether it is there."""

@@ -251,7 +251,10 @@ class Database:
                 with storage_errors(path, "created"), contextlib.suppress(FileExistsError):
                     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
                 connection = self._open_uri(f"file:{quote(str(path))}?mode=rw")
-                connection.execute("PRAGMA journal_mode=WAL")
+                try:
+                    connection.execute("PRAGMA journal_mode=WAL")
+                except UnicodeDecodeError as err:  # what SQLite says of a damaged name of a table
+                    raise CorruptCollectionError(f"{path} is damaged ({err}); restore it from a backup") from err
                 connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA temp_store=MEMORY")
             connection.execute("PRAGMA cell_size_check=ON")  # looks at each page that is read for nonsense

@@ -159,8 +159,8 @@ def _select_leaf(conn: sqlite3.Connection, leaf: Leaf, alive: Mask) -> Mask:
         if field is not None:
             for slots in _run(conn, field, probe):
                 mask = sure if probe.sure else maybe
-                # A commit by another process may have added slots beyond the caller's snapshot.
-                mask[slots[slots < len(mask)]] = True
+                # A commit by another process may have added slots beyond the caller's snapshot; a damaged page, any.
+                mask[slots[(slots >= 0) & (slots < len(mask))]] = True
     sure &= alive
     maybe &= alive & ~sure
     _verify(conn, leaf, np.flatnonzero(maybe), sure)
