@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def sync_file(path: Path) -> None:
 
 
 def put_in_place(draft: Path, destination: Path) -> None:
-    """Give a complete draft its name, in one step that survives power loss; where that fails, it is a draft again.
+    """Give a complete draft its name, in one step that survives power loss; where that fails, nothing has it.
 
     Parameters
     ----------
@@ -86,7 +87,10 @@ def put_in_place(draft: Path, destination: Path) -> None:
         try:
             sync_directory(destination.parent)
         except BaseException:
-            os.replace(destination, draft)
+            try:
+                os.replace(destination, draft)
+            except OSError:  # a full disk may still let go of it
+                shutil.rmtree(destination, ignore_errors=True)
             raise
 
 
