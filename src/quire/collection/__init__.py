@@ -5,5 +5,15 @@ from quire.collection._collection import Collection, open
 from quire.collection._import import import_from
 from quire.collection._multi_vector import Explanation, MultiVectorCollection
 from quire.collection._open_multi_vector import open_multi_vector
+from quire.collection._protocol import CollectionLike
 
-__all__ = ["Collection", "Explanation", "MultiVectorCollection", "import_from", "open", "open_multi_vector", "restore"]
+__all__ = [
+    "Collection",
+    "CollectionLike",
+    "Explanation",
+    "MultiVectorCollection",
+    "import_from",
+    "open",
+    "open_multi_vector",
+    "restore",
+]

@@ -11,7 +11,7 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.structured_query import FilterDirective, StructuredQuery
 from langchain_core.vectorstores import VectorStore
 
-from quire.collection import Collection, MultiVectorCollection, open_multi_vector
+from quire.collection import CollectionLike, MultiVectorCollection, open_multi_vector
 from quire.collection import open as open_collection
 from quire.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError
 from quire.integrations.langchain import _names
@@ -39,7 +39,7 @@ class StoreBase(VectorStore):
         path: str | os.PathLike[str] | None = None,
         *,
         codec: str | None = None,
-        collection: Collection | None = None,
+        collection: CollectionLike | None = None,
         collection_name: str | None = None,
         relevance_score_fn: RelevanceFn | None = None,
         **options: Any,
@@ -61,7 +61,7 @@ class StoreBase(VectorStore):
             _refuse_with_collection(
                 collection, {"path": path, "codec": codec, "collection_name": collection_name, **options}
             )
-            self._collection = collection
+            self._collection: CollectionLike = collection
         else:
             self._collection = self._open(path, codec, collection_name, options)
         # A collection for late interaction, of which some methods ask something else; None for ordinary ones.
@@ -89,7 +89,7 @@ class StoreBase(VectorStore):
 
     def _open(
         self, path: str | os.PathLike[str] | None, codec: str | None, name: str | None, options: dict[str, Any]
-    ) -> Collection:
+    ) -> CollectionLike:
         if name is not None:
             directory = _names.collection_path(path or ".", name)  # checks the name even where nothing is written
             if path is not None:
@@ -119,7 +119,7 @@ class StoreBase(VectorStore):
         return self._embedding
 
     @property
-    def collection(self) -> Collection:
+    def collection(self) -> CollectionLike:
         """The collection underneath, with everything that LangChain has no word for: `info`, `verify`, `compact`."""
         return self._collection
 
@@ -190,9 +190,9 @@ def _on_langchain_documents(where: Callable[[Document], Any]) -> Callable[[Store
 
 
 def _refuse_with_collection(collection: Any, others: dict[str, Any]) -> None:
-    if not isinstance(collection, Collection):
+    if isinstance(collection, type) or not isinstance(collection, CollectionLike):
         raise InputTypeError(
-            f"expected collection as what quire.open returns, got {type(collection).__name__}; "
+            f"expected collection as what quire.open returns, or a QdrantCollection, got {type(collection).__name__}; "
             "for a collection's name use collection_name="
         )
     given = sorted(name for name, value in others.items() if value is not None)

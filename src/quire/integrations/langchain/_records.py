@@ -24,7 +24,8 @@ from collections.abc import Sequence
 
 from langchain_core.indexing import RecordManager
 
-from quire.collection import Collection
+from quire.collection import Collection, CollectionLike
+from quire.collection._protocol import require_local
 from quire.errors import InputTypeError, ParameterError
 from quire.integrations.langchain._base import StoreBase
 from quire.integrations.langchain._embedding import in_thread
@@ -56,6 +57,8 @@ class QuireRecordManager(RecordManager):
     ------
     ReadOnlyError
         When the collection was opened for reading.
+    ParameterError
+        When the documents lie in Qdrant, which has no transactions to share.
 
     Examples
     --------
@@ -74,13 +77,15 @@ class QuireRecordManager(RecordManager):
 
     def __init__(self, store: StoreBase | Collection, namespace: str = "default") -> None:
         if isinstance(store, StoreBase):
-            collection = store._collection
-        elif isinstance(store, Collection):
-            collection = store
+            given: CollectionLike = store._collection
+        elif isinstance(store, CollectionLike):
+            given = store
         else:
             raise InputTypeError(f"expected a QuireVectorStore or a Collection, got {type(store).__name__}")
         if not isinstance(namespace, str):
             raise InputTypeError(f"expected namespace as a str, got {type(namespace).__name__}")
+        instead = "use a record manager of LangChain's own, which keeps its records elsewhere"
+        collection = require_local(given, "QuireRecordManager", instead)
         super().__init__(namespace)
         self._collection = collection
         self._lock = threading.Lock()

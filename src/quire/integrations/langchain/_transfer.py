@@ -11,6 +11,8 @@ from typing import Any, Self
 
 from langchain_core.embeddings import Embeddings
 
+from quire.collection import Collection, CollectionLike
+from quire.collection._protocol import require_local
 from quire.errors import InputTypeError, MismatchError, ParameterError
 from quire.integrations.langchain import _names
 from quire.integrations.langchain._base import StoreBase
@@ -162,7 +164,7 @@ class TransferMethods(StoreBase):
                 "add_documents, which encodes the other store's documents again"
             )
         source, target = other._collection, self._collection
-        if source is target or (source.path is not None and _same_place(source.path, target.path)):
+        if source is target or _same_place(_path_of(source), _path_of(target)):
             raise ParameterError("expected another store to merge from, got the same collection")
         if target.metric == "dot" and source.metric == "cosine":
             raise MismatchError(
@@ -203,24 +205,25 @@ class TransferMethods(StoreBase):
         Raises
         ------
         ParameterError
-            When the folder holds files, but no collection to replace.
+            When the folder holds files, but no collection to replace, or the documents lie in Qdrant.
         """
+        collection = require_local(self._collection, "save_local", "quire pull makes a local one of it")
         target = Path(folder_path).expanduser()
         if collection_name is not None:
             _names.remember_name(target, collection_name)
             target = _names.collection_path(target, collection_name)
-        if self._collection.path is not None and _same_place(self._collection.path, target):
-            self._collection.flush()
+        if _same_place(collection.path, target):
+            collection.flush()
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         if not (target / DATABASE_NAME).is_file():
-            self._collection.copy(target).close()
+            collection.copy(target).close()
             return
         # The old one is there until the new one is complete; then the two change places.
         draft = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
         old = draft.with_name(draft.name + "-old")
         try:
-            self._collection.copy(draft).close()
+            collection.copy(draft).close()
             target.rename(old)
             draft.rename(target)
         except BaseException:
@@ -284,14 +287,25 @@ class TransferMethods(StoreBase):
         return _names.list_names(path)
 
     def delete_collection(self) -> None:
-        """Close the store and delete its collection from disk; the store cannot be used afterwards."""
-        self._collection.destroy()
+        """Close the store and delete its collection from disk; the store cannot be used afterwards.
+
+        Raises
+        ------
+        ParameterError
+            When the documents lie in Qdrant.
+        """
+        instead = "delete() without arguments deletes its documents, and the rest is to be deleted in Qdrant"
+        require_local(self._collection, "delete_collection", instead).destroy()
         if self._root is not None and self._collection_name is not None:
             _names.forget_name(self._root, self._collection_name)
 
 
-def _same_place(a: Path, b: Path | None) -> bool:
-    return b is not None and a.expanduser().resolve() == b.expanduser().resolve()
+def _path_of(collection: CollectionLike) -> Path | None:
+    return collection.path if isinstance(collection, Collection) else None
+
+
+def _same_place(a: Path | None, b: Path | None) -> bool:
+    return a is not None and b is not None and a.expanduser().resolve() == b.expanduser().resolve()
 
 
 def _parts(ids: list[str], size: int) -> Iterator[list[str]]:

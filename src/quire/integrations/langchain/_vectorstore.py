@@ -33,7 +33,7 @@ class QuireVectorStore(SearchMethods, TransferMethods):
     codec : str, optional
         How vectors are compressed: ``"int8"`` (default), ``"binary > int8"``, ``"svd:50%|float8 > int8"`` and so on. An
         existing collection keeps its own.
-    collection : Collection, optional
+    collection : Collection or QdrantCollection, optional
         A collection that is open already, instead of `path`; it stays the caller's to close.
     collection_name : str, optional
         One of several collections that share the directory `path`, for instance one for each tenant. Any name is safe.

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import quire.collection
-from quire.collection import Collection
+from quire.collection import Collection, CollectionLike
 from quire.errors import InputTypeError, ParameterError
 from quire.integrations.llama_index import _persistence
 from quire.store import TokenEncoder
@@ -56,10 +56,12 @@ def open_collection(
     return quire.collection.open(path, must_exist=must_exist, **given)
 
 
-def check_given(collection: Any, path: Any, encoder: Any, options: dict[str, Any], must_exist: bool) -> Collection:
+def check_given(collection: Any, path: Any, encoder: Any, options: dict[str, Any], must_exist: bool) -> CollectionLike:
     """Return a collection that the caller has open, when nothing else was given beside it."""
-    if not isinstance(collection, Collection):
-        raise InputTypeError(f"expected collection as a quire Collection, got {type(collection).__name__}")
+    if isinstance(collection, type) or not isinstance(collection, CollectionLike):
+        raise InputTypeError(
+            f"expected collection as a quire Collection or a QdrantCollection, got {type(collection).__name__}"
+        )
     if path is not None or encoder is not None or must_exist or options != NO_OPTIONS:
         raise ParameterError(
             "expected either collection or path, encoder and options, got both; an open collection has its own"
@@ -73,7 +75,7 @@ def refuse_options(method: str, options: dict[str, Any]) -> None:
         raise ParameterError(f"QuireVectorStore.{method} takes no options, got {', '.join(sorted(options))}")
 
 
-def around(cls: type[Store], collection: Collection, encoder: Any) -> Store:
+def around(cls: type[Store], collection: CollectionLike, encoder: Any) -> Store:
     """Return a store around a collection that was opened with an encoder, which further copies will need."""
     store = cls(collection=collection)
     store._encoder = encoder

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQuery, VectorStoreQueryMode
 
-from quire.collection import Collection, MultiVectorCollection
+from quire.collection import CollectionLike, MultiVectorCollection
 from quire.errors import ParameterError
 from quire.integrations.llama_index._filters import to_filter
 from quire.integrations.llama_index._reserved import SOURCE, on_stored_keys
@@ -52,12 +52,12 @@ def node_filter(filters: MetadataFilters | None, doc_ids: Iterable[str] | None =
     return parts[0] if parts else None
 
 
-def search(collection: Collection, query: VectorStoreQuery, options: dict[str, Any]) -> SearchResult:
+def search(collection: CollectionLike, query: VectorStoreQuery, options: dict[str, Any]) -> SearchResult:
     """Run a query.
 
     Parameters
     ----------
-    collection : Collection
+    collection : CollectionLike
         Where to search.
     query : VectorStoreQuery
         The query of the framework.
@@ -112,7 +112,7 @@ def _check_options(mode: Mode, options: dict[str, Any], shaping: frozenset[str])
         )
 
 
-def _vector(collection: Collection, query: VectorStoreQuery, mode: Mode) -> Any:
+def _vector(collection: CollectionLike, query: VectorStoreQuery, mode: Mode) -> Any:
     if isinstance(collection, MultiVectorCollection):
         # One flat vector is no use here. It may come along all the same, when one `QueryBundle` goes through several
         # retrievers of which another has put its embedding there.
@@ -135,7 +135,7 @@ def _first(*values: int | None) -> int:
 
 
 def _hybrid(
-    collection: Collection, query: VectorStoreQuery, restricted: dict[str, Any], dense: dict[str, Any]
+    collection: CollectionLike, query: VectorStoreQuery, restricted: dict[str, Any], dense: dict[str, Any]
 ) -> SearchResult:
     mode, alpha = Mode.HYBRID, query.alpha
     k = _first(query.hybrid_top_k, query.similarity_top_k)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,15 +21,16 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
-from quire.collection import Collection, MultiVectorCollection
+from quire.collection import Collection, CollectionLike, MultiVectorCollection
+from quire.collection._protocol import require_local
 from quire.errors import ParameterError
 from quire.integrations.llama_index import _opening, _persistence
 from quire.integrations.llama_index._batch import to_batch, to_texts
 from quire.integrations.llama_index._nodes import to_node
 from quire.integrations.llama_index._query import node_filter, search
 from quire.integrations.llama_index._reserved import SOURCE
-from quire.retrievers.search import read_documents, slots_of_ids
-from quire.store.filters import Compare, Field, matches
+from quire.integrations.llama_index._stored import read_nodes
+from quire.store.filters import Compare, Field
 
 
 class QuireVectorStore(BasePydanticVectorStore):
@@ -71,7 +71,7 @@ class QuireVectorStore(BasePydanticVectorStore):
         With `encoder`: pool a node's tokens into so many times fewer vectors.
     candidates : str, default="mean"
         With `encoder`: what finds the nodes that MaxSim then scores; see `quire.open_multi_vector`.
-    collection : Collection, optional
+    collection : Collection or QdrantCollection, optional
         A collection that is open already, instead of `path` and the options; the store does not own it.
 
     Raises
@@ -113,7 +113,7 @@ class QuireVectorStore(BasePydanticVectorStore):
     read_only: bool = False
     lock_timeout: float = 30.0
 
-    _collection: Collection = PrivateAttr()
+    _collection: CollectionLike = PrivateAttr()
     _encoder: Any = PrivateAttr(None)
 
     def __init__(
@@ -133,7 +133,7 @@ class QuireVectorStore(BasePydanticVectorStore):
         encoder: Any = None,
         pool_factor: int | None = None,
         candidates: str | None = None,
-        collection: Collection | None = None,
+        collection: CollectionLike | None = None,
     ) -> None:
         options: dict[str, Any] = {
             "codec": codec,
@@ -152,7 +152,8 @@ class QuireVectorStore(BasePydanticVectorStore):
             collection = _opening.open_collection(path, encoder, options, must_exist)
         else:
             collection = _opening.check_given(collection, path, encoder, options, must_exist)
-        where = os.fspath(collection.path) if collection.path is not None else None
+        path = collection.path if isinstance(collection, Collection) else None
+        where = os.fspath(path) if path is not None else None
         asks_for_embeddings = not isinstance(collection, MultiVectorCollection)
         super().__init__(path=where, is_embedding_query=asks_for_embeddings, **options)  # type: ignore[call-arg]
         self._collection = collection
@@ -164,7 +165,7 @@ class QuireVectorStore(BasePydanticVectorStore):
         return "QuireVectorStore"
 
     @property
-    def client(self) -> Collection:
+    def client(self) -> CollectionLike:
         """The collection underneath, for everything that plain Python can do with it."""
         return self._collection
 
@@ -271,24 +272,7 @@ class QuireVectorStore(BasePydanticVectorStore):
         list of BaseNode
             As they were added, but without their embeddings.
         """
-        where = node_filter(filters)
-        asked = self._collection.ids(where) if node_ids is None else list(node_ids)
-        with self._collection.connection() as connection:
-            slots = slots_of_ids(connection, asked)
-            stored = read_documents(connection, sorted(slots.values()))
-        nodes: list[BaseNode] = []
-        used: set[str] = set()
-        for identifier in asked:
-            if identifier not in slots:
-                continue
-            document, payload = stored[slots[identifier]]
-            if where is not None and not matches(where, document.metadata):
-                continue
-            if identifier in used:  # asked for twice: two nodes that share nothing
-                document = copy.deepcopy(document)
-            used.add(identifier)
-            nodes.append(to_node(document, payload))
-        return nodes
+        return read_nodes(self._collection, node_ids, node_filter(filters))
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """Find the best nodes.
@@ -374,7 +358,8 @@ class QuireVectorStore(BasePydanticVectorStore):
         """Save a copy of the collection, as ``StorageContext.persist`` asks of every store.
 
         A collection with a `path` is durable without this. What was saved before under the same name is replaced, in
-        one step. A collection that lies in the directory of `persist_path` already is not copied, only pointed to.
+        one step. A collection that lies in the directory of `persist_path` already is not copied, only pointed to. For one
+        in Qdrant nothing is done, as for every store whose data lie elsewhere: give the store again on loading.
 
         Parameters
         ----------
@@ -383,7 +368,8 @@ class QuireVectorStore(BasePydanticVectorStore):
         fs : fsspec.AbstractFileSystem, optional
             Any file system of fsspec; the local one if None.
         """
-        _persistence.save(self._collection, os.fspath(persist_path), fs)
+        if isinstance(self._collection, Collection):
+            _persistence.save(self._collection, os.fspath(persist_path), fs)
 
     @classmethod
     def from_persist_path(
@@ -480,13 +466,16 @@ class QuireVectorStore(BasePydanticVectorStore):
         """Pickle the place of the collection, or its content where it lives in memory."""
         if self.path is not None:
             return _opening.reopen, (type(self), self._options(), self._encoder)
-        return _opening.from_bytes, (type(self), _persistence.pack(self._collection), self._encoder)
+        return _opening.from_bytes, (type(self), _persistence.pack(self._local("pickling")), self._encoder)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         """Open the collection again, or copy it where it lives in memory."""
         if self.path is not None:
             return type(self)(**self._options(), encoder=self._encoder, must_exist=True)
-        return _opening.around(type(self), self._collection.copy(), self._encoder)
+        return _opening.around(type(self), self._local("a deep copy").copy(), self._encoder)
+
+    def _local(self, what: str) -> Collection:
+        return require_local(self._collection, what, "make a new store around QdrantCollection.open(...) instead")
 
     def _options(self) -> dict[str, Any]:
         options = {name: getattr(self, name) for name in _opening.NO_OPTIONS}

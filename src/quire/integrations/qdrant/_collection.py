@@ -397,9 +397,18 @@ class QdrantCollection(ReadingMethods):
         return self._about.codec
 
     @property
+    def encoder(self) -> Encoder | None:
+        """What turns texts into vectors, if one was given."""
+        return self._encoder
+
+    @property
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._closed
+
+    def __repr__(self) -> str:
+        state = ", closed" if self._closed else ""
+        return f"<quire QdrantCollection {self._transport.place!r}, codec {self.codec!r}{state}>"
 
     @property
     def _about(self) -> Manifest | _Plan:

@@ -33,8 +33,9 @@ _QUANTIZATIONS: Final[dict[str, Literal["scalar", "binary"] | None]] = {
 #: Quire's quantizers that have no counterpart, and the nearest that has.
 _NEAREST: Final = {"bfloat16": "float16", "float8": "int8", "float8-e5m2": "int8", "int4": "int8"}
 
-#: Candidates rescored per result.
-_OVERSAMPLING: Final = {"binary": 4.0, "scalar": 2.0}
+#: Candidates rescored per result. For binary the least of those measured that finds as many of the exact ten best as a local
+#: collection does, for each codec (table in docs/qdrant.md).
+_OVERSAMPLING: Final = {"binary": 20.0, "scalar": 2.0}
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ def map_codec(text: str) -> Mapping:
 
     Examples
     --------
-    >>> map_codec("svd:50%|binary > int8")
-    Mapping(codec='svd:50%|binary > int8', datatype='float16', quantization='binary', oversampling=4.0)
+    >>> map_codec("svd:50%|binary > svd:50%|int8")
+    Mapping(codec='svd:50%|binary > svd:50%|int8', datatype='float16', quantization='binary', oversampling=20.0)
     """
     codec = Codec.parse(text)
     for tier in codec.tiers:
