@@ -201,6 +201,11 @@ class Pipeline(Quantizer):
         _ = self.in_dim  # names the pipeline, not its last step, if it was not fitted
         return self._quantizer.layout
 
+    @property
+    def shifts_queries(self) -> bool:
+        """Whether `query_offset` may give anything but zeros: a reducer centres documents and leaves queries as they are."""
+        return any(step.asymmetric for step in self._reducers)
+
     def _encode(self, X: Floats) -> npt.NDArray[Any]:
         for step in self._reducers:
             X = step._encode(X)

@@ -83,8 +83,9 @@ def dense_search(
         rows, _ = _candidates(snapshot, queries, sizes[0], eligible, matching, options)
         found = _rescore(snapshot, queries, rows, sizes)
     slots, scores = _padded(found, k)
-    offsets = finest.pipeline.query_offset(queries)
-    return slots, scores + offsets[:, None]
+    if not finest.pipeline.shifts_queries:
+        return slots, scores
+    return slots, scores + finest.pipeline.query_offset(queries)[:, None]
 
 
 def _stage_sizes(snapshot: Snapshot, k: int, matching: int, options: DenseOptions) -> list[int]:

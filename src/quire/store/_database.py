@@ -51,12 +51,11 @@ CREATE TABLE IF NOT EXISTS artifacts (name TEXT PRIMARY KEY, value TEXT NOT NULL
 
 def document_crc(identifier: str, text: str, metadata: str, payload: str | None) -> int:
     """Return the checksum stored beside a document; SQLite itself does not notice a flipped bit inside a value."""
-    if not all(isinstance(value, str) for value in (identifier, text, metadata, payload or "")):
+    try:
+        crc = zlib.crc32(metadata.encode(), zlib.crc32(text.encode(), zlib.crc32(identifier.encode())))
+        return zlib.crc32(payload.encode(), crc) if payload is not None else crc
+    except AttributeError:
         return -1  # a damaged page gives values of any type; no stored checksum is negative
-    crc = zlib.crc32(identifier.encode())
-    crc = zlib.crc32(text.encode(), crc)
-    crc = zlib.crc32(metadata.encode(), crc)
-    return zlib.crc32(payload.encode(), crc) if payload is not None else crc
 
 
 class Database:
@@ -74,6 +73,7 @@ class Database:
 
     def __init__(self, directory: Path | None, *, lock_timeout: float, read_only: bool) -> None:
         self._directory = directory
+        self._path = directory / DATABASE_NAME if directory is not None else None
         self._lock_timeout = lock_timeout
         self.read_only = read_only
         self._memory_name = f"quire-{uuid.uuid4().hex}"
@@ -88,7 +88,7 @@ class Database:
     @property
     def path(self) -> Path | None:
         """The database file."""
-        return self._directory / DATABASE_NAME if self._directory is not None else None
+        return self._path
 
     def create_schema(self) -> None:
         """Create the tables; harmless when they exist."""
