@@ -14,6 +14,9 @@ import quire
 
 DIM = 16
 
+#: Where copies of the collection lie in the sandbox.
+COPIED = Path("new", "level", "copy")
+
 #: Version of each document by id: text, metadata and vectors follow from both.
 Model: TypeAlias = dict[str, int]
 
@@ -98,6 +101,8 @@ class Operation:
         Let small collections have a graph.
     damage : callable, optional
         What is done to the files before the steps.
+    replaced : dict, optional
+        What is in a copy that the steps replace, at `COPIED`: there must be a collection at any time.
     options : dict
         For `quire.open`.
     """
@@ -107,6 +112,7 @@ class Operation:
     late: bool = False
     graph: bool = False
     damage: Callable[[Path], None] | None = None
+    replaced: Model | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
     def open(self, path: Path) -> quire.Collection:
@@ -174,7 +180,8 @@ REFIT = Step(lambda kb, _: kb.refit())
 FLUSH = Step(lambda kb, _: kb.flush())
 REPAIR = Step(_verify)
 TUNE = Step(lambda kb, _: kb.tune(0.3, k=3, n_queries=4))
-COPY = Step(lambda kb, sandbox: kb.snapshot(sandbox / "new" / "level" / "copy"))
+COPY = Step(lambda kb, sandbox: kb.snapshot(sandbox / COPIED))
+RESTORE = Step(lambda kb, sandbox: quire.restore(sandbox / "kb", sandbox / COPIED, overwrite=True))
 EXPORT = Step(lambda kb, sandbox: kb.export(sandbox / "out"))
 
 _FITTED = [adding(ids(0, 150))]
@@ -193,6 +200,9 @@ OPERATIONS: dict[str, Operation] = {
     "graph checkpoint": Operation([adding(ids(150, 210)), FLUSH, adding(ids(210, 240)), FLUSH], _FITTED, graph=True),
     "text index": Operation([TEXT, adding(ids(150, 170)), TEXT], [*_FITTED, TEXT, DELETE_IDS]),
     "snapshot": Operation([COPY, adding(ids(150, 160))], [*_FITTED, DELETE_IDS]),
+    "restore, replacing": Operation(
+        [RESTORE, adding(ids(150, 160))], [*_FITTED, COPY, DELETE_IDS], replaced=ids(0, 150)
+    ),
     "export": Operation([EXPORT, adding(ids(150, 160))], [*_FITTED, DELETE_IDS]),
     "tune": Operation([TUNE, adding(ids(150, 160))], _FITTED, graph=True),
     "late: create and fit": Operation([adding(ids(0, 30)), adding(ids(30, 60))], late=True),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from crash_operations import Model, Operation, Step, add, metadata_of, text_of, tokens_of, word_of
+from crash_operations import COPIED, Model, Operation, Step, add, metadata_of, text_of, tokens_of, word_of
 from crash_power import AfterPowerCut, Policy, remember_all
 from crash_shim import Fault, Shim
 
@@ -254,8 +254,10 @@ def look(operation: Operation, root: Path, story: _Story, rng: random.Random, sa
         _documents(kb, model | more)
         assert kb.verify().ok, kb.verify().problems
     copied = [operation.model(), operation.model(operation.steps)]  # the latter if it was made when asked a second time
-    copy = root / "new" / "level" / "copy"
-    if copy.exists():  # a snapshot appears in one step
+    if operation.replaced is not None:
+        copied.append(operation.replaced)
+    copy = root / COPIED
+    if copy.exists() or operation.replaced is not None:  # a snapshot appears in one step, and is replaced in one
         with operation.open(copy) as kb:
             assert kb.verify().ok, kb.verify().problems
             _documents(kb, copied[_state(kb, copied)])

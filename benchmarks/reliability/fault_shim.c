@@ -231,6 +231,13 @@ int renameat(int from_dir, const char *from, int to_dir, const char *to)
     if (!below(where)) return REAL(renameat)(from_dir, from, to_dir, to);
     INTERCEPT("rename", where, CREATES, REAL(renameat)(from_dir, from, to_dir, to));
 }
+int renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags)
+{
+    char full[PATH_MAX];
+    const char *where = resolve(to_dir, to, full);
+    if (!below(where)) return REAL(renameat2)(from_dir, from, to_dir, to, flags);
+    INTERCEPT("rename", where, CREATES, REAL(renameat2)(from_dir, from, to_dir, to, flags));
+}
 int rename(const char *from, const char *to) { return renameat(AT_FDCWD, from, AT_FDCWD, to); }
 
 int linkat(int from_dir, const char *from, int to_dir, const char *to, int flags)

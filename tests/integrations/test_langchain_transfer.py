@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from quire.errors import (
 )
 from quire.integrations.langchain import QuireRecordManager, QuireVectorStore
 from quire.integrations.langchain._names import directory_name, list_names, remember_name
+from quire.store import _fs
 
 EMBEDDING = DeterministicFakeEmbedding(size=12)
 TEXTS = ["one", "two", "three"]
@@ -103,6 +105,22 @@ def test_saving_again_replaces_the_collection(tmp_path: Path) -> None:
     with QuireVectorStore.load_local(tmp_path / "deep" / "folder", EMBEDDING) as loaded:
         assert loaded.collection.ids() == ["d"]
     assert os.listdir(tmp_path / "deep") == ["folder"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
+def test_a_collection_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    with QuireVectorStore.from_texts(TEXTS, EMBEDDING) as store:
+        store.save_local(tmp_path / "folder")
+        (tmp_path / "folder" / "thesis.txt").write_text("years of work")
+        store.delete()
+        monkeypatch.setattr(_fs, "_renameat2", lambda: lambda one, other: code)
+        with pytest.raises(OSError) as caught:
+            store.save_local(tmp_path / "folder")
+    assert caught.value.errno == code
+    assert os.listdir(tmp_path) == ["folder"]
+    assert (tmp_path / "folder" / "thesis.txt").exists()
+    with QuireVectorStore.load_local(tmp_path / "folder", EMBEDDING) as loaded:
+        assert loaded.count() == len(TEXTS)
 
 
 def test_saving_in_place_and_elsewhere(tmp_path: Path) -> None:

@@ -5,14 +5,13 @@ Making one is `copy_collection`: a copy of one committed state is all that a bac
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
 from pathlib import Path
 
 from quire.errors import CorruptCollectionError, ParameterError
 from quire.store._copy import copy_collection
-from quire.store._fs import put_in_place, storage_errors, sync_directory
+from quire.store._fs import put_in_place, put_in_place_of, storage_errors
 from quire.store._settings import Settings
 from quire.store._store import Store, is_own_file
 from quire.store._text_keeper import DIRECTORY_NAME, TextKeeper
@@ -58,8 +57,7 @@ def restore_collection(source: Path, destination: Path, *, overwrite: bool) -> i
         store.close()
         with storage_errors(destination):
             if replaces:
-                _replace(destination, draft)
-                sync_directory(destination.parent)
+                shutil.rmtree(put_in_place_of(draft, destination), ignore_errors=True)
             else:
                 put_in_place(draft, destination)
     finally:
@@ -102,15 +100,3 @@ def _open_verified(path: Path, what: str) -> Store:
         store.close()
         raise
     return store
-
-
-def _replace(destination: Path, draft: Path) -> None:
-    """Put the draft where a collection is. Between the two renames there is nothing there, and the old one beside it."""
-    aside = destination.parent / f".{destination.name}.{uuid.uuid4().hex}.old"
-    os.replace(destination, aside)
-    try:
-        os.replace(draft, destination)
-    except BaseException:
-        os.replace(aside, destination)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)

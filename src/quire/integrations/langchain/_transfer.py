@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from quire.integrations.langchain._embedding import in_thread, nothing_to_embed,
 from quire.integrations.langchain._inputs import BATCH_SIZE, from_texts
 from quire.store import TokenEncoder
 from quire.store._database import DATABASE_NAME
+from quire.store._fs import put_in_place_of
 from quire.store._store import delete_files
 
 
@@ -221,15 +221,12 @@ class TransferMethods(StoreBase):
             return
         # The old one is there until the new one is complete; then the two change places.
         draft = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
-        old = draft.with_name(draft.name + "-old")
         try:
             collection.copy(draft).close()
-            target.rename(old)
-            draft.rename(target)
+            old = put_in_place_of(draft, target)
         except BaseException:
-            if old.exists() and not target.exists():
-                old.rename(target)
-            shutil.rmtree(draft, ignore_errors=True)
+            if draft.exists():
+                delete_files(draft)
             raise
         delete_files(old)
         if old.exists():  # files that are not the collection's: they stay in the folder
