@@ -21,6 +21,7 @@ CODECS = [
     "float8-e5m2",
     "int8",
     "int4",
+    "int2",
     "binary > int8",
     "rotate|int8",
     "svd:50%|float8 > int8",

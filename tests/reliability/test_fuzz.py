@@ -38,8 +38,8 @@ JSON = st.recursive(
 
 # ------------------------------------------------------------------ codec strings and stored codecs
 
-PIECES = ["svd", "pca", "int8", "int4", "binary", "float8", "float32", "truncate", "rotate", ":", "|", ">", "50%", "64", "0",
-          "-1", "1e99", "9" * 30, " ", "nan%", "\x00", "/", "../", "é"]  # fmt: skip
+PIECES = ["svd", "pca", "int8", "int4", "int2", "binary", "float8", "float32", "truncate", "rotate", ":", "|", ">", "50%", "64",
+          "0", "-1", "1e99", "9" * 30, " ", "nan%", "\x00", "/", "../", "é"]  # fmt: skip
 
 
 @MANY

@@ -24,8 +24,9 @@ from quire.errors import (
     ReadOnlyError,
 )
 
-CODECS = ["float32", "float16", "bfloat16", "float8", "float8-e5m2", "int8", "int4", "binary", "binary > int8",
-          "svd:50%|float8 > int8", "rotate|int4 > float16", "truncate:16|int8 > truncate:24|int8 > int8"]  # fmt: skip
+CODECS = ["float32", "float16", "bfloat16", "float8", "float8-e5m2", "int8", "int4", "int2", "binary", "binary > int8",
+          "binary > rotate|int2", "svd:50%|float8 > int8", "rotate|int4 > float16",
+          "truncate:16|int8 > truncate:24|int8 > int8"]  # fmt: skip
 DIM = 32
 
 
@@ -88,6 +89,8 @@ def test_every_codec_before_and_after_fitting(codec: str, where: Path | None) ->
             "binary > int8": 0.8,
             "float8-e5m2": 0.7,
             "int4": 0.7,
+            "int2": 0.5,
+            "binary > rotate|int2": 0.5,
             "truncate:16|int8 > truncate:24|int8 > int8": 0.6,
         }
         assert overlap >= floor.get(codec, 0.85)

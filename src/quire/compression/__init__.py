@@ -2,7 +2,7 @@
 
 `Codec` turns a codec string such as ``"svd:50%|float8 > int8"`` into one or more tiers; each is a `Pipeline` of steps:
 reducers (`Truncate`, `SVD`, `PCA`, `Rotate`) and one quantizer (`Float32`, `Float16`, `BFloat16`, `Float8`,
-`Float8E5M2`, `Int8`, `Int4`, `Binary`). Packages add steps through the entry-point group ``quire.steps``, derived from
+`Float8E5M2`, `Int8`, `Int4`, `Int2`, `Binary`). Packages add steps through the entry-point group ``quire.steps``, derived from
 `Reducer` or `Quantizer`.
 
 For late interaction, `TokenPooling` thins out the token vectors of each document, `LloydMax` packs them to one, two or four
@@ -15,7 +15,7 @@ from quire.compression._binary import Binary
 from quire.compression._casts import BFloat16, Float8, Float8E5M2, Float16, Float32
 from quire.compression._codec import Codec, identity_codec
 from quire.compression._integers import Int4, Int8
-from quire.compression._lloyd_max import LloydMax
+from quire.compression._lloyd_max import Int2, LloydMax
 from quire.compression._pipeline import Pipeline
 from quire.compression._ragged import TokenMatrices
 from quire.compression._reducers import PCA, SVD, Rotate, Truncate
@@ -43,6 +43,7 @@ __all__ = [
     "Float8E5M2",
     "Float16",
     "Float32",
+    "Int2",
     "Int4",
     "Int8",
     "LloydMax",

@@ -267,6 +267,11 @@ class Step(ABC):
     def _out_width(self) -> int:
         """Columns of the array that `encode` returns."""
 
+    @property
+    def _query_width(self) -> int:
+        """Columns of the array that `encode_queries` returns."""
+        return self._out_width
+
     _out_dtype: ClassVar[npt.DTypeLike]
 
     def encode(self, X: npt.ArrayLike, /) -> npt.NDArray[Any]:
@@ -289,11 +294,14 @@ class Step(ABC):
         InvalidVectorsError
             If the vectors have another dimension than those of `fit`, or hold NaN or infinity.
         """
-        return self._run(X, self._encode)
+        return self._run(X, self._encode, self._out_width)
 
     def encode_queries(self, X: npt.ArrayLike, /) -> npt.NDArray[Any]:
-        """Encode queries; takes, returns and raises the same as `encode`."""
-        return self._run(X, self._encode_queries)
+        """Encode queries; takes, returns and raises the same as `encode`.
+
+        Queries of `Int2` and `LloydMax` are wider than documents: ``int8``, of shape (n, in_dim).
+        """
+        return self._run(X, self._encode_queries, self._query_width)
 
     def query_offset(self, X: npt.ArrayLike, /) -> Floats:
         """Return what must be added to all scores of each query for them to be the dot products meant.
@@ -308,9 +316,9 @@ class Step(ABC):
         in_blocks(matrix, out, self._query_offset)
         return out
 
-    def _run(self, X: npt.ArrayLike, encode: Callable[[Floats], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    def _run(self, X: npt.ArrayLike, encode: Callable[[Floats], npt.NDArray[Any]], width: int) -> npt.NDArray[Any]:
         matrix = as_matrix(X, self.in_dim)
-        out = np.empty((len(matrix), self._out_width), self._out_dtype)
+        out = np.empty((len(matrix), width), self._out_dtype)
         in_blocks(matrix, out, encode)
         return out
 
@@ -383,6 +391,10 @@ class Quantizer(Step):
     def _out_width(self) -> int:
         return self.layout.row_bytes
 
+    @property
+    def _query_width(self) -> int:
+        return self.layout.compared.row_bytes
+
     def decode(self, codes: npt.NDArray[Any], /) -> Floats:
         """Return the vectors of shape (n, in_dim) that the codes stand for.
 
@@ -396,12 +408,12 @@ class Quantizer(Step):
         NotFittedError
             Before `fit`.
         InvalidVectorsError
-            If the codes are not uint8 rows of `layout.row_bytes`.
+            If the codes are not uint8 rows as wide as those of `encode`.
         """
-        layout = self.layout
-        if codes.dtype != np.uint8 or codes.ndim != 2 or codes.shape[1] != layout.row_bytes:
+        width = self._out_width
+        if codes.dtype != np.uint8 or codes.ndim != 2 or codes.shape[1] != width:
             raise InvalidVectorsError(
-                f"expected codes as uint8 of shape (n, {layout.row_bytes}), got {codes.dtype} of shape {codes.shape}"
+                f"expected codes as uint8 of shape (n, {width}), got {codes.dtype} of shape {codes.shape}"
             )
         return self._decode(np.ascontiguousarray(codes))
 

@@ -8,6 +8,8 @@ numkong reads a matrix of codes in place, through an address, so nothing here co
 - ``dots_packed`` gives the same bits for a pair of rows whatever else is in the call (checked in the tests). ``cdist``
   does not agree with it in the last bit for float8. Every score therefore comes from ``dots_packed``: rescoring,
   scanning in blocks and scanning for many queries at once then agree exactly.
+
+It knows no two-bit values, so ``i2`` rows are unpacked to ``i8`` here, for as many rows as are multiplied at a time.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ import numkong
 import numpy as np
 from numpy.typing import NDArray
 
-from quire._layout import CodeLayout
+from quire._layout import LEVELS_2BIT, CodeLayout
 from quire.index._checks import Codes, Rows, Scores
+from quire.index._packed import expand
 
 _NumkongName = Literal["float32", "float16", "bfloat16", "e4m3", "e5m2", "int8", "int4", "uint1"]
 _NUMKONG_NAMES: dict[str, _NumkongName] = {
@@ -33,11 +36,13 @@ _NUMKONG_NAMES: dict[str, _NumkongName] = {
     "b1": "uint1",
 }
 _VALUE_BYTES = {"f32": 4, "f16": 2, "bf16": 2}
+#: The four values of two bits that each byte stands for, the first in the lowest bits.
+_UNPACK_INT2 = np.array(LEVELS_2BIT, np.int8)[np.arange(256)[:, None] >> np.arange(0, 8, 2) & 3].view(np.uint8)
 
 
 def pack_queries(layout: CodeLayout, queries: Codes) -> Any:
     """Bring queries into the form that `raw_products` reads; costs about 10 microseconds."""
-    tensor = _tensor(layout, queries)
+    tensor = _tensor(layout.compared, queries)
     return numkong.hammings_pack(tensor) if layout.kind == "b1" else numkong.dots_pack(tensor)
 
 
@@ -50,6 +55,8 @@ def raw_products(layout: CodeLayout, codes: Codes, packed_queries: Any) -> NDArr
         Dot products (float64 for f32, float32 for narrower floats, int32 for integers) or, for b1, Hamming distances
         (uint32).
     """
+    if layout.kind == "i2":
+        layout, codes = layout.compared, unpack_int2(layout, codes)
     product = numkong.hammings_packed if layout.kind == "b1" else numkong.dots_packed
     return np.asarray(product(_tensor(layout, codes), packed_queries))
 
@@ -86,6 +93,11 @@ def unpack_int4(layout: CodeLayout, codes: Codes) -> NDArray[np.int8]:
     wide[:, 0::2] = np.left_shift(signed, 4) >> 4
     wide[:, 1::2] = signed >> 4
     return np.ascontiguousarray(wide[:, : layout.dim])
+
+
+def unpack_int2(layout: CodeLayout, codes: Codes) -> Codes:
+    """Replace two-bit codes by their levels: ``i8`` codes of shape (n, dim)."""
+    return expand(layout.compared, codes, _UNPACK_INT2)
 
 
 def _tensor(layout: CodeLayout, codes: Codes) -> Any:

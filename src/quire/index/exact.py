@@ -19,7 +19,8 @@ from quire.index._kernels import pack_queries, products, take_rows
 _QUERY_TILE = 64
 #: Scores held at once by a scan, per thread: 1 MiB of float32, which stays in the second-level cache.
 _BLOCK_SCORES = 1 << 18
-#: Rows in the largest block of a scan, and bytes in the largest block of gathered rows, which has to fit the cache too.
+#: Rows in the largest block of a scan, and bytes in the largest block of gathered or unpacked rows, which has to fit
+#: the cache too.
 _BLOCK_ROWS = 1 << 15
 _BLOCK_BYTES = 1 << 18
 #: Rows that are worth another thread.
@@ -50,7 +51,7 @@ def exact_search(
     codes : ndarray of shape (n, row_bytes)
         Document codes, uint8; may be a read-only memory map, which is never copied as a whole.
     queries : ndarray of shape (m, row_bytes)
-        Query codes, uint8.
+        Query codes, uint8, laid out as `layout.compared`.
     k : int
         Results per query, at least 1.
     alive : ndarray of shape (>= n,), optional
@@ -83,7 +84,7 @@ def exact_search(
     ([[1, 2]], [[2.0, 1.0]])
     """
     check_codes(layout, codes, "document codes")
-    check_codes(layout, queries, "query codes")
+    check_codes(layout.compared, queries, "query codes")
     k = check_int(k, "k", 1)
     threads = resolve_threads(threads)
     n, m = codes.shape[0], queries.shape[0]
@@ -166,7 +167,8 @@ def _scan(
         tile = slice(first, min(first + _QUERY_TILE, m))
         packed = pack_queries(layout, queries[tile])
         found = _Best(best_rows[tile], best_scores[tile])
-        most = _BLOCK_ROWS if rows is None else max(64, _BLOCK_BYTES // layout.row_bytes)
+        in_place = rows is None and layout.compared == layout
+        most = _BLOCK_ROWS if in_place else max(64, _BLOCK_BYTES // layout.compared.row_bytes)
         for a, b in _blocks(start, stop, min(most, _BLOCK_SCORES // (tile.stop - tile.start)), k):
             if rows is None:
                 scores = products(layout, codes[a:b], packed)
@@ -227,7 +229,7 @@ def score_rows(layout: CodeLayout, codes: Codes, query: Codes, rows: Rows) -> Sc
     codes : ndarray of shape (n, row_bytes)
         Document codes, uint8; may be a read-only memory map.
     query : ndarray of shape (row_bytes,) or (1, row_bytes)
-        Codes of the query, uint8.
+        Codes of the query, uint8, laid out as `layout.compared`.
     rows : ndarray of shape (r,), int64
         Rows to score, in any order.
 
@@ -251,7 +253,7 @@ def score_rows(layout: CodeLayout, codes: Codes, query: Codes, rows: Rows) -> Sc
     if query.ndim == 1:
         query = query[None]
     check_codes(layout, codes, "document codes")
-    check_codes(layout, query, "query codes")
+    check_codes(layout.compared, query, "query codes")
     if query.shape[0] != 1:
         raise ParameterError(f"expected one query, got {query.shape[0]}; score_rows_batch takes several")
     rows = check_integers(rows, "rows")
@@ -271,7 +273,7 @@ def score_rows_batch(layout: CodeLayout, codes: Codes, queries: Codes, rows: Row
     codes : ndarray of shape (n, row_bytes)
         Document codes, uint8; may be a read-only memory map.
     queries : ndarray of shape (m, row_bytes)
-        Query codes, uint8.
+        Query codes, uint8, laid out as `layout.compared`.
     rows : ndarray of shape (m, r), int64
         Rows to score for each query; -1 is padding.
 
@@ -292,7 +294,7 @@ def score_rows_batch(layout: CodeLayout, codes: Codes, queries: Codes, rows: Row
     [[1.0, 1.0], [4.0, -inf]]
     """
     check_codes(layout, codes, "document codes")
-    check_codes(layout, queries, "query codes")
+    check_codes(layout.compared, queries, "query codes")
     rows = check_integers(rows, "rows", ndim=2)
     if rows.shape[0] != queries.shape[0]:
         raise ParameterError(f"expected rows of shape ({queries.shape[0]}, r), got {rows.shape}")

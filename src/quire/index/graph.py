@@ -23,7 +23,7 @@ from quire.index._checks import (
     resolve_threads,
 )
 from quire.index._gate import Gate
-from quire.index._kernels import to_scores, unpack_int4
+from quire.index._kernels import to_scores, unpack_int2, unpack_int4
 from quire.index.exact import score_rows_batch
 
 #: Scalar type that usearch stores, the numpy type under which it takes the codes, for each kind of code.
@@ -35,6 +35,7 @@ _SCALARS: dict[str, tuple[str, type[np.generic]]] = {
     "e5m2": ("E5M2", np.uint8),
     "i8": ("I8", np.int8),
     "i4": ("I8", np.int8),
+    "i2": ("I8", np.int8),
     "b1": ("B1", np.uint8),
 }
 
@@ -52,8 +53,8 @@ class Graph:
     Parameters
     ----------
     layout : CodeLayout
-        What the codes are. ``i4`` is held as ``i8``, because usearch has no 4-bit type; ``b1`` is compared by Hamming
-        distance, everything else by inner product.
+        What the codes are. ``i4`` and ``i2`` are held as ``i8``, because usearch has no narrower integers; ``b1`` is
+        compared by Hamming distance, everything else by inner product.
     connectivity : int, default=16
         Links per node above the ground level; twice as many there.
     expansion_add : int, default=128
@@ -155,7 +156,7 @@ class Graph:
             return
         if np.unique(keys).shape[0] != keys.shape[0]:
             raise ParameterError("expected each slot once, got one of them twice")
-        native, threads = self._native(codes), _cores(threads)
+        native, threads = self._native(self.layout, codes), _cores(threads)
         with self._writing:
             known = self.contains(slots)
             if known.any():
@@ -201,7 +202,7 @@ class Graph:
         Parameters
         ----------
         queries : ndarray of shape (m, row_bytes)
-            Query codes, uint8.
+            Query codes, uint8, laid out as `layout.compared`.
         k : int
             Results per query, at least 1.
         ef : int
@@ -219,7 +220,7 @@ class Graph:
         scores : ndarray of shape (m, k), float32
             Similarities, higher is better; -inf where the slot is -1.
         """
-        check_codes(self.layout, queries, "query codes")
+        check_codes(self.layout.compared, queries, "query codes")
         k, ef, threads = check_int(k, "k", 1), check_int(ef, "ef", 1), _cores(threads)
         m, size = queries.shape[0], len(self)
         slots = np.full((m, k), -1, dtype=np.int64)
@@ -227,7 +228,7 @@ class Graph:
         if m == 0 or size == 0:
             return slots, scores
         count = min(max(k, ef), size)
-        native = self._native(queries)
+        native = self._native(self.layout.compared, queries)
         with self._gate.together():
             keys, distances, counts, _, _ = self._index.search_many(native, count, threads=threads, dtype=self._scalar)
         # A slot that another thread removed meanwhile comes back under usearch's free key.
@@ -324,9 +325,11 @@ class Graph:
     def _add(self, keys: NDArray[np.uint64], native: NDArray[Any], threads: int) -> None:
         self._index.add_many(keys, native, threads=threads, dtype=self._scalar)
 
-    def _native(self, codes: Codes) -> NDArray[Any]:
-        if self.layout.kind == "i4":
-            return unpack_int4(self.layout, codes)
+    def _native(self, layout: CodeLayout, codes: Codes) -> NDArray[Any]:
+        if layout.kind == "i4":
+            return unpack_int4(layout, codes)
+        if layout.kind == "i2":
+            return unpack_int2(layout, codes).view(self._dtype)
         return codes.view(self._dtype)
 
     def _scores(self, distances: NDArray[np.float32]) -> Scores:

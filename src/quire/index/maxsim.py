@@ -329,7 +329,7 @@ def _check_queries(layout: CodeLayout, queries: Sequence[Codes]) -> None:
     if hasattr(queries, "dtype"):
         raise InputTypeError("expected a list with one matrix of token codes a query, got an array; pass [query]")
     for query in queries:
-        check_codes(layout, query, "query codes")
+        check_codes(layout.compared, query, "query codes")
         if not len(query):
             raise ParameterError("expected queries of at least one token, got one without any")
 

@@ -80,7 +80,7 @@ def score_spans(
         best = _best_matches(layout, codes, unpack, starts[block], lengths[block], packed)[:, :n_tokens]
         scores[:, block] = _sum_matches(layout, best, edges, counts)
 
-    blocks = _blocks(lengths, max(layout.row_bytes, 4 * len(together)))
+    blocks = _blocks(lengths, max(layout.compared.row_bytes, 4 * len(together)))
     work = int(lengths.sum()) * n_tokens
     each(fill, blocks, max(1, min(threads, len(blocks), work // _WORK_PER_THREAD)))
     return scores

@@ -36,6 +36,8 @@ SCAN_BYTE_US = 0.000_05
 #: The same for a row that is gathered from a list of rows.
 GATHER_ROW_US = 0.030
 GATHER_BYTE_US = 0.000_12
+#: Unpacking a row of two-bit codes: microseconds a byte of the stored row.
+UNPACK_BYTE_US = 0.000_6
 #: Exploring one candidate of a graph: microseconds a candidate, and a byte of the row.
 VISIT_US = 1.2
 VISIT_BYTE_US = 0.005
@@ -59,7 +61,7 @@ EF_STEP = 32
 #: Candidates rescored per result, by kind of the coarse codes. 15 for binary reaches 0.956 to 0.960 of the exact float32
 #: top ten for real questions and 25,000 to 100,000 sentence vectors. One-byte codes need 2 by themselves (0.98); 5 leaves
 #: room for the reducer before them.
-_OVERSAMPLE = {"b1": 15, "i4": 5, "i8": 5, "e4m3": 5, "e5m2": 5, "f16": 2, "bf16": 2, "f32": 2}
+_OVERSAMPLE = {"b1": 15, "i2": 5, "i4": 5, "i8": 5, "e4m3": 5, "e5m2": 5, "f16": 2, "bf16": 2, "f32": 2}
 #: Rows beyond which bits need more: the more documents, the more of them agree with the query in as many bits. For 0.95,
 #: 300,000 rows take 20 candidates a result and a million 32.
 OVERSAMPLE_ROWS, _OVERSAMPLE_STEP = 100_000, {"b1": 5.0}
@@ -102,13 +104,13 @@ def scan_us(layout: CodeLayout, n: int, tuning: Tuning | None = None) -> float:
     >>> scan_us(CodeLayout("i8", 384), 100_000) > scan_us(CodeLayout("b1", 384), 100_000)
     True
     """
-    us = CALL_US + n * (SCAN_ROW_US + SCAN_BYTE_US * layout.row_bytes)
+    us = CALL_US + n * _scan_row_us(layout)
     return us if tuning is None else us * tuning.scan
 
 
 def gather_us(layout: CodeLayout, n: int, tuning: Tuning | None = None) -> float:
     """Expected microseconds of an exact search over `n` listed rows."""
-    us = CALL_US + n * (GATHER_ROW_US + GATHER_BYTE_US * layout.row_bytes)
+    us = CALL_US + n * (GATHER_ROW_US + GATHER_BYTE_US * layout.row_bytes + _unpack_row_us(layout))
     return us if tuning is None else us * tuning.gather
 
 
@@ -138,7 +140,7 @@ def graph_min(layout: CodeLayout) -> int:
     >>> graph_min(CodeLayout("b1", 384)), graph_min(CodeLayout("f32", 4096))
     (20000, 5000)
     """
-    affordable = (SCAN_BUDGET_US - CALL_US) / (SCAN_ROW_US + SCAN_BYTE_US * layout.row_bytes)
+    affordable = (SCAN_BUDGET_US - CALL_US) / _scan_row_us(layout)
     return int(min(GRAPH_MIN, max(GRAPH_MIN_WIDE_ROWS, affordable)))
 
 
@@ -150,7 +152,7 @@ def tail_max(layout: CodeLayout) -> int:
     >>> tail_max(CodeLayout("i8", 384))
     8192
     """
-    affordable = (TAIL_BUDGET_US - CALL_US) / (SCAN_ROW_US + SCAN_BYTE_US * layout.row_bytes)
+    affordable = (TAIL_BUDGET_US - CALL_US) / _scan_row_us(layout)
     return int(min(TAIL_MAX, max(1_024, affordable)))
 
 
@@ -286,7 +288,15 @@ def choose(
     return Plan("graph", fetch, explore, max(fetch, int((exact_us / factor - CALL_US) / _visit_us(layout))), cost)
 
 
+def _scan_row_us(layout: CodeLayout) -> float:
+    return SCAN_ROW_US + SCAN_BYTE_US * layout.row_bytes + _unpack_row_us(layout)
+
+
+def _unpack_row_us(layout: CodeLayout) -> float:
+    return UNPACK_BYTE_US * layout.row_bytes if layout.kind == "i2" else 0.0
+
+
 def _visit_us(layout: CodeLayout) -> float:
-    # The graph holds 4-bit codes as bytes, because usearch has no narrower integer.
-    row_bytes = layout.dim if layout.kind == "i4" else layout.row_bytes
+    # The graph holds codes of 4 and 2 bits as bytes, because usearch has no narrower integer.
+    row_bytes = layout.dim if layout.kind in ("i4", "i2") else layout.row_bytes
     return VISIT_US + VISIT_BYTE_US * row_bytes

@@ -172,8 +172,8 @@ def local_size(workload: Workload) -> LocalSize:
 
 
 def graph_node_bytes(layout: CodeLayout, connectivity: int) -> float:
-    """Return the bytes of one document in a graph: its codes (4-bit ones as bytes) and its links."""
-    codes = layout.dim if layout.kind == "i4" else layout.row_bytes
+    """Return the bytes of one document in a graph: its codes (those of 4 and 2 bits as bytes) and its links."""
+    codes = layout.dim if layout.kind in ("i4", "i2") else layout.row_bytes
     return codes + measured.GRAPH_BASE_BYTES + measured.GRAPH_LINK_BYTES * connectivity
 
 
@@ -194,6 +194,6 @@ def document_bytes(workload: Workload) -> float:
 def add_us(layout: CodeLayout, n: int) -> float:
     """Return the microseconds of one core to add one of `n` documents with a ready vector."""
     us = measured.ADD_BASE_US + measured.ADD_BYTE_US * layout.row_bytes
-    if layout.kind not in ("b1", "i8", "i4"):
+    if layout.kind not in ("b1", "i8", "i4", "i2"):
         us += measured.ADD_FLOAT_US
     return us * max(1.0, float(np.log(n) / np.log(measured.ADD_MEASURED_AT)))

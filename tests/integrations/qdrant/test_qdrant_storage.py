@@ -25,7 +25,13 @@ def _vectors(n: int, dim: int = 64) -> Any:
 
 @pytest.mark.parametrize(
     ("codec", "nearest"),
-    [("bfloat16", "float16"), ("float8", "int8"), ("int4", "int8"), ("truncate:8|int8 > int8", "int8")],
+    [
+        ("bfloat16", "float16"),
+        ("float8", "int8"),
+        ("int4", "int8"),
+        ("int2", "binary"),
+        ("truncate:8|int8 > int8", "int8"),
+    ],
 )
 def test_what_has_no_counterpart_names_the_nearest(tmp_path: Path, codec: str, nearest: str) -> None:
     with pytest.raises(CodecError, match=f"nearest is '{nearest}'"):

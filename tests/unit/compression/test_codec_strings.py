@@ -18,6 +18,7 @@ from quire.errors import CodecError, InputTypeError
         ("svd:12.50%|int8", "svd:12.5%|int8"),
         ("truncate:64|int8 > truncate:128|int8 > int8", "truncate:64|int8 > truncate:128|int8 > int8"),
         ("rotate|binary > rotate:7|int4", "rotate|binary > rotate:7|int4"),
+        ("binary > svd:50%|rotate|int2", "binary > svd:50%|rotate|int2"),
     ],
 )
 def test_reads_and_prints(written, printed):
@@ -44,6 +45,7 @@ def test_equals_what_is_built_from_steps():
         ("zzz", "zzz", "expected one of: pca, rotate, svd, truncate (reducers); bfloat16, binary"),
         ("int8 > float8|svd:10", "svd:10", "a reducer, 'svd:10', stands behind the quantizer 'float8'"),
         ("int8|int4", "int4", "a second quantizer"),
+        ("int2:3", "3", "int2 takes no argument"),
         ("int8|int8", "int8", "a second quantizer"),
         ("truncate:64 | svd:128 | int8", "svd:128", "cannot keep 128 dimensions: only 64 go in"),
         ("int8 > svd|int8", "svd", "svd needs a size"),

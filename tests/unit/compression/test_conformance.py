@@ -32,6 +32,7 @@ TOKENS = {
     "float8-e5m2": ["float8-e5m2"],
     "int8": ["int8"],
     "int4": ["int4"],
+    "int2": ["int2"],
     "binary": ["binary"],
 }
 #: Largest error of a decoded value as a part of the largest magnitude fitted (reducers: on vectors they can represent).
@@ -43,6 +44,7 @@ VALUE_ERROR = {
     "float8-e5m2": 2.0**-3,
     "int8": 0.5 / 127 * 1.0001,
     "int4": 1.0,  # cut off above the learned bound; its own test is stricter
+    "int2": 1.0,  # as for int4
     "binary": np.inf,
 }
 ALL = [token for tokens in TOKENS.values() for token in tokens]
@@ -55,16 +57,29 @@ PIPELINES = [
     "pca:50%|int8",
     "pca:24|rotate:3|int4",
     "truncate:13|int4",
+    "rotate|int2",
+    "svd:50%|rotate:3|int2",
+    "pca:21|rotate|int2",
     "rotate|binary",
     "svd:20|pca:10|float32",
     "truncate:50%|bfloat16",
 ]
-DIM = 33  # odd, so that int4 and binary must pad
+DIM = 33  # odd, so that int4, int2 and binary must pad
 
 
 def make(token):
     name, _, argument = token.partition(":")
     return step_class(name).from_argument(argument or None)
+
+
+def queries_width(step, codes):
+    return step.layout.compared.row_bytes if isinstance(step, Quantizer) else codes.shape[1]
+
+
+def decode_queries(quantizer, queries):
+    if quantizer.layout.kind == "i2":  # whole numbers of which 127 stands for the largest magnitude fitted
+        return queries.view(np.int8) * (float(quantizer.get_state()["bound"]) / 127)
+    return quantizer.decode(queries)
 
 
 def vectors(n=60, dim=DIM, seed=0, shift=0.5):
@@ -97,7 +112,7 @@ class TestEveryStep:
         assert decoded.dtype == np.float32
         assert step.query_offset(X).shape == (60,)
         assert step.encode(X[:0]).shape == (0, codes.shape[1])
-        assert step.encode_queries(X[:0]).shape == (0, codes.shape[1])
+        assert step.encode_queries(X[:0]).shape == (0, queries_width(step, codes))
         assert step.decode(codes[:0]).shape == (0, DIM)
         assert step.query_offset(X[:0]).shape == (0,)
 
@@ -277,6 +292,11 @@ def numkong_dots(layout, queries, documents):
     names = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "i8": "int8", "i4": "int4", "b1": "uint1"}
     width = {"i4": layout.row_bytes, "b1": layout.row_bytes}.get(layout.kind, layout.dim)
 
+    if layout.kind == "i2":
+        levels = np.array([-127, -38, 38, 127])[documents[:, :, None] >> np.arange(0, 8, 2) & 3]
+        documents = levels.reshape(len(documents), -1)[:, : layout.dim].astype(np.int8).view(np.uint8)
+        layout = layout.compared
+
     def tensor(codes):
         kind = names.get(layout.kind, layout.kind)
         return numkong.from_pointer(codes.ctypes.data, (len(codes), width), kind, owner=codes)
@@ -308,11 +328,11 @@ def test_scores_mean_what_the_layout_says(text):
     [tier] = Codec.parse(text).fit(X).tiers
     codes, queries, offset = tier.encode(X), tier.encode_queries(Q), tier.query_offset(Q)
     quantizer = tier.quantizer
-    expected = quantizer.decode(queries).astype(np.float64) @ quantizer.decode(codes).astype(np.float64).T
+    expected = decode_queries(quantizer, queries).astype(np.float64) @ quantizer.decode(codes).astype(np.float64).T
     layout = tier.layout
     assert layout.row_bytes == codes.shape[1]
     np.testing.assert_allclose(layout.scale * numkong_dots(layout, queries, codes), expected, rtol=1e-4, atol=1e-6)
-    if layout.kind != "i4":  # usearch has no 4-bit scalars
+    if layout.kind not in ("i4", "i2"):  # usearch has no narrower integers than of 8 bits
         tolerance = 1e-2 if layout.kind in ("f16", "bf16") else 2e-4
         np.testing.assert_allclose(
             layout.scale * usearch_dots(layout, queries, codes), expected, rtol=tolerance, atol=tolerance
@@ -326,7 +346,7 @@ def test_scores_mean_what_the_layout_says(text):
         for reducer in tier.reducers:
             exact = reducer.encode_queries(exact)
         # What remains is the rounding of the queries, at most its length: documents have about unit length.
-        rounding = np.linalg.norm(exact - quantizer.decode(queries), axis=1).max()
+        rounding = np.linalg.norm(exact - decode_queries(quantizer, queries), axis=1).max()
         assert lost <= rounding * 1.2 + 1e-5
 
 

@@ -27,6 +27,11 @@ class Sample(NamedTuple):
     codes: np.ndarray
     values: np.ndarray
 
+    @property
+    def queries(self) -> np.ndarray:
+        """The same vectors as queries: two-bit codes spread out, all others as they are."""
+        return self.values.astype(np.int8).view(np.uint8) if self.layout.kind == "i2" else self.codes
+
 
 def make_sample(kind: str, n: int, dim: int, seed: int = 0, scale: float = 1.0) -> Sample:
     """Draw n clustered vectors of about unit length and encode them."""
@@ -46,6 +51,11 @@ def make_sample(kind: str, n: int, dim: int, seed: int = 0, scale: float = 1.0) 
         nibbles = np.zeros((n, dim + dim % 2), dtype=np.uint8)
         nibbles[:, :dim] = values.astype(np.int8).view(np.uint8) & 15
         codes = nibbles[:, 0::2] | (nibbles[:, 1::2] << 4)
+    elif kind == "i2":
+        places = np.zeros((n, dim + -dim % 4), dtype=np.uint8)
+        places[:, :dim] = np.digitize(x * np.sqrt(dim), [-1, 0, 1])
+        values = np.array([-127.0, -38.0, 38.0, 127.0])[places[:, :dim]]
+        codes = (places.reshape(n, -1, 4) * np.array([1, 4, 16, 64], dtype=np.uint8)).sum(axis=2, dtype=np.uint8)
     elif kind == "b1":
         codes = np.packbits(x > 0, axis=1)
         values = np.where(x > 0, 1.0, -1.0) / np.sqrt(dim)

@@ -25,8 +25,8 @@ def overlap(found: np.ndarray, truth: np.ndarray) -> float:
 @pytest.mark.parametrize("scale", [1.0, 0.37])
 def test_scan_equals_numpy(kind, sample, scale):
     layout, codes, values = sample(kind, N, DIM, scale=scale)
-    _, queries, query_values = sample(kind, M, DIM, seed=1, scale=scale)
-    expected = oracle(values, query_values, scale)
+    asked = sample(kind, M, DIM, seed=1, scale=scale)
+    queries, expected = asked.queries, oracle(values, asked.values, scale)
     rows, scores = exact_search(layout, codes, queries, 10)
     assert rows.dtype == np.int64
     assert scores.dtype == np.float32
@@ -35,10 +35,11 @@ def test_scan_equals_numpy(kind, sample, scale):
 
 
 def test_rows_are_ordered_by_score_then_row(kind, sample):
-    layout, codes, _ = sample(kind, 300, DIM)
+    made = sample(kind, 300, DIM)
+    layout, codes, queries = made.layout, made.codes, made.queries[:5]
     codes = np.concatenate([codes, codes[::-1], codes])  # every score at least three times
-    rows, scores = exact_search(layout, codes, codes[:5], 50)
-    every, _ = exact_search(layout, codes, codes[:5], len(codes))
+    rows, scores = exact_search(layout, codes, queries, 50)
+    every, _ = exact_search(layout, codes, queries, len(codes))
     for j in range(5):
         order = np.lexsort((rows[j], -scores[j]))
         assert order.tolist() == list(range(50))
@@ -46,15 +47,15 @@ def test_rows_are_ordered_by_score_then_row(kind, sample):
 
 
 def test_odd_dimensions(kind, sample):
-    layout, codes, values = sample(kind, 60, 13)
-    _, scores = exact_search(layout, codes, codes[:4], 60)
-    expected = -np.sort(-oracle(values, values[:4], 1.0), axis=1)
+    made = sample(kind, 60, 13)
+    _, scores = exact_search(made.layout, made.codes, made.queries[:4], 60)
+    expected = -np.sort(-oracle(made.values, made.values[:4], 1.0), axis=1)
     np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_rescoring_gives_the_bits_of_the_scan(kind, sample):
     layout, codes, _ = sample(kind, N, DIM, scale=0.7)
-    queries = sample(kind, M, DIM, seed=1).codes
+    queries = sample(kind, M, DIM, seed=1).queries
     rows, scores = exact_search(layout, codes, queries, 100)
     for j in range(M):
         np.testing.assert_array_equal(score_rows(layout, codes, queries[j], rows[j]), scores[j])
@@ -65,43 +66,47 @@ def test_rescoring_gives_the_bits_of_the_scan(kind, sample):
 
 def test_graph_finds_the_neighbours(kind, sample):
     layout, codes, _ = sample(kind, N, DIM, scale=0.7)
-    queries = sample(kind, M, DIM, seed=1).codes
+    queries = sample(kind, M, DIM, seed=1).queries
     graph = Graph(layout)
     graph.add(np.arange(N), codes, threads=1)
     truth, exact = exact_search(layout, codes, queries, 10)
     slots, scores = graph.search(queries, 10, 128)
     # Ties make several answers right for coarse codes, so compare what was reached, not which row.
     assert float(np.mean(scores >= exact[:, -1:] - 1e-5)) >= 0.95
-    if kind not in ("b1", "i4"):
+    if kind not in ("b1", "i2", "i4"):
         assert overlap(slots, truth) >= 0.95
     np.testing.assert_allclose(scores, score_rows_batch(layout, codes, queries, slots), rtol=1e-5, atol=1e-5)
     same, rescored = graph.search(queries, 10, 128, codes=codes)
     np.testing.assert_array_equal(rescored, score_rows_batch(layout, codes, queries, same))
-    if kind in ("i8", "i4", "b1"):  # integers come through usearch's float32 distances whole
+    if kind in ("i8", "i4", "i2", "b1"):  # integers come through usearch's float32 distances whole
         np.testing.assert_array_equal(scores, rescored)
 
 
 def test_graph_survives_the_disk(kind, sample, tmp_path: Path):
-    layout, codes, _ = sample(kind, 600, DIM)
+    made = sample(kind, 600, DIM)
+    layout, codes, queries = made.layout, made.codes, made.queries
     graph = Graph(layout, connectivity=8, expansion_add=64)
     graph.add(np.arange(600) + 7, codes, threads=1)
     graph.save(tmp_path / "graph")
     again = Graph.load(tmp_path / "graph", layout, connectivity=8, expansion_add=64)
     assert len(again) == 600
-    for before, after in zip(graph.search(codes[:9], 5, 50), again.search(codes[:9], 5, 50), strict=True):
+    for before, after in zip(graph.search(queries[:9], 5, 50), again.search(queries[:9], 5, 50), strict=True):
         np.testing.assert_array_equal(before, after)
     again.add(np.array([3]), codes[:1])
-    assert {3, 7} <= set(again.search(codes[:1], 5, 50)[0][0].tolist())
+    assert {3, 7} <= set(again.search(queries[:1], 5, 50)[0][0].tolist())
 
 
 def test_memory_map_is_read_in_place(kind, sample, tmp_path: Path):
-    layout, codes, _ = sample(kind, 500, DIM)
+    made = sample(kind, 500, DIM)
+    layout, codes, queries = made.layout, made.codes, made.queries
     path = tmp_path / "codes"
     path.write_bytes(codes.tobytes())
     mapped = np.memmap(path, dtype=np.uint8, mode="r", shape=codes.shape)
-    for a, b in zip(exact_search(layout, mapped, codes[:3], 7), exact_search(layout, codes, codes[:3], 7), strict=True):
+    for a, b in zip(
+        exact_search(layout, mapped, queries[:3], 7), exact_search(layout, codes, queries[:3], 7), strict=True
+    ):
         np.testing.assert_array_equal(a, b)
     rows = np.array([4, 499, 0])
     np.testing.assert_array_equal(
-        score_rows(layout, mapped, mapped[2], rows), score_rows(layout, codes, codes[2], rows)
+        score_rows(layout, mapped, queries[2], rows), score_rows(layout, codes, queries[2], rows)
     )

@@ -57,6 +57,11 @@ def encode(kind: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         nibbles = np.zeros((n, dim + dim % 2), dtype=np.uint8)
         nibbles[:, :dim] = values.astype(np.int8).view(np.uint8) & 15
         codes = nibbles[:, 0::2] | (nibbles[:, 1::2] << 4)
+    elif kind == "i2":
+        places = np.zeros((n, dim + -dim % 4), dtype=np.uint8)
+        places[:, :dim] = np.digitize(x * np.sqrt(dim), [-1, 0, 1])
+        values = np.array([-127.0, -38.0, 38.0, 127.0])[places[:, :dim]]
+        codes = (places.reshape(n, -1, 4) * np.array([1, 4, 16, 64], dtype=np.uint8)).sum(axis=2, dtype=np.uint8)
     elif kind == "b1":
         codes = np.packbits(x > 0, axis=1)
         values = np.where(x > 0, 1.0, -1.0) / np.sqrt(dim)
@@ -83,7 +88,8 @@ def make_ragged(
     codes = codes.reshape(-1, layout.row_bytes)
     n = len(lengths)
     split = [values[a:b] for a, b in itertools.pairwise(bounds)]
-    queries = [codes[a:b].copy() for a, b in itertools.pairwise(bounds[n:])]
+    asked = values.astype(np.int8).view(np.uint8) if kind == "i2" else codes  # queries of two-bit documents are i8
+    queries = [asked[a:b].copy() for a, b in itertools.pairwise(bounds[n:])]
     return Ragged(layout, codes[: bounds[n]].copy(), bounds[: n + 1], queries, split[:n], split[n:])
 
 

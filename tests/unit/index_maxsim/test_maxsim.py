@@ -17,7 +17,7 @@ from quire.index import maxsim_blocks
 from quire.index.maxsim import maxsim_explain, maxsim_scores, maxsim_scores_batch, maxsim_search
 
 LENGTHS = [7, 1, 0, 30, 12, 12, 3, 0, 55, 2]
-EXACT = ("i8", "i4", "b1")
+EXACT = ("i8", "i4", "i2", "b1")
 
 
 def check(kind, scores, wanted):
@@ -229,7 +229,7 @@ print(json.dumps(scores))
 
 
 def test_without_vector_instructions(ragged, tmp_path):
-    kinds = ["f32", "f16", "bf16", "e4m3", "e5m2", "i8", "i4", "b1"]
+    kinds = ["f32", "f16", "bf16", "e4m3", "e5m2", "i8", "i4", "i2", "b1"]
     rng = np.random.default_rng(5)
     lengths = rng.integers(1, 30, 60)
     samples = {kind: ragged(kind, lengths, [20]) for kind in kinds}

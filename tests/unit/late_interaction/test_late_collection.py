@@ -40,7 +40,18 @@ def test_exact_before_and_after_the_fit(world: Any, place: Path | None) -> None:
         assert kb.verify().ok
 
 
-@pytest.mark.parametrize("codec", ["float32", "svd:20|int8", "rotate|int4", "pca:20|float16", "truncate:20|float8"])
+@pytest.mark.parametrize(
+    "codec",
+    [
+        "float32",
+        "svd:20|int8",
+        "rotate|int4",
+        "rotate|int2",
+        "svd:20|rotate|int2",
+        "pca:20|float16",
+        "truncate:20|float8",
+    ],
+)
 def test_every_codec_finds_the_document_itself(world: Any, codec: str) -> None:
     with quire.open_multi_vector(codec=codec, pool_factor=1, fit_after=100) as kb:
         world.add_to(kb)

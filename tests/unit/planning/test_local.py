@@ -18,7 +18,7 @@ from quire.planning import Workload, local_size, tier_layouts
 
 CODECS = [
     "float32", "int8", "binary > int8", "svd:50%|float8 > int8", "truncate:33%|int4", "pca:40|bfloat16",
-    "rotate|int4 > float16", "truncate:16|int8 > truncate:50%|int8 > svd:75%|float8",
+    "rotate|int4 > float16", "binary > rotate|int2", "truncate:16|int8 > truncate:50%|int8 > svd:75%|float8",
 ]  # fmt: skip
 
 

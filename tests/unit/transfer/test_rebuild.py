@@ -15,7 +15,7 @@ from quire.errors import MismatchError, ParameterError
 
 CODECS = [
     "float32", "float16", "int8", "float8", "binary", "rotate|int4", "truncate:50%|int8", "svd:50%|float8", "pca:50%|int8",
-    "svd:50%|float8 > int8",
+    "svd:50%|float8 > int8", "binary > rotate|int2", "int2",
 ]  # fmt: skip
 
 

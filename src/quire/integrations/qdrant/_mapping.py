@@ -31,7 +31,7 @@ _QUANTIZATIONS: Final[dict[str, Literal["scalar", "binary"] | None]] = {
 }
 
 #: Quire's quantizers that have no counterpart, and the nearest that has.
-_NEAREST: Final = {"bfloat16": "float16", "float8": "int8", "float8-e5m2": "int8", "int4": "int8"}
+_NEAREST: Final = {"bfloat16": "float16", "float8": "int8", "float8-e5m2": "int8", "int4": "int8", "int2": "binary"}
 
 #: Candidates rescored per result. For binary the least of those measured that finds as many of the exact ten best as a local
 #: collection does, for each codec (table in docs/qdrant.md).
