@@ -42,9 +42,11 @@ MODEL = "all-MiniLM-L6-v2"
 
 CONFIGURATIONS: list[tuple[str, TokenPooling, str]] = [
     ("x1", TokenPooling(factor=1), "int8"),
+    ("x1", TokenPooling(factor=1), "rotate|int2"),
     ("x2", TokenPooling(factor=2), "int8"),
     ("x2", TokenPooling(factor=2), "svd:128|int8"),
     ("x2", TokenPooling(factor=2), "rotate|int4"),
+    ("x2", TokenPooling(factor=2), "rotate|int2"),
     ("x2", TokenPooling(factor=2), "rotate|binary"),
     ("x3", TokenPooling(factor=3), "svd:128|int8"),
     ("x4", TokenPooling(factor=4), "svd:128|int8"),

@@ -37,7 +37,7 @@ SCAN_BYTE_US = 0.000_05
 GATHER_ROW_US = 0.030
 GATHER_BYTE_US = 0.000_12
 #: Unpacking a row of two-bit codes: microseconds a byte of the stored row.
-UNPACK_BYTE_US = 0.000_6
+UNPACK_BYTE_US = 0.000_9
 #: Exploring one candidate of a graph: microseconds a candidate, and a byte of the row.
 VISIT_US = 1.2
 VISIT_BYTE_US = 0.005
