@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from quire.collection._token_input import token_encoder_for
+from quire.collection._token_input import is_sized, token_encoder_for
 from quire.collection._tuning import TuningMethods
 from quire.compression import Codec
 from quire.errors import CollectionLockedError, InputTypeError, MismatchError, ParameterError, StorageError
@@ -224,7 +224,7 @@ class Collection(TuningMethods):
             raise ParameterError(
                 "expected vectors=, because the collection was opened without an encoder; give either of them"
             )
-        if _is_sized(vectors) and len(vectors):
+        if is_sized(vectors) and len(vectors):
             vectors = as_matrix(vectors, self.dim)
             if self.metric == "cosine":
                 check_directions(vectors)
@@ -482,14 +482,10 @@ class Collection(TuningMethods):
         return None
 
 
-def _is_sized(value: Any) -> bool:
-    return value is not None and (hasattr(value, "__len__") or hasattr(value, "__array__"))
-
-
 def _with_progress(batches: Iterator[Batch], documents: Any) -> Iterator[Batch]:
     from tqdm import tqdm  # comes with usearch, and is as slow to import
 
-    with tqdm(total=len(documents) if _is_sized(documents) else None, unit="docs", desc="add") as bar:
+    with tqdm(total=len(documents) if is_sized(documents) else None, unit="docs", desc="add") as bar:
         for batch in batches:
             yield batch
             bar.update(len(batch))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from quire.collection._collection import Collection, _check_batch_size, _is_sized, _with_progress
-from quire.collection._token_input import not_late, pooled_tokens, with_tokens
-from quire.compression._ragged import TokenMatrices
+from quire.collection._collection import Collection, _check_batch_size, _with_progress
+from quire.collection._explanation import Explanation, explanation
+from quire.collection._token_input import make_ready, not_late, read_token_batches, read_token_queries
 from quire.compression.token_pooling import TokenPooling
 from quire.errors import DocumentNotFoundError, InputTypeError, InvalidVectorsError, ParameterError
 from quire.retrievers.late_interaction import CandidateSource, LateOptions, LateQueries, LateSearcher, similarities
@@ -25,43 +24,7 @@ from quire.store import (
     Store,
     TokenEncoder,
     check_ids,
-    encode_pooled,
-    pooled,
-    read_batches,
-    unit_tokens,
 )
-
-#: Documents whose token vectors are checked at a time: a copy of them all might not fit in memory.
-_CHECKED_AT_ONCE = 256
-
-
-@dataclass(frozen=True, eq=False)
-class Explanation:
-    """Why a document scores as it does for a query.
-
-    Parameters
-    ----------
-    id : str
-        The document.
-    score : float
-        Its MaxSim, the sum of the largest value of each row.
-    similarities : ndarray of shape (n_query_tokens, n_document_vectors), float32
-        Cosine of each query token with each stored vector of the document.
-    best : ndarray of shape (n_query_tokens,), int64
-        The document vector that each query token matches best.
-    query_tokens : list of str or None
-        The strings that the rows stand for, where the encoder can tell.
-    document_tokens : list of str or None
-        The strings that the columns stand for, where the encoder can tell; a pooled vector stands for several, joined by
-        spaces (each token of the text is counted to the stored vector that it is closest to).
-    """
-
-    id: str
-    score: float
-    similarities: Floats
-    best: Any
-    query_tokens: list[str] | None
-    document_tokens: list[str] | None
 
 
 class MultiVectorCollection(Collection):
@@ -154,72 +117,29 @@ class MultiVectorCollection(Collection):
         """
         self._store.require_open()
         _check_batch_size(batch_size)
-        if vectors is not None:
-            raise ParameterError("expected token_vectors= (one matrix a document), got vectors=")
-        if not isinstance(pooled, bool | np.bool_):
-            raise InputTypeError(f"expected pooled as True or False, got {type(pooled).__name__}")
-        if pooled and token_vectors is None:
-            raise ParameterError("pooled=True says how token_vectors= are; give them, or leave it out")
-        if token_vectors is None and self._token_encoder is None:
-            raise ParameterError(
-                "expected token_vectors=, because the collection was opened without an encoder; give either of them"
-            )
-        ready = self._token_batches(token_vectors, pooled) if token_vectors is not None else None
+        batches = read_token_batches(
+            documents,
+            ids,
+            metadata,
+            vectors,
+            payloads,
+            token_vectors=token_vectors,
+            pooled=pooled,
+            batch_size=batch_size,
+            dim=self.dim,
+            encoder=self._token_encoder,
+        )
         if documents is None:
-            if not _is_sized(token_vectors):
-                raise InputTypeError("expected documents, or token_vectors with a length, got neither")
-            documents = [""] * len(token_vectors)  # type: ignore[arg-type]
-        sized = {"documents": documents, "token_vectors": token_vectors}
-        lengths = {name: len(value) for name, value in sized.items() if _is_sized(value)}  # type: ignore[arg-type]
-        if len(set(lengths.values())) > 1:
-            raise ParameterError(
-                "expected as many token matrices as documents, got "
-                + ", ".join(f"{count} {name}" for name, count in lengths.items())
-            )
-        batches = read_batches(documents, ids, metadata, None, payloads, batch_size=batch_size, dim=None)
-        if ready is not None:
-            batches = with_tokens(batches, ready)
+            documents = token_vectors  # as long, and that is all that is asked of it now
         if pooled:
             batches = map(self._as_given, batches)
         return self._add_batches(_with_progress(batches, documents) if progress else batches)
 
     def _as_given(self, batch: Batch) -> Batch:
-        """Make a batch ready whose matrices are pooled already."""
-        assert batch.matrices is not None  # the caller has put them there
-        self._require_dim(batch.matrices)
-        batch.tokens, batch.matrices = pooled_tokens(batch.matrices, self.dim), None
-        batch.ready = True
-        return batch
-
-    def _token_batches(self, token_vectors: Iterable[Any], pooled: bool) -> Iterator[Any]:
-        """Return an iterator over the matrices; those with a length are all checked before anything is written."""
-        if _is_sized(token_vectors):
-            token_vectors = token_vectors if isinstance(token_vectors, TokenMatrices) else list(token_vectors)
-            dim = self.dim
-            for start in range(0, len(token_vectors), _CHECKED_AT_ONCE):
-                part = [token_vectors[i] for i in range(start, min(start + _CHECKED_AT_ONCE, len(token_vectors)))]
-                if dim is not None or any(not hasattr(matrix, "__len__") or len(matrix) for matrix in part):
-                    dim = (pooled_tokens(part, dim) if pooled else unit_tokens(part, dim, "document")).dim
-        return iter(token_vectors)
+        return make_ready(batch, self.dim, None, self._token_encoder)
 
     def _ready(self, batch: Batch) -> Batch:
-        if batch.ready:
-            return batch
-        pooling = self._store.settings.pooling or {}
-        if batch.matrices is not None:
-            self._require_dim(batch.matrices)
-            batch.tokens = pooled(batch.matrices, pooling, self.dim)
-            batch.matrices = None
-        else:
-            batch.tokens = encode_pooled(self._require_token_encoder(), batch.texts, pooling, self.dim)
-        batch.ready = True
-        return batch
-
-    def _require_dim(self, matrices: Sequence[Any]) -> None:
-        if self.dim is None and not any(np.ndim(matrix) == 2 for matrix in matrices):
-            raise InvalidVectorsError(
-                "expected at least one token vector in the first batch, to tell the dimension; or give dim= on opening"
-            )
+        return make_ready(batch, self.dim, self._store.settings.pooling or {}, self._token_encoder)
 
     def _maintain(self, fit_after: int | None) -> None:
         tokens = self._store.snapshot.tokens
@@ -355,27 +275,14 @@ class MultiVectorCollection(Collection):
 
     def _queries(self, queries: Any, texts: Sequence[str] | None, options: SearchOptions) -> Queries:
         assert isinstance(options, LateOptions)
-        strings = [isinstance(query, str) for query in queries]
-        if any(strings) and not all(strings):
-            raise InputTypeError("expected queries all as str or all as token vectors, got a mixture")
-        words: Sequence[str] | None = texts if texts is not None else (list(queries) if all(strings) else None)
-        if texts is not None and not options.needs_text:
-            raise ParameterError("text belongs to mode='text' or 'hybrid', or to candidates from text; got neither")
-        if words is not None and (len(words) != len(queries) or not all(isinstance(word, str) for word in words)):
-            raise ParameterError(f"expected one text for each of {len(queries)} queries, got {len(words)}")
-        if options.needs_text and words is None:
-            raise ParameterError("full text needs words: give the query as a str, or text= beside the token vectors")
-        if options.mode == "text" and options.lambda_mult is None:
-            return LateQueries(None, words)
-        if all(strings):
-            queries = self._require_token_encoder(
-                "expected a query's token vectors, because the collection was opened without an encoder; open it with one, "
-                "or search by words with mode='text'"
-            ).encode_queries(list(queries))
-        tokens = unit_tokens(queries, self.dim, "query")
-        empty = np.flatnonzero(tokens.lengths == 0)
-        if len(empty):
-            raise InvalidVectorsError(f"expected at least one token vector a query, got none for query {int(empty[0])}")
+        tokens, words = read_token_queries(
+            queries,
+            texts,
+            self.dim,
+            self._token_encoder,
+            needs_text=options.needs_text,
+            needs_tokens=options.mode != "text" or options.lambda_mult is not None,
+        )
         return LateQueries(None, words, tokens)
 
     def tune(self, *arguments: Any, **options: Any) -> TuningReport:
@@ -421,33 +328,11 @@ class MultiVectorCollection(Collection):
             matrix = similarities(view, queries.tokens.flat, slot)
             stored = view.decode(np.array([slot])).flat
             text = connection.execute("SELECT text FROM documents WHERE slot = ?", (slot,)).fetchone()[0]
-        best = matrix.argmax(axis=1) if matrix.shape[1] else np.zeros(0, np.int64)
-        score = float(matrix.max(axis=1).sum()) if matrix.shape[1] else -np.inf
-        query_tokens = None
-        if isinstance(query, str) and self._token_encoder is not None:
-            query_tokens = self._token_encoder.query_tokens(query)
-            if query_tokens is not None and len(query_tokens) != len(matrix):
-                query_tokens = None
-        return Explanation(id, score, matrix, best, query_tokens, self._labels(text, stored))
+        return explanation(id, matrix, query, text, stored, self._token_encoder)
 
-    def _labels(self, text: str, stored: Floats) -> list[str] | None:
-        """Return the strings that each stored vector of a document stands for."""
-        if self._token_encoder is None or not text or not len(stored):
-            return None
-        strings = self._token_encoder.document_tokens(text)
-        if strings is None:
-            return None
-        matrix = unit_tokens(self._token_encoder.encode_documents([text]), self.dim, "document").flat
-        if len(matrix) != len(strings):
-            return None
-        if len(matrix) == len(stored):
-            return strings
-        owners = (matrix @ stored.T).argmax(axis=1)
-        return [" ".join(strings[token] for token in np.flatnonzero(owners == row)) for row in range(len(stored))]
-
-    def _require_token_encoder(self, message: str | None = None) -> TokenEncoder:
+    def _require_token_encoder(self) -> TokenEncoder:
         if self._token_encoder is None:
-            raise ParameterError(message or "the collection was opened without an encoder; open it with encoder=")
+            raise ParameterError("the collection was opened without an encoder; open it with encoder=")
         return self._token_encoder
 
 

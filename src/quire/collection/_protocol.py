@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from quire.collection._collection import Collection
+from quire.collection._explanation import Explanation
 from quire.errors import ParameterError
+from quire.retrievers.late_interaction import CandidateSource
 from quire.retrievers.results import SearchResult
 from quire.retrievers.search import FilterLike, Mode
-from quire.store import Document, DocumentLike, Floats
+from quire.store import Document, DocumentLike, Floats, TokenEncoder
 
 
 @runtime_checkable
@@ -79,6 +81,10 @@ class CollectionLike(Protocol):
         """Return ids, oldest version first."""
         ...
 
+    def documents(self, filter: FilterLike = None) -> Iterator[Document]:
+        """Yield documents, oldest version first."""
+        ...
+
     def search(
         self,
         query: Any,
@@ -113,6 +119,68 @@ class CollectionLike(Protocol):
 
     def close(self) -> None:
         """Release it."""
+        ...
+
+
+@runtime_checkable
+class MultiVectorLike(CollectionLike, Protocol):
+    """A collection as `quire.MultiVectorCollection` is one, as far as adapters ask it; see there for what the methods do.
+
+    Examples
+    --------
+    >>> import quire
+    >>> isinstance(quire.open_multi_vector(), MultiVectorLike), isinstance(quire.open(), MultiVectorLike)
+    (True, False)
+    """
+
+    @property
+    def encoder(self) -> TokenEncoder | None:
+        """What turns texts into token vectors, if one was given."""
+        ...
+
+    def add(
+        self,
+        documents: Iterable[DocumentLike] | None = None,
+        ids: Iterable[str | None] | None = None,
+        metadata: Iterable[Mapping[str, Any] | None] | None = None,
+        vectors: Any = None,
+        *,
+        token_vectors: Iterable[Any] | None = None,
+        pooled: bool = False,
+        payloads: Iterable[str | None] | None = None,
+        batch_size: int = 256,
+    ) -> list[str]:
+        """Insert or replace documents."""
+        ...
+
+    def get_token_vectors(self, ids: Iterable[str]) -> list[Floats]:
+        """Return the stored token vectors, in the order asked."""
+        ...
+
+    def search(
+        self,
+        query: Any,
+        k: int = 10,
+        *,
+        filter: FilterLike = None,
+        ids: Iterable[str] | None = None,
+        mode: Mode = "dense",
+        text: str | None = None,
+        alpha: float | None = None,
+        fusion: str = "rrf",
+        fetch_k: int | None = None,
+        lambda_mult: float | None = None,
+        n_candidates: int | None = None,
+        candidates: CandidateSource = "vectors",
+        oversample: float | None = None,
+        ef: int | None = None,
+        exact: bool | None = None,
+    ) -> SearchResult:
+        """Find the best documents by MaxSim."""
+        ...
+
+    def explain(self, query: Any, id: str) -> Explanation:
+        """Say which of a document's vectors each token of a query matches."""
         ...
 
 

@@ -24,7 +24,7 @@ Scores: TypeAlias = npt.NDArray[np.float32]
 CandidateSource: TypeAlias = Literal["vectors", "text", "both"]
 
 #: Documents that are few enough to be scored by MaxSim at once, without candidates.
-_FEW = 1_024
+FEW = 1_024
 
 #: Candidates scored by MaxSim for each query, unless asked otherwise: so many for as many documents as `_CANDIDATES_FOR`,
 #: in proportion to the square root for more (measured: 400 of 5,183 and 800 of 20,000 lose 1 to 2 % of the ten best), and at
@@ -108,7 +108,7 @@ class LateSearcher(Searcher):
             return [_nothing() for _ in range(len(queries))]
         codes = [view.codec.encode_queries(query) for query in queries.tokens]
         depth = options.depth(k, matching)
-        few = matching <= max(depth, _FEW) and options.candidates == "vectors"
+        few = matching <= max(depth, FEW) and options.candidates == "vectors"
         if options.exact or (options.exact is None and few) or not snapshot.fitted:
             rankings = _exhaustive(view, codes, k, eligible, options.threads)
         else:

@@ -23,7 +23,7 @@ def kb(world: Any) -> Iterator[quire.MultiVectorCollection]:
 
 @pytest.fixture(autouse=True)
 def _candidates_even_for_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(late_interaction, "_FEW", 30)
+    monkeypatch.setattr(late_interaction, "FEW", 30)
     monkeypatch.setattr(late_interaction, "DEFAULT_CANDIDATES", 100)
 
 

@@ -11,7 +11,7 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.structured_query import FilterDirective, StructuredQuery
 from langchain_core.vectorstores import VectorStore
 
-from quire.collection import CollectionLike, MultiVectorCollection, open_multi_vector
+from quire.collection import CollectionLike, MultiVectorLike, open_multi_vector
 from quire.collection import open as open_collection
 from quire.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError
 from quire.integrations.langchain import _names
@@ -65,7 +65,7 @@ class StoreBase(VectorStore):
         else:
             self._collection = self._open(path, codec, collection_name, options)
         # A collection for late interaction, of which some methods ask something else; None for ordinary ones.
-        self._late = self._collection if isinstance(self._collection, MultiVectorCollection) else None
+        self._late = self._collection if isinstance(self._collection, MultiVectorLike) else None
         try:
             self._embedder = self._embedder_of_its_kind()
         except BaseException:
@@ -150,7 +150,7 @@ class StoreBase(VectorStore):
 
 def _is_late(path: str | os.PathLike[str]) -> bool:
     with open_collection(path, read_only=True) as collection:
-        return isinstance(collection, MultiVectorCollection)
+        return isinstance(collection, MultiVectorLike)
 
 
 def _one_for_many(embedding: Any) -> MismatchError:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 from langchain_core.documents import Document
 from pydantic import model_validator
 
-from quire.collection import MultiVectorCollection
+from quire.collection import MultiVectorLike
 from quire.errors import ParameterError
 from quire.integrations.langchain._embedding import in_thread
 from quire.integrations.langchain._retriever_base import StoreRetriever, closed_on_error
@@ -100,7 +100,7 @@ class LateInteractionRetriever(StoreRetriever):
 
     @model_validator(mode="after")
     def _check_kind(self) -> Self:
-        if not isinstance(self.vectorstore.collection, MultiVectorCollection):
+        if not isinstance(self.vectorstore.collection, MultiVectorLike):
             raise ParameterError(
                 "expected a store with many vectors a document, got one with one vector; use QuireRetriever for it, or "
                 "build a new one with LateInteractionRetriever.from_documents"
@@ -108,10 +108,10 @@ class LateInteractionRetriever(StoreRetriever):
         return self
 
     @property
-    def collection(self) -> MultiVectorCollection:
-        """The collection underneath, for everything else that it does: `explain`, `info`, `verify`, `compact`."""
+    def collection(self) -> MultiVectorLike:
+        """The collection underneath, for everything else that it does: `explain`, `info`, and what only a local one has."""
         collection = self.vectorstore.collection
-        assert isinstance(collection, MultiVectorCollection)  # the constructor has checked
+        assert isinstance(collection, MultiVectorLike)  # the constructor has checked
         return collection
 
     # ------------------------------------------------------------------ constructors

@@ -20,7 +20,7 @@ from llama_index.core.settings import Settings
 from llama_index.core.storage.docstore.types import RefDocInfo
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryMode
 
-from quire.collection import MultiVectorCollection
+from quire.collection import MultiVectorLike
 from quire.errors import ParameterError
 from quire.integrations.llama_index import _persistence
 from quire.integrations.llama_index._reserved import SOURCE, node_metadata
@@ -263,10 +263,10 @@ class LateInteractionIndex(VectorStoreIndex):
         return self._vector_store
 
     @property
-    def collection(self) -> MultiVectorCollection:
-        """The collection underneath, for everything else that it does: `explain`, `info`, `verify`, `compact`."""
+    def collection(self) -> MultiVectorLike:
+        """The collection underneath, for everything else that it does: `explain`, `info`, and what only a local one has."""
         collection = self.vector_store.client
-        assert isinstance(collection, MultiVectorCollection)  # the constructor has checked
+        assert isinstance(collection, MultiVectorLike)  # the constructor has checked
         return collection
 
     def close(self) -> None:
@@ -441,7 +441,7 @@ def _store(
             named = [name for name, value in (("model", model), ("path", path)) if value is not None]
             raise ParameterError(f"expected a store or what opens one, got a store and {', '.join([*named, *options])}")
         opened = False
-    if isinstance(given, QuireVectorStore) and isinstance(given.client, MultiVectorCollection):
+    if isinstance(given, QuireVectorStore) and isinstance(given.client, MultiVectorLike):
         return given, opened
     if opened:
         given.close()

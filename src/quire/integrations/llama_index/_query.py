@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQuery, VectorStoreQueryMode
 
-from quire.collection import CollectionLike, MultiVectorCollection
+from quire.collection import CollectionLike, MultiVectorLike
 from quire.errors import ParameterError
 from quire.integrations.llama_index._filters import to_filter
 from quire.integrations.llama_index._reserved import SOURCE, on_stored_keys
@@ -83,7 +83,7 @@ def search(collection: CollectionLike, query: VectorStoreQuery, options: dict[st
             "QuireVectorStore returns whole nodes and keeps one embedding for each; leave out output_fields and "
             "embedding_field"
         )
-    shaping = _LATE_OPTIONS if isinstance(collection, MultiVectorCollection) else _DENSE_OPTIONS
+    shaping = _LATE_OPTIONS if isinstance(collection, MultiVectorLike) else _DENSE_OPTIONS
     _check_options(mode, options, shaping)
     restricted: dict[str, Any] = {"filter": node_filter(query.filters, query.doc_ids)}
     if query.node_ids:
@@ -113,7 +113,7 @@ def _check_options(mode: Mode, options: dict[str, Any], shaping: frozenset[str])
 
 
 def _vector(collection: CollectionLike, query: VectorStoreQuery, mode: Mode) -> Any:
-    if isinstance(collection, MultiVectorCollection):
+    if isinstance(collection, MultiVectorLike):
         # One flat vector is no use here. It may come along all the same, when one `QueryBundle` goes through several
         # retrievers of which another has put its embedding there.
         return _words(query, mode)

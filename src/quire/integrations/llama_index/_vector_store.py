@@ -21,7 +21,7 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
-from quire.collection import Collection, CollectionLike, MultiVectorCollection
+from quire.collection import Collection, CollectionLike, MultiVectorLike
 from quire.collection._protocol import require_local
 from quire.errors import ParameterError
 from quire.integrations.llama_index import _opening, _persistence
@@ -154,7 +154,7 @@ class QuireVectorStore(BasePydanticVectorStore):
             collection = _opening.check_given(collection, path, encoder, options, must_exist)
         path = collection.path if isinstance(collection, Collection) else None
         where = os.fspath(path) if path is not None else None
-        asks_for_embeddings = not isinstance(collection, MultiVectorCollection)
+        asks_for_embeddings = not isinstance(collection, MultiVectorLike)
         super().__init__(path=where, is_embedding_query=asks_for_embeddings, **options)  # type: ignore[call-arg]
         self._collection = collection
         self._encoder = encoder if asks_for_embeddings or encoder is not None else collection.encoder
@@ -198,7 +198,7 @@ class QuireVectorStore(BasePydanticVectorStore):
         """
         _opening.refuse_options("add", kwargs)
         ready: dict[str, Any]
-        if isinstance(self._collection, MultiVectorCollection):
+        if isinstance(self._collection, MultiVectorLike):
             batch, texts = to_texts(nodes)
             ready = {"token_vectors": self._collection.encode_documents(texts) if texts else []}
         else:

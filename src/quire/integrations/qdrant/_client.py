@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from quire.errors import MissingExtraError
 from quire.integrations.qdrant._filters import Condition
-from quire.integrations.qdrant._transport import DENSE, TEXT, Layout, Point, Search, Status
+from quire.integrations.qdrant._transport import DENSE, TEXT, TOKENS, Layout, Point, Search, Status, TokenLayout
 
 _PAGE = 256
 T = TypeVar("T")
@@ -66,23 +66,16 @@ class ClientTransport:
     def create(self, layout: Layout) -> None:
         """Create the collection."""
         models, options = self._models, self._options
-        quantization = None
-        if layout.quantization == "scalar":
-            quantization = models.ScalarQuantization(
-                scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
+        vectors = {DENSE: self._vectors(layout)}
+        if layout.tokens is not None:
+            vectors[TOKENS] = self._vectors(
+                layout.tokens,
+                multivector_config=models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM),
+                hnsw_config=models.HnswConfigDiff(m=0),
             )
-        elif layout.quantization == "binary":
-            quantization = models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True))
         self._client.create_collection(  # not retried: a second attempt could meet the first one's collection
             self._name,
-            vectors_config={
-                DENSE: models.VectorParams(
-                    size=layout.dim,
-                    distance=models.Distance.DOT,
-                    datatype=models.Datatype(layout.datatype),
-                    quantization_config=quantization,
-                )
-            },
+            vectors_config=vectors,
             sparse_vectors_config={TEXT: models.SparseVectorParams(modifier=models.Modifier.IDF)},
             hnsw_config=models.HnswConfigDiff(
                 m=layout.hnsw_m, ef_construct=layout.ef_construct, full_scan_threshold=layout.full_scan_threshold
@@ -97,6 +90,23 @@ class ClientTransport:
         for key, schema in [("terms", "keyword"), *((key, "float") for key in layout.ranges)]:
             self._client.create_payload_index(self._name, key, models.PayloadSchemaType(schema), wait=True)
 
+    def _vectors(self, layout: Layout | TokenLayout, **options: Any) -> Any:
+        models = self._models
+        quantization = None
+        if layout.quantization == "scalar":
+            quantization = models.ScalarQuantization(
+                scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
+            )
+        elif layout.quantization == "binary":
+            quantization = models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True))
+        return models.VectorParams(
+            size=layout.dim,
+            distance=models.Distance.DOT,
+            datatype=models.Datatype(layout.datatype),
+            quantization_config=quantization,
+            **options,
+        )
+
     def upsert(self, points: Sequence[Point]) -> None:
         """Write points."""
         sent = [self._point(point) for point in points]
@@ -108,6 +118,8 @@ class ClientTransport:
             vectors[DENSE] = list(point.dense)
         if point.text is not None and point.text[0]:
             vectors[TEXT] = self._models.SparseVector(indices=point.text[0], values=point.text[1])
+        if point.tokens is not None:
+            vectors[TOKENS] = [list(token) for token in point.tokens]
         return self._models.PointStruct(id=point.id, vector=vectors, payload=point.payload)
 
     def delete(self, ids: Sequence[str]) -> None:
@@ -115,10 +127,10 @@ class ClientTransport:
         selector = self._models.PointIdsList(points=list(ids))
         self._retry(lambda: self._client.delete(self._name, selector, wait=True))
 
-    def retrieve(self, ids: Sequence[str], fields: Sequence[str] | bool, *, vectors: bool = False) -> list[Point]:
+    def retrieve(self, ids: Sequence[str], fields: Sequence[str] | bool, *, vectors: Sequence[str] = ()) -> list[Point]:
         """Return points."""
         wanted: Any = fields if isinstance(fields, bool) else list(fields)
-        with_vectors: Any = [DENSE] if vectors else False
+        with_vectors: Any = list(vectors) or False
         found = self._retry(lambda: self._client.retrieve(self._name, list(ids), wanted, with_vectors))
         return [_as_point(record) for record in found]
 
@@ -148,26 +160,42 @@ class ClientTransport:
 
     def _request(self, search: Search) -> Any:
         models = self._models
-        query: Any
-        if search.dense is not None:
-            query, using = list(search.dense), DENSE
-        else:
-            assert search.text is not None  # one of the two
-            query, using = models.SparseVector(indices=search.text[0], values=search.text[1]), TEXT
-        quantization = None
-        if search.exact or search.oversampling is not None:
-            quantization = models.QuantizationSearchParams(
-                ignore=search.exact, rescore=True, oversampling=search.oversampling
+        query, using = self._query(search)
+        prefetch = []
+        for each in search.prefetch:
+            what, by = self._query(each)
+            prefetch.append(
+                models.Prefetch(
+                    query=what, using=by, limit=each.limit, filter=self._filter(each.where), params=self._params(each)
+                )
             )
         return models.QueryRequest(
+            prefetch=prefetch or None,
             query=query,
             using=using,
             limit=search.limit,
             filter=self._filter(search.where),
             with_payload=True,
             with_vector=[DENSE] if search.with_vectors else False,
-            params=models.SearchParams(hnsw_ef=search.ef, exact=search.exact, quantization=quantization),
+            params=self._params(search),
         )
+
+    def _query(self, search: Search) -> tuple[Any, str]:
+        if search.dense is not None:
+            return list(search.dense), DENSE
+        if search.tokens is not None:
+            return [list(token) for token in search.tokens], TOKENS
+        assert search.text is not None  # one of the three
+        return self._models.SparseVector(indices=search.text[0], values=search.text[1]), TEXT
+
+    def _params(self, search: Search) -> Any:
+        models = self._models
+        quantization = None
+        if search.exact or search.oversampling is not None:
+            quantization = models.QuantizationSearchParams(
+                ignore=search.exact, rescore=True, oversampling=search.oversampling
+            )
+        return models.SearchParams(hnsw_ef=search.ef, exact=search.exact, quantization=quantization)
 
     def _filter(self, condition: Condition) -> Any:
         whole = condition if condition.keys() <= {"must", "should", "must_not"} else {"must": [condition]}
@@ -203,5 +231,6 @@ class ClientTransport:
 
 
 def _as_point(record: Any) -> Point:
-    vector = record.vector.get(DENSE) if isinstance(record.vector, dict) else None
-    return Point(str(record.id), record.payload or {}, vector, score=float(getattr(record, "score", 0.0) or 0.0))
+    vectors = record.vector if isinstance(record.vector, dict) else {}
+    score = float(getattr(record, "score", 0.0) or 0.0)
+    return Point(str(record.id), record.payload or {}, vectors.get(DENSE), score=score, tokens=vectors.get(TOKENS))

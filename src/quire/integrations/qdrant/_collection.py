@@ -6,24 +6,21 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from quire.errors import CollectionNotFoundError, MismatchError, ParameterError
-from quire.integrations.qdrant._client import ClientTransport, ServerOptions
+from quire.integrations.qdrant._client import ServerOptions
 from quire.integrations.qdrant._documents import payload_of
-from quire.integrations.qdrant._edge import EdgeTransport
 from quire.integrations.qdrant._ids import point_id
 from quire.integrations.qdrant._info import QdrantInfo
 from quire.integrations.qdrant._manifest import Manifest, encode_state
 from quire.integrations.qdrant._mapping import ClientCodec, map_codec
+from quire.integrations.qdrant._mapping import Mapping as Mapped
+from quire.integrations.qdrant._plan import Plan, average_length, layout_of, transport_of
 from quire.integrations.qdrant._reading import ReadingMethods
-from quire.integrations.qdrant._terms import number_key
 from quire.integrations.qdrant._transport import Layout, Point, Transport
-from quire.integrations.qdrant._words import Words
 from quire.retrievers.search import FilterLike
 from quire.store import (
     Batch,
@@ -42,23 +39,7 @@ from quire.store import (
 )
 from quire.store._text_analysis import check_language
 
-#: Documents whose length tells the typical one, for BM25.
-_LENGTH_SAMPLE = 1000
-
 _DELETED_AT_ONCE = 1000
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What a collection will be, before its first document says the rest."""
-
-    codec: str
-    metric: Literal["cosine", "dot"]
-    dim: int | None
-    full_text: str
-    seed: int
-    fit_after: int
-    layout: dict[str, Any]
 
 
 class QdrantCollection(ReadingMethods):
@@ -68,7 +49,9 @@ class QdrantCollection(ReadingMethods):
     from those of a local collection.
     """
 
-    def __init__(self, transport: Transport, encoder: Any, plan: _Plan | None) -> None:
+    _many_vectors: ClassVar[bool] = False
+
+    def __init__(self, transport: Transport, encoder: Any, plan: Plan | None) -> None:
         self._transport = transport
         self._plan = plan
         self._encoder = as_encoder(encoder) if encoder is not None else None
@@ -79,9 +62,18 @@ class QdrantCollection(ReadingMethods):
         self._writing = threading.Lock()
         if plan is None:
             self._manifest = Manifest.read(transport)
-            self._codec = self._manifest.client_codec()
+            if (self._manifest.late is not None) != self._many_vectors:
+                many, other = ("one vector", "Qdrant") if self._many_vectors else ("many vectors", "QdrantMultiVector")
+                raise MismatchError(
+                    f"the collection at {transport.place} keeps {many} a document; open it with {other}Collection.open"
+                )
+            self._restore(self._manifest)
             if self._encoder is not None and self._manifest.encoder is not None:
                 check_fingerprint(self._manifest.encoder, self._encoder)
+
+    def _restore(self, manifest: Manifest) -> None:
+        """Take over what was learned."""
+        self._codec = manifest.client_codec()
 
     @classmethod
     def create(
@@ -158,29 +150,31 @@ class QdrantCollection(ReadingMethods):
             replication_factor=replication_factor,
             write_consistency_factor=write_consistency_factor,
         )
-        layout = {
-            "hnsw_m": connectivity,
-            "full_scan_threshold": full_scan_threshold,
-            "indexing_threshold": indexing_threshold,
-            "ranges": [f"number.{number_key([field] if isinstance(field, str) else field)}" for field in ranges],
-        }
-        plan = _Plan(mapping.codec, metric, dim, check_language(full_text), seed, fit_after, layout)
-        transport = _transport(path, url, name, options)
+        layout = layout_of(ranges, connectivity, full_scan_threshold, indexing_threshold)
+        plan = Plan(mapping.codec, metric, dim, check_language(full_text), seed, fit_after, layout)
+        return cls._create(transport_of(path, url, name, options), encoder, plan, sample)
+
+    @classmethod
+    def _create(cls, transport: Transport, encoder: Any, plan: Plan, sample: Any) -> Self:
         try:
             if transport.exists():
                 raise ParameterError(
-                    f"expected no collection at {transport.place} yet; use QdrantCollection.open, or another place"
+                    f"expected no collection at {transport.place} yet; use {cls.__name__}.open, or another place"
                 )
             collection = cls(transport, encoder, plan)
-            if sample is not None:
-                vectors = as_matrix(sample, dim, "sample")
-                collection._start(unit_rows(vectors) if metric == "cosine" else vectors, [])
-            elif dim is not None and not ClientCodec.of(codec).learns:
-                collection._start(np.zeros((0, dim), np.float32), [])
+            collection._start_early(plan, sample)
             return collection
         except BaseException:
             transport.close()
             raise
+
+    def _start_early(self, plan: Plan, sample: Any) -> None:
+        """Create the collection in Qdrant before there are documents, where that can be done."""
+        if sample is not None:
+            vectors = as_matrix(sample, plan.dim, "sample")
+            self._start(unit_rows(vectors) if plan.metric == "cosine" else vectors, [])
+        elif plan.dim is not None and not ClientCodec.of(plan.codec).learns:
+            self._start(np.zeros((0, plan.dim), np.float32), [])
 
     @classmethod
     def open(
@@ -205,11 +199,11 @@ class QdrantCollection(ReadingMethods):
         CollectionLockedError
             When another process holds the directory.
         """
-        transport = _transport(path, url, name, ServerOptions(api_key=api_key, timeout=timeout, retries=retries))
+        transport = transport_of(path, url, name, ServerOptions(api_key=api_key, timeout=timeout, retries=retries))
         try:
             if not transport.exists():
                 raise CollectionNotFoundError(
-                    f"expected a collection at {transport.place}, but there is none; use QdrantCollection.create"
+                    f"expected a collection at {transport.place}, but there is none; use {cls.__name__}.create"
                 )
             return cls(transport, encoder, None)
         except BaseException:
@@ -312,7 +306,7 @@ class QdrantCollection(ReadingMethods):
             metric=plan.metric,
             full_text=plan.full_text,
             dim=int(sample.shape[1]),
-            average_length=_average_length(plan.full_text, texts),
+            average_length=average_length(plan.full_text, texts),
             encoder=fingerprint(self._encoder) if self._encoder is not None else None,
             state=encode_state(codec),
         )
@@ -408,10 +402,10 @@ class QdrantCollection(ReadingMethods):
 
     def __repr__(self) -> str:
         state = ", closed" if self._closed else ""
-        return f"<quire QdrantCollection {self._transport.place!r}, codec {self.codec!r}{state}>"
+        return f"<quire {type(self).__name__} {self._transport.place!r}, codec {self.codec!r}{state}>"
 
     @property
-    def _about(self) -> Manifest | _Plan:
+    def _about(self) -> Manifest | Plan:
         about = self._manifest or self._plan
         assert about is not None  # one of the two
         return about
@@ -432,14 +426,16 @@ class QdrantCollection(ReadingMethods):
     def info(self) -> QdrantInfo:
         """Return what the collection holds and how Qdrant keeps it."""
         self._require_open()
-        mapping = map_codec(self.codec)
+        return self._describe(map_codec(self.codec), self._codec.out_dim if self._codec is not None else None)
+
+    def _describe(self, mapping: Mapped, stored_dim: int | None) -> QdrantInfo:
         status = self._transport.status() if self._manifest is not None else None
         stored = self._manifest.encoder if self._manifest is not None else None
         return QdrantInfo(
             place=self._transport.place,
             documents=self.count(),
             dim=self.dim,
-            stored_dim=self._codec.out_dim if self._codec is not None else None,
+            stored_dim=stored_dim,
             metric=self.metric,
             codec=self.codec,
             full_text=self._about.full_text,
@@ -464,20 +460,6 @@ class QdrantCollection(ReadingMethods):
         self.close()
 
 
-def _transport(path: Any, url: str | None, name: str, options: ServerOptions) -> Transport:
-    if (path is None) == (url is None):
-        raise ParameterError("expected either path= (in this process) or url= (a server), got both or neither")
-    if path is not None:
-        return EdgeTransport(Path(path).expanduser())
-    assert url is not None  # checked above
-    return ClientTransport(url, name, options)
-
-
 def _vectors(batch: Batch) -> Floats:
     assert batch.vectors is not None  # made ready
     return batch.vectors
-
-
-def _average_length(language: str, texts: Sequence[str]) -> float:
-    counts = [Words(language, 1.0).count(text) for text in texts[:_LENGTH_SAMPLE] if text]
-    return float(np.mean(counts)) if counts else 100.0

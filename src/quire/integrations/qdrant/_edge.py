@@ -10,7 +10,7 @@ from typing import Any
 
 from quire.errors import CollectionLockedError, MissingExtraError
 from quire.integrations.qdrant._filters import Condition
-from quire.integrations.qdrant._transport import DENSE, TEXT, Layout, Point, Search, Status
+from quire.integrations.qdrant._transport import DENSE, TEXT, TOKENS, Layout, Point, Search, Status, TokenLayout
 
 _PAGE = 256
 
@@ -60,21 +60,15 @@ class EdgeTransport:
     def create(self, layout: Layout) -> None:
         """Create the shard."""
         edge = self._edge
-        quantization = None
-        if layout.quantization == "scalar":
-            quantization = edge.ScalarQuantizationConfig(edge.ScalarType.Int8, memory=edge.Memory.Pinned)
-        elif layout.quantization == "binary":
-            quantization = edge.BinaryQuantizationConfig(memory=edge.Memory.Pinned)
-        datatype = edge.VectorStorageDatatype
+        vectors = {DENSE: self._vectors(layout)}
+        if layout.tokens is not None:
+            vectors[TOKENS] = self._vectors(
+                layout.tokens,
+                multivector_config=edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim),
+                hnsw_config=edge.HnswIndexConfig(0, layout.ef_construct, layout.full_scan_threshold),
+            )
         config = edge.EdgeConfig(
-            vectors={
-                DENSE: edge.EdgeVectorParams(
-                    layout.dim,
-                    edge.Distance.Dot,
-                    datatype=datatype.Float16 if layout.datatype == "float16" else datatype.Float32,
-                    quantization_config=quantization,
-                )
-            },
+            vectors=vectors,
             sparse_vectors={TEXT: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
             hnsw_config=edge.HnswIndexConfig(layout.hnsw_m, layout.ef_construct, layout.full_scan_threshold),
             optimizers=edge.EdgeOptimizersConfig(indexing_threshold=layout.indexing_threshold),
@@ -84,6 +78,22 @@ class EdgeTransport:
         self._update(edge.UpdateOperation.create_field_index("terms", edge.PayloadSchemaType.Keyword))
         for key in layout.ranges:
             self._update(edge.UpdateOperation.create_field_index(key, edge.PayloadSchemaType.Float))
+
+    def _vectors(self, layout: Layout | TokenLayout, **options: Any) -> Any:
+        edge = self._edge
+        quantization = None
+        if layout.quantization == "scalar":
+            quantization = edge.ScalarQuantizationConfig(edge.ScalarType.Int8, memory=edge.Memory.Pinned)
+        elif layout.quantization == "binary":
+            quantization = edge.BinaryQuantizationConfig(memory=edge.Memory.Pinned)
+        datatype = edge.VectorStorageDatatype
+        return edge.EdgeVectorParams(
+            layout.dim,
+            edge.Distance.Dot,
+            datatype=datatype.Float16 if layout.datatype == "float16" else datatype.Float32,
+            quantization_config=quantization,
+            **options,
+        )
 
     def _update(self, operation: Any) -> None:
         with self._writing:
@@ -99,16 +109,18 @@ class EdgeTransport:
             vectors[DENSE] = list(point.dense)
         if point.text is not None and point.text[0]:
             vectors[TEXT] = self._edge.SparseVector(*point.text)
+        if point.tokens is not None:
+            vectors[TOKENS] = [list(token) for token in point.tokens]
         return self._edge.Point(point.id, vectors, point.payload)
 
     def delete(self, ids: Sequence[str]) -> None:
         """Delete points."""
         self._update(self._edge.UpdateOperation.delete_points(list(ids)))
 
-    def retrieve(self, ids: Sequence[str], fields: Sequence[str] | bool, *, vectors: bool = False) -> list[Point]:
+    def retrieve(self, ids: Sequence[str], fields: Sequence[str] | bool, *, vectors: Sequence[str] = ()) -> list[Point]:
         """Return points."""
         wanted = fields if isinstance(fields, bool) else list(fields)
-        found = self._shard.retrieve(list(ids), wanted, [DENSE] if vectors else False)
+        found = self._shard.retrieve(list(ids), wanted, list(vectors) or False)
         return [_as_point(record) for record in found]
 
     def scroll(self, where: Condition, fields: Sequence[str], offset: str | None) -> tuple[list[Point], str | None]:
@@ -132,24 +144,41 @@ class EdgeTransport:
 
     def _request(self, search: Search) -> Any:
         edge = self._edge
+        return edge.QueryRequest(
+            limit=search.limit,
+            query=self._query(search),
+            prefetches=[
+                edge.Prefetch(
+                    limit=each.limit,
+                    query=self._query(each),
+                    filter=self._filter(each.where),
+                    params=self._params(each),
+                )
+                for each in search.prefetch
+            ],
+            filter=self._filter(search.where),
+            with_payload=True,
+            with_vector=[DENSE] if search.with_vectors else False,
+            params=self._params(search),
+        )
+
+    def _query(self, search: Search) -> Any:
+        edge = self._edge
         if search.dense is not None:
-            query = edge.Query.Nearest(list(search.dense), DENSE)
-        else:
-            assert search.text is not None  # one of the two
-            query = edge.Query.Nearest(edge.SparseVector(*search.text), TEXT)
+            return edge.Query.Nearest(list(search.dense), DENSE)
+        if search.tokens is not None:
+            return edge.Query.Nearest([list(token) for token in search.tokens], TOKENS)
+        assert search.text is not None  # one of the three
+        return edge.Query.Nearest(edge.SparseVector(*search.text), TEXT)
+
+    def _params(self, search: Search) -> Any:
+        edge = self._edge
         quantization = None
         if search.exact or search.oversampling is not None:
             quantization = edge.QuantizationSearchParams(
                 ignore=search.exact, rescore=True, oversampling=search.oversampling
             )
-        return edge.QueryRequest(
-            limit=search.limit,
-            query=query,
-            filter=self._filter(search.where),
-            with_payload=True,
-            with_vector=[DENSE] if search.with_vectors else False,
-            params=edge.SearchParams(hnsw_ef=search.ef, exact=search.exact, quantization=quantization),
-        )
+        return edge.SearchParams(hnsw_ef=search.ef, exact=search.exact, quantization=quantization)
 
     def _filter(self, condition: Condition) -> Any:
         built = self._condition(condition)
@@ -183,5 +212,6 @@ class EdgeTransport:
 
 
 def _as_point(record: Any) -> Point:
-    vector = record.vector.get(DENSE) if record.vector else None
-    return Point(str(record.id), record.payload or {}, vector, score=float(getattr(record, "score", 0.0)))
+    vectors = record.vector or {}
+    score = float(getattr(record, "score", 0.0))
+    return Point(str(record.id), record.payload or {}, vectors.get(DENSE), score=score, tokens=vectors.get(TOKENS))

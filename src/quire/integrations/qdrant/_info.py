@@ -30,6 +30,9 @@ class QdrantInfo:
         Parts that Qdrant keeps them in.
     details : dict
         What else the server tells.
+    tokens : dict or None
+        Of a multi-vector collection: dimension of the stored token vectors, how they are pooled, what finds candidates;
+        `datatype` and `quantization` are theirs, `stored_dim` that of the candidate vectors.
     """
 
     place: str
@@ -45,3 +48,4 @@ class QdrantInfo:
     indexed: int
     segments: int
     details: dict[str, Any]
+    tokens: dict[str, Any] | None = None

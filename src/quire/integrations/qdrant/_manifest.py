@@ -32,6 +32,8 @@ class Manifest:
         The encoder's fingerprint.
     state : str
         The fitted reducers, in base64.
+    late : dict or None
+        Where documents have many vectors: how they are pooled, and what finds candidates.
     format : int
         Rises when what is stored changes its meaning.
     """
@@ -43,11 +45,15 @@ class Manifest:
     average_length: float
     encoder: dict[str, Any] | None
     state: str
+    late: dict[str, Any] | None = None
     format: int = FORMAT
 
     def write(self, transport: Transport) -> None:
         """Store it."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        values = asdict(self)
+        if self.late is None:
+            del values["late"]  # as before there was such a thing
+        text = json.dumps(values, sort_keys=True)
         transport.upsert([Point(MANIFEST, {"quire": text, "sha256": _checksum(text)})])
 
     @classmethod

@@ -14,7 +14,7 @@ from quire.integrations.qdrant._filters import DOCUMENTS, NOTHING, Condition, al
 from quire.integrations.qdrant._ids import point_id
 from quire.integrations.qdrant._manifest import Manifest
 from quire.integrations.qdrant._mapping import ClientCodec, Mapping, map_codec
-from quire.integrations.qdrant._transport import Point, Search, Transport
+from quire.integrations.qdrant._transport import DENSE, Point, Search, Transport
 from quire.integrations.qdrant._words import Words
 from quire.retrievers.fusion import convex_combination, reciprocal_rank_fusion
 from quire.retrievers.mmr import maximal_marginal_relevance
@@ -60,7 +60,7 @@ class ReadingMethods(ABC):
             When an id is not there.
         """
         listed = check_ids(ids)
-        found = {point.id: point.dense for point in self._retrieve(listed, False, vectors=True)}
+        found = {point.id: point.dense for point in self._retrieve(listed, False, vectors=[DENSE])}
         points = [point_id(identifier) for identifier in listed]
         for identifier, point in zip(listed, points, strict=True):
             if point not in found:
@@ -69,7 +69,7 @@ class ReadingMethods(ABC):
                 )
         if not listed:
             return np.zeros((0, self.dim or 0), np.float32)
-        return self._fitted().decode(np.array([found[point] for point in points], np.float32))
+        return self._decoded([found[point] for point in points])
 
     def contains(self, ids: Iterable[str]) -> list[bool]:
         """Tell for each id whether it is there."""
@@ -179,7 +179,8 @@ class ReadingMethods(ABC):
 
     def _read_queries(
         self, queries: Any, texts: Sequence[str] | None, options: SearchOptions
-    ) -> tuple[Floats | None, Sequence[str] | None]:
+    ) -> tuple[Any, Sequence[str] | None]:
+        """Return what `_dense` and `_diversified` take of each query, and the words, where the mode needs them."""
         strings = [isinstance(query, str) for query in queries]
         if any(strings) and not all(strings):
             raise InputTypeError("expected queries all as str or all as vectors, got a mixture")
@@ -206,7 +207,7 @@ class ReadingMethods(ABC):
 
     def _rank(
         self,
-        vectors: Floats | None,
+        vectors: Any,
         words: Sequence[str] | None,
         k: int,
         where: Condition,
@@ -233,7 +234,7 @@ class ReadingMethods(ABC):
             for ranking, vector in zip(rankings, vectors, strict=True)
         ]
 
-    def _dense(self, vectors: Floats | None, k: int, where: Condition, options: SearchOptions) -> list[list[Point]]:
+    def _dense(self, vectors: Any, k: int, where: Condition, options: SearchOptions) -> list[list[Point]]:
         assert vectors is not None  # the mode needs them
         oversampling = options.oversample or self._mapping.oversampling
         encoded, offsets = self._fitted().queries(vectors)
@@ -266,10 +267,10 @@ class ReadingMethods(ABC):
     def _ask(self, searches: Sequence[Search]) -> list[list[Point]]:
         return [ranking for part in chunked(searches, _QUERIES_AT_ONCE) for ranking in self._transport.search(part)]
 
-    def _diversified(self, ranking: list[Point], query: Floats, k: int, lambda_mult: float) -> list[Point]:
+    def _diversified(self, ranking: list[Point], query: Any, k: int, lambda_mult: float) -> list[Point]:
         if not ranking:
             return []
-        vectors = self._fitted().decode(np.array([hit.dense for hit in ranking], np.float32))
+        vectors = self._decoded([hit.dense for hit in ranking])
         lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query)
         relevance = (vectors @ query) / np.where(lengths > 0, lengths, 1)
         chosen = maximal_marginal_relevance(relevance, vectors, min(k, len(ranking)), lambda_mult)
@@ -296,6 +297,10 @@ class ReadingMethods(ABC):
         assert self._codec is not None  # there are documents, so there is one
         return self._codec
 
+    def _decoded(self, vectors: Sequence[Sequence[float] | None]) -> Floats:
+        """Return stored vectors in the dimension they came in."""
+        return self._fitted().decode(np.array(vectors, np.float32))
+
     def _words(self) -> Words:
         assert self._manifest is not None
         return Words(self._manifest.full_text, self._manifest.average_length)
@@ -304,7 +309,9 @@ class ReadingMethods(ABC):
         if self._closed:
             raise CollectionClosedError("the collection is closed; open it again")
 
-    def _retrieve(self, ids: Sequence[str], fields: Sequence[str] | bool, *, vectors: bool = False) -> Iterator[Point]:
+    def _retrieve(
+        self, ids: Sequence[str], fields: Sequence[str] | bool, *, vectors: Sequence[str] = ()
+    ) -> Iterator[Point]:
         self._require_open()
         if self._manifest is None:
             return

@@ -14,10 +14,11 @@ import numpy as np
 from quire.collection._rebuild import Blueprint
 from quire.compression import Codec, Float32, Pipeline
 from quire.errors import CollectionNotFoundError, CorruptCollectionError, MismatchError, ParameterError
-from quire.integrations.qdrant._collection import QdrantCollection, _average_length
+from quire.integrations.qdrant._collection import QdrantCollection
 from quire.integrations.qdrant._ids import MANIFEST
 from quire.integrations.qdrant._manifest import Manifest, encode_state
 from quire.integrations.qdrant._mapping import ClientCodec, map_codec
+from quire.integrations.qdrant._plan import average_length
 from quire.integrations.qdrant._transport import Layout, Point
 from quire.store import Document, as_matrix, read_batches
 
@@ -135,7 +136,7 @@ def _start(collection: QdrantCollection, blueprint: Blueprint, texts: Sequence[s
         metric=plan.metric,
         full_text=plan.full_text,
         dim=blueprint.dim,
-        average_length=_average_length(plan.full_text, texts),
+        average_length=average_length(plan.full_text, texts),
         encoder=blueprint.encoder,
         state=encode_state(codec),
     )

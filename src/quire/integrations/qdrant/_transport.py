@@ -9,9 +9,19 @@ from typing import Any, Literal, Protocol
 from quire.integrations.qdrant._filters import Condition
 from quire.integrations.qdrant._words import Sparse
 
-#: Names of the vectors of a point.
+#: Names of the vectors of a point. Where a document has many vectors, they are `TOKENS`, and `DENSE` finds candidates.
 DENSE = "dense"
 TEXT = "text"
+TOKENS = "tokens"
+
+
+@dataclass(frozen=True)
+class TokenLayout:
+    """How Qdrant stores a document's many vectors: compared by MaxSim, and without a graph of their own."""
+
+    dim: int
+    datatype: Literal["float32", "float16"]
+    quantization: Literal["scalar", "binary"] | None
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,7 @@ class Layout:
     full_scan_threshold: int = 10_000
     indexing_threshold: int = 10_000
     ranges: Sequence[str] = ()
+    tokens: TokenLayout | None = None
 
 
 @dataclass(frozen=True)
@@ -37,11 +48,12 @@ class Point:
     dense: Sequence[float] | None = None
     text: Sparse | None = None
     score: float = 0.0
+    tokens: Sequence[Sequence[float]] | None = None
 
 
 @dataclass(frozen=True)
 class Search:
-    """One query by one of the vectors."""
+    """One query by one of the vectors; with `prefetch`, only what those queries have found is compared."""
 
     limit: int
     where: Condition
@@ -51,6 +63,8 @@ class Search:
     exact: bool = False
     oversampling: float | None = None
     with_vectors: bool = False
+    tokens: Sequence[Sequence[float]] | None = None
+    prefetch: Sequence[Search] = ()
 
 
 @dataclass(frozen=True)
@@ -87,8 +101,8 @@ class Transport(Protocol):
         """Delete points."""
         ...
 
-    def retrieve(self, ids: Sequence[str], fields: Sequence[str] | bool, *, vectors: bool = False) -> list[Point]:
-        """Return those of the points that are there, in any order."""
+    def retrieve(self, ids: Sequence[str], fields: Sequence[str] | bool, *, vectors: Sequence[str] = ()) -> list[Point]:
+        """Return those of the points that are there, in any order, with the vectors of these names."""
         ...
 
     def scroll(self, where: Condition, fields: Sequence[str], offset: str | None) -> tuple[list[Point], str | None]:
