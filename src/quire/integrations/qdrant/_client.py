@@ -119,7 +119,7 @@ class ClientTransport:
         if point.text is not None and point.text[0]:
             vectors[TEXT] = self._models.SparseVector(indices=point.text[0], values=point.text[1])
         if point.tokens is not None:
-            vectors[TOKENS] = [list(token) for token in point.tokens]
+            vectors[TOKENS] = point.tokens
         return self._models.PointStruct(id=point.id, vector=vectors, payload=point.payload)
 
     def delete(self, ids: Sequence[str]) -> None:
@@ -184,7 +184,7 @@ class ClientTransport:
         if search.dense is not None:
             return list(search.dense), DENSE
         if search.tokens is not None:
-            return [list(token) for token in search.tokens], TOKENS
+            return search.tokens, TOKENS
         assert search.text is not None  # one of the three
         return self._models.SparseVector(indices=search.text[0], values=search.text[1]), TEXT
 

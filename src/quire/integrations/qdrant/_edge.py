@@ -110,7 +110,7 @@ class EdgeTransport:
         if point.text is not None and point.text[0]:
             vectors[TEXT] = self._edge.SparseVector(*point.text)
         if point.tokens is not None:
-            vectors[TOKENS] = [list(token) for token in point.tokens]
+            vectors[TOKENS] = point.tokens
         return self._edge.Point(point.id, vectors, point.payload)
 
     def delete(self, ids: Sequence[str]) -> None:
@@ -167,7 +167,7 @@ class EdgeTransport:
         if search.dense is not None:
             return edge.Query.Nearest(list(search.dense), DENSE)
         if search.tokens is not None:
-            return edge.Query.Nearest([list(token) for token in search.tokens], TOKENS)
+            return edge.Query.Nearest(search.tokens, TOKENS)
         assert search.text is not None  # one of the three
         return edge.Query.Nearest(edge.SparseVector(*search.text), TEXT)
 

@@ -303,10 +303,11 @@ class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
         numbers = 0
         for row, identifier in enumerate(batch.ids):
             matrix = tokens[row]
-            if points and numbers + matrix.size > _NUMBERS_AT_ONCE:
+            size = matrix.size + candidates.shape[1]
+            if points and numbers + size > _NUMBERS_AT_ONCE:
                 self._transport.upsert(points)
                 points, numbers = [], 0
-            numbers += matrix.size
+            numbers += size
             points.append(
                 Point(
                     point_id(identifier),

@@ -48,7 +48,7 @@ class Point:
     dense: Sequence[float] | None = None
     text: Sparse | None = None
     score: float = 0.0
-    tokens: Sequence[Sequence[float]] | None = None
+    tokens: list[list[float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Search:
     exact: bool = False
     oversampling: float | None = None
     with_vectors: bool = False
-    tokens: Sequence[Sequence[float]] | None = None
+    tokens: list[list[float]] | None = None
     prefetch: Sequence[Search] = ()
 
 
