@@ -80,7 +80,7 @@ def fill(collection: Any, tokens: list[Any] | None = None) -> Any:
     return collection
 
 
-@pytest.mark.parametrize("codec", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("codec", ["float32", "float16", "int8", "binary"])
 @pytest.mark.parametrize("built", [False, True])
 def test_scores_are_those_of_numpy(make: Make, codec: str, built: bool) -> None:
     collection = fill(make(codec=codec, pool_factor=1))
