@@ -8,8 +8,8 @@
     python benchmarks/bench_late_interaction.py scale --data ../shared/data --cache tokens/ --documents 100000
 
 Token vectors are those of all-MiniLM-L6-v2, 384 wide and of unit length, made on the first run and kept in the cache
-(`tokens-<set>-docs.npz`, `tokens-<set>-queries.npz`), as is the exact ranking: float32 MaxSim over all tokens at full width
-(`exact-<set>.npz`). Results are JSON lines. `agreement` is the share of the exact top 10 that was found; `kept` is nDCG@10
+(token_sets.py), as is the exact ranking: float32 MaxSim over all tokens at full width. Results are JSON lines.
+`agreement` is the share of the exact top 10 that was found; `kept` is nDCG@10
 relative to that of the exact ranking; times are wall clock of one thread and (`cpu`) its own, which other load disturbs less.
 """
 
@@ -30,15 +30,11 @@ from typing import Any
 import numpy as np
 
 import quire
-from quire._layout import CodeLayout
-from quire.compression import SVD
 from quire.compression._ragged import TokenMatrices, unit_rows
 from quire.compression.token_pooling import TokenPooling
-from quire.index.maxsim import maxsim_search
-from quire.store import TokenEncoder
+from quire.eval._maxsim import rank_by_maxsim
 from quire.store import _vectors as vectors
-
-MODEL = "all-MiniLM-L6-v2"
+from token_sets import K, TokenSet, load_token_sets, narrowed
 
 CONFIGURATIONS: list[tuple[str, TokenPooling, str]] = [
     ("x1", TokenPooling(factor=1), "int8"),
@@ -65,76 +61,32 @@ def emit(**row: Any) -> None:
 
 
 class Dataset:
-    """A collection in BEIR layout with its token vectors, exact rankings and judgements."""
+    """A data set with its token vectors, by the names that a collection uses."""
 
-    def __init__(self, data: Path, cache: Path, name: str) -> None:
-        self.name, self._cache, self._suffix = name, cache, ""
-        self.documents = [json.loads(line) for line in (data / name / "corpus.jsonl").open(encoding="utf-8")]
-        self.judged: dict[str, dict[str, int]] = {}
-        with (data / name / "qrels" / "test.tsv").open(encoding="utf-8") as lines:
-            next(lines)
-            for line in lines:
-                query, document, grade = line.split("\t")
-                self.judged.setdefault(query, {})[document] = int(float(grade))
-        queries = [json.loads(line) for line in (data / name / "queries.jsonl").open(encoding="utf-8")]
-        self.queries = [query for query in queries if query["_id"] in self.judged]
-        self.ids = [document["_id"] for document in self.documents]
-        self.texts = [f"{document.get('title', '')} {document['text']}".strip() for document in self.documents]
-        self.tokens = self._tokens("docs", self.texts)
-        self.query_tokens = self._tokens("queries", [query["text"] for query in self.queries])
-
-    def _tokens(self, part: str, texts: list[str]) -> TokenMatrices:
-        path = self._cache / f"tokens-{self.name}-{part}.npz"
-        if not path.exists():
-            encoder = TokenEncoder(MODEL)
-            encode = encoder.encode_queries if part == "queries" else encoder.encode_documents
-            matrices = [
-                matrix.astype(np.float16)
-                for first in range(0, len(texts), 64)
-                for matrix in encode(texts[first : first + 64])
-            ]
-            offsets = np.concatenate([[0], np.cumsum([len(matrix) for matrix in matrices])])
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(path, flat=np.concatenate(matrices), offsets=offsets)
-        with np.load(path) as archive:
-            flat = archive["flat"].astype(np.float32)
-            return TokenMatrices(unit_rows(flat), archive["offsets"].astype(np.int64))
+    def __init__(self, source: TokenSet) -> None:
+        self.name, self.source = source.name, source
+        self.ids, self.texts = list(source.dataset.document_ids), list(source.dataset.texts)
+        self.tokens, self.query_tokens = source.documents, source.queries
+        self._exact: np.ndarray | None = None
 
     def narrow(self, width: int) -> None:
-        """Replace the token vectors by narrower ones, as ColBERT-type models give them.
-
-        An uncentred SVD head takes the place of the model's, and the vectors are scaled to unit length again: they are the
-        encoder's output now, and the exact ranking is that of their MaxSim.
-        """
-        rows = np.random.default_rng(0).choice(len(self.tokens.flat), min(50_000, len(self.tokens.flat)), replace=False)
-        head = SVD(width).fit(self.tokens.flat[rows], seed=0)
-        self.tokens = TokenMatrices(unit_rows(head.encode(self.tokens.flat)), self.tokens.offsets)
-        queries = unit_rows(head.encode_queries(self.query_tokens.flat))
-        self.query_tokens = TokenMatrices(queries, self.query_tokens.offsets)
-        self._suffix = f"-{width}"
+        """Replace the token vectors by narrower ones: they are the encoder's output now, and `exact` ranks by them."""
+        self.tokens, self.query_tokens = narrowed(self.tokens, self.query_tokens, width)
+        self._exact = rank_by_maxsim(list(self.tokens), list(self.query_tokens), K)[0]
 
     def exact(self) -> np.ndarray:
-        """The 100 best documents of each query by float32 MaxSim over all tokens."""
-        path = self._cache / f"exact-{self.name}{self._suffix}.npz"
-        if not path.exists():
-            layout = CodeLayout("f32", self.tokens.dim)
-            queries = [np.ascontiguousarray(query).view(np.uint8) for query in self.query_tokens]
-            ranked, _ = maxsim_search(layout, self.tokens.flat.view(np.uint8), self.tokens.offsets, queries, 100)
-            np.savez(path, ranked=ranked)
-        with np.load(path) as archive:
-            return np.asarray(archive["ranked"])
+        """Rows of the ten best documents of each query by float32 MaxSim over all tokens."""
+        if self._exact is None:
+            self._exact = self.source.exact()
+        return self._exact
 
     def ndcg(self, rankings: list[list[str]]) -> float:
-        total = 0.0
-        for query, ranking in zip(self.queries, rankings, strict=True):
-            grades = self.judged[query["_id"]]
-            gain = sum(
-                grades.get(identifier, 0) / math.log2(place + 2) for place, identifier in enumerate(ranking[:10])
-            )
-            best = sorted(grades.values(), reverse=True)[:10]
-            ideal = sum(grade / math.log2(place + 2) for place, grade in enumerate(best))
-            total += gain / ideal if ideal else 0.0
-        return total / len(rankings)
+        """Mean nDCG@10 of rankings by id."""
+        place = {identifier: row for row, identifier in enumerate(self.ids)}
+        rows = np.full((len(rankings), K), -1, np.int64)
+        for number, ranking in enumerate(rankings):
+            rows[number, : len(ranking[:K])] = [place[identifier] for identifier in ranking[:K]]
+        return float(self.source.ndcg(rows).mean())
 
 
 def build(
@@ -369,8 +321,8 @@ def scale(args: argparse.Namespace) -> None:
 
 
 def datasets(args: argparse.Namespace) -> Iterator[Dataset]:
-    for name in args.sets:
-        yield Dataset(args.data, args.cache, name)
+    for source in load_token_sets(args.data, args.sets, args.cache):
+        yield Dataset(source)
 
 
 def main() -> None:

