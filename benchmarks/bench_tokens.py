@@ -36,18 +36,7 @@ from quire.store._late_generations import FIT_TOKENS
 from quire.store._tokens import TokenCodec
 from token_sets import TokenSet, agreement, load_token_sets, split
 
-POOLINGS: dict[str, dict[str, Any] | None] = {
-    "none": None,
-    "x2": {"factor": 2},
-    "x3": {"factor": 3},
-    "x4": {"factor": 4},
-    "x6": {"factor": 6},
-    "32": {"n_vectors": 32},
-    "16": {"n_vectors": 16},
-    "8": {"n_vectors": 8},
-    "x2-sequential": {"factor": 2, "method": "sequential"},
-    "x2-kmeans": {"factor": 2, "method": "kmeans"},
-}
+POOLINGS = ("none", "x2", "x3", "x4", "x6", "32", "16", "8")
 CODECS = ("float32", "float16", "int8", "svd:128|int8", "rotate|int4", "svd:128|rotate|int4", "binary")
 
 SETS = ("scifact", "cranfield", "vaswani", "squad-v1.1-dev")
@@ -167,9 +156,8 @@ def quality(args: argparse.Namespace) -> None:
             missing = [codec for codec in args.codecs if (data.name, name, codec) not in done]
             if not missing:
                 continue
-            options = POOLINGS[name]
             begin = time.thread_time()
-            pooled = documents if options is None else TokenPooling(**options).pool(documents)
+            pooled = documents if name == "none" else pooling_of(name).pool(documents)
             spent = (time.thread_time() - begin) / len(documents) * 1e3
             for codec in missing:
                 layout, codes, asked, unpack = encode_tokens(codec, pooled, queries)
@@ -206,6 +194,13 @@ def record(path: Path | None, **row: Any) -> None:
     if path is not None:
         with path.open("a") as file:
             file.write(json.dumps(row) + "\n")
+
+
+def pooling_of(name: str) -> TokenPooling:
+    """Return ``x<factor>`` or ``<at most so many vectors>``, by Ward or what stands behind a hyphen."""
+    size, _, method = name.partition("-")
+    by: Any = {"method": method or "hierarchical"}
+    return TokenPooling(factor=int(size[1:]), **by) if size[0] == "x" else TokenPooling(n_vectors=int(size), **by)
 
 
 def encode_tokens(
@@ -290,7 +285,7 @@ def main() -> None:
         part.add_argument("--cache", type=Path, required=True, help="folder for token vectors and exact rankings")
         part.add_argument("--sets", nargs="+", default=list(SETS))
         if name == "quality":
-            part.add_argument("--poolings", nargs="+", default=list(POOLINGS)[:8], choices=POOLINGS)
+            part.add_argument("--poolings", nargs="+", default=list(POOLINGS), help="also x2-kmeans, 48, ...")
             part.add_argument("--codecs", nargs="+", default=list(CODECS), help="also rotate|lloyd-max:<bits>")
             part.add_argument("--out", type=Path, help="file of results, to which new ones are added")
         else:
