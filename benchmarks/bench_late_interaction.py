@@ -48,6 +48,7 @@ CONFIGURATIONS: list[tuple[str, TokenPooling, str]] = [
     ("x4", TokenPooling(factor=4), "svd:128|int8"),
     ("x6", TokenPooling(factor=6), "svd:128|int8"),
     ("at most 32", TokenPooling(n_vectors=32), "svd:128|rotate|int4"),
+    ("at most 64", TokenPooling(n_vectors=64), "svd:128|rotate|int2"),
     ("at most 16", TokenPooling(n_vectors=16), "svd:128|int8"),
     ("at most 8", TokenPooling(n_vectors=8), "int8"),
 ]
