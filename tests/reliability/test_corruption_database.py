@@ -138,3 +138,16 @@ def test_numpy_has_nothing_left_to_import_in_threads() -> None:
     """Its lazy import of `numpy.ma` recurses without end where two threads need it at the same time."""
     code = "import sys, quire; quire.open; sys.exit('numpy.ma' not in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_slot_of_the_metadata_index_that_is_no_number(tmp_path: Path) -> None:
+    with quire.open(tmp_path / "kb") as kb:
+        kb.add(["a", "b"], ids=["a", "b"], metadata=[{"n": 1}, {"n": 2}], vectors=np.eye(2, dtype=np.float32))
+    with contextlib.closing(sqlite3.connect(tmp_path / "kb" / "quire.db")) as connection, connection:
+        connection.execute("UPDATE quire_fields SET slot = 'x' WHERE slot = 0")
+    with quire.open(tmp_path / "kb") as kb:
+        with pytest.raises(CorruptCollectionError, match="metadata index"):
+            kb.ids({"n": 1})
+        assert not kb.verify().ok
+        assert kb.verify(repair=True).ok
+        assert kb.ids({"n": 1}) == ["a"]

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from quire.errors import InvalidFilterError
+from quire.errors import CorruptCollectionError, InvalidFilterError
 from quire.store._filter_tree import And, Filter, Leaf, Not, Or, matches
 from quire.store._metadata_probes import Probe, probes
 from quire.store._metadata_values import ELEMENT, Stored, field_name, rows_of
@@ -204,7 +204,12 @@ def _scan(conn: sqlite3.Connection, condition: str, bound: list[Any], probe: Pro
 
 
 def _parse(joined: str) -> NDArray[np.int64]:
-    return np.fromstring(joined, np.int64, sep=",") if joined else np.empty(0, np.int64)
+    try:
+        return np.fromstring(joined, np.int64, sep=",") if joined else np.empty(0, np.int64)
+    except ValueError as err:
+        raise CorruptCollectionError(
+            "the metadata index in quire.db is damaged (a slot that is no number); verify(repair=True) rebuilds it"
+        ) from err
 
 
 def _verify(conn: sqlite3.Connection, leaf: Leaf, candidates: NDArray[np.int64], mask: Mask) -> None:
