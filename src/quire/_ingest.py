@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from quire._sources import SourceDocument
-from quire.collection import Collection
+from quire.collection import CollectionLike
 from quire.store import Document
 
 
@@ -24,7 +24,7 @@ class IngestReport:
 
 
 def ingest(
-    collection: Collection,
+    collection: CollectionLike,
     documents: Iterable[SourceDocument],
     *,
     batch_size: int = 256,
@@ -35,7 +35,7 @@ def ingest(
 
     Parameters
     ----------
-    collection : Collection
+    collection : Collection or QdrantCollection
         Opened with an encoder.
     documents : iterable of SourceDocument
         Streamed, a batch at a time.

@@ -91,5 +91,9 @@ class StorageError(QuireError, OSError):
     """
 
 
+class ServerError(QuireError, ConnectionError):
+    """A server cannot be reached, or refused a request."""
+
+
 class MissingExtraError(QuireError, ImportError):
     """An optional dependency is not installed; the message holds the command that installs it."""

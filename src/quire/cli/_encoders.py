@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import closing
 
-import quire
 from quire._models import is_attribute, load_attribute
-from quire.collection import Collection
+from quire.cli._places import open_place
+from quire.collection import CollectionLike
 from quire.errors import MissingExtraError, ParameterError
 from quire.store import Encoder, Floats, as_encoder
 
@@ -63,13 +63,14 @@ def load_stored_encoder(name: str | None) -> Encoder:
         raise ParameterError(f"the collection names the encoder {name!r}: {error}; another way: --model") from error
 
 
-def stored_encoder(path: Path) -> str | None:
+def stored_encoder(place: str) -> str | None:
     """Return the name of the encoder that an existing collection was made with."""
-    with quire.open(path, read_only=True, must_exist=True) as collection:
-        return collection.info().encoder
+    with closing(open_place(place, read_only=True)) as collection:
+        name: str | None = collection.info().encoder
+        return name
 
 
-def open_with_encoder(path: Path, model: str | None, *, read_only: bool) -> Collection:
+def open_with_encoder(place: str, model: str | None, *, read_only: bool) -> CollectionLike:
     """Open an existing collection with its own encoder, or with the one that the user named."""
-    encoder = load_encoder(model) if model is not None else load_stored_encoder(stored_encoder(path))
-    return quire.open(path, encoder, read_only=read_only, must_exist=True)
+    encoder = load_encoder(model) if model is not None else load_stored_encoder(stored_encoder(place))
+    return open_place(place, encoder, read_only=read_only)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-import quire
 from quire._ingest import IngestReport, ingest
 from quire._sources import FILE_CHUNK_OVERLAP, FILE_CHUNK_SIZE, TEXT_SUFFIXES, Fields, Skipped, Source
 from quire.cli._app import app
 from quire.cli._encoders import DEFAULT_MODEL, load_encoder, load_stored_encoder, stored_encoder
-from quire.cli._options import CollectionPath, Json, Model
+from quire.cli._options import Json, Model, PlaceOption
 from quire.cli._output import console, human_bytes, note, print_json, progress_bar
+from quire.cli._places import open_or_create_place
 from quire.errors import CollectionNotFoundError, ParameterError
 from quire.store import Encoder
 
@@ -32,7 +33,7 @@ def index_command(
             show_default=False,
         ),
     ],
-    path: CollectionPath,
+    path: PlaceOption,
     model: Model = None,
     codec: Annotated[
         str | None,
@@ -108,28 +109,28 @@ def index_command(
     if total == 0:
         # Most likely a wrong path; with --prune it would empty the collection.
         raise ParameterError(f"found no documents in {str(source)!r}{_other_files(skipped)}")
-    with quire.open(path, _encoder(path, model), codec=codec, metric=_metric(metric)) as collection:
+    encoder = _encoder(path, model)
+    with closing(open_or_create_place(path, encoder, codec=codec, metric=metric)) as collection:
         with progress_bar("index", total) as advance:
             report = ingest(collection, reader.documents(), batch_size=batch_size, prune=prune, advance=advance)
+        if hasattr(collection, "optimize"):
+            collection.optimize()  # Qdrant's core builds its graph when asked, a server by itself
         info = collection.info()
+    disk_bytes: int | None = getattr(info, "disk_bytes", None)  # Qdrant does not tell
     if as_json:
         print_json({"path": str(path), **asdict(report), "skipped": asdict(skipped), "documents": info.documents,
-                    "codec": info.codec, "encoder": info.encoder, "disk_bytes": info.disk_bytes})  # fmt: skip
+                    "codec": info.codec, "encoder": info.encoder, "disk_bytes": disk_bytes})  # fmt: skip
         return
-    _print(report, skipped, info, path)
+    _print(report, skipped, info, path, disk_bytes)
 
 
-def _encoder(path: Path, model: str | None) -> Encoder:
+def _encoder(path: str, model: str | None) -> Encoder:
     if model is not None:
         return load_encoder(model)
     try:
         return load_stored_encoder(stored_encoder(path))
     except CollectionNotFoundError:
         return load_encoder(DEFAULT_MODEL)
-
-
-def _metric(name: str | None) -> Any:
-    return name  # quire.open says which there are
 
 
 def _other_files(skipped: Skipped) -> str:
@@ -140,7 +141,7 @@ def _other_files(skipped: Skipped) -> str:
     )
 
 
-def _print(report: IngestReport, skipped: Skipped, info: Any, path: Path) -> None:
+def _print(report: IngestReport, skipped: Skipped, info: Any, path: str, disk_bytes: int | None) -> None:
     for names, what in (
         (skipped.binary, "binary files, left out"),
         (skipped.empty, "empty files, left out"),
@@ -152,9 +153,10 @@ def _print(report: IngestReport, skipped: Skipped, info: Any, path: Path) -> Non
             note(f"{len(names)} {what}: {', '.join(names[:_LISTED])}{more}")
     if skipped.other_files:
         note(f"{skipped.other_files} files with other endings, left out")
+    on_disk = f", {human_bytes(disk_bytes)} on disk" if disk_bytes is not None else ""
     console().print(
         f"{path}: {report.added:,} added, {report.updated:,} updated, {report.unchanged:,} unchanged, "
-        f"{report.removed:,} removed; now {info.documents:,} documents, {human_bytes(info.disk_bytes)} on disk, "
+        f"{report.removed:,} removed; now {info.documents:,} documents{on_disk}, "
         f"codec {info.codec}",
         markup=False,
         soft_wrap=True,

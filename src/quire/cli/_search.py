@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
-import quire
 from quire.cli._app import app
 from quire.cli._encoders import open_with_encoder
-from quire.cli._options import CollectionPath, Json, Model
+from quire.cli._options import Json, Model, PlaceOption
 from quire.cli._output import console, print_json
+from quire.cli._places import open_place
 from quire.retrievers.results import SearchResult
 
 _SNIPPET = 300
@@ -30,7 +31,7 @@ class SearchMode(StrEnum):
 @app.command("search")
 def search_command(
     query: Annotated[str, typer.Argument(help="The question, in words.", show_default=False)],
-    path: CollectionPath,
+    path: PlaceOption,
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Number of results.")] = 10,
     filter_json: Annotated[
         str | None,
@@ -50,10 +51,10 @@ def search_command(
     """Print the best documents for a question. Scores: higher is better."""
     wanted = _parse_filter(filter_json)
     if mode is SearchMode.text:  # needs no model
-        collection = quire.open(path, read_only=True, must_exist=True)
+        collection = open_place(path, read_only=True)
     else:
         collection = open_with_encoder(path, model, read_only=True)
-    with collection:
+    with closing(collection):
         result = collection.search(query, k, filter=wanted, mode=mode.value)
     if as_json:
         hits = [{"id": hit.id, "score": hit.score, "text": hit.text, "metadata": hit.metadata} for hit in result]

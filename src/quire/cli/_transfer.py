@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -16,14 +15,19 @@ from quire.cli._output import print_json, progress_bar
 from quire.collection import Collection
 from quire.collection._rebuild import Blueprint, blueprint_of, open_from_blueprint
 from quire.errors import ParameterError
+from quire.integrations.qdrant._location import parse_location
 
 _PLACES = (
     "A directory; http://HOST:PORT or https://HOST:PORT of a Qdrant server, whose key is taken from QDRANT_API_KEY; or "
     "qdrant:DIR for Qdrant's core in this process."
 )
-_EMBEDDED = "qdrant:"
 
-_Name = Annotated[str, typer.Option(help="Of a Qdrant server: the name of the collection there.")]
+_Name = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a Qdrant server: the name of the collection there; or #NAME in the URL.", show_default="quire"
+    ),
+]
 _BatchSize = Annotated[int, typer.Option(min=1, help="Documents written at a time.")]
 _Prune = Annotated[
     bool,
@@ -37,7 +41,7 @@ _Prune = Annotated[
 def push_command(
     path: CollectionArgument,
     to: Annotated[str, typer.Option("--to", metavar="PLACE", help=_PLACES, show_default=False)],
-    name: _Name = "quire",
+    name: _Name = None,
     shards: Annotated[
         int | None, typer.Option(min=1, help="Of a Qdrant cluster: shards of a new collection.", show_default="its own")
     ] = None,
@@ -67,7 +71,7 @@ def push_command(
 def pull_command(
     source_place: Annotated[str, typer.Argument(metavar="PLACE", help=_PLACES, show_default=False)],
     path: CollectionArgument,
-    name: _Name = "quire",
+    name: _Name = None,
     batch_size: _BatchSize = 512,
     prune: _Prune = False,
     as_json: Json = False,
@@ -79,45 +83,36 @@ def pull_command(
     _print(report, source_place, str(path), as_json)
 
 
-def _open_source(place: str, name: str) -> tuple[Any, Blueprint]:
+def _open_source(place: str, name: str | None) -> tuple[Any, Blueprint]:
     """Open the collection at a place, and tell what another one needs to be its equal."""
-    where = _qdrant(place, name)
-    if where is None:
+    location = parse_location(place, name)
+    if location is None:
         local = quire.open(place, read_only=True, must_exist=True)
         return local, blueprint_of(local)
     from quire.integrations.qdrant import QdrantCollection
     from quire.integrations.qdrant import _transfer as qdrant
 
-    collection = QdrantCollection.open(**where)
+    collection = QdrantCollection.open(**location.options())
     return collection, qdrant.blueprint_of(collection)
 
 
 def _open_target(
-    place: str, source: Collection, name: str, shards: int | None, replicas: int | None
+    place: str, source: Collection, name: str | None, shards: int | None, replicas: int | None
 ) -> tuple[Any, Write]:
     """Open or create a collection of the source's kind, and return with it what writes stored vectors into it."""
-    where = _qdrant(place, name)
+    location = parse_location(place, name)
     distributed = {"shard_number": shards, "replication_factor": replicas}
-    if any(value is not None for value in distributed.values()) and (where is None or "url" not in where):
+    if any(value is not None for value in distributed.values()) and (location is None or location.url is None):
         raise ParameterError(f"--shards and --replicas belong to a Qdrant server, got --to {place}")
-    if where is None:
+    if location is None:
         collection = open_from_blueprint(place, blueprint_of(source))
         return collection, write_stored(collection)
     from quire.integrations.qdrant import _transfer as qdrant
 
     texts = [document.text for document in source.get(source.ids()[:1000])]
-    options = where | (distributed if "url" in where else {})
+    options = location.options() | (distributed if location.url is not None else {})
     target = qdrant.open_from_blueprint(blueprint_of(source), texts, **options)
     return target, qdrant.write_stored(target)
-
-
-def _qdrant(place: str, name: str) -> dict[str, Any] | None:
-    """Return where in Qdrant a place is; None for a directory of Quire's own."""
-    if place.startswith(("http://", "https://")):
-        return {"url": place, "name": name, "api_key": os.environ.get("QDRANT_API_KEY")}
-    if place.startswith(_EMBEDDED):
-        return {"path": place.removeprefix(_EMBEDDED)}
-    return None
 
 
 def _run(name: str, source: Movable, target: Movable, write: Write, batch_size: int, prune: bool) -> TransferReport:

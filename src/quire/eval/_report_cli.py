@@ -233,8 +233,12 @@ def report_command(
 
 def inspect_command(
     source: Annotated[
-        Path | None,
-        typer.Argument(metavar="[SOURCE]", help="A .npy file of vectors, or a collection.", show_default=False),
+        str | None,
+        typer.Argument(
+            metavar="[SOURCE]",
+            help="A .npy file of vectors, or a collection: its directory, https://HOST:6333#NAME or qdrant:DIR.",
+            show_default=False,
+        ),
     ] = None,
     data: Annotated[
         str | None, typer.Option("--data", metavar="SOURCE", help="A data set, with --model.", show_default=False)
@@ -254,7 +258,7 @@ def inspect_command(
     as_json: Json = False,
 ) -> None:
     """Describe a set of embeddings, and what that suggests for codec and centring."""
-    from quire.eval.inspect import inspect_collection, inspect_dataset, inspect_file
+    from quire.eval.inspect import inspect_collection, inspect_dataset, inspect_file, is_collection
 
     if (source is None) == (data is None) or (data is None) != (model is None):
         raise typer.BadParameter("expected a SOURCE, or --data and --model")
@@ -264,7 +268,7 @@ def inspect_command(
     elif source is not None:
         if queries:
             raise typer.BadParameter("--queries belongs to --data")
-        found = (inspect_collection if source.is_dir() else inspect_file)(source, sample=sample, seed=seed)
+        found = (inspect_collection if is_collection(source) else inspect_file)(source, sample=sample, seed=seed)
     values = found.to_dict()
     if as_json:
         _print_json(values)
@@ -281,8 +285,13 @@ def inspect_command(
 
 def make_command(
     path: Annotated[
-        Path,
-        typer.Option("--path", "-p", help="A collection, a folder of text files, or JSON lines.", show_default=False),
+        str,
+        typer.Option(
+            "--path",
+            "-p",
+            help="A collection (its directory, https://HOST:6333#NAME or qdrant:DIR), a folder of text files, or JSON lines.",
+            show_default=False,
+        ),
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="The test set, a new BEIR folder.", show_default=False)

@@ -11,12 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import quire
+from quire.collection import CollectionLike
 from quire.errors import InputTypeError, InvalidVectorsError, ParameterError
 from quire.eval import _geometry as geometry
 from quire.eval._suggestions import Suggestion, suggest
 from quire.eval.datasets import Dataset, load_dataset
 from quire.eval.encodings import EmbeddingCache
 from quire.eval.models import Role, load_model
+from quire.integrations.qdrant import QdrantInfo, open_location
+from quire.integrations.qdrant._location import parse_location
 
 #: Vectors looked at, and of those the ones whose neighbours are searched.
 SAMPLE, PROBES = 5_000, 1_000
@@ -217,8 +220,13 @@ def inspect_file(path: str | os.PathLike[str], *, sample: int = SAMPLE, seed: in
     return inspect_vectors(vectors, source=str(place), sample=sample, seed=seed)
 
 
+def is_collection(source: str | os.PathLike[str]) -> bool:
+    """Tell whether a source is for `inspect_collection`; otherwise it is for `inspect_file`."""
+    return parse_location(source) is not None or Path(source).is_dir()
+
+
 def inspect_collection(
-    collection: quire.Collection | str | os.PathLike[str], *, sample: int = SAMPLE, seed: int = 0
+    collection: CollectionLike | str | os.PathLike[str], *, sample: int = SAMPLE, seed: int = 0
 ) -> Inspection:
     """Describe the vectors of a collection, as its finest tier has kept them.
 
@@ -227,27 +235,31 @@ def inspect_collection(
 
     Parameters
     ----------
-    collection : Collection or path
-        A path is opened for reading and closed again.
+    collection : Collection, QdrantCollection or path
+        A path, or a place in Qdrant (``https://HOST:6333#NAME``, ``qdrant:DIR``), is opened for reading and closed again.
     sample, seed
         See `inspect_vectors`.
     """
     if isinstance(collection, str | os.PathLike):
+        if parse_location(collection) is not None:
+            with open_location(collection) as there:
+                return inspect_collection(there, sample=sample, seed=seed)
         with quire.open(collection, read_only=True, must_exist=True) as opened:
             return inspect_collection(opened, sample=sample, seed=seed)
-    if not isinstance(collection, quire.Collection):
+    if not isinstance(collection, CollectionLike):
         raise InputTypeError(f"expected a collection or its path, got {type(collection).__name__}")
     ids = collection.ids()
     if len(ids) > sample:
         ids = [ids[i] for i in sorted(np.random.default_rng(seed).choice(len(ids), sample, replace=False))]
-    where = str(collection.path) if collection.path is not None else "a collection in memory"
+    info = collection.info()
+    where = info.place if isinstance(info, QdrantInfo) else info.path or "a collection in memory"
     found = inspect_vectors(
         collection.get_vectors(ids),
-        source=f"{where}, decoded from codec {collection.codec!r}",
+        source=f"{where}, decoded from codec {info.codec!r}",
         sample=sample,
         seed=seed,
     )
-    return Inspection(**{**found.__dict__, "n": len(collection)})
+    return Inspection(**{**found.__dict__, "n": collection.count()})
 
 
 def inspect_dataset(

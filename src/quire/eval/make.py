@@ -14,9 +14,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 import quire
+from quire.collection import CollectionLike
 from quire.errors import InputTypeError, ParameterError
 from quire.eval.datasets import read_corpus
 from quire.eval.results import write_atomically
+from quire.integrations.qdrant import open_location
+from quire.integrations.qdrant._location import parse_location
 
 Method = Literal["sentence", "title"]
 
@@ -65,7 +68,7 @@ class KnownItems:
 
 
 def make(
-    source: quire.Collection | Mapping[str, str] | str | os.PathLike[str],
+    source: CollectionLike | Mapping[str, str] | str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
     queries: int = 300,
@@ -80,7 +83,8 @@ def make(
     Parameters
     ----------
     source : Collection, mapping or path
-        Documents: a collection, texts by id, the path of a collection, a folder of text files, or JSON lines.
+        Documents: a collection, texts by id, the path of a collection or its place in Qdrant (``https://HOST:6333#NAME``,
+        ``qdrant:DIR``), a folder of text files, or JSON lines.
     out : path
         A folder that does not exist or is empty.
     queries : int, default=300
@@ -150,11 +154,14 @@ def make(
 
 
 def _documents(source: Any) -> dict[str, str]:
-    if isinstance(source, quire.Collection):
+    if isinstance(source, CollectionLike):
         found = {document.id: document.text for document in source.documents()}
     elif isinstance(source, Mapping):
         found = dict(source)
     elif isinstance(source, str | os.PathLike):
+        if parse_location(source) is not None:
+            with open_location(source) as there:
+                return _documents(there)
         place = Path(source).expanduser()
         if not place.is_dir() or not (place / "quire.db").is_file():
             return read_corpus(place)

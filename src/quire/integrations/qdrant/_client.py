@@ -6,9 +6,10 @@ import importlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
-from quire.errors import MissingExtraError
+from quire.errors import MissingExtraError, ServerError
 from quire.integrations.qdrant._filters import Condition
 from quire.integrations.qdrant._transport import DENSE, TEXT, TOKENS, Layout, Point, Search, Status, TokenLayout
 
@@ -52,7 +53,10 @@ class ClientTransport:
         if url == ":memory:":
             self._client = qdrant_client.QdrantClient(":memory:")
         else:
-            self._client = qdrant_client.QdrantClient(url=url, api_key=options.api_key, timeout=options.timeout)
+            # Without the client's own check: it asks the server at once, and warns where our first request raises.
+            self._client = qdrant_client.QdrantClient(
+                url=url, api_key=options.api_key, timeout=options.timeout, check_compatibility=False
+            )
 
     @property
     def place(self) -> str:
@@ -65,6 +69,15 @@ class ClientTransport:
 
     def create(self, layout: Layout) -> None:
         """Create the collection."""
+        # Asked once: a second attempt could meet the first one's collection.
+        self._retry(lambda: self._create(layout), 0)
+        if self._url == ":memory:":
+            return  # the emulation has no payload indexes, and warns
+        for key, schema in [("terms", "keyword"), *((key, "float") for key in layout.ranges)]:
+            kind = self._models.PayloadSchemaType(schema)
+            self._retry(partial(self._client.create_payload_index, self._name, key, kind, wait=True))
+
+    def _create(self, layout: Layout) -> None:
         models, options = self._models, self._options
         vectors = {DENSE: self._vectors(layout)}
         if layout.tokens is not None:
@@ -73,7 +86,7 @@ class ClientTransport:
                 multivector_config=models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM),
                 hnsw_config=models.HnswConfigDiff(m=0),
             )
-        self._client.create_collection(  # not retried: a second attempt could meet the first one's collection
+        self._client.create_collection(
             self._name,
             vectors_config=vectors,
             sparse_vectors_config={TEXT: models.SparseVectorParams(modifier=models.Modifier.IDF)},
@@ -85,10 +98,6 @@ class ClientTransport:
             replication_factor=options.replication_factor,
             write_consistency_factor=options.write_consistency_factor,
         )
-        if self._url == ":memory:":
-            return  # the emulation has no payload indexes, and warns
-        for key, schema in [("terms", "keyword"), *((key, "float") for key in layout.ranges)]:
-            self._client.create_payload_index(self._name, key, models.PayloadSchemaType(schema), wait=True)
 
     def _vectors(self, layout: Layout | TokenLayout, **options: Any) -> Any:
         models = self._models
@@ -215,19 +224,29 @@ class ClientTransport:
         """Close the connections."""
         self._client.close()
 
-    def _retry(self, call: Callable[[], T]) -> T:
-        """Call again after a pause that doubles, where the server was not there or was too busy; every call can be repeated."""
+    def _retry(self, call: Callable[[], T], retries: int | None = None) -> T:
+        """Call again after a pause that doubles, where the server was not there or was too busy; such calls can be repeated."""
         exceptions: Any = importlib.import_module("qdrant_client.http.exceptions")
-
-        for attempt in range(self._options.retries + 1):
+        attempts = self._options.retries if retries is None else retries
+        for attempt in range(attempts + 1):
             try:
                 return call()
             except (exceptions.ResponseHandlingException, exceptions.UnexpectedResponse) as err:
                 status = getattr(err, "status_code", None)
-                if attempt == self._options.retries or (status is not None and status not in (429, 502, 503, 504)):
-                    raise
+                if attempt == attempts or (status is not None and status not in (429, 502, 503, 504)):
+                    raise ServerError(self._told(err, status)) from err
                 time.sleep(self._options.backoff * 2**attempt)
         raise AssertionError  # the loop returns or raises
+
+    def _told(self, error: Exception, status: int | None) -> str:
+        if status is None:
+            return f"expected a Qdrant server at {self._url}, but it cannot be reached: {error}"
+        if status in (401, 403):
+            return (
+                f"the Qdrant server at {self._url} refuses the key (HTTP {status}): pass api_key=, or to commands the "
+                "environment variable QDRANT_API_KEY"
+            )
+        return f"the Qdrant server at {self._url} answered with an error: {error}"
 
 
 def _as_point(record: Any) -> Point:

@@ -6,13 +6,16 @@ import importlib
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from quire.errors import CollectionLockedError, MissingExtraError
 from quire.integrations.qdrant._filters import Condition
 from quire.integrations.qdrant._transport import DENSE, TEXT, TOKENS, Layout, Point, Search, Status, TokenLayout
 
 _PAGE = 256
+
+#: By this file a directory of the core is known.
+CONFIG_FILE: Final = "edge_config.json"
 
 
 def _edge() -> Any:
@@ -55,7 +58,7 @@ class EdgeTransport:
 
     def exists(self) -> bool:
         """Whether there is a shard."""
-        return (self._path / "edge_config.json").exists()
+        return (self._path / CONFIG_FILE).exists()
 
     def create(self, layout: Layout) -> None:
         """Create the shard."""

@@ -1,0 +1,146 @@
+"""The command line, on a collection in Qdrant's core in this process."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import quire
+from quire.cli import app
+
+pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py: pip install 'quire[qdrant]'")
+
+from quire.integrations.qdrant import QdrantCollection, open_location
+
+ENCODER = '''
+import zlib
+import numpy as np
+
+def encode(texts):
+    """Bag of hashed words: texts that share words are near."""
+    vectors = np.zeros((len(texts), 32), np.float32)
+    vectors[:, 0] = 0.1  # no text is a zero vector
+    for row, text in enumerate(texts):
+        for word in text.lower().split():
+            vectors[row, zlib.crc32(word.encode()) % 32] += 1
+    return vectors
+'''
+MODEL = ("--model", "qdrant_encoder:encode")
+PLACE = "qdrant:there"
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "qdrant_encoder.py").write_text(ENCODER)
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    monkeypatch.delitem(sys.modules, "qdrant_encoder", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "300")
+    rows = [
+        {"_id": f"d{i}", "text": f"document number{i} about {'cats' if i % 2 else 'dogs'}", "year": 2000 + i}
+        for i in range(20)
+    ]
+    (tmp_path / "docs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def invoke(*arguments: object, code: int = 0) -> Any:
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        assert result.exit_code == code, result.output
+        return result
+
+    return invoke
+
+
+def test_index_search_and_info(run: Run) -> None:
+    first = json.loads(run("index", "docs.jsonl", "--path", PLACE, *MODEL, "--codec", "float16", "--json").stdout)
+    assert (first["added"], first["documents"], first["codec"], first["disk_bytes"]) == (20, 20, "float16", None)
+    # Run again, and by the directory alone: nothing is encoded anew.
+    again = json.loads(run("index", "docs.jsonl", "--path", "there", *MODEL, "--json").stdout)
+    assert (again["added"], again["unchanged"]) == (0, 20)
+    for mode in ("dense", "text", "hybrid"):
+        options = () if mode == "text" else MODEL
+        found = json.loads(run("search", "number7 cats", "--path", PLACE, "--mode", mode, *options, "--json").stdout)
+        assert found["hits"][0]["id"] == "d7"
+    wanted = json.dumps({"year": {"$gte": 2018}})
+    found = json.loads(run("search", "number7", "-p", "there", "--filter", wanted, *MODEL, "--json").stdout)
+    assert {hit["id"] for hit in found["hits"]} == {"d18", "d19"}
+    info = json.loads(run("info", PLACE, "--json").stdout)
+    assert (info["documents"], info["codec"], info["dim"], info["encoder"]) == (20, "float16", 32, MODEL[1])
+    shown = run("info", "there").stdout
+    assert "float16; 1 segments" in shown or "float16; 2 segments" in shown
+    assert "none, in this process" in shown
+    pruned = run("index", "docs.jsonl", "--path", PLACE, *MODEL, "--id-field", "year", "--prune").stdout
+    assert "20 added" in pruned
+    assert "20 removed; now 20 documents, codec float16" in pruned
+
+
+def test_another_codec_and_no_collection_are_errors(run: Run) -> None:
+    run("index", "docs.jsonl", "--path", PLACE, *MODEL)
+    refused = run("index", "docs.jsonl", "--path", PLACE, *MODEL, "--codec", "binary", code=1)
+    assert "made with codec 'int8' and metric 'cosine', got 'binary'" in refused.stderr
+    assert "metric 'cosine'" in run("index", "docs.jsonl", "--path", PLACE, *MODEL, "--metric", "dot", code=1).stderr
+    for command in (("info", "qdrant:nowhere"), ("search", "q", "--path", "qdrant:nowhere", "--mode", "text")):
+        assert "expected a collection at nowhere, but there is none" in run(*command, code=1).stderr
+    with QdrantCollection.open(path="there") as held:
+        assert "another process, or another object" in run("info", PLACE, code=1).stderr
+        assert len(held) == 20
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (("verify", "{}"), "Qdrant checks its own files"),
+        (("tune", "{}"), "pass ef= and oversample="),
+        (("snapshot", "{}", "copy"), "Qdrant's snapshots"),
+        (("restore", "copy", "{}"), "quire push DIR --to {}"),
+        (("export", "{}", "out"), "quire pull {} DIR"),
+        (("import", "out", "{}"), "quire push DIR --to {}"),
+        (("push", "{}", "--to", "x"), "quire pull {} DIR"),
+        (("pull", "x", "{}"), "quire push DIR --to {}"),
+    ],
+)
+@pytest.mark.parametrize("place", [PLACE, "https://host:6333#kb"])
+def test_what_needs_files_of_its_own_says_what_to_do(
+    run: Run, tmp_path: Path, command: tuple[str, ...], told: str, place: str
+) -> None:
+    refused = run(*(word.format(place) for word in command), code=2)
+    assert f"{command[0]} needs a collection in a directory, got {place} in Qdrant" in refused.stderr
+    assert told.format(place) in refused.stderr
+    assert not any((tmp_path / name).exists() for name in ("there", "copy", "out", "x"))
+
+
+def test_a_pushed_directory_is_pulled_by_its_name_alone(run: Run, tmp_path: Path) -> None:
+    with quire.open(tmp_path / "kb") as kb:
+        kb.add(["a", "b"], vectors=np.eye(2, 4))
+        ids = kb.ids()
+    run("push", "kb", "--to", PLACE)
+    run("pull", "there", "back")
+    with quire.open(tmp_path / "back", must_exist=True) as back, open_location("there") as there:
+        assert back.ids() == there.ids() == ids
+
+
+def test_a_test_set_and_an_inspection(run: Run, tmp_path: Path) -> None:
+    with QdrantCollection.create(path="there", codec="float16") as there:
+        texts = [f"Sentence {i} says that. " + " ".join(f"word{i}x{j}" for j in range(14)) + "." for i in range(30)]
+        there.add(texts, ids=[f"d{i}" for i in range(30)], vectors=np.random.default_rng(0).normal(size=(30, 8)))
+    made = json.loads(run("eval", "make", "--path", PLACE, "--out", "known", "--queries", 5, "--json").stdout)
+    assert (made["documents"], made["queries"]) == (30, 5)
+    assert (tmp_path / "known" / "qrels" / "test.tsv").is_file()
+    seen = json.loads(run("eval", "inspect", "there", "--json").stdout)
+    assert (seen["n"], seen["dim"], seen["source"]) == (30, 8, "there, decoded from codec 'float16'")
+
+
+def test_a_server_that_is_not_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("qdrant_client", reason="needs qdrant-client: pip install 'quire[qdrant]'")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the pauses between attempts
+    refused = run("info", "http://127.0.0.1:1#kb", code=1)
+    assert "expected a Qdrant server at http://127.0.0.1:1, but it cannot be reached" in refused.stderr
