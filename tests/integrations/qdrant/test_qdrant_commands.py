@@ -130,7 +130,7 @@ def test_a_pushed_directory_is_pulled_by_its_name_alone(run: Run, tmp_path: Path
 
 def test_a_test_set_and_an_inspection(run: Run, tmp_path: Path) -> None:
     with QdrantCollection.create(path="there", codec="float16") as there:
-        texts = [f"Sentence {i} says that. " + " ".join(f"word{i}x{j}" for j in range(14)) + "." for i in range(30)]
+        texts = [f"Sentence {i} says just this. " + " ".join(f"word{i}x{j}" for j in range(14)) + "." for i in range(30)]
         there.add(texts, ids=[f"d{i}" for i in range(30)], vectors=np.random.default_rng(0).normal(size=(30, 8)))
     made = json.loads(run("eval", "make", "--path", PLACE, "--out", "known", "--queries", 5, "--json").stdout)
     assert (made["documents"], made["queries"]) == (30, 5)
