@@ -25,11 +25,11 @@ import numpy as np
 
 def encode(texts):
     """Bag of hashed words: texts that share words are near."""
-    vectors = np.zeros((len(texts), 32), np.float32)
+    vectors = np.zeros((len(texts), 1024), np.float32)
     vectors[:, 0] = 0.1  # no text is a zero vector
     for row, text in enumerate(texts):
         for word in text.lower().split():
-            vectors[row, zlib.crc32(word.encode()) % 32] += 1
+            vectors[row, zlib.crc32(word.encode()) % 1024] += 1
     return vectors
 '''
 MODEL = ("--model", "qdrant_encoder:encode")
@@ -74,7 +74,7 @@ def test_index_search_and_info(run: Run) -> None:
     found = json.loads(run("search", "number7", "-p", "there", "--filter", wanted, *MODEL, "--json").stdout)
     assert {hit["id"] for hit in found["hits"]} == {"d18", "d19"}
     info = json.loads(run("info", PLACE, "--json").stdout)
-    assert (info["documents"], info["codec"], info["dim"], info["encoder"]) == (20, "float16", 32, MODEL[1])
+    assert (info["documents"], info["codec"], info["dim"], info["encoder"]) == (20, "float16", 1024, MODEL[1])
     shown = run("info", "there").stdout
     assert "float16; 1 segments" in shown or "float16; 2 segments" in shown
     assert "none, in this process" in shown
@@ -130,7 +130,9 @@ def test_a_pushed_directory_is_pulled_by_its_name_alone(run: Run, tmp_path: Path
 
 def test_a_test_set_and_an_inspection(run: Run, tmp_path: Path) -> None:
     with QdrantCollection.create(path="there", codec="float16") as there:
-        texts = [f"Sentence {i} says just this. " + " ".join(f"word{i}x{j}" for j in range(14)) + "." for i in range(30)]
+        texts = [
+            f"Sentence {i} says just this. " + " ".join(f"word{i}x{j}" for j in range(14)) + "." for i in range(30)
+        ]
         there.add(texts, ids=[f"d{i}" for i in range(30)], vectors=np.random.default_rng(0).normal(size=(30, 8)))
     made = json.loads(run("eval", "make", "--path", PLACE, "--out", "known", "--queries", 5, "--json").stdout)
     assert (made["documents"], made["queries"]) == (30, 5)
