@@ -1,6 +1,6 @@
 """Local and embedded collections behind one set of fixtures; skipped where Qdrant's packages are absent.
 
-With the environment variable QDRANT_URL the same tests run against that server, too, in collections that are deleted afterwards.
+With QDRANT_URL in the environment the same tests run against that server, too, in collections that are deleted afterwards.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 import quire
-
 
 SERVER = os.environ.get("QDRANT_URL")
 
