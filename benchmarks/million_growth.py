@@ -51,7 +51,7 @@ def draw(results: list[list[Row]], file: Path) -> None:
     from matplotlib import pyplot
 
     panels = (
-        ("build_s", "build, s (durable, two cores)"),
+        ("build_s", "build, s (durable)"),
         ("p50_ms", f"search p50, ms (recall {RECALL}, one core)"),
         ("anon_mb", "anonymous memory of the process, MB"),
         ("disk_mb", "disk, MB"),
