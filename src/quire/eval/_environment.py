@@ -16,7 +16,12 @@ from quire.eval.results import Environment
 
 _ALWAYS = ("numpy", "usearch", "numkong", "tantivy", "ir-measures")
 #: Named only when the run has loaded them.
-_LOADED = {"sentence-transformers": "sentence_transformers", "transformers": "transformers", "torch": "torch"}
+_LOADED = {
+    "sentence-transformers": "sentence_transformers",
+    "transformers": "transformers",
+    "torch": "torch",
+    "qdrant-edge-py": "qdrant_edge",
+}
 
 
 def describe_environment(*, started: datetime, seed: int, command: str) -> Environment:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import quire
-from quire.collection import MultiVectorCollection
+from quire.collection import Explanation
 from quire.eval.datasets import Dataset
-from quire.store import TokenEncoder
 
 #: How the file beside a result ends.
 SUFFIX = ".explain.json"
@@ -17,8 +14,16 @@ SUFFIX = ".explain.json"
 _DEPTH = 10
 
 
+class Explains(Protocol):
+    """A multi-vector collection, local or not, opened with an encoder that names the tokens."""
+
+    def explain(self, query: Any, id: str) -> Explanation:
+        """Say which of a document's vectors each token of a query matches."""
+        ...
+
+
 def explain_match(
-    path: Path, encoder: TokenEncoder, dataset: Dataset, found: Mapping[str, Sequence[tuple[str, float]]]
+    collection: Explains, dataset: Dataset, found: Mapping[str, Sequence[tuple[str, float]]]
 ) -> dict[str, Any]:
     """Return which tokens of a query match which stored vectors of a document that it found.
 
@@ -26,10 +31,8 @@ def explain_match(
 
     Parameters
     ----------
-    path : Path
-        The collection.
-    encoder : TokenEncoder
-        Names the tokens.
+    collection : MultiVectorCollection, or one that explains like it
+        Opened with an encoder that names the tokens.
     dataset : Dataset
         The texts and judgements.
     found : mapping of str to sequence of (str, float)
@@ -47,9 +50,7 @@ def explain_match(
     if not pairs:
         return {}
     query, name = min(relevant or pairs, key=lambda pair: (len(queries[pair[0]]) + len(texts[pair[1]]), pair))
-    with quire.open(path, encoder, must_exist=True, read_only=True) as collection:
-        assert isinstance(collection, MultiVectorCollection)  # it was built as one
-        match = collection.explain(queries[query], name)
+    match = collection.explain(queries[query], name)
     rows, columns = match.similarities.shape
     return {
         "query_tokens": match.query_tokens or [str(number) for number in range(1, rows + 1)],

@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import quire
 from quire.collection import Collection, MultiVectorCollection
 from quire.errors import ParameterError
-from quire.eval._checks import check, check_halves
+from quire.eval._checks import Kept, check, check_files, check_halves
 from quire.eval._explaining import explain_match
 from quire.eval._maxsim import rank_by_maxsim
 from quire.eval.baselines import encode_baseline, rank_all
@@ -25,6 +25,12 @@ from quire.eval.measures import strictly_decreasing
 from quire.eval.results import Agreement, Check, Latency, Speed, Storage
 from quire.eval.rivals import PREFIX, checked_search, rival_factory
 from quire.store import CollectionInfo, Floats, TokenEncoder
+
+if TYPE_CHECKING:
+    from quire.integrations.qdrant import QdrantCollection
+
+#: What is searched.
+Searched: TypeAlias = "Collection | QdrantCollection"
 
 #: Documents of each ranking that are compared.
 AGREEMENT_DEPTH = 10
@@ -151,22 +157,59 @@ def measure_collection(
         with quire.open(path, must_exist=True) as collection:
             collection.flush()  # waits for the graph, which is read in the background
             info = collection.info()
-            damage = collection.verify().problems
-            runs = {depth: search_all(collection, data, configuration, depth) for depth in depths}
-            agreement = _agreement(collection, data, configuration, runs[AGREEMENT_DEPTH])
-            halves = _halves(collection, data, configuration, info, seed)
-            speed = _time(collection, data, configuration, timing, seed, build_seconds)
-        explanation = None
+            built = Built(
+                seconds=build_seconds,
+                kept=Kept.of(info),
+                storage=_storage(info, sum(files.values())),
+                checks=[check_files(collection.verify().problems)],
+            )
+            measured = search_and_time(collection, built, configuration, data, depths, timing, seed)
         if configuration.late and data.tokens is not None:
-            explanation = explain_match(path, data.tokens, data.dataset, runs[AGREEMENT_DEPTH])
-    return Measured(
-        runs,
-        agreement,
-        _storage(info, sum(files.values())),
-        speed,
-        [*check(configuration, len(data.dataset.document_ids), info, damage, agreement), *halves],
-        explanation,
-    )
+            with quire.open(path, data.tokens, must_exist=True, read_only=True) as tokens:
+                assert isinstance(tokens, MultiVectorCollection)  # it was built as one
+                explanation = explain_match(tokens, data.dataset, measured.runs[AGREEMENT_DEPTH])
+            measured = replace(measured, explanation=explanation)
+    return measured
+
+
+@dataclass(frozen=True)
+class Built:
+    """What is known of a collection before it is searched.
+
+    Parameters
+    ----------
+    seconds : float
+        That building it took.
+    kept : Kept
+        What the checks have to know.
+    storage : Storage
+        What it takes.
+    checks : list of Check
+        Those that only this kind of collection has.
+    """
+
+    seconds: float
+    kept: Kept
+    storage: Storage
+    checks: list[Check]
+
+
+def search_and_time(
+    collection: Searched,
+    built: Built,
+    configuration: Configuration,
+    data: Embedded,
+    depths: Sequence[int],
+    timing: Timing,
+    seed: int,
+) -> Measured:
+    """Search an open collection for every query, compare what it finds, and time it."""
+    runs = {depth: search_all(collection, data, configuration, depth) for depth in depths}
+    agreement = _agreement(collection, data, configuration, runs[AGREEMENT_DEPTH])
+    halves = _halves(collection, data, configuration, built.kept, seed)
+    speed = _time(collection, data, configuration, timing, seed, built.seconds)
+    found = check(configuration, len(data.dataset.document_ids), built.kept, agreement)
+    return Measured(runs, agreement, built.storage, speed, [*built.checks, *found, *halves])
 
 
 def _build(path: Path, configuration: Configuration, data: Embedded, seed: int) -> None:
@@ -190,12 +233,16 @@ def _fill(collection: Collection, configuration: Configuration, data: Embedded) 
     if isinstance(collection, MultiVectorCollection):
         collection.add(dataset.texts, ids=dataset.document_ids, token_vectors=data.documents)
     else:
-        vectors = data.documents if configuration.mode != "text" else np.ones((len(dataset.texts), 1), np.float32)
-        collection.add(dataset.texts, ids=dataset.document_ids, vectors=vectors)
+        collection.add(dataset.texts, ids=dataset.document_ids, vectors=vectors_of(configuration, data))
     collection.fit()  # a collection too small to be compressed by itself is compressed all the same
 
 
-def search_all(collection: Collection, data: Embedded, configuration: Configuration, k: int) -> Rankings:
+def vectors_of(configuration: Configuration, data: Embedded) -> Floats:
+    """Return the documents' vectors; where none are compared, the ones that stand in for them."""
+    return data.documents if configuration.mode != "text" else np.ones((len(data.dataset.texts), 1), np.float32)
+
+
+def search_all(collection: Searched, data: Embedded, configuration: Configuration, k: int) -> Rankings:
     """Return the k best documents of every query."""
     found: Rankings = {}
     dataset = data.dataset
@@ -225,7 +272,7 @@ def _arguments(data: Embedded, configuration: Configuration, block: slice) -> di
     return arguments
 
 
-def _agreement(collection: Collection, data: Embedded, configuration: Configuration, found: Rankings) -> Agreement:
+def _agreement(collection: Searched, data: Embedded, configuration: Configuration, found: Rankings) -> Agreement:
     if configuration.mode == "text":
         return Agreement(depth=AGREEMENT_DEPTH, float32=None, same_codes=None, codes_float32=None)
     free = dict.fromkeys(("ef", "oversample", "n_candidates", "candidates"))
@@ -235,9 +282,7 @@ def _agreement(collection: Collection, data: Embedded, configuration: Configurat
     return _three(shared(found, reference), shared(found, exact), shared(exact, reference))
 
 
-def _halves(
-    collection: Collection, data: Embedded, configuration: Configuration, info: CollectionInfo, seed: int
-) -> list[Check]:
+def _halves(collection: Searched, data: Embedded, configuration: Configuration, kept: Kept, seed: int) -> list[Check]:
     """Look at vectors and words apart: fused, one hides the other, and words alone have nothing to agree with."""
     vectors = words = None
     if configuration.mode == "hybrid":
@@ -247,6 +292,7 @@ def _halves(
             metric=configuration.metric,
             pool_factor=configuration.pool_factor,
             exact=True,
+            store=configuration.store,
         )
         found = shared(search_all(collection, data, alone, AGREEMENT_DEPTH), data.reference(alone))
         vectors = float(np.mean(list(found.values())))
@@ -259,7 +305,7 @@ def _halves(
             for row in rows
         ]
         words = float(np.mean(found_again)) if found_again else None
-    return check_halves(configuration, info, vectors, words)
+    return check_halves(configuration, kept, vectors, words)
 
 
 def _three(float32: dict[str, float], same_codes: dict[str, float], codes_float32: dict[str, float]) -> Agreement:
@@ -295,7 +341,7 @@ def _storage(info: CollectionInfo, file_bytes: int) -> Storage:
 
 
 def _time(
-    collection: Collection,
+    collection: Searched,
     data: Embedded,
     configuration: Configuration,
     timing: Timing,

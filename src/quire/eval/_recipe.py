@@ -8,6 +8,8 @@ from typing import Any
 
 from quire.eval.results import Result
 
+_QDRANT_PATH = "kb.qdrant"
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -54,8 +56,14 @@ def recipe(result: Result) -> Recipe:
     lines = []
     if chosen.layers is not None:
         lines.append(f"# the model cut to its first {chosen.layers} layers, see docs/evaluation.md")
-    arguments = ", ".join(['"kb"', *opened])
-    lines.append(f"kb = quire.{'open_multi_vector' if chosen.late else 'open'}({arguments})")
+    if chosen.store is not None:
+        kind = f"Qdrant{'MultiVector' if chosen.late else ''}Collection"
+        arguments = ", ".join([f'path="{_QDRANT_PATH}"', *opened])
+        lines.append(f"from quire.integrations.qdrant import {kind}\n\nkb = {kind}.create({arguments})")
+        lines.append("kb.optimize()  # builds the graph, once the documents are there")
+    else:
+        arguments = ", ".join(['"kb"', *opened])
+        lines.append(f"kb = quire.{'open_multi_vector' if chosen.late else 'open'}({arguments})")
     if asked:
         lines.append(f"kb.search(query, k=10, {', '.join(asked)})")
     return Recipe("\n".join(lines), _shell(result))
@@ -65,7 +73,8 @@ def _shell(result: Result) -> str | None:
     chosen = result.configuration
     if chosen.late or chosen.layers is not None or chosen.connectivity != 16 or result.model is None:
         return None
-    words = ["quire", "index", "SOURCE", "--path", "kb", "--model", shlex.quote(result.model.name)]
+    place = f"qdrant:{_QDRANT_PATH}" if chosen.store is not None else "kb"
+    words = ["quire", "index", "SOURCE", "--path", place, "--model", shlex.quote(result.model.name)]
     words += ["--codec", shlex.quote(chosen.codec)] if chosen.codec is not None else []
     words += ["--metric", chosen.metric] if chosen.metric != "cosine" else []
     return " ".join(words)

@@ -75,7 +75,9 @@ def footprint(result: Result, where: Where, documents: int | None = None) -> Foo
         total = float(sum(parts.values())) if parts else _per_document(result, where) * storage.documents
     graph = float(parts.get("graph", 0))
     fixed = 0.0
-    if where == "disk" and storage.measured and not result.configuration.late:
+    if where == "disk" and result.configuration.store is not None:
+        fixed = float(parts.get("log", 0))  # it does not grow with the documents for long: Qdrant cuts it
+    elif where == "disk" and storage.measured and not result.configuration.late:
         fixed = min(float(_empty_bytes(_codec(result), _dim(result))), total - graph)
     each = (total - graph - fixed) / storage.documents
     if documents is None or documents == storage.documents:
@@ -103,8 +105,9 @@ def _dim(result: Result) -> int:
 
 def _graph_bytes(result: Result, where: Where, documents: int, measured: float) -> float:
     chosen = result.configuration
-    if result.model is None or chosen.exact is True or chosen.late:
-        # Nothing to link; or documents of many vectors, whose graph is not one over the codec's coarse tier.
+    if result.model is None or chosen.exact is True or chosen.late or chosen.store is not None:
+        # Nothing to link; documents of many vectors, whose graph is not one over the codec's coarse tier; or Qdrant's graph,
+        # which is always there.
         return measured * documents / result.storage.documents
     layout = _coarse_layout(_codec(result), result.model.dim)
     if chosen.exact is None and documents < graph_min(layout):

@@ -28,6 +28,9 @@ from quire.eval.tables import average, markdown
 #: What is measured when nobody says what: the reference, the default, and two that take far less memory.
 DEFAULT_CODECS = ("float32", "int8", "binary > int8", "svd:50%|float8 > int8")
 
+#: The same where Qdrant is measured, too, which has no float8.
+QDRANT_CODECS = ("float32", "int8", "binary > int8", "svd:50%|int8")
+
 FAILURE = 1
 
 app = typer.Typer(
@@ -136,6 +139,14 @@ def run_command(
     metric: Annotated[
         list[str] | None, typer.Option(help="cosine or dot.", rich_help_panel=_SWEEP, show_default="cosine")
     ] = None,
+    store: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What keeps the documents: local or qdrant (its core in this process). Repeat for both.",
+            rich_help_panel=_SWEEP,
+            show_default="local",
+        ),
+    ] = None,
     sweep: Annotated[
         Path | None,
         typer.Option(
@@ -214,6 +225,7 @@ def run_command(
         "codec": codec, "dims": [_size(size) for size in dims or ()], "quantizers": quantizer, "reducer": reducer,
         "layers": layers, "grid": grid, "mode": mode, "oversample": oversample, "ef": ef, "alpha": alpha,
         "pool_factor": pool_factor, "n_candidates": n_candidates, "candidates": candidates, "exact": exact, "metric": metric,
+        "store": store,
     }  # fmt: skip
     wanted = list(baseline or ())
     asked = plan.get("baselines", False)
@@ -264,7 +276,8 @@ def _configurations(
         return [*found, *reference]
     modes = set(flags.get("mode", ["dense"]))
     if modes != {"text"} and not {"codec", "dims", "grid"} & set(flags):
-        flags = {**flags, "codec": list(DEFAULT_CODECS) if modes != {"late"} else ["int8"]}
+        codecs = QDRANT_CODECS if "qdrant" in flags.get("store", ()) else DEFAULT_CODECS
+        flags = {**flags, "codec": list(codecs) if modes != {"late"} else ["int8"]}
     return [*found, *expand(flags, shape), *reference]
 
 

@@ -19,8 +19,14 @@ Kind: TypeAlias = Literal["collection", "baseline"]
 #: Where the documents that MaxSim scores come from.
 Candidates: TypeAlias = Literal["vectors", "text", "both"]
 
-#: Options that belong to late interaction; others leave them out of their JSON, which is as it was without them.
+#: What keeps the documents: a local collection, or Qdrant.
+STORES = ("local", "qdrant")
+
+#: Options that belong to late interaction.
 _LATE = ("n_candidates", "candidates")
+
+#: Options that came later: those that do not have them leave them out of their JSON, which is as it was before.
+_LEFT_OUT = (*_LATE, "store")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +63,9 @@ class Configuration:
         Late interaction: where these come from; None takes the collection's own default, the candidate vectors.
     baseline : str or None
         Name of a reference scheme outside the collection (see `quire.eval.baselines`).
+    store : {"qdrant"} or None
+        What keeps the documents: None (or "local") for a local collection, ``"qdrant"`` for Qdrant's core in this process
+        (package ``qdrant-edge-py``), always with its graph.
 
     Examples
     --------
@@ -66,6 +75,8 @@ class Configuration:
     'collection'
     >>> Configuration(codec="int8", mode="late", pool_factor=4).label
     'int8, late, pool_factor 4'
+    >>> Configuration(codec="int8", store="qdrant").label
+    'int8, store qdrant'
     """
 
     codec: str | None = None
@@ -81,8 +92,18 @@ class Configuration:
     n_candidates: int | None = None
     candidates: Candidates | None = None
     baseline: str | None = None
+    store: str | None = None
 
     def __post_init__(self) -> None:
+        self._check_options()
+        if self.store == "local":
+            object.__setattr__(self, "store", None)
+        if self.store is not None:
+            from quire.eval._qdrant_options import check_qdrant  # imports much that local runs do not need
+
+            check_qdrant(self)
+
+    def _check_options(self) -> None:
         if self.mode not in get_args(Mode):
             raise ParameterError(f"expected mode {', '.join(map(repr, get_args(Mode)))}, got {self.mode!r}")
         if self.pool_factor is not None and self.mode not in ("late", "hybrid"):
@@ -135,7 +156,7 @@ class Configuration:
         object.__setattr__(self, "codec", str(codec))  # one spelling for one codec, so that equal runs are found equal
         if self.late:
             self._check_late(codec)
-        elif self.oversample is not None and len(codec) == 1:
+        elif self.oversample is not None and len(codec) == 1 and self.store in (None, "local"):
             raise ParameterError(f"oversample needs a codec of several tiers to rescore in, got {str(codec)!r}")
 
     def _check_late(self, codec: Codec) -> None:
@@ -175,7 +196,7 @@ class Configuration:
 
     def to_dict(self) -> dict[str, Any]:
         """Return every option as JSON values."""
-        return {name: value for name, value in asdict(self).items() if value is not None or name not in _LATE}
+        return {name: value for name, value in asdict(self).items() if value is not None or name not in _LEFT_OUT}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Configuration:

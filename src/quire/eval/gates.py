@@ -80,7 +80,10 @@ class Gate:
 
 
 def _float32(result: Result, results: Sequence[Result]) -> Result:
-    """Return the float32 result on the same data: in the same mode if there is one, otherwise dense; never cut short."""
+    """Return the float32 result on the same data: in the same mode if there is one, otherwise dense; never cut short.
+
+    A local collection's comes before one in another store: that is what a move is measured by.
+    """
     same = [
         other
         for other in results
@@ -93,4 +96,5 @@ def _float32(result: Result, results: Sequence[Result]) -> Result:
         raise ParameterError(
             "a condition relative to float32 needs it in the same call; add --codec float32, or give a value without x"
         )
-    return min(same, key=lambda other: other.configuration.mode != result.configuration.mode)
+    mode = result.configuration.mode
+    return min(same, key=lambda other: (other.configuration.mode != mode, other.configuration.store is not None))

@@ -249,6 +249,7 @@ def plane(
 ) -> tuple[list[Point], Group | None]:
     """Return every configuration as a point, fewest bytes first, and the float32 run that they are measured against."""
     plain = [found for found in groups if found.is_float32]
+    plain = [found for found in plain if found.first.configuration.store is None] or plain  # a move is measured by it
     reference = max(plain, key=lambda found: found.value(measure), default=None)
     rows = []
     for found in groups:

@@ -127,6 +127,8 @@ def run(
         raise ParameterError("expected at least one data set and one configuration, got none")
     if model is None and (needy := [one.label for one in chosen if one.mode != "text"]):
         raise ParameterError(f"expected a model, because {needy[0]!r} compares vectors; only mode='text' needs none")
+    if any(one.store is not None for one in chosen):
+        _import_qdrant()  # before hours of embedding
     place = Path(out).expanduser() if out is not None else None
     plan = _Plan(
         measures=Measures(measures),
@@ -206,8 +208,7 @@ def _run_one(
     plan: _Plan, data: Embedded, model: ModelInfo | None, configuration: Configuration, path: Path | None
 ) -> Result:
     started = datetime.now(UTC)
-    measure = measure_baseline if configuration.kind == "baseline" else measure_collection
-    measured = measure(configuration, data, plan.depths, plan.timing, plan.seed)
+    measured = _measure_of(configuration)(configuration, data, plan.depths, plan.timing, plan.seed)
     dataset = data.dataset
     scores = plan.measures.evaluate(dataset.qrels, measured.runs)
     result = Result(
@@ -231,6 +232,19 @@ def _run_one(
     if path is None:
         return result
     return _write(result, measured, path)
+
+
+def _measure_of(configuration: Configuration) -> Callable[..., Measured]:
+    if configuration.kind == "baseline":
+        return measure_baseline
+    return measure_collection if configuration.store is None else _import_qdrant()
+
+
+def _import_qdrant() -> Callable[..., Measured]:
+    from quire.eval._measure_qdrant import measure_qdrant, require_core
+
+    require_core()
+    return measure_qdrant
 
 
 def _write(result: Result, measured: Measured, path: Path) -> Result:

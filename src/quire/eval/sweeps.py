@@ -12,6 +12,8 @@ An entry is a mapping from options to a value or a list of values; every combina
     mode: [dense, hybrid, text, late]
     pool_factor: [1, 2, 4]                      late interaction; with hybrid, fuses MaxSim with words
 
+    store: [local, qdrant]                      what keeps the documents
+
 and ``ef``, ``exact``, ``alpha``, ``connectivity``, ``metric``, ``n_candidates``, ``candidates`` and ``baseline``. An option
 is applied to the configurations that can have it, and is an error if there are none.
 """
@@ -133,6 +135,7 @@ def expand(entry: Mapping[str, Any], shape: Shape | None = None) -> list[Configu
     if not lists and baselines:
         return baselines
     modes = lists.pop("mode", ["dense"])
+    stores = lists.pop("store", [None])
     codecs = _codecs(lists, shape)
     if set(modes) == {"text"} and (codecs or "layers" in lists):
         raise ParameterError("mode='text' compares no vectors; expected no codec, dims or layers with it")
@@ -142,12 +145,13 @@ def expand(entry: Mapping[str, Any], shape: Shape | None = None) -> list[Configu
     found: list[Configuration] = []
     used: set[str] = set()
     for mode in modes:
-        for codec, layers in _of_mode(mode, codecs, "pool_factor" in rest):
-            usable = {key: values for key, values in rest.items() if _applies(key, mode, codec, "pool_factor" in rest)}
+        for (codec, layers), store in itertools.product(_of_mode(mode, codecs, "pool_factor" in rest), stores):
+            pooled = "pool_factor" in rest
+            usable = {key: values for key, values in rest.items() if _applies(key, mode, codec, pooled, store)}
             used.update(usable)
             for values in itertools.product(*usable.values()):
                 options = dict(zip(usable, values, strict=True))
-                found.append(Configuration(codec=codec, mode=mode, layers=layers, **options))
+                found.append(Configuration(codec=codec, mode=mode, layers=layers, store=store, **options))
     if unused := [key for key in rest if key not in used]:
         raise ParameterError(f"{unused[0]} applies to none of these configurations")
     return list(dict.fromkeys([*found, *baselines]))
@@ -195,10 +199,10 @@ def _of_mode(mode: str, codecs: list[tuple[str, int | None]], pooled: bool) -> S
     return single if single and (mode == "late" or (mode == "hybrid" and pooled)) else codecs
 
 
-def _applies(option: str, mode: str, codec: str | None, pooled: bool) -> bool:
+def _applies(option: str, mode: str, codec: str | None, pooled: bool, store: str | None) -> bool:
     late = mode == "late" or (mode == "hybrid" and pooled)
     if option == "oversample":
-        return codec is not None and len(Codec.parse(codec)) > 1 and not late
+        return codec is not None and not late and _rescores(codec, store)
     if option == "pool_factor":
         return mode in ("late", "hybrid")
     if option in ("n_candidates", "candidates"):
@@ -210,6 +214,14 @@ def _applies(option: str, mode: str, codec: str | None, pooled: bool) -> bool:
     if option in ("ef", "exact", "connectivity"):
         return mode != "text"
     return True
+
+
+def _rescores(codec: str, store: str | None) -> bool:
+    if store == "qdrant":
+        from quire.integrations.qdrant._mapping import map_codec  # not needed for local runs
+
+        return map_codec(codec).quantization is not None
+    return len(Codec.parse(codec)) > 1
 
 
 def read_plan(path: Path) -> dict[str, Any]:

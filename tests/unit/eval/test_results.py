@@ -13,6 +13,7 @@ import pytest
 from quire.errors import ParameterError
 from quire.eval import Configuration, Result, ResultError, load_results, result_schema
 from quire.eval import results as module
+from quire.eval.configurations import digest
 
 DOCS = Path(__file__).parents[3] / "docs" / "evaluation.md"
 
@@ -82,7 +83,7 @@ def test_the_schema_has_exactly_the_fields_that_are_written(example: dict[str, A
     ):  # fmt: skip
         names = {field.name for field in dataclasses.fields(cls)}
         assert names == set(part["properties"]) - {"format", "schema_version"}, cls
-        optional = {"n_candidates", "candidates"} if cls is Configuration else set()  # came within version 1
+        optional = {"n_candidates", "candidates", "store"} if cls is Configuration else set()  # came within version 1
         assert set(part["required"]) == set(part["properties"]) - optional
 
 
@@ -172,3 +173,27 @@ def test_configuration_keys_ignore_the_data(example: dict[str, Any]) -> None:
     assert Result.from_dict(example).configuration_key == first.configuration_key
     example["configuration"]["oversample"] = 6.0
     assert Result.from_dict(example).configuration_key != first.configuration_key
+
+
+def test_a_store_is_told_apart_and_a_local_one_is_left_out(example: dict[str, Any]) -> None:
+    plain = Result.from_dict(example)
+    assert plain.configuration.store is None
+    assert "store" not in plain.to_dict()["configuration"]
+    example["configuration"]["store"] = "qdrant"
+    assert violations(example, result_schema()) == []
+    stored = Result.from_dict(example)
+    assert stored.configuration.label == f"{plain.label}, store qdrant"
+    assert stored.configuration_key != plain.configuration_key
+    assert json.loads(json.dumps(stored.to_dict())) == example
+    example["configuration"]["store"] = "elsewhere"
+    assert violations(example, result_schema())
+
+
+def test_digests_are_those_of_versions_without_stores() -> None:
+    """They name the files of earlier runs, which are not to be measured again."""
+    for options, expected in (
+        ({"codec": "int8"}, "e043e19547df83cd"),
+        ({"codec": "int8", "store": "local"}, "e043e19547df83cd"),
+        ({"codec": "int8", "mode": "late", "pool_factor": 2, "n_candidates": 9}, "ef25fa49fbd15318"),
+    ):
+        assert digest(Configuration.from_dict(options).to_dict()) == expected
