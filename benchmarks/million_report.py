@@ -115,6 +115,7 @@ def main_table(rows: list[Row], recall: float) -> str:
         "batch q/s, 1 core",
         "2 cores",
         "build s",
+        "CPU s",
         "docs/s",
         "build peak MB",
         "disk MB",
@@ -141,7 +142,7 @@ def main_table(rows: list[Row], recall: float) -> str:
             batch = (row["search"].get(cores) or {}).get("batch")
             mark = "" if not batch or batch["recall"] >= recall else f" (recall {batch['recall']:.3f})"
             cells.append(f"{batch['queries_per_s']:,.0f}{mark}" if batch else "–")
-        cells += [f"{built['build_s']:.0f}", f"{built['docs_per_s']:,.0f}", f"{built['build_peak_anon_mb']:,.0f}"]
+        cells += [f"{built[key]:,.0f}" for key in ("build_s", "build_cpu_s", "docs_per_s", "build_peak_anon_mb")]
         cells.append(f"{built['disk_mb']:,.0f}")
         cells += [f"{opened[key]:,.0f}" for key in ("anon_mb", "file_mb")] if opened else ["–", "–"]
         cells.append(f"{opened['open_s']:.2f}" if opened else "–")

@@ -87,6 +87,7 @@ def main() -> None:
     out["listening"] = sorted({*out["listening"], *listening()})
     if len(sys.argv) > 3:
         run_in_tasks(folder, documents, model, out)
+        run_into_qdrant(folder, documents, model, out)
     (folder / "result.json").write_text(json.dumps(out))
     ray.shutdown()
     cluster.shutdown()
@@ -103,6 +104,25 @@ def run_in_tasks(folder: Path, documents: Any, model: dict[str, Any], out: dict[
     target = functools.partial(open_kb, str(folder / "kb2"))
     encoded = encode(documents, Model, codec, **model)
     out["tasks"] = upsert(encoded, target, codec=codec, checkpoint=folder / "job2", concurrency=2).to_dict()
+
+
+def run_into_qdrant(folder: Path, documents: Any, model: dict[str, Any], out: dict[str, Any]) -> None:
+    """Write into a place in Qdrant: half of it from this process, which creates it, and then all of it from a task."""
+    from quire.integrations.qdrant import open_location
+    from quire.integrations.ray import encode, fit_codec, upsert
+
+    place = f"qdrant:{folder / 'there'}"
+    codec = fit_codec(documents, Model, "svd:50%|int8", encoder_options=model["encoder_options"])
+    encoded = encode(documents, Model, codec, checkpoint=folder / "job3", **model)
+    half = encoded.filter(half_of)
+    out["created"] = upsert(half, place, codec=codec, checkpoint=folder / "job3").to_dict()
+    target = functools.partial(open_location, place)  # one process at a time holds a directory of Qdrant's core
+    out["completed"] = upsert(encoded, target, codec=codec, checkpoint=folder / "job3", concurrency=1).to_dict()
+
+
+def half_of(row: dict[str, Any]) -> bool:
+    """Tell whether a document is in one of the first three files."""
+    return bool(row["id"] < "3")
 
 
 if __name__ == "__main__":

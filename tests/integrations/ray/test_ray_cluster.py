@@ -18,10 +18,12 @@ import numpy as np
 import pytest
 
 import quire
+from quire.integrations.qdrant import open_location
 
 pytest.importorskip("ray.data", reason="needs ray[data]: pip install 'quire[ray]'")
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
+pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py: pip install 'quire[qdrant]'")
 
 pytestmark = pytest.mark.slow
 
@@ -157,6 +159,14 @@ def test_two_nodes(folder: Path, job: Any) -> None:
     assert result["tasks"]["documents"] == total
     assert_failures(result["tasks"])
     assert_complete(folder / "kb2")
+    # A place in Qdrant: created by the driver with what the codec had learned, completed by a task.
+    assert result["created"]["documents"] == total // 2 - 1
+    assert result["completed"]["documents"] == total
+    with open_location(f"qdrant:{folder / 'there'}") as there:
+        assert (there.codec, there.count()) == ("svd:50%|int8", total)
+        assert there.get(["4-3"])[0].metadata == {"year": 2003, "tag": "t"}
+        for identifier in ("0-0", "3-59", "5-30"):
+            assert there.search(script().vector_of(f"text {identifier}"), 1).ids == [identifier]
 
 
 def test_killed_and_resumed(folder: Path, job: Any) -> None:

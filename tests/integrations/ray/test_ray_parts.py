@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 import quire
 from quire.compression import Codec
-from quire.errors import InputTypeError, MismatchError, ParameterError, QuireError
+from quire.errors import CodecError, InputTypeError, MismatchError, ParameterError, QuireError
 
 pytest.importorskip("ray.data", reason="needs ray[data]: pip install 'quire[ray]'")
 pa = pytest.importorskip("pyarrow")
 
+from quire.integrations.qdrant import open_location  # noqa: E402
 from quire.integrations.ray._checkpoint import Checkpoint, content_key, encoding_key, table_key  # noqa: E402
 from quire.integrations.ray._rows import (  # noqa: E402
     Columns,
@@ -31,9 +32,10 @@ from quire.integrations.ray._rows import (  # noqa: E402
     read_rows,
     split_tiers,
 )
-from quire.integrations.ray._upsert import _name_of  # noqa: E402
+from quire.integrations.ray._targets import Codecs, LocalTarget, OpenedTarget  # noqa: E402
+from quire.integrations.ray._upsert import _name_of, _place  # noqa: E402
 from quire.integrations.ray._workers import EncoderSpec, Pool, encode_each  # noqa: E402
-from quire.integrations.ray._writing import BlockWriter, Codecs, LocalTarget, OpenedTarget, UpsertReport  # noqa: E402
+from quire.integrations.ray._writing import BlockWriter, UpsertReport  # noqa: E402
 from quire.store import as_encoder  # noqa: E402
 
 RNG = np.random.default_rng(0)
@@ -345,6 +347,76 @@ def test_other_targets_are_given_decoded_vectors() -> None:
     assert [len(documents) for documents, _ in target.added] == [4, 2]
     np.testing.assert_allclose(np.concatenate([v for _, v in target.added]), VECTORS[:6], atol=0.01)
     assert target.closed
+
+
+class Wide(Model):
+    def encode_documents(self, texts: Sequence[str]) -> Any:
+        return VECTORS[: len(texts)]
+
+
+def in_qdrant(path: Path, codec: Codec, encoder: Any = None) -> BlockWriter:
+    pytest.importorskip("qdrant_edge")
+    codecs = Codecs(codec, None)
+    name, target = _place(f"qdrant:{path}", encoder, codecs)
+    assert name == f"qdrant:{path}"
+    return BlockWriter(target, name, codecs, None, 64)
+
+
+def test_a_place_in_qdrant_gets_the_codec_and_the_vectors(tmp_path: Path) -> None:
+    codec = fitted("svd:50%|int8")
+    for first in (True, False):  # the second time it is there
+        block = in_qdrant(tmp_path / "there", codec, Wide("remembered"))
+        assert block.write(encoded(rows_of(300), codec)).documents == 300
+        block.close()
+        assert first or (tmp_path / "there").is_dir()
+    stood_for = codec.tiers[-1].decode(codec.encode(VECTORS[:300])[-1])
+    with open_location(f"qdrant:{tmp_path / 'there'}") as kb:
+        assert (kb.codec, kb.metric, kb.count()) == ("svd:50%|int8", "cosine", 300)
+        assert kb.get(["id7"])[0].metadata == {"n": 7}
+        # Qdrant keeps float16; nothing is scaled to unit length or fitted a second time.
+        np.testing.assert_allclose(kb.get_vectors(["id3", "id299"]), stood_for[[3, 299]], atol=1e-3)
+        expected = np.argsort(-(stood_for @ VECTORS[42]))[:3]
+        assert kb.search(VECTORS[42], 3, exact=True).ids == [f"id{row}" for row in expected]
+        assert kb.info().encoder == "remembered"
+    with pytest.raises(MismatchError, match="dimension 2"):
+        in_qdrant(tmp_path / "new", codec, Model()).write(encoded(rows_of(5), codec))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_place_in_qdrant_with_another_codec_is_refused(tmp_path: Path) -> None:
+    codec = fitted("svd:50%|int8")
+    block = in_qdrant(tmp_path / "there", codec)
+    block.write(encoded(rows_of(5), codec))
+    block.close()
+    for other in (fitted("int8"), Codec.parse("svd:50%|int8").fit(VECTORS[:50])):
+        block = in_qdrant(tmp_path / "there", other)
+        with pytest.raises(MismatchError, match=r"in Qdrant has 'svd:50%\|int8'"):
+            block.write(encoded(rows_of(6), other))
+        block.close()
+    with pytest.raises(CodecError, match="float8"):
+        in_qdrant(tmp_path / "new", fitted("float8")).write(encoded(rows_of(5), fitted("float8")))
+    with open_location(f"qdrant:{tmp_path / 'there'}") as kb:
+        assert kb.count() == 5
+
+
+def test_a_collection_in_qdrant_that_a_callable_opened(tmp_path: Path) -> None:
+    codec = fitted("svd:50%|int8")
+    first = in_qdrant(tmp_path / "there", codec)
+    first.write(encoded(rows_of(5), codec))
+    first.close()
+    codecs = Codecs(codec, None)
+    block = BlockWriter(OpenedTarget(open_location(f"qdrant:{tmp_path / 'there'}")), "t", codecs, None, 4)
+    assert block.write(encoded(rows_of(9), codec)).documents == 9
+    block.close()
+    with open_location(f"qdrant:{tmp_path / 'there'}") as kb:
+        assert sorted(kb.ids()) == [f"id{i}" for i in range(9)]
+        before, after = kb.get_vectors(["id0", "id8"])
+        assert np.linalg.norm(before) == pytest.approx(
+            np.linalg.norm(codec.tiers[-1].decode(codec.encode(VECTORS[:1])[-1])), abs=1e-3
+        )
+        assert np.linalg.norm(after) == pytest.approx(
+            np.linalg.norm(codec.tiers[-1].decode(codec.encode(VECTORS[8:9])[-1])), abs=1e-3
+        )
 
 
 def test_names_tell_targets_apart() -> None:

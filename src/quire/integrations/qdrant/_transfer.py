@@ -110,6 +110,13 @@ def blueprint_of(collection: QdrantCollection) -> Blueprint:
     return Blueprint(settings, about.codec, collection.dim, encoder)
 
 
+def has_codec(collection: QdrantCollection, blueprint: Blueprint) -> bool:
+    """Tell whether a collection has the codec of a blueprint, and it has learned the same."""
+    if collection._manifest is None or blueprint.dim is None or collection.codec != blueprint.codec:
+        return False
+    return collection._manifest.state == encode_state(_client_codec(blueprint, blueprint.dim))
+
+
 def write_stored(collection: QdrantCollection) -> Callable[[Sequence[Document], Sequence[str | None], Any], list[str]]:
     """Return what writes vectors as they were stored: `QdrantCollection.add` would scale them to unit length again."""
 

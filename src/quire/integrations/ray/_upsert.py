@@ -13,9 +13,11 @@ import ray.data
 
 from quire.compression import Codec
 from quire.errors import InputTypeError, ParameterError
+from quire.integrations.qdrant._location import EMBEDDED, parse_location
 from quire.integrations.ray._checkpoint import Checkpoint
+from quire.integrations.ray._targets import Codecs, LocalTarget, OpenedTarget, QdrantTarget, Target
 from quire.integrations.ray._workers import Pool
-from quire.integrations.ray._writing import BlockWriter, Codecs, LocalTarget, OpenedTarget, UpsertReport
+from quire.integrations.ray._writing import BlockWriter, UpsertReport
 
 #: Documents written and committed at a time.
 BATCH = 1024
@@ -45,25 +47,26 @@ def upsert(
 ) -> UpsertReport:
     """Write what `encode` made into a collection.
 
-    A local collection has one writer: this process, which reads the dataset as it is being made. Any other target is
-    opened in several tasks at once, each of which writes.
+    A collection that is named by its place has one writer: this process, which reads the dataset as it is being made. What a
+    callable opens is opened in several tasks at once, each of which writes.
 
     Parameters
     ----------
     dataset : ray.data.Dataset
         From `encode`; rows may have been left out since, or come from files that it was written to.
     target : str, path-like or callable
-        The directory of a collection, which is created if it is not there; or a function without arguments that opens a
-        collection, called in each writing task: ``functools.partial(QdrantCollection.open, url=...)`` for instance.
+        The place of a collection, which is created if it is not there: a directory; in Qdrant, ``https://HOST:PORT#NAME``
+        (the key is taken from ``QDRANT_API_KEY``) or ``qdrant:DIR``. Or a function without arguments that opens a collection
+        that is there, called in each writing task: ``functools.partial(QdrantCollection.open, url=...)`` for instance.
     codec : Codec, optional
         The codec that the dataset was encoded with, if it is not in `checkpoint`.
     encoder : object, optional
-        As in `quire.open`; a new local collection remembers it, and an existing one compares it with its own.
+        As in `quire.open`; a new collection remembers it, and an existing one compares it with its own.
     checkpoint : str or path-like, optional
         As in `encode`. Blocks that were written are recorded, and passed over when the job is run again, if the target
         still has all of their ids.
     concurrency : int, optional
-        Writing tasks, where the target is not local; one for each node by default.
+        Writing tasks, where the target is a callable; one for each node by default.
     num_cpus : float, default=0
         Of each of them; they spend their time waiting for the target.
     batch_size : int, default=1024
@@ -80,6 +83,8 @@ def upsert(
         When an argument cannot be used.
     MismatchError
         When the dataset was made with another codec or metric than the target's.
+    CodecError
+        When the target is a place in Qdrant, which has no counterpart of the codec.
     """
     if codec is not None and not codec.is_fitted:
         raise ParameterError(f"expected a fitted codec, got {codec!r}")
@@ -90,12 +95,12 @@ def upsert(
             raise InputTypeError(f"expected target as a path or a callable, got {type(target).__name__}")
         if encoder is not None:
             raise ParameterError(
-                "encoder= belongs to a local collection; let the target's own callable open it with one"
+                "encoder= belongs to a target given by its place; let the target's own callable open it with one"
             )
         return _in_tasks(dataset, target, codec, kept, pool)
-    path = Path(target).expanduser().resolve()
     codecs = Codecs(codec, kept)
-    writer = BlockWriter(LocalTarget(path, encoder, codecs), str(path), codecs, kept, batch_size)
+    name, place = _place(target, encoder, codecs)
+    writer = BlockWriter(place, name, codecs, kept, batch_size)
     report = UpsertReport()
     try:
         for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -103,6 +108,17 @@ def upsert(
     finally:
         writer.close()
     return report
+
+
+def _place(target: str | os.PathLike[str], encoder: Any, codecs: Codecs) -> tuple[str, Target]:
+    """Return the collection at a place, and what a checkpoint calls it."""
+    location = parse_location(target)
+    if location is None:
+        path = Path(target).expanduser().resolve()
+        return str(path), LocalTarget(path, encoder, codecs)
+    if location.path is not None:
+        return f"{EMBEDDED}{location.path.resolve()}", QdrantTarget(location, encoder, codecs)
+    return f"{location.url}#{location.name}", QdrantTarget(location, encoder, codecs)
 
 
 class TaskWriter:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from quire.collection import Collection
-from quire.collection._rebuild import Blueprint, add_stored, open_from_blueprint
 from quire.compression import Codec
 from quire.errors import MismatchError, ParameterError
 from quire.integrations.ray._checkpoint import Checkpoint, table_key
-from quire.integrations.ray._rows import ENCODED, codec_tag, decoded, split_tiers
+from quire.integrations.ray._rows import ENCODED, split_tiers
+from quire.integrations.ray._targets import Codecs, Target, write
 from quire.store import Document
 
 #: Failures that a report lists; it counts all.
@@ -60,88 +58,12 @@ class UpsertReport:
         return asdict(self)
 
 
-class Codecs:
-    """Finds the codec that a table was made with.
-
-    Parameters
-    ----------
-    given : Codec or None
-        What the caller gave.
-    checkpoint : Checkpoint or None
-        Where there are others.
-    """
-
-    def __init__(self, given: Codec | None, checkpoint: Checkpoint | None) -> None:
-        self._given, self._checkpoint = given, checkpoint
-        self._found: dict[str, Codec] = {}
-
-    def of(self, tag: str) -> Codec:
-        """Return the codec of a tag.
-
-        Raises
-        ------
-        MismatchError
-            When it is another than the one given.
-        ParameterError
-            When none was given, and there is none in the checkpoint.
-        """
-        if tag not in self._found:
-            metric = tag.partition(":")[0]
-            codec = self._given
-            if codec is not None and codec_tag(codec, metric) != tag:
-                raise MismatchError(
-                    f"the dataset was encoded with another codec than the given {codec!r}, or one that has learned something "
-                    "else; give the very codec that encode() was given"
-                )
-            if codec is None and self._checkpoint is not None:
-                codec = self._checkpoint.load_codec(tag)
-            if codec is None:
-                raise ParameterError(
-                    "expected codec=, or the checkpoint= that encode() was given, to read the codes with"
-                )
-            self._found[tag] = codec
-        return self._found[tag]
-
-
-class LocalTarget:
-    """A local collection, created for the first documents."""
-
-    def __init__(self, path: Path, encoder: Any, codecs: Codecs) -> None:
-        self._path, self._encoder, self._codecs = path, encoder, codecs
-        self._collection: Collection | None = None
-
-    def for_tag(self, tag: str) -> Collection:
-        if self._collection is None:
-            codec = self._codecs.of(tag)
-            settings = {"metric": tag.partition(":")[0]}
-            blueprint = Blueprint(settings, str(codec), codec.in_dim, codec_state=codec.to_bytes())
-            self._collection = open_from_blueprint(self._path, blueprint, self._encoder)
-        return self._collection
-
-    def close(self) -> None:
-        if self._collection is not None:
-            self._collection.close()
-
-
-class OpenedTarget:
-    """A collection that a callable opened."""
-
-    def __init__(self, collection: Any) -> None:
-        self._collection = collection
-
-    def for_tag(self, tag: str) -> Any:
-        return self._collection
-
-    def close(self) -> None:
-        self._collection.close()
-
-
 class BlockWriter:
     """Writes tables into a collection, a batch at a time, and records those that are done.
 
     Parameters
     ----------
-    target : object
+    target : Target
         Gives the collection for a table's tag, and is closed at the end.
     name : str
         What the checkpoint calls the target.
@@ -153,7 +75,9 @@ class BlockWriter:
         Documents written at a time.
     """
 
-    def __init__(self, target: Any, name: str, codecs: Codecs, checkpoint: Checkpoint | None, batch_size: int) -> None:
+    def __init__(
+        self, target: Target, name: str, codecs: Codecs, checkpoint: Checkpoint | None, batch_size: int
+    ) -> None:
         self._target, self._name, self._codecs = target, name, codecs
         self._checkpoint, self._batch_size = checkpoint, batch_size
 
@@ -171,7 +95,7 @@ class BlockWriter:
         return report
 
     def _write(self, tag: str, table: pa.Table) -> UpsertReport:
-        collection = self._target.for_tag(tag)
+        collection = self._target.for_tag(tag, table["text"].slice(0, 1000).to_pylist())
         metric = tag.partition(":")[0]
         if collection.metric != metric:
             raise MismatchError(
@@ -196,12 +120,7 @@ class BlockWriter:
     def _write_batch(collection: Any, codec: Codec, table: pa.Table) -> None:
         columns = [table[name].to_pylist() for name in ("id", "text", "metadata")]
         documents = [Document(i, text, json.loads(fields)) for i, text, fields in zip(*columns, strict=True)]
-        tiers = split_tiers(table["codes"].to_pylist(), codec)
-        vectors = decoded(tiers, codec)
-        if isinstance(collection, Collection):
-            add_stored(collection, documents, vectors=vectors, codes=(codec.to_bytes(), tiers))
-        else:
-            collection.add(documents, vectors=vectors)
+        write(collection, documents, codec, split_tiers(table["codes"].to_pylist(), codec))
 
     def close(self) -> None:
         """Close the collection."""
