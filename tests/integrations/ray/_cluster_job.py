@@ -1,7 +1,7 @@
 """A job on a local cluster of two nodes, run by test_ray_cluster.py in namespaces of its own.
 
-``python _cluster_job.py FOLDER DELAY [tasks]`` waits DELAY seconds for each batch. FOLDER holds ``in/*.parquet``, gets ``kb``,
-``job`` (the checkpoint) and ``calls`` (what each process encoded). What happened is in ``result.json`` at the end.
+``python _cluster_job.py FOLDER DELAY [tasks | qdrant]`` waits DELAY seconds for each batch. FOLDER holds ``in/*.parquet``, gets
+``kb``, ``job`` (the checkpoint) and ``calls`` (what each process encoded). What happened is in ``result.json`` at the end.
 """
 
 from __future__ import annotations
@@ -82,12 +82,14 @@ def main() -> None:
     out: dict[str, Any] = {"nodes": len(ray.nodes()), "listening": listening()}
     model = {"encoder_options": {"folder": str(folder), "delay": delay}, "batch_size": 20}
     documents = ray.data.read_parquet(str(folder / "in"))
-    encoded = encode(documents, Model, "svd:50%|int8 > int8", checkpoint=folder / "job", **model)
-    out["first"] = upsert(encoded, folder / "kb", checkpoint=folder / "job", batch_size=50).to_dict()
-    out["listening"] = sorted({*out["listening"], *listening()})
-    if len(sys.argv) > 3:
-        run_in_tasks(folder, documents, model, out)
+    if sys.argv[3:] == ["qdrant"]:
         run_into_qdrant(folder, documents, model, out)
+    else:
+        encoded = encode(documents, Model, "svd:50%|int8 > int8", checkpoint=folder / "job", **model)
+        out["first"] = upsert(encoded, folder / "kb", checkpoint=folder / "job", batch_size=50).to_dict()
+    out["listening"] = sorted({*out["listening"], *listening()})
+    if sys.argv[3:] == ["tasks"]:
+        run_in_tasks(folder, documents, model, out)
     (folder / "result.json").write_text(json.dumps(out))
     ray.shutdown()
     cluster.shutdown()
@@ -113,11 +115,11 @@ def run_into_qdrant(folder: Path, documents: Any, model: dict[str, Any], out: di
 
     place = f"qdrant:{folder / 'there'}"
     codec = fit_codec(documents, Model, "svd:50%|int8", encoder_options=model["encoder_options"])
-    encoded = encode(documents, Model, codec, checkpoint=folder / "job3", **model)
+    encoded = encode(documents, Model, codec, checkpoint=folder / "job", **model)
     half = encoded.filter(half_of)
-    out["created"] = upsert(half, place, codec=codec, checkpoint=folder / "job3").to_dict()
+    out["created"] = upsert(half, place, codec=codec, checkpoint=folder / "job").to_dict()
     target = functools.partial(open_location, place)  # one process at a time holds a directory of Qdrant's core
-    out["completed"] = upsert(encoded, target, codec=codec, checkpoint=folder / "job3", concurrency=1).to_dict()
+    out["completed"] = upsert(encoded, target, codec=codec, checkpoint=folder / "job", concurrency=1).to_dict()
 
 
 def half_of(row: dict[str, Any]) -> bool:
