@@ -322,8 +322,7 @@ class ReadingMethods:
         """
         if repair:
             return repair_damage(self._store, self._writer, self._graph, self._text, self._given_encoder())
-        with self._store.read() as (connection, snapshot):
-            return verify_files(self._store, connection, snapshot, self._text)
+        return verify_files(self._store, self._text)
 
     def export(
         self,

@@ -92,8 +92,7 @@ def _occupied(source: Path, destination: Path, *, overwrite: bool) -> bool:
 def _open_verified(path: Path, what: str) -> Store:
     store = Store(path, Settings(read_only=True, must_exist=True))
     try:
-        with store.read() as (connection, snapshot):
-            report = verify_files(store, connection, snapshot, TextKeeper(store))
+        report = verify_files(store, TextKeeper(store))
         if not report.ok:
             raise CorruptCollectionError(f"{what} at {path} is damaged, nothing was restored: {report.problems[0]}")
     except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice, zip_longest
 from typing import Any
@@ -78,12 +79,36 @@ class _Damage:
         return found + [message for message in (self.graph, self.text, self.tuning) if message is not None]
 
 
-def verify_files(store: Store, connection: sqlite3.Connection, snapshot: Snapshot, text: TextKeeper) -> VerifyReport:
+def verify_files(store: Store, text: TextKeeper) -> VerifyReport:
     """Compare every file with its checksum and the tables with each other."""
-    return VerifyReport(_find_damage(store, connection, snapshot, text).messages(snapshot))
+    damage, snapshot = _find_damage(store, text)
+    return VerifyReport(damage.messages(snapshot))
 
 
-def _find_damage(store: Store, connection: sqlite3.Connection, snapshot: Snapshot, text: TextKeeper) -> _Damage:
+def _find_damage(store: Store, text: TextKeeper) -> tuple[_Damage, Snapshot]:
+    """Look at the newest commit; returns it as well."""
+    with store.read() as (connection, snapshot):
+        damage = _damage_of(store, connection, snapshot, text)
+    if damage.graph is not None or damage.text is not None:
+        # A writer may have replaced a derived file since that commit: what counts is what is recorded now.
+        with _undisturbed(store) as connection:
+            damage.graph = _graph_damage(store, connection)
+            damage.text = text.damage(connection)
+    return damage, snapshot
+
+
+@contextlib.contextmanager
+def _undisturbed(store: Store) -> Iterator[sqlite3.Connection]:
+    """Yield a connection while nobody replaces derived files, or, where that cannot be had, one that sees the newest commit."""
+    with contextlib.ExitStack() as stack:
+        try:
+            connection = stack.enter_context(store.database.write())
+        except QuireError:  # opened for reading, locked, or a disk that takes no more
+            connection = stack.enter_context(store.database.read())
+        yield connection
+
+
+def _damage_of(store: Store, connection: sqlite3.Connection, snapshot: Snapshot, text: TextKeeper) -> _Damage:
     damage = _Damage()
     rows = connection.execute("PRAGMA integrity_check(20)").fetchall()
     damage.database = [f"{store.database.path or 'the database'}: {row[0]}" for row in rows if row[0] != "ok"]
@@ -173,8 +198,7 @@ def repair_damage(
     store: Store, writer: Writer, graph: GraphKeeper, text: TextKeeper, encoder: Encoder | TokenEncoder | None
 ) -> VerifyReport:
     """Rebuild what is damaged from what is left, in one transaction a part, and report."""
-    with store.read() as (connection, snapshot):
-        damage = _find_damage(store, connection, snapshot, text)
+    damage, snapshot = _find_damage(store, text)
     repaired: list[str] = []
     if damage.database:
         with contextlib.suppress(QuireError, sqlite3.Error), store.database.write() as connection:
@@ -183,8 +207,7 @@ def repair_damage(
             if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok" or _read_documents(connection)[1]:
                 # an index may know more than a damaged table does, so it stays as it was
                 raise CorruptCollectionError("rolled back")
-        with store.read() as (connection, snapshot):
-            damage = _find_damage(store, connection, snapshot, text)
+        damage, snapshot = _find_damage(store, text)
         if damage.database:
             return VerifyReport(damage.messages(snapshot))
         repaired.append("the indexes of quire.db were rebuilt from its tables")
@@ -216,8 +239,7 @@ def repair_damage(
     if damage.tuning is not None:
         writer.set_tuning(None)
         repaired.append("the tuning was dropped; searches use the defaults until tune() is run again")
-    with store.read() as (connection, snapshot):
-        left = _find_damage(store, connection, snapshot, text)
+    left, snapshot = _find_damage(store, text)
     return VerifyReport(left.messages(snapshot), repaired)
 
 

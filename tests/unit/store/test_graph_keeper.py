@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import quire
+from quire.store import _verify
 
 DIM = 32
 
@@ -105,3 +106,32 @@ def test_a_process_goes_on_with_a_mapped_graph_that_another_replaced(tmp_path: P
 
 def old_codes(kb: quire.Collection, slot: int) -> np.ndarray:
     return kb._store.snapshot.tiers[0].codes[slot : slot + 1]
+
+
+@pytest.mark.usefixtures("small_graphs")
+@pytest.mark.parametrize("read_only", [False, True])
+def test_verify_beside_a_writer_that_replaces_the_graph(
+    read_only: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = np.random.default_rng(0).standard_normal((2_000, DIM)).astype(np.float32)
+    with quire.open(tmp_path / "kb", fit_after=500) as kb:
+        kb.add(vectors=matrix[:1_200])
+    look, writes = _verify._graph_damage, [None]
+
+    def look_late(store: object, connection: object) -> str | None:
+        while writes:  # after verify() has begun to read, and before it looks at the graph that it has read of
+            writes.pop()
+            with quire.open(tmp_path / "kb") as other:
+                other.add(vectors=matrix[1_200:])
+        return look(store, connection)
+
+    monkeypatch.setattr(_verify, "_graph_damage", look_late)
+    with quire.open(tmp_path / "kb", read_only=read_only) as kb:
+        (before,) = (tmp_path / "kb").glob("*.graph")
+        report = kb.verify()
+        assert not before.exists()
+        assert report.ok, report.problems
+    (graph,) = (tmp_path / "kb").glob("*.graph")
+    graph.unlink()
+    with quire.open(tmp_path / "kb", read_only=read_only) as kb:
+        assert "is missing" in kb.verify().problems[0]
