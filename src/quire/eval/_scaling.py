@@ -76,7 +76,7 @@ def footprint(result: Result, where: Where, documents: int | None = None) -> Foo
     graph = float(parts.get("graph", 0))
     fixed = 0.0
     if where == "disk" and result.configuration.store is not None:
-        fixed = float(parts.get("log", 0))  # it does not grow with the documents for long: Qdrant cuts it
+        fixed = float(parts.get("log", 0))  # grows to 64 MB only: Qdrant cuts it
     elif where == "disk" and storage.measured and not result.configuration.late:
         fixed = min(float(_empty_bytes(_codec(result), _dim(result))), total - graph)
     each = (total - graph - fixed) / storage.documents
