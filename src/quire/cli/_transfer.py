@@ -13,7 +13,7 @@ from quire.cli._app import app
 from quire.cli._options import CollectionArgument, Json
 from quire.cli._output import print_json, progress_bar
 from quire.collection import Collection
-from quire.collection._rebuild import Blueprint, blueprint_of, open_from_blueprint
+from quire.collection._rebuild import Blueprint, blueprint_of, most_token_vectors, open_from_blueprint
 from quire.errors import ParameterError
 from quire.integrations.qdrant._location import parse_location
 
@@ -89,10 +89,10 @@ def _open_source(place: str, name: str | None) -> tuple[Any, Blueprint]:
     if location is None:
         local = quire.open(place, read_only=True, must_exist=True)
         return local, blueprint_of(local)
-    from quire.integrations.qdrant import QdrantCollection
     from quire.integrations.qdrant import _transfer as qdrant
+    from quire.integrations.qdrant._location import open_either
 
-    collection = QdrantCollection.open(**location.options())
+    collection = open_either(**location.options())
     return collection, qdrant.blueprint_of(collection)
 
 
@@ -111,7 +111,7 @@ def _open_target(
 
     texts = [document.text for document in source.get(source.ids()[:1000])]
     options = location.options() | (distributed if location.url is not None else {})
-    target = qdrant.open_from_blueprint(blueprint_of(source), texts, **options)
+    target = qdrant.open_from_blueprint(blueprint_of(source), texts, longest=most_token_vectors(source), **options)
     return target, qdrant.write_stored(target)
 
 

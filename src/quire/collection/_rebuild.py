@@ -12,7 +12,7 @@ import numpy as np
 from quire.collection._collection import Collection, open_store
 from quire.compression._ragged import TokenMatrices
 from quire.errors import MismatchError, ParameterError
-from quire.retrievers.search import slots_of_ids
+from quire.retrievers.search import read_documents, slots_of_ids
 from quire.store import Batch, Blueprint, Document, Floats, Settings, Store, as_matrix, read_batches
 from quire.store._documents import Codes
 
@@ -113,6 +113,19 @@ def vectors_to_move(collection: Collection, ids: Sequence[str]) -> Floats:
     return np.where(unchanged[:, None], signed, vectors)
 
 
+def most_token_vectors(collection: Collection) -> tuple[str, int] | None:
+    """Return the document with the most token vectors, and their number; None where there are no token vectors."""
+    with collection._store.read() as (connection, snapshot):
+        slots = np.flatnonzero(snapshot.alive)
+        if snapshot.tokens is None or not len(slots):
+            return None
+        snapshot.tokens.check_offsets(slots)
+        lengths = snapshot.tokens.lengths(slots)
+        slot = int(slots[lengths.argmax()])
+        document, _ = read_documents(connection, [slot])[slot]
+        return document.id, int(lengths.max())
+
+
 def add_stored(
     collection: Collection,
     documents: Sequence[Document],
@@ -171,7 +184,7 @@ def stored_batch(
     if len(given) != len(documents):
         raise ParameterError(f"expected one vector or matrix for each of {len(documents)} documents, got {len(given)}")
     if token_vectors is not None:
-        batch.tokens = _joined(token_vectors, collection.dim)
+        batch.tokens = joined_tokens(token_vectors, collection.dim)
     else:
         batch.vectors = as_matrix(vectors, collection.dim)
         batch.codes = codes
@@ -179,7 +192,8 @@ def stored_batch(
     return batch
 
 
-def _joined(matrices: Sequence[Any], dim: int | None) -> TokenMatrices:
+def joined_tokens(matrices: Sequence[Any], dim: int | None) -> TokenMatrices:
+    """Return stored token vectors of documents as one, checked; `dim` is what they must have, None where nothing says."""
     parts: list[Floats] = [as_matrix(matrix, dim, "token vectors") for matrix in matrices]
     width = dim if dim is not None else next((part.shape[1] for part in parts if len(part)), 1)
     filled = [part for part in parts if len(part)]
@@ -187,4 +201,12 @@ def _joined(matrices: Sequence[Any], dim: int | None) -> TokenMatrices:
     return TokenMatrices(flat, np.cumsum([0, *(len(part) for part in parts)]))
 
 
-__all__ = ["Blueprint", "add_stored", "blueprint_of", "open_from_blueprint", "vectors_to_move"]
+__all__ = [
+    "Blueprint",
+    "add_stored",
+    "blueprint_of",
+    "joined_tokens",
+    "most_token_vectors",
+    "open_from_blueprint",
+    "vectors_to_move",
+]

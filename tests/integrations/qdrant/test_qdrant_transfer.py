@@ -115,8 +115,6 @@ def test_what_cannot_be_moved_is_said(tmp_path: Path) -> None:
     learned = fill(quire.open(codec="svd:50%|float8 > int8", fit_after=100), 150)
     with learned, pytest.raises(CodecError, match="no counterpart of 'float8'"):
         open_from_blueprint(local_blueprint(learned), path=tmp_path / "a")
-    with quire.open_multi_vector() as late, pytest.raises(ParameterError, match="late interaction"):
-        open_from_blueprint(local_blueprint(late), path=tmp_path / "a")
     with quire.open() as empty, pytest.raises(ParameterError, match="nothing to move"):
         open_from_blueprint(local_blueprint(empty), path=tmp_path / "a")
     with fill(quire.open(codec="svd:50%|int8"), 50) as young, pytest.raises(ParameterError, match="not been fitted"):

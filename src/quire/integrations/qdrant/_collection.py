@@ -300,14 +300,24 @@ class QdrantCollection(ReadingMethods):
             raise MismatchError(f"expected vectors of dimension {plan.dim}, as dim= says, got {sample.shape[1]}")
         codec = ClientCodec.of(plan.codec)
         codec.fit(sample, seed=plan.seed)
+        encoder = fingerprint(self._encoder) if self._encoder is not None else None
+        self._lay_out(codec, int(sample.shape[1]), texts, encoder)
+
+    def _lay_out(self, codec: Any, dim: int, texts: Sequence[str], encoder: dict[str, Any] | None) -> None:
+        """Create the collection in Qdrant, with what was learned and the encoder's fingerprint.
+
+        The texts are those of some documents, for the average length.
+        """
+        plan = self._plan
+        assert plan is not None  # only a new collection is created
         mapping = map_codec(plan.codec)
         manifest = Manifest(
             codec=plan.codec,
             metric=plan.metric,
             full_text=plan.full_text,
-            dim=int(sample.shape[1]),
+            dim=dim,
             average_length=average_length(plan.full_text, texts),
-            encoder=fingerprint(self._encoder) if self._encoder is not None else None,
+            encoder=encoder,
             state=encode_state(codec),
         )
         self._transport.create(Layout(codec.out_dim, mapping.datatype, mapping.quantization, **plan.layout))

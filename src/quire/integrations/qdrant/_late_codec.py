@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from quire.compression import Codec
+from quire.compression import Codec, Float32, Pipeline
 from quire.compression._candidates import CandidateEncoder, candidate_encoder_from_config
 from quire.compression._ragged import TokenMatrices
 from quire.errors import CorruptCollectionError
@@ -70,6 +70,14 @@ class LateCodec:
         return cls(TokenCodec.fit("|".join([*reducers, "float32"]), sample, candidates, seed=seed))
 
     @classmethod
+    def of(cls, tokens: TokenCodec, dim: int) -> LateCodec:
+        """Take over what a local collection of this dimension has learned; its quantizer is left to Qdrant."""
+        reducers = tokens.pipeline.reducers
+        width = reducers[-1].out_dim if reducers else dim
+        full = Float32().fit(np.zeros((0, width), np.float32))
+        return cls(TokenCodec(Pipeline([*reducers, full]), tokens.candidates))
+
+    @classmethod
     def from_state(cls, state: str, candidates: str) -> LateCodec:
         """Restore what `to_state` returned.
 
@@ -99,6 +107,11 @@ class LateCodec:
     def candidate_dim(self) -> int:
         """Dimension of the candidate vectors."""
         return self._encoder.out_dim
+
+    @property
+    def candidates(self) -> dict[str, Any]:
+        """Configuration of the candidate encoder."""
+        return self._encoder.get_config()
 
     @property
     def _encoder(self) -> CandidateEncoder:

@@ -237,7 +237,7 @@ class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
     def _pooled(self, batch: Batch, pooled: bool, dim: int | None) -> Batch:
         ready = make_ready(batch, dim, None if pooled else self._pooling, self._token_encoder)
         if self._late is not None:
-            _check_sizes(ready, self._late)
+            check_sizes(ready, self._late)
         return ready
 
     def _begin(self, batches: Iterator[Batch], pooled: bool) -> list[Batch]:
@@ -274,17 +274,23 @@ class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
             candidates = {**candidates, "centre": False}  # the mean of a few documents is no centre of what will come
         codec = LateCodec.fit(plan.codec, candidate_encoder_from_config(candidates), sample, seed=plan.seed)
         for batch in first:
-            _check_sizes(batch, codec)
+            check_sizes(batch, codec)
+        encoder = fingerprint(self._encoder) if self._encoder is not None else None
+        self._lay_out(codec, sample.dim, [text for batch in first for text in batch.texts], encoder)
+
+    def _lay_out(self, codec: LateCodec, dim: int, texts: Sequence[str], encoder: dict[str, Any] | None) -> None:
+        plan = self._plan
+        assert isinstance(plan, _LatePlan)  # only a new collection is created
         state, candidate_state = codec.to_state()
         manifest = Manifest(
             codec=plan.codec,
             metric=plan.metric,
             full_text=plan.full_text,
-            dim=sample.dim,
-            average_length=average_length(plan.full_text, [text for batch in first for text in batch.texts]),
-            encoder=fingerprint(self._encoder) if self._encoder is not None else None,
+            dim=dim,
+            average_length=average_length(plan.full_text, texts),
+            encoder=encoder,
             state=state,
-            late={"pooling": plan.pooling, "candidates": candidates, "state": candidate_state},
+            late={"pooling": plan.pooling, "candidates": codec.candidates, "state": candidate_state},
         )
         mapping, candidate = map_token_codec(plan.codec), candidate_mapping()
         tokens = TokenLayout(codec.token_dim, mapping.datatype, mapping.quantization)
@@ -369,12 +375,19 @@ class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
         return replace(described, stored_dim=self._late.candidate_dim, tokens=tokens)
 
 
-def _check_sizes(batch: Batch, codec: LateCodec) -> None:
+def check_sizes(batch: Batch, codec: LateCodec) -> None:
+    """Raise `InvalidVectorsError` where Qdrant would refuse a document of the batch."""
     assert batch.tokens is not None  # made ready
-    sizes = batch.tokens.lengths * codec.token_dim
-    if len(sizes) and sizes.max() > _MOST_NUMBERS:
-        row = int(sizes.argmax())
+    if len(batch):
+        row = int(batch.tokens.lengths.argmax())
+        check_size(batch.ids[row], int(batch.tokens.lengths[row]), codec)
+
+
+def check_size(identifier: str, n_vectors: int, codec: LateCodec) -> None:
+    """Raise `InvalidVectorsError` where Qdrant would refuse a document with so many token vectors."""
+    size = n_vectors * codec.token_dim
+    if size > _MOST_NUMBERS:
         raise InvalidVectorsError(
             f"expected at most {_MOST_NUMBERS} numbers in the token vectors of a document, which is what Qdrant takes, got "
-            f"{sizes[row]} in {batch.ids[row]!r}; split its text, pool it into fewer vectors, or use a narrower codec"
+            f"{size} in {identifier!r}; split its text, pool it into fewer vectors, or use a narrower codec"
         )

@@ -10,8 +10,12 @@ from urllib.parse import urlsplit
 
 from quire.compression import Codec
 from quire.errors import CollectionNotFoundError, MismatchError, ParameterError
+from quire.integrations.qdrant._client import ServerOptions
 from quire.integrations.qdrant._collection import QdrantCollection
 from quire.integrations.qdrant._edge import CONFIG_FILE
+from quire.integrations.qdrant._late_collection import QdrantMultiVectorCollection
+from quire.integrations.qdrant._manifest import Manifest
+from quire.integrations.qdrant._plan import transport_of
 
 #: What stands before the directory of Qdrant's core, where nothing lies there yet that would tell.
 EMBEDDED: Final = "qdrant:"
@@ -92,7 +96,7 @@ def parse_location(place: str | os.PathLike[str], name: str | None = None) -> Lo
 
 
 def open_location(place: str | os.PathLike[str], encoder: Any = None) -> QdrantCollection:
-    """Open the collection at a place in Qdrant; a server's key is taken from ``QDRANT_API_KEY``.
+    """Open the collection at a place in Qdrant, of one vector a document or of many; the key is taken from ``QDRANT_API_KEY``.
 
     Parameters
     ----------
@@ -108,7 +112,29 @@ def open_location(place: str | os.PathLike[str], encoder: Any = None) -> QdrantC
     CollectionNotFoundError, MismatchError, CollectionLockedError, ServerError
         As of `QdrantCollection.open`.
     """
-    return QdrantCollection.open(encoder=encoder, **_require(place).options())
+    return open_either(encoder, **_require(place).options())
+
+
+def open_either(
+    encoder: Any = None,
+    *,
+    path: str | os.PathLike[str] | None = None,
+    url: str | None = None,
+    name: str = DEFAULT_NAME,
+    api_key: str | None = None,
+    timeout: int = 30,
+    retries: int = 4,
+) -> QdrantCollection:
+    """Open a collection as the class that its description asks for; the parameters are those of `QdrantCollection.open`."""
+    transport = transport_of(path, url, name, ServerOptions(api_key=api_key, timeout=timeout, retries=retries))
+    try:
+        if not transport.exists():
+            raise CollectionNotFoundError(f"expected a collection at {transport.place}, but there is none")
+        late = Manifest.read(transport).late is not None
+        return (QdrantMultiVectorCollection if late else QdrantCollection)(transport, encoder, None)
+    except BaseException:
+        transport.close()
+        raise
 
 
 def open_or_create(

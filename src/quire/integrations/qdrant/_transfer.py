@@ -16,16 +16,28 @@ from quire.compression import Codec, Float32, Pipeline
 from quire.errors import CollectionNotFoundError, CorruptCollectionError, MismatchError, ParameterError
 from quire.integrations.qdrant._collection import QdrantCollection
 from quire.integrations.qdrant._ids import MANIFEST
-from quire.integrations.qdrant._manifest import Manifest, encode_state
+from quire.integrations.qdrant._late_codec import LateCodec
+from quire.integrations.qdrant._late_collection import QdrantMultiVectorCollection, check_size
+from quire.integrations.qdrant._late_transfer import (
+    create_late,
+    is_late,
+    is_like,
+    late_codec,
+    late_settings,
+    take_tokens,
+)
+from quire.integrations.qdrant._location import open_either
+from quire.integrations.qdrant._manifest import encode_state
 from quire.integrations.qdrant._mapping import ClientCodec, map_codec
-from quire.integrations.qdrant._plan import average_length
-from quire.integrations.qdrant._transport import Layout, Point
+from quire.integrations.qdrant._transport import Point
 from quire.store import Document, as_matrix, read_batches
 
 _STATES = ("codec_state", "token_codec", "candidate_state")
 
 
-def open_from_blueprint(blueprint: Blueprint, texts: Sequence[str] = (), **options: Any) -> QdrantCollection:
+def open_from_blueprint(
+    blueprint: Blueprint, texts: Sequence[str] = (), *, longest: tuple[str, int] | None = None, **options: Any
+) -> QdrantCollection:
     """Create a collection of the blueprint's kind in Qdrant, or open the one that is there if it was made from it.
 
     Parameters
@@ -34,38 +46,67 @@ def open_from_blueprint(blueprint: Blueprint, texts: Sequence[str] = (), **optio
         Of a local collection. It is kept beside the description of the collection, so that `blueprint_of` finds it.
     texts : sequence of str, default=()
         Some of the documents' texts, whose length BM25 takes for typical.
+    longest : tuple of str and int, optional
+        Of token vectors: the document with the most of them, and how many; Qdrant has a limit.
     **options
         Where: ``path``, or ``url``, ``name`` and what else `QdrantCollection.create` takes of a server.
+
+    Returns
+    -------
+    QdrantCollection
+        A `QdrantMultiVectorCollection` where the blueprint has token vectors.
 
     Raises
     ------
     ParameterError
-        When the collection has token vectors, or a learned codec that is not fitted yet.
+        When the collection knows no dimension yet, or something learned is not fitted yet.
     CodecError
         When Qdrant has no counterpart of the codec.
+    InvalidVectorsError
+        When the longest document is too long for Qdrant.
     MismatchError
         When there is a collection that was made from something else.
     """
-    if blueprint.settings.get("multi_vector"):
+    if blueprint.dim is None:
         raise ParameterError(
-            "collections of late interaction cannot be moved to Qdrant yet; push to a directory instead"
+            "expected a collection that holds vectors, or knows their dimension; there is nothing to move"
         )
-    map_codec(blueprint.codec)
+    codec: ClientCodec | LateCodec
+    if is_late(blueprint):
+        codec = late_codec(blueprint, blueprint.dim)
+        if longest is not None:
+            check_size(*longest, codec)
+    else:
+        codec = _client_codec(blueprint, blueprint.dim)
     try:
-        there = QdrantCollection.open(**{name: options[name] for name in _OF_OPENING if name in options})
+        there = open_either(**{name: options[name] for name in _OF_OPENING if name in options})
     except CollectionNotFoundError as missing:
         if "no description" in str(missing):
             raise  # something is there, but not ours
     else:
-        if not _made_from(there, blueprint):
+        if not _made_from(there, blueprint, codec):
             there.close()
             raise MismatchError(
                 f"the collection at {there._transport.place} was not pushed from this one; choose another place or name, or "
                 "delete it first"
             )
         return there
+    created = create_late(blueprint, **options) if is_late(blueprint) else _create(blueprint, **options)
+    try:
+        created._lay_out(codec, blueprint.dim, texts, blueprint.encoder)
+        _keep(created, blueprint)
+    except BaseException:
+        created.close()
+        raise
+    return created
+
+
+_OF_OPENING = ("path", "url", "name", "api_key", "timeout", "retries")
+
+
+def _create(blueprint: Blueprint, **options: Any) -> QdrantCollection:
     settings = blueprint.settings
-    created = QdrantCollection.create(
+    return QdrantCollection.create(
         codec=blueprint.codec,
         metric=settings["metric"],
         full_text=settings["full_text"],
@@ -73,27 +114,26 @@ def open_from_blueprint(blueprint: Blueprint, texts: Sequence[str] = (), **optio
         seed=settings.get("seed", 0),
         **options,
     )
-    try:
-        _start(created, blueprint, texts)
-    except BaseException:
-        created.close()
-        raise
-    return created
 
 
-def _made_from(collection: QdrantCollection, blueprint: Blueprint) -> bool:
+def _made_from(collection: QdrantCollection, blueprint: Blueprint, codec: ClientCodec | LateCodec) -> bool:
     stored = _read(collection)
-    if stored is None and blueprint.dim is not None and blueprint.dim == collection.dim and collection.count() == 0:
-        codec = encode_state(_client_codec(blueprint, blueprint.dim))
-        if (
-            collection._manifest is not None and collection._manifest.state == codec
-        ):  # its creator was killed before this
-            _keep(collection, blueprint)
-            stored = blueprint
+    if stored is None and collection.count() == 0 and _is_like(collection, blueprint, codec):
+        _keep(collection, blueprint)  # its creator was killed before this
+        stored = blueprint
     return stored == blueprint
 
 
-_OF_OPENING = ("path", "url", "name", "api_key", "timeout", "retries")
+def _is_like(collection: QdrantCollection, blueprint: Blueprint, codec: ClientCodec | LateCodec) -> bool:
+    manifest = collection._manifest
+    assert manifest is not None  # it was opened
+    settings = blueprint.settings
+    about = (manifest.codec, manifest.metric, manifest.full_text, manifest.dim)
+    if about != (str(Codec.parse(blueprint.codec)), settings["metric"], settings["full_text"], blueprint.dim):
+        return False
+    if isinstance(codec, LateCodec):
+        return manifest.late is not None and is_like(manifest.state, manifest.late, blueprint, codec)
+    return manifest.late is None and manifest.state == encode_state(codec)
 
 
 def blueprint_of(collection: QdrantCollection) -> Blueprint:
@@ -106,7 +146,9 @@ def blueprint_of(collection: QdrantCollection) -> Blueprint:
         return stored
     about = collection._about
     encoder = collection._manifest.encoder if collection._manifest is not None else None
-    settings = {"metric": about.metric, "full_text": about.full_text}
+    settings: dict[str, Any] = {"metric": about.metric, "full_text": about.full_text}
+    if isinstance(collection, QdrantMultiVectorCollection):
+        settings |= late_settings(collection)
     return Blueprint(settings, about.codec, collection.dim, encoder)
 
 
@@ -118,39 +160,21 @@ def has_codec(collection: QdrantCollection, blueprint: Blueprint) -> bool:
 
 
 def write_stored(collection: QdrantCollection) -> Callable[[Sequence[Document], Sequence[str | None], Any], list[str]]:
-    """Return what writes vectors as they were stored: `QdrantCollection.add` would scale them to unit length again."""
+    """Return what writes vectors, or token matrices, as they were stored.
+
+    The collection's own `add` would scale vectors to unit length again, and pool tokens once more.
+    """
 
     def write(documents: Sequence[Document], payloads: Sequence[str | None], vectors: Any) -> list[str]:
         (batch,) = read_batches(documents, None, None, None, payloads, batch_size=max(1, len(documents)), dim=None)
-        batch.vectors = as_matrix(vectors, collection.dim)
+        if isinstance(collection, QdrantMultiVectorCollection):
+            take_tokens(collection, batch, vectors)
+        else:
+            batch.vectors = as_matrix(vectors, collection.dim)
         with collection._writing:
             return collection._write(batch)
 
     return write
-
-
-def _start(collection: QdrantCollection, blueprint: Blueprint, texts: Sequence[str]) -> None:
-    plan = collection._plan
-    assert plan is not None  # it has just been created
-    if blueprint.dim is None:
-        raise ParameterError(
-            "expected a collection that holds vectors, or knows their dimension; there is nothing to move"
-        )
-    codec = _client_codec(blueprint, blueprint.dim)
-    mapping = map_codec(blueprint.codec)
-    manifest = Manifest(
-        codec=plan.codec,
-        metric=plan.metric,
-        full_text=plan.full_text,
-        dim=blueprint.dim,
-        average_length=average_length(plan.full_text, texts),
-        encoder=blueprint.encoder,
-        state=encode_state(codec),
-    )
-    collection._transport.create(Layout(codec.out_dim, mapping.datatype, mapping.quantization, **plan.layout))
-    manifest.write(collection._transport)
-    _keep(collection, blueprint)
-    collection._manifest, collection._codec = manifest, codec
 
 
 def _keep(collection: QdrantCollection, blueprint: Blueprint) -> None:
@@ -163,6 +187,7 @@ def _keep(collection: QdrantCollection, blueprint: Blueprint) -> None:
 
 def _client_codec(blueprint: Blueprint, dim: int) -> ClientCodec:
     """Return the reducers that the local collection has learned."""
+    map_codec(blueprint.codec)
     if blueprint.codec_state is None:
         codec = ClientCodec.of(blueprint.codec)
         if codec.learns:
