@@ -148,9 +148,9 @@ def _part(file: Path) -> str:
 
 def _storage(parts: dict[str, int], documents: int) -> Storage:
     vectors = sum(parts.get(part, 0) for part in (_VECTORS, _QUANTIZED, _TOKENS, _QUANTIZED_TOKENS))
-    # Searched is what is quantized, where anything is, and the graph; vectors in full are read to rescore.
-    searched = [_QUANTIZED if _QUANTIZED in parts else _VECTORS]
-    searched += [_QUANTIZED_TOKENS if _QUANTIZED_TOKENS in parts else _TOKENS, "graph"]
+    # Searched is what is quantized, where anything is, and the graph; vectors in full are read from disk to rescore, and so
+    # are tokens, as in a local collection. What is quantized Qdrant pins.
+    searched = [_QUANTIZED if _QUANTIZED in parts else _VECTORS, _QUANTIZED_TOKENS, "graph"]
     ram = {part: parts[part] for part in searched if part in parts}
     graph = parts.get("graph", 0)
     return Storage(
