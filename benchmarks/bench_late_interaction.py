@@ -34,7 +34,7 @@ from quire.compression._ragged import TokenMatrices, unit_rows
 from quire.compression.token_pooling import TokenPooling
 from quire.eval._maxsim import rank_by_maxsim
 from quire.store import _vectors as vectors
-from token_sets import K, TokenSet, load_token_sets, narrowed
+from token_sets import K, TokenSet, add_token_options, load_token_sets, narrowed
 
 CONFIGURATIONS: list[tuple[str, TokenPooling, str]] = [
     ("x1", TokenPooling(factor=1), "int8"),
@@ -326,11 +326,14 @@ def datasets(args: argparse.Namespace) -> Iterator[Dataset]:
         yield Dataset(source)
 
 
+PARTS = {"codecs": codecs, "candidates": candidates, "shapes": shapes, "cold": cold, "scale": scale}
+
+
 def main() -> None:
+    """Run the parts that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["codecs", "candidates", "shapes", "cold", "scale"])
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds the sets in BEIR layout")
-    parser.add_argument("--cache", type=Path, required=True, help="folder for token vectors and exact rankings")
+    parser.add_argument("what", nargs="*", help=f"among {', '.join(PARTS)}; all unless given")
+    add_token_options(parser)
     parser.add_argument("--sets", nargs="+", default=["scifact"])
     parser.add_argument("--codec", default="int8")
     parser.add_argument("--only", nargs="+", help="configurations such as 'x2 int8'")
@@ -341,7 +344,10 @@ def main() -> None:
         "--disk", help="folder for the collections of shapes (kept there), cold and scale; a real disk, not tmpfs"
     )
     args = parser.parse_args()
-    {"codecs": codecs, "candidates": candidates, "shapes": shapes, "cold": cold, "scale": scale}[args.what](args)
+    if unknown := set(args.what) - set(PARTS):
+        parser.error(f"expected {', '.join(PARTS)}, got {', '.join(sorted(unknown))}")
+    for name in args.what or PARTS:
+        PARTS[name](args)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import numpy as np
 
 from quire.compression import TokenMatrices
 from quire.eval._maxsim import rank_by_maxsim
-from token_sets import K, load_token_sets, narrowed
+from token_sets import K, add_token_options, load_token_sets, narrowed
 
 CHILD = Path(__file__).parent / "late_child.py"
 
@@ -108,12 +108,11 @@ def compared(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> list[d
 def main() -> None:
     """Measure all systems and compare them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds the sets in BEIR layout")
-    parser.add_argument("--cache", type=Path, required=True, help="folder for token vectors and exact rankings")
+    add_token_options(parser)
     parser.add_argument("--set", default="scifact")
     parser.add_argument("--width", type=int, default=128, help="of token vectors")
     parser.add_argument("--queries", type=int, default=100, help="so many at most, evenly spread")
-    parser.add_argument("--rival-python", required=True, help="of an environment with pylate and fast-plaid")
+    parser.add_argument("--rival-python", help="of an environment with pylate and fast-plaid; Quire alone unless given")
     parser.add_argument("--work", type=Path, help="folder for input and indexes; a temporary one unless given")
     parser.add_argument("--out", type=Path, help="file to which results are added")
     args = parser.parse_args()
@@ -130,7 +129,7 @@ def main() -> None:
         about = prepare(args, folder)
         for system, python, settings in (
             *(("quire", sys.executable, one) for one in QUIRE),
-            *(("pylate", args.rival_python, one) for one in RIVAL),
+            *(("pylate", args.rival_python, one) for one in RIVAL if args.rival_python),
         ):
             row = {**about, "system": system, "settings": settings}
             row |= measure(args, folder, python, system, settings)

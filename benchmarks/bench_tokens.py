@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -34,7 +35,7 @@ from quire.compression.token_pooling import TokenPooling
 from quire.index.maxsim import maxsim_scores, maxsim_search
 from quire.store._late_generations import FIT_TOKENS
 from quire.store._tokens import TokenCodec
-from token_sets import TokenSet, agreement, load_token_sets, split
+from token_sets import TokenSet, add_token_options, agreement, load_token_sets, split
 
 POOLINGS = ("none", "x2", "x3", "x4", "x6", "32", "16", "8")
 CODECS = ("float32", "float16", "int8", "svd:128|int8", "rotate|int4", "svd:128|rotate|int4", "binary")
@@ -273,7 +274,7 @@ def measure_candidates(data: TokenSet, dim: int) -> None:
 def main() -> None:
     """Run one of the measurements and print JSON lines."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True)
+    commands = parser.add_subparsers(help="all of them, with their defaults, unless given")
     part = commands.add_parser("speed")
     part.add_argument("--documents", type=int, default=5183, help="documents in the synthetic collection")
     part.add_argument("--kinds", nargs="+", default=["i8", "e4m3", "i4", "b1", "bf16", "f32"])
@@ -281,8 +282,7 @@ def main() -> None:
     part.set_defaults(run=speed)
     for name, run in (("quality", quality), ("candidates", candidates)):
         part = commands.add_parser(name)
-        part.add_argument("--data", type=Path, required=True, help="folder that holds the sets in BEIR layout")
-        part.add_argument("--cache", type=Path, required=True, help="folder for token vectors and exact rankings")
+        add_token_options(part)
         part.add_argument("--sets", nargs="+", default=list(SETS))
         if name == "quality":
             part.add_argument("--poolings", nargs="+", default=list(POOLINGS), help="also x2-kmeans, 48, ...")
@@ -291,8 +291,9 @@ def main() -> None:
         else:
             part.add_argument("--dim", type=int, default=128, help="token dimensions, by SVD")
         part.set_defaults(run=run)
-    args = parser.parse_args()
-    args.run(args)
+    for command in [sys.argv[1:]] if sys.argv[1:] else [["speed"], ["quality"], ["candidates"]]:
+        args = parser.parse_args(command)
+        args.run(args)
 
 
 if __name__ == "__main__":

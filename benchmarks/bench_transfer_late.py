@@ -23,7 +23,7 @@ import numpy as np
 import quire
 from bench_transfer import quire_command, run
 from quire.integrations.qdrant import open_location
-from token_sets import K, TokenSet, load_token_sets
+from token_sets import K, TokenSet, add_token_options, load_token_sets
 
 
 def build(path: Path, data: TokenSet, codec: str) -> None:
@@ -62,8 +62,7 @@ def compare(one: Any, other: Any, queries: list[Any]) -> dict[str, Any]:
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, required=True)
+    add_token_options(parser)
     parser.add_argument("--set", default="cranfield")
     parser.add_argument("--codec", action="append", help="may be given several times (default: three)")
     parser.add_argument("--kill-after", type=float, default=8.0, help="seconds until the first push is killed")

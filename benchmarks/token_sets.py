@@ -6,6 +6,7 @@ text; exact rankings (float32 MaxSim over all tokens, not pooled, at full width)
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,6 +29,16 @@ SEED = 0
 SAMPLED = {"squad-v1.1-dev": 500}
 
 Rows = NDArray[np.int64]
+
+
+def add_token_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every benchmark over these sets takes."""
+    parser.add_argument(
+        "--data", type=Path, default=Path("../shared/data"), help="folder that holds the sets in BEIR layout"
+    )
+    parser.add_argument(
+        "--cache", type=Path, default=Path("bench-out/tokens"), help="folder for token vectors and exact rankings"
+    )
 
 
 class TokenSet:
