@@ -23,7 +23,10 @@ from quire.retrievers.late_interaction import FEW, CandidateSource, LateOptions
 from quire.retrievers.mmr import maximal_marginal_relevance
 from quire.retrievers.results import SearchResult
 from quire.retrievers.search import FilterLike, Mode, SearchOptions
-from quire.store import Floats, TokenEncoder, check_ids
+from quire.store import Floats, TokenEncoder, check_ids, chunked
+
+#: Documents whose token vectors are asked for in one request: 100 vectors of 384 numbers each make 15 MB of JSON.
+_DOCUMENTS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,11 @@ class LateReadingMethods(ReadingMethods):
 
     def _stored(self, ids: Sequence[str]) -> list[Floats]:
         """Return the token vectors of documents as Qdrant keeps them."""
-        found = {point.id: point.tokens for point in self._retrieve(ids, False, vectors=[TOKENS])}
+        found = {
+            point.id: point.tokens
+            for part in chunked(ids, _DOCUMENTS_AT_ONCE)
+            for point in self._retrieve(part, False, vectors=[TOKENS])
+        }
         points = [point_id(identifier) for identifier in ids]
         for identifier, point in zip(ids, points, strict=True):
             if point not in found:
