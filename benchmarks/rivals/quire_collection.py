@@ -81,6 +81,17 @@ class QuireBinary(Quire):
         return [{}] + [{"oversample": oversample, "ef": ef} for oversample, ef in pairs]
 
 
+class QuireInt8Float16(Quire):
+    name = "Quire `int8 > float16`"
+    codec = "int8 > float16"
+    settings = "codec `int8 > float16`, defaults"
+    minutes = 4.5
+
+    def curve(self) -> list[Setting]:
+        pairs = ((2, 32), (2, 48), (2, 64), (2, 96), (2, 128), (3, 160), (3, 192), (4, 256), (4, 384), (5, 512))
+        return [{}] + [{"oversample": oversample, "ef": ef} for oversample, ef in pairs]
+
+
 class QuireSvd(Quire):
     name = "Quire `svd:50%|float8 > int8`"
     codec = "svd:50%|float8 > int8"
@@ -92,4 +103,4 @@ class QuireSvd(Quire):
         return [{}] + [{"oversample": oversample, "ef": ef} for oversample, ef in pairs]
 
 
-SYSTEMS = [QuireBinary, QuireInt8, QuireSvd]
+SYSTEMS = [QuireBinary, QuireInt8, QuireInt8Float16, QuireSvd]
