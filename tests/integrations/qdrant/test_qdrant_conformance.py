@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,16 @@ def test_what_goes_in_comes_out(filled: Any, vectors: Any) -> None:
     assert [document.id for document in filled.documents()] == filled.ids()
     with pytest.raises(DocumentNotFoundError):
         filled.get_vectors(["nobody"])
+
+
+def test_info_tells_the_same_of_the_same_collection(make: Any, vectors: Any) -> None:
+    collection = make(codec="truncate:4|int8", metric="dot", full_text="german")
+    collection.add(["ein Text"] * N, ids=[f"d{i}" for i in range(N)], vectors=vectors)
+    collection.delete(["d0"])
+    info = collection.info()
+    assert (info.documents, info.dim, info.codec, info.metric) == (N - 1, 8, "truncate:4|int8", "dot")
+    assert (info.full_text, info.encoder) == ("german", None)
+    assert json.loads(json.dumps(info.to_dict()))["documents"] == N - 1
 
 
 def test_upsert_replaces_and_moves_to_the_end(filled: Any, vectors: Any) -> None:
