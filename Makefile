@@ -41,7 +41,7 @@ bench: $(INSTALLED) ## Run the benchmarks (all but the million, or BENCHMARKS=be
 
 million: $(INSTALLED) ## A million documents beside rivals (docs/benchmarks.md says which to install); MILLION=folder for its files
 	$(BIN)/python benchmarks/corpora.py --data ../shared/data --out $(MILLION)/embeddings
-	@set -e; E="--embeddings $(MILLION)/embeddings"; for part in "$$E" "$$E --growth 10000,100000,1000000" \
+	@set -e; E="--embeddings $(MILLION)/embeddings"; for part in "$$E" "$$E --growth 10000,100000,1000000,3000000" \
 	  "$$E --documents 100000" "$$E --documents 100000 --insertion random,clustered,lid,lid-up" "--documents 200000 --dim 1024"; do \
 	  $(BIN)/python benchmarks/bench_million.py --work $(MILLION) $$part $(ARGS); done
 
