@@ -21,7 +21,7 @@ from quire.errors import CodecError, InputTypeError, MismatchError, ParameterErr
 pytest.importorskip("ray.data", reason="needs ray[data]: pip install 'quire[ray]'")
 pa = pytest.importorskip("pyarrow")
 
-from quire.integrations.qdrant import open_location  # noqa: E402
+from quire.integrations.qdrant import QdrantMultiVectorCollection, open_location  # noqa: E402
 from quire.integrations.ray._checkpoint import Checkpoint, content_key, encoding_key, table_key  # noqa: E402
 from quire.integrations.ray._rows import (  # noqa: E402
     Columns,
@@ -417,6 +417,22 @@ def test_a_collection_in_qdrant_that_a_callable_opened(tmp_path: Path) -> None:
         assert np.linalg.norm(after) == pytest.approx(
             np.linalg.norm(codec.tiers[-1].decode(codec.encode(VECTORS[8:9])[-1])), abs=1e-3
         )
+
+
+@pytest.mark.parametrize("place", ["local", "qdrant"])
+def test_a_collection_for_late_interaction_is_refused(place: str, tmp_path: Path) -> None:
+    codec = fitted("int8")
+    if place == "local":
+        opened = quire.open_multi_vector(tmp_path / "kb")
+    else:
+        pytest.importorskip("qdrant_edge")
+        opened = QdrantMultiVectorCollection.create(path=tmp_path / "there")
+    opened.add(["text"], ids=["a"], token_vectors=[VECTORS[:3]])
+    block = BlockWriter(OpenedTarget(opened), "t", Codecs(codec, None), None, 4)
+    with pytest.raises(MismatchError, match="one vector a document"):
+        block.write(encoded(rows_of(5), codec))
+    assert opened.ids() == ["a"]
+    block.close()
 
 
 def test_names_tell_targets_apart() -> None:
