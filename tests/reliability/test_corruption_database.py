@@ -14,6 +14,7 @@ import pytest
 
 import quire
 from quire.errors import CollectionNotFoundError, CorruptCollectionError
+from quire.store import _metadata_index, parse_filter
 
 IDS = [f"identifier {i}" for i in range(60)]
 
@@ -151,3 +152,28 @@ def test_a_slot_of_the_metadata_index_that_is_no_number(tmp_path: Path) -> None:
         assert not kb.verify().ok
         assert kb.verify(repair=True).ok
         assert kb.ids({"n": 1}) == ["a"]
+
+
+def test_a_field_of_the_metadata_index_without_a_number(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite gives None for the number of a row in a page that another has been written over."""
+    with quire.open(path) as kb:
+
+        class Damaged(sqlite3.Connection):
+            def execute(self, sql: str, *more: object) -> sqlite3.Cursor:
+                if sql.startswith("SELECT field FROM quire_field_names"):
+                    return super().execute("SELECT NULL")
+                return super().execute(sql, *more)
+
+        with (
+            contextlib.closing(sqlite3.connect(path / "quire.db", factory=Damaged)) as connection,
+            pytest.raises(CorruptCollectionError, match=r"metadata index in quire\.db is damaged"),
+        ):
+            _metadata_index.select(connection, parse_filter({"n": 30}), np.ones(60, np.bool_))
+        assert kb.ids({"n": 30}) == [IDS[30]]
+
+
+def test_a_manifest_that_has_lost_the_codec(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path / "quire.db")) as connection, connection:
+        connection.execute("DELETE FROM manifest WHERE key = 'codec_state'")
+    with pytest.raises(CorruptCollectionError, match="codec_state"):
+        quire.open(path)

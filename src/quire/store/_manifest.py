@@ -39,6 +39,8 @@ def check_manifest(manifest: dict[str, Any]) -> dict[str, Any]:
     for key in _BYTES:
         if not isinstance(manifest.get(key, b""), bytes):
             raise _wrong(key, "bytes", manifest[key])
+    if manifest["generation"] and not manifest.get("codec_state"):
+        raise _wrong("codec_state", "what the codec has learned", manifest.get("codec_state"))
     if not isinstance(manifest.get("codec"), str):
         raise _wrong("codec", "a codec string", manifest.get("codec"))
     settings = _parsed("settings", manifest.get("settings"))

@@ -147,7 +147,13 @@ def _field(conn: sqlite3.Connection, path: tuple[str, ...], *, create: bool = Fa
     found = conn.execute("SELECT field FROM quire_field_names WHERE name = ?", (name,)).fetchone()
     if found is None and create:
         return conn.execute("INSERT INTO quire_field_names (name) VALUES (?)", (name,)).lastrowid
-    return None if found is None else int(found[0])
+    if found is None:
+        return None
+    if not isinstance(found[0], int):
+        raise CorruptCollectionError(
+            "the metadata index in quire.db is damaged (a field without a number); verify(repair=True) rebuilds it"
+        )
+    return found[0]
 
 
 def _select_leaf(conn: sqlite3.Connection, leaf: Leaf, alive: Mask) -> Mask:
