@@ -15,6 +15,7 @@ import pytest
 import quire
 from quire.errors import CollectionNotFoundError, CorruptCollectionError
 from quire.store import _metadata_index, parse_filter
+from quire.store._vectors import BlockGuard
 
 IDS = [f"identifier {i}" for i in range(60)]
 
@@ -177,3 +178,9 @@ def test_a_manifest_that_has_lost_the_codec(path: Path) -> None:
         connection.execute("DELETE FROM manifest WHERE key = 'codec_state'")
     with pytest.raises(CorruptCollectionError, match="codec_state"):
         quire.open(path)
+
+
+@pytest.mark.parametrize("sums", [{-89: 1}, {None: 1}, {64: 1}, {0: "x"}, {0: -1}, {0: 2**32}])
+def test_a_checksum_that_can_be_none(sums: dict[int, int]) -> None:
+    with pytest.raises(CorruptCollectionError, match=r"checksum .* of g000001-0\.vec"):
+        BlockGuard("g000001-0.vec").expect(100, sums, known_good=False)

@@ -237,6 +237,12 @@ class BlockGuard:
             self._sums = np.concatenate([self._sums, np.zeros(capacity - len(self._sums), np.uint32)])
             self._good = np.concatenate([self._good, np.zeros(capacity - len(self._good), np.bool_)])
         for block, value in sums.items():
+            known = isinstance(block, int) and isinstance(value, int) and 0 <= block < len(self._sums)
+            if not known or not 0 <= value < 2**32:
+                raise CorruptCollectionError(
+                    f"quire.db is damaged: it has the checksum {value!r} for block {block!r} of {self.name}; restore it from a "
+                    "backup"
+                )
             self._good[block] = known_good and (self._good[block] or block * BLOCK_ROWS >= self._rows)
             self._sums[block] = value
         if sums and not known_good:
