@@ -1,4 +1,4 @@
-# Every target works on a fresh clone: it makes .venv, installs Quire with everything optional, and runs.
+# Every target works on a fresh clone: it makes .venv, installs Octavo with everything optional, and runs.
 # Another interpreter: make test PYTHON=python3.13      More arguments: make test ARGS="-k filters -x"
 
 PYTHON ?= python3
@@ -22,7 +22,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(INSTALLED) ## Index and search a real corpus offline, compressed and uncompressed, and survive a kill
-	$(BIN)/quire demo $(ARGS)
+	$(BIN)/octavo demo $(ARGS)
 
 test: $(INSTALLED) ## Run the tests
 	$(BIN)/python -m pytest $(ARGS)

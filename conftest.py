@@ -2,6 +2,6 @@
 
 from importlib.util import find_spec
 
-_NEEDED = {"ray": "src/quire/integrations/ray/*", "qdrant_client": "src/quire/integrations/qdrant/*"}
+_NEEDED = {"ray": "src/octavo/integrations/ray/*", "qdrant_client": "src/octavo/integrations/qdrant/*"}
 
 collect_ignore_glob = [pattern for package, pattern in _NEEDED.items() if find_spec(package) is None]

@@ -2,7 +2,7 @@
 
 Each system runs in a process of its own, on the same vectors, texts and metadata, and reports
 
-- ``build s``: seconds from the first `add` until everything is stored (for Quire: durable, text and metadata included;
+- ``build s``: seconds from the first `add` until everything is stored (for Octavo: durable, text and metadata included;
   the others hold documents in memory and are saved once at the end, which is counted),
 - ``peak MB``, ``anon MB``: the process's peak resident memory, and its peak anonymous memory (without mapped files), both
   above what it had after importing its packages and mapping the vectors,
@@ -13,7 +13,7 @@ Each system runs in a process of its own, on the same vectors, texts and metadat
 Vectors: ``--embeddings FILE.npy`` (real embeddings) extended to ``--documents`` by moving random ones part of the way to
 random others and adding a little noise; without the option, random vectors with the falling spectrum of a sentence model.
 
-    python benchmarks/bench_collection.py --documents 100000 --systems quire,faiss,turbovec
+    python benchmarks/bench_collection.py --documents 100000 --systems octavo,faiss,turbovec
 """
 
 from __future__ import annotations
@@ -73,13 +73,13 @@ def _unit(matrix: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------------- the systems
 
 
-def quire_system(codec: str) -> dict[str, Callable[..., Any]]:
+def octavo_system(codec: str) -> dict[str, Callable[..., Any]]:
     """The collection through `add` and `search`."""
-    import quire
+    import octavo
 
     def build(folder: Path, vectors: np.ndarray) -> None:
         n = len(vectors)
-        with quire.open(folder / "kb", codec=codec) as kb:
+        with octavo.open(folder / "kb", codec=codec) as kb:
             kb.add(
                 (text_of(i) for i in range(n)),
                 ids=(str(i) for i in range(n)),
@@ -88,7 +88,7 @@ def quire_system(codec: str) -> dict[str, Callable[..., Any]]:
             )
 
     def load(folder: Path) -> Callable[[np.ndarray], list[int]]:
-        kb = quire.open(folder / "kb")
+        kb = octavo.open(folder / "kb")
         return lambda query: [int(identifier) for identifier in kb.search(query, K).ids]
 
     return {"build": build, "load": load}
@@ -160,9 +160,9 @@ def turbovec_system(bits: int) -> dict[str, Callable[..., Any]]:
 
 
 SYSTEMS: dict[str, Callable[[], dict[str, Callable[..., Any]]]] = {
-    "quire binary > int8": lambda: quire_system("binary > int8"),
-    "quire int8": lambda: quire_system("int8"),
-    "quire svd:50%|float8 > int8": lambda: quire_system("svd:50%|float8 > int8"),
+    "octavo binary > int8": lambda: octavo_system("binary > int8"),
+    "octavo int8": lambda: octavo_system("int8"),
+    "octavo svd:50%|float8 > int8": lambda: octavo_system("svd:50%|float8 > int8"),
     "langchain faiss flat": faiss_system,
     "turbovec 4 bit": lambda: turbovec_system(4),
     "turbovec 2 bit": lambda: turbovec_system(2),

@@ -1,4 +1,4 @@
-"""Measure where a graph starts to pay against an exact scan; `quire.index.planner` holds constants read off this.
+"""Measure where a graph starts to pay against an exact scan; `octavo.index.planner` holds constants read off this.
 
 For each kind of code and each size: one query at a time on one thread, median over the queries, for the exact scan and
 for the graph at several `ef`; the time to build the graph; recall@10 of the graph against the scan of the same codes
@@ -24,8 +24,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from quire._layout import CodeLayout
-from quire.index import Graph, exact_search
+from octavo._layout import CodeLayout
+from octavo.index import Graph, exact_search
 
 KINDS = ("f32", "f16", "bf16", "e4m3", "e5m2", "i8", "i4", "b1")
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-import quire
+import octavo
 from bench_collection import make_vectors, text_of
 
 SHARES = {"0.1 %": 1, "1 %": 10, "10 %": 100, "50 %": 500}
@@ -52,7 +52,7 @@ def main() -> None:
     texts = [f"document {number} " + " ".join(some) for number, some in enumerate(words)]
     print("| codec | search | p50 ms | multiple | first ms |\n|---|---|---|---|---|")
     for codec in arguments.codec or ["binary > int8", "int8"]:
-        with tempfile.TemporaryDirectory() as folder, quire.open(f"{folder}/kb", codec=codec) as kb:
+        with tempfile.TemporaryDirectory() as folder, octavo.open(f"{folder}/kb", codec=codec) as kb:
             kb.add(
                 (text_of(i) for i in range(n)),
                 metadata=({"mark": int(mark), "number": i} for i, mark in enumerate(marks)),

@@ -1,6 +1,6 @@
 """What the LangChain adapter adds to a search of the collection underneath.
 
-The same vectors are asked for through ``QuireVectorStore.similarity_search_with_score_by_vector``, through
+The same vectors are asked for through ``OctavoVectorStore.similarity_search_with_score_by_vector``, through
 ``as_retriever().invoke`` and through ``Collection.search``, turn by turn on warm caches, so that a busy machine slows all
 of them; the overhead is the difference in processor time, which other programs disturb least. Documents are as a splitter
 makes them: a kilobyte of text, three metadata values.
@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 from langchain_core.embeddings import Embeddings
 
-from quire.integrations.langchain import QuireVectorStore
+from octavo.integrations.langchain import OctavoVectorStore
 
 DIM = 384
 BATCH = 5_000
-TEXT = "Quire keeps a collection small, fast and safe on one machine. " * 16
+TEXT = "Octavo keeps a collection small, fast and safe on one machine. " * 16
 
 
 class Ready(Embeddings):
@@ -67,7 +67,7 @@ def measure(codec: str, n: int, n_queries: int, k: int) -> dict[str, Any]:
     queries = rng.standard_normal((n_queries, DIM)).astype(np.float32)
     with (
         tempfile.TemporaryDirectory() as folder,
-        QuireVectorStore(Ready(queries), Path(folder) / "kb", codec=codec) as store,
+        OctavoVectorStore(Ready(queries), Path(folder) / "kb", codec=codec) as store,
     ):
         started = time.perf_counter()
         for start in range(0, n, BATCH):

@@ -29,11 +29,11 @@ from typing import Any
 
 import numpy as np
 
-import quire
-from quire.compression._ragged import TokenMatrices, unit_rows
-from quire.compression.token_pooling import TokenPooling
-from quire.eval._maxsim import rank_by_maxsim
-from quire.store import _vectors as vectors
+import octavo
+from octavo.compression._ragged import TokenMatrices, unit_rows
+from octavo.compression.token_pooling import TokenPooling
+from octavo.eval._maxsim import rank_by_maxsim
+from octavo.store import _vectors as vectors
 from token_sets import K, TokenSet, add_token_options, load_token_sets, narrowed
 
 CONFIGURATIONS: list[tuple[str, TokenPooling, str]] = [
@@ -97,9 +97,9 @@ def build(
     codec: str,
     tokens: TokenMatrices | None = None,
     **options: Any,
-) -> tuple[quire.MultiVectorCollection, float]:
+) -> tuple[octavo.MultiVectorCollection, float]:
     start = time.perf_counter()
-    kb = quire.open_multi_vector(path, codec=codec, pooling=pooling, **options)
+    kb = octavo.open_multi_vector(path, codec=codec, pooling=pooling, **options)
     kb.add(data.texts, ids=data.ids, token_vectors=data.tokens if tokens is None else tokens)
     return kb, time.perf_counter() - start
 
@@ -182,7 +182,7 @@ def shapes(args: argparse.Namespace) -> None:
                             data, path, TokenPooling(factor=1), args.codec, tokens=pooled_by(data.tokens, factor)
                         )
                         kb.close()
-                    with quire.open_multi_vector(path) as kb:
+                    with octavo.open_multi_vector(path) as kb:
                         same: dict[int, list[float]] = {count: [] for count in counts}
                         exact: dict[int, list[float]] = {count: [] for count in (*counts, 0)}
                         cpu: dict[int, list[float]] = {count: [] for count in counts}
@@ -234,7 +234,7 @@ def cold(args: argparse.Namespace) -> None:
             kb.close()
             for name, ahead in (("reading ahead", True), ("page by page", False), ("reading ahead", True)):
                 emit(set=data.name, codec=args.codec, reading=name, **cold_times(Path(folder) / "kb", data, ahead))
-            with quire.open_multi_vector(Path(folder) / "kb") as kb:
+            with octavo.open_multi_vector(Path(folder) / "kb") as kb:
                 warm = measure(data, lambda query, kb=kb: kb.search(query, 10).ids)
                 emit(set=data.name, codec=args.codec, reading="warm", p50_ms=warm["p50_ms"])
 
@@ -250,7 +250,7 @@ def cold_times(path: Path, data: Dataset, ahead: bool) -> dict[str, float]:
         gc.collect()  # pages that are still mapped cannot be dropped
         for file in path.glob("*-tokens.vec"):
             drop(file)
-        with quire.open_multi_vector(path) as kb:
+        with octavo.open_multi_vector(path) as kb:
             kb.search(data.query_tokens[0][:1], 1, n_candidates=1, exact=False)  # everything but the tokens is warm
             started = time.perf_counter()
             kb.search(query, 10)
@@ -279,7 +279,7 @@ def scale(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(dir=args.disk) as folder:
         path = Path(folder) / "kb"
         started = time.perf_counter()
-        kb = quire.open_multi_vector(path, codec=args.codec, pool_factor=1)
+        kb = octavo.open_multi_vector(path, codec=args.codec, pool_factor=1)
         for copy in range(copies):
             size = min(len(data.ids), args.documents - copy * len(data.ids))
             part = TokenMatrices(pooled.flat[: pooled.offsets[size]], pooled.offsets[: size + 1])
@@ -311,7 +311,7 @@ def scale(args: argparse.Namespace) -> None:
         emit(step="delete 10 %", seconds=time.perf_counter() - started)
         kb.close()
         started = time.perf_counter()
-        kb = quire.open_multi_vector(path)
+        kb = octavo.open_multi_vector(path)
         opened = time.perf_counter() - started
         kb.search(queries[0], 10)
         emit(step="reopen", open_s=opened, first_search_s=time.perf_counter() - started - opened, documents=len(kb))

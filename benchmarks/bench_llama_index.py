@@ -1,6 +1,6 @@
 """What the LlamaIndex adapter adds to a search of the collection underneath.
 
-The same vectors are asked for through ``QuireVectorStore.query`` and through ``Collection.search``, turn by turn on warm
+The same vectors are asked for through ``OctavoVectorStore.query`` and through ``Collection.search``, turn by turn on warm
 caches, so that a busy machine slows both. The nodes are as a splitter makes them: a kilobyte of text, metadata, three
 relationships.
 
@@ -26,11 +26,11 @@ from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.schema import NodeRelationship, ObjectType, QueryBundle, RelatedNodeInfo, TextNode
 from llama_index.core.vector_stores.types import VectorStoreQuery
 
-from quire.integrations.llama_index import QuireVectorStore, as_retriever
+from octavo.integrations.llama_index import OctavoVectorStore, as_retriever
 
 DIM = 384
 BATCH = 5_000
-TEXT = "Quire keeps a collection small, fast and safe on one machine. " * 16
+TEXT = "Octavo keeps a collection small, fast and safe on one machine. " * 16
 
 
 def make_nodes(start: int, vectors: np.ndarray) -> list[TextNode]:
@@ -76,7 +76,7 @@ def measure(codec: str, n_nodes: int, n_queries: int, k: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((256, DIM)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        store = QuireVectorStore(Path(folder) / "kb", codec=codec)
+        store = OctavoVectorStore(Path(folder) / "kb", codec=codec)
         adding = 0.0
         for start in range(0, n_nodes, BATCH):
             count = min(BATCH, n_nodes - start)

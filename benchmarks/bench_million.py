@@ -10,7 +10,7 @@ setting that reaches a recall@10 against exact float32 search, on questions that
 What has been measured is kept in ``--work`` and not measured again (``--again`` does), so that a run can be interrupted, or
 split: ``--steps build`` first, ``--steps search,extras`` when the machine is idle. Builds use ``--build-cores``, searches are
 measured with each of ``--cores``; one core is one by CPU affinity. A build that takes longer than ``--build-limit`` is
-killed and reported so. ``--growth 10000,100000,1000000`` does the same with Quire alone at several sizes and draws a picture;
+killed and reported so. ``--growth 10000,100000,1000000`` does the same with Octavo alone at several sizes and draws a picture;
 ``--insertion`` measures recall against insertion order.
 """
 
@@ -119,7 +119,7 @@ def run(names: list[str], n: int, home: Path, data: Path, arguments: Any) -> Non
                     f"search, {cores} core(s)",
                     step("search", name, data, folder, cores, arguments.limit, arguments),
                 )
-        if "extras" in arguments.steps and name.startswith("Quire"):
+        if "extras" in arguments.steps and name.startswith("Octavo"):
             _say(name, "extras", step("extras", name, data, folder, 1, 3 * arguments.limit, arguments))
         if arguments.tidy:
             shutil.rmtree(folder / "artefacts", ignore_errors=True)
@@ -155,7 +155,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--again", action="store_true", help="measure anew what is there")
     parser.add_argument("--tidy", action="store_true", help="delete a system's files once it has been measured")
     parser.add_argument("--report", type=Path, help="Markdown file whose marked sections the tables replace")
-    parser.add_argument("--growth", help="sizes: Quire alone, and a picture")
+    parser.add_argument("--growth", help="sizes: Octavo alone, and a picture")
     parser.add_argument("--picture", type=Path, default=Path("docs/img/growth.svg"))
     parser.add_argument("--insertion", nargs="?", const="random,clustered,lid", help="orders: recall of the graph")
     parser.add_argument("--list", action="store_true", help="show the systems and their expected builds")
@@ -201,7 +201,7 @@ def main() -> None:
         return
     sizes = numbers(arguments.growth) if arguments.growth else [arguments.documents]
     if arguments.growth:
-        names = [name for name in names if name.startswith("Quire")]
+        names = [name for name in names if name.startswith("Octavo")]
     homes = []
     for n in sizes:
         data = prepare(arguments.work, n, arguments.dim, arguments.embeddings, arguments.queries)

@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
-import quire
+import octavo
 from common import K, exact_top
-from quire.eval import Dataset, load_dataset
-from quire.eval.measures import Measures, strictly_decreasing
-from quire.integrations.qdrant import QdrantCollection
+from octavo.eval import Dataset, load_dataset
+from octavo.eval.measures import Measures, strictly_decreasing
+from octavo.integrations.qdrant import QdrantCollection
 
 CODECS = [
     "float32",
@@ -95,8 +95,8 @@ def main() -> None:
     ids = np.array(data.document_ids)
     best = [set(ids[rows].tolist()) for rows in exact_top(documents, queries)]
     for codec in arguments.codecs:
-        with tempfile.TemporaryDirectory(prefix="quire-qdrant-") as work:
-            with quire.open(Path(work, "local"), codec=codec) as local:
+        with tempfile.TemporaryDirectory(prefix="octavo-qdrant-") as work:
+            with octavo.open(Path(work, "local"), codec=codec) as local:
                 local.add(data.texts, ids=data.document_ids, vectors=documents)
                 here = ask(local, queries, data, best)
             with QdrantCollection.create(

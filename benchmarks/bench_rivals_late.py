@@ -9,7 +9,7 @@ All systems get the same token vectors, all-MiniLM-L6-v2's, as ready matrices: `
 as ColBERT-type models give them, `--width 384` leaves them as they are. Agreement is the share of the ten best documents by
 exact float32 MaxSim over these same vectors, not pooled. Each step of each system is a process of its own (late_child.py)
 that inherits the processor affinity of this one; times of a query are after encoding, one query at a time. Results are JSON
-lines; the last compare each setting of the rival with the fastest setting of Quire that agrees at least as well.
+lines; the last compare each setting of the rival with the fastest setting of Octavo that agrees at least as well.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from typing import Any
 
 import numpy as np
 
-from quire.compression import TokenMatrices
-from quire.eval._maxsim import rank_by_maxsim
+from octavo.compression import TokenMatrices
+from octavo.eval._maxsim import rank_by_maxsim
 from token_sets import K, add_token_options, load_token_sets, narrowed
 
 CHILD = Path(__file__).parent / "late_child.py"
 
-QUIRE: list[dict[str, Any]] = [
+OCTAVO: list[dict[str, Any]] = [
     {"codec": "int8", "pool_factor": 1},
     {"codec": "rotate|int4", "pool_factor": 1},
     {"codec": "int8", "pool_factor": 2},
@@ -90,14 +90,14 @@ def child(python: str, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def compared(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each setting of the rival: the fastest of Quire's that agrees at least as well, and how they relate."""
+    """For each setting of the rival: the fastest of Octavo's that agrees at least as well, and how they relate."""
     rows = []
     for rival, point in ((one, at) for one in theirs for at in one["points"]):
         row = {"rival": rival["settings"], "rival_search": point["search"], "rival_agreement": point["agreement"]}
         equal = [(one, at) for one in ours for at in one["points"] if at["agreement"] >= point["agreement"]]
         if equal:
             one, at = min(equal, key=lambda pair: pair[1]["cpu_p50_ms"])
-            row |= {"quire": one["settings"], "search": at["search"], "agreement": at["agreement"]}
+            row |= {"octavo": one["settings"], "search": at["search"], "agreement": at["agreement"]}
             row |= {f"faster_{name}": point[name] / at[name] for name in ("cpu_p50_ms", "p50_ms")}
             row |= {f"faster_{name}": rival[name] / one[name] for name in ("build_cpu_s", "build_s")}
             row |= {f"smaller_{name}": rival[name] / one[name] for name in ("disk_mb", "build_peak_rss_mb")}
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--set", default="scifact")
     parser.add_argument("--width", type=int, default=128, help="of token vectors")
     parser.add_argument("--queries", type=int, default=100, help="so many at most, evenly spread")
-    parser.add_argument("--rival-python", help="of an environment with pylate and fast-plaid; Quire alone unless given")
+    parser.add_argument("--rival-python", help="of an environment with pylate and fast-plaid; Octavo alone unless given")
     parser.add_argument("--work", type=Path, help="folder for input and indexes; a temporary one unless given")
     parser.add_argument("--out", type=Path, help="file to which results are added")
     args = parser.parse_args()
@@ -123,19 +123,19 @@ def main() -> None:
             with args.out.open("a") as file:
                 file.write(json.dumps(row) + "\n")
 
-    results: dict[str, list[dict[str, Any]]] = {"quire": [], "pylate": []}
+    results: dict[str, list[dict[str, Any]]] = {"octavo": [], "pylate": []}
     with tempfile.TemporaryDirectory(dir=args.work) as work:
         folder = Path(work)
         about = prepare(args, folder)
         for system, python, settings in (
-            *(("quire", sys.executable, one) for one in QUIRE),
+            *(("octavo", sys.executable, one) for one in OCTAVO),
             *(("pylate", args.rival_python, one) for one in RIVAL if args.rival_python),
         ):
             row = {**about, "system": system, "settings": settings}
             row |= measure(args, folder, python, system, settings)
             results[system].append(row)
             emit(row)
-    for row in compared(results["quire"], results["pylate"]):
+    for row in compared(results["octavo"], results["pylate"]):
         emit({"set": about["set"], "width": about["width"], **row})
 
 

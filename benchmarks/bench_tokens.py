@@ -26,15 +26,15 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from quire._layout import CodeLayout
-from quire.compression import SVD, LloydMax, Rotate
-from quire.compression._ragged import TokenMatrices, unit_rows
-from quire.compression.document_vectors import CandidateEncoder, CentredMean, RandomFeatures, WardVectors
-from quire.compression.fixed_dimensional import FixedDimensionalEncoding
-from quire.compression.token_pooling import TokenPooling
-from quire.index.maxsim import maxsim_scores, maxsim_search
-from quire.store._late_generations import FIT_TOKENS
-from quire.store._tokens import TokenCodec
+from octavo._layout import CodeLayout
+from octavo.compression import SVD, LloydMax, Rotate
+from octavo.compression._ragged import TokenMatrices, unit_rows
+from octavo.compression.document_vectors import CandidateEncoder, CentredMean, RandomFeatures, WardVectors
+from octavo.compression.fixed_dimensional import FixedDimensionalEncoding
+from octavo.compression.token_pooling import TokenPooling
+from octavo.index.maxsim import maxsim_scores, maxsim_search
+from octavo.store._late_generations import FIT_TOKENS
+from octavo.store._tokens import TokenCodec
 from token_sets import TokenSet, add_token_options, agreement, load_token_sets, split
 
 POOLINGS = ("none", "x2", "x3", "x4", "x6", "32", "16", "8")

@@ -2,7 +2,7 @@
 
     python benchmarks/bench_transfer.py --documents 100000 --codec 'binary > int8' --place there/
 
-pushes to a place as ``quire push`` understands it, kills the pushing process, pushes again, pulls into a new collection and
+pushes to a place as ``octavo push`` understands it, kills the pushing process, pushes again, pulls into a new collection and
 compares: ids, texts, metadata, payloads, stored codes, and the ten best for 1,000 queries, exact and by graph. Vectors as in
 ``bench_collection.py``.
 """
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-import quire
+import octavo
 from bench_collection import make_vectors
 from common import metadata_of, text_of
 
@@ -29,7 +29,7 @@ from common import metadata_of, text_of
 def build(path: Path, n: int, codec: str, source: Path | None) -> np.ndarray:
     """Make the collection; returns queries."""
     vectors, queries = make_vectors(n, 1000, 384, source)
-    with quire.open(path, codec=codec) as kb:
+    with octavo.open(path, codec=codec) as kb:
         kb.add(
             [text_of(i) for i in range(n)],
             ids=[f"doc/{i}" for i in range(n)],
@@ -40,21 +40,21 @@ def build(path: Path, n: int, codec: str, source: Path | None) -> np.ndarray:
     return queries
 
 
-def quire_command(*arguments: str) -> list[str]:
-    """Return the command line that runs ``quire``."""
-    return [sys.executable, "-c", "from quire.cli import main; main()", *arguments]
+def octavo_command(*arguments: str) -> list[str]:
+    """Return the command line that runs ``octavo``."""
+    return [sys.executable, "-c", "from octavo.cli import main; main()", *arguments]
 
 
 def run(*arguments: str) -> tuple[dict[str, Any], float]:
     """Run a command to its end; returns what it printed, and the seconds it took."""
     start = time.perf_counter()
-    done = subprocess.run(quire_command(*arguments, "--json"), capture_output=True, text=True, check=False)
+    done = subprocess.run(octavo_command(*arguments, "--json"), capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(arguments)} failed: {done.stderr}")
     return json.loads(done.stdout), time.perf_counter() - start
 
 
-def compare(one: quire.Collection, other: quire.Collection, queries: np.ndarray) -> dict[str, Any]:
+def compare(one: octavo.Collection, other: octavo.Collection, queries: np.ndarray) -> dict[str, Any]:
     """Return in what two collections are equal."""
     ids = sorted(one.ids())
     found: dict[str, Any] = {"ids": ids == sorted(other.ids()), "documents": True, "payloads": True, "vectors": True}
@@ -86,11 +86,11 @@ def main() -> None:
     )
     parser.add_argument("--kill-after", type=float, default=8.0, help="seconds until the first push is killed")
     arguments = parser.parse_args()
-    work = Path(tempfile.mkdtemp(prefix="quire-transfer-"))
+    work = Path(tempfile.mkdtemp(prefix="octavo-transfer-"))
     place = arguments.place or str(work / "there")
     try:
         queries = build(work / "kb", arguments.documents, arguments.codec, arguments.embeddings)
-        with subprocess.Popen(quire_command("push", str(work / "kb"), "--to", place)) as process:
+        with subprocess.Popen(octavo_command("push", str(work / "kb"), "--to", place)) as process:
             try:
                 process.wait(arguments.kill_after)
                 print("the push ended before it could be killed: give a smaller --kill-after", file=sys.stderr)
@@ -100,7 +100,7 @@ def main() -> None:
         print(json.dumps({"push, resumed": pushed, "s": round(seconds, 1)}), flush=True)
         pulled, seconds = run("pull", place, str(work / "back"))
         print(json.dumps({"pull": pulled, "s": round(seconds, 1)}), flush=True)
-        with quire.open(work / "kb") as one, quire.open(work / "back") as other:
+        with octavo.open(work / "kb") as one, octavo.open(work / "back") as other:
             print(json.dumps(compare(one, other, queries)))
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/bench_transfer_late.py --data ../shared/data --cache tokens/ --set cranfield
 
-pushes with ``quire push`` into a directory of Qdrant's core, kills the pushing process, pushes again, and pulls into a new
+pushes with ``octavo push`` into a directory of Qdrant's core, kills the pushing process, pushes again, and pulls into a new
 collection. The ten best of each query, without options and with ``exact=True``, are compared among the three. Token vectors
 come from all-MiniLM-L6-v2 by way of the cache. Results are JSON lines.
 """
@@ -20,16 +20,16 @@ from typing import Any
 
 import numpy as np
 
-import quire
-from bench_transfer import quire_command, run
-from quire.integrations.qdrant import open_location
+import octavo
+from bench_transfer import octavo_command, run
+from octavo.integrations.qdrant import open_location
 from token_sets import K, TokenSet, add_token_options, load_token_sets
 
 
 def build(path: Path, data: TokenSet, codec: str) -> None:
     """Make the collection, pooled by two."""
     dataset = data.dataset
-    with quire.open_multi_vector(path, codec=codec, pool_factor=2) as kb:
+    with octavo.open_multi_vector(path, codec=codec, pool_factor=2) as kb:
         kb.add(
             dataset.texts,
             ids=dataset.document_ids,
@@ -70,12 +70,12 @@ def main() -> None:
     (data,) = load_token_sets(arguments.data, [arguments.set], arguments.cache)
     queries = list(data.queries)
     for codec in arguments.codec or ["float16", "int8", "svd:128|int8"]:
-        work = Path(tempfile.mkdtemp(prefix="quire-transfer-"))
+        work = Path(tempfile.mkdtemp(prefix="octavo-transfer-"))
         place = f"qdrant:{work / 'there'}"
         try:
             build(work / "kb", data, codec)
             with subprocess.Popen(
-                quire_command("push", str(work / "kb"), "--to", place, "--batch-size", "64")
+                octavo_command("push", str(work / "kb"), "--to", place, "--batch-size", "64")
             ) as process:
                 try:
                     process.wait(arguments.kill_after)
@@ -92,7 +92,7 @@ def main() -> None:
                 "pull s": round(pull_s, 1),
             }
             print(json.dumps(line), flush=True)
-            with quire.open(work / "kb") as one, quire.open(work / "back") as back, open_location(place) as there:
+            with octavo.open(work / "kb") as one, octavo.open(work / "back") as back, open_location(place) as there:
                 print(json.dumps({"codec": codec, "vectors": int(one._current().tokens.codes.shape[0])}))
                 print(json.dumps({"source and pulled": compare(one, back, queries)}), flush=True)
                 print(json.dumps({"source and Qdrant": compare(one, there, queries)}), flush=True)

@@ -35,23 +35,23 @@ class System(Protocol):
         """Open the index and return what finds the rows of the ten best documents, by the settings of the search."""
 
 
-class Quire:
+class Octavo:
     """A multi-vector collection; every step that it takes to be durable and to be searched is part of building."""
 
-    package = "quire"
+    package = "octavo"
     candidates = (50, 100, 200, 400, 600, 1000, 2000)
 
     def build(self, documents: Matrices, folder: Path, settings: dict[str, Any]) -> None:
-        import quire
+        import octavo
 
-        with quire.open_multi_vector(folder / "kb", **settings) as kb:
+        with octavo.open_multi_vector(folder / "kb", **settings) as kb:
             ids = [str(row) for row in range(len(documents))]
             kb.add(ids, ids=ids, token_vectors=documents)
 
     def searchers(self, folder: Path, settings: dict[str, Any]) -> dict[str, Searcher]:
-        import quire
+        import octavo
 
-        kb = quire.open_multi_vector(folder / "kb", read_only=True)
+        kb = octavo.open_multi_vector(folder / "kb", read_only=True)
         return {f"n_candidates={count}": self._with(kb, count) for count in self.candidates}
 
     @staticmethod
@@ -95,7 +95,7 @@ class PyLate:
         return lambda query: [int(hit["id"]) for hit in index([query], k=K)[0]]
 
 
-SYSTEMS: dict[str, type[System]] = {"quire": Quire, "pylate": PyLate}
+SYSTEMS: dict[str, type[System]] = {"octavo": Octavo, "pylate": PyLate}
 
 
 def build(system: System, data: Path, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def build(system: System, data: Path, folder: Path, settings: dict[str, Any]) ->
         "build_peak_rss_mb": process_memory()["VmHWM"] / 1e6,
         "build_peak_anon_mb": memory.peak[1] / 1e6,
         "disk_mb": folder_bytes(folder) / 1e6,
-        "versions": versions("quire", "pylate", "fast-plaid", "torch", "numpy"),
+        "versions": versions("octavo", "pylate", "fast-plaid", "torch", "numpy"),
     }
 
 

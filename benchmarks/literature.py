@@ -1,4 +1,4 @@
-"""Reproduce what papers and other projects say about compressed retrieval, through `quire.eval` alone.
+"""Reproduce what papers and other projects say about compressed retrieval, through `octavo.eval` alone.
 
     python benchmarks/literature.py --data ../shared/data --out runs/literature --report docs/results.md
     python benchmarks/literature.py --data ../shared/data --out runs/literature --report docs/results.md --sections b,d
@@ -6,7 +6,7 @@
 Sections: (a) what each byte of a vector costs, (b) token pooling, (c) truncation, funnels and two tiers, (d) LIMIT, (e) graph
 against exact search. Each is written into the report as soon as it is measured, between its own markers; the prose around
 them is written by hand. An interrupted call goes on where it stopped: embeddings and finished runs are kept in `--out`. Latency
-is not reported here (`quire eval run` measures it); insertion orders are `bench_million.py --insertion`.
+is not reported here (`octavo eval run` measures it); insertion orders are `bench_million.py --insertion`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import numpy as np
 
 from literature_report import claims, graph_table, limit_table, pooling_table, quality_tables
 from million_report import machine, publish
-from quire.eval import Configuration, Dataset, Result, Timing, load_dataset, run
-from quire.index import planner
+from octavo.eval import Configuration, Dataset, Result, Timing, load_dataset, run
+from octavo.index import planner
 
 MEASURES = ("nDCG@10", "R@100", "RR@10")
 LIMIT_MEASURES = ("R@2", "R@10", "R@20")
@@ -52,10 +52,10 @@ CLAIMS = (
     ("float8 loses under 0.3 % at 4x", "float32", "float8", 0.003),
     ("the same, by a plain cast", "float32", "float8-cast", 0.003),
     ("PCA 50 % and float8 (8x) beat int8 (4x), both done plainly", "int8-minmax", "pca-cosine:50%|float8-cast", 0.0),
-    ("PCA 50 % and float8 (8x) beat int8 (4x), both in Quire", "int8", "pca:50%|float8", 0.0),
-    ("SVD 50 % and float8 (8x) beat int8 (4x), in Quire", "int8", "svd:50%|float8", 0.0),
+    ("PCA 50 % and float8 (8x) beat int8 (4x), both in Octavo", "int8", "pca:50%|float8", 0.0),
+    ("SVD 50 % and float8 (8x) beat int8 (4x), in Octavo", "int8", "svd:50%|float8", 0.0),
     ("float8 beats int8 at the same size, both done plainly", "int8-minmax", "float8-cast", 0.0),
-    ("float8 beats int8 at the same size, both in Quire", "int8", "float8", 0.0),
+    ("float8 beats int8 at the same size, both in Octavo", "int8", "float8", 0.0),
 )  # fmt: skip
 
 TRUNCATED = (
@@ -77,7 +77,7 @@ GRAPH_CODECS = ("float32", "int8", "svd:50%|float8", "binary > int8")
 
 
 class Study:
-    """Runs through `quire.eval.run` with everything that all sections share."""
+    """Runs through `octavo.eval.run` with everything that all sections share."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.data: Path = arguments.data

@@ -1,12 +1,12 @@
-"""Tables of `literature.py`, made from results of `quire.eval`."""
+"""Tables of `literature.py`, made from results of `octavo.eval`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from quire.eval import Result
-from quire.eval.compare import compare
-from quire.eval.statistics import PairedDifference
+from octavo.eval import Result
+from octavo.eval.compare import compare
+from octavo.eval.statistics import PairedDifference
 
 #: What the tables are about where they show one measure with its interval.
 MAIN = "nDCG@10"

@@ -150,7 +150,7 @@ def main(arguments: Any) -> None:
     elif arguments.child == "search":
         result = search(arguments.system, arguments.data, arguments.folder, threads, arguments.search_seconds)
     else:
-        import million_quire
+        import million_octavo
 
-        result = million_quire.extras(arguments.system, arguments.data, arguments.folder)
+        result = million_octavo.extras(arguments.system, arguments.data, arguments.folder)
     arguments.result.write_text(json.dumps(result))

@@ -1,4 +1,4 @@
-"""How Quire's costs grow: one picture, and the same figures as a table."""
+"""How Octavo's costs grow: one picture, and the same figures as a table."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def points(results: list[list[Row]]) -> dict[str, list[dict[str, Any]]]:
     series: dict[str, list[dict[str, Any]]] = {}
     for rows in results:
         for row in rows:
-            if not row["system"].startswith("Quire") or not row["build"] or "error" in row["build"]:
+            if not row["system"].startswith("Octavo") or not row["build"] or "error" in row["build"]:
                 continue
             searched = row["search"].get(1) or next(iter(row["search"].values()), {})
             cores = 1 if 1 in row["search"] else next(iter(row["search"]), 1)
             point = reached(row, cores, RECALL)
             default = next((part for part in curve(row, cores) if not part["setting"]), None)
-            series.setdefault(row["system"].removeprefix("Quire ").strip("`"), []).append(
+            series.setdefault(row["system"].removeprefix("Octavo ").strip("`"), []).append(
                 {
                     "documents": row["documents"],
                     "build_s": row["build"]["build_s"],
@@ -47,7 +47,7 @@ def draw(results: list[list[Row]], file: Path) -> None:
 
     matplotlib.use("svg")
     # The same figures give the same file.
-    matplotlib.rcParams["svg.hashsalt"] = "quire"
+    matplotlib.rcParams["svg.hashsalt"] = "octavo"
     from matplotlib import pyplot
 
     panels = (

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from common import K
-from quire.compression import Codec
-from quire.index import Graph, exact_search
+from octavo.compression import Codec
+from octavo.index import Graph, exact_search
 
 ORDERS = ("random", "clustered", "lid", "lid-up")
 NEIGHBOURS, CLUSTERS, EFS = 100, 256, (16, 32, 64, 128)
@@ -74,7 +74,7 @@ def measure(data: Path, orders: list[str], threads: int) -> list[dict[str, Any]]
 
 def _recall(pipe: Any, codes: np.ndarray, asked: np.ndarray, found: np.ndarray, truth: np.ndarray) -> float:
     """Return the share of results that score at least as well as the tenth best."""
-    from quire.index import score_rows
+    from octavo.index import score_rows
 
     hits = 0
     for query, rows, best in zip(asked, found, truth, strict=True):

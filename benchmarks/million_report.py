@@ -60,11 +60,11 @@ def everything(rows: list[Row], n: int, dim: int) -> str:
     parts = [
         f"{n:,} documents, {dim} dimensions. {machine()}.",
         f"### Search at recall@10 of at least 0.95, and what it takes ({n:,} x {dim})",
-        "Ratios are to the quickest of Quire's rows. *Not reached* gives the best recall of any setting.",
+        "Ratios are to the quickest of Octavo's rows. *Not reached* gives the best recall of any setting.",
         main_table(rows, 0.95),
         "### Latency at equal recall",
         targets_table(rows),
-        "### Quire: defaults, filters, deletions",
+        "### Octavo: defaults, filters, deletions",
         extras_tables(rows),
         "### Settings",
         settings_table(rows),
@@ -86,9 +86,9 @@ def machine() -> str:
     return f"{os.cpu_count()} cores of {model[1] if model else platform.machine()}, Python {platform.python_version()}"
 
 
-def _quire(rows: list[Row], cores: int, recall: float) -> float | None:
-    """Return the latency of the quickest Quire collection: what ratios are to."""
-    points = [reached(row, cores, recall) for row in rows if row["system"].startswith("Quire")]
+def _octavo(rows: list[Row], cores: int, recall: float) -> float | None:
+    """Return the latency of the quickest Octavo collection: what ratios are to."""
+    points = [reached(row, cores, recall) for row in rows if row["system"].startswith("Octavo")]
     return min((point["p50_ms"] for point in points if point), default=None)
 
 
@@ -127,7 +127,7 @@ def main_table(rows: list[Row], recall: float) -> str:
     for row in rows:
         if not row["build"] or "error" in row["build"]:
             continue
-        built, base = row["build"], {cores: _quire(rows, cores, recall) for cores in (1, 2)}
+        built, base = row["build"], {cores: _octavo(rows, cores, recall) for cores in (1, 2)}
         opened = next((row["search"][cores] for cores in (1, 2) if curve(row, cores)), None)
         point = reached(row, 1, recall) or reached(row, 2, recall)
         cells = [
@@ -151,20 +151,20 @@ def main_table(rows: list[Row], recall: float) -> str:
 
 
 def targets_table(rows: list[Row]) -> str:
-    """Return p50 and p95 at each target on one core, with ratios to Quire's quickest."""
+    """Return p50 and p95 at each target on one core, with ratios to Octavo's quickest."""
     titles = ["system", *(f"recall {target:.2f}: p50 / p95 ms" for target in TARGETS)]
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     cores = 1 if any(curve(row, 1) for row in rows) else 2
     for row in rows:
         if curve(row, cores):
-            cells = [_ms(row, cores, target, _quire(rows, cores, target)) for target in TARGETS]
+            cells = [_ms(row, cores, target, _octavo(rows, cores, target)) for target in TARGETS]
             lines.append(f"| {shown(row)} | " + " | ".join(cells) + " |")
-    return "\n".join([f"On {cores} core(s); ratios are to the quickest of Quire's rows.", "", *lines])
+    return "\n".join([f"On {cores} core(s); ratios are to the quickest of Octavo's rows.", "", *lines])
 
 
 def extras_tables(rows: list[Row]) -> str:
-    """Return what was measured of Quire alone."""
-    own = [row for row in rows if row["system"].startswith("Quire")]
+    """Return what was measured of Octavo alone."""
+    own = [row for row in rows if row["system"].startswith("Octavo")]
     lines = ["| codec | recall@10 of defaults | p50 / p95 ms, 1 core |", "|---|---|---|"]
     for row in own:
         point = next((point for point in curve(row, 1) if not point["setting"]), None)

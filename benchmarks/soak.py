@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-import quire
+import octavo
 
 DIM = 128
 BATCH = 50
@@ -64,7 +64,7 @@ class Load:
     def __init__(self, path: Path, documents: int, pause: float, codec: str) -> None:
         self.path, self.documents, self.pause = path, documents, pause
         self._codec = codec
-        self.kb = quire.open(path, codec=codec, fit_after=500)
+        self.kb = octavo.open(path, codec=codec, fit_after=500)
         self.stop = threading.Event()
         self.errors: list[BaseException] = []
         self.lock = threading.Lock()
@@ -166,7 +166,7 @@ class Load:
         with self._gate:
             self._gate.wait_for(lambda: self._searching == 0)
             self.kb.close()
-            self.kb = quire.open(self.path)
+            self.kb = octavo.open(self.path)
 
     # ------------------------------------------------------------------ reading
 

@@ -1,6 +1,6 @@
 """Data sets with token vectors, exact MaxSim rankings and nDCG@10: what the late-interaction benchmarks measure on.
 
-Token vectors come from a model of `quire.TokenEncoder` and are kept in quire.eval's cache, which goes by the content of each
+Token vectors come from a model of `octavo.TokenEncoder` and are kept in octavo.eval's cache, which goes by the content of each
 text; exact rankings (float32 MaxSim over all tokens, not pooled, at full width) lie beside it, by the data set's fingerprint.
 """
 
@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from quire.compression import SVD, TokenMatrices
-from quire.compression._ragged import unit_rows
-from quire.eval import Dataset, load_dataset
-from quire.eval._maxsim import rank_by_maxsim
-from quire.eval.encodings import TokenCache
-from quire.eval.measures import Measures
-from quire.eval.models import EvalModel, load_model
+from octavo.compression import SVD, TokenMatrices
+from octavo.compression._ragged import unit_rows
+from octavo.eval import Dataset, load_dataset
+from octavo.eval._maxsim import rank_by_maxsim
+from octavo.eval.encodings import TokenCache
+from octavo.eval.measures import Measures
+from octavo.eval.models import EvalModel, load_model
 
 MODEL = "all-MiniLM-L6-v2"
 K = 10

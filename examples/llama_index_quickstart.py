@@ -1,4 +1,4 @@
-"""Index a few texts with LlamaIndex and Quire, close, reopen, ask: offline, with an embedding made of hashed words.
+"""Index a few texts with LlamaIndex and Octavo, close, reopen, ask: offline, with an embedding made of hashed words.
 
 Run it with ``python examples/llama_index_quickstart.py``.
 """
@@ -14,7 +14,7 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
 
-from quire.integrations.llama_index import QuireVectorStore, as_retriever
+from octavo.integrations.llama_index import OctavoVectorStore, as_retriever
 
 
 class WordEmbedding(BaseEmbedding):
@@ -47,13 +47,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kb"
 
-        store = QuireVectorStore(path, codec="binary > int8")
+        store = OctavoVectorStore(path, codec="binary > int8")
         VectorStoreIndex.from_documents(
             DOCUMENTS, storage_context=StorageContext.from_defaults(vector_store=store), embed_model=embedding
         )
         store.close()  # nothing to persist: every node was durable when the call returned
 
-        store = QuireVectorStore(path)
+        store = OctavoVectorStore(path)
         after_1850 = MetadataFilters(filters=[MetadataFilter(key="year", value=1850, operator=FilterOperator.GT)])
         retriever = as_retriever(store, embed_model=embedding, similarity_top_k=2, filters=after_1850)
         for hit in retriever.retrieve("Which engine needs no spark?"):

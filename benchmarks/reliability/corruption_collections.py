@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-import quire
-from quire.index import planner
+import octavo
+from octavo.index import planner
 
 DIM = 32
 ROWS = 400
@@ -112,21 +112,21 @@ def _copy_open(path: Path, destination: Path, *, keep_log: bool) -> None:
     """Copy an open collection between commits; without `keep_log` its log is folded into the database."""
     shutil.copytree(path, destination)
     if not keep_log:
-        with contextlib.closing(sqlite3.connect(destination / "quire.db")) as connection:
+        with contextlib.closing(sqlite3.connect(destination / "octavo.db")) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _open(path: Path, recipe: Recipe) -> Any:
     if recipe.late:
-        return quire.open_multi_vector(path, codec=recipe.codec, fit_after=recipe.fit_after)
-    return quire.open(path, codec=recipe.codec, fit_after=recipe.fit_after)
+        return octavo.open_multi_vector(path, codec=recipe.codec, fit_after=recipe.fit_after)
+    return octavo.open(path, codec=recipe.codec, fit_after=recipe.fit_after)
 
 
 def _add(kb: Any, rows: range, seed: int) -> None:
     texts = [f"word{i % WORDS} number{i} of{seed}" for i in rows]
     metadata = [{"n": i, "group": f"group {i % WORDS}", "tags": [i % 3, f"t{i % 7}"]} for i in rows]
     vectors = [_vectors(i, seed) for i in rows]
-    if isinstance(kb, quire.MultiVectorCollection):
+    if isinstance(kb, octavo.MultiVectorCollection):
         given: dict[str, Any] = {"token_vectors": vectors}
     else:
         given = {"vectors": np.stack([tokens[0] for tokens in vectors])}
@@ -145,16 +145,16 @@ def _vectors(row: int, seed: int) -> np.ndarray:
 
 
 def answers(kb: Any, seed: int = 0) -> Iterator[tuple[str, Any]]:
-    """Ask everything; an error of Quire's own is an answer, ``{"error": ..., "message": ...}``."""
+    """Ask everything; an error of Octavo's own is an answer, ``{"error": ..., "message": ...}``."""
     for name, question in _questions(kb, seed):
         try:
             yield name, question()
-        except quire.QuireError as err:
+        except octavo.OctavoError as err:
             yield name, {"error": type(err).__name__, "message": str(err)}
 
 
 def _questions(kb: Any, seed: int) -> list[tuple[str, Callable[[], Any]]]:
-    late = isinstance(kb, quire.MultiVectorCollection)
+    late = isinstance(kb, octavo.MultiVectorCollection)
     ids = [str(i) for i in range(ROWS)]
     queries = [_vectors(i, seed) if late else _vectors(i, seed)[0] for i in QUERIES]
 

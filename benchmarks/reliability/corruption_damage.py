@@ -52,7 +52,7 @@ class Case:
         """What kind of file it is."""
         if self.file.startswith("text/"):
             return "text/*"
-        return "quire.db" if self.file == "quire.db" else re.sub(r"^(g\d+-)[0-9a-f]{32}|^g\d+-", "*", self.file)
+        return "octavo.db" if self.file == "octavo.db" else re.sub(r"^(g\d+-)[0-9a-f]{32}|^g\d+-", "*", self.file)
 
 
 def files_of(collection: Path) -> list[str]:
@@ -61,7 +61,7 @@ def files_of(collection: Path) -> list[str]:
     # Some names are made up anew each time: what they are of comes first, so that a seed means the same cases.
     entries.sort(key=lambda entry: (re.sub("[0-9a-f]{32}", "", str(entry)), entry.stat().st_size, entry.name))
     names = [str(entry.relative_to(collection)) for entry in entries]
-    return [name for name in names if name != "quire.db-shm" or "quire.db-wal" in names]
+    return [name for name in names if name != "octavo.db-shm" or "octavo.db-wal" in names]
 
 
 def cases(folders: dict[str, Path], seed: int, only: str = "") -> Iterator[Case]:
@@ -84,7 +84,7 @@ def cases(folders: dict[str, Path], seed: int, only: str = "") -> Iterator[Case]
             for recipe, folder in folders.items()
             for file in _chosen(files_of(folder / "now"), rng)
             for kind in KINDS
-            for _ in range(_DATABASE_SHARE if file == "quire.db" and kind not in ONCE else 1)
+            for _ in range(_DATABASE_SHARE if file == "octavo.db" and kind not in ONCE else 1)
             if not (round_ and kind in ONCE)
         ]
         grid = [(recipe, file, kind) for recipe, file, kind in grid if only in f"{recipe}/{file}/{kind}"]

@@ -38,7 +38,7 @@ def judge(case: Case, report: dict[str, Any], states: dict[str, list[dict[str, A
         detail = (
             f"{wrong}; verify: {report['verify']}; repair: {report['repair']}; then {_wrong(report['second'], final)}"
         )
-        return (LIMIT if known and case.file.startswith("quire.db") else "wrong answer"), detail
+        return (LIMIT if known and case.file.startswith("octavo.db") else "wrong answer"), detail
     errors = {name: found for name, found in first.items() if _is_error(found)}
     if errors and not known:
         return "error, verify finds nothing", f"{sorted(errors)}: {_said(next(iter(errors.values())))}"
@@ -52,7 +52,7 @@ def judge(case: Case, report: dict[str, Any], states: dict[str, list[dict[str, A
             return "wrong after repair", f"could not be opened again: {_said(report.get('stopped', {}))}; {said}"
         return "repaired", said
     if wrong := _wrong(report["second"], state):
-        return (LIMIT if case.file.startswith("quire.db") else "wrong after repair"), f"second: {wrong}; {said}"
+        return (LIMIT if case.file.startswith("octavo.db") else "wrong after repair"), f"second: {wrong}; {said}"
     if errors:
         return "named error", f"{sorted(errors)}: {_said(next(iter(errors.values())))}; {said}"
     if known:
@@ -62,7 +62,7 @@ def judge(case: Case, report: dict[str, Any], states: dict[str, list[dict[str, A
 
 def _other_states(case: Case, states: dict[str, list[dict[str, Any]]]) -> Sequence[dict[str, Any]]:
     """Return what the database may rightly say instead, because a whole other one may have been put in its place."""
-    if not case.file.startswith("quire.db"):
+    if not case.file.startswith("octavo.db"):
         return ()
     earlier = states[case.recipe][:-1]
     return [*earlier, *states[f"{case.recipe}-twin"]] if case.kind == "another collection's" else earlier

@@ -4,9 +4,9 @@ Each case runs in a forked child of its own: copy a collection, damage one file,
 ``verify(repair=True)``, ask everything again, open it once more and ask again. The only outcomes that pass:
 
 - the right answers;
-- an error of Quire's own, beside right answers to whatever does not need the damaged part;
+- an error of Octavo's own, beside right answers to whatever does not need the damaged part;
 - a collection that ``verify(repair=True)`` calls repaired, and that gives the right answers from then on;
-- the answers of an earlier commit, all of them from the same one, where a whole `quire.db` or its log was replaced, cut or
+- the answers of an earlier commit, all of them from the same one, where a whole `octavo.db` or its log was replaced, cut or
   lost: nothing in the files tells that there were later commits.
 
 What fails: a signal, any other exception (warnings count), a hang, more than twice the memory of the undamaged collection,
@@ -48,7 +48,7 @@ from corruption_collections import RECIPES, STATES, answers, plain, prepare, sma
 from corruption_damage import Case, cases, damage
 from corruption_judge import FAILURES, LIMIT, judge
 
-import quire
+import octavo
 
 #: Seconds a case may take on a loaded machine; a search takes milliseconds.
 TIMEOUT = 180
@@ -79,19 +79,19 @@ def examine(collection: Path) -> dict[str, Any]:
     threading.excepthook = lambda failed: stray.append(repr(failed.exc_value))
     report: dict[str, Any] = {"stray": stray}
     try:
-        with quire.open(collection, lock_timeout=5, must_exist=True) as kb:
+        with octavo.open(collection, lock_timeout=5, must_exist=True) as kb:
             report["first"] = dict(answers(kb))
             for name in ("verify", "repair"):
                 try:
                     found = kb.verify(repair=name == "repair")
                     report[name] = {"problems": found.problems, "repaired": found.repaired}
-                except quire.QuireError as err:
+                except octavo.OctavoError as err:
                     report[name] = {"error": type(err).__name__, "message": str(err)}
             report["second"] = dict(answers(kb))
         if report["repair"].get("repaired"):
-            with quire.open(collection, lock_timeout=5, must_exist=True) as kb:
+            with octavo.open(collection, lock_timeout=5, must_exist=True) as kb:
                 report["third"] = dict(answers(kb))
-    except quire.QuireError as err:
+    except octavo.OctavoError as err:
         report["stopped"] = {"error": type(err).__name__, "message": str(err)}
     return plain(report)
 

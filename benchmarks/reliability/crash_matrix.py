@@ -10,7 +10,7 @@ operation the calls are counted first; then calls are drawn for every kind of fa
 
 After each trial another process opens the collection. What was acknowledged must be there, what was in flight as a whole
 or not at all, `verify` must have nothing to say, and searches must agree with an oracle in numpy; then the collection must
-take another write. A process that was not killed must have seen an error of Quire's own or success, must be right when the
+take another write. A process that was not killed must have seen an error of Octavo's own or success, must be right when the
 fault is gone, and able to do then what had failed.
 """
 
@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from crash_power import Policy
 from crash_shim import AFTER, BEFORE, HALF, KILL, ON, ONCE, Fault, build, unavailable
 
-if TYPE_CHECKING:  # they import quire, which only the process with the shim does
+if TYPE_CHECKING:  # they import octavo, which only the process with the shim does
     from crash_operations import Operation
     from crash_trial import Bench
 
@@ -108,11 +108,11 @@ def main() -> None:
     if reason is not None:
         sys.exit(f"cannot run here: {reason}")
     if "fault-shim" not in os.environ.get("LD_PRELOAD", ""):
-        with tempfile.TemporaryDirectory(prefix="quire-crash-", dir=arguments.folder or _memory()) as folder:
-            variables = {"LD_PRELOAD": str(build(Path(folder))), "OMP_NUM_THREADS": "1", "QUIRE_CRASH_FOLDER": folder}
+        with tempfile.TemporaryDirectory(prefix="octavo-crash-", dir=arguments.folder or _memory()) as folder:
+            variables = {"LD_PRELOAD": str(build(Path(folder))), "OMP_NUM_THREADS": "1", "OCTAVO_CRASH_FOLDER": folder}
             command = [sys.executable, __file__, *sys.argv[1:]]
             sys.exit(os.spawnvpe(os.P_WAIT, sys.executable, command, os.environ | variables))
-    sys.exit(run(Path(os.environ["QUIRE_CRASH_FOLDER"]), arguments))
+    sys.exit(run(Path(os.environ["OCTAVO_CRASH_FOLDER"]), arguments))
 
 
 def _memory() -> str | None:
@@ -121,7 +121,7 @@ def _memory() -> str | None:
 
 def run(folder: Path, arguments: argparse.Namespace) -> int:
     """Run all trials and print the tables; returns the exit status."""
-    from crash_operations import OPERATIONS  # after the shim is known to be there: quire is imported once, here
+    from crash_operations import OPERATIONS  # after the shim is known to be there: octavo is imported once, here
     from crash_trial import Bench
 
     unknown = set(arguments.only) - set(OPERATIONS) - set(KINDS)

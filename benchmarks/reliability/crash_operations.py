@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-import quire
+import octavo
 
 DIM = 16
 
@@ -43,13 +43,13 @@ def tokens_of(identifier: str, version: int) -> np.ndarray:
     return tokens / np.linalg.norm(tokens, axis=1, keepdims=True)
 
 
-def add(kb: quire.Collection, documents: Model) -> None:
+def add(kb: octavo.Collection, documents: Model) -> None:
     """Add documents in one batch."""
     ids = list(documents)
     tokens = [tokens_of(*item) for item in documents.items()]
     given = (
         {"token_vectors": tokens}
-        if isinstance(kb, quire.MultiVectorCollection)
+        if isinstance(kb, octavo.MultiVectorCollection)
         else {"vectors": [t[0] for t in tokens]}
     )
     kb.add(
@@ -75,7 +75,7 @@ class Step:
         Which ids it deletes.
     """
 
-    run: Callable[[quire.Collection, Path], object]
+    run: Callable[[octavo.Collection, Path], object]
     added: Model = field(default_factory=dict)
     deleted: Callable[[Model], Iterable[str]] = lambda model: ()
 
@@ -104,7 +104,7 @@ class Operation:
     replaced : dict, optional
         What is in a copy that the steps replace, at `COPIED`: there must be a collection at any time.
     options : dict
-        For `quire.open`.
+        For `octavo.open`.
     """
 
     steps: list[Step]
@@ -115,19 +115,19 @@ class Operation:
     replaced: Model | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
-    def open(self, path: Path) -> quire.Collection:
+    def open(self, path: Path) -> octavo.Collection:
         """Open the collection, or make it."""
         self.patch()
         if self.late:
-            return quire.open_multi_vector(
+            return octavo.open_multi_vector(
                 path, codec="float16", fit_after=50, pool_factor=1, lock_timeout=5, **self.options
             )
-        return quire.open(path, **{"codec": "int8 > float16", "fit_after": 100, "lock_timeout": 5} | self.options)
+        return octavo.open(path, **{"codec": "int8 > float16", "fit_after": 100, "lock_timeout": 5} | self.options)
 
     def patch(self) -> None:
         """Let the planner build a graph for the few documents that a trial has time for."""
         if self.graph:
-            from quire.index import planner
+            from octavo.index import planner
 
             planner.graph_min = lambda layout: 50
             planner.tail_max = lambda layout: 20
@@ -166,7 +166,7 @@ def _flip(pattern: str) -> Callable[[Path], None]:
     return damage
 
 
-def _verify(kb: quire.Collection, _: Path) -> None:
+def _verify(kb: octavo.Collection, _: Path) -> None:
     report = kb.verify(repair=True)
     assert report.ok, report.problems
 
@@ -181,7 +181,7 @@ FLUSH = Step(lambda kb, _: kb.flush())
 REPAIR = Step(_verify)
 TUNE = Step(lambda kb, _: kb.tune(0.3, k=3, n_queries=4))
 COPY = Step(lambda kb, sandbox: kb.snapshot(sandbox / COPIED))
-RESTORE = Step(lambda kb, sandbox: quire.restore(sandbox / "kb", sandbox / COPIED, overwrite=True))
+RESTORE = Step(lambda kb, sandbox: octavo.restore(sandbox / "kb", sandbox / COPIED, overwrite=True))
 EXPORT = Step(lambda kb, sandbox: kb.export(sandbox / "out"))
 
 _FITTED = [adding(ids(0, 150))]

@@ -18,8 +18,8 @@ from crash_operations import COPIED, Model, Operation, Step, add, metadata_of, t
 from crash_power import AfterPowerCut, Policy, remember_all
 from crash_shim import Fault, Shim
 
-import quire
-from quire.errors import QuireError
+import octavo
+from octavo.errors import OctavoError
 
 #: Seconds after which a process is taken to hang.
 _PATIENCE = 120
@@ -36,7 +36,7 @@ class Outcome:
     ----------
     word : str
         ``absent`` or ``whole`` (the call in flight when the process was killed), ``idle`` (nothing that changes documents
-        was in flight), ``named`` (the call raised a `QuireError`), ``carried on`` (it succeeded in spite of the fault) or
+        was in flight), ``named`` (the call raised an `OctavoError`), ``carried on`` (it succeeded in spite of the fault) or
         ``failed``.
     detail : str
         What is wrong, if it failed.
@@ -164,7 +164,7 @@ class Bench:
         say("begin", "open")
         try:
             kb = operation.open(root / "kb")
-        except QuireError as err:
+        except OctavoError as err:
             say("error", "open", type(err).__name__)
             shim.disarm()
             kb = operation.open(root / "kb")
@@ -173,7 +173,7 @@ class Bench:
             say("begin", number)
             try:
                 step.run(kb, root)
-            except QuireError as err:
+            except OctavoError as err:
                 say("error", number, type(err).__name__)
                 failed.append(number)
             else:
@@ -262,12 +262,12 @@ def look(operation: Operation, root: Path, story: _Story, rng: random.Random, sa
             assert kb.verify().ok, kb.verify().problems
             _documents(kb, copied[_state(kb, copied)])
     if (root / "out").exists():
-        with quire.import_from(root / "out") as kb:
+        with octavo.import_from(root / "out") as kb:
             _documents(kb, copied[_state(kb, copied)])
     say("as", "idle" if len(story.models) == 1 else ("absent", "whole")[state])
 
 
-def _state(kb: quire.Collection, models: list[Model]) -> int:
+def _state(kb: octavo.Collection, models: list[Model]) -> int:
     found = sorted(kb.ids())
     versions = {document.id: document.metadata["version"] for document in kb.get(found)}
     for number, model in enumerate(models):
@@ -278,7 +278,7 @@ def _state(kb: quire.Collection, models: list[Model]) -> int:
     )
 
 
-def _documents(kb: quire.Collection, model: Model) -> None:
+def _documents(kb: octavo.Collection, model: Model) -> None:
     assert sorted(kb.ids()) == sorted(model), _difference(kb.ids(), model)
     for document in kb.get(list(model)):
         version = model[document.id]
@@ -286,12 +286,12 @@ def _documents(kb: quire.Collection, model: Model) -> None:
         assert document.metadata == metadata_of(document.id, version)
 
 
-def _searches(kb: quire.Collection, model: Model, rng: random.Random) -> None:
+def _searches(kb: octavo.Collection, model: Model, rng: random.Random) -> None:
     """Compare searches with an oracle: exactly, as the planner likes, filtered, and by words."""
     names = list(model)
     if not names:
         return
-    late = isinstance(kb, quire.MultiVectorCollection)
+    late = isinstance(kb, octavo.MultiVectorCollection)
     tokens = np.stack([tokens_of(*item) for item in model.items()])
     for identifier in rng.sample(names, min(3, len(names))):
         own = tokens_of(identifier, model[identifier])

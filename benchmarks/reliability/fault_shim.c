@@ -10,7 +10,7 @@
  *     shadow  "" or a directory in which the state of every file and directory is kept as of its last fsync
  *
  * `fsync` itself never reaches the disk: neither a killed process nor the simulated power loss needs it.
- * What does not come through here: writes to memory maps (quire.db-shm, which SQLite rebuilds), stdio inside the C
+ * What does not come through here: writes to memory maps (octavo.db-shm, which SQLite rebuilds), stdio inside the C
  * library (usearch's save, which the fsync after it makes whole), and system calls made without the C library.
  */
 #define _GNU_SOURCE

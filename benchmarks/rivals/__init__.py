@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from rivals import chroma, faiss_indexes, graph_indexes, lance, qdrant, quire_collection, turbovec_index
+from rivals import chroma, faiss_indexes, graph_indexes, lance, qdrant, octavo_collection, turbovec_index
 from rivals.base import System
 
-MODULES = (quire_collection, turbovec_index, faiss_indexes, graph_indexes, lance, qdrant, chroma)
+MODULES = (octavo_collection, turbovec_index, faiss_indexes, graph_indexes, lance, qdrant, chroma)
 
-#: By name; Quire first, because every ratio is to it, then those that build quickest.
+#: By name; Octavo first, because every ratio is to it, then those that build quickest.
 SYSTEMS: dict[str, type[System]] = {
     system.name: system
     for system in sorted(
         (system for module in MODULES for system in module.SYSTEMS),
-        key=lambda system: (not system.name.startswith("Quire"), system.minutes),
+        key=lambda system: (not system.name.startswith("Octavo"), system.minutes),
     )
 }

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import quire
+import octavo
 
 FIXTURES = Path(__file__).parents[1] / "data" / "format-v1"
 EXPECTED: dict[str, Any] = json.loads((FIXTURES / "expected.json").read_text(encoding="utf-8"))
@@ -33,7 +33,7 @@ def test_the_fixtures_are_as_they_were_written() -> None:
     assert {Path(name).parts[0] for name in sums} == {*NAMES, "expected.json"}
 
 
-def _check(kb: quire.Collection, expected: dict[str, Any]) -> None:
+def _check(kb: octavo.Collection, expected: dict[str, Any]) -> None:
     ids = expected["ids"]
     assert kb.ids() == ids
     assert [[d.id, d.text, d.metadata] for d in kb.get(ids)] == expected["documents"]
@@ -54,10 +54,10 @@ def _check(kb: quire.Collection, expected: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_answers(name: str, tmp_path: Path) -> None:
-    with quire.open(_copy(name, tmp_path), must_exist=True) as kb:
+    with octavo.open(_copy(name, tmp_path), must_exist=True) as kb:
         assert kb.verify().problems == []
         _check(kb, EXPECTED[name])
-        assert isinstance(kb, quire.MultiVectorCollection) == (name == "multi-vector")
+        assert isinstance(kb, octavo.MultiVectorCollection) == (name == "multi-vector")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -66,7 +66,7 @@ def test_read_only(name: str, tmp_path: Path) -> None:
     if os.name != "nt":
         path.chmod(0o500)
     try:
-        with quire.open(path, read_only=True) as kb:
+        with octavo.open(path, read_only=True) as kb:
             assert kb.verify().problems == []
             _check(kb, EXPECTED[name])
     finally:
@@ -75,11 +75,11 @@ def test_read_only(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_can_be_written_to(name: str, tmp_path: Path) -> None:
-    with quire.open(_copy(name, tmp_path)) as kb:
+    with octavo.open(_copy(name, tmp_path)) as kb:
         dim = kb.dim
         assert dim is not None
         vector = np.ones(dim)
-        given = {"token_vectors": [[vector]]} if isinstance(kb, quire.MultiVectorCollection) else {"vectors": [vector]}
+        given = {"token_vectors": [[vector]]} if isinstance(kb, octavo.MultiVectorCollection) else {"vectors": [vector]}
         kb.add(["quartz"], ids=["new"], metadata=[{"n": 1_000}], **given)
         assert kb.search(next(iter(given.values()))[0], 1).ids == ["new"] or kb.metric == "dot"
         assert kb.search("quartz", mode="text").ids == ["new"]
@@ -95,7 +95,7 @@ def test_every_part_of_the_format_is_there() -> None:
     """The fixtures lose their worth if one part of the format is missing from all of them."""
     files = [entry.name for entry in FIXTURES.rglob("*") if entry.is_file()]
     for part in (
-        "quire.db",
+        "octavo.db",
         "g000001-0.vec",
         "g000002-1.vec",
         "g000002-tokens.vec",

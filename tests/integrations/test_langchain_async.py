@@ -14,8 +14,8 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 from langchain_core.vectorstores import VectorStore
 
-from quire.errors import MismatchError
-from quire.integrations.langchain import QuireRecordManager, QuireRetriever, QuireVectorStore
+from octavo.errors import MismatchError
+from octavo.integrations.langchain import OctavoRecordManager, OctavoRetriever, OctavoVectorStore
 
 EMBEDDING = DeterministicFakeEmbedding(size=16)
 
@@ -44,12 +44,12 @@ class AsyncOnly(Embeddings):
 
 
 @pytest.fixture
-def store() -> Iterator[QuireVectorStore]:
-    with QuireVectorStore(AsyncOnly(), fit_after=5) as store:
+def store() -> Iterator[OctavoVectorStore]:
+    with OctavoVectorStore(AsyncOnly(), fit_after=5) as store:
         yield store
 
 
-async def test_writing_uses_the_async_methods(store: QuireVectorStore) -> None:
+async def test_writing_uses_the_async_methods(store: OctavoVectorStore) -> None:
     ids = await store.aadd_texts(["one", "two"], [{"n": 1}, {"n": 2}], ids=["a", None])
     assert ids[0] == "a"
     more = await store.aadd_documents([Document(id="x", page_content=text) for text in ["three"]])
@@ -66,10 +66,10 @@ async def test_writing_uses_the_async_methods(store: QuireVectorStore) -> None:
     assert store.count() == 0
 
 
-async def test_searching_uses_the_async_methods_and_agrees_with_sync(store: QuireVectorStore) -> None:
+async def test_searching_uses_the_async_methods_and_agrees_with_sync(store: OctavoVectorStore) -> None:
     texts = [f"text {n}" for n in range(30)]
     await store.aadd_texts(texts, [{"n": n} for n in range(30)], ids=[str(n) for n in range(30)])
-    with QuireVectorStore(EMBEDDING, collection=store.collection) as sync:
+    with OctavoVectorStore(EMBEDDING, collection=store.collection) as sync:
         vector = EMBEDDING.embed_query("q")
         where = {"n": {"$lt": 20}}
         assert await store.asimilarity_search("q", 7, where) == sync.similarity_search("q", 7, where)
@@ -105,20 +105,20 @@ async def test_searching_uses_the_async_methods_and_agrees_with_sync(store: Quir
 async def test_constructors_use_the_async_methods(tmp_path: Path) -> None:
     documents = [Document(page_content="one"), Document(id="b", page_content="two")]
     for store in (
-        await QuireVectorStore.afrom_texts(["one", "two"], AsyncOnly(), ids=[None, "b"]),
-        await QuireVectorStore.afrom_documents(iter(documents), AsyncOnly(), path=tmp_path / "kb"),
+        await OctavoVectorStore.afrom_texts(["one", "two"], AsyncOnly(), ids=[None, "b"]),
+        await OctavoVectorStore.afrom_documents(iter(documents), AsyncOnly(), path=tmp_path / "kb"),
     ):
         assert (await store.asimilarity_search("two", 1))[0].id == "b"
         store.close()
-    store = await QuireVectorStore.afrom_embeddings([("one", [1.0, 0.0])], None)
+    store = await OctavoVectorStore.afrom_embeddings([("one", [1.0, 0.0])], None)
     await store.aadd_embeddings([("two", [0.0, 1.0])], [{"n": 2}], ["b"])
     assert (await store.asimilarity_search_by_vector([0.1, 1.0], 1))[0].id == "b"
     store.close()
 
 
 async def test_reopening_recognises_the_embedding_without_its_sync_methods(tmp_path: Path) -> None:
-    (await QuireVectorStore.afrom_texts(["one"], AsyncOnly(), path=tmp_path / "kb")).close()
-    store = await QuireVectorStore.afrom_texts(["two"], AsyncOnly(), path=tmp_path / "kb")
+    (await OctavoVectorStore.afrom_texts(["one"], AsyncOnly(), path=tmp_path / "kb")).close()
+    store = await OctavoVectorStore.afrom_texts(["two"], AsyncOnly(), path=tmp_path / "kb")
     assert store.count() == 2
     store.close()
 
@@ -127,29 +127,29 @@ async def test_reopening_recognises_the_embedding_without_its_sync_methods(tmp_p
             return EMBEDDING.embed_documents([text + "!" for text in texts])
 
     with pytest.raises(MismatchError):
-        await QuireVectorStore.afrom_texts(["three"], Other(), path=tmp_path / "kb")
+        await OctavoVectorStore.afrom_texts(["three"], Other(), path=tmp_path / "kb")
 
 
-async def test_a_failing_async_embedding_changes_nothing(store: QuireVectorStore) -> None:
+async def test_a_failing_async_embedding_changes_nothing(store: OctavoVectorStore) -> None:
     class Failing(AsyncOnly):
         async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
             raise ConnectionError("the service is down")
 
-    with QuireVectorStore(Failing(), collection=store.collection) as failing:
+    with OctavoVectorStore(Failing(), collection=store.collection) as failing:
         with pytest.raises(ConnectionError):
             await failing.aadd_texts(["one"])
         assert failing.count() == 0
 
 
-async def test_the_retriever_and_the_record_manager(store: QuireVectorStore) -> None:
+async def test_the_retriever_and_the_record_manager(store: OctavoVectorStore) -> None:
     await store.aadd_texts(["a red apple", "a green pear"], ids=["a", "b"])
     for mode in ("dense", "text", "hybrid", "mmr"):
-        retriever = QuireRetriever(vectorstore=store, mode=mode, k=1, score_key="score")
+        retriever = OctavoRetriever(vectorstore=store, mode=mode, k=1, score_key="score")
         found = await retriever.ainvoke("a green pear")
         assert (found[0].id, type(found[0].metadata["score"])) == ("b", float)
         assert len(await retriever.ainvoke("apple pear", k=2, mode="text")) == 2
         assert await retriever.abatch(["a green pear"] * 2) == [found, found]
-    records = QuireRecordManager(store)
+    records = OctavoRecordManager(store)
     await records.acreate_schema()
     await records.aupdate(["a", "b"], group_ids=["g", None], time_at_least=await records.aget_time())
     assert await records.aexists(["a", "nope"]) == [True, False]
@@ -171,7 +171,7 @@ def test_no_method_is_left_to_the_base_class() -> None:
     for name, method in inspect.getmembers(VectorStore, inspect.isroutine):
         if name.startswith("_") or name in inherited:
             continue
-        assert getattr(QuireVectorStore, name).__qualname__ != method.__qualname__, name
+        assert getattr(OctavoVectorStore, name).__qualname__ != method.__qualname__, name
 
 
 class Ticker:
@@ -217,7 +217,7 @@ async def test_the_loop_keeps_turning_while_5000_documents_are_added(tmp_path: P
     ]
     stalls: list[float] = []
     for attempt in range(4):  # a busy machine may steal one run's time, not four
-        with QuireVectorStore(embedding, tmp_path / f"kb{attempt}", codec=codec) as store:
+        with OctavoVectorStore(embedding, tmp_path / f"kb{attempt}", codec=codec) as store:
             gc.collect()  # what making 5,000 documents left behind is not the store's to answer for
             async with Ticker() as ticker:
                 await store.aadd_documents(documents)
@@ -234,7 +234,7 @@ async def test_the_loop_keeps_turning_while_5000_documents_are_added(tmp_path: P
     assert min(stalls) < 0.05, stalls
 
 
-async def test_many_searches_at_once(store: QuireVectorStore) -> None:
+async def test_many_searches_at_once(store: OctavoVectorStore) -> None:
     await store.aadd_texts([f"text {n}" for n in range(50)], ids=[str(n) for n in range(50)])
     found = await asyncio.gather(*(store.asimilarity_search(f"text {n}", 1) for n in range(50)))
     assert [documents[0].id for documents in found] == [str(n) for n in range(50)]
@@ -244,7 +244,7 @@ async def test_many_first_adds_at_once() -> None:
     """Each waits for the probe's vector; a pool whose threads waited for each other would never finish."""
 
     async def fill(number: int) -> int:
-        store = await QuireVectorStore.afrom_texts([f"text {number}"], EMBEDDING)
+        store = await OctavoVectorStore.afrom_texts([f"text {number}"], EMBEDDING)
         await store.aadd_texts(["more"])
         return store.count()
 
@@ -252,10 +252,10 @@ async def test_many_first_adds_at_once() -> None:
 
 
 async def test_an_async_add_leaves_the_same_fingerprint(tmp_path: Path) -> None:
-    sync = QuireVectorStore.from_texts(["one"], EMBEDDING, path=tmp_path / "sync")
-    waited = await QuireVectorStore.afrom_texts(["one"], EMBEDDING, path=tmp_path / "async")
+    sync = OctavoVectorStore.from_texts(["one"], EMBEDDING, path=tmp_path / "sync")
+    waited = await OctavoVectorStore.afrom_texts(["one"], EMBEDDING, path=tmp_path / "async")
     assert sync.collection.info().encoder == waited.collection.info().encoder
-    with QuireVectorStore(EMBEDDING, collection=sync.collection) as other:
+    with OctavoVectorStore(EMBEDDING, collection=sync.collection) as other:
         assert await other.asimilarity_search("one") == sync.similarity_search("one")
     for store in (sync, waited):
         store.close()

@@ -48,15 +48,15 @@ def test_the_fragments(tmp_path: Path) -> None:
     assert len(fragments) == 7
     again = """
 embedding = WordEmbedding()
-store = QuireVectorStore(embedding, "kb")
+store = OctavoVectorStore(embedding, "kb")
 
 def model(texts):
     return [np.stack([embedding.embed_query(word) for word in text.split()]) for text in texts]
 """
     checks = """
-assert QuireVectorStore.list_collections("tenants") == []
+assert OctavoVectorStore.list_collections("tenants") == []
 assert db.collection_name == "docs"
-assert QuireVectorStore(embedding, "folder").count() == len(documents)
+assert OctavoVectorStore(embedding, "folder").count() == len(documents)
 assert [document.id for document in retriever.invoke("steam mills", k=1)] == ["steam"]
 """
     run(program + again + "\n".join(fragments) + checks, tmp_path)
@@ -89,7 +89,7 @@ def attempt(blocked: str, folder: Path) -> str:
 
         sys.meta_path.insert(0, Block())
         try:
-            import quire.integrations.langchain
+            import octavo.integrations.langchain
         except ImportError as err:
             print(type(err).__name__, err)
         """
@@ -98,8 +98,8 @@ def attempt(blocked: str, folder: Path) -> str:
 
 def test_the_missing_extra_is_named(tmp_path: Path) -> None:
     message = attempt("langchain_core", tmp_path)
-    assert message.startswith("MissingExtraError quire.integrations.langchain needs langchain-core")
-    assert "pip install 'quire[langchain]'" in message
+    assert message.startswith("MissingExtraError octavo.integrations.langchain needs langchain-core")
+    assert "pip install 'octavo[langchain]'" in message
 
 
 @pytest.mark.parametrize("blocked", ["pydantic", "langchain_core.indexing"])
@@ -109,6 +109,6 @@ def test_a_broken_installation_shows_its_own_error(tmp_path: Path, blocked: str)
     assert "MissingExtraError" not in message
 
 
-def test_importing_quire_does_not_import_langchain(tmp_path: Path) -> None:
-    script = "import sys, quire, quire.integrations; print('langchain_core' in sys.modules)"
+def test_importing_octavo_does_not_import_langchain(tmp_path: Path) -> None:
+    script = "import sys, octavo, octavo.integrations; print('langchain_core' in sys.modules)"
     assert run(script, tmp_path).strip() == "False"

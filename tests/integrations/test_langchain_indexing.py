@@ -1,4 +1,4 @@
-"""LangChain's indexing API over a store and `QuireRecordManager`, and what is left when it dies in between."""
+"""LangChain's indexing API over a store and `OctavoRecordManager`, and what is left when it dies in between."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.indexing import InMemoryRecordManager, aindex
 from langchain_core.indexing import index as langchain_index
 
-from quire.errors import InputTypeError, ParameterError, ReadOnlyError
-from quire.integrations.langchain import QuireRecordManager, QuireVectorStore
+from octavo.errors import InputTypeError, ParameterError, ReadOnlyError
+from octavo.integrations.langchain import OctavoRecordManager, OctavoVectorStore
 
 EMBEDDING = DeterministicFakeEmbedding(size=8)
 MODES = ["full", "incremental", "scoped_full"]
 
 
 @pytest.fixture(params=["memory", "disk"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QuireVectorStore]:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OctavoVectorStore]:
     path = tmp_path / "kb" if request.param == "disk" else None
-    with QuireVectorStore(EMBEDDING, path) as store:
+    with OctavoVectorStore(EMBEDDING, path) as store:
         yield store
 
 
 @pytest.fixture
-def records(store: QuireVectorStore) -> QuireRecordManager:
-    return QuireRecordManager(store)
+def records(store: OctavoVectorStore) -> OctavoRecordManager:
+    return OctavoRecordManager(store)
 
 
 def docs(*texts: str, source: str = "s") -> list[Document]:
     return [Document(page_content=text, metadata={"source": source}) for text in texts]
 
 
-def index(documents: list[Document], records: Any, store: QuireVectorStore, cleanup: Any, **kwargs: Any) -> Any:
+def index(documents: list[Document], records: Any, store: OctavoVectorStore, cleanup: Any, **kwargs: Any) -> Any:
     options = {"source_id_key": "source", "key_encoder": "sha256", **kwargs}
     return langchain_index(documents, records, store, cleanup=cleanup, **options)
 
 
-def texts_of(store: QuireVectorStore) -> list[str]:
+def texts_of(store: OctavoVectorStore) -> list[str]:
     return sorted(document.text for document in store.collection.documents())
 
 
@@ -55,7 +55,7 @@ def counts(result: Any) -> tuple[int, int, int, int]:
 
 
 @pytest.mark.parametrize("cleanup", [None, *MODES])
-def test_all_clean_up_modes(store: QuireVectorStore, records: QuireRecordManager, cleanup: Any) -> None:
+def test_all_clean_up_modes(store: OctavoVectorStore, records: OctavoRecordManager, cleanup: Any) -> None:
     assert counts(index(docs("a", "b", "c"), records, store, cleanup)) == (3, 0, 0, 0)
     assert counts(index(docs("a", "b", "c"), records, store, cleanup)) == (0, 0, 3, 0)
     deleted = 0 if cleanup is None else 1
@@ -67,7 +67,7 @@ def test_all_clean_up_modes(store: QuireVectorStore, records: QuireRecordManager
 
 
 @pytest.mark.parametrize("cleanup", [None, *MODES])
-async def test_all_clean_up_modes_async(store: QuireVectorStore, records: QuireRecordManager, cleanup: Any) -> None:
+async def test_all_clean_up_modes_async(store: OctavoVectorStore, records: OctavoRecordManager, cleanup: Any) -> None:
     async def run(*texts: str) -> tuple[int, int, int, int]:
         result = await aindex(
             docs(*texts), records, store, cleanup=cleanup, source_id_key="source", key_encoder="sha256", batch_size=5
@@ -81,7 +81,7 @@ async def test_all_clean_up_modes_async(store: QuireVectorStore, records: QuireR
 
 
 @pytest.mark.parametrize("cleanup", MODES)
-def test_langchains_own_record_manager_works_too(store: QuireVectorStore, cleanup: Any) -> None:
+def test_langchains_own_record_manager_works_too(store: OctavoVectorStore, cleanup: Any) -> None:
     records = InMemoryRecordManager("x")
     index(docs("a", "b"), records, store, cleanup)
     time.sleep(0.02)  # its clock has the resolution of the operating system's
@@ -89,7 +89,7 @@ def test_langchains_own_record_manager_works_too(store: QuireVectorStore, cleanu
     assert texts_of(store) == ["b", "c"]
 
 
-def test_many_batches_and_duplicates(store: QuireVectorStore, records: QuireRecordManager) -> None:
+def test_many_batches_and_duplicates(store: OctavoVectorStore, records: OctavoRecordManager) -> None:
     texts = [str(n % 70) for n in range(100)]
     result = index(docs(*texts), records, store, "incremental", batch_size=7, cleanup_batch_size=3)
     assert counts(result)[0] == 70
@@ -99,7 +99,7 @@ def test_many_batches_and_duplicates(store: QuireVectorStore, records: QuireReco
 
 
 def test_a_document_deleted_behind_the_record_managers_back_is_indexed_again(
-    store: QuireVectorStore, records: QuireRecordManager
+    store: OctavoVectorStore, records: OctavoRecordManager
 ) -> None:
     index(docs("a", "b"), records, store, "full")
     store.delete(filter=lambda document: document.page_content == "a")
@@ -112,25 +112,25 @@ def test_a_document_deleted_behind_the_record_managers_back_is_indexed_again(
 
 
 def test_the_same_through_another_object_on_the_same_collection(tmp_path: Path) -> None:
-    with QuireVectorStore(EMBEDDING, tmp_path / "kb") as store, QuireVectorStore(EMBEDDING, tmp_path / "kb") as other:
-        records = QuireRecordManager(store)
+    with OctavoVectorStore(EMBEDDING, tmp_path / "kb") as store, OctavoVectorStore(EMBEDDING, tmp_path / "kb") as other:
+        records = OctavoRecordManager(store)
         index(docs("a", "b"), records, store, "full")
         other.delete()
         assert records.list_keys() == []
         assert counts(index(docs("a", "b"), records, store, "full")) == (2, 0, 0, 0)
-        assert counts(index(docs("b", "c"), QuireRecordManager(other), other, "full")) == (1, 0, 1, 1)
+        assert counts(index(docs("b", "c"), OctavoRecordManager(other), other, "full")) == (1, 0, 1, 1)
         assert texts_of(store) == ["b", "c"]
 
 
-def test_documents_that_were_not_indexed_are_left_alone(store: QuireVectorStore, records: QuireRecordManager) -> None:
+def test_documents_that_were_not_indexed_are_left_alone(store: OctavoVectorStore, records: OctavoRecordManager) -> None:
     store.add_texts(["mine"])
     index(docs("a"), records, store, "full")
     index(docs("b"), records, store, "full")
     assert texts_of(store) == ["b", "mine"]
 
 
-def test_namespaces_are_separate(store: QuireVectorStore) -> None:
-    first, second = QuireRecordManager(store, "one"), QuireRecordManager(store, "two")
+def test_namespaces_are_separate(store: OctavoVectorStore) -> None:
+    first, second = OctavoRecordManager(store, "one"), OctavoRecordManager(store, "two")
     index(docs("a"), first, store, "full")
     index(docs("b"), second, store, "full")
     index([], second, store, "full")
@@ -139,15 +139,15 @@ def test_namespaces_are_separate(store: QuireVectorStore) -> None:
 
 
 def test_records_survive_reopening_fitting_and_compaction(tmp_path: Path) -> None:
-    with QuireVectorStore(EMBEDDING, tmp_path / "kb") as store:
-        index(docs("a", "b", "c"), QuireRecordManager(store), store, "full")
+    with OctavoVectorStore(EMBEDDING, tmp_path / "kb") as store:
+        index(docs("a", "b", "c"), OctavoRecordManager(store), store, "full")
         store.collection.fit()
-        store.delete([QuireRecordManager(store).list_keys()[0]])
+        store.delete([OctavoRecordManager(store).list_keys()[0]])
         store.collection.compact()
         left = texts_of(store)
-    with QuireVectorStore(EMBEDDING, tmp_path / "kb") as store:
+    with OctavoVectorStore(EMBEDDING, tmp_path / "kb") as store:
         assert store.collection.verify().ok
-        assert counts(index(docs(*left), QuireRecordManager(store), store, "full")) == (0, 0, 2, 0)
+        assert counts(index(docs(*left), OctavoRecordManager(store), store, "full")) == (0, 0, 2, 0)
 
 
 # ---------------------------------------------------------------------- a run that dies
@@ -161,7 +161,7 @@ STEPS = ["add", "update", "delete", "delete_keys", "exists", "list_keys", "refre
 
 
 def die_at(
-    step: str, nth: int, records: QuireRecordManager, store: QuireVectorStore, patch: pytest.MonkeyPatch
+    step: str, nth: int, records: OctavoRecordManager, store: OctavoVectorStore, patch: pytest.MonkeyPatch
 ) -> None:
     """Let the process end just before the nth call of one step of `index`."""
     target, name = {
@@ -191,8 +191,8 @@ def test_whatever_died_where_the_next_run_converges(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cleanup: Any, step: str, nth: int
 ) -> None:
     def run(*texts: str, dying: bool = False) -> None:
-        with QuireVectorStore(EMBEDDING, tmp_path / "kb") as store:
-            records = QuireRecordManager(store)
+        with OctavoVectorStore(EMBEDDING, tmp_path / "kb") as store:
+            records = OctavoRecordManager(store)
             if not dying:
                 index(docs(*texts), records, store, cleanup, batch_size=2)
                 assert texts_of(store) == sorted(texts)
@@ -218,27 +218,27 @@ def test_killed_between_adding_and_recording(tmp_path: Path, cleanup: str) -> No
         from langchain_core.documents import Document
         from langchain_core.embeddings import DeterministicFakeEmbedding
         from langchain_core.indexing import index
-        from quire.integrations.langchain import QuireRecordManager, QuireVectorStore
+        from octavo.integrations.langchain import OctavoRecordManager, OctavoVectorStore
 
-        store = QuireVectorStore(DeterministicFakeEmbedding(size=8), sys.argv[1])
-        records = QuireRecordManager(store)
+        store = OctavoVectorStore(DeterministicFakeEmbedding(size=8), sys.argv[1])
+        records = OctavoRecordManager(store)
         records.update = lambda *args, **kwargs: os._exit(9)
         index([Document(page_content="orphan", metadata={"source": "s"})], records, store, cleanup="full",
               source_id_key="source", key_encoder="sha256")
         """
     )
-    with QuireVectorStore(EMBEDDING, tmp_path / "kb") as store:
-        index(docs("a"), QuireRecordManager(store), store, cleanup)
+    with OctavoVectorStore(EMBEDDING, tmp_path / "kb") as store:
+        index(docs("a"), OctavoRecordManager(store), store, cleanup)
     killed = subprocess.run([sys.executable, "-c", script, str(tmp_path / "kb")], check=False, timeout=60)
     assert killed.returncode == 9
-    with QuireVectorStore(EMBEDDING, tmp_path / "kb") as store:
+    with OctavoVectorStore(EMBEDDING, tmp_path / "kb") as store:
         assert texts_of(store) == ["a", "orphan"]
-        assert counts(index(docs("a"), QuireRecordManager(store), store, cleanup)) == (0, 0, 1, 1)
+        assert counts(index(docs("a"), OctavoRecordManager(store), store, cleanup)) == (0, 0, 1, 1)
         assert texts_of(store) == ["a"]
 
 
 def test_what_a_dead_run_added_is_not_embedded_again(
-    store: QuireVectorStore, records: QuireRecordManager, monkeypatch: pytest.MonkeyPatch
+    store: OctavoVectorStore, records: OctavoRecordManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         die_at("update", 0, records, store, patch)
@@ -249,7 +249,7 @@ def test_what_a_dead_run_added_is_not_embedded_again(
 
 
 def test_a_failing_record_rolls_the_documents_back(
-    store: QuireVectorStore, records: QuireRecordManager, monkeypatch: pytest.MonkeyPatch
+    store: OctavoVectorStore, records: OctavoRecordManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(connection: Any) -> float:
         raise OSError("the disk is full")
@@ -264,7 +264,7 @@ def test_a_failing_record_rolls_the_documents_back(
 # ---------------------------------------------------------------------- the record manager by itself
 
 
-def test_update_exists_list_delete(store: QuireVectorStore, records: QuireRecordManager) -> None:
+def test_update_exists_list_delete(store: OctavoVectorStore, records: OctavoRecordManager) -> None:
     store.add_texts(["1", "2", "3"], ids=["a", "b", "c"])
     assert records.exists(["a", "b"]) == [False, False]
     records.update(["a", "b"], group_ids=["g", "h"])
@@ -284,19 +284,19 @@ def test_update_exists_list_delete(store: QuireVectorStore, records: QuireRecord
     assert store.count() == 3
 
 
-def test_a_record_without_a_document_is_none(store: QuireVectorStore, records: QuireRecordManager) -> None:
+def test_a_record_without_a_document_is_none(store: OctavoVectorStore, records: OctavoRecordManager) -> None:
     records.update(["ghost"], group_ids=["g"])
     assert records.exists(["ghost"]) == [False]
     assert records.list_keys() == []
 
 
 def test_time_only_goes_forward(
-    store: QuireVectorStore, records: QuireRecordManager, monkeypatch: pytest.MonkeyPatch
+    store: OctavoVectorStore, records: OctavoRecordManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add_texts(["1"], ids=["a"])
     records.update(["a"])
     monkeypatch.setattr(time, "time", lambda: 1000.0)  # the clock was set back
-    fresh = QuireRecordManager(store)
+    fresh = OctavoRecordManager(store)
     first, second = fresh.get_time(), fresh.get_time()
     assert 1000 < first < second
     assert fresh.list_keys(before=first) == ["a"]
@@ -306,16 +306,16 @@ def test_time_only_goes_forward(
         fresh.update(["a"], time_at_least=second + 1e6)
 
 
-def test_bad_arguments(store: QuireVectorStore, records: QuireRecordManager, tmp_path: Path) -> None:
+def test_bad_arguments(store: OctavoVectorStore, records: OctavoRecordManager, tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="as many group_ids"):
         records.update(["a"], group_ids=[])
     with pytest.raises(InputTypeError):
         records.exists("a")
-    with pytest.raises(InputTypeError, match="QuireVectorStore"):
-        QuireRecordManager("namespace")  # type: ignore[arg-type]
+    with pytest.raises(InputTypeError, match="OctavoVectorStore"):
+        OctavoRecordManager("namespace")  # type: ignore[arg-type]
     with pytest.raises(InputTypeError, match="namespace"):
-        QuireRecordManager(store, 3)  # type: ignore[arg-type]
-    assert QuireRecordManager(store.collection).list_keys() == []
-    QuireVectorStore(EMBEDDING, tmp_path / "ro").close()
-    with QuireVectorStore(EMBEDDING, tmp_path / "ro", read_only=True) as read_only, pytest.raises(ReadOnlyError):
-        QuireRecordManager(read_only)
+        OctavoRecordManager(store, 3)  # type: ignore[arg-type]
+    assert OctavoRecordManager(store.collection).list_keys() == []
+    OctavoVectorStore(EMBEDDING, tmp_path / "ro").close()
+    with OctavoVectorStore(EMBEDDING, tmp_path / "ro", read_only=True) as read_only, pytest.raises(ReadOnlyError):
+        OctavoRecordManager(read_only)

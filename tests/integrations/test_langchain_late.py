@@ -22,22 +22,22 @@ from langchain_core.runnables import RunnableLambda
 from langchain_tests.integration_tests import RetrieversIntegrationTests
 from pydantic import ValidationError
 
-import quire
-from quire.errors import (
+import octavo
+from octavo.errors import (
     CollectionClosedError,
     CollectionNotFoundError,
     InputTypeError,
     InvalidVectorsError,
     MismatchError,
     ParameterError,
-    QuireError,
+    OctavoError,
 )
-from quire.integrations.langchain import (
+from octavo.integrations.langchain import (
     LateInteractionRetriever,
     MaxSimReranker,
-    QuireRecordManager,
-    QuireRetriever,
-    QuireVectorStore,
+    OctavoRecordManager,
+    OctavoRetriever,
+    OctavoVectorStore,
 )
 
 DIM = 64
@@ -251,7 +251,7 @@ def test_tracing(retriever: LateInteractionRetriever) -> None:
     assert recorder.found == found
     assert recorder.started["query"] == QUERY
     params = retriever._get_ls_params()
-    assert params["ls_vector_store_provider"] == "QuireVectorStore"
+    assert params["ls_vector_store_provider"] == "OctavoVectorStore"
     assert params["ls_embedding_provider"] == "TokenEncoder"
     assert params["ls_embedding_model"] == "words"
 
@@ -322,22 +322,22 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
 
 def test_collections_of_the_other_kind_are_refused(tmp_path: Path) -> None:
     dense = DeterministicFakeEmbedding(size=8)
-    QuireVectorStore.from_texts(["red"], dense, path=tmp_path / "dense").close()
+    OctavoVectorStore.from_texts(["red"], dense, path=tmp_path / "dense").close()
     with pytest.raises(MismatchError, match="one vector a document"):
         LateInteractionRetriever(tmp_path / "dense", words)
-    with pytest.raises(ValueError, match="use QuireRetriever"):
+    with pytest.raises(ValueError, match="use OctavoRetriever"):
         LateInteractionRetriever(tmp_path / "dense")
-    with QuireVectorStore(dense) as store, pytest.raises(ValueError, match="use QuireRetriever"):
+    with OctavoVectorStore(dense) as store, pytest.raises(ValueError, match="use OctavoRetriever"):
         LateInteractionRetriever(vectorstore=store)
     LateInteractionRetriever.from_texts(["red"], words, path=tmp_path / "late").close()
     with pytest.raises(MismatchError, match="many vectors a document"):
-        QuireVectorStore(dense, tmp_path / "late")
-    with quire.open(dim=8) as collection, pytest.raises(MismatchError, match="one vector a document"):
-        QuireVectorStore(quire.TokenEncoder(words), collection=collection)
+        OctavoVectorStore(dense, tmp_path / "late")
+    with octavo.open(dim=8) as collection, pytest.raises(MismatchError, match="one vector a document"):
+        OctavoVectorStore(octavo.TokenEncoder(words), collection=collection)
 
 
 def test_a_store_or_what_opens_one() -> None:
-    with QuireVectorStore(quire.TokenEncoder(words)) as store:
+    with OctavoVectorStore(octavo.TokenEncoder(words)) as store:
         store.add_texts(TEXTS)
         assert LateInteractionRetriever(vectorstore=store, k=1).invoke("gas")[0].page_content == TEXTS[3]
         with pytest.raises(ParameterError, match="got vectorstore= and model, pool_factor"):
@@ -345,7 +345,7 @@ def test_a_store_or_what_opens_one() -> None:
 
 
 def test_a_collection_that_is_open_already() -> None:
-    with quire.open_multi_vector(encoder=words, pool_factor=1) as collection:
+    with octavo.open_multi_vector(encoder=words, pool_factor=1) as collection:
         retriever = LateInteractionRetriever(collection=collection, k=1)
         retriever.add_documents(DOCUMENTS)
         assert ids_of(retriever.invoke("sonata")) == ["violin"]
@@ -354,7 +354,7 @@ def test_a_collection_that_is_open_already() -> None:
 
 
 def test_encoding_can_stay_outside_of_the_collection() -> None:
-    with quire.open_multi_vector() as collection:
+    with octavo.open_multi_vector() as collection:
         retriever = LateInteractionRetriever(model=words, collection=collection, k=1)
         retriever.add_documents(DOCUMENTS)
         assert ids_of(retriever.invoke("sonata", mode="hybrid")) == ["violin"]
@@ -377,8 +377,8 @@ def test_bad_options(options: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_a_failed_build_closes_the_collection(monkeypatch: pytest.MonkeyPatch) -> None:
-    closed: list[QuireVectorStore] = []
-    monkeypatch.setattr(QuireVectorStore, "close", lambda store: closed.append(store))
+    closed: list[OctavoVectorStore] = []
+    monkeypatch.setattr(OctavoVectorStore, "close", lambda store: closed.append(store))
     with pytest.raises(InputTypeError):
         LateInteractionRetriever.from_texts(["red", 3], words)  # type: ignore[list-item]
     with pytest.raises(ValidationError):
@@ -397,22 +397,22 @@ def test_closed() -> None:
 
 
 @pytest.fixture
-def store() -> Iterator[QuireVectorStore]:
-    with QuireVectorStore.from_documents(DOCUMENTS, MultiVectorEncoder(), pool_factor=1) as store:
+def store() -> Iterator[OctavoVectorStore]:
+    with OctavoVectorStore.from_documents(DOCUMENTS, MultiVectorEncoder(), pool_factor=1) as store:
         yield store
 
 
-def test_the_store_takes_a_multi_vector_encoder(store: QuireVectorStore) -> None:
+def test_the_store_takes_a_multi_vector_encoder(store: OctavoVectorStore) -> None:
     assert ids_of(store.as_retriever(search_kwargs={"k": 2}).invoke(QUERY)) == ["diesel", "gas"]
     assert ids_of(store.as_retriever(search_type="mmr", search_kwargs={"k": 1}).invoke("violin")) == ["violin"]
     assert store.embeddings is None
-    assert isinstance(store.embedding, quire.TokenEncoder)
+    assert isinstance(store.embedding, octavo.TokenEncoder)
     assert "TokenEncoder" in repr(store)
-    found = QuireRetriever(vectorstore=store, mode="hybrid", k=1, score_key="s").invoke("violin sonata")
+    found = OctavoRetriever(vectorstore=store, mode="hybrid", k=1, score_key="s").invoke("violin sonata")
     assert ids_of(found) == ["violin"]
 
 
-def test_relevance_is_the_mean_cosine(store: QuireVectorStore) -> None:
+def test_relevance_is_the_mean_cosine(store: OctavoVectorStore) -> None:
     scored = store.similarity_search_with_relevance_scores(QUERY, k=4)
     n = len(QUERY.split())
     assert [s for _, s in scored] == pytest.approx(
@@ -427,34 +427,34 @@ def test_relevance_is_the_mean_cosine(store: QuireVectorStore) -> None:
     assert 0 < relevance < 1
 
 
-async def test_async_relevance(store: QuireVectorStore) -> None:
+async def test_async_relevance(store: OctavoVectorStore) -> None:
     options: dict[str, Any] = {"k": 3, "filter": {"year": {"$gt": 1850}}}
     assert await store.asimilarity_search_with_relevance_scores(
         QUERY, **options
     ) == store.similarity_search_with_relevance_scores(QUERY, **options)
 
 
-def test_flat_vectors_are_refused_with_advice(store: QuireVectorStore) -> None:
+def test_flat_vectors_are_refused_with_advice(store: OctavoVectorStore) -> None:
     flat = [0.5] * DIM
     for method in (store.similarity_search_by_vector, store.max_marginal_relevance_search_by_vector):
         with pytest.raises(InvalidVectorsError, match=r"\(64,\).*similarity_search\(query\)"):
             method(flat)
     with pytest.raises(ParameterError, match="add_texts"):
         store.add_embeddings([("red", flat)])
-    with QuireVectorStore(quire.TokenEncoder(words)) as other, pytest.raises(ParameterError, match="add_documents"):
+    with OctavoVectorStore(octavo.TokenEncoder(words)) as other, pytest.raises(ParameterError, match="add_documents"):
         store.merge_from(other)
 
 
-def test_token_vectors_find_by_vector(store: QuireVectorStore) -> None:
+def test_token_vectors_find_by_vector(store: OctavoVectorStore) -> None:
     (tokens,) = words([QUERY])
     assert store.similarity_search_by_vector(tokens, k=3) == store.similarity_search(QUERY, k=3)
 
 
-def test_options_of_late_interaction_belong_to_it(store: QuireVectorStore) -> None:
+def test_options_of_late_interaction_belong_to_it(store: OctavoVectorStore) -> None:
     assert ids_of(store.similarity_search("turbines", candidates="text", exact=False, n_candidates=9)) == ids_of(
         store.similarity_search("turbines", k=4)
     )
-    with QuireVectorStore(DeterministicFakeEmbedding(size=8)) as dense:
+    with OctavoVectorStore(DeterministicFakeEmbedding(size=8)) as dense:
         dense.add_texts(["red"])
         with pytest.raises(ParameterError, match="n_candidates belongs to stores for late interaction"):
             dense.similarity_search("red", n_candidates=3)
@@ -462,8 +462,8 @@ def test_options_of_late_interaction_belong_to_it(store: QuireVectorStore) -> No
 
 def test_indexing_encodes_nothing_twice() -> None:
     model = MultiVectorEncoder()
-    with QuireVectorStore(model) as store:
-        records = QuireRecordManager(store)
+    with OctavoVectorStore(model) as store:
+        records = OctavoRecordManager(store)
         for documents in (DOCUMENTS, [*DOCUMENTS[:3], Document("Wind mills", metadata={"year": 1000})]):
             index(documents, records, store, cleanup="full", source_id_key="year", key_encoder="sha256")
         assert store.count() == 4
@@ -472,15 +472,15 @@ def test_indexing_encodes_nothing_twice() -> None:
         assert store.similarity_search("turbines", mode="text") == []
 
 
-def test_save_load_and_copies(store: QuireVectorStore, tmp_path: Path) -> None:
+def test_save_load_and_copies(store: OctavoVectorStore, tmp_path: Path) -> None:
     store.save_local(tmp_path / "copy")
-    with QuireVectorStore.load_local(tmp_path / "copy", quire.TokenEncoder(words)) as loaded:
+    with OctavoVectorStore.load_local(tmp_path / "copy", octavo.TokenEncoder(words)) as loaded:
         assert loaded.similarity_search_with_score(QUERY) == store.similarity_search_with_score(QUERY)
 
 
 def test_streams_are_stored_batch_by_batch() -> None:
     model = MultiVectorEncoder()
-    with QuireVectorStore(model) as store:
+    with OctavoVectorStore(model) as store:
 
         def stream() -> Iterator[str]:
             yield from (f"word{n} of many" for n in range(10))
@@ -491,7 +491,7 @@ def test_streams_are_stored_batch_by_batch() -> None:
 
 def test_what_is_no_encoder_is_refused() -> None:
     with pytest.raises(InputTypeError, match="TokenEncoder"):
-        QuireVectorStore(words)  # type: ignore[arg-type]  # could be a dense encoder just as well
+        OctavoVectorStore(words)  # type: ignore[arg-type]  # could be a dense encoder just as well
 
 
 # ---------------------------------------------------------------------- reranker
@@ -552,11 +552,11 @@ def test_a_model_that_is_none() -> None:
 
 
 def test_an_empty_query_is_an_error() -> None:
-    with pytest.raises(QuireError):
+    with pytest.raises(OctavoError):
         MaxSimReranker(model=words).compress_documents(DOCUMENTS, "")
 
 
-async def test_in_a_pipeline(store: QuireVectorStore) -> None:
+async def test_in_a_pipeline(store: OctavoVectorStore) -> None:
     """What langchain's ContextualCompressionRetriever does."""
 
     class Compressing(BaseRetriever):

@@ -1,4 +1,4 @@
-"""`QuireRetriever`: modes, options for one call, scores in metadata, tracing, chains."""
+"""`OctavoRetriever`: modes, options for one call, scores in metadata, tracing, chains."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnablePassthrough
 
-from quire.errors import CollectionClosedError
-from quire.integrations.langchain import QuireRetriever, QuireVectorStore
+from octavo.errors import CollectionClosedError
+from octavo.integrations.langchain import OctavoRetriever, OctavoVectorStore
 
 EMBEDDING = DeterministicFakeEmbedding(size=16)
 TEXTS = ["a red apple", "a green apple", "an apple pie", "a yellow pear", "the sky"]
 
 
 @pytest.fixture(scope="module")
-def store() -> Iterator[QuireVectorStore]:
-    with QuireVectorStore.from_texts(TEXTS, EMBEDDING, [{"n": n} for n in range(5)], ids=list("abcde")) as store:
+def store() -> Iterator[OctavoVectorStore]:
+    with OctavoVectorStore.from_texts(TEXTS, EMBEDDING, [{"n": n} for n in range(5)], ids=list("abcde")) as store:
         yield store
 
 
@@ -33,18 +33,18 @@ def ids_of(documents: list[Document]) -> list[str | None]:
     return [document.id for document in documents]
 
 
-def test_modes(store: QuireVectorStore) -> None:
+def test_modes(store: OctavoVectorStore) -> None:
     query = "a yellow pear"
-    assert QuireRetriever(vectorstore=store).invoke(query) == store.similarity_search(query)
-    assert ids_of(QuireRetriever(vectorstore=store, mode="text").invoke("pears")) == ["d"]
-    hybrid = QuireRetriever(vectorstore=store, mode="hybrid", alpha=0.3, k=2).invoke(query)
+    assert OctavoRetriever(vectorstore=store).invoke(query) == store.similarity_search(query)
+    assert ids_of(OctavoRetriever(vectorstore=store, mode="text").invoke("pears")) == ["d"]
+    hybrid = OctavoRetriever(vectorstore=store, mode="hybrid", alpha=0.3, k=2).invoke(query)
     assert hybrid == store.similarity_search(query, 2, mode="hybrid", alpha=0.3)
-    mmr = QuireRetriever(vectorstore=store, mode="mmr", k=3, fetch_k=4, lambda_mult=0.1).invoke(query)
+    mmr = OctavoRetriever(vectorstore=store, mode="mmr", k=3, fetch_k=4, lambda_mult=0.1).invoke(query)
     assert mmr == store.max_marginal_relevance_search(query, 3, 4, 0.1)
 
 
-def test_options_for_one_call(store: QuireVectorStore) -> None:
-    retriever = QuireRetriever(vectorstore=store, mode="hybrid", alpha=0.5, k=1)
+def test_options_for_one_call(store: OctavoVectorStore) -> None:
+    retriever = OctavoRetriever(vectorstore=store, mode="hybrid", alpha=0.5, k=1)
     assert len(retriever.invoke("apple", k=3)) == 3
     assert ids_of(retriever.invoke("pears", mode="text")) == ["d"]
     assert ids_of(retriever.invoke("apple", k=5, filter={"n": {"$gte": 3}})) == ids_of(
@@ -55,16 +55,16 @@ def test_options_for_one_call(store: QuireVectorStore) -> None:
     assert retriever.filter is None
 
 
-def test_filters(store: QuireVectorStore) -> None:
-    retriever = QuireRetriever(vectorstore=store, k=9, filter={"n": {"$lt": 2}})
+def test_filters(store: OctavoVectorStore) -> None:
+    retriever = OctavoRetriever(vectorstore=store, k=9, filter={"n": {"$lt": 2}})
     assert set(ids_of(retriever.invoke("apple"))) == {"a", "b"}
-    by_function = QuireRetriever(vectorstore=store, k=9, filter=lambda document: "pie" in document.page_content)
+    by_function = OctavoRetriever(vectorstore=store, k=9, filter=lambda document: "pie" in document.page_content)
     assert ids_of(by_function.invoke("apple")) == ["c"]
 
 
 @pytest.mark.parametrize("mode", ["dense", "text", "hybrid", "mmr"])
-def test_scores_go_into_copies_of_the_metadata(store: QuireVectorStore, mode: Any) -> None:
-    found = QuireRetriever(vectorstore=store, mode=mode, score_key="score").invoke("a red apple")
+def test_scores_go_into_copies_of_the_metadata(store: OctavoVectorStore, mode: Any) -> None:
+    found = OctavoRetriever(vectorstore=store, mode=mode, score_key="score").invoke("a red apple")
     scores = [document.metadata["score"] for document in found]
     assert all(type(score) is float for score in scores)
     if mode != "mmr":
@@ -88,13 +88,13 @@ def test_scores_go_into_copies_of_the_metadata(store: QuireVectorStore, mode: An
         {"search_kwargs": {"k": 1}},
     ],
 )
-def test_bad_options_raise(store: QuireVectorStore, options: dict[str, Any]) -> None:
+def test_bad_options_raise(store: OctavoVectorStore, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
-        QuireRetriever(vectorstore=store, **options)
+        OctavoRetriever(vectorstore=store, **options)
 
 
-def test_bad_options_for_one_call_raise(store: QuireVectorStore) -> None:
-    retriever = QuireRetriever(vectorstore=store)
+def test_bad_options_for_one_call_raise(store: OctavoVectorStore) -> None:
+    retriever = OctavoRetriever(vectorstore=store)
     with pytest.raises(TypeError, match="top_k"):
         retriever.invoke("apple", top_k=3)
     with pytest.raises(ValueError, match="k"):
@@ -103,13 +103,13 @@ def test_bad_options_for_one_call_raise(store: QuireVectorStore) -> None:
         retriever.invoke("apple", alpha=0.5)
 
 
-def test_search_kwargs_are_passed_on(store: QuireVectorStore) -> None:
-    retriever = QuireRetriever(vectorstore=store, search_kwargs={"ids": ["a", "e"], "exact": True})
+def test_search_kwargs_are_passed_on(store: OctavoVectorStore) -> None:
+    retriever = OctavoRetriever(vectorstore=store, search_kwargs={"ids": ["a", "e"], "exact": True})
     assert set(ids_of(retriever.invoke("apple"))) == {"a", "e"}
 
 
 def test_constructors(tmp_path: Path) -> None:
-    retriever = QuireRetriever.from_texts(
+    retriever = OctavoRetriever.from_texts(
         TEXTS,
         EMBEDDING,
         [{"n": n} for n in range(5)],
@@ -124,13 +124,13 @@ def test_constructors(tmp_path: Path) -> None:
     assert retriever.tags == ["x"]
     retriever.vectorstore.close()
     documents = (Document(page_content=text, id=text[0] + text[2]) for text in TEXTS)
-    with QuireRetriever.from_documents(documents, EMBEDDING, mode="text").vectorstore as store:
+    with OctavoRetriever.from_documents(documents, EMBEDDING, mode="text").vectorstore as store:
         assert store.count() == 5
 
 
 async def test_async_constructors() -> None:
-    first = await QuireRetriever.afrom_texts(TEXTS, EMBEDDING, k=1)
-    second = await QuireRetriever.afrom_documents([Document(page_content=text) for text in TEXTS], EMBEDDING, k=1)
+    first = await OctavoRetriever.afrom_texts(TEXTS, EMBEDDING, k=1)
+    second = await OctavoRetriever.afrom_documents([Document(page_content=text) for text in TEXTS], EMBEDDING, k=1)
     assert (
         (await first.ainvoke("the sky"))[0].page_content
         == (await second.ainvoke("the sky"))[0].page_content
@@ -144,20 +144,20 @@ def test_bad_options_are_found_before_anything_is_embedded() -> None:
             raise AssertionError("not needed")
 
     with pytest.raises(ValueError, match="best"):
-        QuireRetriever.from_texts(TEXTS, Silent(size=4), mode="best")
+        OctavoRetriever.from_texts(TEXTS, Silent(size=4), mode="best")
 
 
 def test_a_failing_constructor_closes_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[QuireVectorStore] = []
-    original = QuireVectorStore.add_texts
+    opened: list[OctavoVectorStore] = []
+    original = OctavoVectorStore.add_texts
 
-    def failing(self: QuireVectorStore, *args: Any, **kwargs: Any) -> list[str]:
+    def failing(self: OctavoVectorStore, *args: Any, **kwargs: Any) -> list[str]:
         opened.append(self)
         return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(QuireVectorStore, "add_texts", failing)
+    monkeypatch.setattr(OctavoVectorStore, "add_texts", failing)
     with pytest.raises(ValueError, match="as many"):
-        QuireRetriever.from_texts(TEXTS, EMBEDDING, ids=["a"], path=tmp_path / "kb")
+        OctavoRetriever.from_texts(TEXTS, EMBEDDING, ids=["a"], path=tmp_path / "kb")
     with pytest.raises(CollectionClosedError):
         opened[0].count()
 
@@ -183,30 +183,30 @@ class Spy(BaseCallbackHandler):
         self.errors.append(error)
 
 
-def test_tracing(store: QuireVectorStore) -> None:
+def test_tracing(store: OctavoVectorStore) -> None:
     spy = Spy()
-    found = QuireRetriever(vectorstore=store, tags=["mine"]).invoke("apple", {"callbacks": [spy]})
-    assert spy.metadata["ls_retriever_name"] == "quire"
-    assert spy.metadata["ls_vector_store_provider"] == "QuireVectorStore"
+    found = OctavoRetriever(vectorstore=store, tags=["mine"]).invoke("apple", {"callbacks": [spy]})
+    assert spy.metadata["ls_retriever_name"] == "octavo"
+    assert spy.metadata["ls_vector_store_provider"] == "OctavoVectorStore"
     assert spy.metadata["ls_embedding_provider"] == "DeterministicFakeEmbedding"
     assert spy.tags == ["mine"]
     assert spy.documents == found
     with pytest.raises(ValueError, match="xor"):
-        QuireRetriever(vectorstore=store).invoke("apple", {"callbacks": [spy]}, filter={"$xor": []})
+        OctavoRetriever(vectorstore=store).invoke("apple", {"callbacks": [spy]}, filter={"$xor": []})
     assert len(spy.errors) == 1
 
 
-def test_tracing_of_as_retriever(store: QuireVectorStore) -> None:
+def test_tracing_of_as_retriever(store: OctavoVectorStore) -> None:
     spy = Spy()
     retriever = store.as_retriever()
     retriever.invoke("apple", {"callbacks": [spy]})
-    assert spy.metadata["ls_vector_store_provider"] == "QuireVectorStore"
+    assert spy.metadata["ls_vector_store_provider"] == "OctavoVectorStore"
     assert spy.metadata["ls_embedding_provider"] == "DeterministicFakeEmbedding"
-    assert retriever.tags == ["QuireVectorStore", "DeterministicFakeEmbedding"]
+    assert retriever.tags == ["OctavoVectorStore", "DeterministicFakeEmbedding"]
 
 
-def test_in_a_chain(store: QuireVectorStore) -> None:
-    retriever = QuireRetriever(vectorstore=store, mode="text", k=1)
+def test_in_a_chain(store: OctavoVectorStore) -> None:
+    retriever = OctavoRetriever(vectorstore=store, mode="text", k=1)
     prompt = ChatPromptTemplate.from_template("Context: {context}\nQuestion: {question}")
     asked: list[str] = []
 
@@ -225,12 +225,12 @@ def test_in_a_chain(store: QuireVectorStore) -> None:
     assert "a yellow pear" in asked[0]
 
 
-def test_batches(store: QuireVectorStore) -> None:
-    retriever = QuireRetriever(vectorstore=store, k=1)
+def test_batches(store: OctavoVectorStore) -> None:
+    retriever = OctavoRetriever(vectorstore=store, k=1)
     assert [ids_of(found) for found in retriever.batch(TEXTS)] == [["a"], ["b"], ["c"], ["d"], ["e"]]
 
 
-def test_as_retriever_takes_k_for_one_call(store: QuireVectorStore) -> None:
+def test_as_retriever_takes_k_for_one_call(store: OctavoVectorStore) -> None:
     retriever = store.as_retriever(search_kwargs={"k": 1})
     assert len(retriever.invoke("apple")) == 1
     assert len(retriever.invoke("apple", k=3)) == 3

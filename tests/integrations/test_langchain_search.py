@@ -14,15 +14,15 @@ from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 from langchain_core.structured_query import Comparator, Comparison, Operation, Operator, StructuredQuery
 from langchain_core.vectorstores import InMemoryVectorStore
 
-from quire.errors import InputTypeError, InvalidFilterError, ParameterError
-from quire.integrations.langchain import QuireTranslator, QuireVectorStore
-from quire.integrations.langchain._relevance import (
+from octavo.errors import InputTypeError, InvalidFilterError, ParameterError
+from octavo.integrations.langchain import OctavoTranslator, OctavoVectorStore
+from octavo.integrations.langchain._relevance import (
     cosine_relevance,
     fraction_relevance,
     positive_relevance,
     unbounded_relevance,
 )
-from quire.store.filters import parse_filter
+from octavo.store.filters import parse_filter
 
 EMBEDDING = DeterministicFakeEmbedding(size=16)
 TEXTS = [f"document number {n} about {'apples' if n % 2 else 'pears'}" for n in range(40)]
@@ -33,8 +33,8 @@ IDS = [f"id{n}" for n in range(40)]
 
 
 @pytest.fixture(scope="module")
-def store() -> Iterator[QuireVectorStore]:
-    with QuireVectorStore.from_texts(TEXTS, EMBEDDING, METADATA, ids=IDS, codec="float32") as store:
+def store() -> Iterator[OctavoVectorStore]:
+    with OctavoVectorStore.from_texts(TEXTS, EMBEDDING, METADATA, ids=IDS, codec="float32") as store:
         yield store
 
 
@@ -50,14 +50,14 @@ def ids_of(documents: list[Document]) -> list[str | None]:
 # ---------------------------------------------------------------------- scores
 
 
-def test_scores_agree_with_langchains_own_store(store: QuireVectorStore, reference: InMemoryVectorStore) -> None:
+def test_scores_agree_with_langchains_own_store(store: OctavoVectorStore, reference: InMemoryVectorStore) -> None:
     for query in ("document", TEXTS[7], "something else"):
         ours, theirs = (s.similarity_search_with_score(query, k=10) for s in (store, reference))
         assert [d.id for d, _ in ours] == [d.id for d, _ in theirs]
         np.testing.assert_allclose([score for _, score in ours], [score for _, score in theirs], atol=1e-5)
 
 
-def test_every_way_to_ask_gives_the_same(store: QuireVectorStore) -> None:
+def test_every_way_to_ask_gives_the_same(store: OctavoVectorStore) -> None:
     vector = EMBEDDING.embed_query(TEXTS[3])
     expected = store.similarity_search_with_score(TEXTS[3], k=5)
     assert store.similarity_search_with_score_by_vector(vector, k=5) == expected
@@ -69,7 +69,7 @@ def test_every_way_to_ask_gives_the_same(store: QuireVectorStore) -> None:
     assert ids_of(documents)[0] == "id3"
 
 
-def test_scores_are_floats_and_fall(store: QuireVectorStore) -> None:
+def test_scores_are_floats_and_fall(store: OctavoVectorStore) -> None:
     scores = [score for _, score in store.similarity_search_with_score("x", k=40)]
     assert all(type(score) is float for score in scores)
     assert scores == sorted(scores, reverse=True)
@@ -103,7 +103,7 @@ class Scaled(Embeddings):
 )
 def test_relevance_is_between_0_and_1_and_monotone(metric: str, factor: float, codec: str, fit_after: int) -> None:
     options: dict[str, Any] = {"metric": metric, "codec": codec, "fit_after": fit_after}
-    with QuireVectorStore.from_texts(TEXTS, Scaled(factor), **options) as store, warnings.catch_warnings():
+    with OctavoVectorStore.from_texts(TEXTS, Scaled(factor), **options) as store, warnings.catch_warnings():
         warnings.simplefilter("error")
         scored = store.similarity_search_with_score(TEXTS[0], k=40)
         relevant = store.similarity_search_with_relevance_scores(TEXTS[0], k=40)
@@ -131,7 +131,7 @@ def test_relevance_functions_keep_order_and_bounds() -> None:
 @pytest.mark.parametrize(
     "options", [{"mode": "text"}, {"mode": "hybrid"}, {"mode": "hybrid", "alpha": 0.4}, {"mode": "hybrid", "alpha": 0}]
 )
-def test_relevance_in_the_other_modes(store: QuireVectorStore, options: dict[str, Any]) -> None:
+def test_relevance_in_the_other_modes(store: OctavoVectorStore, options: dict[str, Any]) -> None:
     values = [value for _, value in store.similarity_search_with_relevance_scores("pears 4", k=10, **options)]
     assert len(values) == 10
     assert all(0 <= value <= 1 for value in values)
@@ -139,7 +139,7 @@ def test_relevance_in_the_other_modes(store: QuireVectorStore, options: dict[str
     assert values[0] > 0.3  # not squeezed into a corner in which no threshold could tell results apart
 
 
-def test_score_threshold(store: QuireVectorStore) -> None:
+def test_score_threshold(store: OctavoVectorStore) -> None:
     everything = store.similarity_search_with_relevance_scores(TEXTS[5], k=40)
     kept = store.similarity_search_with_relevance_scores(TEXTS[5], k=40, score_threshold=0.6)
     assert kept == [hit for hit in everything if hit[1] >= 0.6]
@@ -151,11 +151,11 @@ def test_score_threshold(store: QuireVectorStore) -> None:
 
 
 def test_a_relevance_function_of_the_callers() -> None:
-    with QuireVectorStore(EMBEDDING, relevance_score_fn=lambda score: 0.25) as store:
+    with OctavoVectorStore(EMBEDDING, relevance_score_fn=lambda score: 0.25) as store:
         store.add_texts(["one"])
         assert store.similarity_search_with_relevance_scores("one")[0][1] == 0.25
     with pytest.raises(InputTypeError):
-        QuireVectorStore(EMBEDDING, relevance_score_fn="cosine")  # type: ignore[arg-type]
+        OctavoVectorStore(EMBEDDING, relevance_score_fn="cosine")  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------------- filters
@@ -205,7 +205,7 @@ MEANINGS = [
 
 @pytest.mark.parametrize(("where", "meaning"), list(zip(FILTERS, MEANINGS, strict=True)), ids=str)
 def test_dict_filters_in_every_search(
-    store: QuireVectorStore, reference: InMemoryVectorStore, where: dict[str, Any], meaning: Any
+    store: OctavoVectorStore, reference: InMemoryVectorStore, where: dict[str, Any], meaning: Any
 ) -> None:
     expected = ids_of(reference.similarity_search("q", k=40, filter=lambda d: meaning(d.metadata)))
     vector = EMBEDDING.embed_query("q")
@@ -221,7 +221,7 @@ def test_dict_filters_in_every_search(
     assert len(store.similarity_search("q", 2, where)) == min(2, len(expected))
 
 
-def test_callables_see_whole_documents(store: QuireVectorStore) -> None:
+def test_callables_see_whole_documents(store: OctavoVectorStore) -> None:
     def where(document: Document) -> bool:
         assert isinstance(document, Document)
         return document.id == "id8" or document.page_content.startswith("document number 9 ")
@@ -229,7 +229,7 @@ def test_callables_see_whole_documents(store: QuireVectorStore) -> None:
     assert set(ids_of(store.similarity_search("q", 40, where))) == {"id8", "id9"}
 
 
-def test_structured_queries(store: QuireVectorStore) -> None:
+def test_structured_queries(store: OctavoVectorStore) -> None:
     directive = Operation(
         operator=Operator.AND,
         arguments=[
@@ -239,7 +239,7 @@ def test_structured_queries(store: QuireVectorStore) -> None:
     )
     expected = {f"id{n}" for n in range(10, 40) if n % 3 == 0}
     query = StructuredQuery(query="pears", filter=directive, limit=None)
-    text, extra = QuireTranslator().visit_structured_query(query)
+    text, extra = OctavoTranslator().visit_structured_query(query)
     assert text == "pears"
     assert set(ids_of(store.similarity_search(text, 40, **extra))) == expected
     assert set(ids_of(store.similarity_search("q", 40, directive))) == expected
@@ -249,7 +249,7 @@ def test_structured_queries(store: QuireVectorStore) -> None:
 
 
 @pytest.mark.parametrize("where", [{"n": {"$near": 3}}, {"$xor": []}, {"n": {"$in": 3}}, 7, ["n"]])
-def test_filters_that_mean_nothing_raise(store: QuireVectorStore, where: Any) -> None:
+def test_filters_that_mean_nothing_raise(store: OctavoVectorStore, where: Any) -> None:
     for search in (store.similarity_search, store.max_marginal_relevance_search):
         with pytest.raises((InvalidFilterError, InputTypeError)):
             search("q", filter=where)
@@ -262,7 +262,7 @@ def test_filters_that_mean_nothing_raise(store: QuireVectorStore, where: Any) ->
 
 
 @pytest.fixture(scope="module")
-def clusters() -> Iterator[QuireVectorStore]:
+def clusters() -> Iterator[OctavoVectorStore]:
     """Two near-copies close to the query, and one other document further away."""
     rows = [
         ("near", [1.0, 0.1, 0.0]),
@@ -270,11 +270,11 @@ def clusters() -> Iterator[QuireVectorStore]:
         ("other", [0.7, -0.7, 0.1]),
         ("far", [-1, 0, 0]),
     ]
-    with QuireVectorStore.from_embeddings(rows, metadatas=[{"n": n} for n in range(4)]) as store:
+    with OctavoVectorStore.from_embeddings(rows, metadatas=[{"n": n} for n in range(4)]) as store:
         yield store
 
 
-def test_lambda_1_is_relevance_and_lambda_0_is_diversity(clusters: QuireVectorStore) -> None:
+def test_lambda_1_is_relevance_and_lambda_0_is_diversity(clusters: OctavoVectorStore) -> None:
     def chosen(lambda_mult: float, **options: Any) -> list[str]:
         found = clusters.max_marginal_relevance_search_by_vector([1.0, 0.1, 0.0], 2, 4, lambda_mult, **options)
         return [document.page_content for document in found]
@@ -285,7 +285,7 @@ def test_lambda_1_is_relevance_and_lambda_0_is_diversity(clusters: QuireVectorSt
     assert chosen(0.0, filter={"n": {"$lt": 3}}) == ["near", "other"]
 
 
-def test_mmr_agrees_with_langchains_own_store(store: QuireVectorStore, reference: InMemoryVectorStore) -> None:
+def test_mmr_agrees_with_langchains_own_store(store: OctavoVectorStore, reference: InMemoryVectorStore) -> None:
     for lambda_mult in (0.1, 0.5, 0.9):
         ours, theirs = (s.max_marginal_relevance_search("q", 6, 15, lambda_mult) for s in (store, reference))
         assert ids_of(ours) == ids_of(theirs)
@@ -294,7 +294,7 @@ def test_mmr_agrees_with_langchains_own_store(store: QuireVectorStore, reference
     assert ids_of(retriever.invoke("q")) == ids_of(reference.max_marginal_relevance_search("q", 6, 15, 0.1))
 
 
-def test_mmr_with_scores(store: QuireVectorStore) -> None:
+def test_mmr_with_scores(store: OctavoVectorStore) -> None:
     scored = store.max_marginal_relevance_search_with_score("q", 5)
     plain = {d.id: s for d, s in store.similarity_search_with_score("q", 40)}
     assert [document for document, _ in scored] == store.max_marginal_relevance_search("q", 5)
@@ -302,14 +302,14 @@ def test_mmr_with_scores(store: QuireVectorStore) -> None:
         assert score == pytest.approx(plain[document.id], abs=1e-6)
 
 
-def test_mmr_finds_k_even_with_a_small_fetch_k(store: QuireVectorStore) -> None:
+def test_mmr_finds_k_even_with_a_small_fetch_k(store: OctavoVectorStore) -> None:
     assert len(store.max_marginal_relevance_search("q", 10, fetch_k=3)) == 10
 
 
 # ---------------------------------------------------------------------- modes and options
 
 
-def test_text_and_hybrid(store: QuireVectorStore) -> None:
+def test_text_and_hybrid(store: OctavoVectorStore) -> None:
     found = store.similarity_search("the pear 4", k=3, mode="text")
     assert found[0].id == "id4"
     assert store.similarity_search(TEXTS[7], 1, mode="hybrid")[0].id == "id7"
@@ -329,12 +329,12 @@ def test_text_search_embeds_nothing() -> None:
         def embed_query(self, text: str) -> list[float]:
             raise AssertionError("not needed")
 
-    with QuireVectorStore(Silent()) as store:
+    with OctavoVectorStore(Silent()) as store:
         store.add_embeddings([("pear", [1.0, 2.0])])
         assert store.similarity_search("pears", mode="text")[0].page_content == "pear"
 
 
-def test_ids_and_exact(store: QuireVectorStore) -> None:
+def test_ids_and_exact(store: OctavoVectorStore) -> None:
     assert set(ids_of(store.similarity_search("q", ids=["id1", "id2", "nope"]))) == {"id1", "id2"}
     assert store.similarity_search("q", exact=True) == store.similarity_search("q")
 
@@ -342,7 +342,7 @@ def test_ids_and_exact(store: QuireVectorStore) -> None:
 @pytest.mark.parametrize(
     "options", [{"nprobe": 3}, {"lambda_mult": 0.5}, {"score_threshold": 0.5}, {"filters": {"n": 1}}]
 )
-def test_unknown_options_raise_everywhere(store: QuireVectorStore, options: dict[str, Any]) -> None:
+def test_unknown_options_raise_everywhere(store: OctavoVectorStore, options: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ParameterError), match=next(iter(options))):
         store.similarity_search("q", **options)
     with pytest.raises((TypeError, ParameterError), match=next(iter(options))):
@@ -354,13 +354,13 @@ def test_unknown_options_raise_everywhere(store: QuireVectorStore, options: dict
         store.as_retriever(search_kwargs=options).invoke("q")
 
 
-def test_options_of_another_mode_raise(store: QuireVectorStore) -> None:
+def test_options_of_another_mode_raise(store: OctavoVectorStore) -> None:
     for options in ({"alpha": 0.5}, {"fusion": "convex"}, {"fetch_k": 5}, {"text": "x"}, {"mode": "best"}):
         with pytest.raises(ParameterError):
             store.similarity_search("q", **options)
 
 
-def test_bad_queries_and_k_raise(store: QuireVectorStore) -> None:
+def test_bad_queries_and_k_raise(store: OctavoVectorStore) -> None:
     for bad in (None, 3, ["q"], [0.1] * 16):
         with pytest.raises(InputTypeError, match="query"):
             store.similarity_search(bad)  # type: ignore[arg-type]
@@ -371,11 +371,11 @@ def test_bad_queries_and_k_raise(store: QuireVectorStore) -> None:
         store.similarity_search_by_vector([1.0, 2.0])
 
 
-def test_more_than_there_is(store: QuireVectorStore) -> None:
+def test_more_than_there_is(store: OctavoVectorStore) -> None:
     assert len(store.similarity_search("q", k=1000)) == 40
 
 
-def test_search_type_must_exist(store: QuireVectorStore) -> None:
+def test_search_type_must_exist(store: OctavoVectorStore) -> None:
     with pytest.raises(ValueError, match="search_type"):
         store.search("q", "best")
     with pytest.raises(ValueError, match="search_type"):

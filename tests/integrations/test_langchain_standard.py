@@ -11,7 +11,7 @@ from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.retrievers import BaseRetriever
 from langchain_tests.integration_tests import RetrieversIntegrationTests, VectorStoreIntegrationTests
 
-from quire.integrations.langchain import QuireRetriever, QuireVectorStore
+from octavo.integrations.langchain import OctavoRetriever, OctavoVectorStore
 
 CODECS = [
     "float32",
@@ -35,8 +35,8 @@ class TestInMemory(VectorStoreIntegrationTests):
     """The 25 standard tests, in memory."""
 
     @pytest.fixture(params=CODECS)
-    def vectorstore(self, request: pytest.FixtureRequest) -> Iterator[QuireVectorStore]:
-        with QuireVectorStore(self.get_embeddings(), codec=request.param) as store:
+    def vectorstore(self, request: pytest.FixtureRequest) -> Iterator[OctavoVectorStore]:
+        with OctavoVectorStore(self.get_embeddings(), codec=request.param) as store:
             yield store
 
 
@@ -44,8 +44,8 @@ class TestFitted(VectorStoreIntegrationTests):
     """The 25 standard tests, with codecs that are fitted on the very first documents."""
 
     @pytest.fixture(params=FITTED)
-    def vectorstore(self, request: pytest.FixtureRequest) -> Iterator[QuireVectorStore]:
-        with QuireVectorStore(self.get_embeddings(), codec=request.param, fit_after=1) as store:
+    def vectorstore(self, request: pytest.FixtureRequest) -> Iterator[OctavoVectorStore]:
+        with OctavoVectorStore(self.get_embeddings(), codec=request.param, fit_after=1) as store:
             yield store
 
 
@@ -53,15 +53,15 @@ class TestOnDisk(VectorStoreIntegrationTests):
     """The 25 standard tests, on disk."""
 
     @pytest.fixture(params=["int8", "binary > int8"])
-    def vectorstore(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QuireVectorStore]:
-        with QuireVectorStore(self.get_embeddings(), tmp_path / "kb", codec=request.param, fit_after=1) as store:
+    def vectorstore(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OctavoVectorStore]:
+        with OctavoVectorStore(self.get_embeddings(), tmp_path / "kb", codec=request.param, fit_after=1) as store:
             yield store
 
 
 def test_fitted_means_fitted() -> None:
     """The suites above would prove little if the codec never came into play."""
     for codec in FITTED:
-        with QuireVectorStore(DeterministicFakeEmbedding(size=6), codec=codec, fit_after=1) as store:
+        with OctavoVectorStore(DeterministicFakeEmbedding(size=6), codec=codec, fit_after=1) as store:
             store.add_texts(["foo", "bar"])
             assert store.collection.info().fitted
 
@@ -72,12 +72,12 @@ class Retrievers(RetrieversIntegrationTests):
     @pytest.fixture(autouse=True)
     def _store(self) -> Iterator[None]:
         texts = ["a red apple", "a green apple", "an apple pie", "apple juice", "a pear"]
-        with QuireVectorStore.from_texts(texts, DeterministicFakeEmbedding(size=6)) as self._vectorstore:
+        with OctavoVectorStore.from_texts(texts, DeterministicFakeEmbedding(size=6)) as self._vectorstore:
             yield
 
     @property
     def retriever_constructor(self) -> type[BaseRetriever]:
-        return QuireRetriever
+        return OctavoRetriever
 
     @property
     def retriever_constructor_params(self) -> dict[str, Any]:

@@ -13,47 +13,47 @@ import pytest
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 
-import quire
-from quire.errors import CollectionClosedError, InputTypeError, InvalidVectorsError, MismatchError, ParameterError
-from quire.integrations.langchain import QuireVectorStore
-from quire.store.filters import parse_filter
+import octavo
+from octavo.errors import CollectionClosedError, InputTypeError, InvalidVectorsError, MismatchError, ParameterError
+from octavo.integrations.langchain import OctavoVectorStore
+from octavo.store.filters import parse_filter
 
 EMBEDDING = DeterministicFakeEmbedding(size=16)
 
 
 @pytest.fixture(params=["memory", "disk"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QuireVectorStore]:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OctavoVectorStore]:
     path = tmp_path / "kb" if request.param == "disk" else None
-    with QuireVectorStore(EMBEDDING, path) as store:
+    with OctavoVectorStore(EMBEDDING, path) as store:
         yield store
 
 
-def filled(store: QuireVectorStore) -> QuireVectorStore:
+def filled(store: OctavoVectorStore) -> OctavoVectorStore:
     store.add_texts(["one", "two", "three", "four"], [{"n": n} for n in (1, 2, 3, 4)], ids=["a", "b", "c", "d"])
     return store
 
 
-def ids_of(store: QuireVectorStore) -> list[str]:
+def ids_of(store: OctavoVectorStore) -> list[str]:
     return sorted(store.collection.ids())
 
 
 # ---------------------------------------------------------------------- adding
 
 
-def test_returned_ids_are_the_stored_ones(store: QuireVectorStore) -> None:
+def test_returned_ids_are_the_stored_ones(store: OctavoVectorStore) -> None:
     ids = store.add_texts(["one", "two"])
     assert len(set(ids)) == 2
     assert [document.page_content for document in store.get_by_ids(ids)] == ["one", "two"]
 
 
-def test_ids_may_hold_none(store: QuireVectorStore) -> None:
+def test_ids_may_hold_none(store: OctavoVectorStore) -> None:
     ids = store.add_texts(["one", "two", "three"], ids=[None, "b", None])
     assert ids[1] == "b"
     assert len(set(ids)) == 3
     assert None not in ids
 
 
-def test_document_ids_are_kept_and_the_argument_wins(store: QuireVectorStore) -> None:
+def test_document_ids_are_kept_and_the_argument_wins(store: OctavoVectorStore) -> None:
     documents = [
         Document(id="own", page_content="one"),
         Document(page_content="two"),
@@ -64,13 +64,13 @@ def test_document_ids_are_kept_and_the_argument_wins(store: QuireVectorStore) ->
     assert ids_of(store) == sorted(ids)
 
 
-def test_an_empty_document_id_is_none(store: QuireVectorStore) -> None:
+def test_an_empty_document_id_is_none(store: OctavoVectorStore) -> None:
     ids = store.add_documents([Document(id="", page_content="one"), Document(id="", page_content="two")])
     assert len(set(ids)) == 2
     assert "" not in ids
 
 
-def test_adding_an_id_again_replaces_the_document(store: QuireVectorStore) -> None:
+def test_adding_an_id_again_replaces_the_document(store: OctavoVectorStore) -> None:
     filled(store)
     assert store.add_texts(["uno"], [{"lang": "it"}], ids=["a"]) == ["a"]
     assert store.count() == 4
@@ -79,25 +79,25 @@ def test_adding_an_id_again_replaces_the_document(store: QuireVectorStore) -> No
 
 
 @pytest.mark.parametrize("extra", [{"ids": ["a"]}, {"ids": ["a", "b", "c"]}, {"ids": []}, {"metadatas": [{}]}])
-def test_other_lengths_raise_and_change_nothing(store: QuireVectorStore, extra: dict[str, Any]) -> None:
+def test_other_lengths_raise_and_change_nothing(store: OctavoVectorStore, extra: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="as many"):
         store.add_texts(["one", "two"], **extra)
     assert store.count() == 0
 
 
 @pytest.mark.parametrize("extra", [{"ids": iter(["a"])}, {"metadatas": iter([{}, {}, {}])}])
-def test_other_lengths_of_generators_raise(store: QuireVectorStore, extra: dict[str, Any]) -> None:
+def test_other_lengths_of_generators_raise(store: OctavoVectorStore, extra: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="as many"):
         store.add_texts(["one", "two"], **extra)
     assert store.count() == 0
 
 
-def test_documents_with_too_few_ids_raise(store: QuireVectorStore) -> None:
+def test_documents_with_too_few_ids_raise(store: OctavoVectorStore) -> None:
     with pytest.raises(ValueError, match="1 ids"):
         store.add_documents([Document(page_content="one"), Document(page_content="two")], ids=["a"])
 
 
-def test_an_id_twice_in_one_call_raises(store: QuireVectorStore) -> None:
+def test_an_id_twice_in_one_call_raises(store: OctavoVectorStore) -> None:
     with pytest.raises(ParameterError, match="'a' twice"):
         store.add_texts(["one", "two"], ids=["a", "a"])
     with pytest.raises(ParameterError, match="'a' twice"):
@@ -105,7 +105,7 @@ def test_an_id_twice_in_one_call_raises(store: QuireVectorStore) -> None:
     assert "three" not in [document.page_content for document in store.similarity_search("three", k=9)]
 
 
-def test_generators_everywhere(store: QuireVectorStore) -> None:
+def test_generators_everywhere(store: OctavoVectorStore) -> None:
     texts, ids = [str(n) for n in range(10)], [f"id{n}" for n in range(10)]
     assert store.add_texts(iter(texts), ({"n": n} for n in range(10)), ids=iter(ids), batch_size=3) == ids
     more = store.add_documents((Document(page_content=text) for text in texts), batch_size=4)
@@ -115,17 +115,17 @@ def test_generators_everywhere(store: QuireVectorStore) -> None:
 
 
 def test_a_generator_of_documents_makes_a_store() -> None:
-    with QuireVectorStore.from_documents((Document(page_content=text) for text in "ab"), EMBEDDING) as store:
+    with OctavoVectorStore.from_documents((Document(page_content=text) for text in "ab"), EMBEDDING) as store:
         assert store.count() == 2
 
 
-def test_nothing_to_add(store: QuireVectorStore) -> None:
+def test_nothing_to_add(store: OctavoVectorStore) -> None:
     assert store.add_texts([]) == []
     assert store.add_documents([]) == []
     assert store.add_documents(iter([])) == []
 
 
-def test_inputs_are_not_changed_and_results_share_nothing(store: QuireVectorStore) -> None:
+def test_inputs_are_not_changed_and_results_share_nothing(store: OctavoVectorStore) -> None:
     documents = [Document(page_content="one", metadata={"tags": ["x"], "deep": {"y": 1}})]
     before = copy.deepcopy(documents)
     ids = store.add_documents(documents)
@@ -143,25 +143,25 @@ def test_inputs_are_not_changed_and_results_share_nothing(store: QuireVectorStor
 
 
 @pytest.mark.parametrize("bad", [{"when": {1, 2}}, {"x": float("nan")}, {1: "key"}])
-def test_metadata_that_is_not_json_raises_and_changes_nothing(store: QuireVectorStore, bad: dict[Any, Any]) -> None:
+def test_metadata_that_is_not_json_raises_and_changes_nothing(store: OctavoVectorStore, bad: dict[Any, Any]) -> None:
     with pytest.raises((ValueError, TypeError)):
         store.add_texts(["one", "two"], [{}, bad])
     assert store.count() == 0
 
 
 @pytest.mark.parametrize("texts", ["one", b"one", 3, ["one", 2], [None]])
-def test_texts_that_are_none_raise(store: QuireVectorStore, texts: Any) -> None:
+def test_texts_that_are_none_raise(store: OctavoVectorStore, texts: Any) -> None:
     with pytest.raises(InputTypeError):
         store.add_texts(texts)
 
 
-def test_documents_that_are_none_raise(store: QuireVectorStore) -> None:
+def test_documents_that_are_none_raise(store: OctavoVectorStore) -> None:
     for bad in (Document(page_content="one"), ["one"], "one"):
         with pytest.raises(InputTypeError):
             store.add_documents(bad)  # type: ignore[arg-type]
 
 
-def test_unknown_options_raise(store: QuireVectorStore) -> None:
+def test_unknown_options_raise(store: OctavoVectorStore) -> None:
     with pytest.raises(TypeError, match="namespace"):
         store.add_texts(["one"], namespace="x")
     with pytest.raises(TypeError, match="namespace"):
@@ -170,11 +170,11 @@ def test_unknown_options_raise(store: QuireVectorStore) -> None:
         store.delete(delete_all=True)
     assert store.count() == 0
     with pytest.raises(TypeError, match="kodec"):
-        QuireVectorStore(EMBEDDING, kodec="int8")
+        OctavoVectorStore(EMBEDDING, kodec="int8")
     with pytest.raises(TypeError, match="called embedding="):
-        QuireVectorStore(embedding_function=EMBEDDING)
+        OctavoVectorStore(embedding_function=EMBEDDING)
     with pytest.raises(TypeError, match="called path="):
-        QuireVectorStore.from_texts(["one"], EMBEDDING, persist_directory="kb")
+        OctavoVectorStore.from_texts(["one"], EMBEDDING, persist_directory="kb")
 
 
 class Failing(Embeddings):
@@ -190,13 +190,13 @@ class Failing(Embeddings):
 
 
 def test_a_failing_embedding_changes_nothing(tmp_path: Path) -> None:
-    with QuireVectorStore(Failing(), tmp_path / "kb") as store:
+    with OctavoVectorStore(Failing(), tmp_path / "kb") as store:
         store.add_texts(["one"], ids=["a"])
         with pytest.raises(ConnectionError):
             store.add_texts([*map(str, range(50)), "boom"], batch_size=10)
         assert ids_of(store) == ["a"]
         with pytest.raises(ConnectionError):
-            QuireVectorStore.from_texts(["boom"], Failing(), path=tmp_path / "kb")
+            OctavoVectorStore.from_texts(["boom"], Failing(), path=tmp_path / "kb")
         assert ids_of(store) == ["a"]
 
 
@@ -208,20 +208,20 @@ class Short(Failing):
 
 
 def test_an_embedding_that_gives_too_few_vectors_raises() -> None:
-    with QuireVectorStore(Short()) as store, pytest.raises(InvalidVectorsError, match="expected 2 vectors"):
+    with OctavoVectorStore(Short()) as store, pytest.raises(InvalidVectorsError, match="expected 2 vectors"):
         store.add_texts(["one", "two"])
 
 
 # ---------------------------------------------------------------------- reading and deleting
 
 
-def test_get_by_ids_keeps_the_order_and_leaves_out_what_is_missing(store: QuireVectorStore) -> None:
+def test_get_by_ids_keeps_the_order_and_leaves_out_what_is_missing(store: OctavoVectorStore) -> None:
     filled(store)
     assert [document.id for document in store.get_by_ids(["c", "nope", "a"])] == ["c", "a"]
     assert store.get_by_ids([]) == []
 
 
-def test_delete_without_arguments_empties(store: QuireVectorStore) -> None:
+def test_delete_without_arguments_empties(store: OctavoVectorStore) -> None:
     filled(store)
     assert store.delete() is True
     assert store.count() == 0
@@ -230,7 +230,7 @@ def test_delete_without_arguments_empties(store: QuireVectorStore) -> None:
     assert store.similarity_search("again")[0].id == "a"
 
 
-def test_delete_of_nothing_deletes_nothing(store: QuireVectorStore) -> None:
+def test_delete_of_nothing_deletes_nothing(store: OctavoVectorStore) -> None:
     filled(store)
     assert store.delete([]) is True
     assert store.delete(["nope"]) is True
@@ -238,7 +238,7 @@ def test_delete_of_nothing_deletes_nothing(store: QuireVectorStore) -> None:
     assert store.count() == 4
 
 
-def test_delete_by_id_then_search(store: QuireVectorStore) -> None:
+def test_delete_by_id_then_search(store: OctavoVectorStore) -> None:
     filled(store)
     assert store.delete(["a", "nope", "c"]) is True
     assert ids_of(store) == ["b", "d"]
@@ -246,7 +246,7 @@ def test_delete_by_id_then_search(store: QuireVectorStore) -> None:
     assert store.get_by_ids(["a"]) == []
 
 
-def test_delete_by_filter(store: QuireVectorStore) -> None:
+def test_delete_by_filter(store: OctavoVectorStore) -> None:
     filled(store)
     store.delete(filter={"n": {"$gte": 3}})
     assert ids_of(store) == ["a", "b"]
@@ -256,19 +256,19 @@ def test_delete_by_filter(store: QuireVectorStore) -> None:
     assert ids_of(store) == []
 
 
-def test_delete_by_a_tree(store: QuireVectorStore) -> None:
+def test_delete_by_a_tree(store: OctavoVectorStore) -> None:
     filled(store).delete(filter=parse_filter({"n": {"$in": [1, 2]}}))
     assert ids_of(store) == ["c", "d"]
 
 
-def test_delete_with_a_lone_id_raises(store: QuireVectorStore) -> None:
+def test_delete_with_a_lone_id_raises(store: OctavoVectorStore) -> None:
     filled(store)
     with pytest.raises(InputTypeError):
         store.delete("a")
     assert store.count() == 4
 
 
-def test_count_with_filters(store: QuireVectorStore) -> None:
+def test_count_with_filters(store: OctavoVectorStore) -> None:
     filled(store)
     assert store.count({"n": {"$lt": 3}}) == 2
     assert store.count(lambda document: document.id == "d") == 1
@@ -278,30 +278,30 @@ def test_count_with_filters(store: QuireVectorStore) -> None:
 
 
 def test_documents_are_there_after_reopening(tmp_path: Path) -> None:
-    with QuireVectorStore(EMBEDDING, tmp_path / "kb", codec="float8", fit_after=3) as store:
+    with OctavoVectorStore(EMBEDDING, tmp_path / "kb", codec="float8", fit_after=3) as store:
         before = filled(store).similarity_search_with_score("two", k=4)
         store.delete(["d"])
-    with QuireVectorStore(EMBEDDING, tmp_path / "kb") as store:
+    with OctavoVectorStore(EMBEDDING, tmp_path / "kb") as store:
         assert store.collection.codec == "float8"
         assert store.similarity_search_with_score("two", k=4) == [hit for hit in before if hit[0].id != "d"]
         store.add_texts(["five"], ids=["e"])
-    with QuireVectorStore(EMBEDDING, tmp_path / "kb", read_only=True) as store:
+    with OctavoVectorStore(EMBEDDING, tmp_path / "kb", read_only=True) as store:
         assert ids_of(store) == ["a", "b", "c", "e"]
         with pytest.raises(PermissionError):
             store.delete()
 
 
 def test_another_embedding_or_codec_is_refused(tmp_path: Path) -> None:
-    QuireVectorStore.from_texts(["one"], EMBEDDING, path=tmp_path / "kb", codec="int8").close()
+    OctavoVectorStore.from_texts(["one"], EMBEDDING, path=tmp_path / "kb", codec="int8").close()
     with pytest.raises(MismatchError):
-        QuireVectorStore(DeterministicFakeEmbedding(size=8), tmp_path / "kb")
+        OctavoVectorStore(DeterministicFakeEmbedding(size=8), tmp_path / "kb")
     with pytest.raises(MismatchError, match="float8"):
-        QuireVectorStore(EMBEDDING, tmp_path / "kb", codec="float8")
+        OctavoVectorStore(EMBEDDING, tmp_path / "kb", codec="float8")
 
 
 def test_a_collection_of_the_callers() -> None:
-    with quire.open(encoder=lambda texts: np.array(EMBEDDING.embed_documents(texts))) as kb:
-        store = QuireVectorStore(collection=kb)
+    with octavo.open(encoder=lambda texts: np.array(EMBEDDING.embed_documents(texts))) as kb:
+        store = OctavoVectorStore(collection=kb)
         assert store.embeddings is None
         filled(store)
         assert store.similarity_search("two", k=1)[0].id == "b"
@@ -309,21 +309,21 @@ def test_a_collection_of_the_callers() -> None:
         assert not kb.closed
         assert store.collection is kb
         with pytest.raises(ParameterError, match="codec"):
-            QuireVectorStore(collection=kb, codec="int8")
+            OctavoVectorStore(collection=kb, codec="int8")
         with pytest.raises(ParameterError, match="metric"):
-            QuireVectorStore(collection=kb, metric="dot")
+            OctavoVectorStore(collection=kb, metric="dot")
     with pytest.raises(InputTypeError, match="collection_name"):
-        QuireVectorStore(EMBEDDING, collection="tenant")  # type: ignore[arg-type]
+        OctavoVectorStore(EMBEDDING, collection="tenant")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("embedding", ["all-MiniLM-L6-v2", DeterministicFakeEmbedding, lambda texts: texts])
 def test_what_is_no_embedding_raises(embedding: Any) -> None:
     with pytest.raises(InputTypeError, match="Embeddings"):
-        QuireVectorStore(embedding)
+        OctavoVectorStore(embedding)
 
 
 def test_a_store_without_an_embedding_says_so() -> None:
-    with QuireVectorStore() as store:
+    with OctavoVectorStore() as store:
         with pytest.raises(ParameterError, match="embedding"):
             store.add_texts(["one"])
         store.add_embeddings([("one apple", [1.0, 0.0]), ("two pears", [0.0, 1.0])])
@@ -334,7 +334,7 @@ def test_a_store_without_an_embedding_says_so() -> None:
 
 
 def test_a_closed_store_says_so() -> None:
-    store = QuireVectorStore(EMBEDDING)
+    store = OctavoVectorStore(EMBEDDING)
     store.close()
     store.close()
     with pytest.raises(CollectionClosedError):
@@ -342,7 +342,7 @@ def test_a_closed_store_says_so() -> None:
 
 
 def test_repr_and_properties() -> None:
-    with QuireVectorStore(EMBEDDING, collection_name="tenant") as store:
+    with OctavoVectorStore(EMBEDDING, collection_name="tenant") as store:
         assert "DeterministicFakeEmbedding" in repr(store)
         assert store.embeddings is EMBEDDING
         assert store.embedding is EMBEDDING
@@ -352,7 +352,7 @@ def test_repr_and_properties() -> None:
 
 def test_many_threads_add_delete_and_search(tmp_path: Path) -> None:
     errors: list[BaseException] = []
-    with QuireVectorStore(EMBEDDING, tmp_path / "kb", fit_after=60) as store:
+    with OctavoVectorStore(EMBEDDING, tmp_path / "kb", fit_after=60) as store:
         store.add_texts(["anchor"], ids=["anchor"])
 
         def work(worker: int) -> None:

@@ -13,9 +13,9 @@ pytest.importorskip("llama_index.core")
 from llama_index.core.vector_stores import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 from llama_index.core.vector_stores.utils import build_metadata_filter_fn
 
-from quire.errors import InvalidFilterError
-from quire.integrations.llama_index._filters import to_filter
-from quire.store.filters import matches
+from octavo.errors import InvalidFilterError
+from octavo.integrations.llama_index._filters import to_filter
+from octavo.store.filters import matches
 
 Metadata = dict[str, Any]
 

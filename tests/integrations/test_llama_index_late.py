@@ -31,16 +31,16 @@ from llama_index.core.schema import IndexNode, NodeRelationship, NodeWithScore, 
 from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
 
-import quire
-from quire.errors import (
+import octavo
+from octavo.errors import (
     CollectionClosedError,
     CollectionNotFoundError,
     InputTypeError,
     MismatchError,
     ParameterError,
-    QuireError,
+    OctavoError,
 )
-from quire.integrations.llama_index import LateInteractionIndex, MaxSimRerank, QuireVectorStore, as_retriever
+from octavo.integrations.llama_index import LateInteractionIndex, MaxSimRerank, OctavoVectorStore, as_retriever
 
 DIM = 64
 
@@ -349,12 +349,12 @@ def test_storage_context(tmp_path: Path) -> None:
     index = LateInteractionIndex.from_documents(make_documents(), model=words)
     index.storage_context.persist(str(tmp_path))
     context = StorageContext.from_defaults(
-        persist_dir=str(tmp_path), vector_store=QuireVectorStore.from_persist_dir(str(tmp_path), encoder=words)
+        persist_dir=str(tmp_path), vector_store=OctavoVectorStore.from_persist_dir(str(tmp_path), encoder=words)
     )
     loaded = LateInteractionIndex(storage_context=context)
     assert sources(loaded.as_retriever(similarity_top_k=1).retrieve("sonata")) == ["violin"]
     loaded.close()
-    store = QuireVectorStore(encoder=words)
+    store = OctavoVectorStore(encoder=words)
     context = StorageContext.from_defaults(vector_store=store)
     LateInteractionIndex.from_documents(make_documents(), storage_context=context)
     assert len(store.client) == 4
@@ -374,20 +374,20 @@ def test_opening_without_the_model_for_text(tmp_path: Path) -> None:
 def test_contradictions(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="expected a model"):
         LateInteractionIndex()
-    store = QuireVectorStore(encoder=words)
+    store = OctavoVectorStore(encoder=words)
     with pytest.raises(ParameterError, match="a store and model, codec"):
         LateInteractionIndex(vector_store=store, model=words, codec="int8")
     with pytest.raises(ParameterError, match="got both"):
         LateInteractionIndex(vector_store=store, storage_context=StorageContext.from_defaults(vector_store=store))
     with pytest.raises(ParameterError, match="one vector a node"):
-        LateInteractionIndex(vector_store=QuireVectorStore())
+        LateInteractionIndex(vector_store=OctavoVectorStore())
     with pytest.raises(ParameterError, match="SimpleVectorStore"):
         LateInteractionIndex(storage_context=StorageContext.from_defaults())
     with pytest.raises(TypeError, match="unknown"):
         LateInteractionIndex(model=words, unknown=3)
     with pytest.raises(TypeError, match="model="):
         LateInteractionIndex(encoder=words)
-    QuireVectorStore(tmp_path / "dense", dim=8).close()
+    OctavoVectorStore(tmp_path / "dense", dim=8).close()
     with pytest.raises(MismatchError, match="one vector a document"):
         LateInteractionIndex(model=words, path=tmp_path / "dense")
     with pytest.raises(ParameterError, match="one vector a node"):
@@ -407,7 +407,7 @@ def test_pooling_and_codec_reach_the_collection() -> None:
 
 
 def test_from_vector_store() -> None:
-    store = QuireVectorStore(encoder=words)
+    store = OctavoVectorStore(encoder=words)
     index = LateInteractionIndex.from_vector_store(store)
     index.insert(Document(text="violin"))
     assert len(store.client) == 1
@@ -425,9 +425,9 @@ def make_node(identifier: str, text: str, **fields: Any) -> TextNode:
 
 def test_the_store_encodes_nodes_and_queries() -> None:
     model = Counting()
-    store = QuireVectorStore(encoder=model, pool_factor=1)
+    store = OctavoVectorStore(encoder=model, pool_factor=1)
     assert not store.is_embedding_query
-    assert QuireVectorStore().is_embedding_query
+    assert OctavoVectorStore().is_embedding_query
     nodes = [make_node("a", "red apple"), make_node("b", "green pear", metadata={"title": "Fruit"})]
     assert store.add([*nodes, nodes[0]]) == ["a", "b", "a"]
     assert "title: Fruit\n\ngreen pear" in model.documents  # what the framework embeds, too
@@ -441,7 +441,7 @@ def test_the_store_encodes_nodes_and_queries() -> None:
 
 def test_a_flat_embedding_beside_the_words_is_left_alone() -> None:
     """A `QueryBundle` that a dense retriever has embedded may reach this store next."""
-    store = QuireVectorStore(encoder=words)
+    store = OctavoVectorStore(encoder=words)
     store.add([make_node("a", "red apple"), make_node("b", "green pear")])
     query = VectorStoreQuery(query_str="pear", query_embedding=[1.0, 0.0], similarity_top_k=1)
     assert store.query(query).ids == ["b"]
@@ -451,7 +451,7 @@ def test_a_flat_embedding_beside_the_words_is_left_alone() -> None:
 
 
 def test_core_index_over_the_store() -> None:
-    store = QuireVectorStore(encoder=words)
+    store = OctavoVectorStore(encoder=words)
     context = StorageContext.from_defaults(vector_store=store)
     index = VectorStoreIndex.from_documents(
         make_documents(), storage_context=context, embed_model=MockEmbedding(embed_dim=1)
@@ -463,14 +463,14 @@ def test_core_index_over_the_store() -> None:
 
 
 def test_ingestion_pipeline_without_an_embedding_model() -> None:
-    store = QuireVectorStore(encoder=words)
+    store = OctavoVectorStore(encoder=words)
     nodes = IngestionPipeline(transformations=[SentenceSplitter()]).run(documents=make_documents())
     store.add(nodes)
     assert sources(LateInteractionIndex(vector_store=store).as_retriever().retrieve("sonata"))[0] == "violin"
 
 
 async def test_the_store_asynchronously() -> None:
-    store = QuireVectorStore(encoder=words)
+    store = OctavoVectorStore(encoder=words)
     await store.async_add([make_node("a", "red apple"), make_node("b", "green pear")])
     assert (await store.aquery(VectorStoreQuery(query_str="pear", similarity_top_k=1))).ids == ["b"]
     await store.adelete_nodes(["b"])
@@ -479,7 +479,7 @@ async def test_the_store_asynchronously() -> None:
 
 @pytest.mark.parametrize("name", [None, "kb"])
 def test_copies_and_pickles(name: str | None, tmp_path: Path) -> None:
-    store = QuireVectorStore(tmp_path / name if name else None, encoder=words, pool_factor=1)
+    store = OctavoVectorStore(tmp_path / name if name else None, encoder=words, pool_factor=1)
     store.add([make_node("a", "red apple"), make_node("b", "green pear")])
     query = VectorStoreQuery(query_str="pear", similarity_top_k=2)
     for other in (copy.deepcopy(store), pickle.loads(pickle.dumps(store))):
@@ -488,21 +488,21 @@ def test_copies_and_pickles(name: str | None, tmp_path: Path) -> None:
 
 
 def test_a_described_store_needs_its_encoder_again() -> None:
-    described = QuireVectorStore(encoder=words, pool_factor=3).to_dict()
-    assert QuireVectorStore.from_dict(described, encoder=words).client.pooling.factor == 3
+    described = OctavoVectorStore(encoder=words, pool_factor=3).to_dict()
+    assert OctavoVectorStore.from_dict(described, encoder=words).client.pooling.factor == 3
     with pytest.raises(ParameterError, match="give encoder="):
-        QuireVectorStore.from_dict(described)
+        OctavoVectorStore.from_dict(described)
 
 
 def test_options_of_late_interaction_need_an_encoder() -> None:
     with pytest.raises(ParameterError, match="pool_factor belongs to late interaction"):
-        QuireVectorStore(pool_factor=2)
+        OctavoVectorStore(pool_factor=2)
     with pytest.raises(ParameterError, match="cosine"):
-        QuireVectorStore(encoder=words, metric="dot")
-    with quire.open_multi_vector(encoder=words) as collection:
+        OctavoVectorStore(encoder=words, metric="dot")
+    with octavo.open_multi_vector(encoder=words) as collection:
         with pytest.raises(ParameterError, match="got both"):
-            QuireVectorStore(collection=collection, encoder=words)
-        store = QuireVectorStore(collection=collection)
+            OctavoVectorStore(collection=collection, encoder=words)
+        store = OctavoVectorStore(collection=collection)
         store.add([make_node("a", "red apple")])
         assert store.query(VectorStoreQuery(query_str="red")).ids == ["a"]
 
@@ -575,7 +575,7 @@ def test_reranking_needs_a_query_and_a_model(found: list[NodeWithScore]) -> None
         MaxSimRerank(words).postprocess_nodes(found)
     with pytest.raises(InputTypeError, match="token encoder"):
         MaxSimRerank(3)
-    with pytest.raises(QuireError):
+    with pytest.raises(OctavoError):
         MaxSimRerank(words).postprocess_nodes(found, query_str="")
 
 

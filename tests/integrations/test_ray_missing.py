@@ -8,10 +8,10 @@ import sys
 SCRIPT = """
 import sys
 sys.modules["ray"] = None  # as if it were not installed
-import quire, quire.cli, quire.planning, quire._transfer
-from quire.errors import MissingExtraError
+import octavo, octavo.cli, octavo.planning, octavo._transfer
+from octavo.errors import MissingExtraError
 try:
-    import quire.integrations.ray
+    import octavo.integrations.ray
 except MissingExtraError as error:
     print(error)
 """
@@ -19,10 +19,10 @@ except MissingExtraError as error:
 
 def test_the_command_that_installs_it_is_named() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
-    assert done.stdout == "quire.integrations.ray needs ray[data]. Install it: pip install 'quire[ray]'\n"
+    assert done.stdout == "octavo.integrations.ray needs ray[data]. Install it: pip install 'octavo[ray]'\n"
 
 
 def test_the_base_package_loads_no_ray() -> None:
-    script = "import sys, quire, quire.cli; print([name for name in ('ray', 'pyarrow') if name in sys.modules])"
+    script = "import sys, octavo, octavo.cli; print([name for name in ('ray', 'pyarrow') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

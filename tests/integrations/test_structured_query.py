@@ -10,9 +10,9 @@ pytest.importorskip("langchain_core")
 
 from langchain_core.structured_query import Comparator, Comparison, Operation, Operator, StructuredQuery
 
-from quire.errors import InvalidFilterError
-from quire.integrations.langchain._structured_query import QuireTranslator
-from quire.store.filters import Filter, matches, parse_filter
+from octavo.errors import InvalidFilterError
+from octavo.integrations.langchain._structured_query import OctavoTranslator
+from octavo.store.filters import Filter, matches, parse_filter
 
 DOCUMENTS: list[dict[str, Any]] = [
     {"year": 2020, "tags": ["a", "b"], "name": "Ada Lovelace", "day": "2024-05-01"},
@@ -22,7 +22,7 @@ DOCUMENTS: list[dict[str, Any]] = [
 
 
 def translate(directive: Any) -> Filter:
-    query, kwargs = QuireTranslator().visit_structured_query(StructuredQuery(query="words", filter=directive))
+    query, kwargs = OctavoTranslator().visit_structured_query(StructuredQuery(query="words", filter=directive))
     assert query == "words"
     return kwargs["filter"]  # type: ignore[no-any-return]
 
@@ -55,8 +55,8 @@ def test_comparators(comparator: Comparator, attribute: str, value: Any, expecte
 
 
 def test_every_comparator_and_operator_is_allowed() -> None:
-    assert set(QuireTranslator.allowed_comparators) == set(Comparator)
-    assert set(QuireTranslator.allowed_operators) == set(Operator)
+    assert set(OctavoTranslator.allowed_comparators) == set(Comparator)
+    assert set(OctavoTranslator.allowed_operators) == set(Operator)
 
 
 @pytest.mark.parametrize(("operator", "expected"), [(Operator.AND, [1]), (Operator.OR, [0, 1]), (Operator.NOT, [2])])
@@ -75,7 +75,7 @@ def test_the_tree_is_that_of_the_dict_form() -> None:
 
 
 def test_a_query_without_a_filter() -> None:
-    assert QuireTranslator().visit_structured_query(StructuredQuery(query="x", filter=None)) == ("x", {})
+    assert OctavoTranslator().visit_structured_query(StructuredQuery(query="x", filter=None)) == ("x", {})
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 
-import quire
+import octavo
 
 DIM = 16
 BATCH = 20
@@ -23,7 +23,7 @@ def tokens_of(identifier: str) -> np.ndarray:
 def main() -> None:
     path, run = sys.argv[1], sys.argv[2]
     rng = np.random.default_rng(int(run))
-    with quire.open_multi_vector(path, codec="int8", pool_factor=1, fit_after=150, lock_timeout=60) as kb:
+    with octavo.open_multi_vector(path, codec="int8", pool_factor=1, fit_after=150, lock_timeout=60) as kb:
         acknowledge({"open": len(kb)})
         step = 0
         while True:

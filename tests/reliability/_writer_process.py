@@ -12,7 +12,7 @@ import zlib
 
 import numpy as np
 
-import quire
+import octavo
 
 DIM = 16
 BATCH = 25
@@ -26,7 +26,7 @@ def vector_of(identifier: str) -> np.ndarray:
 def main() -> None:
     path, run = sys.argv[1], sys.argv[2]
     rng = np.random.default_rng(int(run))
-    with quire.open(path, codec="int8 > float16", fit_after=300, lock_timeout=60) as kb:
+    with octavo.open(path, codec="int8 > float16", fit_after=300, lock_timeout=60) as kb:
         acknowledge({"open": len(kb)})
         step = 0
         while True:

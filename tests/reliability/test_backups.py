@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import quire
-from quire.cli import app
-from quire.errors import (
+import octavo
+from octavo.cli import app
+from octavo.errors import (
     CollectionClosedError,
     CollectionNotFoundError,
     CorruptCollectionError,
     InputTypeError,
     ParameterError,
 )
-from quire.store import _fs
+from octavo.store import _fs
 
 DIM = 16
 BATCH = 20
@@ -34,7 +34,7 @@ def _vectors(n: int, seed: int = 0) -> np.ndarray:
 
 def _fill(path: Path, n: int = 60) -> np.ndarray:
     matrix = _vectors(n)
-    with quire.open(path, codec="int8 > float16", fit_after=30) as kb:
+    with octavo.open(path, codec="int8 > float16", fit_after=30) as kb:
         kb.add(
             [f"text {i}" for i in range(n)],
             ids=[str(i) for i in range(n)],
@@ -48,7 +48,7 @@ def _fill(path: Path, n: int = 60) -> np.ndarray:
 
 
 def _same(one: Path, other: Path, matrix: np.ndarray) -> None:
-    with quire.open(one) as left, quire.open(other) as right:
+    with octavo.open(one) as left, octavo.open(other) as right:
         assert left.ids() == right.ids()
         assert left.get(left.ids()) == right.get(left.ids())
         assert left.get_payloads(left.ids()) == right.get_payloads(left.ids())
@@ -63,7 +63,7 @@ def _same(one: Path, other: Path, matrix: np.ndarray) -> None:
 def test_snapshots_hold_whole_batches_while_others_write(tmp_path: Path) -> None:
     """Each snapshot is one committed state: whole batches, up to some commit and none beyond."""
     batches = 30
-    with quire.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
+    with octavo.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
 
         def write() -> None:
             for batch in range(batches):
@@ -84,7 +84,7 @@ def test_snapshots_hold_whole_batches_while_others_write(tmp_path: Path) -> None
         writer.join()
     seen = -1
     for path in taken:
-        with quire.open(path, read_only=True) as copy:
+        with octavo.open(path, read_only=True) as copy:
             assert copy.verify().ok
             ids = set(copy.ids())
             done = {int(identifier.split()[0]) for identifier in ids}
@@ -102,14 +102,14 @@ def test_snapshots_hold_whole_batches_while_others_write(tmp_path: Path) -> None
 
 def test_there_and_back(tmp_path: Path) -> None:
     matrix = _fill(tmp_path / "kb")
-    with quire.open(tmp_path / "kb") as kb:
+    with octavo.open(tmp_path / "kb") as kb:
         snapshot = kb.snapshot(tmp_path / "backups" / "monday")
         kb.clear()
         kb.compact()
     assert snapshot == tmp_path / "backups" / "monday"
-    quire.restore(snapshot, tmp_path / "again")
+    octavo.restore(snapshot, tmp_path / "again")
     _same(snapshot, tmp_path / "again", matrix)
-    quire.restore(snapshot, tmp_path / "kb", overwrite=True)
+    octavo.restore(snapshot, tmp_path / "kb", overwrite=True)
     _same(snapshot, tmp_path / "kb", matrix)
     left = sorted(entry.name for entry in tmp_path.iterdir())
     assert left == ["again", "backups", "kb"], "drafts are left behind"
@@ -118,7 +118,7 @@ def test_there_and_back(tmp_path: Path) -> None:
 def test_a_snapshot_shares_no_file_with_its_collection(tmp_path: Path) -> None:
     """What happens to one, an in-place change included, does not happen to the other."""
     _fill(tmp_path / "kb")
-    with quire.open(tmp_path / "kb") as kb:
+    with octavo.open(tmp_path / "kb") as kb:
         kb.snapshot(tmp_path / "copy")
     inodes = {entry.stat().st_ino for entry in (tmp_path / "kb").rglob("*") if entry.is_file()}
     assert not any(entry.stat().st_ino in inodes for entry in (tmp_path / "copy").rglob("*"))
@@ -127,37 +127,37 @@ def test_a_snapshot_shares_no_file_with_its_collection(tmp_path: Path) -> None:
 def test_multi_vector(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     matrices = [rng.standard_normal((3 + i % 4, DIM)).astype(np.float32) for i in range(30)]
-    with quire.open_multi_vector(tmp_path / "kb", fit_after=10) as kb:
+    with octavo.open_multi_vector(tmp_path / "kb", fit_after=10) as kb:
         kb.add([f"text {i}" for i in range(30)], ids=[str(i) for i in range(30)], token_vectors=matrices)
         expected = [kb.search(matrix, 5).ids for matrix in matrices]
         snapshot = kb.snapshot(tmp_path / "copy")
-    quire.restore(snapshot, tmp_path / "again")
-    with quire.open(tmp_path / "again", read_only=True) as kb:
-        assert isinstance(kb, quire.MultiVectorCollection)
+    octavo.restore(snapshot, tmp_path / "again")
+    with octavo.open(tmp_path / "again", read_only=True) as kb:
+        assert isinstance(kb, octavo.MultiVectorCollection)
         assert [kb.search(matrix, 5).ids for matrix in matrices] == expected
         assert kb.verify().ok
 
 
 def test_in_memory(tmp_path: Path) -> None:
-    with quire.open() as kb:
+    with octavo.open() as kb:
         kb.add(vectors=_vectors(5), ids=list("abcde"))
         kb.snapshot(tmp_path / "copy")
-    with quire.open(tmp_path / "copy") as kb:
+    with octavo.open(tmp_path / "copy") as kb:
         assert kb.ids() == list("abcde")
 
 
 def test_an_empty_collection(tmp_path: Path) -> None:
-    with quire.open(tmp_path / "kb") as kb:
+    with octavo.open(tmp_path / "kb") as kb:
         kb.snapshot(tmp_path / "copy")
-    quire.restore(tmp_path / "copy", tmp_path / "again")
-    with quire.open(tmp_path / "again") as kb:
+    octavo.restore(tmp_path / "copy", tmp_path / "again")
+    with octavo.open(tmp_path / "again") as kb:
         assert len(kb) == 0
         kb.add(vectors=_vectors(1))
 
 
 def test_refusals(tmp_path: Path) -> None:
     _fill(tmp_path / "kb")
-    with quire.open(tmp_path / "kb") as kb:
+    with octavo.open(tmp_path / "kb") as kb:
         snapshot = kb.snapshot(tmp_path / "copy")
         with pytest.raises(ParameterError, match="holds something"):
             kb.snapshot(tmp_path / "copy")
@@ -166,50 +166,50 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(CollectionClosedError):
         kb.snapshot(tmp_path / "late")
     with pytest.raises(ParameterError, match="overwrite"):
-        quire.restore(snapshot, tmp_path / "kb")
+        octavo.restore(snapshot, tmp_path / "kb")
     with pytest.raises(ParameterError, match="own"):
-        quire.restore(snapshot, snapshot, overwrite=True)
+        octavo.restore(snapshot, snapshot, overwrite=True)
     with pytest.raises(CollectionNotFoundError):
-        quire.restore(tmp_path / "nothing", tmp_path / "x")
+        octavo.restore(tmp_path / "nothing", tmp_path / "x")
     assert not (tmp_path / "x").exists()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.txt").write_text("keep me")
     with pytest.raises(ParameterError, match="something else"):
-        quire.restore(snapshot, tmp_path / "other", overwrite=True)
+        octavo.restore(snapshot, tmp_path / "other", overwrite=True)
     (tmp_path / "kb" / "mine.txt").write_text("keep me")
     with pytest.raises(ParameterError, match=r"mine\.txt"):
-        quire.restore(snapshot, tmp_path / "kb", overwrite=True)
+        octavo.restore(snapshot, tmp_path / "kb", overwrite=True)
     assert (tmp_path / "kb" / "mine.txt").read_text() == "keep me"
-    with quire.open(tmp_path / "kb") as kb:
+    with octavo.open(tmp_path / "kb") as kb:
         assert len(kb) == 59
 
 
-@pytest.mark.parametrize("part", ["quire.db", "g000002-1.vec"])
+@pytest.mark.parametrize("part", ["octavo.db", "g000002-1.vec"])
 def test_a_damaged_snapshot_replaces_nothing(tmp_path: Path, part: str) -> None:
     matrix = _fill(tmp_path / "kb")
-    with quire.open(tmp_path / "kb") as kb:
+    with octavo.open(tmp_path / "kb") as kb:
         snapshot = kb.snapshot(tmp_path / "copy")
     data = bytearray((snapshot / part).read_bytes())
-    position = data.find(b"text 12") if part == "quire.db" else len(data) // 2
+    position = data.find(b"text 12") if part == "octavo.db" else len(data) // 2
     data[position] ^= 0xFF
     (snapshot / part).write_bytes(data)
     with pytest.raises(CorruptCollectionError, match="damaged"):
-        quire.restore(snapshot, tmp_path / "kb", overwrite=True)
-    with quire.open(tmp_path / "kb") as kb:
+        octavo.restore(snapshot, tmp_path / "kb", overwrite=True)
+    with octavo.open(tmp_path / "kb") as kb:
         assert len(kb) == 59
         assert kb.search(matrix[7], 1).ids == ["7"]
         assert kb.verify().ok
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="SIGKILL is POSIX")
-@pytest.mark.parametrize("command", ["kb.snapshot(target)", "quire.restore(sys.argv[1], target)"])
+@pytest.mark.parametrize("command", ["kb.snapshot(target)", "octavo.restore(sys.argv[1], target)"])
 def test_killed_before_the_last_step(tmp_path: Path, command: str) -> None:
     """Nothing is at the destination, and the next attempt works."""
     matrix = _fill(tmp_path / "kb")
     code = f"""
-        import os, signal, sys, quire
+        import os, signal, sys, octavo
         target = sys.argv[2]
-        kb = quire.open(sys.argv[1])
+        kb = octavo.open(sys.argv[1])
         kb.close() if "restore" in {command!r} else None
         os.replace = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
         {command}
@@ -222,14 +222,14 @@ def test_killed_before_the_last_step(tmp_path: Path, command: str) -> None:
     )
     assert done.returncode == -9, done.stderr
     assert not (tmp_path / "target").exists()
-    with quire.open(tmp_path / "kb") as kb:
+    with octavo.open(tmp_path / "kb") as kb:
         kb.snapshot(tmp_path / "target")
     _same(tmp_path / "kb", tmp_path / "target", matrix)
 
 
 def test_a_replacement_that_fails_puts_the_old_one_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     matrix = _fill(tmp_path / "kb")
-    with quire.open(tmp_path / "kb") as kb:
+    with octavo.open(tmp_path / "kb") as kb:
         snapshot = kb.snapshot(tmp_path / "copy")
     rename = os.replace
 
@@ -241,7 +241,7 @@ def test_a_replacement_that_fails_puts_the_old_one_back(tmp_path: Path, monkeypa
     monkeypatch.setattr(_fs, "_renameat2", lambda: None)  # as where names cannot be exchanged in one step
     monkeypatch.setattr(os, "replace", failing)
     with pytest.raises(OSError, match="no space"):
-        quire.restore(snapshot, tmp_path / "kb", overwrite=True)
+        octavo.restore(snapshot, tmp_path / "kb", overwrite=True)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["copy", "kb"]
     _same(tmp_path / "kb", snapshot, matrix)
 

@@ -1,6 +1,6 @@
 """Threads and coroutines on one collection: each answer belongs to some commit, and nothing is lost.
 
-``QUIRE_CONCURRENCY_ROUNDS`` sets how much each writer does (15 by default; minutes take some thousand).
+``OCTAVO_CONCURRENCY_ROUNDS`` sets how much each writer does (15 by default; minutes take some thousand).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import quire
+import octavo
 
 DIM = 8
 BATCH = 10
-ROUNDS = int(os.environ.get("QUIRE_CONCURRENCY_ROUNDS", "15"))
+ROUNDS = int(os.environ.get("OCTAVO_CONCURRENCY_ROUNDS", "15"))
 
 
 def _vectors(writer: int, batch: int) -> np.ndarray:
@@ -29,7 +29,7 @@ def _ids(writer: int, batch: int) -> list[str]:
     return [f"{writer} {batch} {i}" for i in range(BATCH)]
 
 
-def _write(kb: quire.Collection, writer: int, model: dict[str, int]) -> None:
+def _write(kb: octavo.Collection, writer: int, model: dict[str, int]) -> None:
     """Add and delete batches of this writer's own; `model` says for each of its ids which round wrote it last."""
     for round_ in range(ROUNDS):
         batch = round_ % 7
@@ -48,7 +48,7 @@ def _write(kb: quire.Collection, writer: int, model: dict[str, int]) -> None:
             kb.compact()
 
 
-def _read(kb: quire.Collection, reader: int, done: threading.Event) -> None:
+def _read(kb: octavo.Collection, reader: int, done: threading.Event) -> None:
     rng = np.random.default_rng(reader)
     while not done.is_set():
         writer, batch = int(rng.integers(4)), int(rng.integers(7))
@@ -81,7 +81,7 @@ def test_four_writers_and_four_readers(tmp_path: Path, in_memory: bool) -> None:
             errors.append(err)
 
     where = None if in_memory else tmp_path / "kb"
-    with quire.open(where, codec="int8 > float32", fit_after=60, lock_timeout=120) as kb:
+    with octavo.open(where, codec="int8 > float32", fit_after=60, lock_timeout=120) as kb:
         writers = [threading.Thread(target=guarded, args=(_write, kb, n, models[n])) for n in range(4)]
         readers = [threading.Thread(target=guarded, args=(_read, kb, n, done)) for n in range(4)]
         for thread in [*writers, *readers]:
@@ -99,7 +99,7 @@ def test_four_writers_and_four_readers(tmp_path: Path, in_memory: bool) -> None:
 
 async def test_asyncio(tmp_path: Path) -> None:
     """The collection blocks, so coroutines hand it to threads; a hundred at once get what they asked for."""
-    with quire.open(tmp_path / "kb", fit_after=60) as kb:
+    with octavo.open(tmp_path / "kb", fit_after=60) as kb:
         await asyncio.gather(
             *(asyncio.to_thread(kb.add, None, _ids(0, batch), None, _vectors(0, batch)) for batch in range(20))
         )

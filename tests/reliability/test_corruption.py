@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import quire
+import octavo
 
 DIM = 32
 N = 800
@@ -28,10 +28,10 @@ def _matrix() -> np.ndarray:
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("good") / "kb"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("quire.index.planner.graph_min", lambda layout: 100)
-        patch.setattr("quire.index.planner.tail_max", lambda layout: 50)
-        patch.setattr("quire.index.planner.TAIL_MAX", 50)
-        with quire.open(path, codec="int8 > float16", fit_after=100) as kb:
+        patch.setattr("octavo.index.planner.graph_min", lambda layout: 100)
+        patch.setattr("octavo.index.planner.tail_max", lambda layout: 50)
+        patch.setattr("octavo.index.planner.TAIL_MAX", 50)
+        with octavo.open(path, codec="int8 > float16", fit_after=100) as kb:
             kb.add(
                 [f"text number {i}" for i in range(N)],
                 ids=[str(i) for i in range(N)],
@@ -75,7 +75,7 @@ def test_repair_from_the_other_tier(good: Path, tmp_path: Path, tier: int) -> No
     shutil.copytree(good, path)
     file = next(path.glob(f"g*-{tier}.vec"))
     _damage(file, "flip", np.random.default_rng(0))
-    with quire.open(path) as kb:
+    with octavo.open(path) as kb:
         report = kb.verify()
         assert not report
         assert file.name in report.problems[0]
@@ -83,7 +83,7 @@ def test_repair_from_the_other_tier(good: Path, tmp_path: Path, tier: int) -> No
         assert mended.ok, mended.problems
         assert "another tier" in mended.repaired[0]
         assert kb.verify().ok
-    with quire.open(path) as kb:
+    with octavo.open(path) as kb:
         assert [found.ids for found in kb.search_batch(_matrix()[::40], 1)] == [[str(i)] for i in range(0, N, 40)]
 
 
@@ -94,14 +94,14 @@ def test_repair_from_the_texts(tmp_path: Path) -> None:
     def encoder(texts: list[str]) -> np.ndarray:
         return np.stack([np.random.default_rng(len(t) + sum(map(ord, t))).standard_normal(DIM) for t in texts])
 
-    with quire.open(path, encoder, codec="int8", fit_after=10) as kb:
+    with octavo.open(path, encoder, codec="int8", fit_after=10) as kb:
         kb.add([f"text number {i}" for i in range(200)], ids=[str(i) for i in range(200)])
         expected = kb.get_vectors(["7", "150"])
     _damage(next(path.glob("*.vec")), "cut", np.random.default_rng(0))
-    with quire.open(path) as kb:
+    with octavo.open(path) as kb:
         assert kb.search("number", 3, mode="text").ids  # what is not damaged still works
-        with pytest.raises(quire.QuireError, match="lost their vectors"):
+        with pytest.raises(octavo.OctavoError, match="lost their vectors"):
             kb.verify(repair=True)
-    with quire.open(path, encoder) as kb:
+    with octavo.open(path, encoder) as kb:
         assert kb.verify(repair=True).ok
         np.testing.assert_allclose(kb.get_vectors(["7", "150"]), expected, atol=0.02)

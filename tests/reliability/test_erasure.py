@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import quire
-from quire.errors import CollectionLockedError, ReadOnlyError
+import octavo
+from octavo.errors import CollectionLockedError, ReadOnlyError
 
 DIM = 32
 N = 300
@@ -20,9 +20,9 @@ DOOMED = (5, 77, 130, 299)
 @pytest.fixture(autouse=True)
 def early_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let small collections have a graph, so that its checkpoints are looked at as well."""
-    monkeypatch.setattr("quire.index.planner.graph_min", lambda layout: 100)
-    monkeypatch.setattr("quire.index.planner.tail_max", lambda layout: 50)
-    monkeypatch.setattr("quire.index.planner.TAIL_MAX", 50)
+    monkeypatch.setattr("octavo.index.planner.graph_min", lambda layout: 100)
+    monkeypatch.setattr("octavo.index.planner.tail_max", lambda layout: 50)
+    monkeypatch.setattr("octavo.index.planner.TAIL_MAX", 50)
 
 
 def _marks(i: int) -> dict[str, bytes]:
@@ -45,7 +45,7 @@ def _where(path: Path, marks: dict[str, bytes]) -> dict[str, list[str]]:
     return {name: [file for file, data in content.items() if mark in data] for name, mark in marks.items()}
 
 
-def _fill(kb: quire.Collection, matrix: np.ndarray, **more: object) -> None:
+def _fill(kb: octavo.Collection, matrix: np.ndarray, **more: object) -> None:
     marks = [{name: mark.decode() for name, mark in _marks(i).items()} for i in range(N)]
     given: dict[str, object] = more or {"vectors": matrix}
     kb.add(
@@ -57,7 +57,7 @@ def _fill(kb: quire.Collection, matrix: np.ndarray, **more: object) -> None:
     )
 
 
-def _code_marks(kb: quire.Collection, slot: int) -> dict[str, bytes]:
+def _code_marks(kb: octavo.Collection, slot: int) -> dict[str, bytes]:
     snapshot = kb._store.snapshot
     found = {f"codes of tier {n}": tier.codes[slot].tobytes() for n, tier in enumerate(snapshot.tiers)}
     if snapshot.tokens is not None:
@@ -69,7 +69,7 @@ def _code_marks(kb: quire.Collection, slot: int) -> dict[str, bytes]:
 def test_nothing_is_left(tmp_path: Path, codec: str) -> None:
     path = tmp_path / "kb"
     matrix = np.random.default_rng(0).standard_normal((N, DIM)).astype(np.float32)
-    with quire.open(path, codec=codec, fit_after=100) as kb:
+    with octavo.open(path, codec=codec, fit_after=100) as kb:
         _fill(kb, matrix)
         kb.search("text", mode="text")
         kb.flush()  # a checkpoint of the graph
@@ -97,7 +97,7 @@ def test_nothing_is_left(tmp_path: Path, codec: str) -> None:
         assert kb.verify().ok
     for i in DOOMED:
         assert not any(_where(path, marks[i]).values())
-    with quire.open(path) as kb:
+    with octavo.open(path) as kb:
         assert len(kb) == N - len(DOOMED) + 1
         assert kb.verify().ok
 
@@ -106,7 +106,7 @@ def test_an_ordinary_compaction_came_before(tmp_path: Path) -> None:
     """There is nothing dead any more, but old files and free pages may still hold what was."""
     path = tmp_path / "kb"
     matrix = np.random.default_rng(0).standard_normal((N, DIM)).astype(np.float32)
-    with quire.open(path, fit_after=100) as kb:
+    with octavo.open(path, fit_after=100) as kb:
         _fill(kb, matrix)
         kb.search("text", mode="text")
         kb.flush()
@@ -124,7 +124,7 @@ def test_multi_vector(tmp_path: Path) -> None:
     path = tmp_path / "kb"
     rng = np.random.default_rng(0)
     matrices = [rng.standard_normal((4, DIM)).astype(np.float32) for _ in range(N)]
-    with quire.open_multi_vector(path, fit_after=100) as kb:
+    with octavo.open_multi_vector(path, fit_after=100) as kb:
         _fill(kb, np.zeros(0), token_vectors=matrices)
         kb.search("text", mode="text")
         kb.flush()
@@ -139,7 +139,7 @@ def test_multi_vector(tmp_path: Path) -> None:
 
 def test_everything_deleted_and_nothing_there(tmp_path: Path) -> None:
     path = tmp_path / "kb"
-    with quire.open(path, fit_after=100) as kb:
+    with octavo.open(path, fit_after=100) as kb:
         assert kb.compact(secure=True) == 0
         _fill(kb, np.random.default_rng(0).standard_normal((N, DIM)))
         marks = _marks(5) | _code_marks(kb, 5)
@@ -150,23 +150,23 @@ def test_everything_deleted_and_nothing_there(tmp_path: Path) -> None:
 
 
 def test_in_memory_and_read_only(tmp_path: Path) -> None:
-    with quire.open() as kb:
+    with octavo.open() as kb:
         kb.add(vectors=np.eye(3), ids=list("abc"))
         kb.delete(["b"])
         assert kb.compact(secure=True) == 1
         assert kb.search(np.eye(3)[2], 1).ids == ["c"]
-    quire.open(tmp_path / "kb").close()
-    with quire.open(tmp_path / "kb", read_only=True) as kb, pytest.raises(ReadOnlyError):
+    octavo.open(tmp_path / "kb").close()
+    with octavo.open(tmp_path / "kb", read_only=True) as kb, pytest.raises(ReadOnlyError):
         kb.compact(secure=True)
 
 
 def test_a_reader_that_keeps_the_log_in_use_is_named(tmp_path: Path) -> None:
     """The promise is not made when it cannot be kept; answers are right all the same."""
     path = tmp_path / "kb"
-    with quire.open(path, fit_after=100, lock_timeout=0.1) as kb:
+    with octavo.open(path, fit_after=100, lock_timeout=0.1) as kb:
         _fill(kb, np.random.default_rng(0).standard_normal((N, DIM)))
         kb.delete([_marks(5)["id"].decode()])
-        with quire.open(path, read_only=True) as reader, reader.connection() as connection:
+        with octavo.open(path, read_only=True) as reader, reader.connection() as connection:
             connection.execute("SELECT count(*) FROM documents").fetchone()
             with pytest.raises(CollectionLockedError, match="compact"):
                 kb.compact(secure=True)

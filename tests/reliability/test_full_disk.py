@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import quire
-from quire.errors import StorageError
-from quire.store import _fs
+import octavo
+from octavo.errors import StorageError
+from octavo.store import _fs
 
 resource = pytest.importorskip("resource", reason="limits on the size of files are POSIX")
 
@@ -41,9 +41,9 @@ def _texts(n: int) -> list[str]:
     return [f"document {i} " + "word " * 20 for i in range(n)]
 
 
-@pytest.mark.parametrize(("limit", "named"), [(60_000, ".vec"), (400_000, "quire.db")])
+@pytest.mark.parametrize(("limit", "named"), [(60_000, ".vec"), (400_000, "octavo.db")])
 def test_add_says_which_file_and_keeps_nothing_of_it(tmp_path: Path, limit: int, named: str) -> None:
-    with quire.open(tmp_path / "kb", codec="float32") as kb:
+    with octavo.open(tmp_path / "kb", codec="float32") as kb:
         kb.add(_texts(10), ids=[f"a{i}" for i in range(10)], vectors=_vectors(10))
         with largest_file(limit), pytest.raises(StorageError, match="as its last commit left it") as caught:
             kb.add(_texts(N), vectors=_vectors(N, 1), batch_size=N)
@@ -53,29 +53,29 @@ def test_add_says_which_file_and_keeps_nothing_of_it(tmp_path: Path, limit: int,
         assert kb.verify().ok
         kb.add(_texts(N), ids=[f"b{i}" for i in range(N)], vectors=_vectors(N, 1))
         assert kb.search(_vectors(N, 1)[7], 1).ids == ["b7"]
-    with quire.open(tmp_path / "kb", must_exist=True) as kb:
+    with octavo.open(tmp_path / "kb", must_exist=True) as kb:
         assert len(kb) == N + 10
         assert kb.verify().ok
 
 
-def _refit(kb: quire.Collection) -> object:
+def _refit(kb: octavo.Collection) -> object:
     return kb.refit("float32 > float32")
 
 
-def _flush(kb: quire.Collection) -> object:
+def _flush(kb: octavo.Collection) -> object:
     return kb.flush()
 
 
-def _text_search(kb: quire.Collection) -> object:
+def _text_search(kb: octavo.Collection) -> object:
     return kb.search("word", mode="text")
 
 
 @pytest.mark.parametrize("operation", [_refit, _flush, _text_search])
 def test_other_writers_say_so_too(
-    tmp_path: Path, operation: Callable[[quire.Collection], object], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, operation: Callable[[octavo.Collection], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quire.index.planner.graph_min", lambda layout: 100)
-    with quire.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
+    monkeypatch.setattr("octavo.index.planner.graph_min", lambda layout: 100)
+    with octavo.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
         kb.add(_texts(N), ids=[f"a{i}" for i in range(N)], vectors=_vectors(N))
         with largest_file(4_096), pytest.raises(StorageError, match="as its last commit left it"):
             operation(kb)
@@ -88,7 +88,7 @@ def test_other_writers_say_so_too(
 
 @pytest.mark.parametrize("operation", ["snapshot", "export"])
 def test_copies_leave_nothing_behind(tmp_path: Path, operation: str) -> None:
-    with quire.open(tmp_path / "kb") as kb:
+    with octavo.open(tmp_path / "kb") as kb:
         kb.add(_texts(N), vectors=_vectors(N))
         with largest_file(20_000), pytest.raises(StorageError):
             getattr(kb, operation)(tmp_path / "there")
@@ -100,9 +100,9 @@ def test_maintenance_that_has_no_space_does_not_fail_the_add(tmp_path: Path, mon
     def full(self: object, codec_text: str | None = None) -> None:
         raise StorageError(errno.ENOSPC, "no space")
 
-    with quire.open(tmp_path / "kb", fit_after=10) as kb:
+    with octavo.open(tmp_path / "kb", fit_after=10) as kb:
         with monkeypatch.context() as patched:
-            patched.setattr("quire.store._writer.Writer.fit", full)
+            patched.setattr("octavo.store._writer.Writer.fit", full)
             assert len(kb.add(_texts(20), vectors=_vectors(20))) == 20
         assert not kb.info().fitted
         kb.add(_texts(1), vectors=_vectors(1, 2))
@@ -115,15 +115,15 @@ def test_what_fails_after_the_commit_is_no_failure_of_the_write(
     def fails(*args: object, **kwargs: object) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    with quire.open(tmp_path / "kb", codec="float32") as kb:
+    with octavo.open(tmp_path / "kb", codec="float32") as kb:
         kb.add(_texts(10), ids=[f"a{i}" for i in range(10)], vectors=_vectors(10))
         with monkeypatch.context() as patched:
-            patched.setattr("quire.store._vectors.VectorFile.view", fails)
+            patched.setattr("octavo.store._vectors.VectorFile.view", fails)
             kb.add(_texts(5), ids=[f"b{i}" for i in range(5)], vectors=_vectors(5, 1))
         assert len(kb) == 15
         assert kb.delete(["a1"]) == 1
         with monkeypatch.context() as patched:
-            patched.setattr("quire.store._store.Store._open_file", fails)
+            patched.setattr("octavo.store._store.Store._open_file", fails)
             kb._writer.compact()
         assert kb.search(_vectors(5, 1)[2], 1).ids == ["b2"]
         assert kb.verify().ok
@@ -146,11 +146,11 @@ def test_new_directories_are_synced_at_every_level(tmp_path: Path, monkeypatch: 
 
 
 def test_a_draft_that_another_process_erased_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quire.index.planner.graph_min", lambda layout: 100)
-    with quire.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
+    monkeypatch.setattr("octavo.index.planner.graph_min", lambda layout: 100)
+    with octavo.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
         kb.add(_texts(500), vectors=_vectors(500))
         with monkeypatch.context() as patched:
-            patched.setattr("quire.store._graph_keeper.sync_file", lambda path: path.unlink())
+            patched.setattr("octavo.store._graph_keeper.sync_file", lambda path: path.unlink())
             kb.flush()
         assert not list((tmp_path / "kb").glob("*.graph*"))
         kb.flush()
@@ -176,11 +176,11 @@ def test_a_file_that_cannot_be_created_is_named(tmp_path: Path, monkeypatch: pyt
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "open", failing)
-        with pytest.raises(StorageError, match=r"quire\.db could not be created"):
-            quire.open(tmp_path / "kb")
-    with quire.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
+        with pytest.raises(StorageError, match=r"octavo\.db could not be created"):
+            octavo.open(tmp_path / "kb")
+    with octavo.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
         kb.add(_texts(500), vectors=_vectors(500))
-        monkeypatch.setattr("quire.index.planner.graph_min", lambda layout: 100)
+        monkeypatch.setattr("octavo.index.planner.graph_min", lambda layout: 100)
         with monkeypatch.context() as patched:
             patched.setattr(os, "open", failing)
             with pytest.raises(StorageError, match=r"\.graph\.tmp could not be created"):
@@ -191,8 +191,8 @@ def test_a_file_that_cannot_be_created_is_named(tmp_path: Path, monkeypatch: pyt
 def test_the_older_checkpoint_stays_until_the_newer_one_is_committed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quire.index.planner.graph_min", lambda layout: 100)
-    with quire.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
+    monkeypatch.setattr("octavo.index.planner.graph_min", lambda layout: 100)
+    with octavo.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
         kb.add(_texts(500), vectors=_vectors(500))
         kb.flush()
         (older,) = (tmp_path / "kb").glob("*.graph")
@@ -202,7 +202,7 @@ def test_the_older_checkpoint_stays_until_the_newer_one_is_committed(
             def fails(self: object, connection: object) -> None:
                 raise StorageError(errno.EIO, "the commit failed")
 
-            patched.setattr("quire.store._database.Database._commit", fails)
+            patched.setattr("octavo.store._database.Database._commit", fails)
             with pytest.raises(StorageError, match="the commit failed"):
                 kb.flush()
             kb._store.database._writing_connection().execute("ROLLBACK")  # what the real one does
@@ -224,7 +224,7 @@ def test_the_directory_of_a_text_commit_is_synced_after_its_last_file(
         real(path)
 
     monkeypatch.setattr(_fs, "sync_directory", sync)
-    with quire.open(tmp_path / "kb") as kb:
+    with octavo.open(tmp_path / "kb") as kb:
         for number in range(2):
             kb.add(_texts(50), vectors=_vectors(50, number))
             kb.search("word", mode="text")
@@ -240,7 +240,7 @@ def test_a_link_that_was_made_and_reported_as_failed(tmp_path: Path, monkeypatch
         real(source, destination)
         raise OSError(errno.EIO, "Input/output error")
 
-    with quire.open(tmp_path / "kb") as kb:
+    with octavo.open(tmp_path / "kb") as kb:
         kb.add(_texts(50), ids=[f"a{i}" for i in range(50)], vectors=_vectors(50))
         kb.search("word", mode="text")
         kb.add(["another one"], ids=["b"], vectors=_vectors(1, 1))
@@ -251,15 +251,15 @@ def test_a_link_that_was_made_and_reported_as_failed(tmp_path: Path, monkeypatch
 def test_a_failed_commit_is_voided_in_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a failed `fsync` of the log leaves there, complete, must not come back when the log is recovered."""
     path = tmp_path / "kb"
-    with quire.open(path, codec="float32") as kb:
+    with octavo.open(path, codec="float32") as kb:
         kb.add(_texts(10), ids=[f"a{i}" for i in range(10)], vectors=_vectors(10))
         settled: list[object] = []
         real = type(kb._store.database)._settle
         monkeypatch.setattr(
-            "quire.store._database.Database._settle",
+            "octavo.store._database.Database._settle",
             lambda self, connection: (settled.append(connection), real(self, connection))[1],
         )
-        with largest_file((path / "quire.db-wal").stat().st_size + 1_000), pytest.raises(StorageError):
+        with largest_file((path / "octavo.db-wal").stat().st_size + 1_000), pytest.raises(StorageError):
             kb.delete([f"a{i}" for i in range(10)])
         # there was no space to void anything either: it is done before the next write
         assert kb._store.database._unsettled
@@ -281,7 +281,7 @@ def test_a_copy_whose_name_is_not_durable_is_taken_back(
             raise StorageError(errno.EIO, "Input/output error")
         real(path)
 
-    with quire.open(tmp_path / "kb") as kb:
+    with octavo.open(tmp_path / "kb") as kb:
         kb.add(_texts(20), vectors=_vectors(20))
         with monkeypatch.context() as patched:
             patched.setattr(_fs, "sync_directory", fails)

@@ -1,4 +1,4 @@
-"""Hostile input: whatever comes in, the outcome is an answer or an error of Quire's own, without much memory."""
+"""Hostile input: whatever comes in, the outcome is an answer or an error of Octavo's own, without much memory."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import quire
-from quire.compression import Codec
-from quire.errors import CodecError, InputTypeError, InvalidFilterError, ParameterError, QuireError
-from quire.store.filters import matches, parse_filter
+import octavo
+from octavo.compression import Codec
+from octavo.errors import CodecError, InputTypeError, InvalidFilterError, ParameterError, OctavoError
+from octavo.store.filters import matches, parse_filter
 
 DIM = 8
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -67,7 +67,7 @@ def _codec_from(data: bytes) -> None:
     try:
         codec = Codec.from_bytes(data)
         codec.tiers[0].encode(np.ones((1, codec.in_dim or DIM), np.float32))
-    except QuireError:
+    except OctavoError:
         pass
     finally:
         peak = tracemalloc.get_traced_memory()[1]
@@ -104,14 +104,14 @@ def test_forged_codecs(stored_codec: bytes, change: dict[str, Any], step: int) -
     arrays[0] |= change
     text = json.dumps(header).encode()
     body = text + stored_codec[56 + length :]
-    _codec_from(_sealed(struct.pack("<8sIIQ", b"QUIRECDC", 1, len(text), len(body) - len(text)), body))
+    _codec_from(_sealed(struct.pack("<8sIIQ", b"OCTAVOCD", 1, len(text), len(body) - len(text)), body))
 
 
 @FEW
 @given(header=JSON | st.fixed_dictionaries({"steps": JSON, "tiers": JSON}), arrays=st.binary(max_size=64))
 def test_invented_codecs(header: Any, arrays: bytes) -> None:
     text = json.dumps(header).encode()
-    _codec_from(_sealed(struct.pack("<8sIIQ", b"QUIRECDC", 1, len(text), len(arrays)), text + arrays))
+    _codec_from(_sealed(struct.pack("<8sIIQ", b"OCTAVOCD", 1, len(text), len(arrays)), text + arrays))
 
 
 # ------------------------------------------------------------------ filters and queries
@@ -144,8 +144,8 @@ FILTERS = st.recursive(
 
 
 @pytest.fixture(scope="module")
-def kb() -> Iterator[quire.Collection]:
-    with quire.open(codec="int8") as kb:
+def kb() -> Iterator[octavo.Collection]:
+    with octavo.open(codec="int8") as kb:
         kb.add(
             ["the quick brown fox", "l'été à Genève", "北京 大学", '100% "quoted" AND (x OR y)', ""],
             ids=list("abcde"),
@@ -157,7 +157,7 @@ def kb() -> Iterator[quire.Collection]:
 
 @MANY
 @given(FILTERS)
-def test_filters(kb: quire.Collection, where: Any) -> None:
+def test_filters(kb: octavo.Collection, where: Any) -> None:
     try:
         found = kb.ids(where)
     except (InvalidFilterError, InputTypeError, ParameterError):
@@ -167,7 +167,7 @@ def test_filters(kb: quire.Collection, where: Any) -> None:
     assert found == expected
 
 
-def test_deep_filters(kb: quire.Collection) -> None:
+def test_deep_filters(kb: octavo.Collection) -> None:
     for operator in ("$and", "$or", "$not"):
         where: Any = {"n": 1}
         for _ in range(50_000):
@@ -183,7 +183,7 @@ INJECTIONS = ["' OR 1=1 --", '"; DROP TABLE documents; --', "text:*", "slot:0", 
 
 @MANY
 @given(st.text(max_size=60) | st.lists(st.sampled_from(INJECTIONS), max_size=4).map(" ".join))
-def test_text_queries(kb: quire.Collection, query: str) -> None:
+def test_text_queries(kb: octavo.Collection, query: str) -> None:
     try:
         found = kb.search(query, 10, mode="text").ids
     except ParameterError:  # no valid Unicode
@@ -196,7 +196,7 @@ def test_text_queries(kb: quire.Collection, query: str) -> None:
 @FEW
 @given(identifier=st.text(max_size=20) | st.sampled_from(INJECTIONS), text=st.text(max_size=50), metadata=JSON)
 def test_documents(identifier: str, text: str, metadata: Any) -> None:
-    with quire.open() as kb:
+    with octavo.open() as kb:
         vector = np.ones((1, DIM))
         try:
             kb.add([text], ids=[identifier], metadata=[metadata], vectors=vector)
@@ -214,7 +214,7 @@ def test_large_and_deep_documents() -> None:
     deep: Any = 1
     for _ in range(100_000):
         deep = {"a": deep}
-    with quire.open() as kb:
+    with octavo.open() as kb:
         with pytest.raises(ParameterError, match="nested"):
             kb.add(["x"], metadata=[deep], vectors=np.ones((1, DIM)))
         assert len(kb) == 0
@@ -241,27 +241,27 @@ def good(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     matrix = np.random.default_rng(0).standard_normal((60, DIM)).astype(np.float32)
     texts = [f"text {i}" for i in range(60)]
     if request.param == "late":
-        with quire.open_multi_vector(path, fit_after=20) as kb:
+        with octavo.open_multi_vector(path, fit_after=20) as kb:
             kb.add(texts, token_vectors=[row[None] for row in matrix])
     else:
-        with quire.open(path, codec="int8", fit_after=20) as kb:
+        with octavo.open(path, codec="int8", fit_after=20) as kb:
             kb.add(texts, vectors=matrix)
-    with quire.open(path) as kb:
+    with octavo.open(path) as kb:
         kb.search("text", mode="text")
         kb.flush()
     return path
 
 
 def _open_forged(path: Path) -> None:
-    """Open and use a forged collection: only Quire's own errors, and little memory."""
+    """Open and use a forged collection: only Octavo's own errors, and little memory."""
     tracemalloc.start()
     try:
-        with quire.open(path, lock_timeout=1) as kb:
-            query = np.ones((1, DIM)) if isinstance(kb, quire.MultiVectorCollection) else np.ones(DIM)
+        with octavo.open(path, lock_timeout=1) as kb:
+            query = np.ones((1, DIM)) if isinstance(kb, octavo.MultiVectorCollection) else np.ones(DIM)
             kb.search(query, 3)
             kb.search("text", 3, mode="text")
             kb.verify()
-    except QuireError:
+    except OctavoError:
         pass
     finally:
         peak = tracemalloc.get_traced_memory()[1]
@@ -274,8 +274,8 @@ VALUES = {
     "format_version": [0, 2, "1", None],
     "settings": ["", "{}", "[]", "null", "[" * 100_000, '{"metric": "cosine"}', b"\xff", None, 3],
     "codec": ["", "../../x", "int7", "svd:99999999|int8", 3, None],
-    "codec_state": [b"", b"QUIRECDC" + b"\xff" * 100, "text", None],
-    "token_codec": [b"", b"QUIRECDC" + b"\xff" * 100, "text", None],
+    "codec_state": [b"", b"OCTAVOCD" + b"\xff" * 100, "text", None],
+    "token_codec": [b"", b"OCTAVOCD" + b"\xff" * 100, "text", None],
     "candidate_state": [b"PK\x03\x04", b"\x00" * 100, "text"],
     "encoder": ["[]", "{", '{"name": 3}', b"\xff", 3],
     "tuning": ["{}", "[]", "{", 3],
@@ -287,7 +287,7 @@ VALUES = {
 def test_forged_manifests(good: Path, tmp_path: Path, key: str) -> None:
     for number, value in enumerate(VALUES[key]):
         path = Path(shutil.copytree(good, tmp_path / str(number)))
-        with sqlite3.connect(path / "quire.db") as connection:
+        with sqlite3.connect(path / "octavo.db") as connection:
             connection.execute("UPDATE manifest SET value = ? WHERE key = ?", (value, key))
         connection.close()
         try:
@@ -296,14 +296,14 @@ def test_forged_manifests(good: Path, tmp_path: Path, key: str) -> None:
             raise AssertionError(f"{key} = {value!r}: {err!r}") from err
 
 
-@pytest.mark.parametrize("name", ["../outside", "../../outside", "/etc/passwd", "..", "", "quire.db", "x\x00y"])
+@pytest.mark.parametrize("name", ["../outside", "../../outside", "/etc/passwd", "..", "", "octavo.db", "x\x00y"])
 def test_names_of_files_stay_inside(good: Path, tmp_path: Path, name: str) -> None:
     """A forged manifest names a file elsewhere: it is neither believed nor changed."""
     (tmp_path / "outside").write_text("mine")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
     path = Path(shutil.copytree(good, tmp_path / "kb"))
-    with sqlite3.connect(path / "quire.db") as connection:
+    with sqlite3.connect(path / "octavo.db") as connection:
         (stored,) = connection.execute("SELECT value FROM artifacts WHERE name = 'text'").fetchone()
         entry = json.loads(stored)
         entry["manifest"] |= {"directory": "../../out"}
@@ -313,10 +313,10 @@ def test_names_of_files_stay_inside(good: Path, tmp_path: Path, name: str) -> No
     connection.close()
     _open_forged(path)
     try:
-        with quire.open(path) as kb:
+        with octavo.open(path) as kb:
             kb.snapshot(tmp_path / "deeper" / "copy")
             kb.compact(secure=True)
-    except QuireError:
+    except OctavoError:
         pass
     assert (tmp_path / "outside").read_text() == "mine"
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"

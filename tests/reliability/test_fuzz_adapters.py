@@ -1,4 +1,4 @@
-"""Hostile filters through the adapters: the answer of the reference, or an error of Quire's own."""
+"""Hostile filters through the adapters: the answer of the reference, or an error of Octavo's own."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import quire
-from quire.errors import InputTypeError, InvalidFilterError, ParameterError
-from quire.store.filters import Filter, matches
+import octavo
+from octavo.errors import InputTypeError, InvalidFilterError, ParameterError
+from octavo.store.filters import Filter, matches
 
 MANY = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
-KEYS = ["n", "a", "n.x", "", "$or", "' OR 1=1 --", "a\x00b", "quire:node_type", "\ud800"]
+KEYS = ["n", "a", "n.x", "", "$or", "' OR 1=1 --", "a\x00b", "octavo:node_type", "\ud800"]
 METADATA: list[dict[str, Any]] = [
     {"n": 1, "a": "x"},
     {"n": 2.5, "a": None, "": 0},
@@ -33,23 +33,23 @@ VALUES = st.recursive(
 
 
 @pytest.fixture(scope="module")
-def kb() -> Iterator[quire.Collection]:
-    with quire.open(codec="int8") as kb:
+def kb() -> Iterator[octavo.Collection]:
+    with octavo.open(codec="int8") as kb:
         count = len(METADATA)
         vectors = np.random.default_rng(0).standard_normal((count, 8))
         kb.add([f"text {i}" for i in range(count)], ids=list("abcdef"), metadata=METADATA, vectors=vectors)
         yield kb
 
 
-def _compare(kb: quire.Collection, tree: Filter | None) -> None:
+def _compare(kb: octavo.Collection, tree: Filter | None) -> None:
     expected = [d.id for d in kb.documents() if tree is None or matches(tree, d.metadata)]
     assert kb.ids(tree) == expected
     assert sorted(kb.search(np.ones(8), 10, filter=tree).ids) == sorted(expected)
 
 
-def test_llama_index_filters(kb: quire.Collection) -> None:
+def test_llama_index_filters(kb: octavo.Collection) -> None:
     stores = pytest.importorskip("llama_index.core.vector_stores")
-    from quire.integrations.llama_index._filters import to_filter
+    from octavo.integrations.llama_index._filters import to_filter
 
     # built without pydantic's checks, which a caller can pass over too
     single = st.builds(
@@ -81,9 +81,9 @@ def test_llama_index_filters(kb: quire.Collection) -> None:
     check()
 
 
-def test_langchain_structured_queries(kb: quire.Collection) -> None:
+def test_langchain_structured_queries(kb: octavo.Collection) -> None:
     structured = pytest.importorskip("langchain_core.structured_query")
-    from quire.integrations.langchain import QuireTranslator
+    from octavo.integrations.langchain import OctavoTranslator
 
     comparison = st.builds(
         structured.Comparison,
@@ -106,7 +106,7 @@ def test_langchain_structured_queries(kb: quire.Collection) -> None:
     def check(asked: Any) -> None:
         try:
             query = structured.StructuredQuery(query="x", filter=asked)
-            tree = QuireTranslator().visit_structured_query(query)[1]["filter"]
+            tree = OctavoTranslator().visit_structured_query(query)[1]["filter"]
             kb.count(tree)
         except (InvalidFilterError, InputTypeError, ParameterError):
             return
@@ -115,11 +115,11 @@ def test_langchain_structured_queries(kb: quire.Collection) -> None:
     check()
 
 
-def test_langchain_dict_filters(kb: quire.Collection) -> None:
+def test_langchain_dict_filters(kb: octavo.Collection) -> None:
     pytest.importorskip("langchain_core")
     from langchain_core.embeddings import Embeddings
 
-    from quire.integrations.langchain import QuireVectorStore
+    from octavo.integrations.langchain import OctavoVectorStore
 
     class Same(Embeddings):
         def embed_documents(self, texts: list[str]) -> list[list[float]]:
@@ -128,7 +128,7 @@ def test_langchain_dict_filters(kb: quire.Collection) -> None:
         def embed_query(self, text: str) -> list[float]:
             return [1.0] * 8
 
-    store = QuireVectorStore(Same())
+    store = OctavoVectorStore(Same())
     store.add_texts([f"text {i}" for i in range(len(METADATA))], METADATA, ids=list("abcdef"))
     operators = [
         "$and",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import quire
+import octavo
 
 KILLS = 50
 
@@ -45,7 +45,7 @@ def _check(path: Path, before: set[str], lines: list[dict[str, object]], vector_
             elif action == "delete":
                 sure -= set(ids)
                 open_delete = []
-    with quire.open(path, must_exist=True, lock_timeout=5) as kb:
+    with octavo.open(path, must_exist=True, lock_timeout=5) as kb:
         report = kb.verify()
         assert report.ok, report.problems
         found = set(kb.ids())

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import quire
+import octavo
 
 KILLS = 20
 
@@ -42,8 +42,8 @@ def _check(path: Path, before: set[str], lines: list[dict[str, list[str]]], scri
             flying = sure - set(ids)
         elif action in ("add", "delete"):
             sure = flying
-    with quire.open(path, must_exist=True, lock_timeout=5) as kb:
-        assert isinstance(kb, quire.MultiVectorCollection)
+    with octavo.open(path, must_exist=True, lock_timeout=5) as kb:
+        assert isinstance(kb, octavo.MultiVectorCollection)
         report = kb.verify()
         assert report.ok, report.problems
         found = set(kb.ids())

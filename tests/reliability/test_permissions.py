@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import quire
+import octavo
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="file modes are POSIX")
 
@@ -20,9 +20,9 @@ N = 300
 
 @pytest.fixture(params=[0o000, 0o022, 0o077], ids=oct)
 def umask(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("quire.index.planner.graph_min", lambda layout: 100)
-    monkeypatch.setattr("quire.index.planner.tail_max", lambda layout: 50)
-    monkeypatch.setattr("quire.index.planner.TAIL_MAX", 50)
+    monkeypatch.setattr("octavo.index.planner.graph_min", lambda layout: 100)
+    monkeypatch.setattr("octavo.index.planner.tail_max", lambda layout: 50)
+    monkeypatch.setattr("octavo.index.planner.TAIL_MAX", 50)
     before = os.umask(request.param)
     yield
     os.umask(before)
@@ -39,7 +39,7 @@ def _check(path: Path, *, expect: set[str]) -> None:
     assert expect <= found, f"missing {expect - found}"
 
 
-def _work(kb: quire.Collection, path: Path, **vectors: object) -> None:
+def _work(kb: octavo.Collection, path: Path, **vectors: object) -> None:
     kb.add([f"text {i}" for i in range(N)], ids=[str(i) for i in range(N)], **vectors)  # type: ignore[arg-type]
     kb.search("text", mode="text")
     kb.flush()
@@ -56,9 +56,9 @@ def _work(kb: quire.Collection, path: Path, **vectors: object) -> None:
     kb.search("text", mode="text")
     kb.snapshot(path.parent / "snapshot")
     _check(path.parent / "snapshot", expect={"vec", "db"})
-    quire.restore(path.parent / "snapshot", path.parent / "restored")
+    octavo.restore(path.parent / "snapshot", path.parent / "restored")
     _check(path.parent / "restored", expect={"vec", "db"})
-    with quire.open(path, read_only=True) as reader:
+    with octavo.open(path, read_only=True) as reader:
         reader.search("text", mode="text")
     _check(path, expect={"vec", "db", "text"})
 
@@ -66,7 +66,7 @@ def _work(kb: quire.Collection, path: Path, **vectors: object) -> None:
 @pytest.mark.usefixtures("umask")
 def test_one_vector_a_document(tmp_path: Path) -> None:
     path = tmp_path / "kb"
-    with quire.open(path, codec="int8 > float16", fit_after=100) as kb:
+    with octavo.open(path, codec="int8 > float16", fit_after=100) as kb:
         _work(kb, path, vectors=np.random.default_rng(0).standard_normal((N, DIM)))
     _check(path, expect={"vec", "db", "text"})
 
@@ -74,6 +74,6 @@ def test_one_vector_a_document(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("umask")
 def test_many_vectors_a_document(tmp_path: Path) -> None:
     path = tmp_path / "kb"
-    with quire.open_multi_vector(path, fit_after=100) as kb:
+    with octavo.open_multi_vector(path, fit_after=100) as kb:
         _work(kb, path, token_vectors=list(np.random.default_rng(0).standard_normal((N, 3, DIM))))
     _check(path, expect={"vec", "db", "text"})

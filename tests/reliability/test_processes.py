@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import quire
-from quire.errors import CollectionLockedError
+import octavo
+from octavo.errors import CollectionLockedError
 
 DIM = 8
 
@@ -36,12 +36,12 @@ def test_a_reader_follows_a_writer(tmp_path: Path) -> None:
     """Commits, fitting and compaction of another process show up in the next search, without reopening."""
     path = tmp_path / "kb"
     matrix = _vectors(600)
-    with quire.open(path, codec="int8", fit_after=300) as reader:
+    with octavo.open(path, codec="int8", fit_after=300) as reader:
         writer = _python(
             """
-            import sys, numpy as np, quire
+            import sys, numpy as np, octavo
             matrix = np.random.default_rng(0).standard_normal((600, 8)).astype(np.float32)
-            with quire.open(sys.argv[1]) as kb:
+            with octavo.open(sys.argv[1]) as kb:
                 for line in sys.stdin:
                     exec(line)
                     print("done", flush=True)
@@ -84,9 +84,9 @@ def test_a_reader_follows_a_writer(tmp_path: Path) -> None:
 def test_two_writers(tmp_path: Path) -> None:
     """Both get their turn; nothing is lost."""
     code = """
-        import sys, numpy as np, quire
+        import sys, numpy as np, octavo
         name = sys.argv[2]
-        with quire.open(sys.argv[1], codec="int8", fit_after=100) as kb:
+        with octavo.open(sys.argv[1], codec="int8", fit_after=100) as kb:
             for step in range(20):
                 matrix = np.random.default_rng(step).standard_normal((10, 8))
                 kb.add(vectors=matrix, ids=[f"{name} {step} {i}" for i in range(10)])
@@ -96,7 +96,7 @@ def test_two_writers(tmp_path: Path) -> None:
     for writer in writers:
         _, errors = writer.communicate()
         assert writer.returncode == 0, errors
-    with quire.open(path) as kb:
+    with octavo.open(path) as kb:
         assert set(kb.ids()) == {f"{name} {step} {i}" for name in "ab" for step in range(20) for i in range(10)}
         assert kb.info().fitted
         assert kb.verify().ok
@@ -105,11 +105,11 @@ def test_two_writers(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_locked_collection_says_so(tmp_path: Path) -> None:
     path = tmp_path / "kb"
-    quire.open(path).close()
+    octavo.open(path).close()
     holder = _python(
         """
-        import sys, quire
-        with quire.open(sys.argv[1]) as kb, kb.connection(write=True):
+        import sys, octavo
+        with octavo.open(sys.argv[1]) as kb, kb.connection(write=True):
             print("held", flush=True)
             sys.stdin.read()
         """,
@@ -117,13 +117,13 @@ def test_a_locked_collection_says_so(tmp_path: Path) -> None:
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
-    with quire.open(path, lock_timeout=0.2, read_only=True) as kb:
+    with octavo.open(path, lock_timeout=0.2, read_only=True) as kb:
         assert kb.search(_vectors(1)[0]).ids == []  # readers do not wait
-    with pytest.raises(CollectionLockedError, match="lock_timeout"), quire.open(path, lock_timeout=0.2) as kb:
+    with pytest.raises(CollectionLockedError, match="lock_timeout"), octavo.open(path, lock_timeout=0.2) as kb:
         kb.add(vectors=_vectors(1))
     holder.kill()  # the operating system releases the lock of a dead process
     holder.communicate()
-    with quire.open(path, lock_timeout=5) as kb:
+    with octavo.open(path, lock_timeout=5) as kb:
         kb.add(vectors=_vectors(1))
         assert len(kb) == 1
 
@@ -132,7 +132,7 @@ def test_a_locked_collection_says_so(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is POSIX")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_fork_after_open(tmp_path: Path) -> None:
-    with quire.open(tmp_path / "kb") as kb:
+    with octavo.open(tmp_path / "kb") as kb:
         kb.add(vectors=_vectors(50), ids=[str(i) for i in range(50)])
         child = os.fork()
         if child == 0:

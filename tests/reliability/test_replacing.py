@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import quire
-from quire.errors import StorageError
-from quire.store import _fs
+import octavo
+from octavo.errors import StorageError
+from octavo.store import _fs
 
 OLD, NEW = ["a", "b"], ["c", "d", "e"]
 
@@ -24,8 +24,8 @@ PLACES = ["before the exchange", "after the exchange", "after the sync", "within
 
 KILLED = """
     import os, shutil, signal, sys
-    import quire
-    from quire.store import _fs
+    import octavo
+    from octavo.store import _fs
 
     source, target, place, whole = sys.argv[1:]
     def die(*_, **__):
@@ -52,7 +52,7 @@ KILLED = """
 
     def patched_rmtree(path, *rest, **more):
         if swapped and place == "within the deletion":
-            os.unlink(os.path.join(path, "quire.db"))
+            os.unlink(os.path.join(path, "octavo.db"))
             die()
         rmtree(path, *rest, **more)
 
@@ -63,18 +63,18 @@ KILLED = """
 
     _fs._exchange, _fs.sync_directory = patched_exchange, patched_sync
     shutil.rmtree, os.replace = patched_rmtree, patched_replace
-    quire.restore(source, target, overwrite=True)
+    octavo.restore(source, target, overwrite=True)
 """
 
 
 def _make(path: Path, ids: list[str]) -> Path:
-    with quire.open(path, codec="int8 > float16") as kb:
+    with octavo.open(path, codec="int8 > float16") as kb:
         kb.add([f"text {i}" for i in ids], ids=ids, vectors=np.eye(len(ids), 8, dtype=np.float32))
     return path
 
 
 def _ids(path: Path) -> list[str]:
-    with quire.open(path, must_exist=True) as kb:
+    with octavo.open(path, must_exist=True) as kb:
         assert kb.verify().ok
         return sorted(kb.ids())
 
@@ -149,7 +149,7 @@ def test_an_error_leaves_the_old_collection(
     backup, target = _make(tmp_path / "backup", NEW), _make(tmp_path / "kb", OLD)
     monkeypatch.setattr(_fs, "_renameat2", lambda: lambda one, other: code)
     with pytest.raises(expected) as caught:
-        quire.restore(backup, target, overwrite=True)
+        octavo.restore(backup, target, overwrite=True)
     assert caught.value.errno == code
     assert _names(tmp_path) == ["backup", "kb"]
     assert _ids(target) == OLD
@@ -158,7 +158,7 @@ def test_an_error_leaves_the_old_collection(
 @pytest.mark.usefixtures("way")
 def test_restore_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
     backup, target = _make(tmp_path / "backup", NEW), _make(tmp_path / "kb", OLD)
-    quire.restore(backup, target, overwrite=True)
+    octavo.restore(backup, target, overwrite=True)
     assert _names(tmp_path) == ["backup", "kb"]
     assert _ids(target) == NEW
 

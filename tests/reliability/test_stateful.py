@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-import quire
+import octavo
 
 DIM = 12
 FIT_AFTER = 12
@@ -43,11 +43,11 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp(prefix="quire-stateful-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="octavo-stateful-"))
         self.path = self.folder / "kb"
         self.model: dict[str, Known] = {}
         self.serial = 0
-        self.kb: quire.Collection
+        self.kb: octavo.Collection
 
     @initialize(on_disk=st.booleans())
     def start(self, on_disk: bool) -> None:
@@ -55,9 +55,9 @@ class Machine(RuleBasedStateMachine):
         path = self.path if on_disk else None
         if self.late:
             # float32 without pooling: MaxSim of the model and of the collection are the same but for rounding
-            self.kb = quire.open_multi_vector(path, codec="float32", pool_factor=1, dim=DIM, fit_after=FIT_AFTER)
+            self.kb = octavo.open_multi_vector(path, codec="float32", pool_factor=1, dim=DIM, fit_after=FIT_AFTER)
         else:
-            self.kb = quire.open(path, codec="int8 > float32", dim=DIM, fit_after=FIT_AFTER)
+            self.kb = octavo.open(path, codec="int8 > float32", dim=DIM, fit_after=FIT_AFTER)
 
     def _draw(self, rows: int) -> np.ndarray:
         self.serial += 1
@@ -126,17 +126,17 @@ class Machine(RuleBasedStateMachine):
         if flush:
             self.kb.flush()
         self.kb.close()
-        self.kb = quire.open(self.path, must_exist=True)
+        self.kb = octavo.open(self.path, must_exist=True)
 
     @rule(how=st.sampled_from(["snapshot", "export", "copy"]))
     def back_up(self, how: str) -> None:
         """A snapshot that was restored, or an export that was imported, answers as the model does."""
         target, again = self.folder / "out", self.folder / "again"
         if how == "snapshot":
-            quire.restore(self.kb.snapshot(target), again)
-            other = quire.open(again, must_exist=True)
+            octavo.restore(self.kb.snapshot(target), again)
+            other = octavo.open(again, must_exist=True)
         elif how == "export":
-            other = quire.import_from(self.kb.export(target), again)
+            other = octavo.import_from(self.kb.export(target), again)
         else:
             other = self.kb.copy()
         with other:
@@ -170,7 +170,7 @@ class Machine(RuleBasedStateMachine):
         if hasattr(self, "kb"):
             self._compare(self.kb)
 
-    def _compare(self, kb: quire.Collection) -> None:
+    def _compare(self, kb: octavo.Collection) -> None:
         ids = list(self.model)
         assert sorted(kb.ids()) == sorted(ids)
         assert len(kb) == len(ids)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quire._chunking import split_text
-from quire.errors import ParameterError
+from octavo._chunking import split_text
+from octavo.errors import ParameterError
 
 TEXTS = st.text(st.sampled_from("ab. \n!。"), max_size=200)
 

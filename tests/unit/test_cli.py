@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-import quire
-from quire.cli import app
+import octavo
+from octavo.cli import app
 
 ENCODER = '''
 import zlib
@@ -109,14 +109,14 @@ def test_json_lines_fields(run: Run, tmp_path: Path) -> None:
         lines.write(json.dumps(record) + "\n")
     run("index", str(path), "-p", "kb", "-m", MODEL, "--id-field", "key", "--text-field", "body", "--title-field",
         "head", "--metadata-fields", "year, b")  # fmt: skip
-    with quire.open("kb", read_only=True) as collection:
+    with octavo.open("kb", read_only=True) as collection:
         (document,) = collection.get(["x"])
     assert (document.text, document.metadata) == ("T\nhello", {"year": 1, "b": 3})
 
 
 def test_metadata_is_everything_else_by_default(run: Run, corpus: Path) -> None:
     run("index", str(corpus), "-p", "kb", "-m", MODEL)
-    with quire.open("kb", read_only=True) as collection:
+    with octavo.open("kb", read_only=True) as collection:
         assert [(d.id, d.text, d.metadata) for d in collection.get(["a", "3"])] == [
             ("a", "Cats\ncats sleep all day", {"year": 2019}),
             ("3", "birds sing in the morning", {"lang": "en"}),
@@ -131,8 +131,8 @@ def test_again_encodes_only_what_changed(run: Run, corpus: Path) -> None:
     cli_encoder.calls.clear()
     again = json.loads(run("index", str(corpus), "-p", "kb", "-m", MODEL, "--json").stdout)
     assert [again[name] for name in ("added", "updated", "unchanged", "removed")] == [1, 1, 1, 0]
-    assert [text for text in cli_encoder.calls if not text.startswith("Quire asks")] == ["dogs howl at night", "new"]
-    with quire.open("kb", read_only=True) as collection:
+    assert [text for text in cli_encoder.calls if not text.startswith("Octavo asks")] == ["dogs howl at night", "new"]
+    with octavo.open("kb", read_only=True) as collection:
         assert set(collection.ids()) == {"a", "b", "3", "d"}
         assert collection.get(["b"])[0].text == "dogs howl at night"
 
@@ -142,7 +142,7 @@ def test_a_change_of_type_in_metadata_is_a_change(run: Run, corpus: Path) -> Non
     run("index", str(corpus), "-p", "kb", "-m", MODEL)
     corpus.write_text('{"_id": "a", "text": "t", "flag": true}\n')
     assert json.loads(run("index", str(corpus), "-p", "kb", "-m", MODEL, "--json").stdout)["updated"] == 1
-    with quire.open("kb", read_only=True) as collection:
+    with octavo.open("kb", read_only=True) as collection:
         assert collection.get(["a"])[0].metadata["flag"] is True
 
 
@@ -152,7 +152,7 @@ def test_prune_removes_what_is_gone(run: Run, corpus: Path) -> None:
     assert json.loads(run("index", str(corpus), "-p", "kb", "-m", MODEL, "--json").stdout)["documents"] == 3
     pruned = json.loads(run("index", str(corpus), "-p", "kb", "-m", MODEL, "--prune", "--json").stdout)
     assert (pruned["removed"], pruned["documents"]) == (2, 1)
-    with quire.open("kb", read_only=True) as collection:
+    with octavo.open("kb", read_only=True) as collection:
         assert collection.ids() == ["a"]
 
 
@@ -190,7 +190,7 @@ def test_folder_of_files(run: Run, tmp_path: Path) -> None:
     assert indexed["skipped"] == {
         "binary": ["binary.txt"], "empty": ["empty.md"], "replaced": ["deep/b.txt"], "lines": [], "other_files": 1,
     }  # fmt: skip
-    with quire.open("kb", read_only=True) as collection:
+    with octavo.open("kb", read_only=True) as collection:
         stored = {document.id: (document.text, document.metadata) for document in collection.documents()}
     assert stored == {
         "a.md": ("# Cats\n\ncats sleep", {"path": "a.md"}),
@@ -212,7 +212,7 @@ def test_chunks_that_a_file_no_longer_has_are_removed(run: Run, tmp_path: Path) 
     (folder / "a.md").write_text("one two three.")
     (folder / "b.md").unlink()
     assert json.loads(run(*arguments).stdout)["removed"] == 2
-    with quire.open("kb", read_only=True) as collection:
+    with octavo.open("kb", read_only=True) as collection:
         assert sorted(collection.ids()) == ["a.md#0", "b.md#0"]
         assert collection.get(["a.md#0"])[0].metadata == {"path": "a.md", "document": "a.md", "chunk": 0}
 
@@ -312,20 +312,20 @@ def test_verify_finds_damage_and_repairs_it(run: Run, corpus: Path) -> None:
 
 
 def test_debug_shows_the_traceback(run: Run) -> None:
-    with pytest.raises(quire.QuireError, match="there is no collection"):
+    with pytest.raises(octavo.OctavoError, match="there is no collection"):
         CliRunner().invoke(app, ["--debug", "info", "kb"], catch_exceptions=False)
 
 
 def test_version_and_help(run: Run) -> None:
-    assert run("--version").stdout == f"quire {quire.__version__}\n"
+    assert run("--version").stdout == f"octavo {octavo.__version__}\n"
     listed = run("--help").stdout
     assert all(command in listed for command in ("index", "search", "info", "verify", "demo"))
 
 
 def test_as_a_process(run: Run, tmp_path: Path) -> None:
-    command = [str(Path(sys.executable).with_name("quire")), "info", "kb"]
+    command = [str(Path(sys.executable).with_name("octavo")), "info", "kb"]
     if not Path(command[0]).exists():
-        pytest.skip("the quire command is not installed beside this Python")
+        pytest.skip("the octavo command is not installed beside this Python")
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: there is no collection at kb")

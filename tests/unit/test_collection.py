@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import quire
-from quire.errors import (
+import octavo
+from octavo.errors import (
     CollectionClosedError,
     CollectionNotFoundError,
     DocumentNotFoundError,
@@ -20,7 +20,7 @@ from quire.errors import (
     InvalidVectorsError,
     MismatchError,
     ParameterError,
-    QuireError,
+    OctavoError,
     ReadOnlyError,
 )
 
@@ -44,7 +44,7 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
     return tmp_path / "kb" if request.param == "disk" else None
 
 
-def snapshot(kb: quire.Collection) -> list[quire.Document]:
+def snapshot(kb: octavo.Collection) -> list[octavo.Document]:
     return list(kb.documents())
 
 
@@ -57,7 +57,7 @@ def test_round_trip(where: Path | None) -> None:
         "unicode": "žluťoučký 🐎 \u0000 \ud800", "é": "key",
     }  # fmt: skip
     texts = ["", "x" * 1_000_000, "line\nbreak \u0000 nul"]
-    with quire.open(where) as kb:
+    with octavo.open(where) as kb:
         ids = kb.add(texts, ids=["", "b\u0000c", "š"], metadata=[metadata, None, {}], vectors=vectors(3))
         assert ids == ["", "b\u0000c", "š"]
         found = kb.get(["š", "", "missing", "b\u0000c"])
@@ -71,7 +71,7 @@ def test_round_trip(where: Path | None) -> None:
 @pytest.mark.parametrize("codec", CODECS)
 def test_every_codec_before_and_after_fitting(codec: str, where: Path | None) -> None:
     matrix, queries = vectors(300), vectors(20, seed=1)
-    with quire.open(where, codec=codec, fit_after=200) as kb:
+    with octavo.open(where, codec=codec, fit_after=200) as kb:
         ids = [str(number) for number in range(300)]
         kb.add([f"text {i}" for i in ids[:150]], ids=ids[:150], vectors=matrix[:150])
         assert not kb.info().fitted or codec == "float32"
@@ -100,11 +100,11 @@ def test_every_codec_before_and_after_fitting(codec: str, where: Path | None) ->
 def test_scores_are_the_cosine_and_dot_is_the_dot() -> None:
     matrix, query = vectors(50) * 3, vectors(1, seed=2)[0] * 7
     unit = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
-    with quire.open(codec="float32") as kb:
+    with octavo.open(codec="float32") as kb:
         kb.add(vectors=matrix)
         expected = np.sort(unit @ (query / np.linalg.norm(query)))[::-1][:10]
         np.testing.assert_allclose(kb.search(query, 10).scores, expected, rtol=1e-5)
-    with quire.open(codec="float32", metric="dot") as kb:
+    with octavo.open(codec="float32", metric="dot") as kb:
         kb.add(vectors=matrix)
         np.testing.assert_allclose(kb.search(query, 10).scores, np.sort(matrix @ query)[::-1][:10], rtol=1e-5)
 
@@ -116,7 +116,7 @@ def test_dot_scores_of_long_and_short_queries(codec: str, length: float) -> None
     rng = np.random.default_rng(0)
     matrix = (rng.standard_normal((300, 6)) @ rng.standard_normal((6, DIM)) + 0.3).astype(np.float32)
     query = (rng.standard_normal(6) @ rng.standard_normal((6, DIM))).astype(np.float32) * length
-    with quire.open(codec=codec, metric="dot", fit_after=100) as kb:
+    with octavo.open(codec=codec, metric="dot", fit_after=100) as kb:
         kb.add(vectors=matrix, ids=[str(i) for i in range(300)])
         result = kb.search(query, 10)
         truth = matrix @ query
@@ -126,7 +126,7 @@ def test_dot_scores_of_long_and_short_queries(codec: str, length: float) -> None
 
 
 def test_result_iterates_as_hits() -> None:
-    with quire.open() as kb:
+    with octavo.open() as kb:
         kb.add(["a", "b"], ids=["a", "b"], metadata=[{"n": 1}, {"n": 2}], vectors=[[1.0, 0], [0.6, 0.8]])
         result = kb.search([1, 0], k=5)
         assert len(result) == 2
@@ -140,14 +140,14 @@ def test_result_iterates_as_hits() -> None:
 
 
 def test_upsert_replaces_text_metadata_and_vector(where: Path | None) -> None:
-    with quire.open(where) as kb:
+    with octavo.open(where) as kb:
         kb.add(["old"], ids=["a"], metadata=[{"v": 1}], vectors=[[1.0, 0.0]])
         kb.add(["new"], ids=["a"], metadata=[{"w": 2}], vectors=[[0.0, 1.0]])
         assert len(kb) == 1
         result = kb.search([0.0, 1.0], 3)
         assert result.ids == ["a"]
         assert result.scores[0] == pytest.approx(1.0)
-        assert result.documents == [quire.Document("a", "new", {"w": 2})]
+        assert result.documents == [octavo.Document("a", "new", {"w": 2})]
         assert kb.count({"v": 1}) == 0
         assert kb.count({"w": 2}) == 1
         assert kb.search("old", mode="text").ids == []
@@ -155,14 +155,14 @@ def test_upsert_replaces_text_metadata_and_vector(where: Path | None) -> None:
 
 
 def test_documents_of_every_form() -> None:
-    with quire.open(encoder=lambda texts: np.ones((len(texts), 4), np.float32)) as kb:
+    with octavo.open(encoder=lambda texts: np.ones((len(texts), 4), np.float32)) as kb:
         ids = kb.add(
-            ["plain", quire.Document("d", "document", {"n": 1}), {"text": "mapping", "id": "m", "metadata": {"n": 2}}]
+            ["plain", octavo.Document("d", "document", {"n": 1}), {"text": "mapping", "id": "m", "metadata": {"n": 2}}]
         )
         assert ids[1:] == ["d", "m"]
         assert [d.text for d in kb.get(ids)] == ["plain", "document", "mapping"]
         assert [d.metadata for d in kb.get(ids)] == [{}, {"n": 1}, {"n": 2}]
-        assert kb.add([quire.Document("x", "t")], ids=["y"]) == ["y"]
+        assert kb.add([octavo.Document("x", "t")], ids=["y"]) == ["y"]
 
 
 def test_streams_are_read_in_batches() -> None:
@@ -172,7 +172,7 @@ def test_streams_are_read_in_batches() -> None:
         calls.append(len(texts))
         return np.array([[len(text), 1.0] for text in texts])
 
-    with quire.open(encoder=encoder) as kb:
+    with octavo.open(encoder=encoder) as kb:
         assert kb.add((f"text {i}" for i in range(10)), batch_size=4, metadata=({"i": i} for i in range(10)))
         assert [size for size in calls if size != 1] == [4, 4, 2]
         assert len(kb) == 10
@@ -181,7 +181,7 @@ def test_streams_are_read_in_batches() -> None:
 
 
 def test_payloads() -> None:
-    with quire.open() as kb:
+    with octavo.open() as kb:
         kb.add(["a", "b"], ids=["a", "b"], vectors=vectors(2), payloads=["{}", None])
         assert kb.get_payloads(["b", "a", "c"]) == [None, "{}", None]
         result = kb.search(vectors(1)[0], 2)
@@ -190,7 +190,7 @@ def test_payloads() -> None:
 
 def test_get_vectors_and_contains() -> None:
     matrix = vectors(5)
-    with quire.open() as kb:
+    with octavo.open() as kb:
         kb.add(vectors=matrix, ids=list("abcde"))
         unit = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
         np.testing.assert_allclose(kb.get_vectors(["d", "a"]), unit[[3, 0]], rtol=1e-6)
@@ -204,7 +204,7 @@ def test_get_vectors_and_contains() -> None:
 
 def test_results_never_alias() -> None:
     metadata = {"list": [1]}
-    with quire.open() as kb:
+    with octavo.open() as kb:
         kb.add(["t"], ids=["a"], metadata=[metadata], vectors=[[1.0, 0.0]])
         metadata["list"].append(2)
         first, second = kb.search_batch([[1.0, 0.0], [1.0, 0.0]], 1)
@@ -217,7 +217,7 @@ def test_results_never_alias() -> None:
 
 def test_search_batch_equals_search(where: Path | None) -> None:
     matrix, queries = vectors(500), vectors(30, seed=3)
-    with quire.open(where, codec="binary > int8", fit_after=100) as kb:
+    with octavo.open(where, codec="binary > int8", fit_after=100) as kb:
         kb.add([f"word{i % 7}" for i in range(500)], metadata=[{"i": i} for i in range(500)], vectors=matrix)
         for options in ({}, {"filter": {"i": {"$lt": 50}}}, {"lambda_mult": 0.5}, {"exact": True}):
             batch = kb.search_batch(queries, 7, **options)
@@ -240,7 +240,7 @@ def test_search_batch_equals_search(where: Path | None) -> None:
 def test_a_filter_never_starves_a_query(codec: str, share: int) -> None:
     matrix, queries = vectors(2_000), vectors(5, seed=4)
     marks = np.random.default_rng(5).integers(0, 100, 2_000)
-    with quire.open(codec=codec, fit_after=100) as kb:
+    with octavo.open(codec=codec, fit_after=100) as kb:
         kb.add(vectors=matrix, ids=[str(i) for i in range(2_000)], metadata=[{"m": int(m)} for m in marks])
         matching = np.flatnonzero(marks < share)
         assert kb.count({"m": {"$lt": share}}) == len(matching)
@@ -254,7 +254,7 @@ def test_a_filter_never_starves_a_query(codec: str, share: int) -> None:
 
 
 def test_callable_filter_and_ids() -> None:
-    with quire.open() as kb:
+    with octavo.open() as kb:
         kb.add(list("abcd"), ids=list("abcd"), vectors=vectors(4))
         query = vectors(1, seed=9)[0]
         assert set(kb.search(query, filter=lambda document: document.text in "bc").ids) == {"b", "c"}
@@ -267,7 +267,7 @@ def test_callable_filter_and_ids() -> None:
 
 
 def test_text_follows_upserts_deletes_and_compaction(where: Path | None) -> None:
-    with quire.open(where) as kb:
+    with octavo.open(where) as kb:
         kb.add(["red apples", "green pears"], ids=["a", "b"], vectors=vectors(2))
         assert kb.search("apple", mode="text").ids == ["a"]
         kb.add(["blue plums"], ids=["a"], vectors=vectors(1))
@@ -282,7 +282,7 @@ def test_text_follows_upserts_deletes_and_compaction(where: Path | None) -> None
 
 def test_hybrid_ends_are_exact() -> None:
     matrix = vectors(300)
-    with quire.open() as kb:
+    with octavo.open() as kb:
         kb.add([f"w{i % 11} w{i % 13}" for i in range(300)], vectors=matrix)
         query, words = vectors(1, seed=6)[0], "w3 w5"
         text, dense = kb.search(words, 20, mode="text"), kb.search(query, 20)
@@ -301,7 +301,7 @@ def test_hybrid_ends_are_exact() -> None:
 def test_mmr_one_is_relevance_and_zero_is_diverse() -> None:
     close = np.array([[1.0, 0.01 * i, 0.0] for i in range(10)])
     apart = np.array([[0.7, 0.0, 0.7]])
-    with quire.open() as kb:
+    with octavo.open() as kb:
         kb.add(vectors=np.vstack([close, apart]), ids=[str(i) for i in range(11)])
         query = [1.0, 0.0, 0.0]
         assert kb.search(query, 4, lambda_mult=1.0).ids == kb.search(query, 4).ids
@@ -313,7 +313,7 @@ def test_mmr_one_is_relevance_and_zero_is_diverse() -> None:
 
 
 def test_delete(where: Path | None) -> None:
-    with quire.open(where) as kb:
+    with octavo.open(where) as kb:
         kb.add(list("abcdef"), ids=list("abcdef"), metadata=[{"n": i} for i in range(6)], vectors=vectors(6))
         assert kb.delete([]) == 0
         assert kb.delete(["zz"]) == 0
@@ -339,7 +339,7 @@ def test_delete(where: Path | None) -> None:
 @pytest.mark.parametrize("codec", ["int8", "svd:50%|float8 > int8"])
 def test_compact_and_refit_keep_answers(codec: str, where: Path | None) -> None:
     matrix, queries = vectors(400), vectors(10, seed=7)
-    with quire.open(where, codec=codec, fit_after=100) as kb:
+    with octavo.open(where, codec=codec, fit_after=100) as kb:
         kb.add(vectors=matrix, ids=[str(i) for i in range(400)], metadata=[{"i": i} for i in range(400)])
         kb.delete([str(i) for i in range(0, 400, 2)])
         before = [kb.search(query, 5) for query in queries]
@@ -358,12 +358,12 @@ def test_compact_and_refit_keep_answers(codec: str, where: Path | None) -> None:
 
 
 def test_fit_and_refit_need_documents() -> None:
-    with quire.open(codec="int8") as kb, pytest.raises(ParameterError, match="empty"):
+    with octavo.open(codec="int8") as kb, pytest.raises(ParameterError, match="empty"):
         kb.fit()
 
 
 def test_fit_now(where: Path | None) -> None:
-    with quire.open(where, codec="int8") as kb:
+    with octavo.open(where, codec="int8") as kb:
         kb.add(vectors=vectors(20))
         assert not kb.info().fitted
         assert kb.info().vector_bytes_per_document == 4 * DIM
@@ -375,19 +375,19 @@ def test_fit_now(where: Path | None) -> None:
 @pytest.mark.parametrize("codec", CODECS)
 def test_reopen(codec: str, tmp_path: Path) -> None:
     matrix, queries = vectors(300), vectors(10, seed=8)
-    with quire.open(tmp_path / "kb", codec=codec, fit_after=100) as kb:
+    with octavo.open(tmp_path / "kb", codec=codec, fit_after=100) as kb:
         kb.add([f"text {i}" for i in range(300)], metadata=[{"i": i} for i in range(300)], vectors=matrix)
         kb.delete(filter={"i": {"$lt": 10}})
         expected = [(r.ids, r.scores.tolist()) for r in kb.search_batch(queries, 5)]
         words = kb.search("text 77", 3, mode="text").ids
-    with quire.open(tmp_path / "kb", must_exist=True) as kb:
+    with octavo.open(tmp_path / "kb", must_exist=True) as kb:
         assert kb.codec == codec
         assert [(r.ids, r.scores.tolist()) for r in kb.search_batch(queries, 5)] == expected
         assert kb.search("text 77", 3, mode="text").ids == words
         assert len(kb) == 290
         assert kb.verify().ok
         kb.add(vectors=vectors(1), ids=["more"])
-    with quire.open(tmp_path / "kb", read_only=True) as kb:
+    with octavo.open(tmp_path / "kb", read_only=True) as kb:
         assert "more" in kb
         assert kb.search("text 77", 3, mode="text").ids == words
         with pytest.raises(ReadOnlyError):
@@ -397,7 +397,7 @@ def test_reopen(codec: str, tmp_path: Path) -> None:
 
 
 def test_copy_and_destroy(where: Path | None, tmp_path: Path) -> None:
-    with quire.open(where, codec="int8", fit_after=10) as kb:
+    with octavo.open(where, codec="int8", fit_after=10) as kb:
         kb.add([f"t{i}" for i in range(50)], ids=[str(i) for i in range(50)], vectors=vectors(50))
         kb.delete(["3"])
         query = vectors(1, seed=1)[0]
@@ -413,7 +413,7 @@ def test_copy_and_destroy(where: Path | None, tmp_path: Path) -> None:
             kb.copy(tmp_path / "deep" / "copy")
     if where is not None:
         (where / "mine.txt").write_text("keep me")
-        quire.open(where).destroy()
+        octavo.open(where).destroy()
         assert [entry.name for entry in where.iterdir()] == ["mine.txt"]
 
 
@@ -430,14 +430,14 @@ class _Stream:
         return iter(self._values)
 
 
-def _bad_adds() -> list[tuple[str, dict[str, object], type[QuireError], str]]:
+def _bad_adds() -> list[tuple[str, dict[str, object], type[OctavoError], str]]:
     nan, inf = vectors(2), vectors(2)
     nan[1, 3], inf[0, 0] = math.nan, math.inf
     return [
         ("nan", {"vectors": nan}, InvalidVectorsError, "row 1"),
         ("infinity", {"vectors": inf}, InvalidVectorsError, "row 0"),
         ("dimension", {"vectors": np.ones((2, 5))}, InvalidVectorsError, "dimension 32, got 5"),
-        ("one axis", {"vectors": np.ones(32)}, QuireError, "expected"),
+        ("one axis", {"vectors": np.ones(32)}, OctavoError, "expected"),
         ("zero", {"vectors": np.zeros((2, DIM))}, InvalidVectorsError, "zero vector"),
         ("text for numbers", {"vectors": [["a"] * DIM] * 2}, InvalidVectorsError, "numbers"),
         ("ragged", {"vectors": [[1.0], [1.0, 2.0]]}, InvalidVectorsError, "expected vectors"),
@@ -457,7 +457,7 @@ def _bad_adds() -> list[tuple[str, dict[str, object], type[QuireError], str]]:
         ("text type", {"documents": ["a", 3], "vectors": vectors(2)}, InputTypeError, "text of document 1"),
         ("one text", {"documents": "abc", "vectors": vectors(3)}, InputTypeError, "single str"),
         ("odd mapping", {"documents": [{"txt": "a"}], "vectors": vectors(1)}, ParameterError, "'text'"),
-        ("nothing", {}, QuireError, "expected"),
+        ("nothing", {}, OctavoError, "expected"),
         ("no encoder", {"documents": ["a"]}, ParameterError, "encoder"),
         ("batch size", {"vectors": vectors(2), "batch_size": 0}, ParameterError, "batch_size"),
         ("payload", {"vectors": vectors(1), "payloads": [3]}, InputTypeError, "payload"),
@@ -468,9 +468,9 @@ def _bad_adds() -> list[tuple[str, dict[str, object], type[QuireError], str]]:
     ("arguments", "error", "match"), [case[1:] for case in _bad_adds()], ids=[c[0] for c in _bad_adds()]
 )
 def test_bad_add_changes_nothing(
-    where: Path | None, arguments: dict[str, object], error: type[QuireError], match: str
+    where: Path | None, arguments: dict[str, object], error: type[OctavoError], match: str
 ) -> None:
-    with quire.open(where) as kb:
+    with octavo.open(where) as kb:
         kb.add(["kept"], ids=["kept"], vectors=vectors(1, seed=9))
         before, commits = snapshot(kb), kb.info().commits
         with pytest.raises(error, match=match):
@@ -483,14 +483,14 @@ def test_bad_add_changes_nothing(
 def test_a_bad_document_late_in_a_sized_input_changes_nothing() -> None:
     matrix = vectors(3_000)
     matrix[2_999] = 0
-    with quire.open() as kb:
+    with octavo.open() as kb:
         with pytest.raises(InvalidVectorsError, match="zero"):
             kb.add(vectors=matrix)
         assert len(kb) == 0
 
 
 def test_bad_searches() -> None:
-    with quire.open() as kb:
+    with octavo.open() as kb:
         assert kb.search(vectors(1)[0], 3).ids == []
         kb.add(["a"], ids=["a"], vectors=vectors(1))
         query = vectors(1)[0]
@@ -526,7 +526,7 @@ def test_bad_searches() -> None:
 
 def test_unknown_options_and_paths(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="quantizer"):
-        quire.open(quantizer="int8")  # type: ignore[call-arg]
+        octavo.open(quantizer="int8")  # type: ignore[call-arg]
     for arguments, match in [
         ({"codec": "int9"}, "int9"),
         ({"metric": "l2"}, "'l2'"),
@@ -536,23 +536,23 @@ def test_unknown_options_and_paths(tmp_path: Path) -> None:
         ({"full_text": "klingon"}, "klingon"),
     ]:
         with pytest.raises(ParameterError, match=match):
-            quire.open(tmp_path / "never", **arguments)  # type: ignore[arg-type]
+            octavo.open(tmp_path / "never", **arguments)  # type: ignore[arg-type]
     assert not (tmp_path / "never").exists()
     with pytest.raises(CollectionNotFoundError, match="never"):
-        quire.open(tmp_path / "never", must_exist=True)
+        octavo.open(tmp_path / "never", must_exist=True)
     with pytest.raises(CollectionNotFoundError):
-        quire.open(tmp_path / "never", read_only=True)
+        octavo.open(tmp_path / "never", read_only=True)
     (tmp_path / "file").write_text("x")
     with pytest.raises(ParameterError, match="file"):
-        quire.open(tmp_path / "file")
+        octavo.open(tmp_path / "file")
     with pytest.raises(InputTypeError, match="int"):
-        quire.open(3)  # type: ignore[arg-type]
+        octavo.open(3)  # type: ignore[arg-type]
 
 
 def test_mismatch_on_open(tmp_path: Path) -> None:
-    with quire.open(tmp_path / "kb", codec="binary>int8", metric="cosine") as kb:
+    with octavo.open(tmp_path / "kb", codec="binary>int8", metric="cosine") as kb:
         kb.add(vectors=vectors(3))
-    with quire.open(tmp_path / "kb", codec="binary > int8"):
+    with octavo.open(tmp_path / "kb", codec="binary > int8"):
         pass
     for arguments, match in [
         ({"codec": "int8"}, "'binary > int8', got 'int8'"),
@@ -561,11 +561,11 @@ def test_mismatch_on_open(tmp_path: Path) -> None:
         ({"full_text": "german"}, "full_text"),
     ]:
         with pytest.raises(MismatchError, match=match):
-            quire.open(tmp_path / "kb", **arguments)  # type: ignore[arg-type]
+            octavo.open(tmp_path / "kb", **arguments)  # type: ignore[arg-type]
 
 
 def test_closed() -> None:
-    kb = quire.open()
+    kb = octavo.open()
     kb.close()
     kb.close()
     assert kb.closed
@@ -600,17 +600,17 @@ class Bag:
 
 
 def test_encoder_fingerprint(tmp_path: Path) -> None:
-    with quire.open(tmp_path / "kb", Bag()) as kb:
+    with octavo.open(tmp_path / "kb", Bag()) as kb:
         kb.add(["apple", "zebra"], ids=["a", "z"])
         assert kb.search("query: zbr", 1).ids == ["z"]
         assert kb.info().encoder == "bag-0"
-    with quire.open(tmp_path / "kb", Bag()) as kb:
+    with octavo.open(tmp_path / "kb", Bag()) as kb:
         assert kb.search("apl", 1).ids == ["a"]
     with pytest.raises(MismatchError, match=r"'bag-0'.*'bag-3'"):
-        quire.open(tmp_path / "kb", Bag(3))
+        octavo.open(tmp_path / "kb", Bag(3))
     with pytest.raises(MismatchError, match=r"dimension 26.*dimension 2"):
-        quire.open(tmp_path / "kb", lambda texts: np.ones((len(texts), 2)))
-    with quire.open(tmp_path / "kb") as kb:  # vectors alone need no encoder
+        octavo.open(tmp_path / "kb", lambda texts: np.ones((len(texts), 2)))
+    with octavo.open(tmp_path / "kb") as kb:  # vectors alone need no encoder
         assert kb.info().encoder == "bag-0"
         assert kb.search(Bag().encode_queries(["apl"])[0], 1).ids == ["a"]
 
@@ -635,21 +635,21 @@ def test_framework_encoders() -> None:
             return self.get_text_embedding_batch([text])[0]
 
     for encoder in (LangChainLike(), LlamaLike()):
-        with quire.open(encoder=encoder) as kb:
+        with octavo.open(encoder=encoder) as kb:
             kb.add(["apple", "zebra"], ids=["a", "z"])
             assert kb.search("zb", 1).ids == ["z"]
             assert kb.info().encoder == encoder.model_name
     for wrong in (3, Bag):
         with pytest.raises(InputTypeError, match="encoder"):
-            quire.open(encoder=wrong)
+            octavo.open(encoder=wrong)
 
 
 def test_bad_encoder_changes_nothing() -> None:
-    with quire.open(encoder=lambda texts: np.full((len(texts), 3), np.nan)) as kb:
+    with octavo.open(encoder=lambda texts: np.full((len(texts), 3), np.nan)) as kb:
         with pytest.raises(InvalidVectorsError, match="NaN"):
             kb.add(["a"])
         assert len(kb) == 0
-    with quire.open(encoder=lambda texts: np.ones((1, 3))) as kb:
+    with octavo.open(encoder=lambda texts: np.ones((1, 3))) as kb:
         with pytest.raises(InvalidVectorsError, match="expected 2 vectors"):
             kb.add(["a", "b"])
         assert len(kb) == 0
@@ -664,7 +664,7 @@ def test_threads_see_whole_batches(where: Path | None) -> None:
     matrix = vectors(20)
     stop = threading.Event()
     problems: list[str] = []
-    with quire.open(where, fit_after=150) as kb:
+    with octavo.open(where, fit_after=150) as kb:
         kb.add(vectors=matrix, ids=[str(i) for i in range(20)], metadata=[{"round": 0}] * 20)
 
         def read() -> None:

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import quire
-from quire.cli import app
-from quire.demo import DemoOptions, DemoReport, Docstring, docstrings, run_demo
-from quire.demo._crash import BATCH, kill_a_writer
-from quire.demo._measure import CODECS, compare_codecs
-from quire.errors import MissingExtraError, ParameterError, QuireError
-from quire.store import Encoder, as_encoder
+import octavo
+from octavo.cli import app
+from octavo.demo import DemoOptions, DemoReport, Docstring, docstrings, run_demo
+from octavo.demo._crash import BATCH, kill_a_writer
+from octavo.demo._measure import CODECS, compare_codecs
+from octavo.errors import MissingExtraError, ParameterError, OctavoError
+from octavo.store import Encoder, as_encoder
 
 DIM = 64
 
@@ -87,7 +87,7 @@ def test_docstrings_of_a_folder(tmp_path: Path) -> None:
     assert found["pack.mod.long"].text.endswith("word …")
     assert len(found["pack.mod.long"].text.split()) == 112
     (tmp_path / "none").mkdir()
-    with pytest.raises(QuireError, match="found none with documentation"):
+    with pytest.raises(OctavoError, match="found none with documentation"):
         docstrings(tmp_path / "none")
 
 
@@ -104,7 +104,7 @@ def test_codecs_are_compared_with_the_first(tmp_path: Path, corpus: list[Docstri
     assert binary.ram_bytes < int8.ram_bytes < full.ram_bytes
     assert binary.disk_bytes < int8.disk_bytes < full.disk_bytes
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    with quire.open(tmp_path / "float32", encoder) as collection:  # what the agreement is measured against is exact
+    with octavo.open(tmp_path / "float32", encoder) as collection:  # what the agreement is measured against is exact
         for query in asked[:5]:
             expected = np.sort(unit @ (query / np.linalg.norm(query)))[::-1][:10]
             np.testing.assert_allclose(collection.search(query, 10).scores, expected, rtol=1e-5)
@@ -123,7 +123,7 @@ def test_a_killed_writer_loses_nothing(tmp_path: Path, corpus: list[Docstring], 
 
 def test_a_writer_that_ends_by_itself_is_an_error(tmp_path: Path, corpus: list[Docstring]) -> None:
     few = corpus[: 3 * BATCH]
-    with pytest.raises(QuireError, match="ended by itself"):
+    with pytest.raises(OctavoError, match="ended by itself"):
         kill_a_writer(tmp_path / "kb", few, encode([document.text for document in few]), "int8")
 
 
@@ -132,13 +132,13 @@ def test_lost_documents_are_noticed(tmp_path: Path, corpus: list[Docstring], mon
     documents = corpus[: 20 * BATCH]
 
     def forget(path: Path, *arguments: Any) -> int:
-        with quire.open(path) as collection:
+        with octavo.open(path) as collection:
             kept = documents[: 4 * BATCH]
             collection.add([d.text for d in kept], ids=[d.id for d in kept], vectors=encode([d.text for d in kept]))
             collection.delete([kept[7].id])
         return 5 * BATCH
 
-    monkeypatch.setattr("quire.demo._crash._run_and_kill", forget)
+    monkeypatch.setattr("octavo.demo._crash._run_and_kill", forget)
     report = kill_a_writer(tmp_path / "kb", documents, encode([document.text for document in documents]), "int8")
     assert not report.ok
     assert (report.lost, report.partial) == (BATCH + 1, BATCH - 1)
@@ -153,7 +153,7 @@ def report(tmp_path_factory: pytest.TempPathFactory, corpus: list[Docstring], en
         return lambda done: None
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("quire.demo._run.docstrings", lambda: corpus)  # reading them again would take seconds
+        patch.setattr("octavo.demo._run.docstrings", lambda: corpus)  # reading them again would take seconds
         found = run_demo(DemoOptions(tmp_path_factory.mktemp("demo"), 500), encoder, progress)
     assert len(steps) == 4
     return found
@@ -181,22 +181,22 @@ def test_all_interfaces_find_the_same(report: DemoReport) -> None:
 
 
 def test_missing_frameworks_are_named_with_their_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from quire.demo import _run
+    from octavo.demo import _run
 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     found = DemoReport(python="3", available=0)
-    with quire.open(encoder=encode) as collection:
+    with octavo.open(encoder=encode) as collection:
         collection.add(["zip files", "dates"])
         _run._ask_everywhere(found, collection)
     assert list(found.answers) == ["Python"]
     assert found.missing == {
-        "LangChain": "pip install 'quire[langchain]'",
-        "LlamaIndex": "pip install 'quire[llama-index]'",
+        "LangChain": "pip install 'octavo[langchain]'",
+        "LlamaIndex": "pip install 'octavo[llama-index]'",
     }
 
 
 def test_encoding_stops_when_the_budget_is_spent(corpus: list[Docstring], encoder: Encoder) -> None:
-    from quire.demo import _run
+    from octavo.demo import _run
 
     done: list[int] = []
     assert len(_run._encode(corpus[:3000], encoder, 0.0, done.append)) == 500  # the deadline is long past
@@ -205,8 +205,8 @@ def test_encoding_stops_when_the_budget_is_spent(corpus: list[Docstring], encode
 
 
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: DemoReport, encoder: Encoder) -> None:
-    monkeypatch.setattr("quire.cli._demo.load_encoder", lambda name: encoder)
-    monkeypatch.setattr("quire.cli._demo.run_demo", lambda options, encoder, progress: report)
+    monkeypatch.setattr("octavo.cli._demo.load_encoder", lambda name: encoder)
+    monkeypatch.setattr("octavo.cli._demo.run_demo", lambda options, encoder, progress: report)
     monkeypatch.setenv("COLUMNS", "120")
     shown = CliRunner().invoke(app, ["demo"])
     assert shown.exit_code == 0, shown.output
@@ -219,8 +219,8 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: DemoRe
 def test_command_fails_when_something_was_lost(monkeypatch: pytest.MonkeyPatch, report: DemoReport) -> None:
     assert report.crash is not None
     lost = replace(report, crash=replace(report.crash, lost=1))
-    monkeypatch.setattr("quire.cli._demo.load_encoder", lambda name: encode)
-    monkeypatch.setattr("quire.cli._demo.run_demo", lambda options, encoder, progress: lost)
+    monkeypatch.setattr("octavo.cli._demo.load_encoder", lambda name: encode)
+    monkeypatch.setattr("octavo.cli._demo.run_demo", lambda options, encoder, progress: lost)
     shown = CliRunner().invoke(app, ["demo"])
     assert shown.exit_code == 1
     assert "DAMAGED" in shown.stdout
@@ -229,8 +229,8 @@ def test_command_fails_when_something_was_lost(monkeypatch: pytest.MonkeyPatch, 
 def test_command_usage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, corpus: list[Docstring], encoder: Encoder
 ) -> None:
-    monkeypatch.setattr("quire.demo._run.docstrings", lambda: corpus)
-    monkeypatch.setattr("quire.cli._demo.load_encoder", lambda name: encoder)
+    monkeypatch.setattr("octavo.demo._run.docstrings", lambda: corpus)
+    monkeypatch.setattr("octavo.cli._demo.load_encoder", lambda name: encoder)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("mine")
     full = CliRunner().invoke(app, ["demo", "--keep", str(tmp_path / "full")])
@@ -242,10 +242,10 @@ def test_command_usage(
 def test_command_without_the_model_library(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(name: str) -> Encoder:
         raise MissingExtraError(
-            "loading the model needs sentence-transformers. Install it: pip install 'quire[models]'"
+            "loading the model needs sentence-transformers. Install it: pip install 'octavo[models]'"
         )
 
-    monkeypatch.setattr("quire.cli._demo.load_encoder", refuse)
+    monkeypatch.setattr("octavo.cli._demo.load_encoder", refuse)
     shown = CliRunner().invoke(app, ["demo"])
     assert (shown.exit_code, "pip install" in shown.stderr) == (1, True)
 
@@ -253,11 +253,11 @@ def test_command_without_the_model_library(monkeypatch: pytest.MonkeyPatch) -> N
 def test_wrong_number_of_documents(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, corpus: list[Docstring], encoder: Encoder
 ) -> None:
-    monkeypatch.setattr("quire.demo._run.docstrings", lambda: corpus)
+    monkeypatch.setattr("octavo.demo._run.docstrings", lambda: corpus)
     with pytest.raises(ParameterError, match="expected 500 to"):
         run_demo(DemoOptions(tmp_path, 10**6), encoder, lambda what, steps: lambda done: None)
 
 
 def test_the_writer_runs_without_a_warning() -> None:
-    command = [sys.executable, "-W", "error", "-c", "import runpy; runpy.run_module('quire.demo._writer')"]
+    command = [sys.executable, "-W", "error", "-c", "import runpy; runpy.run_module('octavo.demo._writer')"]
     assert subprocess.run(command, check=False).returncode == 0

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-import quire
-from quire.errors import MissingExtraError
+import octavo
+from octavo.errors import MissingExtraError
 
-ROOT = Path(quire.__file__).parent
+ROOT = Path(octavo.__file__).parent
 
-PACKAGES = sorted(".".join(["quire", *path.parent.relative_to(ROOT).parts]) for path in ROOT.rglob("__init__.py"))
+PACKAGES = sorted(".".join(["octavo", *path.parent.relative_to(ROOT).parts]) for path in ROOT.rglob("__init__.py"))
 
 
 def source_of(package: str) -> ast.Module:
@@ -62,5 +62,5 @@ def test_all_is_complete(package: str) -> None:
 
 
 def test_the_check_itself() -> None:
-    tree = ast.parse("from quire.a._b import C, _d\nfrom quire.errors import E\nimport sys\ndef f(): x = 1\nN: int = 3")
-    assert public_names(tree, "quire.a") == {"C", "f", "N"}
+    tree = ast.parse("from octavo.a._b import C, _d\nfrom octavo.errors import E\nimport sys\ndef f(): x = 1\nN: int = 3")
+    assert public_names(tree, "octavo.a") == {"C", "f", "N"}

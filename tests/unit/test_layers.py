@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-import quire
+import octavo
 
-ROOT = Path(quire.__file__).parent
+ROOT = Path(octavo.__file__).parent
 
 #: From the bottom up. A part imports only from lower ones and from itself; parts on one line do not know each other.
 LAYERS = [
@@ -21,7 +21,7 @@ LAYERS = [
     {"store"},
     {"retrievers"},
     {"collection"},
-    {""},  # the package itself, `import quire`
+    {""},  # the package itself, `import octavo`
     {"integrations", "_sources"},
     {"eval", "_ingest", "_transfer", "planning"},
     {"demo"},
@@ -50,7 +50,7 @@ HEAVY_ALLOWED_IN = ("integrations", "eval")
 class Import:
     """One import statement."""
 
-    importer: str  # relative to quire, "" for the package itself
+    importer: str  # relative to octavo, "" for the package itself
     imported: str  # absolute
     line: int
     at_import: bool  # runs when the module is imported, not when a function is called or a type checker reads it
@@ -74,7 +74,7 @@ def imports_of(source: str, importer: str, is_package: bool) -> Iterator[Import]
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
-                package = ["quire", *filter(None, importer.split("."))]
+                package = ["octavo", *filter(None, importer.split("."))]
                 package = package[: len(package) - node.level + is_package]
                 base = ".".join([*package, *filter(None, [node.module])])
             for alias in node.names:
@@ -87,7 +87,7 @@ def imports_of(source: str, importer: str, is_package: bool) -> Iterator[Import]
 
 
 def part_of(name: str) -> str:
-    """Return the first-level part of a name relative to quire."""
+    """Return the first-level part of a name relative to octavo."""
     first = name.split(".")[0]
     return first if any(first in layer for layer in LAYERS) else ""
 
@@ -97,9 +97,9 @@ def level(part: str) -> int:
 
 
 def problem(found: Import) -> str | None:
-    where = f"quire.{found.importer or '__init__'}, line {found.line}: imports {found.imported}"
+    where = f"octavo.{found.importer or '__init__'}, line {found.line}: imports {found.imported}"
     top = found.imported.split(".")[0]
-    if top == "quire":
+    if top == "octavo":
         importer, imported = found.importer.split(".")[0], part_of(found.imported.partition(".")[2])
         if importer != imported and level(imported) >= level(importer):
             return f"{where}, which is not below it"
@@ -128,15 +128,15 @@ def test_imports_point_down() -> None:
 @pytest.mark.parametrize(
     ("importer", "source", "expected"),
     [
-        ("index.exact", "from quire.store import Document", "not below"),
-        ("index.exact", "from quire.compression import Codec", "not below"),
-        ("store._writer", "def f():\n    import quire", "not below"),
-        ("store._writer", "from quire import open", "not below"),
+        ("index.exact", "from octavo.store import Document", "not below"),
+        ("index.exact", "from octavo.compression import Codec", "not below"),
+        ("store._writer", "def f():\n    import octavo", "not below"),
+        ("store._writer", "from octavo import open", "not below"),
         ("store._writer", "from ..retrievers import fusion", "not below"),
         ("store._writer", "from .. import collection", "not below"),
         ("store._writer", "from . import _fs", None),
         ("store._writer", "from ..index import exact", None),
-        ("eval.runs", "from quire.integrations.langchain import QuireVectorStore", None),
+        ("eval.runs", "from octavo.integrations.langchain import OctavoVectorStore", None),
         ("store._encoders", "def f():\n    import langchain_core", "only integrations.langchain"),
         ("integrations.langchain._base", "import langchain_core.documents", None),
         ("integrations.llama_index._base", "import langchain_core", "only integrations.langchain"),

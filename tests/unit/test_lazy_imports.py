@@ -1,4 +1,4 @@
-"""`import quire` is light: no framework, no model library, nothing that draws."""
+"""`import octavo` is light: no framework, no model library, nothing that draws."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ HEAVY = (
     "ray",
     "rich",
     "typer",
-    "quire.integrations.langchain",
-    "quire.integrations.llama_index",
-    "quire.eval",
-    "quire.cli",
-    "quire.demo",
+    "octavo.integrations.langchain",
+    "octavo.integrations.llama_index",
+    "octavo.eval",
+    "octavo.cli",
+    "octavo.demo",
 )
 
 _SCRIPT = """
@@ -47,31 +47,31 @@ def imported_by(statement: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-def test_import_quire_loads_nothing_heavy(capsys: pytest.CaptureFixture[str]) -> None:
-    loaded = imported_by("import quire")
+def test_import_octavo_loads_nothing_heavy(capsys: pytest.CaptureFixture[str]) -> None:
+    loaded = imported_by("import octavo")
     assert [name for name in HEAVY if name in loaded["modules"]] == []
     with capsys.disabled():  # a figure, not an assertion: a busy machine is not a mistake
-        print(f"[import quire: {loaded['seconds'] * 1000:.0f} ms]", end=" ")
+        print(f"[import octavo: {loaded['seconds'] * 1000:.0f} ms]", end=" ")
 
 
 def test_working_without_a_model_loads_no_model_library() -> None:
     loaded = imported_by(
-        "import quire; kb = quire.open(encoder=lambda texts: [[1.0, len(t)] for t in texts]);"
+        "import octavo; kb = octavo.open(encoder=lambda texts: [[1.0, len(t)] for t in texts]);"
         "kb.add(['a', 'bb']); kb.search('a'); kb.search('a', mode='text'); kb.verify(); kb.close()"
     )
     assert [name for name in HEAVY if name in loaded["modules"]] == []
 
 
 def test_help_loads_no_model_library_and_no_framework() -> None:
-    loaded = imported_by("import quire.cli")
-    light_enough = {"rich", "typer", "quire.cli", "quire.demo", "quire.eval"}
+    loaded = imported_by("import octavo.cli")
+    light_enough = {"rich", "typer", "octavo.cli", "octavo.demo", "octavo.eval"}
     assert [name for name in HEAVY if name in loaded["modules"] and name not in light_enough] == []
 
 
 @pytest.mark.parametrize("framework", ["langchain", "llama_index"])
 def test_one_integration_does_not_load_the_other(framework: str) -> None:
     pytest.importorskip({"langchain": "langchain_core", "llama_index": "llama_index.core"}[framework])
-    loaded = imported_by(f"import quire.integrations.{framework}")["modules"]
+    loaded = imported_by(f"import octavo.integrations.{framework}")["modules"]
     other = {"langchain": "llama_index", "llama_index": "langchain_core"}[framework]
     assert other not in loaded
     assert "torch" not in loaded

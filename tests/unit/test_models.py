@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from quire._models import load_sentence_transformer, resolve_model
-from quire.errors import MissingExtraError, ParameterError
+from octavo._models import load_sentence_transformer, resolve_model
+from octavo.errors import MissingExtraError, ParameterError
 
 
 def test_packaged_model_is_found_by_both_names(minilm: str) -> None:
@@ -42,7 +42,7 @@ def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.delitem(sys.modules, "sentence_transformers", raising=False)
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(MissingExtraError, match=r"pip install 'quire\[models\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'octavo\[models\]'"):
         load_sentence_transformer("all-MiniLM-L6-v2")
 
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-import quire
-from quire.index import planner
+import octavo
+from octavo.index import planner
 
 DIM = 16
 N = 80
@@ -39,7 +39,7 @@ def matrices(n: int, seed: int) -> list[np.ndarray]:
     return [vectors(int(length), seed * 1000 + i) for i, length in enumerate(lengths)]
 
 
-def fill(kb: quire.Collection, **given: Any) -> None:
+def fill(kb: octavo.Collection, **given: Any) -> None:
     """Add, replace and delete documents with everything that a document can have."""
     kb.add(
         [f"{WORDS[i % 10]} {WORDS[i % 7]} naïve 北京 {i}" for i in range(N)],
@@ -53,7 +53,7 @@ def fill(kb: quire.Collection, **given: Any) -> None:
     )
 
 
-def expected(kb: quire.Collection, queries: list[Any]) -> dict[str, Any]:
+def expected(kb: octavo.Collection, queries: list[Any]) -> dict[str, Any]:
     """Return what the collection answers."""
     searches = []
     for query in queries:
@@ -92,7 +92,7 @@ def dense(
         planner.graph_min = lambda layout: 50  # type: ignore[assignment]
         planner.tail_max = lambda layout: 10  # type: ignore[assignment]
         planner.TAIL_MAX = 10  # type: ignore[misc]
-    with quire.open(path, codec=codec, fit_after=fit_after, metric=metric) as kb:
+    with octavo.open(path, codec=codec, fit_after=fit_after, metric=metric) as kb:
         fill(kb, vectors=vectors(N, 1))
         kb.add(["grove replaced"], ids=["doc-4"], metadata=[{"n": 4, "even": True}], vectors=vectors(1, 2))
         kb.delete(["doc-1", "doc-50"])
@@ -101,7 +101,7 @@ def dense(
 
 def late(path: Path) -> dict[str, Any]:
     """Write a collection with many vectors a document."""
-    with quire.open_multi_vector(path, codec="int8", fit_after=30) as kb:
+    with octavo.open_multi_vector(path, codec="int8", fit_after=30) as kb:
         fill(kb, token_vectors=matrices(N, 1))
         kb.add(["grove replaced"], ids=["doc-4"], metadata=[{"n": 4, "even": True}], token_vectors=[vectors(2, 2)])
         kb.delete(["doc-1", "doc-50"])
@@ -112,7 +112,7 @@ def without_text_index(make: Callable[..., dict[str, Any]], path: Path, *args: A
     """Write a collection whose full-text index has not been built yet, as a snapshot leaves it."""
     with tempfile.TemporaryDirectory() as folder:
         answers = make(Path(folder) / "kb", *args, **kwargs)
-        with quire.open(Path(folder) / "kb") as kb:
+        with octavo.open(Path(folder) / "kb") as kb:
             kb.snapshot(path)
     return answers
 
@@ -138,7 +138,7 @@ def main(target: Path) -> None:
     }
     tidy(target / "svd-float8-int8")
     tidy(target / "binary-int8-graph")
-    answers["created_with"] = quire.__version__
+    answers["created_with"] = octavo.__version__
     (target / "expected.json").write_text(json.dumps(answers, ensure_ascii=False, indent=0), encoding="utf-8")
     files = sorted(entry for entry in target.rglob("*") if entry.is_file() and entry.name != "SHA256SUMS")
     lines = [

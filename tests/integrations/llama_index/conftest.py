@@ -15,13 +15,13 @@ pytest.importorskip("llama_index.core", reason="llama-index-core is not installe
 from llama_index.core.embeddings import BaseEmbedding
 from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
 
-from quire.integrations.llama_index import QuireVectorStore
+from octavo.integrations.llama_index import OctavoVectorStore
 
 DIM = 32
 
 CODECS = ["float32", "int8", "float8", "binary > int8", "svd:50%|float8 > int8"]
 
-MakeStore = Callable[..., QuireVectorStore]
+MakeStore = Callable[..., OctavoVectorStore]
 
 
 def embed(text: str) -> list[float]:
@@ -67,10 +67,10 @@ def make_node() -> Callable[..., TextNode]:
 @pytest.fixture
 def make_store(tmp_path: Path) -> Iterator[MakeStore]:
     """Open stores that are closed when the test ends; ``name=`` puts one on disk."""
-    opened: list[QuireVectorStore] = []
+    opened: list[OctavoVectorStore] = []
 
-    def make(name: str | None = None, **options: Any) -> QuireVectorStore:
-        store = QuireVectorStore(tmp_path / name if name else None, **options)
+    def make(name: str | None = None, **options: Any) -> OctavoVectorStore:
+        store = OctavoVectorStore(tmp_path / name if name else None, **options)
         opened.append(store)
         return store
 
@@ -88,7 +88,7 @@ PLACES = [*((codec, None) for codec in CODECS), ("float32", "kb"), ("svd:50%|flo
 
 
 @pytest.fixture(params=PLACES, ids=[f"{codec}, {'disk' if name else 'memory'}" for codec, name in PLACES])
-def store(request: pytest.FixtureRequest, make_store: MakeStore) -> QuireVectorStore:
+def store(request: pytest.FixtureRequest, make_store: MakeStore) -> OctavoVectorStore:
     """An empty store, for each codec in memory and for two on disk; the codec is fitted after a few nodes."""
     codec, name = request.param
     return make_store(name, codec=codec, fit_after=8)

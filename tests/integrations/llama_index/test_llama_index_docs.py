@@ -47,11 +47,11 @@ def test_the_fragments(tmp_path: Path) -> None:
 from llama_index.core import Document, MockEmbedding, StorageContext, VectorStoreIndex, load_index_from_storage
 from llama_index.core.llms import MockLLM
 import numpy as np
-from quire.integrations.llama_index import QuireVectorStore
+from octavo.integrations.llama_index import OctavoVectorStore
 llm, embed_model = MockLLM(), MockEmbedding(embed_dim=4)
 index = VectorStoreIndex.from_documents(
     [Document(text="words")],
-    storage_context=StorageContext.from_defaults(vector_store=QuireVectorStore()),
+    storage_context=StorageContext.from_defaults(vector_store=OctavoVectorStore()),
     embed_model=embed_model,
 )
 documents = [Document(id_="s", text="steam", metadata={"year": 1820}), Document(id_="d", text="diesel engine")]

@@ -18,10 +18,10 @@ from llama_index.core.schema import Document, ImageNode, IndexNode, TextNode
 from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters, VectorStoreQuery
 
-from quire.errors import InputTypeError, InvalidVectorsError
-from quire.integrations.llama_index import QuireVectorStore, as_retriever
+from octavo.errors import InputTypeError, InvalidVectorsError
+from octavo.integrations.llama_index import OctavoVectorStore, as_retriever
 
-MakeStore = Callable[..., QuireVectorStore]
+MakeStore = Callable[..., OctavoVectorStore]
 
 TEXTS = {
     "cake": "apple pie with cinnamon and a little sugar",
@@ -50,8 +50,8 @@ def index(make_store: MakeStore, embedding: BaseEmbedding, documents: list[Docum
     return VectorStoreIndex.from_documents(documents, storage_context=context, embed_model=embedding)
 
 
-def store_of(index: VectorStoreIndex) -> QuireVectorStore:
-    assert isinstance(index.vector_store, QuireVectorStore)
+def store_of(index: VectorStoreIndex) -> OctavoVectorStore:
+    assert isinstance(index.vector_store, OctavoVectorStore)
     return index.vector_store
 
 
@@ -73,7 +73,7 @@ def test_from_documents_and_retrieve(index: VectorStoreIndex) -> None:
 def test_from_vector_store_after_reopening(index: VectorStoreIndex, embedding: BaseEmbedding) -> None:
     store = store_of(index)
     store.close()
-    again = QuireVectorStore(store.path)
+    again = OctavoVectorStore(store.path)
     reopened = VectorStoreIndex.from_vector_store(again, embed_model=embedding)
     assert texts(reopened.as_retriever(similarity_top_k=1).retrieve("violin")) == [TEXTS["music"]]
     again.close()
@@ -183,7 +183,7 @@ def test_objects_of_index_nodes_are_followed(
 # ---------------------------------------------------------------------- IngestionPipeline
 
 
-def pipeline(store: QuireVectorStore, embedding: BaseEmbedding, **options: Any) -> IngestionPipeline:
+def pipeline(store: OctavoVectorStore, embedding: BaseEmbedding, **options: Any) -> IngestionPipeline:
     return IngestionPipeline(transformations=[SentenceSplitter(), embedding], vector_store=store, **options)
 
 

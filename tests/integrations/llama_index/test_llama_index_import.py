@@ -28,7 +28,7 @@ def attempt(blocked: str) -> str:
     script = textwrap.dedent(BLOCK.format(blocked=blocked)) + textwrap.dedent(
         """
         try:
-            import quire.integrations.llama_index
+            import octavo.integrations.llama_index
         except ImportError as err:
             print(type(err).__name__, err)
         """
@@ -38,13 +38,13 @@ def attempt(blocked: str) -> str:
 
 def test_the_missing_extra_is_named() -> None:
     message = attempt("llama_index")
-    assert message.startswith("MissingExtraError quire.integrations.llama_index needs llama-index-core")
-    assert "pip install 'quire[llama-index]'" in message
+    assert message.startswith("MissingExtraError octavo.integrations.llama_index needs llama-index-core")
+    assert "pip install 'octavo[llama-index]'" in message
 
 
 def test_a_broken_installation_shows_its_own_error() -> None:
     assert attempt("pydantic").startswith("ModuleNotFoundError No module named 'pydantic")
 
 
-def test_importing_quire_does_not_import_the_framework() -> None:
-    assert run("import sys, quire, quire.integrations; print('llama_index.core' in sys.modules)").strip() == "False"
+def test_importing_octavo_does_not_import_the_framework() -> None:
+    assert run("import sys, octavo, octavo.integrations; print('llama_index.core' in sys.modules)").strip() == "False"

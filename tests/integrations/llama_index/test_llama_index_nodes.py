@@ -31,11 +31,11 @@ from llama_index.core.schema import (
 )
 from llama_index.core.vector_stores.types import VectorStoreQuery
 
-import quire
-from quire.errors import InputTypeError, MismatchError
-from quire.integrations.llama_index import QuireVectorStore, StoredObject
+import octavo
+from octavo.errors import InputTypeError, MismatchError
+from octavo.integrations.llama_index import OctavoVectorStore, StoredObject
 
-MakeStore = Callable[..., QuireVectorStore]
+MakeStore = Callable[..., OctavoVectorStore]
 
 VECTOR = [0.6, 0.8]
 
@@ -246,14 +246,14 @@ def test_what_json_changes(make_store: MakeStore) -> None:
 
 
 def test_what_is_stored_is_small_and_documented(tmp_path: Path) -> None:
-    store = QuireVectorStore(tmp_path / "kb")
+    store = OctavoVectorStore(tmp_path / "kb")
     store.add([TextNode(id_="a", text="words", metadata={"k": 1}, embedding=VECTOR)])
     store.close()
-    with quire.open(tmp_path / "kb") as collection:
+    with octavo.open(tmp_path / "kb") as collection:
         assert collection.get_payloads(["a"]) == ['{"node":1,"type":"TextNode","fields":{}}']
         (document,) = collection.get(["a"])
         assert document.text == "words"
-        assert document.metadata == {"k": 1, "quire:node_type": "TextNode"}
+        assert document.metadata == {"k": 1, "octavo:node_type": "TextNode"}
 
 
 def test_foreign_payloads_are_left_alone(make_store: MakeStore) -> None:
@@ -271,15 +271,15 @@ def test_a_newer_layout_is_refused(make_store: MakeStore) -> None:
 
 
 def test_a_class_that_is_not_imported_becomes_the_nearest_known(tmp_path: Path) -> None:
-    store = QuireVectorStore(tmp_path / "kb")
+    store = OctavoVectorStore(tmp_path / "kb")
     store.add([all_nodes()["subclass of text"].model_copy(update={"id_": "c", "embedding": VECTOR})])
     payload = json.loads(store.client.get_payloads(["c"])[0] or "")
     store.close()
     assert payload["class"].endswith(":Chapter")
     script = """
         import sys
-        from quire.integrations.llama_index import QuireVectorStore
-        (node,) = QuireVectorStore(sys.argv[1]).get_nodes()
+        from octavo.integrations.llama_index import OctavoVectorStore
+        (node,) = OctavoVectorStore(sys.argv[1]).get_nodes()
         print(type(node).__name__, node.text, node.metadata["int"], len(node.relationships))
     """
     done = subprocess.run(
@@ -317,7 +317,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 @settings(max_examples=60, deadline=None)
 @given(
     text=TEXT,
-    metadata=st.dictionaries(TEXT | st.sampled_from(["quire:", "quire::", "quire:ref_doc_id"]), JSON, max_size=5),
+    metadata=st.dictionaries(TEXT | st.sampled_from(["octavo:", "octavo::", "octavo:ref_doc_id"]), JSON, max_size=5),
     template=TEXT,
     start=st.none() | st.integers(0, 10**9),
     excluded=st.lists(TEXT, max_size=3),
@@ -333,7 +333,7 @@ def test_any_text_node_comes_back_equal(
         excluded_llm_metadata_keys=excluded,
         embedding=VECTOR,
     )
-    store = QuireVectorStore()
+    store = OctavoVectorStore()
     try:
         store.add([node])
         (back,) = store.get_nodes()

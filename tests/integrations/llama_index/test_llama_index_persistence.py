@@ -22,15 +22,15 @@ from llama_index.core.schema import Document, TextNode
 from llama_index.core.vector_stores.simple import SimpleVectorStore
 from llama_index.core.vector_stores.types import VectorStoreQuery
 
-from quire.errors import CollectionNotFoundError, CorruptCollectionError, MismatchError, ParameterError, ReadOnlyError
-from quire.integrations.llama_index import QuireVectorStore
+from octavo.errors import CollectionNotFoundError, CorruptCollectionError, MismatchError, ParameterError, ReadOnlyError
+from octavo.integrations.llama_index import OctavoVectorStore
 
-MakeStore = Callable[..., QuireVectorStore]
+MakeStore = Callable[..., OctavoVectorStore]
 
 POINTER = "default__vector_store.json"
 
 
-def snapshot(store: QuireVectorStore, query: TextNode) -> Any:
+def snapshot(store: OctavoVectorStore, query: TextNode) -> Any:
     found = store.query(VectorStoreQuery(query_embedding=query.embedding, similarity_top_k=6))
     return found.ids, found.similarities, [node.model_dump() for node in store.get_nodes()]
 
@@ -45,13 +45,13 @@ def memory() -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
 
 
 def copies(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.suffix == ".quire")
+    return sorted(path.name for path in folder.iterdir() if path.suffix == ".octavo")
 
 
 # ---------------------------------------------------------------------- persist and from_persist_*
 
 
-def test_round_trip_on_this_machine(store: QuireVectorStore, library: list[TextNode], tmp_path: Path) -> None:
+def test_round_trip_on_this_machine(store: OctavoVectorStore, library: list[TextNode], tmp_path: Path) -> None:
     store.add(library)
     store.delete("d3")
     expected = snapshot(store, library[1])
@@ -59,27 +59,27 @@ def test_round_trip_on_this_machine(store: QuireVectorStore, library: list[TextN
     store.persist(str(path))
     store.add([library[11]])  # not part of what was saved
     store.close()
-    loaded = QuireVectorStore.from_persist_path(str(path))
+    loaded = OctavoVectorStore.from_persist_path(str(path))
     assert snapshot(loaded, library[1]) == expected
     assert loaded.client.codec == store.client.codec
     assert loaded.client.verify().ok
     loaded.close()
-    by_dir = QuireVectorStore.from_persist_dir(str(path.parent))
+    by_dir = OctavoVectorStore.from_persist_dir(str(path.parent))
     assert snapshot(by_dir, library[1]) == expected
     by_dir.close()
 
 
 def test_round_trip_on_another_file_system(
-    store: QuireVectorStore, library: list[TextNode], memory: tuple[fsspec.AbstractFileSystem, str]
+    store: OctavoVectorStore, library: list[TextNode], memory: tuple[fsspec.AbstractFileSystem, str]
 ) -> None:
     fs, root = memory
     store.add(library)
     expected = snapshot(store, library[1])
     store.persist(f"{root}/a/{POINTER}", fs=fs)
-    loaded = QuireVectorStore.from_persist_dir(f"{root}/a", fs=fs)
+    loaded = OctavoVectorStore.from_persist_dir(f"{root}/a", fs=fs)
     assert snapshot(loaded, library[1]) == expected
     loaded.clear()  # lives in memory, away from what was saved
-    assert snapshot(QuireVectorStore.from_persist_dir(f"{root}/a/", fs=fs), library[1]) == expected
+    assert snapshot(OctavoVectorStore.from_persist_dir(f"{root}/a/", fs=fs), library[1]) == expected
 
 
 def test_loading_from_another_file_system_to_a_path(
@@ -90,8 +90,8 @@ def test_loading_from_another_file_system_to_a_path(
     store.add(library)
     store.persist(f"{root}/{POINTER}", fs=fs)
     with pytest.raises(ParameterError, match="path="):
-        QuireVectorStore.from_persist_dir(root, fs=fs, read_only=True)
-    loaded = QuireVectorStore.from_persist_dir(root, fs=fs, path=tmp_path / "here", read_only=True)
+        OctavoVectorStore.from_persist_dir(root, fs=fs, read_only=True)
+    loaded = OctavoVectorStore.from_persist_dir(root, fs=fs, path=tmp_path / "here", read_only=True)
     assert snapshot(loaded, library[1]) == snapshot(store, library[1])
     assert loaded.path == str(tmp_path / "here")
     with pytest.raises(ReadOnlyError):
@@ -109,7 +109,7 @@ def test_file_systems_that_are_this_machine_after_all(
     store.add(library)
     StorageContext.from_defaults(vector_store=store).persist(folder, fs=fs)
     assert (tmp_path / "saved" / POINTER).is_file()
-    loaded = QuireVectorStore.from_persist_dir(folder, fs=fs)
+    loaded = OctavoVectorStore.from_persist_dir(folder, fs=fs)
     assert snapshot(loaded, library[1]) == snapshot(store, library[1])
     loaded.close()
 
@@ -120,16 +120,16 @@ def test_a_loaded_store_is_durable_where_it_lies(
     store = make_store()
     store.add(library[:6])
     store.persist(str(tmp_path / "saved" / POINTER))
-    loaded = QuireVectorStore.from_persist_dir(str(tmp_path / "saved"))
+    loaded = OctavoVectorStore.from_persist_dir(str(tmp_path / "saved"))
     loaded.add(library[6:])
     loaded.close()
-    again = QuireVectorStore.from_persist_dir(str(tmp_path / "saved"))
+    again = OctavoVectorStore.from_persist_dir(str(tmp_path / "saved"))
     assert len(again.client) == 12
     again.close()
-    apart = QuireVectorStore.from_persist_dir(str(tmp_path / "saved"), path=tmp_path / "apart")
+    apart = OctavoVectorStore.from_persist_dir(str(tmp_path / "saved"), path=tmp_path / "apart")
     apart.clear()
     apart.close()
-    again = QuireVectorStore.from_persist_dir(str(tmp_path / "saved"), read_only=True)
+    again = OctavoVectorStore.from_persist_dir(str(tmp_path / "saved"), read_only=True)
     assert len(again.client) == 12
     again.close()
 
@@ -141,13 +141,13 @@ def test_persist_replaces_what_was_there(make_store: MakeStore, library: list[Te
         store.add(library[:number])
         store.persist(str(folder / POINTER))
         assert len(copies(folder)) == 1
-        loaded = QuireVectorStore.from_persist_dir(str(folder))
+        loaded = OctavoVectorStore.from_persist_dir(str(folder))
         assert len(loaded.client) == number
         loaded.close()
     # a file of the framework's own store gives way, too
     SimpleVectorStore().persist(str(folder / POINTER))
     store.persist(str(folder / POINTER))
-    QuireVectorStore.from_persist_dir(str(folder)).close()
+    OctavoVectorStore.from_persist_dir(str(folder)).close()
 
 
 def test_persist_replaces_what_was_there_elsewhere(
@@ -159,7 +159,7 @@ def test_persist_replaces_what_was_there_elsewhere(
         store.add(library[:number])
         store.persist(f"{root}/{POINTER}", fs=fs)
         assert len(fs.ls(root)) == 2
-        assert len(QuireVectorStore.from_persist_dir(root, fs=fs).client) == number
+        assert len(OctavoVectorStore.from_persist_dir(root, fs=fs).client) == number
 
 
 def test_a_collection_that_lies_there_already_is_not_copied(
@@ -174,7 +174,7 @@ def test_a_collection_that_lies_there_already_is_not_copied(
         store.persist(str(folder / POINTER))
         store.close()
         folder = folder.rename(tmp_path / f"moved-{folder.name}")
-        loaded = QuireVectorStore.from_persist_dir(str(folder))
+        loaded = OctavoVectorStore.from_persist_dir(str(folder))
         assert len(loaded.client) == 12
         loaded.persist(str(folder / POINTER))
         assert copies(folder) == []
@@ -186,11 +186,11 @@ def test_saving_a_loaded_store_again_keeps_it(make_store: MakeStore, library: li
     store = make_store()
     store.add(library[:3])
     store.persist(str(folder / POINTER))
-    loaded = QuireVectorStore.from_persist_dir(str(folder))
+    loaded = OctavoVectorStore.from_persist_dir(str(folder))
     loaded.add(library)
     loaded.persist(str(folder / POINTER))
     loaded.close()
-    again = QuireVectorStore.from_persist_dir(str(folder))
+    again = OctavoVectorStore.from_persist_dir(str(folder))
     assert len(again.client) == 12
     again.close()
 
@@ -208,10 +208,10 @@ def test_a_crash_while_saving_keeps_the_earlier_copy(
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("quire.integrations.llama_index._persistence.os.replace", broken)
+        patch.setattr("octavo.integrations.llama_index._persistence.os.replace", broken)
         with pytest.raises(OSError, match="no space"):
             store.persist(str(folder / POINTER))
-    loaded = QuireVectorStore.from_persist_dir(str(folder))
+    loaded = OctavoVectorStore.from_persist_dir(str(folder))
     assert len(loaded.client) == 3
     loaded.close()
 
@@ -223,7 +223,7 @@ def test_a_saved_folder_can_be_moved(make_store: MakeStore, library: list[TextNo
     store.close()
     shutil.rmtree(tmp_path / "kb")
     shutil.move(tmp_path / "saved", tmp_path / "moved")
-    loaded = QuireVectorStore.from_persist_dir(str(tmp_path / "moved"))
+    loaded = OctavoVectorStore.from_persist_dir(str(tmp_path / "moved"))
     assert len(loaded.client) == 12
     loaded.close()
 
@@ -235,11 +235,11 @@ def test_namespaces(make_store: MakeStore, library: list[TextNode], tmp_path: Pa
     context = StorageContext.from_defaults(vector_store=first)
     context.add_vector_store(second, "german")
     context.persist(str(tmp_path / "saved"))
-    found = QuireVectorStore.from_namespaced_persist_dir(str(tmp_path / "saved"))
+    found = OctavoVectorStore.from_namespaced_persist_dir(str(tmp_path / "saved"))
     assert {name: len(store.client) for name, store in found.items()} == {"default": 4, "german": 8}
     both = StorageContext.from_defaults(persist_dir=str(tmp_path / "saved"), vector_stores=found)
     assert both.vector_store is found["default"]
-    german = QuireVectorStore.from_persist_dir(str(tmp_path / "saved"), namespace="german")
+    german = OctavoVectorStore.from_persist_dir(str(tmp_path / "saved"), namespace="german")
     assert german.client.codec == "float8"
     for store in (*found.values(), german):
         store.close()
@@ -260,7 +260,7 @@ def test_storage_context_round_trip(
     folder = str(tmp_path / "storage")
     index.storage_context.persist(folder)
     store.close()
-    loaded_store = QuireVectorStore.from_persist_dir(folder)
+    loaded_store = OctavoVectorStore.from_persist_dir(folder)
     context = StorageContext.from_defaults(persist_dir=folder, vector_store=loaded_store)
     loaded = load_index_from_storage(context, embed_model=embedding)
     assert loaded.index_id == index.index_id
@@ -279,12 +279,12 @@ def test_storage_context_round_trip_on_another_file_system(
     context.persist(root, fs=fs)
     loaded = load_index_from_storage(
         StorageContext.from_defaults(
-            persist_dir=root, vector_store=QuireVectorStore.from_persist_dir(root, fs=fs), fs=fs
+            persist_dir=root, vector_store=OctavoVectorStore.from_persist_dir(root, fs=fs), fs=fs
         ),
         embed_model=embedding,
     )
     assert [hit.text for hit in loaded.as_retriever().retrieve("apple")] == ["apple pie"]
-    with pytest.raises(ValueError, match="QuireVectorStore"):
+    with pytest.raises(ValueError, match="OctavoVectorStore"):
         StorageContext.from_defaults(persist_dir=root, fs=fs)
 
 
@@ -296,11 +296,11 @@ def test_forgetting_the_vector_store_says_what_to_do(
     store = make_store("storage" if inside else None)
     store.add(library)
     StorageContext.from_defaults(vector_store=store).persist(str(folder))
-    with pytest.raises(ValueError, match="QuireVectorStore") as caught:
+    with pytest.raises(ValueError, match="OctavoVectorStore") as caught:
         StorageContext.from_defaults(persist_dir=str(folder))
     message = str(caught.value)
-    assert "quire.integrations.llama_index.QuireVectorStore" in message
-    assert "vector_store=QuireVectorStore.from_persist_dir(folder)" in message
+    assert "octavo.integrations.llama_index.OctavoVectorStore" in message
+    assert "vector_store=OctavoVectorStore.from_persist_dir(folder)" in message
     with pytest.raises(ValueError, match="from_persist_dir"):
         SimpleVectorStore.from_persist_path(str(folder / POINTER))
 
@@ -319,16 +319,16 @@ def test_the_hint_names_the_namespace(make_store: MakeStore, library: list[TextN
 def test_loading_what_is_not_there(tmp_path: Path, memory: tuple[fsspec.AbstractFileSystem, str]) -> None:
     fs, root = memory
     with pytest.raises(CollectionNotFoundError, match=POINTER):
-        QuireVectorStore.from_persist_dir(str(tmp_path))
+        OctavoVectorStore.from_persist_dir(str(tmp_path))
     with pytest.raises(CollectionNotFoundError, match=POINTER):
-        QuireVectorStore.from_persist_dir(root, fs=fs)
+        OctavoVectorStore.from_persist_dir(root, fs=fs)
 
 
 def test_loading_what_another_store_wrote(tmp_path: Path) -> None:
     StorageContext.from_defaults().persist(str(tmp_path))
-    with pytest.raises(MismatchError, match="not written by QuireVectorStore"):
-        QuireVectorStore.from_persist_dir(str(tmp_path))
-    assert QuireVectorStore.from_namespaced_persist_dir(str(tmp_path)) == {}
+    with pytest.raises(MismatchError, match="not written by OctavoVectorStore"):
+        OctavoVectorStore.from_persist_dir(str(tmp_path))
+    assert OctavoVectorStore.from_namespaced_persist_dir(str(tmp_path)) == {}
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_loading_what_another_store_wrote(tmp_path: Path) -> None:
         (lambda pointer: {**pointer, "format": 9}, MismatchError, "format 9"),
         (lambda pointer: {**pointer, "collection": "../elsewhere"}, CorruptCollectionError, "outside"),
         (lambda pointer: {**pointer, "collection": "/etc"}, CorruptCollectionError, "outside"),
-        (lambda pointer: {**pointer, "collection": "gone.quire"}, CollectionNotFoundError, "gone.quire"),
+        (lambda pointer: {**pointer, "collection": "gone.octavo"}, CollectionNotFoundError, "gone.octavo"),
     ],
 )
 def test_damaged_pointers(
@@ -355,25 +355,25 @@ def test_damaged_pointers(
     store.add(library)
     store.persist(str(folder / POINTER))
     content = json.loads((folder / POINTER).read_text())
-    changed = change(content["quire"])
-    data = changed if isinstance(changed, bytes) else json.dumps({**content, "quire": changed}).encode()
+    changed = change(content["octavo"])
+    data = changed if isinstance(changed, bytes) else json.dumps({**content, "octavo": changed}).encode()
     (folder / POINTER).write_bytes(data)
     with pytest.raises(error, match=words):
-        QuireVectorStore.from_persist_dir(str(folder))
+        OctavoVectorStore.from_persist_dir(str(folder))
     assert len(copies(folder)) == 1
     store.persist(str(folder / POINTER))  # saving again puts it right
-    QuireVectorStore.from_persist_dir(str(folder)).close()
+    OctavoVectorStore.from_persist_dir(str(folder)).close()
 
 
 # ---------------------------------------------------------------------- pickle and copies
 
 
 @pytest.mark.parametrize("how", ["pickle", "deepcopy"])
-def test_a_store_in_memory_takes_its_content_along(store: QuireVectorStore, library: list[TextNode], how: str) -> None:
+def test_a_store_in_memory_takes_its_content_along(store: OctavoVectorStore, library: list[TextNode], how: str) -> None:
     store.add(library)
     expected = snapshot(store, library[1])
     other = pickle.loads(pickle.dumps(store)) if how == "pickle" else copy.deepcopy(store)
-    assert isinstance(other, QuireVectorStore)
+    assert isinstance(other, OctavoVectorStore)
     assert snapshot(other, library[1]) == expected
     other.add([library[0].model_copy(update={"id_": "only in the copy"})])
     # on disk both are the same collection, in memory they are two
@@ -385,7 +385,7 @@ def test_pickles_find_their_path_from_anywhere(
     library: list[TextNode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    store = QuireVectorStore("kb", read_only=False, lock_timeout=3.0)
+    store = OctavoVectorStore("kb", read_only=False, lock_timeout=3.0)
     store.add(library)
     data = pickle.dumps(store)
     store.close()

@@ -21,10 +21,10 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
-from quire.errors import InvalidFilterError, InvalidVectorsError, ParameterError
-from quire.integrations.llama_index import QuireVectorStore
+from octavo.errors import InvalidFilterError, InvalidVectorsError, ParameterError
+from octavo.integrations.llama_index import OctavoVectorStore
 
-MakeStore = Callable[..., QuireVectorStore]
+MakeStore = Callable[..., OctavoVectorStore]
 
 MODES = ["default", "text_search", "sparse", "hybrid", "mmr"]
 
@@ -36,7 +36,7 @@ def where(key: str, value: Any, operator: str = "==") -> MetadataFilters:
 class Asker:
     """Ask a store in words; the embedding of the words goes with them."""
 
-    def __init__(self, store: QuireVectorStore, embedding: BaseEmbedding) -> None:
+    def __init__(self, store: OctavoVectorStore, embedding: BaseEmbedding) -> None:
         self.store, self.embedding = store, embedding
 
     def __call__(self, words: str = "apple engine", k: int = 4, **fields: Any) -> VectorStoreQueryResult:
@@ -47,7 +47,7 @@ class Asker:
 
 
 @pytest.fixture
-def ask(store: QuireVectorStore, embedding: BaseEmbedding, library: list[TextNode]) -> Asker:
+def ask(store: OctavoVectorStore, embedding: BaseEmbedding, library: list[TextNode]) -> Asker:
     """A filled store, for each codec, in memory and on disk."""
     store.add(library)
     return Asker(store, embedding)

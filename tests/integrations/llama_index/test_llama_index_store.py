@@ -18,8 +18,8 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQuery,
 )
 
-import quire
-from quire.errors import (
+import octavo
+from octavo.errors import (
     CollectionClosedError,
     CollectionNotFoundError,
     InputTypeError,
@@ -28,9 +28,9 @@ from quire.errors import (
     ParameterError,
     ReadOnlyError,
 )
-from quire.integrations.llama_index import QuireVectorStore
+from octavo.integrations.llama_index import OctavoVectorStore
 
-MakeStore = Callable[..., QuireVectorStore]
+MakeStore = Callable[..., OctavoVectorStore]
 MakeNode = Callable[..., TextNode]
 
 
@@ -42,7 +42,7 @@ def ids_of(nodes: list[Any]) -> list[str]:
     return [node.node_id for node in nodes]
 
 
-def nearest(store: QuireVectorStore, node: TextNode, k: int = 1) -> list[str]:
+def nearest(store: OctavoVectorStore, node: TextNode, k: int = 1) -> list[str]:
     return store.query(VectorStoreQuery(query_embedding=node.embedding, similarity_top_k=k)).ids or []
 
 
@@ -52,12 +52,12 @@ def test_is_what_the_framework_expects(make_store: MakeStore) -> None:
     assert store.stores_text is True
     assert store.is_embedding_query is True
     assert store.flat_metadata is False
-    assert store.class_name() == "QuireVectorStore"
-    assert isinstance(store.client, quire.Collection)
+    assert store.class_name() == "OctavoVectorStore"
+    assert isinstance(store.client, octavo.Collection)
 
 
 def test_add_returns_the_ids_in_order_and_finds_each_node_first(
-    store: QuireVectorStore, library: list[TextNode]
+    store: OctavoVectorStore, library: list[TextNode]
 ) -> None:
     assert store.add(library) == ids_of(library)
     assert store.client.info().fitted
@@ -71,7 +71,7 @@ def test_add_of_nothing(make_store: MakeStore) -> None:
     assert store.get_nodes() == []
 
 
-def test_adding_again_replaces(store: QuireVectorStore, library: list[TextNode], make_node: MakeNode) -> None:
+def test_adding_again_replaces(store: OctavoVectorStore, library: list[TextNode], make_node: MakeNode) -> None:
     store.add(library)
     changed = make_node("n3", "completely different words", "other", metadata={"topic": "new"})
     store.add([changed])
@@ -167,7 +167,7 @@ def test_results_do_not_alias_what_is_stored(make_store: MakeStore, library: lis
 # ---------------------------------------------------------------------- delete
 
 
-def test_delete_by_source_document(store: QuireVectorStore, library: list[TextNode]) -> None:
+def test_delete_by_source_document(store: OctavoVectorStore, library: list[TextNode]) -> None:
     store.add(library)
     store.delete("d1")
     assert ids_of(store.get_nodes()) == [f"n{i}" for i in range(12) if i // 3 != 1]
@@ -196,18 +196,18 @@ def test_a_document_stored_whole_is_its_own_source(make_store: MakeStore) -> Non
 def test_a_users_key_named_like_ours_is_left_alone(make_store: MakeStore, make_node: MakeNode) -> None:
     store = make_store()
     metadata = {
-        "quire:ref_doc_id": "mine",
-        "quire::x": 1,
+        "octavo:ref_doc_id": "mine",
+        "octavo::x": 1,
         "ref_doc_id": "theirs",
         "_node_type": "t",
-        "quire:node_type": None,
+        "octavo:node_type": None,
     }
     store.add([make_node("a", "words", "source", metadata=metadata), make_node("b", "words", "theirs")])
     assert store.get_nodes(["a"])[0].metadata == metadata
     store.delete("mine")
     assert len(store.client) == 2
-    assert ids_of(store.get_nodes(filters=where("quire:ref_doc_id", "mine"))) == ["a"]
-    assert ids_of(store.get_nodes(filters=where("quire::x", 1))) == ["a"]
+    assert ids_of(store.get_nodes(filters=where("octavo:ref_doc_id", "mine"))) == ["a"]
+    assert ids_of(store.get_nodes(filters=where("octavo::x", 1))) == ["a"]
     store.delete("theirs")
     assert ids_of(store.get_nodes()) == ["a"]
     store.delete("source")
@@ -234,7 +234,7 @@ def test_filters_see_the_class(make_store: MakeStore, library: list[TextNode]) -
     assert ids_of(store.get_nodes(filters=where("_node_type", "Document"))) == ["doc"]
 
 
-def test_delete_nodes(store: QuireVectorStore, library: list[TextNode]) -> None:
+def test_delete_nodes(store: OctavoVectorStore, library: list[TextNode]) -> None:
     store.add(library)
     store.delete_nodes(["n0", "n11", "not there"])
     assert len(store.client) == 10
@@ -254,7 +254,7 @@ def test_delete_nodes_of_nothing_deletes_nothing(make_store: MakeStore, library:
     assert len(store.client) == len(library)
 
 
-def test_clear(store: QuireVectorStore, library: list[TextNode]) -> None:
+def test_clear(store: OctavoVectorStore, library: list[TextNode]) -> None:
     store.add(library)
     store.clear()
     assert store.get_nodes() == []
@@ -266,7 +266,7 @@ def test_clear(store: QuireVectorStore, library: list[TextNode]) -> None:
 # ---------------------------------------------------------------------- get_nodes
 
 
-def test_get_nodes_in_the_order_asked(store: QuireVectorStore, library: list[TextNode]) -> None:
+def test_get_nodes_in_the_order_asked(store: OctavoVectorStore, library: list[TextNode]) -> None:
     store.add(library)
     assert ids_of(store.get_nodes(["n7", "not there", "n0", "n3"])) == ["n7", "n0", "n3"]
     assert ids_of(store.get_nodes()) == ids_of(library)
@@ -361,8 +361,8 @@ def test_dot_product_ranks_by_length(make_store: MakeStore) -> None:
 
 
 def test_an_open_collection_can_be_shared_with_plain_python(library: list[TextNode]) -> None:
-    with quire.open() as collection:
-        store = QuireVectorStore(collection=collection)
+    with octavo.open() as collection:
+        store = OctavoVectorStore(collection=collection)
         store.add(library)
         collection.add(["plain"], ids=["p"], vectors=[library[0].embedding], metadata=[{"topic": "plain", "n": None}])
         assert collection.count({"topic": "food"}) == 4
@@ -370,17 +370,17 @@ def test_an_open_collection_can_be_shared_with_plain_python(library: list[TextNo
         assert isinstance(node, TextNode)
         assert (node.text, node.metadata) == ("plain", {"topic": "plain", "n": None})
         with pytest.raises(ParameterError, match="both"):
-            QuireVectorStore("kb", collection=collection)
+            OctavoVectorStore("kb", collection=collection)
         with pytest.raises(ParameterError, match="both"):
-            QuireVectorStore(codec="int8", collection=collection)
+            OctavoVectorStore(codec="int8", collection=collection)
     with pytest.raises(InputTypeError, match="str"):
-        QuireVectorStore(collection="kb")  # type: ignore[arg-type]
+        OctavoVectorStore(collection="kb")  # type: ignore[arg-type]
 
 
 def test_unknown_options_raise(make_store: MakeStore, library: list[TextNode]) -> None:
     store = make_store()
     with pytest.raises(TypeError, match="table_name"):
-        QuireVectorStore(table_name="x")  # type: ignore[call-arg]
+        OctavoVectorStore(table_name="x")  # type: ignore[call-arg]
     with pytest.raises(ParameterError, match="batch"):
         store.add(library, batch=3)
     with pytest.raises(ParameterError, match="force"):
@@ -401,7 +401,7 @@ def test_describes_itself_and_comes_back(make_store: MakeStore, library: list[Te
     store = make_store("kb", codec="int8", fit_after=8)
     store.add(library)
     described = store.to_dict()
-    assert described["class_name"] == "QuireVectorStore"
-    again = QuireVectorStore.from_dict(described)
+    assert described["class_name"] == "OctavoVectorStore"
+    again = OctavoVectorStore.from_dict(described)
     assert ids_of(again.get_nodes()) == ids_of(library)
     again.close()

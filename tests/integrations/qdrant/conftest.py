@@ -13,18 +13,18 @@ from typing import Any
 
 import pytest
 
-import quire
+import octavo
 
 SERVER = os.environ.get("QDRANT_URL")
 
 
 def _create(where: str, path: Path, **options: Any) -> Any:
     if where == "local":
-        return quire.open(path, **options)
+        return octavo.open(path, **options)
     pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py")
-    from quire.integrations.qdrant import QdrantCollection
+    from octavo.integrations.qdrant import QdrantCollection
 
-    place: dict[str, Any] = {"path": path} if where == "edge" else {"url": SERVER, "name": f"quire-{uuid.uuid4().hex}"}
+    place: dict[str, Any] = {"path": path} if where == "edge" else {"url": SERVER, "name": f"octavo-{uuid.uuid4().hex}"}
     return QdrantCollection.create(**place, full_scan_threshold=1, indexing_threshold=1, **options)
 
 
@@ -35,7 +35,7 @@ def server() -> Iterator[Any]:
     before = {collection.name for collection in client.get_collections().collections}
     yield client
     for collection in client.get_collections().collections:
-        if collection.name.startswith("quire-") and collection.name not in before:
+        if collection.name.startswith("octavo-") and collection.name not in before:
             client.delete_collection(collection.name)
     client.close()
 

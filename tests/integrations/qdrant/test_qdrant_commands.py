@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import quire
-from quire.cli import app
+import octavo
+from octavo.cli import app
 
-pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py: pip install 'quire[qdrant]'")
+pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py: pip install 'octavo[qdrant]'")
 
-from quire.integrations.qdrant import QdrantCollection, open_location
+from octavo.integrations.qdrant import QdrantCollection, open_location
 
 ENCODER = '''
 import zlib
@@ -101,11 +101,11 @@ def test_another_codec_and_no_collection_are_errors(run: Run) -> None:
         (("verify", "{}"), "Qdrant checks its own files"),
         (("tune", "{}"), "pass ef= and oversample="),
         (("snapshot", "{}", "copy"), "Qdrant's snapshots"),
-        (("restore", "copy", "{}"), "quire push DIR --to {}"),
-        (("export", "{}", "out"), "quire pull {} DIR"),
-        (("import", "out", "{}"), "quire push DIR --to {}"),
-        (("push", "{}", "--to", "x"), "quire pull {} DIR"),
-        (("pull", "x", "{}"), "quire push DIR --to {}"),
+        (("restore", "copy", "{}"), "octavo push DIR --to {}"),
+        (("export", "{}", "out"), "octavo pull {} DIR"),
+        (("import", "out", "{}"), "octavo push DIR --to {}"),
+        (("push", "{}", "--to", "x"), "octavo pull {} DIR"),
+        (("pull", "x", "{}"), "octavo push DIR --to {}"),
     ],
 )
 @pytest.mark.parametrize("place", [PLACE, "https://host:6333#kb"])
@@ -119,12 +119,12 @@ def test_what_needs_files_of_its_own_says_what_to_do(
 
 
 def test_a_pushed_directory_is_pulled_by_its_name_alone(run: Run, tmp_path: Path) -> None:
-    with quire.open(tmp_path / "kb") as kb:
+    with octavo.open(tmp_path / "kb") as kb:
         kb.add(["a", "b"], vectors=np.eye(2, 4))
         ids = kb.ids()
     run("push", "kb", "--to", PLACE)
     run("pull", "there", "back")
-    with quire.open(tmp_path / "back", must_exist=True) as back, open_location("there") as there:
+    with octavo.open(tmp_path / "back", must_exist=True) as back, open_location("there") as there:
         assert back.ids() == there.ids() == ids
 
 
@@ -142,7 +142,7 @@ def test_a_test_set_and_an_inspection(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_not_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("qdrant_client", reason="needs qdrant-client: pip install 'quire[qdrant]'")
+    pytest.importorskip("qdrant_client", reason="needs qdrant-client: pip install 'octavo[qdrant]'")
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # the pauses between attempts
     refused = run("info", "http://127.0.0.1:1#kb", code=1)
     assert "expected a Qdrant server at http://127.0.0.1:1, but it cannot be reached" in refused.stderr

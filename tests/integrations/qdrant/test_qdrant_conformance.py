@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quire.errors import CollectionClosedError, DocumentNotFoundError, InvalidVectorsError, ParameterError, QuireError
+from octavo.errors import CollectionClosedError, DocumentNotFoundError, InvalidVectorsError, ParameterError, OctavoError
 
 N = 40
 
@@ -131,7 +131,7 @@ def test_errors_leave_it_as_it_was(filled: Any) -> None:
     with pytest.raises(ParameterError):
         filled.add(["x"])
     for arguments in ({"k": 0}, {"mode": "other"}, {"alpha": 0.5}, {"filter": {"n": {"$nonsense": 1}}}):
-        with pytest.raises(QuireError):
+        with pytest.raises(OctavoError):
             filled.search(np.ones(8), **arguments)
     assert len(filled) == N
     filled.close()

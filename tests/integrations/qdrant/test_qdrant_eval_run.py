@@ -1,4 +1,4 @@
-"""``quire eval run`` on Qdrant's core in this process: the same configurations as in a local collection, side by side."""
+"""``octavo eval run`` on Qdrant's core in this process: the same configurations as in a local collection, side by side."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from quire.cli import app
-from quire.errors import CodecError, MissingExtraError, ParameterError
-from quire.eval import Configuration, Dataset, Result, Timing, expand, load_results, run
-from quire.eval._recipe import recipe
-from quire.eval._scaling import footprint
-from quire.eval.gates import Gate
-from quire.eval.pareto import pareto
-from quire.eval.report import find_explanation
+from octavo.cli import app
+from octavo.errors import CodecError, MissingExtraError, ParameterError
+from octavo.eval import Configuration, Dataset, Result, Timing, expand, load_results, run
+from octavo.eval._recipe import recipe
+from octavo.eval._scaling import footprint
+from octavo.eval.gates import Gate
+from octavo.eval.pareto import pareto
+from octavo.eval.report import find_explanation
 
-pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py: pip install 'quire[qdrant]'")
+pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py: pip install 'octavo[qdrant]'")
 
-from quire.eval import _measure_qdrant as module
-from quire.integrations.qdrant import QdrantCollection, QdrantMultiVectorCollection
+from octavo.eval import _measure_qdrant as module
+from octavo.integrations.qdrant import QdrantCollection, QdrantMultiVectorCollection
 
 DIM, N = 32, 300
 QUICK = Timing(queries=2, repeats=1, warmup=0)
@@ -249,7 +249,7 @@ def test_late_interaction(data: Dataset, tmp_path: Path) -> None:
     explained = find_explanation(tmp_path, [there])
     assert explained is not None
     lines = recipe(there).python
-    assert lines.startswith("from quire.integrations.qdrant import QdrantMultiVectorCollection\n")
+    assert lines.startswith("from octavo.integrations.qdrant import QdrantMultiVectorCollection\n")
     assert (
         "QdrantMultiVectorCollection.create(path=\"kb.qdrant\", encoder='words', codec='float16', pool_factor=1)"
         in lines
@@ -262,7 +262,7 @@ def test_late_interaction(data: Dataset, tmp_path: Path) -> None:
 
 def test_the_recipe_can_be_followed(both: dict[str, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = recipe(both["int8, store qdrant"])
-    assert found.shell == "quire index SOURCE --path qdrant:kb.qdrant --model words --codec int8"
+    assert found.shell == "octavo index SOURCE --path qdrant:kb.qdrant --model words --codec int8"
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(found.python.replace("encoder='words', ", ""), names)
@@ -300,7 +300,7 @@ def test_what_qdrant_cannot_do_is_refused_before_anything_is_encoded(
 def test_without_the_core_nothing_is_encoded(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "qdrant_edge", None)
     encoder = Words()
-    with pytest.raises(MissingExtraError, match=r"quire\[qdrant\]"):
+    with pytest.raises(MissingExtraError, match=r"octavo\[qdrant\]"):
         run(data, encoder, ["float32", {"codec": "int8", "store": "qdrant"}], timing=QUICK)
     assert encoder.texts == []
 
@@ -375,7 +375,7 @@ def test_the_command(invoke: Callable[..., Any], tmp_path: Path) -> None:
 
 
 def test_the_codecs_that_are_measured_when_nobody_says_which() -> None:
-    from quire.eval.cli import QDRANT_CODECS, _configurations
+    from octavo.eval.cli import QDRANT_CODECS, _configurations
 
     found = _configurations({"store": ["local", "qdrant"]}, {}, [], None)
     assert [one.codec for one in found if one.store == "qdrant"] == list(QDRANT_CODECS)

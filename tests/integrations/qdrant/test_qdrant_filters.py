@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quire.store.filters import (
+from octavo.store.filters import (
     And,
     Between,
     Compare,
@@ -70,7 +70,7 @@ def _tree(rng: random.Random, depth: int = 0) -> Filter:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_random_trees_select_what_matches_says(tmp_path: Path, seed: int) -> None:
     pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py")
-    from quire.integrations.qdrant import QdrantCollection
+    from octavo.integrations.qdrant import QdrantCollection
 
     rng = random.Random(seed)
     documents = [{key: _value(rng) for key in rng.sample(KEYS, rng.randrange(1, 5))} for _ in range(120)]

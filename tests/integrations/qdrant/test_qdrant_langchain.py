@@ -15,10 +15,10 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 from langchain_core.indexing import InMemoryRecordManager, index
 
-import quire
-from quire.collection import CollectionLike
-from quire.errors import InputTypeError, ParameterError
-from quire.integrations.langchain import QuireRecordManager, QuireVectorStore
+import octavo
+from octavo.collection import CollectionLike
+from octavo.errors import InputTypeError, ParameterError
+from octavo.integrations.langchain import OctavoRecordManager, OctavoVectorStore
 
 Make = Callable[..., Any]
 
@@ -43,9 +43,9 @@ class Counting(Embeddings):
         return EMBEDDING.embed_query(text)
 
 
-def filled(make: Make, **options: Any) -> QuireVectorStore:
+def filled(make: Make, **options: Any) -> OctavoVectorStore:
     collection = make(**{"codec": "float32"} | options)
-    return QuireVectorStore.from_texts(TEXTS, EMBEDDING, METADATA, ids=IDS, collection=collection)
+    return OctavoVectorStore.from_texts(TEXTS, EMBEDDING, METADATA, ids=IDS, collection=collection)
 
 
 def test_texts_come_in_and_are_found(make: Make) -> None:
@@ -93,7 +93,7 @@ def test_documents_are_replaced_and_deleted(make: Make) -> None:
 
 
 def test_mmr_takes_no_document_twice(make: Make) -> None:
-    store = QuireVectorStore(EMBEDDING, collection=make(codec="float32"))
+    store = OctavoVectorStore(EMBEDDING, collection=make(codec="float32"))
     store.add_texts(["same", "same", "same", "other"], ids=["a", "b", "c", "d"])
     found = store.max_marginal_relevance_search("same", k=2, fetch_k=4, lambda_mult=0.3)
     assert found[0].id in "abc"
@@ -111,7 +111,7 @@ def test_retrievers(make: Make) -> None:
 
 def test_async(make: Make) -> None:
     async def run() -> list[Document]:
-        store = await QuireVectorStore.afrom_texts(TEXTS[:9], EMBEDDING, ids=IDS[:9], collection=make(codec="int8"))
+        store = await OctavoVectorStore.afrom_texts(TEXTS[:9], EMBEDDING, ids=IDS[:9], collection=make(codec="int8"))
         await store.adelete(["id/0"])
         await store.aadd_texts(["late"], ids=["late"])
         return await store.asimilarity_search("late", k=1) + await store.aget_by_ids(["id/0", "id/4"])
@@ -120,18 +120,18 @@ def test_async(make: Make) -> None:
 
 
 def test_the_collections_own_encoder_is_used(make: Make) -> None:
-    with_one = QuireVectorStore(collection=make(codec="float32", encoder=EMBEDDING))
+    with_one = OctavoVectorStore(collection=make(codec="float32", encoder=EMBEDDING))
     with_one.add_texts(TEXTS[:5], ids=IDS[:5])
     assert with_one.similarity_search(TEXTS[2], k=1)[0].id == "id/2"
-    with_none = QuireVectorStore(collection=make(codec="float32"))
+    with_none = OctavoVectorStore(collection=make(codec="float32"))
     with pytest.raises(ParameterError, match="the store has none"):
         with_none.add_texts(["x"])
 
 
 def test_stores_are_merged_without_embedding_again(make: Make) -> None:
     embedding = Counting()
-    local = QuireVectorStore.from_texts(TEXTS[:20], embedding, METADATA[:20], ids=IDS[:20], codec="float32")
-    target = QuireVectorStore.from_texts(TEXTS[30:40], EMBEDDING, ids=IDS[30:40], collection=make(codec="float32"))
+    local = OctavoVectorStore.from_texts(TEXTS[:20], embedding, METADATA[:20], ids=IDS[:20], codec="float32")
+    target = OctavoVectorStore.from_texts(TEXTS[30:40], EMBEDDING, ids=IDS[30:40], collection=make(codec="float32"))
     embedding.texts.clear()
     assert target.merge_from(local) == 20
     assert (target.count(), target.similarity_search(TEXTS[4], k=1)[0].metadata) == (30, METADATA[4])
@@ -145,39 +145,39 @@ def test_stores_are_merged_without_embedding_again(make: Make) -> None:
 
 def test_closing_a_store_leaves_the_collection_open(make: Make) -> None:
     collection = make(codec="float32")
-    with QuireVectorStore.from_texts(["a"], EMBEDDING, collection=collection):
+    with OctavoVectorStore.from_texts(["a"], EMBEDDING, collection=collection):
         pass
     assert collection.count() == 1
 
 
 def test_what_needs_a_local_collection_says_so(tmp_path: Path) -> None:
     pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py")
-    from quire.integrations.qdrant import QdrantCollection
+    from octavo.integrations.qdrant import QdrantCollection
 
     with QdrantCollection.create(path=tmp_path / "kb", codec="float32") as collection:
-        store = QuireVectorStore.from_texts(["a"], EMBEDDING, ids=["a"], collection=collection)
+        store = OctavoVectorStore.from_texts(["a"], EMBEDDING, ids=["a"], collection=collection)
         assert "QdrantCollection" in repr(store)
-        with pytest.raises(ParameterError, match=r"save_local needs a collection of quire.open.*quire pull"):
+        with pytest.raises(ParameterError, match=r"save_local needs a collection of octavo.open.*octavo pull"):
             store.save_local(tmp_path / "saved")
         with pytest.raises(ParameterError, match="delete_collection needs"):
             store.delete_collection()
         for given in (store, collection):
-            with pytest.raises(ParameterError, match="QuireRecordManager needs"):
-                QuireRecordManager(given)  # type: ignore[arg-type]
+            with pytest.raises(ParameterError, match="OctavoRecordManager needs"):
+                OctavoRecordManager(given)  # type: ignore[arg-type]
         with pytest.raises(ParameterError, match="codec"):
-            QuireVectorStore(EMBEDDING, collection=collection, codec="int8")
+            OctavoVectorStore(EMBEDDING, collection=collection, codec="int8")
         assert store.count() == 1
     assert not (tmp_path / "saved").exists()
 
 
-@pytest.mark.parametrize("given", ["kb", object(), quire.Collection])
+@pytest.mark.parametrize("given", ["kb", object(), octavo.Collection])
 def test_something_else_is_refused(given: Any) -> None:
     with pytest.raises(InputTypeError, match="or a QdrantCollection, got"):
-        QuireVectorStore(EMBEDDING, collection=given)
+        OctavoVectorStore(EMBEDDING, collection=given)
 
 
 def test_indexing_with_langchains_own_record_manager(make: Make) -> None:
-    store = QuireVectorStore(EMBEDDING, collection=make(codec="float32"))
+    store = OctavoVectorStore(EMBEDDING, collection=make(codec="float32"))
     records = InMemoryRecordManager("test")
     records.create_schema()
     pages = [Document(page_content=text, metadata={"source": "s"}) for text in ("one", "two")]

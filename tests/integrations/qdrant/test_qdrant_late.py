@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import quire
-from quire.errors import (
+import octavo
+from octavo.errors import (
     CodecError,
     CollectionClosedError,
     DocumentNotFoundError,
@@ -19,9 +19,9 @@ from quire.errors import (
     MismatchError,
     ParameterError,
 )
-from quire.integrations.qdrant import QdrantCollection, QdrantMultiVectorCollection
-from quire.integrations.qdrant import _late_collection as late_collection
-from quire.retrievers.late_interaction import maxsim_scores
+from octavo.integrations.qdrant import QdrantCollection, QdrantMultiVectorCollection
+from octavo.integrations.qdrant import _late_collection as late_collection
+from octavo.retrievers.late_interaction import maxsim_scores
 
 pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py")
 
@@ -57,7 +57,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
     def create(local: bool = False, **options: Any) -> Any:
         path = tmp_path / f"c{len(made)}"
         if local:
-            made.append(quire.open_multi_vector(path, **options))
+            made.append(octavo.open_multi_vector(path, **options))
         else:
             made.append(
                 QdrantMultiVectorCollection.create(path=path, full_scan_threshold=1, indexing_threshold=1, **options)

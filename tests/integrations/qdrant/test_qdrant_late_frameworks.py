@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import quire
-from quire.collection import CollectionLike, MultiVectorLike
-from quire.errors import MismatchError, ParameterError
-from quire.integrations.qdrant import QdrantCollection, QdrantMultiVectorCollection
+import octavo
+from octavo.collection import CollectionLike, MultiVectorLike
+from octavo.errors import MismatchError, ParameterError
+from octavo.integrations.qdrant import QdrantCollection, QdrantMultiVectorCollection
 
 pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py")
 
@@ -29,7 +29,7 @@ def letters(texts: Any) -> Any:
 def collection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     options = {"path": tmp_path / "c", "encoder": letters, "codec": "float32", "pool_factor": 1}
     opened = (
-        quire.open_multi_vector(**options)  # type: ignore[arg-type]
+        octavo.open_multi_vector(**options)  # type: ignore[arg-type]
         if request.param == "local"
         else QdrantMultiVectorCollection.create(**options)  # type: ignore[arg-type]
     )
@@ -40,7 +40,7 @@ def collection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 def test_the_protocols_tell_both_kinds_apart(collection: Any, tmp_path: Path) -> None:
     assert isinstance(collection, CollectionLike)
     assert isinstance(collection, MultiVectorLike)
-    with quire.open() as local, QdrantCollection.create(path=tmp_path / "dense") as dense:
+    with octavo.open() as local, QdrantCollection.create(path=tmp_path / "dense") as dense:
         assert not isinstance(local, MultiVectorLike)
         assert not isinstance(dense, MultiVectorLike)
         assert isinstance(dense, CollectionLike)
@@ -51,9 +51,9 @@ def test_langchain(collection: Any) -> None:
     from langchain_core.documents import Document
     from langchain_core.embeddings import DeterministicFakeEmbedding
 
-    from quire.integrations.langchain import LateInteractionRetriever, QuireVectorStore
+    from octavo.integrations.langchain import LateInteractionRetriever, OctavoVectorStore
 
-    store = QuireVectorStore(collection=collection)
+    store = OctavoVectorStore(collection=collection)
     assert store.add_texts(TEXTS, METADATA, ids=IDS) == IDS
     assert store.similarity_search("navy", k=1)[0].id == "w"
     document, score = store.similarity_search_with_score("fox", k=1)[0]
@@ -68,7 +68,7 @@ def test_langchain(collection: Any) -> None:
     retriever.delete(["z"])
     assert store.count() == 4
     with pytest.raises(MismatchError):
-        QuireVectorStore(DeterministicFakeEmbedding(size=128), collection=collection)
+        OctavoVectorStore(DeterministicFakeEmbedding(size=128), collection=collection)
 
 
 def test_llama_index(collection: Any) -> None:
@@ -76,9 +76,9 @@ def test_llama_index(collection: Any) -> None:
     from llama_index.core.schema import TextNode
     from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
 
-    from quire.integrations.llama_index import LateInteractionIndex, QuireVectorStore
+    from octavo.integrations.llama_index import LateInteractionIndex, OctavoVectorStore
 
-    store = QuireVectorStore(collection=collection)
+    store = OctavoVectorStore(collection=collection)
     assert not store.is_embedding_query
     nodes = [
         TextNode(id_=identifier, text=text, metadata=metadata)

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import quire
-from quire._transfer import transfer
-from quire.cli import app
-from quire.collection._rebuild import blueprint_of as local_blueprint
-from quire.collection._rebuild import open_from_blueprint as open_local
-from quire.errors import CodecError, InvalidVectorsError, MismatchError, ParameterError
-from quire.integrations.qdrant import QdrantCollection, QdrantMultiVectorCollection, open_location
-from quire.integrations.qdrant import _late_collection as late_collection
+import octavo
+from octavo._transfer import transfer
+from octavo.cli import app
+from octavo.collection._rebuild import blueprint_of as local_blueprint
+from octavo.collection._rebuild import open_from_blueprint as open_local
+from octavo.errors import CodecError, InvalidVectorsError, MismatchError, ParameterError
+from octavo.integrations.qdrant import QdrantCollection, QdrantMultiVectorCollection, open_location
+from octavo.integrations.qdrant import _late_collection as late_collection
 
-pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py: pip install 'quire[qdrant]'")
+pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py: pip install 'octavo[qdrant]'")
 
-from quire.integrations.qdrant import _transfer as qdrant
+from octavo.integrations.qdrant import _transfer as qdrant
 
 DIM = 16
 GRAPH = {"full_scan_threshold": 1, "indexing_threshold": 1}
@@ -96,7 +96,7 @@ def run(*arguments: object, code: int = 0) -> Any:
 )  # fmt: skip
 def test_there_and_back(tmp_path: Path, codec: str, graph: bool) -> None:
     n = 150
-    with fill(quire.open_multi_vector(codec=codec, fit_after=100, pool_factor=2), n) as source:
+    with fill(octavo.open_multi_vector(codec=codec, fit_after=100, pool_factor=2), n) as source:
         options = GRAPH if graph else {}
         with qdrant.open_from_blueprint(local_blueprint(source), ["a text"], path=tmp_path / "q", **options) as there:
             report = transfer(source, there, write=qdrant.write_stored(there), batch_size=64)
@@ -139,7 +139,7 @@ def test_there_and_back(tmp_path: Path, codec: str, graph: bool) -> None:
 def test_documents_without_tokens_and_without_texts(tmp_path: Path) -> None:
     tokens = matrices(30)
     tokens[3] = np.zeros((0, DIM), np.float32)
-    with quire.open_multi_vector(codec="int8", fit_after=20) as source:
+    with octavo.open_multi_vector(codec="int8", fit_after=20) as source:
         source.add(
             ["words alone" if i == 3 else "" for i in range(30)], ids=list(map(str, range(30))), token_vectors=tokens
         )
@@ -154,7 +154,7 @@ def test_documents_without_tokens_and_without_texts(tmp_path: Path) -> None:
 
 def test_a_young_collection_moves_and_its_copy_is_fitted_later(tmp_path: Path) -> None:
     with (
-        fill(quire.open_multi_vector(codec="int8", fit_after=50), 40) as source,
+        fill(octavo.open_multi_vector(codec="int8", fit_after=50), 40) as source,
         qdrant.open_from_blueprint(local_blueprint(source), path=tmp_path / "q") as there,
         open_local(tmp_path / "back", qdrant.blueprint_of(there)) as back,
     ):
@@ -168,13 +168,13 @@ def test_a_young_collection_moves_and_its_copy_is_fitted_later(tmp_path: Path) -
 
 
 def test_commands_and_a_kill(tmp_path: Path) -> None:
-    fill(quire.open_multi_vector(tmp_path / "kb", codec="svd:8|int8", fit_after=100), 600).close()
+    fill(octavo.open_multi_vector(tmp_path / "kb", codec="svd:8|int8", fit_after=100), 600).close()
     place = f"qdrant:{tmp_path / 'there'}"
     script = (
-        "import sys\nimport quire._transfer as t\nimport quire.cli._transfer as c\n"
+        "import sys\nimport octavo._transfer as t\nimport octavo.cli._transfer as c\n"
         "def done(n):\n    print(n, flush=True)\n    sys.stdin.readline()\n"
         "c.transfer = lambda *a, **o: t.transfer(*a, **(o | {'advance': done}))\n"
-        "from quire.cli import main\nmain()"
+        "from octavo.cli import main\nmain()"
     )
     command = [sys.executable, "-c", script, "push", str(tmp_path / "kb"), "--to", place, "--batch-size", "50"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -192,8 +192,8 @@ def test_commands_and_a_kill(tmp_path: Path) -> None:
     assert json.loads(run("push", tmp_path / "kb", "--to", place, "--json").stdout)["copied"] == 0
     pulled = json.loads(run("pull", place, tmp_path / "back", "--json").stdout)
     assert pulled["ids_sha256"] == pushed["ids_sha256"]
-    with quire.open(tmp_path / "kb") as one, quire.open(tmp_path / "back", must_exist=True) as other:
-        assert isinstance(other, quire.MultiVectorCollection)
+    with octavo.open(tmp_path / "kb") as one, octavo.open(tmp_path / "back", must_exist=True) as other:
+        assert isinstance(other, octavo.MultiVectorCollection)
         assert_equal(one, other)
         assert_same_scores(one, other, 0.04)
     with open_location(place) as there:
@@ -208,17 +208,17 @@ def test_what_cannot_be_moved_is_said(tmp_path: Path) -> None:
             qdrant.open_from_blueprint(local_blueprint(source), path=tmp_path / "a")
         assert not (tmp_path / "a" / "edge_config.json").exists()
 
-    refused(quire.open_multi_vector(), ParameterError, "nothing to move")
+    refused(octavo.open_multi_vector(), ParameterError, "nothing to move")
     for codec in ("float8", "int4"):
-        kb = fill(quire.open_multi_vector(codec=codec, fit_after=20), 40)
+        kb = fill(octavo.open_multi_vector(codec=codec, fit_after=20), 40)
         refused(kb, CodecError, f"no counterpart of '{codec}'")
-    refused(fill(quire.open_multi_vector(codec="svd:8|int8"), 40), ParameterError, "not been fitted")
-    learning = fill(quire.open_multi_vector(candidates="random-features"), 40)
+    refused(fill(octavo.open_multi_vector(codec="svd:8|int8"), 40), ParameterError, "not been fitted")
+    learning = fill(octavo.open_multi_vector(candidates="random-features"), 40)
     refused(learning, ParameterError, "not been fitted")
 
 
 def test_a_document_beyond_qdrants_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = quire.open_multi_vector(tmp_path / "kb", codec="svd:8|float16", fit_after=20, pool_factor=1)
+    source = octavo.open_multi_vector(tmp_path / "kb", codec="svd:8|float16", fit_after=20, pool_factor=1)
     with fill(source, 60) as kb:
         kb.add(["long"], ids=["long one"], token_vectors=[unit(np.random.default_rng(0).normal(size=(33, DIM)))])
         blueprint = local_blueprint(kb)
@@ -227,7 +227,7 @@ def test_a_document_beyond_qdrants_limit(tmp_path: Path, monkeypatch: pytest.Mon
     refused = run("push", tmp_path / "kb", "--to", place, "--batch-size", 10, code=1)
     assert "got 264 in 'long one'" in refused.stderr
     assert not (tmp_path / "q" / "edge_config.json").exists()
-    with quire.open(tmp_path / "kb") as kb, qdrant.open_from_blueprint(blueprint, path=tmp_path / "q") as there:
+    with octavo.open(tmp_path / "kb") as kb, qdrant.open_from_blueprint(blueprint, path=tmp_path / "q") as there:
         with pytest.raises(InvalidVectorsError, match="264 in 'long one'"):  # whoever moves it otherwise
             transfer(kb, there, write=qdrant.write_stored(there))
         assert there.count() == 0
@@ -240,13 +240,13 @@ def test_another_collection_there_is_refused(tmp_path: Path) -> None:
         single.add(["x"], ids=["x"], vectors=np.ones((1, DIM)))
     with QdrantMultiVectorCollection.create(path=tmp_path / "late", codec="int8") as late:
         late.add(["x"], ids=["x"], token_vectors=[np.ones((2, DIM))])
-    with fill(quire.open_multi_vector(codec="int8", fit_after=20), 40) as source:
-        with fill(quire.open_multi_vector(codec="int8", fit_after=20), 40, seed=1) as other:
+    with fill(octavo.open_multi_vector(codec="int8", fit_after=20), 40) as source:
+        with fill(octavo.open_multi_vector(codec="int8", fit_after=20), 40, seed=1) as other:
             qdrant.open_from_blueprint(local_blueprint(other), path=tmp_path / "pushed").close()
         for place in ("single", "late", "pushed"):
             with pytest.raises(MismatchError, match="not pushed from this one"):
                 qdrant.open_from_blueprint(local_blueprint(source), path=tmp_path / place)
-    with quire.open(codec="int8") as plain:
+    with octavo.open(codec="int8") as plain:
         plain.add(["x"], vectors=np.ones((1, DIM)))
         with pytest.raises(MismatchError, match="not pushed from this one"):
             qdrant.open_from_blueprint(local_blueprint(plain), path=tmp_path / "late")
@@ -255,17 +255,17 @@ def test_another_collection_there_is_refused(tmp_path: Path) -> None:
 
 
 def test_pulling_into_another_kind_is_refused(tmp_path: Path) -> None:
-    with fill(quire.open_multi_vector(tmp_path / "kb", codec="int8", fit_after=20), 40) as source:
+    with fill(octavo.open_multi_vector(tmp_path / "kb", codec="int8", fit_after=20), 40) as source:
         blueprint = local_blueprint(source)
     place = f"qdrant:{tmp_path / 'q'}"
     run("push", tmp_path / "kb", "--to", place)
-    with quire.open(tmp_path / "single") as single:
+    with octavo.open(tmp_path / "single") as single:
         single.add(["x"], ids=["x"], vectors=np.ones((1, DIM)))
-    fill(quire.open_multi_vector(tmp_path / "other", codec="int8", fit_after=20), 40, seed=1).close()
+    fill(octavo.open_multi_vector(tmp_path / "other", codec="int8", fit_after=20), 40, seed=1).close()
     refused = run("pull", place, tmp_path / "single", code=1)
     assert "one vector a document" in refused.stderr
     assert "other documents" in run("pull", place, tmp_path / "other", code=1).stderr
-    with quire.open(tmp_path / "single") as single, quire.open(tmp_path / "other") as other:
+    with octavo.open(tmp_path / "single") as single, octavo.open(tmp_path / "other") as other:
         assert single.ids() == ["x"]
         assert local_blueprint(other) != blueprint
 
@@ -277,10 +277,10 @@ def test_a_collection_that_was_not_pushed_can_be_pulled(tmp_path: Path) -> None:
         fill(there, 120)
     run("pull", f"qdrant:{tmp_path / 'q'}", tmp_path / "kb")
     with (
-        quire.open(tmp_path / "kb", must_exist=True) as kb,
+        octavo.open(tmp_path / "kb", must_exist=True) as kb,
         QdrantMultiVectorCollection.open(path=tmp_path / "q") as there,
     ):
-        assert isinstance(kb, quire.MultiVectorCollection)
+        assert isinstance(kb, octavo.MultiVectorCollection)
         assert (kb.codec, kb.info().full_text, kb.pooling) == ("int8", "german", there.pooling)
         assert kb._store.settings.candidates == there._manifest.late["candidates"]
         assert_equal(there, kb)
@@ -292,8 +292,8 @@ def test_a_creation_that_was_killed_is_taken_up(tmp_path: Path, monkeypatch: pyt
         raise KeyboardInterrupt
 
     with (
-        fill(quire.open_multi_vector(codec="svd:8|int8", fit_after=20), 40) as source,
-        fill(quire.open_multi_vector(codec="svd:8|int8", fit_after=20), 40, seed=1) as other,
+        fill(octavo.open_multi_vector(codec="svd:8|int8", fit_after=20), 40) as source,
+        fill(octavo.open_multi_vector(codec="svd:8|int8", fit_after=20), 40, seed=1) as other,
     ):
         blueprint = local_blueprint(source)
         with monkeypatch.context() as patch:
@@ -321,13 +321,13 @@ def test_the_encoder_goes_along(tmp_path: Path) -> None:
         encode_queries = encode_documents
 
     encoder = Words("words", 0)
-    with quire.open_multi_vector(tmp_path / "kb", encoder, fit_after=2, pool_factor=1) as source:
+    with octavo.open_multi_vector(tmp_path / "kb", encoder, fit_after=2, pool_factor=1) as source:
         source.add(["red green", "green blue", "brown"], ids=["rg", "gb", "b"])
     run("push", tmp_path / "kb", "--to", f"qdrant:{tmp_path / 'q'}")
     run("pull", f"qdrant:{tmp_path / 'q'}", tmp_path / "back")
     with QdrantMultiVectorCollection.open(path=tmp_path / "q", encoder=encoder) as there:
         assert there.search("blue green", 1).ids == ["gb"]
-    with quire.open_multi_vector(tmp_path / "back", encoder) as back:
+    with octavo.open_multi_vector(tmp_path / "back", encoder) as back:
         assert back.search("blue green", 1).ids == ["gb"]
     with pytest.raises(MismatchError):
         QdrantMultiVectorCollection.open(path=tmp_path / "q", encoder=Words("others", 1))

@@ -23,8 +23,8 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryMode,
 )
 
-from quire.errors import InputTypeError, ParameterError
-from quire.integrations.llama_index import QuireVectorStore
+from octavo.errors import InputTypeError, ParameterError
+from octavo.integrations.llama_index import OctavoVectorStore
 
 Make = Callable[..., Any]
 
@@ -62,8 +62,8 @@ def nodes() -> list[TextNode]:
     ]
 
 
-def filled(make: Make, **options: Any) -> QuireVectorStore:
-    store = QuireVectorStore(collection=make(**{"codec": "float32"} | options))
+def filled(make: Make, **options: Any) -> OctavoVectorStore:
+    store = OctavoVectorStore(collection=make(**{"codec": "float32"} | options))
     assert store.add(nodes()) == [f"id/{n}" for n in range(5)]
     return store
 
@@ -72,7 +72,7 @@ def where(key: str, value: Any, operator: str = "==") -> MetadataFilters:
     return MetadataFilters(filters=[MetadataFilter(key=key, value=value, operator=operator)])
 
 
-def ask(store: QuireVectorStore, text: str, k: int = 1, **options: Any) -> list[str]:
+def ask(store: OctavoVectorStore, text: str, k: int = 1, **options: Any) -> list[str]:
     embedding = EMBEDDING.get_query_embedding(text)
     query = VectorStoreQuery(query_embedding=embedding, query_str=text, similarity_top_k=k, **options)
     return list(store.query(query).ids or [])
@@ -116,7 +116,7 @@ def test_nodes_are_deleted(make: Make) -> None:
 
 def test_async(make: Make) -> None:
     async def run() -> list[str]:
-        store = QuireVectorStore(collection=make(codec="int8"))
+        store = OctavoVectorStore(collection=make(codec="int8"))
         await store.async_add(nodes())
         await store.adelete("source0")
         query = VectorStoreQuery(query_embedding=EMBEDDING.get_query_embedding("zebras"), similarity_top_k=5)
@@ -126,7 +126,7 @@ def test_async(make: Make) -> None:
 
 
 def test_an_index(make: Make) -> None:
-    store = QuireVectorStore(collection=make(codec="float32"))
+    store = OctavoVectorStore(collection=make(codec="float32"))
     documents = [Document(text=text, doc_id=f"d{n}", metadata={"n": n}) for n, text in enumerate(TEXTS)]
     context = StorageContext.from_defaults(vector_store=store)
     index = VectorStoreIndex.from_documents(documents, storage_context=context, embed_model=EMBEDDING)
@@ -144,10 +144,10 @@ def test_an_index(make: Make) -> None:
 
 def test_what_lies_in_qdrant_is_not_saved_elsewhere(tmp_path: Path) -> None:
     pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py")
-    from quire.integrations.qdrant import QdrantCollection
+    from octavo.integrations.qdrant import QdrantCollection
 
     with QdrantCollection.create(path=tmp_path / "kb", codec="float32") as collection:
-        store = QuireVectorStore(collection=collection)
+        store = OctavoVectorStore(collection=collection)
         assert store.path is None
         index = VectorStoreIndex.from_documents(
             [Document(text="zebras", doc_id="z")],
@@ -161,10 +161,10 @@ def test_what_lies_in_qdrant_is_not_saved_elsewhere(tmp_path: Path) -> None:
         with pytest.raises(ParameterError, match="a deep copy needs"):
             copy.deepcopy(store)
         with pytest.raises(ParameterError, match="either collection or path"):
-            QuireVectorStore(collection=collection, codec="int8")
+            OctavoVectorStore(collection=collection, codec="int8")
     with QdrantCollection.open(path=tmp_path / "kb") as collection:
         context = StorageContext.from_defaults(
-            vector_store=QuireVectorStore(collection=collection), persist_dir=str(tmp_path / "saved")
+            vector_store=OctavoVectorStore(collection=collection), persist_dir=str(tmp_path / "saved")
         )
         loaded = load_index_from_storage(context, embed_model=EMBEDDING)
         assert loaded.as_retriever(similarity_top_k=1).retrieve("zebras")[0].node.ref_doc_id == "z"
@@ -172,4 +172,4 @@ def test_what_lies_in_qdrant_is_not_saved_elsewhere(tmp_path: Path) -> None:
 
 def test_something_else_is_refused() -> None:
     with pytest.raises(InputTypeError, match="a QdrantCollection, got str"):
-        QuireVectorStore(collection="kb")  # type: ignore[arg-type]
+        OctavoVectorStore(collection="kb")  # type: ignore[arg-type]

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from quire.errors import ParameterError
-from quire.integrations.qdrant._location import Location, open_location, parse_location
+from octavo.errors import ParameterError
+from octavo.integrations.qdrant._location import Location, open_location, parse_location
 
 
 @pytest.mark.parametrize(
     ("place", "name", "expected"),
     [
-        ("http://h:6333", None, Location(url="http://h:6333", name="quire")),
+        ("http://h:6333", None, Location(url="http://h:6333", name="octavo")),
         ("https://h/prefix#kb", None, Location(url="https://h/prefix", name="kb")),
         ("https://h", "kb", Location(url="https://h", name="kb")),
         ("https://h#kb", "kb", Location(url="https://h", name="kb")),

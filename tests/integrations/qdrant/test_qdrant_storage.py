@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quire.errors import CodecError, CollectionLockedError, CollectionNotFoundError, MismatchError, ParameterError
-from quire.integrations.qdrant import QdrantCollection
-from quire.integrations.qdrant._mapping import map_codec
+from octavo.errors import CodecError, CollectionLockedError, CollectionNotFoundError, MismatchError, ParameterError
+from octavo.integrations.qdrant import QdrantCollection
+from octavo.integrations.qdrant._mapping import map_codec
 
 pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py")
 
@@ -90,7 +90,7 @@ def test_another_encoder_is_refused(tmp_path: Path) -> None:
 
 _WRITER = """
 import sys, numpy as np
-from quire.integrations.qdrant import QdrantCollection
+from octavo.integrations.qdrant import QdrantCollection
 with QdrantCollection.create(path=sys.argv[1], codec="float16", dim=8) as collection:
     for number in range(100000):
         collection.add([f"text {number}"], ids=[f"{number}"], vectors=np.full((1, 8), number + 1.0))

@@ -12,23 +12,23 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import quire
-from quire._transfer import transfer
-from quire.cli import app
-from quire.collection._rebuild import blueprint_of as local_blueprint
-from quire.collection._rebuild import open_from_blueprint as open_local
-from quire.errors import CodecError, MismatchError, ParameterError
+import octavo
+from octavo._transfer import transfer
+from octavo.cli import app
+from octavo.collection._rebuild import blueprint_of as local_blueprint
+from octavo.collection._rebuild import open_from_blueprint as open_local
+from octavo.errors import CodecError, MismatchError, ParameterError
 
-pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py: pip install 'quire[qdrant]'")
+pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py: pip install 'octavo[qdrant]'")
 
-from quire.integrations.qdrant import QdrantCollection
-from quire.integrations.qdrant._transfer import blueprint_of, open_from_blueprint, write_stored
+from octavo.integrations.qdrant import QdrantCollection
+from octavo.integrations.qdrant._transfer import blueprint_of, open_from_blueprint, write_stored
 
 DIM = 24
 QUERIES = np.random.default_rng(1).standard_normal((20, DIM))
 
 
-def fill(kb: quire.Collection, n: int) -> quire.Collection:
+def fill(kb: octavo.Collection, n: int) -> octavo.Collection:
     kb.add(
         [f"text {i}, Straße" if i % 7 else "" for i in range(n)],
         ids=[f"id/{i} ü" for i in range(n)],
@@ -59,7 +59,7 @@ def run(*arguments: object, code: int = 0) -> Any:
      "rotate|int8"],
 )  # fmt: skip
 def test_there_and_back(tmp_path: Path, codec: str) -> None:
-    with fill(quire.open(codec=codec, fit_after=100), 300) as source:
+    with fill(octavo.open(codec=codec, fit_after=100), 300) as source:
         with open_from_blueprint(local_blueprint(source), ["some text"], path=tmp_path / "there") as there:
             report = transfer(source, there, write=write_stored(there), batch_size=64)
             assert (report.copied, report.compared) == (300, 256)
@@ -79,13 +79,13 @@ def test_there_and_back(tmp_path: Path, codec: str) -> None:
 
 
 def test_commands_and_a_kill(tmp_path: Path) -> None:
-    fill(quire.open(tmp_path / "kb", codec="binary > int8", fit_after=200), 2_000).close()
+    fill(octavo.open(tmp_path / "kb", codec="binary > int8", fit_after=200), 2_000).close()
     place = f"qdrant:{tmp_path / 'there'}"
     script = (
-        "import sys\nimport quire._transfer as t\nimport quire.cli._transfer as c\n"
+        "import sys\nimport octavo._transfer as t\nimport octavo.cli._transfer as c\n"
         "def done(n):\n    print(n, flush=True)\n    sys.stdin.readline()\n"
         "c.transfer = lambda *a, **o: t.transfer(*a, **(o | {'advance': done}))\n"
-        "from quire.cli import main\nmain()"
+        "from octavo.cli import main\nmain()"
     )
     command = [sys.executable, "-c", script, "push", str(tmp_path / "kb"), "--to", place, "--batch-size", "100"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -104,7 +104,7 @@ def test_commands_and_a_kill(tmp_path: Path) -> None:
     assert pushed["present"] + pushed["copied"] == pushed["documents"] == 2_000
     pulled = json.loads(run("pull", place, tmp_path / "back", "--json").stdout)
     assert pulled["ids_sha256"] == pushed["ids_sha256"]
-    with quire.open(tmp_path / "kb") as one, quire.open(tmp_path / "back", must_exist=True) as other:
+    with octavo.open(tmp_path / "kb") as one, octavo.open(tmp_path / "back", must_exist=True) as other:
         assert_equal(one, other)
         for query in QUERIES:
             assert one.search(query, 10).ids == other.search(query, 10).ids
@@ -112,12 +112,12 @@ def test_commands_and_a_kill(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_moved_is_said(tmp_path: Path) -> None:
-    learned = fill(quire.open(codec="svd:50%|float8 > int8", fit_after=100), 150)
+    learned = fill(octavo.open(codec="svd:50%|float8 > int8", fit_after=100), 150)
     with learned, pytest.raises(CodecError, match="no counterpart of 'float8'"):
         open_from_blueprint(local_blueprint(learned), path=tmp_path / "a")
-    with quire.open() as empty, pytest.raises(ParameterError, match="nothing to move"):
+    with octavo.open() as empty, pytest.raises(ParameterError, match="nothing to move"):
         open_from_blueprint(local_blueprint(empty), path=tmp_path / "a")
-    with fill(quire.open(codec="svd:50%|int8"), 50) as young, pytest.raises(ParameterError, match="not been fitted"):
+    with fill(octavo.open(codec="svd:50%|int8"), 50) as young, pytest.raises(ParameterError, match="not been fitted"):
         open_from_blueprint(local_blueprint(young), path=tmp_path / "a")
     assert not (tmp_path / "a" / "edge_config.json").exists()
 
@@ -125,7 +125,7 @@ def test_what_cannot_be_moved_is_said(tmp_path: Path) -> None:
 def test_another_collection_there_is_refused(tmp_path: Path) -> None:
     with QdrantCollection.create(path=tmp_path / "there", codec="int8") as other:
         other.add(["x"], vectors=np.ones((1, DIM)))
-    source = fill(quire.open(codec="int8", fit_after=100), 150)
+    source = fill(octavo.open(codec="int8", fit_after=100), 150)
     with source, pytest.raises(MismatchError, match="not pushed from this one"):
         open_from_blueprint(local_blueprint(source), path=tmp_path / "there")
 
@@ -134,13 +134,13 @@ def test_a_collection_that_was_not_pushed_can_be_pulled(tmp_path: Path) -> None:
     with QdrantCollection.create(path=tmp_path / "there", codec="int8", metric="dot", full_text="german") as there:
         there.add(["eins", "zwei"], ids=["1", "2"], vectors=np.eye(2) * 3)
     run("pull", f"qdrant:{tmp_path / 'there'}", tmp_path / "kb")
-    with quire.open(tmp_path / "kb", must_exist=True) as kb:
+    with octavo.open(tmp_path / "kb", must_exist=True) as kb:
         assert (kb.metric, kb.codec, kb.ids(), kb.info().full_text) == ("dot", "int8", ["1", "2"], "german")
         assert kb.search([0, 1], 1).ids == ["2"]
 
 
 def test_a_creation_that_was_killed_is_taken_up(tmp_path: Path) -> None:
-    with fill(quire.open(codec="int8", fit_after=100), 150) as source:
+    with fill(octavo.open(codec="int8", fit_after=100), 150) as source:
         # The description was there and the blueprint was not.
         QdrantCollection.create(path=tmp_path / "there", codec="int8", dim=DIM).close()
         with open_from_blueprint(local_blueprint(source), path=tmp_path / "there") as there:

@@ -49,9 +49,9 @@ def vector_of(text: str) -> np.ndarray:
 
 def open_kb(path: str) -> object:
     """Open the target that several tasks write to; each waits for the write lock."""
-    import quire
+    import octavo
 
-    return quire.open(path, must_exist=True, lock_timeout=60)
+    return octavo.open(path, must_exist=True, lock_timeout=60)
 
 
 def listening() -> list[str]:
@@ -69,7 +69,7 @@ def main() -> None:
     import ray.data
     from ray.cluster_utils import Cluster
 
-    from quire.integrations.ray import encode, upsert
+    from octavo.integrations.ray import encode, upsert
 
     node = {"num_cpus": 1, "object_store_memory": MEMORY, "node_ip_address": "127.0.0.1"}
     cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
@@ -97,11 +97,11 @@ def main() -> None:
 
 def run_in_tasks(folder: Path, documents: Any, model: dict[str, Any], out: dict[str, Any]) -> None:
     """Add what is missing from a copy of the collection, in tasks that all write to it."""
-    import quire
-    from quire.integrations.ray import encode, stored_codec, upsert
+    import octavo
+    from octavo.integrations.ray import encode, stored_codec, upsert
 
     codec = stored_codec(folder / "kb")
-    with quire.open(folder / "kb") as kb, kb.copy(folder / "kb2") as copy:
+    with octavo.open(folder / "kb") as kb, kb.copy(folder / "kb2") as copy:
         copy.delete(copy.ids()[:100])
     target = functools.partial(open_kb, str(folder / "kb2"))
     encoded = encode(documents, Model, codec, **model)
@@ -110,8 +110,8 @@ def run_in_tasks(folder: Path, documents: Any, model: dict[str, Any], out: dict[
 
 def run_into_qdrant(folder: Path, documents: Any, model: dict[str, Any], out: dict[str, Any]) -> None:
     """Write into a place in Qdrant: half of it from this process, which creates it, and then all of it from a task."""
-    from quire.integrations.qdrant import open_location
-    from quire.integrations.ray import encode, fit_codec, upsert
+    from octavo.integrations.qdrant import open_location
+    from octavo.integrations.ray import encode, fit_codec, upsert
 
     place = f"qdrant:{folder / 'there'}"
     codec = fit_codec(documents, Model, "svd:50%|int8", encoder_options=model["encoder_options"])

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import quire
-from quire.integrations.qdrant import open_location
+import octavo
+from octavo.integrations.qdrant import open_location
 
-pytest.importorskip("ray.data", reason="needs ray[data]: pip install 'quire[ray]'")
+pytest.importorskip("ray.data", reason="needs ray[data]: pip install 'octavo[ray]'")
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
@@ -121,7 +121,7 @@ def script() -> ModuleType:
 def assert_complete(path: Path) -> None:
     expected = {f"{file}-{row}" for file in range(FILES) for row in range(ROWS)} - {"2-7", "2-9", "2-11"}
     vector_of = script().vector_of
-    with quire.open(path, must_exist=True) as kb:
+    with octavo.open(path, must_exist=True) as kb:
         assert kb.verify().ok
         ids = kb.ids()
         assert len(ids) == len(set(ids))
@@ -161,7 +161,7 @@ def test_two_nodes(folder: Path, job: Any) -> None:
 
 
 def test_a_place_in_qdrant(folder: Path, job: Any) -> None:
-    pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py: pip install 'quire[qdrant]'")
+    pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py: pip install 'octavo[qdrant]'")
     result = finish(job(folder, 0, "qdrant"), folder)
     total = FILES * ROWS - 3
     # The driver created it with what the codec had learned; a task wrote what was missing, and the rest again.

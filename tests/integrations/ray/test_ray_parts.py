@@ -14,16 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import quire
-from quire.compression import Codec
-from quire.errors import CodecError, InputTypeError, MismatchError, ParameterError, QuireError
+import octavo
+from octavo.compression import Codec
+from octavo.errors import CodecError, InputTypeError, MismatchError, ParameterError, OctavoError
 
-pytest.importorskip("ray.data", reason="needs ray[data]: pip install 'quire[ray]'")
+pytest.importorskip("ray.data", reason="needs ray[data]: pip install 'octavo[ray]'")
 pa = pytest.importorskip("pyarrow")
 
-from quire.integrations.qdrant import QdrantMultiVectorCollection, open_location  # noqa: E402
-from quire.integrations.ray._checkpoint import Checkpoint, content_key, encoding_key, table_key  # noqa: E402
-from quire.integrations.ray._rows import (  # noqa: E402
+from octavo.integrations.qdrant import QdrantMultiVectorCollection, open_location  # noqa: E402
+from octavo.integrations.ray._checkpoint import Checkpoint, content_key, encoding_key, table_key  # noqa: E402
+from octavo.integrations.ray._rows import (  # noqa: E402
     Columns,
     EncodedRows,
     Row,
@@ -32,11 +32,11 @@ from quire.integrations.ray._rows import (  # noqa: E402
     read_rows,
     split_tiers,
 )
-from quire.integrations.ray._targets import Codecs, LocalTarget, OpenedTarget  # noqa: E402
-from quire.integrations.ray._upsert import _name_of, _place  # noqa: E402
-from quire.integrations.ray._workers import EncoderSpec, Pool, encode_each  # noqa: E402
-from quire.integrations.ray._writing import BlockWriter, UpsertReport  # noqa: E402
-from quire.store import as_encoder  # noqa: E402
+from octavo.integrations.ray._targets import Codecs, LocalTarget, OpenedTarget  # noqa: E402
+from octavo.integrations.ray._upsert import _name_of, _place  # noqa: E402
+from octavo.integrations.ray._workers import EncoderSpec, Pool, encode_each  # noqa: E402
+from octavo.integrations.ray._writing import BlockWriter, UpsertReport  # noqa: E402
+from octavo.store import as_encoder  # noqa: E402
 
 RNG = np.random.default_rng(0)
 VECTORS = RNG.standard_normal((300, 16)).astype(np.float32)
@@ -200,7 +200,7 @@ def test_a_zero_vector_has_no_direction() -> None:
 
 
 def test_a_model_that_can_do_nothing_ends_the_job() -> None:
-    with pytest.raises(QuireError, match="failed for all of 8 documents; the first time: RuntimeError: no"):
+    with pytest.raises(OctavoError, match="failed for all of 8 documents; the first time: RuntimeError: no"):
         encode_each(as_encoder(model), ["bad"] * 8, "cosine")
     assert len(encode_each(as_encoder(model), ["bad"] * 7, "cosine")) == 7  # so few may all be bad
 
@@ -230,7 +230,7 @@ def test_encoder_specs() -> None:
     with pytest.raises(InputTypeError, match="arguments for a class"):
         EncoderSpec(Model("y"), {"name": "x"})
     with pytest.raises(InputTypeError, match="late interaction"):
-        EncoderSpec(quire.TokenEncoder(lambda texts: [np.ones((2, 3)) for _ in texts]))
+        EncoderSpec(octavo.TokenEncoder(lambda texts: [np.ones((2, 3)) for _ in texts]))
 
 
 # ---------------------------------------------------------------------- writing
@@ -247,7 +247,7 @@ def test_codes_arrive_bit_for_bit(tmp_path: Path) -> None:
     block = writer(tmp_path / "kb", codec)
     assert block.write(encoded(rows_of(300), codec)) == UpsertReport(documents=300)
     block.close()
-    with quire.open(tmp_path / "kb", must_exist=True) as kb:
+    with octavo.open(tmp_path / "kb", must_exist=True) as kb:
         assert kb.verify().ok
         assert kb.ids() == [f"id{i}" for i in range(300)]
         assert kb.get(["id7"])[0].metadata == {"n": 7}
@@ -264,7 +264,7 @@ def test_failures_and_duplicates_are_counted_and_left_out(tmp_path: Path) -> Non
     report = block.write(encoded(rows, fitted()))
     block.close()
     assert report == UpsertReport(documents=4, duplicates=1, failed=1, failures=[("id1", "broken")])
-    with quire.open(tmp_path / "kb") as kb:
+    with octavo.open(tmp_path / "kb") as kb:
         assert sorted(kb.ids()) == ["id0", "id2", "id4", "id5"]
         assert kb.get(["id0"])[0].text == "the later one"
 
@@ -275,13 +275,13 @@ def test_written_blocks_are_passed_over_while_they_are_there(tmp_path: Path) -> 
         block = writer(tmp_path / "kb", codec, tmp_path / "job")
         assert block.write(encoded(rows_of(100), codec)) == expected
         block.close()
-    with quire.open(tmp_path / "kb") as kb:
+    with octavo.open(tmp_path / "kb") as kb:
         kb.delete(["id50"])
     block = writer(tmp_path / "kb", codec, tmp_path / "job")
     assert block.write(encoded(rows_of(100), codec)).documents == 100
     assert block.write(encoded(rows_of(99), codec)).documents == 99  # other content
     block.close()
-    with quire.open(tmp_path / "kb") as kb:
+    with octavo.open(tmp_path / "kb") as kb:
         assert len(kb) == 100
 
 
@@ -291,7 +291,7 @@ def test_the_codec_comes_from_the_checkpoint(tmp_path: Path) -> None:
     block = writer(tmp_path / "kb", None, tmp_path / "job")
     block.write(encoded(rows_of(5), codec, "dot"))
     block.close()
-    with quire.open(tmp_path / "kb") as kb:
+    with octavo.open(tmp_path / "kb") as kb:
         assert (kb.metric, kb.codec) == ("dot", "svd:50%|float8 > int8")
 
 
@@ -305,7 +305,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="no column 'codes'"):
         writer(tmp_path / "c", codec).write(table.drop_columns(["codes"]))
     assert not any((tmp_path / name).exists() for name in "abc")
-    with quire.open(tmp_path / "d", metric="dot", codec=str(codec)) as kb:
+    with octavo.open(tmp_path / "d", metric="dot", codec=str(codec)) as kb:
         kb.add(["x"], vectors=VECTORS[:1])
     block = writer(tmp_path / "d", codec)
     with pytest.raises(MismatchError, match="metric"):
@@ -319,7 +319,7 @@ def test_the_encoder_is_remembered(tmp_path: Path) -> None:
     block = writer(tmp_path / "kb", codec, encoder=Model("remembered"))
     block.write(table)
     block.close()
-    with quire.open(tmp_path / "kb") as kb:
+    with octavo.open(tmp_path / "kb") as kb:
         assert kb.info().encoder == "remembered"
 
 
@@ -423,7 +423,7 @@ def test_a_collection_in_qdrant_that_a_callable_opened(tmp_path: Path) -> None:
 def test_a_collection_for_late_interaction_is_refused(place: str, tmp_path: Path) -> None:
     codec = fitted("int8")
     if place == "local":
-        opened = quire.open_multi_vector(tmp_path / "kb")
+        opened = octavo.open_multi_vector(tmp_path / "kb")
     else:
         pytest.importorskip("qdrant_edge")
         opened = QdrantMultiVectorCollection.create(path=tmp_path / "there")

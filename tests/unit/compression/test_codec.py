@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quire._layout import CodeLayout
-from quire.compression import PCA, Codec, Float32, Int8, Pipeline, Truncate, identity_codec
-from quire.errors import CodecError, InvalidVectorsError, NotFittedError
+from octavo._layout import CodeLayout
+from octavo.compression import PCA, Codec, Float32, Int8, Pipeline, Truncate, identity_codec
+from octavo.errors import CodecError, InvalidVectorsError, NotFittedError
 
 
 def vectors(n=200, dim=48, seed=0):
@@ -187,7 +187,7 @@ def test_threads_may_share_a_codec():
 def forge(header, payload=b""):
     """Return a stored codec with a valid checksum around any header."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    head = struct.pack("<8sIIQ", b"QUIRECDC", 1, len(text), len(payload))
+    head = struct.pack("<8sIIQ", b"OCTAVOCD", 1, len(text), len(payload))
     return head + hashlib.sha256(head + text + payload).digest() + text + payload
 
 
@@ -206,7 +206,7 @@ def test_a_forged_header_around_good_values_is_read():
     "data",
     [
         b"",
-        b"QUIRECDC",
+        b"OCTAVOCD",
         b"x" * 100,
         forge(b"{"),
         forge(b"\xff\xfe"),
@@ -262,7 +262,7 @@ def test_tiers_of_different_dimensions_are_refused():
 def test_another_version_is_named():
     data = bytearray(Codec.parse("int8").to_bytes())
     data[8] = 9
-    with pytest.raises(CodecError, match="format version 9, this version of quire reads 1"):
+    with pytest.raises(CodecError, match="format version 9, this version of octavo reads 1"):
         Codec.from_bytes(bytes(data))
 
 

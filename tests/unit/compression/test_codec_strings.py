@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quire.compression import SVD, Codec, Float8, Int8, Pipeline
-from quire.errors import CodecError, InputTypeError
+from octavo.compression import SVD, Codec, Float8, Int8, Pipeline
+from octavo.errors import CodecError, InputTypeError
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from usearch.index import Index
 
-from quire.compression import (
+from octavo.compression import (
     Codec,
     Quantizer,
     Reducer,
@@ -17,7 +17,7 @@ from quire.compression import (
     step_from_config,
     step_names,
 )
-from quire.errors import CodecError, InputTypeError, InvalidVectorsError, NotFittedError
+from octavo.errors import CodecError, InputTypeError, InvalidVectorsError, NotFittedError
 
 #: For every registered step, the tokens it is tested as. A new step joins by a line here; a test fails without.
 TOKENS = {
@@ -165,10 +165,10 @@ class TestEveryStep:
             type(step).from_config({"id": "other"})
 
     def test_repr_is_code(self, token):
-        import quire.compression
+        import octavo.compression
 
         step = make(token)
-        assert eval(repr(step), vars(quire.compression)) == step
+        assert eval(repr(step), vars(octavo.compression)) == step
 
     def test_state_round_trip(self, token):
         X = vectors()

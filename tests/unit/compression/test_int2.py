@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-import quire
-from quire._layout import LEVELS_2BIT, CodeLayout
-from quire.compression import Codec, Int2, LloydMax
-from quire.compression._lloyd_max import gaussian_levels
-from quire.errors import CodecError, InvalidVectorsError, ParameterError
-from quire.index import Graph, exact_search, score_rows
-from quire.index._kernels import unpack_int2
+import octavo
+from octavo._layout import LEVELS_2BIT, CodeLayout
+from octavo.compression import Codec, Int2, LloydMax
+from octavo.compression._lloyd_max import gaussian_levels
+from octavo.errors import CodecError, InvalidVectorsError, ParameterError
+from octavo.index import Graph, exact_search, score_rows
+from octavo.index._kernels import unpack_int2
 
 
 def normal(n: int, dim: int, seed: int = 0) -> np.ndarray:
@@ -146,7 +146,7 @@ def test_what_does_not_fit_is_refused() -> None:
 @pytest.mark.parametrize("codec", ["rotate|int2", "binary > rotate|int2", "rotate|int2 > int8", "svd:75%|rotate|int2"])
 def test_a_collection_ranks_by_what_the_codes_stand_for(codec: str, tmp_path: Path) -> None:
     X, Q = unit(400, 40), unit(8, 40, seed=1)
-    with quire.open(tmp_path / "kb", codec=codec, fit_after=100) as kb:
+    with octavo.open(tmp_path / "kb", codec=codec, fit_after=100) as kb:
         kb.add(ids=[str(i) for i in range(400)], vectors=X)
         info = kb.info()
         widths = {"i2": lambda n: -(-n // 4), "b1": lambda n: -(-n // 8), "i8": lambda n: n}
@@ -158,7 +158,7 @@ def test_a_collection_ranks_by_what_the_codes_stand_for(codec: str, tmp_path: Pa
         before = [kb.search(query, 10, exact=True) for query in Q]
         decoded = kb.get_vectors([str(i) for i in range(400)])
     bound = 0.04 if codec.endswith("int2") else 0.02  # queries of eight bits, or documents of them
-    with quire.open(tmp_path / "kb", must_exist=True) as kb:
+    with octavo.open(tmp_path / "kb", must_exist=True) as kb:
         for query, old in zip(Q, before, strict=True):
             new = kb.search(query, 10, exact=True)
             assert new.ids == old.ids
@@ -194,7 +194,7 @@ def test_maxsim_over_two_bits_equals_the_obvious_sum(codec: str, tmp_path: Path)
     ids = [f"d{i}" for i in range(150)]
     queries = [unit(5, 24, seed=7_000 + j) for j in range(4)]
     path = tmp_path / "kb"
-    with quire.open_multi_vector(path, codec=codec, pool_factor=1, fit_after=100) as kb:
+    with octavo.open_multi_vector(path, codec=codec, pool_factor=1, fit_after=100) as kb:
         kb.add([f"t{i}" for i in range(150)], ids=ids, token_vectors=tokens)
         info = kb.info()
         assert info.tokens is not None
@@ -218,6 +218,6 @@ def test_maxsim_over_two_bits_equals_the_obvious_sum(codec: str, tmp_path: Path)
             explained = kb.explain(query, found.ids[0])
             assert_allclose(explained.similarities.max(axis=1).sum(), found.scores[0], rtol=1e-4)
         before = [kb.search(query, 5).ids for query in queries]
-    with quire.open_multi_vector(path, must_exist=True) as kb:
+    with octavo.open_multi_vector(path, must_exist=True) as kb:
         assert [kb.search(query, 5).ids for query in queries] == before
         assert kb.verify().ok

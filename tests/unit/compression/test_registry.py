@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from quire.compression import Codec, Float32, Quantizer, Reducer, Step, _registry, register_step, step_class, step_names
-from quire.errors import CodecError
+from octavo.compression import Codec, Float32, Quantizer, Reducer, Step, _registry, register_step, step_class, step_names
+from octavo.errors import CodecError
 
 
 class Negate(Reducer):
@@ -47,7 +47,7 @@ def steps(monkeypatch):
 
 def offer(monkeypatch, target):
     monkeypatch.setattr(
-        "importlib.metadata.entry_points", lambda group: [Loaded(target)] if group == "quire.steps" else []
+        "importlib.metadata.entry_points", lambda group: [Loaded(target)] if group == "octavo.steps" else []
     )
 
 
@@ -86,7 +86,7 @@ class TestOtherPackages:
             Codec.from_bytes(stored)
 
     def test_a_pipeline_takes_steps_that_are_not_registered(self):
-        from quire.compression import Int8, Pipeline
+        from octavo.compression import Int8, Pipeline
 
         X = np.eye(3)
         codec = Codec([Pipeline([Negate(), Int8()])]).fit(X)
@@ -122,7 +122,7 @@ class TestRegistering:
 
 
 def test_all_steps_are_exported():
-    import quire.compression as package
+    import octavo.compression as package
 
     for name in package.__all__:
         assert getattr(package, name) is not None

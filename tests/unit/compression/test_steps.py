@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from quire.compression import (
+from octavo.compression import (
     PCA,
     SVD,
     BFloat16,
@@ -19,8 +19,8 @@ from quire.compression import (
     Rotate,
     Truncate,
 )
-from quire.compression._casts import _minifloat_values
-from quire.errors import CodecError, InvalidVectorsError
+from octavo.compression._casts import _minifloat_values
+from octavo.errors import CodecError, InvalidVectorsError
 
 
 def float8_cases(dtype):

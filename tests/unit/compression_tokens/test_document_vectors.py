@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from quire.compression import _candidates
-from quire.compression._ragged import TokenMatrices
-from quire.compression.document_vectors import (
+from octavo.compression import _candidates
+from octavo.compression._ragged import TokenMatrices
+from octavo.compression.document_vectors import (
     CentredMean,
     FixedDimensionalEncoding,
     RandomFeatures,
     WardVectors,
     candidate_encoder_from_config,
 )
-from quire.compression.token_pooling import TokenPooling
-from quire.errors import CodecError, InvalidVectorsError, NotFittedError, ParameterError
+from octavo.compression.token_pooling import TokenPooling
+from octavo.errors import CodecError, InvalidVectorsError, NotFittedError, ParameterError
 
 ENCODERS = [
     CentredMean(),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from quire.compression.fixed_dimensional import FixedDimensionalEncoding
-from quire.errors import CodecError, ParameterError
+from octavo.compression.fixed_dimensional import FixedDimensionalEncoding
+from octavo.errors import CodecError, ParameterError
 
 
 def draw(n, dim, seed, shift=0.0, most=20):
@@ -153,7 +153,7 @@ def test_centring_helps_where_all_vectors_point_one_way():
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_a_document_does_not_depend_on_its_company(options, monkeypatch):
-    monkeypatch.setattr("quire.compression.fixed_dimensional._CHUNK_VALUES", 900)
+    monkeypatch.setattr("octavo.compression.fixed_dimensional._CHUNK_VALUES", 900)
     documents = [*draw(9, 10, 0), np.zeros((0, 10))]
     encoding = FixedDimensionalEncoding(**{"repetitions": 4, "simhash_bits": 3, "projected_dim": 5, **options}).fit(
         documents

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from quire.compression._lloyd_max import LloydMax, gaussian_levels
-from quire.errors import CodecError, InvalidVectorsError, NotFittedError, ParameterError
-from quire.index.maxsim import maxsim_explain, maxsim_scores, maxsim_search
+from octavo.compression._lloyd_max import LloydMax, gaussian_levels
+from octavo.errors import CodecError, InvalidVectorsError, NotFittedError, ParameterError
+from octavo.index.maxsim import maxsim_explain, maxsim_scores, maxsim_search
 
 # Squared errors for a normal variable of unit variance, Max (1960), table I.
 ERRORS = {1: 0.3634, 2: 0.1175, 4: 0.009497}

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quire.eval import Dataset, Timing
+from octavo.eval import Dataset, Timing
 
 WORDS = ("red", "green", "blue", "round", "square", "heavy", "light", "old", "new", "soft", "loud", "quick")
 DIM = 32

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quire.errors import ParameterError
-from quire.eval.baselines import DEFAULT_BASELINES, check_baseline, encode_baseline, rank_all, to_e4m3
+from octavo.errors import ParameterError
+from octavo.eval.baselines import DEFAULT_BASELINES, check_baseline, encode_baseline, rank_all, to_e4m3
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 
@@ -105,7 +105,7 @@ def test_names() -> None:
 
 
 def test_ranking_against_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quire.eval.baselines._BLOCK_SCORES", 100)
+    monkeypatch.setattr("octavo.eval.baselines._BLOCK_SCORES", 100)
     rng = np.random.default_rng(0)
     documents = rng.integers(-2, 3, (30, 3)).astype(np.float32)  # many ties
     queries = rng.integers(-2, 3, (11, 3)).astype(np.float32)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-import quire
-from quire.eval import Dataset, Timing, run
-from quire.eval.measures import Measures
-from quire.eval.pareto import pareto
+import octavo
+from octavo.eval import Dataset, Timing, run
+from octavo.eval.measures import Measures
+from octavo.eval.pareto import pareto
 
 
 @pytest.mark.parametrize("budget", [36, 80, 140])
@@ -24,7 +24,7 @@ def test_the_recommended_configuration_holds_when_rebuilt(
     assert promised.storage.ram_bytes_per_document <= budget
 
     path = tmp_path / "by-hand"
-    names = {"quire": quire, "encoder": encoder}
+    names = {"octavo": octavo, "encoder": encoder}
     line = (
         choice.recipe.python.splitlines()[0]
         .replace("encoder='hash'", "encoder=encoder")
@@ -34,7 +34,7 @@ def test_the_recommended_configuration_holds_when_rebuilt(
     with names["kb"] as kb:  # type: ignore[attr-defined]
         kb.add(tiny.texts, ids=tiny.document_ids)
         kb.fit()
-    with quire.open(path, encoder, must_exist=True) as kb:
+    with octavo.open(path, encoder, must_exist=True) as kb:
         taken = kb.info().ram_bytes_per_document
         found = kb.search_batch(tiny.queries, k=10)
         rankings = {

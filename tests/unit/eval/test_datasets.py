@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from quire.errors import InputTypeError, MissingExtraError, ParameterError
-from quire.eval import Dataset, DatasetError, load_dataset, register_loader
-from quire.eval import datasets as module
+from octavo.errors import InputTypeError, MissingExtraError, ParameterError
+from octavo.eval import Dataset, DatasetError, load_dataset, register_loader
+from octavo.eval import datasets as module
 
 
 def test_beir(beir: Path) -> None:
@@ -257,13 +257,13 @@ def test_mteb_names_resolve_to_the_pinned_revision(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     ("source", "command"),
-    [("hf:a/b", "pip install datasets"), ("mteb:SciFact", r"pip install 'quire\[mteb\]'")],
+    [("hf:a/b", "pip install datasets"), ("mteb:SciFact", r"pip install 'octavo\[mteb\]'")],
 )
 def test_packages_that_are_not_there(monkeypatch: pytest.MonkeyPatch, source: str, command: str) -> None:
     def missing(name: str) -> Any:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-    monkeypatch.setattr("quire.eval._hub_format.importlib.import_module", missing)
+    monkeypatch.setattr("octavo.eval._hub_format.importlib.import_module", missing)
     with pytest.raises(MissingExtraError, match=command):
         load_dataset(source)
 

@@ -1,4 +1,4 @@
-"""``quire eval`` from the outside, and what it is made of: sweeps, tables, conditions."""
+"""``octavo eval`` from the outside, and what it is made of: sweeps, tables, conditions."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from quire.errors import MissingExtraError, ParameterError
-from quire.eval import Configuration, Gate, Result, average, expand, load_results, markdown, run
-from quire.eval.cli import app
-from quire.eval.sweeps import Shape, expand_all, grid_points, read_plan
+from octavo.errors import MissingExtraError, ParameterError
+from octavo.eval import Configuration, Gate, Result, average, expand, load_results, markdown, run
+from octavo.eval.cli import app
+from octavo.eval.sweeps import Shape, expand_all, grid_points, read_plan
 
 ENCODER = """
 import zlib
@@ -41,8 +41,8 @@ def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
     (tmp_path / "modules" / "eval_encoder.py").write_text(ENCODER)
     monkeypatch.syspath_prepend(tmp_path / "modules")
     monkeypatch.delitem(sys.modules, "eval_encoder", raising=False)
-    monkeypatch.delenv("QUIRE_CACHE", raising=False)
-    monkeypatch.setattr(sys, "argv", ["quire", "eval", "run", "--as", "typed here"])
+    monkeypatch.delenv("OCTAVO_CACHE", raising=False)
+    monkeypatch.setattr(sys, "argv", ["octavo", "eval", "run", "--as", "typed here"])
     root = typer.Typer()
     root.add_typer(app, name="eval")
 
@@ -70,7 +70,7 @@ def test_run_writes_results_and_a_table(invoke: Invoke, quickly: list[str], tmp_
     results = load_results(tmp_path / "out")
     assert {result.label for result in results} == {"float32", "binary > int8", "int8-minmax"}
     assert set(results[0].quality) == {"nDCG@10", "R@5"}
-    assert results[0].environment.command == "quire eval run --as 'typed here'"
+    assert results[0].environment.command == "octavo eval run --as 'typed here'"
     assert "| binary > int8 | " in shown.stdout
     assert "| int8-minmax (baseline) | " in shown.stdout
     assert (tmp_path / "out" / "summary.md").read_text() in shown.stdout
@@ -99,7 +99,7 @@ def test_fail_under(invoke: Invoke, quickly: list[str]) -> None:
 
 
 def test_a_broken_index_fails_the_command(invoke: Invoke, quickly: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from quire.retrievers import dense
+    from octavo.retrievers import dense
 
     scan = dense.exact_search
 
@@ -189,7 +189,7 @@ def test_the_commands_that_read_results(invoke: Invoke, quickly: list[str], tmp_
     assert "| nDCG@10 | " in invoke("compare", str(files["float32"]), str(files["int8"]), "-m", "nDCG@10").stdout
     chosen = json.loads(invoke("pareto", str(out), "--budget", "1MB", "--json").stdout)
     assert chosen["recommended"]["label"] in files
-    assert "quire.open(" in invoke("pareto", str(out), "--min-quality", "50%", "--disk").stdout
+    assert "octavo.open(" in invoke("pareto", str(out), "--min-quality", "50%", "--disk").stdout
     assert "expected one of --ram" in invoke("pareto", str(out), "--ram", "--disk", code=2).stderr
     written = json.loads(invoke("report", str(out), "--json").stdout)
     assert Path(written["html"]).read_text().startswith("<!")
@@ -231,13 +231,13 @@ def test_run_recommends_and_draws(invoke: Invoke, quickly: list[str], tmp_path: 
         pytest.importorskip(module)
     shown = invoke(*quickly[:-1], "-c", "float32", "-c", "int8")
     assert "Use " in shown.stdout
-    assert "quire.open(" in shown.stdout
+    assert "octavo.open(" in shown.stdout
     assert (tmp_path / "out" / "report.html").is_file()
 
 
 def test_importing_needs_no_extra() -> None:
     heavy = ("torch", "matplotlib", "scipy", "mteb", "ir_measures", "yaml", "sentence_transformers", "datasets")
-    code = f"import sys, quire.eval, quire.eval.cli; print([m for m in {heavy!r} if m in sys.modules])"
+    code = f"import sys, octavo.eval, octavo.eval.cli; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -248,17 +248,17 @@ def test_missing_extras_name_the_command(
     (tmp_path / "plan.yaml").write_text("configurations: [int8]")
     monkeypatch.setitem(sys.modules, "ir_measures", None)
     monkeypatch.setitem(sys.modules, "yaml", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'quire\[eval\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'octavo\[eval\]'"):
         run(tiny, encoder, "int8")
-    with pytest.raises(MissingExtraError, match=r"pip install 'quire\[eval\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'octavo\[eval\]'"):
         read_plan(tmp_path / "plan.yaml")
 
 
 def test_all_is_sorted_and_there() -> None:
-    import quire.eval
+    import octavo.eval
 
-    assert quire.eval.__all__ == sorted(quire.eval.__all__)
-    assert all(hasattr(quire.eval, name) for name in quire.eval.__all__)
+    assert octavo.eval.__all__ == sorted(octavo.eval.__all__)
+    assert all(hasattr(octavo.eval, name) for name in octavo.eval.__all__)
 
 
 # ---------------------------------------------------------------------- sweeps

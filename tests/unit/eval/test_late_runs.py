@@ -1,4 +1,4 @@
-"""Late interaction in `quire.eval`: token vectors cached, measured through a real collection, explained."""
+"""Late interaction in `octavo.eval`: token vectors cached, measured through a real collection, explained."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import quire
-from quire.errors import ParameterError
-from quire.eval import Configuration, Dataset, Timing, expand, load_results, run
-from quire.eval._maxsim import rank_by_maxsim
-from quire.eval._recipe import recipe
-from quire.eval.cli import app
-from quire.eval.encodings import TokenCache
-from quire.eval.models import load_model
-from quire.eval.pareto import pareto
-from quire.eval.report import find_explanation, report
+import octavo
+from octavo.errors import ParameterError
+from octavo.eval import Configuration, Dataset, Timing, expand, load_results, run
+from octavo.eval._maxsim import rank_by_maxsim
+from octavo.eval._recipe import recipe
+from octavo.eval.cli import app
+from octavo.eval.encodings import TokenCache
+from octavo.eval.models import load_model
+from octavo.eval.pareto import pareto
+from octavo.eval.report import find_explanation, report
 
 DIM = 16
 
@@ -64,7 +64,7 @@ def cache_of(root: Path | None, model: WordTokens) -> TokenCache:
 
 
 def test_maxsim_equals_two_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quire.eval._maxsim._BLOCK_VALUES", 60)  # several blocks, some of one document
+    monkeypatch.setattr("octavo.eval._maxsim._BLOCK_VALUES", 60)  # several blocks, some of one document
     rng = np.random.default_rng(3)
     documents = [rng.normal(size=(n, 5)).astype(np.float32) for n in (3, 0, 9, 1, 4, 0, 7)]
     queries = [rng.normal(size=(n, 5)).astype(np.float32) for n in (2, 6, 1)]
@@ -208,7 +208,7 @@ def test_runs_resume_and_share_their_tokens(tiny: Dataset, words: WordTokens, qu
     assert after == before
     assert "measured before" in notes[-2]
     assert other.id != before.id
-    asked = set(words.texts) - {text for text in seen if text.startswith(("Quire", "Which", "Sentence"))}
+    asked = set(words.texts) - {text for text in seen if text.startswith(("Octavo", "Which", "Sentence"))}
     assert len(asked) <= 2  # the pair that is explained
 
 
@@ -216,7 +216,7 @@ def test_a_broken_index_is_caught(
     tiny: Dataset, words: WordTokens, quick: Timing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Scores turned around: the worst documents come first."""
-    from quire.index import maxsim
+    from octavo.index import maxsim
 
     real = maxsim.maxsim_search
 
@@ -224,7 +224,7 @@ def test_a_broken_index_is_caught(
         found, scores = real(layout, codes, offsets, queries, len(offsets) - 1, **options)
         return found[:, ::-1][:, :k].copy(), -scores[:, ::-1][:, :k].copy()
 
-    monkeypatch.setattr("quire.retrievers.late_interaction.maxsim.maxsim_search", wrong)
+    monkeypatch.setattr("octavo.retrievers.late_interaction.maxsim.maxsim_search", wrong)
     [result] = run(
         tiny, words, Configuration(codec="int8", mode="late", pool_factor=1), measures=["nDCG@10"], timing=quick
     )
@@ -278,8 +278,8 @@ def test_the_recipe_opens_such_a_collection(tiny: Dataset, words: WordTokens, qu
     found = recipe(result)
     assert found.shell is None
     lines = found.python.replace("'words'", "words").replace('"kb"', "None").splitlines()
-    assert lines[0] == "kb = quire.open_multi_vector(None, encoder=words, codec='int8', pool_factor=4)"
-    names = {"quire": quire, "words": words, "query": tiny.queries[0]}
+    assert lines[0] == "kb = octavo.open_multi_vector(None, encoder=words, codec='int8', pool_factor=4)"
+    names = {"octavo": octavo, "words": words, "query": tiny.queries[0]}
     exec(lines[0], names)  # what a user pastes
     names["kb"].add(tiny.texts, ids=tiny.document_ids)
     exec(lines[1], names)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from quire.errors import ParameterError
-from quire.eval import Configuration, Result, ResultError, load_results, result_schema
-from quire.eval import results as module
-from quire.eval.configurations import digest
+from octavo.errors import ParameterError
+from octavo.eval import Configuration, Result, ResultError, load_results, result_schema
+from octavo.eval import results as module
+from octavo.eval.configurations import digest
 
 DOCS = Path(__file__).parents[3] / "docs" / "evaluation.md"
 
@@ -144,7 +144,7 @@ def test_what_cannot_be_read_says_why(
 
 
 def test_damaged_and_missing_files(tmp_path: Path) -> None:
-    (tmp_path / "cut.json").write_text('{"format": "quire-eval-result", "sch')
+    (tmp_path / "cut.json").write_text('{"format": "octavo-eval-result", "sch')
     with pytest.raises(ResultError, match=r"cut\.json"):
         load_results(tmp_path)
     (tmp_path / "list.json").write_text("[]")

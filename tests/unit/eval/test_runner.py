@@ -11,9 +11,9 @@ import ir_measures
 import numpy as np
 import pytest
 
-import quire
-from quire.errors import InvalidVectorsError, ParameterError
-from quire.eval import (
+import octavo
+from octavo.errors import InvalidVectorsError, ParameterError
+from octavo.eval import (
     Configuration,
     Dataset,
     Result,
@@ -24,9 +24,9 @@ from quire.eval import (
     register_rival,
     run,
 )
-from quire.eval._measure import Embedded, measure_collection, shared
-from quire.eval.measures import Measures, run_lines, strictly_decreasing, unregister_measure
-from quire.eval.rivals import unregister_rival
+from octavo.eval._measure import Embedded, measure_collection, shared
+from octavo.eval.measures import Measures, run_lines, strictly_decreasing, unregister_measure
+from octavo.eval.rivals import unregister_rival
 
 CODECS = ["float32", "int8", "binary > int8", "svd:50%|float8 > int8"]
 MEASURES = ["nDCG@10", "R@100", "RR@10"]
@@ -88,7 +88,7 @@ def test_everything_is_measured(tiny: Dataset, encoder: Any, quick: Timing) -> N
         assert 0 < latency.p50 <= latency.p95 <= latency.p99
         assert result.speed.queries_per_second > 0  # type: ignore[operator]
         assert result.speed.build_seconds > 0
-        assert result.environment.versions.keys() >= {"quire", "numpy", "usearch", "numkong", "ir-measures"}
+        assert result.environment.versions.keys() >= {"octavo", "numpy", "usearch", "numkong", "ir-measures"}
         assert result.environment.cpu
         assert result.environment.seed == 0
 
@@ -97,12 +97,12 @@ def test_bytes_are_those_of_a_collection_built_by_hand(
     tiny: Dataset, tmp_path: Path, encoder: Any, quick: Timing
 ) -> None:
     [result] = run(tiny, encoder, "binary > int8", timing=quick)
-    with quire.open(tmp_path / "kb", codec="binary > int8") as collection:
+    with octavo.open(tmp_path / "kb", codec="binary > int8") as collection:
         collection.add(tiny.texts, ids=tiny.document_ids, vectors=encoder.encode_documents(tiny.texts))
         collection.fit()
     files = sum(path.stat().st_size for path in (tmp_path / "kb").rglob("*") if path.is_file())
     assert result.storage.disk_bytes == pytest.approx(files, rel=0.02)
-    with quire.open(tmp_path / "kb", read_only=True) as collection:
+    with octavo.open(tmp_path / "kb", read_only=True) as collection:
         assert result.storage.ram == collection.info().ram
 
 
@@ -141,7 +141,7 @@ def test_measures_at_10_see_a_search_for_10(tiny: Dataset, encoder: Any) -> None
 def test_an_index_that_returns_the_wrong_rows_is_caught(
     tiny: Dataset, encoder: Any, quick: Timing, monkeypatch: pytest.MonkeyPatch, codec: str
 ) -> None:
-    from quire.retrievers import dense
+    from octavo.retrievers import dense
 
     [sound] = run(tiny, encoder, codec, timing=quick)
     scan = dense.exact_search
@@ -161,7 +161,7 @@ def test_an_index_that_returns_the_wrong_rows_is_caught(
 def test_the_graph_is_weighed_and_a_broken_one_is_caught(
     tiny: Dataset, encoder: Any, quick: Timing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from quire.index import Graph, planner
+    from octavo.index import Graph, planner
 
     monkeypatch.setattr(planner, "GRAPH_MIN", 30)
     monkeypatch.setattr(planner, "GRAPH_MIN_WIDE_ROWS", 30)
@@ -185,12 +185,12 @@ def test_the_graph_is_weighed_and_a_broken_one_is_caught(
 
 
 def test_lost_documents_are_caught(tiny: Dataset, encoder: Any, quick: Timing, monkeypatch: pytest.MonkeyPatch) -> None:
-    add = quire.Collection.add
+    add = octavo.Collection.add
 
     def forgetful(self: Any, documents: Any, ids: Any, vectors: Any) -> Any:
         return add(self, documents[:-1], ids=ids[:-1], vectors=vectors[:-1])
 
-    monkeypatch.setattr(quire.Collection, "add", forgetful)
+    monkeypatch.setattr(octavo.Collection, "add", forgetful)
     [result] = run(tiny, encoder, "int8", timing=quick)
     assert [check.name for check in result.checks if not check.ok] == ["every document is stored"]
 
@@ -198,7 +198,7 @@ def test_lost_documents_are_caught(tiny: Dataset, encoder: Any, quick: Timing, m
 def test_broken_vectors_are_caught_though_words_are_fused_with_them(
     tiny: Dataset, encoder: Any, quick: Timing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from quire.retrievers import dense
+    from octavo.retrievers import dense
 
     [sound] = run(tiny, encoder, {"codec": "int8", "mode": "hybrid"}, timing=quick)
     assert sound.ok
@@ -222,7 +222,7 @@ def test_broken_words_are_caught(
     codec = None if mode == "text" else "int8"
     [sound] = run(tiny, encoder, Configuration(codec=codec, mode=mode), timing=quick)  # type: ignore[arg-type]
     assert sound.ok
-    search, batch = quire.Collection.search, quire.Collection.search_batch
+    search, batch = octavo.Collection.search, octavo.Collection.search_batch
 
     def other_words(self: Any, query: Any, *rest: Any, **options: Any) -> Any:
         if options.get("mode") in ("text", "hybrid"):
@@ -236,8 +236,8 @@ def test_broken_words_are_caught(
             options = {**options, "texts": ["zebra"] * len(options["texts"])}
         return batch(self, queries, *rest, **options)
 
-    monkeypatch.setattr(quire.Collection, "search", other_words)
-    monkeypatch.setattr(quire.Collection, "search_batch", other_words_for_all)
+    monkeypatch.setattr(octavo.Collection, "search", other_words)
+    monkeypatch.setattr(octavo.Collection, "search_batch", other_words_for_all)
     [result] = run(tiny, encoder, Configuration(codec=codec, mode=mode), timing=quick)  # type: ignore[arg-type]
     failed = [check.name for check in result.checks if not check.ok]
     assert failed == ["full text finds documents by their own words"]
@@ -258,7 +258,7 @@ def test_what_was_measured_is_not_measured_again(
         built.append(configuration.label)
         return real(configuration, *rest)
 
-    monkeypatch.setattr("quire.eval.runner.measure_collection", watched)
+    monkeypatch.setattr("octavo.eval.runner.measure_collection", watched)
     notes: list[str] = []
     again = run(tiny, encoder, [*CODECS, "float16"], out=tmp_path, timing=quick, note=notes.append)
     assert built == ["float16"]
@@ -321,7 +321,7 @@ def test_results_validate_and_name_their_runs(tiny: Dataset, tmp_path: Path, enc
     )
     for result in load_results(tmp_path):
         values = json.loads(json.dumps(result.to_dict()))
-        assert set(values) >= set(quire.eval.result_schema()["required"])
+        assert set(values) >= set(octavo.eval.result_schema()["required"])
         assert result.environment.command == "this"
         for depth, name in result.runs.items():
             lines = (tmp_path / "memory" / name).read_text().splitlines()

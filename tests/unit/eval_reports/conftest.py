@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from quire.eval.configurations import Configuration, digest
-from quire.eval.results import (
+from octavo.eval.configurations import Configuration, digest
+from octavo.eval.results import (
     Agreement,
     Check,
     DatasetInfo,
@@ -91,8 +91,8 @@ def _make(
             started=started,
             seconds=2.0,
             seed=0,
-            command="quire eval run --data toy",
-            versions={"quire": "0.1", "numpy": "2.0"},
+            command="octavo eval run --data toy",
+            versions={"octavo": "0.1", "numpy": "2.0"},
             platform="Linux",
             cpu="a processor",
             cores=2,

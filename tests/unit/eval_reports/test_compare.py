@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from quire.errors import InputTypeError, ParameterError
-from quire.eval._select import find_result, group, newest
-from quire.eval.compare import compare
-from quire.eval.results import ResultError
+from octavo.errors import InputTypeError, ParameterError
+from octavo.eval._select import find_result, group, newest
+from octavo.eval.compare import compare
+from octavo.eval.results import ResultError
 
 
 def test_differences_are_b_minus_a(make_result: Any) -> None:

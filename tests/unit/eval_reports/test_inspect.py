@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-import quire
-from quire.compression import Codec
-from quire.errors import CollectionNotFoundError, InputTypeError, InvalidVectorsError, ParameterError
-from quire.eval import _geometry as geometry
-from quire.eval.datasets import Dataset
-from quire.eval.inspect import Inspection, inspect_collection, inspect_dataset, inspect_file, inspect_vectors
+import octavo
+from octavo.compression import Codec
+from octavo.errors import CollectionNotFoundError, InputTypeError, InvalidVectorsError, ParameterError
+from octavo.eval import _geometry as geometry
+from octavo.eval.datasets import Dataset
+from octavo.eval.inspect import Inspection, inspect_collection, inspect_dataset, inspect_file, inspect_vectors
 
 
 def spread(n: int = 600, dim: int = 24, seed: int = 0) -> np.ndarray:
@@ -194,7 +194,7 @@ def test_one_dimension_is_described() -> None:
 
 def test_a_collection_is_described_by_path(tmp_path: Path) -> None:
     X = spread(80, 12)
-    with quire.open(tmp_path / "kb", codec="int8", fit_after=10) as kb:
+    with octavo.open(tmp_path / "kb", codec="int8", fit_after=10) as kb:
         kb.add(ids=[f"d{i}" for i in range(80)], vectors=X)
         direct = inspect_collection(kb)
     found = inspect_collection(tmp_path / "kb", sample=50)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import quire
-from quire.errors import InputTypeError, ParameterError
-from quire.eval.datasets import load_dataset
-from quire.eval.make import LEFT, LONGEST, SHORTEST, make
+import octavo
+from octavo.errors import InputTypeError, ParameterError
+from octavo.eval.datasets import load_dataset
+from octavo.eval.make import LEFT, LONGEST, SHORTEST, make
 
 
 def corpus(n: int = 40) -> dict[str, str]:
@@ -91,7 +91,7 @@ def test_sentences_that_several_documents_have_are_not_asked_for(tmp_path: Path)
 
 def test_collections_and_files_are_sources(tmp_path: Path) -> None:
     texts = corpus(12)
-    with quire.open(tmp_path / "kb") as kb:
+    with octavo.open(tmp_path / "kb") as kb:
         kb.add(list(texts.values()), ids=list(texts), vectors=np.random.default_rng(0).normal(size=(12, 4)))
         make(kb, tmp_path / "open")
     make(tmp_path / "kb", tmp_path / "path")
@@ -121,7 +121,7 @@ def test_what_cannot_be_done_is_told(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="tabs"):
         make({f"{name}\tx": text for name, text in corpus(3).items()}, tmp_path / "tabs")
     assert not (tmp_path / "tabs").exists()
-    with quire.open() as kb:
+    with octavo.open() as kb:
         kb.add(vectors=np.eye(3), ids=["a", "b", "c"])
         with pytest.raises(ParameterError, match="vectors only"):
             make(kb, tmp_path / "set")

@@ -21,14 +21,14 @@ with warnings.catch_warnings():  # what its dependencies say while they are impo
     from mteb.models import IndexEncoderSearchProtocol, SearchEncoderWrapper, SearchProtocol
     from mteb.models.model_meta import ModelMeta, ScoringFunction
 
-    from quire.eval.mteb import IndexConfiguration, QuireIndex, QuireSearch
+    from octavo.eval.mteb import IndexConfiguration, OctavoIndex, OctavoSearch
 
 import ir_measures
 from ir_measures import RR, R, nDCG
 
-import quire
-from quire.errors import InputTypeError, ParameterError
-from quire.eval import _mteb_index, _mteb_tokens
+import octavo
+from octavo.errors import InputTypeError, ParameterError
+from octavo.eval import _mteb_index, _mteb_tokens
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -73,7 +73,7 @@ def _corpus() -> tuple[dict[str, str], dict[str, str], dict[str, dict[str, int]]
 class Task(AbsTaskRetrieval):  # type: ignore[misc]
     """A retrieval task that is made up on the spot."""
 
-    metadata = TaskMetadata(name="QuireLocalTask", **_METADATA)
+    metadata = TaskMetadata(name="OctavoLocalTask", **_METADATA)
     ranked: dict[str, list[str]] | None = None
 
     def load_data(self, *args: object, **options: object) -> None:
@@ -91,7 +91,7 @@ class Task(AbsTaskRetrieval):  # type: ignore[misc]
 class Reranking(Task):
     """The same with candidates for each query."""
 
-    metadata = TaskMetadata(name="QuireLocalReranking", **_METADATA | {"type": "Reranking"})
+    metadata = TaskMetadata(name="OctavoLocalReranking", **_METADATA | {"type": "Reranking"})
 
     def load_data(self, *args: object, **options: object) -> None:
         rng = np.random.default_rng(5)
@@ -147,10 +147,10 @@ def evaluate(tmp_path: Path) -> Evaluate:
 
 
 def ours(codec: str, **options: Any) -> dict[str, float]:
-    """Measure the same by `quire` and `ir_measures` alone."""
+    """Measure the same by `octavo` and `ir_measures` alone."""
     documents, queries, judgements = _corpus()
     encoder = Encoder()
-    with quire.open(codec=codec, fit_after=1) as kb:
+    with octavo.open(codec=codec, fit_after=1) as kb:
         kb.add(list(documents.values()), ids=list(documents), vectors=encoder.encode_texts(list(documents.values())))
         found = kb.search_batch(encoder.encode_texts(list(queries.values())), k=DOCUMENTS, **options)
     run = {
@@ -163,7 +163,7 @@ def ours(codec: str, **options: Any) -> dict[str, float]:
 
 @pytest.mark.parametrize("codec", ["float32", "int8", "svd:50%|int8"])
 def test_mteb_and_we_measure_the_same_to_four_digits(evaluate: Evaluate, codec: str) -> None:
-    scores = evaluate(QuireSearch(Encoder(), codec=codec))
+    scores = evaluate(OctavoSearch(Encoder(), codec=codec))
     own = ours(codec)
     assert 0.2 < own["nDCG@10"] < 0.98
     for theirs, name in (("ndcg_at_10", "nDCG@10"), ("recall_at_100", "R@100"), ("mrr_at_10", "RR@10")):
@@ -171,30 +171,30 @@ def test_mteb_and_we_measure_the_same_to_four_digits(evaluate: Evaluate, codec: 
 
 
 def test_float32_equals_mteb_without_us(evaluate: Evaluate) -> None:
-    plain, through = evaluate(Encoder()), evaluate(QuireSearch(Encoder(), codec="float32"))
+    plain, through = evaluate(Encoder()), evaluate(OctavoSearch(Encoder(), codec="float32"))
     for name in ("ndcg_at_10", "recall_at_100", "mrr_at_10", "map_at_10"):
         assert through[name] == pytest.approx(plain[name], abs=2e-5)
 
 
 def test_result_files_are_mtebs_own_one_for_each_configuration(evaluate: Evaluate, tmp_path: Path) -> None:
-    first, second = QuireSearch(Encoder(), codec="int8"), QuireSearch(Encoder(), codec="int4")
+    first, second = OctavoSearch(Encoder(), codec="int8"), OctavoSearch(Encoder(), codec="int4")
     evaluate(first)
     evaluate(second)
     evaluate(Encoder())
-    files = sorted((tmp_path / "cache" / "results").rglob("QuireLocalTask.json"))
+    files = sorted((tmp_path / "cache" / "results").rglob("OctavoLocalTask.json"))
     assert len(files) == 3
     metas = [json.loads(file.with_name("model_meta.json").read_text()) for file in files]
     assert {meta["name"] for meta in metas} == {"test/words"}
-    kwargs = [(meta["experiment_kwargs"] or {}).get("quire", "") for meta in metas]
+    kwargs = [(meta["experiment_kwargs"] or {}).get("octavo", "") for meta in metas]
     assert sorted(text.split(",")[0] for text in kwargs) == ["", "int4", "int8"]
-    assert json.loads(files[0].read_text())["task_name"] == "QuireLocalTask"
+    assert json.loads(files[0].read_text())["task_name"] == "OctavoLocalTask"
 
 
 def test_the_same_configuration_is_served_from_the_cache(evaluate: Evaluate) -> None:
     encoder = Encoder()
-    first = evaluate(QuireSearch(encoder, codec="int8"))
+    first = evaluate(OctavoSearch(encoder, codec="int8"))
     calls = encoder.calls
-    again = evaluate(QuireSearch(encoder, codec="int8"))
+    again = evaluate(OctavoSearch(encoder, codec="int8"))
     assert again["ndcg_at_10"] == pytest.approx(first["ndcg_at_10"], abs=1e-5)  # files hold fewer digits
     assert encoder.calls == calls
 
@@ -202,25 +202,25 @@ def test_the_same_configuration_is_served_from_the_cache(evaluate: Evaluate) -> 
 def test_a_broken_index_never_gets_the_score_of_a_working_one(
     evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good = evaluate(QuireSearch(Encoder(), codec="int8"))
-    real = QuireIndex.search
+    good = evaluate(OctavoSearch(Encoder(), codec="int8"))
+    real = OctavoIndex.search
 
-    def broken(self: QuireIndex, *args: Any, **options: Any) -> tuple[list[list[float]], list[list[int]]]:
+    def broken(self: OctavoIndex, *args: Any, **options: Any) -> tuple[list[list[float]], list[list[int]]]:
         scores, positions = real(self, *args, **options)
         return scores, [[(at + 7) % DOCUMENTS for at in one] for one in positions]
 
-    monkeypatch.setattr(QuireIndex, "search", broken)
+    monkeypatch.setattr(OctavoIndex, "search", broken)
     # Another configuration: measured, not served from the cache, and seen to be broken.
-    assert evaluate(QuireSearch(Encoder(), codec="float32"))["ndcg_at_10"] < 0.5 * good["ndcg_at_10"]
-    # Another version of Quire, with the same configuration: measured again.
-    monkeypatch.setattr(quire, "__version__", "999.0")
-    assert evaluate(QuireSearch(Encoder(), codec="int8"))["ndcg_at_10"] < 0.5 * good["ndcg_at_10"]
+    assert evaluate(OctavoSearch(Encoder(), codec="float32"))["ndcg_at_10"] < 0.5 * good["ndcg_at_10"]
+    # Another version of Octavo, with the same configuration: measured again.
+    monkeypatch.setattr(octavo, "__version__", "999.0")
+    assert evaluate(OctavoSearch(Encoder(), codec="int8"))["ndcg_at_10"] < 0.5 * good["ndcg_at_10"]
 
 
 def test_codecs_whose_names_look_alike_to_a_file_system_stay_apart() -> None:
     # mteb turns | > and : into _ when it makes a directory name of a configuration.
     names = {
-        QuireSearch(Encoder(), codec=codec, **options).mteb_model_meta.experiment_name
+        OctavoSearch(Encoder(), codec=codec, **options).mteb_model_meta.experiment_name
         for codec, options in [
             ("svd:50%|int8", {}),
             ("svd:50% > int8", {}),
@@ -232,30 +232,30 @@ def test_codecs_whose_names_look_alike_to_a_file_system_stay_apart() -> None:
         ]
     }
     assert len(names) == 7
-    assert QuireSearch(Encoder(), codec=" svd:50% | int8").configuration == IndexConfiguration(codec="svd:50%|int8")
+    assert OctavoSearch(Encoder(), codec=" svd:50% | int8").configuration == IndexConfiguration(codec="svd:50%|int8")
 
 
 def test_the_bare_wrapper_would_collide_and_is_refused(evaluate: Evaluate) -> None:
-    with pytest.raises(ParameterError, match="QuireSearch"):
-        evaluate(SearchEncoderWrapper(Encoder(), index_backend=QuireIndex(IndexConfiguration())))
+    with pytest.raises(ParameterError, match="OctavoSearch"):
+        evaluate(SearchEncoderWrapper(Encoder(), index_backend=OctavoIndex(IndexConfiguration())))
 
 
 def test_the_model_given_is_left_as_it_was() -> None:
     encoder = Encoder()
-    search = QuireSearch(encoder, codec="int8")
+    search = OctavoSearch(encoder, codec="int8")
     assert encoder.mteb_model_meta.experiment_kwargs is None
-    assert "quire" in search.mteb_model_meta.experiment_kwargs
+    assert "octavo" in search.mteb_model_meta.experiment_kwargs
 
 
 def test_protocols() -> None:
-    assert isinstance(QuireSearch(Encoder()), SearchProtocol)
+    assert isinstance(OctavoSearch(Encoder()), SearchProtocol)
     wanted = {name for name in vars(IndexEncoderSearchProtocol) if not name.startswith("_")}
     assert wanted == {"add_documents", "search", "clear"}
-    assert all(callable(getattr(QuireIndex, name)) for name in wanted)
+    assert all(callable(getattr(OctavoIndex, name)) for name in wanted)
 
 
 def test_reranking_tasks_stay_within_their_candidates(evaluate: Evaluate) -> None:
-    plain, through = evaluate(Encoder(), Reranking), evaluate(QuireSearch(Encoder(), codec="float32"), Reranking)
+    plain, through = evaluate(Encoder(), Reranking), evaluate(OctavoSearch(Encoder(), codec="float32"), Reranking)
     for name in ("ndcg_at_10", "recall_at_100", "mrr_at_10"):
         assert through[name] == pytest.approx(plain[name], abs=2e-5)
 
@@ -263,10 +263,10 @@ def test_reranking_tasks_stay_within_their_candidates(evaluate: Evaluate) -> Non
 @pytest.mark.parametrize(("mode", "alpha"), [("text", None), ("hybrid", None), ("hybrid", 0.5)])
 def test_words_are_searched_too(evaluate: Evaluate, mode: str, alpha: float | None) -> None:
     model = None if mode == "text" else Encoder()
-    scores = evaluate(QuireSearch(model, mode=mode, alpha=alpha))
+    scores = evaluate(OctavoSearch(model, mode=mode, alpha=alpha))
     documents, queries, judgements = _corpus()
     encoder = Encoder()
-    with quire.open(codec="int8", fit_after=1) as kb:
+    with octavo.open(codec="int8", fit_after=1) as kb:
         kb.add(list(documents.values()), ids=list(documents), vectors=encoder.encode_texts(list(documents.values())))
         vectors: Any = encoder.encode_texts(list(queries.values())) if mode == "hybrid" else list(queries.values())
         words = {"texts": list(queries.values()), "alpha": alpha} if mode == "hybrid" else {}
@@ -274,14 +274,14 @@ def test_words_are_searched_too(evaluate: Evaluate, mode: str, alpha: float | No
     run = {q: dict(zip(r.ids, map(float, r.scores), strict=True)) for q, r in zip(queries, found, strict=True)}
     own = ir_measures.calc_aggregate([nDCG @ 10], judgements, run)[nDCG @ 10]
     assert scores["ndcg_at_10"] == pytest.approx(own, abs=2e-4)
-    assert evaluate(QuireSearch(model, mode=mode, alpha=alpha), Reranking)["ndcg_at_10"] > 0.2
+    assert evaluate(OctavoSearch(model, mode=mode, alpha=alpha), Reranking)["ndcg_at_10"] > 0.2
 
 
 def test_bytes_are_kept_beside_the_scores(evaluate: Evaluate) -> None:
-    search = QuireSearch(Encoder(), codec="binary > int8")
+    search = OctavoSearch(Encoder(), codec="binary > int8")
     evaluate(search)
     (found,) = search.measured
-    assert found.task == "QuireLocalTask"
+    assert found.task == "OctavoLocalTask"
     assert found.documents == DOCUMENTS
     assert found.ram_bytes_per_document == pytest.approx(DIM / 8 + 1)
     assert found.to_dict()["disk_bytes_per_document"] > found.ram_bytes_per_document
@@ -291,32 +291,32 @@ def test_collections_are_deleted_afterwards(
     evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(_mteb_index.tempfile, "tempdir", str(tmp_path))
-    with QuireSearch(Encoder()) as search:
+    with OctavoSearch(Encoder()) as search:
         evaluate(search)
-    assert not list(tmp_path.glob("quire-mteb-*"))
+    assert not list(tmp_path.glob("octavo-mteb-*"))
 
 
 def test_the_metric_is_the_models_own() -> None:
-    assert QuireSearch(Encoder()).configuration.metric == "cosine"
-    assert QuireSearch(Encoder(ScoringFunction.DOT_PRODUCT)).configuration.metric == "dot"
-    assert QuireSearch(Encoder(ScoringFunction.EUCLIDEAN), metric="dot").configuration.metric == "dot"
+    assert OctavoSearch(Encoder()).configuration.metric == "cosine"
+    assert OctavoSearch(Encoder(ScoringFunction.DOT_PRODUCT)).configuration.metric == "dot"
+    assert OctavoSearch(Encoder(ScoringFunction.EUCLIDEAN), metric="dot").configuration.metric == "dot"
     with pytest.raises(ParameterError, match="euclidean"):
-        QuireSearch(Encoder(ScoringFunction.EUCLIDEAN))
+        OctavoSearch(Encoder(ScoringFunction.EUCLIDEAN))
 
 
 def test_what_cannot_be_measured_is_refused() -> None:
     with pytest.raises(ParameterError, match="expected a model"):
-        QuireSearch()
+        OctavoSearch()
     with pytest.raises(InputTypeError, match="mteb encoder"):
-        QuireSearch(lambda texts: texts)
+        OctavoSearch(lambda texts: texts)
     with pytest.raises(ParameterError, match="alpha"):
-        QuireSearch(Encoder(), alpha=0.5)
+        OctavoSearch(Encoder(), alpha=0.5)
     with pytest.raises(ParameterError, match="mode"):
-        QuireSearch(Encoder(), mode="sparse")  # type: ignore[arg-type]
+        OctavoSearch(Encoder(), mode="sparse")  # type: ignore[arg-type]
     with pytest.raises(InputTypeError, match="mode='late'"):
-        QuireIndex(IndexConfiguration()).add_documents(np.ones((2, 3, 4)), ["a", "b"])
+        OctavoIndex(IndexConfiguration()).add_documents(np.ones((2, 3, 4)), ["a", "b"])
     with pytest.raises(ParameterError, match="add_documents"):
-        QuireIndex(IndexConfiguration()).search(np.ones((1, 3)), 5)
+        OctavoIndex(IndexConfiguration()).search(np.ones((1, 3)), 5)
 
 
 # ---------------------------------------------------------------------- late interaction
@@ -359,7 +359,7 @@ def maxsim_run() -> dict[str, dict[str, float]]:
 
 def test_late_interaction_through_mteb_equals_maxsim_by_hand(evaluate: Evaluate) -> None:
     model = TokenEncoderOfWords()
-    search = QuireSearch(model, codec="float32", mode="late", pool_factor=1, n_candidates=DOCUMENTS)
+    search = OctavoSearch(model, codec="float32", mode="late", pool_factor=1, n_candidates=DOCUMENTS)
     scores = evaluate(search)
     own = ir_measures.calc_aggregate([nDCG @ 10, R @ 100, RR @ 10], _corpus()[2], maxsim_run())
     assert 0.2 < own[nDCG @ 10] < 0.999
@@ -373,18 +373,18 @@ def test_late_interaction_through_mteb_equals_maxsim_by_hand(evaluate: Evaluate)
 def test_late_interaction_in_parts_finds_the_same(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {"codec": "float32", "pool_factor": 1, "n_candidates": DOCUMENTS}
     for mode in ("late", "hybrid"):
-        whole = evaluate(QuireSearch(TokenEncoderOfWords(), mode=mode, **options))
+        whole = evaluate(OctavoSearch(TokenEncoderOfWords(), mode=mode, **options))
         with monkeypatch.context() as patch:
             patch.setattr(_mteb_tokens, "_CHUNK", 100)
             model = TokenEncoderOfWords()
-            parts = evaluate(QuireSearch(model, mode=mode, **options), overwrite_strategy="always")
+            parts = evaluate(OctavoSearch(model, mode=mode, **options), overwrite_strategy="always")
         assert model.asked.count("document") == 3  # 240 documents, 100 at a time
         assert parts["ndcg_at_10"] == pytest.approx(whole["ndcg_at_10"], abs=2e-5)
 
 
 def test_late_interaction_reranks_within_its_candidates(evaluate: Evaluate) -> None:
     model = TokenEncoderOfWords()
-    scores = evaluate(QuireSearch(model, codec="float32", mode="late", pool_factor=1), Reranking)
+    scores = evaluate(OctavoSearch(model, codec="float32", mode="late", pool_factor=1), Reranking)
     task = Reranking()
     task.load_data()
     assert task.ranked is not None
@@ -396,25 +396,25 @@ def test_late_interaction_reranks_within_its_candidates(evaluate: Evaluate) -> N
 def test_a_broken_multi_vector_index_never_gets_the_score_of_a_working_one(
     evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good = evaluate(QuireSearch(TokenEncoderOfWords(), codec="int8", mode="late", pool_factor=1))
-    real = quire.collection.MultiVectorCollection.search_batch
+    good = evaluate(OctavoSearch(TokenEncoderOfWords(), codec="int8", mode="late", pool_factor=1))
+    real = octavo.collection.MultiVectorCollection.search_batch
 
     def broken(self: Any, queries: Any, **options: Any) -> Any:
         return real(self, queries[1:] + queries[:1], **options)  # each query gets another one's answer
 
-    monkeypatch.setattr(quire.collection.MultiVectorCollection, "search_batch", broken)
-    bad = evaluate(QuireSearch(TokenEncoderOfWords(), codec="int8", mode="late", pool_factor=2))
+    monkeypatch.setattr(octavo.collection.MultiVectorCollection, "search_batch", broken)
+    bad = evaluate(OctavoSearch(TokenEncoderOfWords(), codec="int8", mode="late", pool_factor=2))
     assert bad["ndcg_at_10"] < 0.5 * good["ndcg_at_10"]
-    # The same configuration as before, in another version of Quire: measured again.
-    monkeypatch.setattr(quire, "__version__", "999.0")
-    again = evaluate(QuireSearch(TokenEncoderOfWords(), codec="int8", mode="late", pool_factor=1))
+    # The same configuration as before, in another version of Octavo: measured again.
+    monkeypatch.setattr(octavo, "__version__", "999.0")
+    again = evaluate(OctavoSearch(TokenEncoderOfWords(), codec="int8", mode="late", pool_factor=1))
     assert again["ndcg_at_10"] < 0.5 * good["ndcg_at_10"]
 
 
 def test_configurations_of_late_interaction_stay_apart_from_each_other_and_from_the_model() -> None:
     model = TokenEncoderOfWords()
     metas = [
-        QuireSearch(model, **options).mteb_model_meta
+        OctavoSearch(model, **options).mteb_model_meta
         for options in (
             {"mode": "late"},
             {"mode": "late", "pool_factor": 1},
@@ -430,14 +430,14 @@ def test_configurations_of_late_interaction_stay_apart_from_each_other_and_from_
 
 def test_models_and_options_of_late_interaction_have_to_fit(evaluate: Evaluate) -> None:
     with pytest.raises(InputTypeError, match="mode='late'"):
-        QuireSearch(TokenEncoderOfWords())  # no encoder of one vector a text
+        OctavoSearch(TokenEncoderOfWords())  # no encoder of one vector a text
     with pytest.raises(InputTypeError, match="mteb_model_meta"):
-        QuireSearch(lambda texts: texts, mode="late")
+        OctavoSearch(lambda texts: texts, mode="late")
     with pytest.raises(ParameterError, match="one tier"):
-        QuireSearch(TokenEncoderOfWords(), mode="late", codec="binary > int8")
+        OctavoSearch(TokenEncoderOfWords(), mode="late", codec="binary > int8")
     with pytest.raises(ParameterError, match="pool_factor"):
-        QuireSearch(Encoder(), pool_factor=2)
+        OctavoSearch(Encoder(), pool_factor=2)
     with pytest.raises(ParameterError, match="n_candidates"):
-        QuireSearch(Encoder(), n_candidates=20)
+        OctavoSearch(Encoder(), n_candidates=20)
     with pytest.raises(InputTypeError, match="mode='dense'"):
-        evaluate(QuireSearch(Encoder(), mode="late"))
+        evaluate(OctavoSearch(Encoder(), mode="late"))

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-import quire
-from quire._layout import CodeLayout
-from quire.errors import ParameterError
-from quire.eval._recipe import recipe
-from quire.eval._scaling import footprint
-from quire.eval.pareto import NothingFitsError, pareto, parse_bytes, parse_floor
-from quire.index.planner import graph_min
+import octavo
+from octavo._layout import CodeLayout
+from octavo.errors import ParameterError
+from octavo.eval._recipe import recipe
+from octavo.eval._scaling import footprint
+from octavo.eval.pareto import NothingFitsError, pareto, parse_bytes, parse_floor
+from octavo.index.planner import graph_min
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_bad_options_are_named(runs: list[Any], tmp_path: Path) -> None:
         pareto(runs, documents=0)
     with pytest.raises(ParameterError, match="float32"):
         pareto(runs[1:], min_quality="99%")
-    with pytest.raises(ParameterError, match="quire eval run"):
+    with pytest.raises(ParameterError, match="octavo eval run"):
         pareto(tmp_path)
     with pytest.raises(ParameterError, match="MAP"):
         pareto(runs, measure="MAP")
@@ -165,7 +165,7 @@ def test_bad_options_are_named(runs: list[Any], tmp_path: Path) -> None:
 def test_json(runs: list[Any]) -> None:
     plain = json.loads(json.dumps(pareto(runs, documents=5000, where="disk").to_dict()))
     assert plain["recommended"]["footprints"][0]["fixed"] > 0
-    assert plain["recipe"]["python"].startswith("kb = quire.open(")
+    assert plain["recipe"]["python"].startswith("kb = octavo.open(")
 
 
 # ------------------------------------------------------------------ bytes against real collections
@@ -175,10 +175,10 @@ def _built(make_result: Any, codec: str, n: int, directory: Path, dim: int = 48)
     """Build a collection and write down what it really takes."""
     rng = np.random.default_rng(n)
     words = [f"document {i} " + "lorem ipsum dolor sit amet " * int(rng.integers(5, 20)) for i in range(n)]
-    with quire.open(directory, codec=codec, fit_after=200) as kb:
+    with octavo.open(directory, codec=codec, fit_after=200) as kb:
         kb.add(words, ids=[str(i) for i in range(n)], vectors=rng.normal(size=(n, dim)))
         kb.search("lorem", mode="text")
-    with quire.open(directory, read_only=True) as kb:
+    with octavo.open(directory, read_only=True) as kb:
         info = kb.info()
     result = make_result(codec, documents=n, dim=dim)
     storage = result.storage
@@ -231,15 +231,15 @@ def test_recipes_run(
 ) -> None:
     lines = recipe(make_result(codec, **options)).python
     seen: dict[str, Any] = {}
-    real = quire.open
+    real = octavo.open
 
-    def opened(path: str, encoder: Any = None, **keywords: Any) -> quire.Collection:
+    def opened(path: str, encoder: Any = None, **keywords: Any) -> octavo.Collection:
         seen.update(keywords, path=path, encoder=encoder)
         return real(None, lambda texts: np.eye(8)[[len(text) % 8 for text in texts]], **keywords)
 
-    monkeypatch.setattr(quire, "open", opened)
+    monkeypatch.setattr(octavo, "open", opened)
     with tempfile.TemporaryDirectory():
-        scope: dict[str, Any] = {"quire": quire, "query": "one"}
+        scope: dict[str, Any] = {"octavo": octavo, "query": "one"}
         head, _, tail = lines.partition("\n")
         exec(head, scope)  # ours, and what a user would paste
         scope["kb"].add(["one", "three", "seventeen"])
@@ -253,6 +253,6 @@ def test_recipes_run(
 
 def test_the_command_is_given_where_the_command_line_can_do_it(make_result: Any) -> None:
     shell = recipe(make_result("binary > int8")).shell
-    assert shell == "quire index SOURCE --path kb --model all-MiniLM-L6-v2 --codec 'binary > int8'"
+    assert shell == "octavo index SOURCE --path kb --model all-MiniLM-L6-v2 --codec 'binary > int8'"
     assert "--metric dot" in (recipe(make_result("int8", metric="dot")).shell or "")
     assert recipe(make_result("int8", connectivity=8)).shell is None

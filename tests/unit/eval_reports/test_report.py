@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from quire.errors import MissingExtraError, ParameterError
-from quire.eval import _page, _plots
-from quire.eval._plots import Picture
-from quire.eval.pareto import NothingFitsError
-from quire.eval.report import Report, report
+from octavo.errors import MissingExtraError, ParameterError
+from octavo.eval import _page, _plots
+from octavo.eval._plots import Picture
+from octavo.eval.pareto import NothingFitsError
+from octavo.eval.report import Report, report
 
 _VOID = {"meta", "img", "link", "br", "hr", "input"}
 
@@ -101,13 +101,13 @@ def test_every_picture_has_words_and_a_png(written: Report) -> None:
 def test_it_says_what_was_found(written: Report) -> None:
     assert written.recommended == "int8"
     text = "".join(Page(Path(written.html).read_text(encoding="utf-8")).text)
-    assert "kb = quire.open(\"kb\", encoder='all-MiniLM-L6-v2', codec='int8')" in text
+    assert "kb = octavo.open(\"kb\", encoder='all-MiniLM-L6-v2', codec='int8')" in text
     assert "4.0x smaller than float32" in text
     assert "what is a wing?" in text
     assert "+0.1000" in text  # query q3
     assert "int8-minmax" in text
     assert "reference scheme" in text
-    assert "quire eval run --data toy" in text
+    assert "octavo eval run --data toy" in text
     assert json.loads(json.dumps(written.to_dict()))["configurations"] == 4
 
 
@@ -211,7 +211,7 @@ def test_matplotlib_missing_is_told(runs: list[Any], tmp_path: Path, monkeypatch
     for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # what an import finds when there is none
-    with pytest.raises(MissingExtraError, match=r"quire\[eval\]"):
+    with pytest.raises(MissingExtraError, match=r"octavo\[eval\]"):
         report(runs, out=tmp_path / "page.html")
 
 
@@ -227,7 +227,7 @@ def test_tables_sort_by_value_and_know_text_from_numbers() -> None:
 def test_importing_loads_no_plotting_library() -> None:
     import subprocess
 
-    code = "import sys, quire.eval.report, quire.eval.compare, quire.eval.inspect, quire.eval.pareto; "
+    code = "import sys, octavo.eval.report, octavo.eval.compare, octavo.eval.inspect, octavo.eval.pareto; "
     code += "print([m for m in ('matplotlib', 'scipy', 'torch', 'mteb') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -11,10 +11,10 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-import quire
-from quire.eval._report_cli import register
-from quire.eval.datasets import load_dataset
-from quire.eval.pareto import NothingFitsError
+import octavo
+from octavo.eval._report_cli import register
+from octavo.eval.datasets import load_dataset
+from octavo.eval.pareto import NothingFitsError
 
 
 @pytest.fixture
@@ -67,8 +67,8 @@ def test_compare_shows_the_queries(app: typer.Typer, runs: Path, tmp_path: Path)
 def test_pareto(app: typer.Typer, runs: Path) -> None:
     text = call(app, "pareto", runs).stdout
     assert r"> svd:50%\|int8" in text
-    assert "kb = quire.open(\"kb\", encoder='all-MiniLM-L6-v2', codec='svd:50%|int8')" in text
-    assert "quire index SOURCE --path kb" in text
+    assert "kb = octavo.open(\"kb\", encoder='all-MiniLM-L6-v2', codec='svd:50%|int8')" in text
+    assert "octavo index SOURCE --path kb" in text
     found = json.loads(call(app, "pareto", runs, "--budget", "100kB", "--json").stdout)
     assert found["recommended"]["label"] == "binary"
     scaled = call(app, "pareto", runs, "--documents", 5000, "--budget", "1MB").stdout
@@ -96,7 +96,7 @@ def test_inspect(app: typer.Typer, tmp_path: Path) -> None:
     assert "mean cosine" in text
     assert "- suggests" in text
     assert json.loads(call(app, "inspect", tmp_path / "x.npy", "--json").stdout)["dim"] == 8
-    with quire.open(tmp_path / "kb") as kb:
+    with octavo.open(tmp_path / "kb") as kb:
         kb.add(vectors=X, ids=[str(i) for i in range(60)])
     assert json.loads(call(app, "inspect", tmp_path / "kb", "--json").stdout)["n"] == 60
     call(app, "inspect", code=2)

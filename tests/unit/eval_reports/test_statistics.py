@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quire.errors import ParameterError
-from quire.eval.statistics import bootstrap_interval, paired_difference, randomisation_test, t_test
+from octavo.errors import ParameterError
+from octavo.eval.statistics import bootstrap_interval, paired_difference, randomisation_test, t_test
 
 
 def enumerated(differences: np.ndarray) -> float:

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import quire
-from quire.cli import app
-from quire.errors import CodecError, CollectionNotFoundError, CorruptCollectionError, InputTypeError, ParameterError
-from quire.store._export import file_sha256
+import octavo
+from octavo.cli import app
+from octavo.errors import CodecError, CollectionNotFoundError, CorruptCollectionError, InputTypeError, ParameterError
+from octavo.store._export import file_sha256
 
 DIM = 16
 N = 90
@@ -43,7 +43,7 @@ def _documents() -> dict[str, Any]:
     }
 
 
-def _equal(one: quire.Collection, other: quire.Collection) -> None:
+def _equal(one: octavo.Collection, other: octavo.Collection) -> None:
     ids = one.ids()
     assert other.ids() == ids
     assert other.get(ids) == one.get(ids)
@@ -55,11 +55,11 @@ def _equal(one: quire.Collection, other: quire.Collection) -> None:
 @pytest.mark.parametrize("metric", ["cosine", "dot"])
 @pytest.mark.parametrize(("codec", "fit_after"), [("int8", 1_000), ("int8", 20), ("svd:50%|float8 > int8", 20)])
 def test_round_trip(tmp_path: Path, codec: str, fit_after: int, metric: Any) -> None:
-    with quire.open(tmp_path / "kb", codec=codec, fit_after=fit_after, metric=metric) as kb:
+    with octavo.open(tmp_path / "kb", codec=codec, fit_after=fit_after, metric=metric) as kb:
         kb.add(**_documents(), vectors=_vectors(N))
         kb.delete([kb.ids()[5]])
         out = kb.export(tmp_path / "out")
-        with quire.import_from(out, tmp_path / "again", batch_size=7) as again:
+        with octavo.import_from(out, tmp_path / "again", batch_size=7) as again:
             _equal(kb, again)
             assert again.codec == kb.codec
             assert again.info().fitted == kb.info().fitted
@@ -75,7 +75,7 @@ def test_round_trip(tmp_path: Path, codec: str, fit_after: int, metric: Any) -> 
 
 
 def test_the_files_are_what_they_say(tmp_path: Path) -> None:
-    with quire.open(codec="float32") as kb:
+    with octavo.open(codec="float32") as kb:
         kb.add(**_documents(), vectors=_vectors(N))
         out = kb.export(tmp_path / "out", dtype="float16")
         lines = (out / "documents.jsonl").read_bytes().split(b"\n")
@@ -87,20 +87,20 @@ def test_the_files_are_what_they_say(tmp_path: Path) -> None:
         assert vectors.dtype == np.float16
         np.testing.assert_allclose(vectors, kb.get_vectors(kb.ids()), atol=1e-3)
         assert np.isfinite(vectors).all()
-    with quire.import_from(out) as again:
+    with octavo.import_from(out) as again:
         assert len(again) == N
 
 
 def test_another_codec(tmp_path: Path) -> None:
-    with quire.open(codec="int8", fit_after=20) as kb:
+    with octavo.open(codec="int8", fit_after=20) as kb:
         kb.add(**_documents(), vectors=_vectors(N))
         kb.export(tmp_path / "out")
-        with quire.import_from(tmp_path / "out", tmp_path / "again", codec="binary > int8", batch_size=10) as again:
+        with octavo.import_from(tmp_path / "out", tmp_path / "again", codec="binary > int8", batch_size=10) as again:
             _equal(kb, again)
             assert (again.codec, again.info().fitted) == ("binary > int8", True)
             assert again.search(_vectors(N)[7], 1).ids == [kb.ids()[7]]
     with pytest.raises(CodecError):
-        quire.import_from(tmp_path / "out", tmp_path / "x", codec="int7")
+        octavo.import_from(tmp_path / "out", tmp_path / "x", codec="int7")
     assert not (tmp_path / "x").exists()
 
 
@@ -109,12 +109,12 @@ def test_another_codec(tmp_path: Path) -> None:
 def test_multi_vector(tmp_path: Path, codec: str | None, fit_after: int) -> None:
     lengths = np.random.default_rng(0).integers(0, 6, N)
     matrices = [_vectors(int(length), seed=i) for i, length in enumerate(lengths)]
-    with quire.open_multi_vector(tmp_path / "kb", codec="int8", dim=DIM, fit_after=fit_after) as kb:
+    with octavo.open_multi_vector(tmp_path / "kb", codec="int8", dim=DIM, fit_after=fit_after) as kb:
         kb.add(**_documents(), token_vectors=matrices)
         kb.delete([kb.ids()[3]])
         out = kb.export(tmp_path / "out")
-        with quire.import_from(out, tmp_path / "again", codec=codec, batch_size=7) as again:
-            assert isinstance(again, quire.MultiVectorCollection)
+        with octavo.import_from(out, tmp_path / "again", codec=codec, batch_size=7) as again:
+            assert isinstance(again, octavo.MultiVectorCollection)
             _equal(kb, again)
             pairs = zip(again.get_token_vectors(kb.ids()), kb.get_token_vectors(kb.ids()), strict=True)
             for found, expected in pairs:
@@ -132,17 +132,17 @@ def test_multi_vector(tmp_path: Path, codec: str | None, fit_after: int) -> None
 @pytest.mark.parametrize("dim", [None, DIM])
 @pytest.mark.parametrize("late", [False, True])
 def test_empty(tmp_path: Path, dim: int | None, late: bool) -> None:
-    opened = quire.open_multi_vector(dim=dim) if late else quire.open(dim=dim)
+    opened = octavo.open_multi_vector(dim=dim) if late else octavo.open(dim=dim)
     with opened as kb:
         kb.export(tmp_path / "out")
-    with quire.import_from(tmp_path / "out", tmp_path / "again") as again:
+    with octavo.import_from(tmp_path / "out", tmp_path / "again") as again:
         assert len(again) == 0
-        assert isinstance(again, quire.MultiVectorCollection) == late
-    with quire.open(codec="int8", fit_after=2) as kb:
+        assert isinstance(again, octavo.MultiVectorCollection) == late
+    with octavo.open(codec="int8", fit_after=2) as kb:
         kb.add(vectors=_vectors(5))
         kb.clear()
         kb.export(tmp_path / "cleared")
-    with quire.import_from(tmp_path / "cleared") as again:
+    with octavo.import_from(tmp_path / "cleared") as again:
         again.add(["new"], vectors=_vectors(1))
         assert again.search(_vectors(1)[0]).documents[0].text == "new"
 
@@ -151,14 +151,14 @@ def test_with_an_encoder(tmp_path: Path) -> None:
     def encoder(texts: list[str]) -> np.ndarray:
         return np.array([[len(text), text.count("a") + 1] for text in texts], np.float32)
 
-    with quire.open(encoder=encoder) as kb:
+    with octavo.open(encoder=encoder) as kb:
         kb.add(["banana", "kiwi fruit"], ids=["b", "k"])
         kb.export(tmp_path / "out")
-    with quire.import_from(tmp_path / "out", tmp_path / "again", encoder) as again:
+    with octavo.import_from(tmp_path / "out", tmp_path / "again", encoder) as again:
         assert again.search("banana", 1).ids == ["b"]
         assert again.info().encoder is not None
-    with pytest.raises(quire.QuireError, match="encoder"):
-        quire.import_from(tmp_path / "out", tmp_path / "third", lambda texts: -encoder(texts)[:, ::-1])
+    with pytest.raises(octavo.OctavoError, match="encoder"):
+        octavo.import_from(tmp_path / "out", tmp_path / "third", lambda texts: -encoder(texts)[:, ::-1])
 
 
 # ------------------------------------------------------------------ damage and bad arguments
@@ -166,7 +166,7 @@ def test_with_an_encoder(tmp_path: Path) -> None:
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    with quire.open(codec="int8", fit_after=20) as kb:
+    with octavo.open(codec="int8", fit_after=20) as kb:
         kb.add([f"text {i}" for i in range(N)], ids=[str(i) for i in range(N)], vectors=_vectors(N))
         return kb.export(tmp_path / "out")
 
@@ -190,7 +190,7 @@ def test_damage(out: Path, tmp_path: Path, name: str, how: str) -> None:
             data[0] ^= 0xFF
         (out / name).write_bytes(data[: len(data) // 2] if how == "cut" else data)
     with pytest.raises((CorruptCollectionError, CollectionNotFoundError), match=name):
-        quire.import_from(out, tmp_path / "again")
+        octavo.import_from(out, tmp_path / "again")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["out"]
 
 
@@ -204,8 +204,8 @@ def test_damage(out: Path, tmp_path: Path, name: str, how: str) -> None:
 def test_forged_documents(out: Path, tmp_path: Path, line: bytes) -> None:
     lines = (out / "documents.jsonl").read_bytes().splitlines(keepends=True)
     _forge(out, "documents.jsonl", b"".join([*lines[:-1], line + b"\n"]))
-    with pytest.raises(quire.QuireError):
-        quire.import_from(out, tmp_path / "again", batch_size=16)
+    with pytest.raises(octavo.OctavoError):
+        octavo.import_from(out, tmp_path / "again", batch_size=16)
     assert not (tmp_path / "again").exists()
 
 
@@ -229,27 +229,27 @@ def test_forged_arrays(out: Path, tmp_path: Path) -> None:
         b"",
     ):
         _forge(out, "vectors.npy", data)
-        with pytest.raises(quire.QuireError):
-            quire.import_from(out, tmp_path / "again")
+        with pytest.raises(octavo.OctavoError):
+            octavo.import_from(out, tmp_path / "again")
         assert not (tmp_path / "again").exists()
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"quire_export": 2}, {"documents": 10**12}, {"documents": "many"}, {"dim": 10**9}, {"dtype": "object"},
+    [{"octavo_export": 2}, {"documents": 10**12}, {"documents": "many"}, {"dim": 10**9}, {"dtype": "object"},
      {"settings": {"metric": "other"}}, {"settings": {"path": "/"}}, {"settings": []}, {"codec": "../../x"}, {"codec": 3},
      {"sha256": []}, {"encoder": 3}],
 )  # fmt: skip
 def test_forged_manifests(out: Path, tmp_path: Path, change: dict[str, Any]) -> None:
     manifest = json.loads((out / "manifest.json").read_text()) | change
     (out / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(quire.QuireError):
-        quire.import_from(out, tmp_path / "again")
+    with pytest.raises(octavo.OctavoError):
+        octavo.import_from(out, tmp_path / "again")
     assert not (tmp_path / "again").exists()
 
 
 def test_refusals(out: Path, tmp_path: Path) -> None:
-    with quire.open() as kb:
+    with octavo.open() as kb:
         with pytest.raises(ParameterError, match="holds something"):
             kb.export(out)
         with pytest.raises(ParameterError, match="dtype"):
@@ -257,20 +257,20 @@ def test_refusals(out: Path, tmp_path: Path) -> None:
         with pytest.raises(InputTypeError):
             kb.export(3)  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match="holds something"):
-        quire.import_from(out, out)
+        octavo.import_from(out, out)
     with pytest.raises(InputTypeError):
-        quire.import_from(3)  # type: ignore[arg-type]
+        octavo.import_from(3)  # type: ignore[arg-type]
     with pytest.raises(CollectionNotFoundError):
-        quire.import_from(tmp_path / "nothing")
+        octavo.import_from(tmp_path / "nothing")
     with pytest.raises(ParameterError, match="batch_size"):
-        quire.import_from(out, batch_size=0)
+        octavo.import_from(out, batch_size=0)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="file modes are POSIX")
 def test_permissions(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        with quire.open(fit_after=2) as kb:
+        with octavo.open(fit_after=2) as kb:
             kb.add(vectors=_vectors(5))
             out = kb.export(tmp_path / "out")
     finally:

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from quire._layout import CodeKind, CodeLayout
+from octavo._layout import CodeKind, CodeLayout
 
 FLOATS = {
     "f32": np.float32,

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quire._layout import CodeLayout
-from quire.errors import InputTypeError, ParameterError
-from quire.index import exact, exact_search, score_rows, score_rows_batch
+from octavo._layout import CodeLayout
+from octavo.errors import InputTypeError, ParameterError
+from octavo.index import exact, exact_search, score_rows, score_rows_batch
 
 LAYOUT = CodeLayout("i8", 4, scale=0.5)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quire._layout import CodeLayout
-from quire.errors import CorruptCollectionError, MismatchError, ParameterError
-from quire.index import Graph, exact_search
+from octavo._layout import CodeLayout
+from octavo.errors import CorruptCollectionError, MismatchError, ParameterError
+from octavo.index import Graph, exact_search
 
 
 def built(sample, kind: str = "i8", n: int = 3000, dim: int = 32) -> tuple[Graph, np.ndarray]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quire.index import Graph, exact_search, score_rows, score_rows_batch
+from octavo.index import Graph, exact_search, score_rows, score_rows_batch
 
 N, M, DIM = 2500, 20, 48
 

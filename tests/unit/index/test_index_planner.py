@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quire._layout import CodeKind, CodeLayout
-from quire.errors import ParameterError
-from quire.index import choose, default_ef, default_oversample, graph_min, planner, tail_max
+from octavo._layout import CodeKind, CodeLayout
+from octavo.errors import ParameterError
+from octavo.index import choose, default_ef, default_oversample, graph_min, planner, tail_max
 
 BITS = CodeLayout("b1", 384)
 BYTES = CodeLayout("i8", 384)

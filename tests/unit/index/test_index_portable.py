@@ -9,7 +9,7 @@ import sys
 import numpy as np
 from numpy.testing import assert_allclose
 
-from quire.index import exact_search
+from octavo.index import exact_search
 
 PROGRAM = """
 import json, sys
@@ -19,8 +19,8 @@ for name, present in numkong.get_capabilities().items():
         numkong.disable_capability(name)
 assert [name for name, on in numkong.get_capabilities().items() if on] == ["serial"]
 import numpy as np
-from quire._layout import CodeLayout
-from quire.index import exact_search
+from octavo._layout import CodeLayout
+from octavo.index import exact_search
 with np.load(sys.argv[2]) as data:
     codes, queries = data["codes"], data["queries"]
 rows, scores = exact_search(CodeLayout(sys.argv[1], 48), codes, queries, 10)

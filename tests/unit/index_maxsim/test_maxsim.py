@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from quire.errors import InputTypeError, ParameterError
-from quire.index import maxsim_blocks
-from quire.index.maxsim import maxsim_explain, maxsim_scores, maxsim_scores_batch, maxsim_search
+from octavo.errors import InputTypeError, ParameterError
+from octavo.index import maxsim_blocks
+from octavo.index.maxsim import maxsim_explain, maxsim_scores, maxsim_scores_batch, maxsim_search
 
 LENGTHS = [7, 1, 0, 30, 12, 12, 3, 0, 55, 2]
 EXACT = ("i8", "i4", "i2", "b1")
@@ -217,8 +217,8 @@ for name, present in numkong.get_capabilities().items():
         numkong.disable_capability(name)
 assert [name for name, on in numkong.get_capabilities().items() if on] == ["serial"]
 import numpy as np
-from quire._layout import CodeLayout
-from quire.index.maxsim import maxsim_scores
+from octavo._layout import CodeLayout
+from octavo.index.maxsim import maxsim_scores
 with np.load(sys.argv[1]) as data:
     scores = {
         kind: maxsim_scores(CodeLayout(kind, 48), data[kind], data["offsets"], data[kind + "-query"]).tolist()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import quire
+import octavo
 
 DIM = 24
 
@@ -42,7 +42,7 @@ class World:
         scored = [(self.ids[number], self.maxsim(query, self.tokens[number])) for number in numbers]
         return sorted(scored, key=lambda pair: -pair[1])
 
-    def add_to(self, kb: quire.MultiVectorCollection, numbers: Sequence[int] | None = None) -> None:
+    def add_to(self, kb: octavo.MultiVectorCollection, numbers: Sequence[int] | None = None) -> None:
         numbers = list(range(len(self.ids)) if numbers is None else numbers)
         kb.add(
             [self.texts[number] for number in numbers],

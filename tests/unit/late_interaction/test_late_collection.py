@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import quire
-from quire.compression.document_vectors import WardVectors
-from quire.compression.token_pooling import TokenPooling
-from quire.errors import (
+import octavo
+from octavo.compression.document_vectors import WardVectors
+from octavo.compression.token_pooling import TokenPooling
+from octavo.errors import (
     CodecError,
     DocumentNotFoundError,
     InputTypeError,
@@ -25,7 +25,7 @@ Words = Callable[[list[str]], list[Any]]
 
 
 def test_exact_before_and_after_the_fit(world: Any, place: Path | None) -> None:
-    with quire.open_multi_vector(place, codec="int8", pool_factor=1, fit_after=10_000) as kb:
+    with octavo.open_multi_vector(place, codec="int8", pool_factor=1, fit_after=10_000) as kb:
         world.add_to(kb)
         assert not kb.info().fitted
         for tolerance in (2e-3, 0.05):
@@ -53,9 +53,9 @@ def test_exact_before_and_after_the_fit(world: Any, place: Path | None) -> None:
     ],
 )
 def test_every_codec_finds_the_document_itself(world: Any, codec: str) -> None:
-    with quire.open_multi_vector(codec=codec, pool_factor=1, fit_after=100) as kb:
+    with octavo.open_multi_vector(codec=codec, pool_factor=1, fit_after=100) as kb:
         world.add_to(kb)
-        assert kb.codec == str(quire.compression.Codec.parse(codec))
+        assert kb.codec == str(octavo.compression.Codec.parse(codec))
         long = [number for number in range(200) if len(world.tokens[number]) > 3]
         found = [kb.search(world.tokens[number], 1, exact=True).ids[0] for number in long]
         assert found == [world.ids[number] for number in long]
@@ -63,13 +63,13 @@ def test_every_codec_finds_the_document_itself(world: Any, codec: str) -> None:
 
 def test_upsert_delete_reopen(world: Any, tmp_path: Path) -> None:
     path = tmp_path / "kb"
-    with quire.open_multi_vector(path, pool_factor=1, fit_after=100) as kb:
+    with octavo.open_multi_vector(path, pool_factor=1, fit_after=100) as kb:
         world.add_to(kb)
         kb.add(["new text"], ids=["d3"], token_vectors=[world.tokens[7]])
         assert kb.delete(["d7", "unknown"]) == 1
         assert len(kb) == 399
-    with quire.open(path) as again:  # the ordinary way to open finds out what it is
-        assert isinstance(again, quire.MultiVectorCollection)
+    with octavo.open(path) as again:  # the ordinary way to open finds out what it is
+        assert isinstance(again, octavo.MultiVectorCollection)
         assert again.search(world.tokens[7], 1).ids == ["d3"]
         assert again.search(world.tokens[7], 1).documents[0].text == "new text"
         assert "d7" not in again.search(world.tokens[7], 50).ids
@@ -78,7 +78,7 @@ def test_upsert_delete_reopen(world: Any, tmp_path: Path) -> None:
 
 
 def test_compact_keeps_every_answer(world: Any, place: Path | None) -> None:
-    with quire.open_multi_vector(place, pool_factor=1, fit_after=100) as kb:
+    with octavo.open_multi_vector(place, pool_factor=1, fit_after=100) as kb:
         world.add_to(kb)
         kb.delete(world.ids[::2])
         before = [(r.ids, r.scores.tolist()) for r in kb.search_batch(world.queries, 10)]
@@ -92,7 +92,7 @@ def test_compact_keeps_every_answer(world: Any, place: Path | None) -> None:
 
 
 def test_refit_changes_the_codec(world: Any, place: Path | None) -> None:
-    with quire.open_multi_vector(place, codec="int8", pool_factor=1, fit_after=100) as kb:
+    with octavo.open_multi_vector(place, codec="int8", pool_factor=1, fit_after=100) as kb:
         world.add_to(kb)
         kb.delete(["d0"])
         wide = kb.info().tokens["row_bytes"]  # type: ignore[index]
@@ -109,12 +109,12 @@ DIM_BYTES = 24
 
 
 def test_copy(world: Any, place: Path | None, tmp_path: Path) -> None:
-    with quire.open_multi_vector(place, pool_factor=1, fit_after=100) as kb:
+    with octavo.open_multi_vector(place, pool_factor=1, fit_after=100) as kb:
         world.add_to(kb)
         expected = [(r.ids, r.scores.tolist()) for r in kb.search_batch(world.queries, 5)]
         for target in (None, tmp_path / "copy"):
             with kb.copy(target) as copied:
-                assert isinstance(copied, quire.MultiVectorCollection)
+                assert isinstance(copied, octavo.MultiVectorCollection)
                 assert [(r.ids, r.scores.tolist()) for r in copied.search_batch(world.queries, 5)] == expected
                 copied.add(["more"], ids=["more"], token_vectors=[world.queries[0]])
                 assert copied.search(world.queries[0], 1).ids == ["more"]
@@ -125,7 +125,7 @@ def test_copy(world: Any, place: Path | None, tmp_path: Path) -> None:
 def test_two_processes_worth_of_objects(world: Any, tmp_path: Path) -> None:
     """A second object on the same directory sees adds, fits, deletes and compactions of the first."""
     path = tmp_path / "kb"
-    with quire.open_multi_vector(path, pool_factor=1, fit_after=300) as writer, quire.open(path) as reader:
+    with octavo.open_multi_vector(path, pool_factor=1, fit_after=300) as writer, octavo.open(path) as reader:
         world.add_to(writer, range(100))
         assert reader.search(world.tokens[50], 1).ids == ["d50"]
         world.add_to(writer, range(100, 400))
@@ -138,7 +138,7 @@ def test_two_processes_worth_of_objects(world: Any, tmp_path: Path) -> None:
 
 
 def test_documents_without_tokens(world: Any) -> None:
-    with quire.open_multi_vector(pool_factor=1, fit_after=10, dim=24) as kb:
+    with octavo.open_multi_vector(pool_factor=1, fit_after=10, dim=24) as kb:
         kb.add(["only words"] * 12, ids=[f"empty{i}" for i in range(12)], token_vectors=[[]] * 12)
         assert kb.search(world.queries[0], 5).ids == []
         assert not kb.info().fitted  # there is nothing to learn from
@@ -155,7 +155,7 @@ def test_documents_without_tokens(world: Any) -> None:
 
 def test_pooling_happens_on_the_way_in(world: Any) -> None:
     pooling = TokenPooling(n_vectors=3)
-    with quire.open_multi_vector(pooling=pooling, codec="float32", fit_after=10_000) as kb:
+    with octavo.open_multi_vector(pooling=pooling, codec="float32", fit_after=10_000) as kb:
         world.add_to(kb)
         assert kb.pooling == pooling
         stored = kb.get_token_vectors(world.ids)
@@ -167,7 +167,7 @@ def test_pooling_happens_on_the_way_in(world: Any) -> None:
 def test_an_encoder_makes_the_tokens(words: Words, tmp_path: Path) -> None:
     path = tmp_path / "kb"
     texts = [f"alpha beta{i} gamma{i % 3}" for i in range(40)]
-    with quire.open_multi_vector(path, quire.TokenEncoder(words, name="words"), pool_factor=1, fit_after=30) as kb:
+    with octavo.open_multi_vector(path, octavo.TokenEncoder(words, name="words"), pool_factor=1, fit_after=30) as kb:
         kb.add(texts, ids=[str(i) for i in range(40)])
         assert kb.search("beta17", 1).ids == ["17"]
         assert [r.ids for r in kb.search_batch(["beta3", "beta4"], 1)] == [["3"], ["4"]]
@@ -178,28 +178,28 @@ def test_an_encoder_makes_the_tokens(words: Words, tmp_path: Path) -> None:
         return words([text[::-1] for text in given])
 
     with pytest.raises(MismatchError, match=r"words.*others"):
-        quire.open(path, others)
-    with quire.open(path) as kb, pytest.raises(ParameterError, match="without an encoder"):
+        octavo.open(path, others)
+    with octavo.open(path) as kb, pytest.raises(ParameterError, match="without an encoder"):
         kb.search("beta17", 1)
 
 
 def test_settings_are_checked_on_opening(world: Any, tmp_path: Path, words: Words) -> None:
     late, plain = tmp_path / "late", tmp_path / "plain"
-    with quire.open_multi_vector(late, codec="int8") as kb:
+    with octavo.open_multi_vector(late, codec="int8") as kb:
         world.add_to(kb, range(5))
-    with quire.open(plain) as kb:
+    with octavo.open(plain) as kb:
         kb.add(["a"], vectors=[[1.0, 0.0]])
-    with quire.open_multi_vector(late, codec="int8", pool_factor=2, candidates="mean") as kb:
+    with octavo.open_multi_vector(late, codec="int8", pool_factor=2, candidates="mean") as kb:
         assert len(kb) == 5
     for options in ({"pool_factor": 3}, {"codec": "float8"}, {"candidates": "random-features"}, {"seed": 4}):
         with pytest.raises(MismatchError):
-            quire.open_multi_vector(late, **options)  # type: ignore[arg-type]
+            octavo.open_multi_vector(late, **options)  # type: ignore[arg-type]
     with pytest.raises(MismatchError, match="one vector a document"):
-        quire.open_multi_vector(plain)
+        octavo.open_multi_vector(plain)
     with pytest.raises(MismatchError, match="one vector a document"):
-        quire.open(plain, quire.TokenEncoder(words))
-    with quire.open(late, words) as kb:
-        assert isinstance(kb.encoder, quire.TokenEncoder)
+        octavo.open(plain, octavo.TokenEncoder(words))
+    with octavo.open(late, words) as kb:
+        assert isinstance(kb.encoder, octavo.TokenEncoder)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_settings_are_checked_on_opening(world: Any, tmp_path: Path, words: Word
 )
 def test_bad_settings(tmp_path: Path, options: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
-        quire.open_multi_vector(tmp_path / "kb", **options)
+        octavo.open_multi_vector(tmp_path / "kb", **options)
     assert not (tmp_path / "kb").exists()
 
 
@@ -237,7 +237,7 @@ def test_bad_settings(tmp_path: Path, options: dict[str, Any], error: type[Excep
     ],
 )
 def test_bad_token_vectors(tokens: Any, error: type[Exception], message: str) -> None:
-    with quire.open_multi_vector() as kb:
+    with octavo.open_multi_vector() as kb:
         with pytest.raises(error, match=message):
             kb.add(["a", "b"], token_vectors=tokens)
         assert len(kb) == 0
@@ -247,7 +247,7 @@ def test_bad_token_vectors(tokens: Any, error: type[Exception], message: str) ->
 
 
 def test_bad_calls(world: Any) -> None:
-    with quire.open_multi_vector() as kb:
+    with octavo.open_multi_vector() as kb:
         world.add_to(kb, range(5))
         with pytest.raises(ParameterError, match="token_vectors"):
             kb.add(["a"], vectors=[[1.0] * 24])
@@ -265,21 +265,21 @@ def test_bad_calls(world: Any) -> None:
 
 
 def test_streams_of_documents_and_tokens(world: Any) -> None:
-    with quire.open_multi_vector(pool_factor=1, fit_after=100) as kb:
+    with octavo.open_multi_vector(pool_factor=1, fit_after=100) as kb:
         kb.add(iter(world.texts), ids=iter(world.ids), token_vectors=iter(world.tokens), batch_size=64)
         assert len(kb) == 400
         assert kb.search(world.tokens[250], 1).ids == ["d250"]
 
 
 def test_token_vectors_alone(world: Any) -> None:
-    with quire.open_multi_vector(pool_factor=1) as kb:
+    with octavo.open_multi_vector(pool_factor=1) as kb:
         ids = kb.add(token_vectors=world.tokens[:10])
         assert kb.search(world.tokens[4], 1).ids == [ids[4]]
 
 
 def test_explain(words: Words) -> None:
     encoder = Splitting(words)
-    with quire.open_multi_vector(encoder=encoder, pool_factor=1) as kb:
+    with octavo.open_multi_vector(encoder=encoder, pool_factor=1) as kb:
         kb.add(["red green blue", "black white"], ids=["colours", "grey"])
         why = kb.explain("green unknown", "colours")
         assert why.similarities.shape == (2, 3)
@@ -288,7 +288,7 @@ def test_explain(words: Words) -> None:
         assert why.best[0] == 1
         assert why.score == pytest.approx(kb.search("green unknown", 1).scores[0], abs=1e-3)
         assert kb.explain("green", "grey").similarities.shape == (1, 2)
-    with quire.open_multi_vector(encoder=encoder, pooling=TokenPooling(n_vectors=2)) as kb:
+    with octavo.open_multi_vector(encoder=encoder, pooling=TokenPooling(n_vectors=2)) as kb:
         kb.add(["red red green"], ids=["colours"])
         why = kb.explain("green", "colours")
         assert why.document_tokens is not None

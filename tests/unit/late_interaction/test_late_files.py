@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import quire
-from quire.errors import CorruptCollectionError
-from quire.store._tokens import mean_vectors, touched_rows
-from quire.store._vectors import BLOCK_ROWS
+import octavo
+from octavo.errors import CorruptCollectionError
+from octavo.store._tokens import mean_vectors, touched_rows
+from octavo.store._vectors import BLOCK_ROWS
 
 TEXTS = [f"alpha{i} beta{i % 7} gamma delta{i % 3}" for i in range(300)]
 IDS = [str(i) for i in range(300)]
@@ -21,15 +21,15 @@ IDS = [str(i) for i in range(300)]
 @pytest.fixture
 def path(tmp_path: Path, words: Callable[[list[str]], list[Any]]) -> Path:
     where = tmp_path / "kb"
-    with quire.open_multi_vector(where, quire.TokenEncoder(words, name="words"), pool_factor=1, fit_after=100) as kb:
+    with octavo.open_multi_vector(where, octavo.TokenEncoder(words, name="words"), pool_factor=1, fit_after=100) as kb:
         kb.add(TEXTS, ids=IDS)
         kb.delete(["5"])
     return where
 
 
 @pytest.fixture
-def encoder(words: Callable[[list[str]], list[Any]]) -> quire.TokenEncoder:
-    return quire.TokenEncoder(words, name="words")
+def encoder(words: Callable[[list[str]], list[Any]]) -> octavo.TokenEncoder:
+    return octavo.TokenEncoder(words, name="words")
 
 
 def damage(path: Path, kind: str, position: int = 200) -> Path:
@@ -42,11 +42,11 @@ def damage(path: Path, kind: str, position: int = 200) -> Path:
 
 @pytest.mark.parametrize("kind", ["tokens", "offsets", "0"])
 @pytest.mark.parametrize("position", [0, 1500, -1])
-def test_damage_is_named_and_repaired(path: Path, encoder: quire.TokenEncoder, kind: str, position: int) -> None:
-    with quire.open(path, encoder) as kb:
+def test_damage_is_named_and_repaired(path: Path, encoder: octavo.TokenEncoder, kind: str, position: int) -> None:
+    with octavo.open(path, encoder) as kb:
         expected = [kb.search(text, 5, exact=True).ids for text in TEXTS[::40]]
     file = damage(path, kind, position)
-    with quire.open(path, encoder) as kb:
+    with octavo.open(path, encoder) as kb:
         report = kb.verify()
         assert not report.ok
         assert any(file.name in problem for problem in report.problems)
@@ -58,7 +58,7 @@ def test_damage_is_named_and_repaired(path: Path, encoder: quire.TokenEncoder, k
         assert report.ok, report.problems
         assert report.repaired
         assert [kb.search(text, 5, exact=True).ids for text in TEXTS[::40]] == expected
-    with quire.open(path, encoder) as kb:
+    with octavo.open(path, encoder) as kb:
         assert kb.verify().ok
         assert kb.search(TEXTS[200], 1).ids == ["200"]
         assert len(kb) == 299
@@ -66,7 +66,7 @@ def test_damage_is_named_and_repaired(path: Path, encoder: quire.TokenEncoder, k
 
 def test_candidate_vectors_come_back_without_an_encoder(path: Path) -> None:
     damage(path, "0")
-    with quire.open(path) as kb:
+    with octavo.open(path) as kb:
         report = kb.verify(repair=True)
         assert report.ok
         assert "made again from their tokens" in report.repaired[0]
@@ -74,7 +74,7 @@ def test_candidate_vectors_come_back_without_an_encoder(path: Path) -> None:
 
 def test_lost_tokens_without_an_encoder_are_reported_by_document(path: Path) -> None:
     damage(path, "tokens", 0)
-    with quire.open(path) as kb:
+    with octavo.open(path) as kb:
         with pytest.raises(
             CorruptCollectionError, match=r"documents have lost their token vectors, among them '0', '1'"
         ):
@@ -86,14 +86,14 @@ def test_lost_tokens_without_an_encoder_are_reported_by_document(path: Path) -> 
 
 @pytest.mark.parametrize("kind", ["tokens", "offsets"])
 @pytest.mark.parametrize("left", [0, 100])
-def test_short_and_missing_files(path: Path, encoder: quire.TokenEncoder, kind: str, left: int) -> None:
+def test_short_and_missing_files(path: Path, encoder: octavo.TokenEncoder, kind: str, left: int) -> None:
     (file,) = path.glob(f"g*-{kind}.vec")
     if left:
         with file.open("r+b") as opened:
             opened.truncate(left)
     else:
         file.unlink()
-    with quire.open(path, encoder) as kb:
+    with octavo.open(path, encoder) as kb:
         with pytest.raises(CorruptCollectionError, match=file.name):
             kb.search(TEXTS[0], 5)
         report = kb.verify(repair=True)
@@ -105,14 +105,14 @@ def test_damaged_learned_state_is_named(path: Path) -> None:
     import sqlite3
 
     for key in ("token_codec", "candidate_state"):
-        connection = sqlite3.connect(path / "quire.db")
+        connection = sqlite3.connect(path / "octavo.db")
         whole = connection.execute("SELECT value FROM manifest WHERE key = ?", (key,)).fetchone()[0]
         broken = bytearray(whole)
         broken[len(broken) // 2] ^= 0xFF
         connection.execute("UPDATE manifest SET value = ? WHERE key = ?", (bytes(broken), key))
         connection.commit()
         with pytest.raises(CorruptCollectionError, match="token codec"):
-            quire.open(path)
+            octavo.open(path)
         connection.execute("UPDATE manifest SET value = ? WHERE key = ?", (whole, key))
         connection.commit()
         connection.close()
@@ -120,7 +120,7 @@ def test_damaged_learned_state_is_named(path: Path) -> None:
 
 def test_destroy_takes_the_token_files(path: Path) -> None:
     (path / "mine.txt").write_text("keep")
-    with quire.open(path) as kb:
+    with octavo.open(path) as kb:
         kb.destroy()
     assert [entry.name for entry in path.iterdir()] == ["mine.txt"]
 
@@ -128,7 +128,7 @@ def test_destroy_takes_the_token_files(path: Path) -> None:
 def test_leftovers_of_a_dead_writer_are_deleted(path: Path) -> None:
     for kind in ("tokens", "offsets", "0"):
         (path / f"g000099-{kind}.vec").write_bytes(b"half written")
-    with quire.open(path) as kb:
+    with octavo.open(path) as kb:
         assert kb.verify().ok
     assert not list(path.glob("g000099*"))
 
@@ -140,7 +140,7 @@ def test_touched_rows_name_every_block_once() -> None:
 
 
 def test_mean_vectors() -> None:
-    from quire.compression._ragged import TokenMatrices
+    from octavo.compression._ragged import TokenMatrices
 
     tokens = TokenMatrices.of([np.ones((0, 2)), np.array([[1.0, 0], [0, 1]]), np.ones((0, 2)), np.array([[3.0, 4]])])
     np.testing.assert_allclose(mean_vectors(tokens), [[0, 0], [0.5, 0.5], [0, 0], [3, 4]])

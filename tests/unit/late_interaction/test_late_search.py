@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-import quire
-from quire.errors import InputTypeError, InvalidVectorsError, ParameterError
-from quire.retrievers import late_interaction
-from quire.retrievers.late_interaction import maxsim_scores
+import octavo
+from octavo.errors import InputTypeError, InvalidVectorsError, ParameterError
+from octavo.retrievers import late_interaction
+from octavo.retrievers.late_interaction import maxsim_scores
 
 
 @pytest.fixture(scope="module")
-def kb(world: Any) -> Iterator[quire.MultiVectorCollection]:
-    with quire.open_multi_vector(codec="float16", pool_factor=1, fit_after=100) as collection:
+def kb(world: Any) -> Iterator[octavo.MultiVectorCollection]:
+    with octavo.open_multi_vector(codec="float16", pool_factor=1, fit_after=100) as collection:
         world.add_to(collection)
         yield collection
 
@@ -27,7 +27,7 @@ def _candidates_even_for_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(late_interaction, "DEFAULT_CANDIDATES", 100)
 
 
-def test_candidates_give_the_scores_of_maxsim(world: Any, kb: quire.MultiVectorCollection) -> None:
+def test_candidates_give_the_scores_of_maxsim(world: Any, kb: octavo.MultiVectorCollection) -> None:
     shared = 0
     for query in world.queries:
         expected = dict(world.ranking(query))
@@ -38,7 +38,7 @@ def test_candidates_give_the_scores_of_maxsim(world: Any, kb: quire.MultiVectorC
     assert shared / 200 > 0.7  # random vectors: the mean tells little; real ones are measured in the benchmarks
 
 
-def test_more_candidates_find_more_and_all_find_everything(world: Any, kb: quire.MultiVectorCollection) -> None:
+def test_more_candidates_find_more_and_all_find_everything(world: Any, kb: octavo.MultiVectorCollection) -> None:
     exact = [kb.search(query, 10, exact=True).ids for query in world.queries]
 
     def agreement(count: int) -> float:
@@ -49,7 +49,7 @@ def test_more_candidates_find_more_and_all_find_everything(world: Any, kb: quire
     assert kb.search(world.queries[0], 10, oversample=40.0).ids == exact[0]
 
 
-def test_exhaustive_for_few_documents(world: Any, kb: quire.MultiVectorCollection) -> None:
+def test_exhaustive_for_few_documents(world: Any, kb: octavo.MultiVectorCollection) -> None:
     for query in world.queries:
         result = kb.search(query, 30, filter={"topic": 3})
         among = [number for number in range(400) if number % 12 == 3]
@@ -59,19 +59,19 @@ def test_exhaustive_for_few_documents(world: Any, kb: quire.MultiVectorCollectio
 
 
 @pytest.mark.parametrize("n_matching", [1, 5, 29, 31, 200])
-def test_a_filter_never_starves(world: Any, kb: quire.MultiVectorCollection, n_matching: int) -> None:
+def test_a_filter_never_starves(world: Any, kb: octavo.MultiVectorCollection, n_matching: int) -> None:
     result = kb.search(world.queries[0], 50, filter={"n": {"$lt": n_matching}})
     assert len(result) == min(50, n_matching)
     assert all(hit.metadata["n"] < n_matching for hit in result)
 
 
-def test_ids_are_searched_exhaustively(world: Any, kb: quire.MultiVectorCollection) -> None:
+def test_ids_are_searched_exhaustively(world: Any, kb: octavo.MultiVectorCollection) -> None:
     chosen = [5, 17, 300, 301]
     result = kb.search(world.queries[1], 10, ids=[f"d{number}" for number in chosen] + ["unknown"])
     assert result.ids == [identifier for identifier, _ in world.ranking(world.queries[1], chosen)]
 
 
-def test_batch_equals_single(world: Any, kb: quire.MultiVectorCollection) -> None:
+def test_batch_equals_single(world: Any, kb: octavo.MultiVectorCollection) -> None:
     for options in ({}, {"exact": True}, {"filter": {"topic": 2}}, {"n_candidates": 50}, {"lambda_mult": 0.5}):
         batch = kb.search_batch(world.queries, 7, **options)  # type: ignore[arg-type]
         for query, together in zip(world.queries, batch, strict=True):
@@ -81,7 +81,7 @@ def test_batch_equals_single(world: Any, kb: quire.MultiVectorCollection) -> Non
     assert kb.search_batch([], 3) == []
 
 
-def test_candidates_from_text(world: Any, kb: quire.MultiVectorCollection) -> None:
+def test_candidates_from_text(world: Any, kb: octavo.MultiVectorCollection) -> None:
     query = world.queries[2]
     result = kb.search(query, 50, candidates="text", text="topic4")
     among = [number for number in range(400) if number % 12 == 4]
@@ -94,7 +94,7 @@ def test_candidates_from_text(world: Any, kb: quire.MultiVectorCollection) -> No
     assert both.scores[0] >= max(result.scores[0], kb.search(query, 1, n_candidates=60).scores[0])
 
 
-def test_hybrid(world: Any, kb: quire.MultiVectorCollection) -> None:
+def test_hybrid(world: Any, kb: octavo.MultiVectorCollection) -> None:
     query, words = world.queries[3], "number 33"
     tokens = kb.search(query, 10)
     assert kb.search(query, 10, mode="hybrid", text=words, alpha=1).ids == tokens.ids
@@ -105,7 +105,7 @@ def test_hybrid(world: Any, kb: quire.MultiVectorCollection) -> None:
     assert tokens.ids[0] in fused.ids
 
 
-def test_mmr(world: Any, kb: quire.MultiVectorCollection) -> None:
+def test_mmr(world: Any, kb: octavo.MultiVectorCollection) -> None:
     query = world.queries[0]
     assert kb.search(query, 10, lambda_mult=1.0).ids == kb.search(query, 10).ids
     diverse = kb.search(query, 10, lambda_mult=0.1, fetch_k=100)
@@ -117,9 +117,9 @@ def test_mmr(world: Any, kb: quire.MultiVectorCollection) -> None:
 
 
 def test_graph_finds_candidates(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quire.index.planner.graph_min", lambda layout: 100)
-    monkeypatch.setattr("quire.index.planner.tail_max", lambda layout: 50)
-    with quire.open_multi_vector(codec="float16", pool_factor=1, fit_after=100) as collection:
+    monkeypatch.setattr("octavo.index.planner.graph_min", lambda layout: 100)
+    monkeypatch.setattr("octavo.index.planner.tail_max", lambda layout: 50)
+    with octavo.open_multi_vector(codec="float16", pool_factor=1, fit_after=100) as collection:
         world.add_to(collection)
         collection.flush()
         assert collection.info().graph_covers > 300
@@ -143,7 +143,7 @@ def test_graph_finds_candidates(world: Any, monkeypatch: pytest.MonkeyPatch) -> 
         {"k": 0},
     ],
 )
-def test_bad_options(world: Any, kb: quire.MultiVectorCollection, options: dict[str, Any]) -> None:
+def test_bad_options(world: Any, kb: octavo.MultiVectorCollection, options: dict[str, Any]) -> None:
     with pytest.raises(ParameterError):
         kb.search(world.queries[0], **options)
 
@@ -163,7 +163,7 @@ def test_how_many_candidates(k: int, n: int, options: dict[str, Any], expected: 
     assert late_interaction.LateOptions(**options).depth(k, n) == expected
 
 
-def test_bad_queries(world: Any, kb: quire.MultiVectorCollection) -> None:
+def test_bad_queries(world: Any, kb: octavo.MultiVectorCollection) -> None:
     for query in ([[]], [[0.0] * 24], [[np.nan] * 24], [[1.0] * 23], [1.0] * 24, np.zeros((0, 24))):
         with pytest.raises(InvalidVectorsError):
             kb.search(query, 3)
@@ -176,7 +176,7 @@ def test_bad_queries(world: Any, kb: quire.MultiVectorCollection) -> None:
 
 
 def test_empty_collection(world: Any) -> None:
-    with quire.open_multi_vector() as collection:
+    with octavo.open_multi_vector() as collection:
         assert collection.search(world.queries[0], 3).ids == []
         assert [r.ids for r in collection.search_batch(world.queries[:2], 3)] == [[], []]
         assert collection.search("words", 3, mode="text").ids == []
@@ -199,9 +199,9 @@ def test_maxsim_scores_of_given_matrices(world: Any) -> None:
 
 
 def test_reading_ahead_changes_no_answer(world: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from quire.store import _vectors
+    from octavo.store import _vectors
 
-    with quire.open_multi_vector(tmp_path / "kb", pool_factor=1, fit_after=100) as collection:
+    with octavo.open_multi_vector(tmp_path / "kb", pool_factor=1, fit_after=100) as collection:
         world.add_to(collection)
         expected = [(r.ids, r.scores.tolist()) for r in collection.search_batch(world.queries, 5)]
         asked = []

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quire.store import _vectors
-from quire.store._vectors import BLOCK_ROWS, VectorFile
+from octavo.store import _vectors
+from octavo.store._vectors import BLOCK_ROWS, VectorFile
 
 
 @settings(max_examples=60, deadline=None)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import quire
-from quire.errors import InputTypeError, InvalidVectorsError, MismatchError
-from quire.store import TokenEncoder, is_multi_vector
-from quire.store._token_encoders import _is_late_checkpoint, unit_tokens
+import octavo
+from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError
+from octavo.store import TokenEncoder, is_multi_vector
+from octavo.store._token_encoders import _is_late_checkpoint, unit_tokens
 
 
 def two_each(texts: Sequence[str]) -> list[np.ndarray]:
@@ -82,8 +82,8 @@ def test_which_are_recognised_without_being_asked() -> None:
     assert not is_multi_vector(Pair())
     assert not is_multi_vector("all-MiniLM-L6-v2")
     assert not is_multi_vector(None)
-    with quire.open(encoder=PyLate()) as kb:
-        assert isinstance(kb, quire.MultiVectorCollection)
+    with octavo.open(encoder=PyLate()) as kb:
+        assert isinstance(kb, octavo.MultiVectorCollection)
 
 
 @pytest.mark.parametrize(
@@ -115,11 +115,11 @@ def test_unit_tokens() -> None:
 
 
 def test_another_encoder_is_refused(tmp_path: Any) -> None:
-    with quire.open_multi_vector(tmp_path / "kb", PyLate()) as kb:
+    with octavo.open_multi_vector(tmp_path / "kb", PyLate()) as kb:
         kb.add(["a", "bb"])
     with pytest.raises(MismatchError, match=r"late/model.*other"):
-        quire.open_multi_vector(tmp_path / "kb", TokenEncoder(lambda texts: [np.eye(3)[:1]] * len(texts), name="other"))
-    quire.open_multi_vector(tmp_path / "kb", PyLate()).close()
+        octavo.open_multi_vector(tmp_path / "kb", TokenEncoder(lambda texts: [np.eye(3)[:1]] * len(texts), name="other"))
+    octavo.open_multi_vector(tmp_path / "kb", PyLate()).close()
 
 
 needs_model = pytest.mark.skipif(
@@ -134,7 +134,7 @@ needs_model = pytest.mark.skipif(
 @pytest.mark.filterwarnings("ignore")
 def test_a_dense_model_by_name() -> None:
     assert not _is_late_checkpoint("all-MiniLM-L6-v2")
-    with quire.open_multi_vector(encoder="all-MiniLM-L6-v2", pool_factor=2) as kb:
+    with octavo.open_multi_vector(encoder="all-MiniLM-L6-v2", pool_factor=2) as kb:
         kb.add(["The cat sat on the mat.", "Shares fell sharply on Monday."], ids=["cat", "shares"])
         assert kb.dim == 384
         assert kb.search("a kitten on a rug", 1).ids == ["cat"]
@@ -151,7 +151,7 @@ def test_a_dense_model_by_name() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_a_late_interaction_model() -> None:
     sentence_transformers = pytest.importorskip("sentence_transformers", minversion="6.0")
-    from quire._models import resolve_model
+    from octavo._models import resolve_model
 
     # it gets a random head, so only shapes can be told
     model = sentence_transformers.MultiVectorEncoder(resolve_model("all-MiniLM-L6-v2"))
@@ -165,7 +165,7 @@ def test_a_late_interaction_model() -> None:
     assert len(tokens) == len(document)
     assert "cat" in tokens
     assert len(encoder.query_tokens("cat") or ()) == len(query)
-    with quire.open(encoder=model, codec="int8") as kb:
-        assert isinstance(kb, quire.MultiVectorCollection)
+    with octavo.open(encoder=model, codec="int8") as kb:
+        assert isinstance(kb, octavo.MultiVectorCollection)
         kb.add(["The cat sat on the mat.", "Shares fell sharply on Monday."])
         assert len(kb.search("cat", 2)) == 2

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import quire
-from quire.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError
+import octavo
+from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError
 
 
 def letters(texts: list[str]) -> list[Any]:
@@ -31,9 +31,9 @@ class Embeddings:
         return [1.0] * 26
 
 
-def filled(path: Any = None, **options: Any) -> quire.MultiVectorCollection:
+def filled(path: Any = None, **options: Any) -> octavo.MultiVectorCollection:
     rng = np.random.default_rng(7)
-    kb = quire.open_multi_vector(path, pool_factor=2, fit_after=20, **options)
+    kb = octavo.open_multi_vector(path, pool_factor=2, fit_after=20, **options)
     matrices = [rng.standard_normal((int(length), 16)).astype(np.float32) for length in rng.integers(0, 12, 60)]
     kb.add([f"text {i}" for i in range(60)], ids=[str(i) for i in range(60)], token_vectors=matrices)
     return kb
@@ -41,7 +41,7 @@ def filled(path: Any = None, **options: Any) -> quire.MultiVectorCollection:
 
 @pytest.mark.parametrize("codec", ["int8", "float8", "svd:8|int8"])
 def test_pooled_vectors_are_stored_as_they_are(codec: str) -> None:
-    with filled(codec=codec) as source, quire.open_multi_vector(dim=16, codec="float32", pool_factor=2) as target:
+    with filled(codec=codec) as source, octavo.open_multi_vector(dim=16, codec="float32", pool_factor=2) as target:
         given = source.get_token_vectors(source.ids())
         target.add([""] * len(given), ids=source.ids(), token_vectors=given, pooled=True)
         for before, after in zip(given, target.get_token_vectors(source.ids()), strict=True):
@@ -49,7 +49,7 @@ def test_pooled_vectors_are_stored_as_they_are(codec: str) -> None:
 
 
 def test_a_stream_of_pooled_vectors_gives_the_same_answers() -> None:
-    with filled(codec="int8") as source, quire.open_multi_vector(dim=16, codec="float32", pool_factor=2) as target:
+    with filled(codec="int8") as source, octavo.open_multi_vector(dim=16, codec="float32", pool_factor=2) as target:
         ids = source.ids()
         stream = (source.get_token_vectors([identifier])[0] for identifier in ids)
         target.add(
@@ -63,7 +63,7 @@ def test_a_stream_of_pooled_vectors_gives_the_same_answers() -> None:
 
 
 def test_without_pooled_they_are_pooled_once_more() -> None:
-    with filled() as source, quire.open_multi_vector(dim=16, pool_factor=2) as target:
+    with filled() as source, octavo.open_multi_vector(dim=16, pool_factor=2) as target:
         given = source.get_token_vectors(["5"])
         assert len(given[0]) > 2
         target.add(["x"], ids=["5"], token_vectors=given)
@@ -89,12 +89,12 @@ def test_what_cannot_be_pooled_vectors_is_refused() -> None:
 
 @pytest.mark.parametrize("encoder", [flat, Embeddings()])
 def test_an_encoder_of_one_vector_a_text_is_the_wrong_one(encoder: Any, tmp_path: Any) -> None:
-    with quire.open_multi_vector(tmp_path / "kb", letters) as kb:
+    with octavo.open_multi_vector(tmp_path / "kb", letters) as kb:
         kb.add(["ink", "paper"], ids=["i", "p"])
     wrong = "flat" if encoder is flat else "one-vector"
     with pytest.raises(MismatchError, match=rf"(?s)'letters'.*'{wrong}'"):
-        quire.open(tmp_path / "kb", encoder)
+        octavo.open(tmp_path / "kb", encoder)
     with pytest.raises(InputTypeError, match="token encoder"):
-        quire.open(tmp_path / "kb", 5)
-    with quire.open(tmp_path / "kb", letters) as again:  # what failed has left nothing locked
+        octavo.open(tmp_path / "kb", 5)
+    with octavo.open(tmp_path / "kb", letters) as again:  # what failed has left nothing locked
         assert again.search("ink", 1).ids == ["i"]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quire.errors import ParameterError
-from quire.planning import Hardware, ShardLatency, Workload, plan, point_bytes, simulate_fan_out
+from octavo.errors import ParameterError
+from octavo.planning import Hardware, ShardLatency, Workload, plan, point_bytes, simulate_fan_out
 
 GB = 1e9
 
@@ -133,7 +133,7 @@ def test_bad_latencies(values: dict[str, float]) -> None:
 @pytest.mark.parametrize("ending", ["svg", "png"])
 def test_picture(tmp_path: Path, ending: str) -> None:
     pytest.importorskip("matplotlib")
-    from quire.planning._picture import draw_fan_out
+    from octavo.planning._picture import draw_fan_out
 
     curves = {"one": simulate_fan_out([1, 2, 4], queries=100)}
     draw_fan_out(curves, tmp_path / f"a.{ending}")

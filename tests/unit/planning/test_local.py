@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import quire
-from quire.compression import Codec
-from quire.errors import CodecError, ParameterError
-from quire.planning import Workload, local_size, tier_layouts
+import octavo
+from octavo.compression import Codec
+from octavo.errors import CodecError, ParameterError
+from octavo.planning import Workload, local_size, tier_layouts
 
 CODECS = [
     "float32", "int8", "binary > int8", "svd:50%|float8 > int8", "truncate:33%|int4", "pca:40|bfloat16",
@@ -43,10 +43,10 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Workload]:
     metadata = [{"year": int(year), "kind": f"k{year % 7}"} for year in rng.integers(1900, 2026, n)]
     ids = [f"document-{number}" for number in range(n)]
     path: Path = tmp_path_factory.mktemp("plan") / "kb"
-    with quire.open(path, codec=codec) as kb:
+    with octavo.open(path, codec=codec) as kb:
         kb.add(texts, ids=ids, metadata=metadata, vectors=rng.standard_normal((n, dim)), batch_size=4096)
         kb.flush()
-    with quire.open(path, must_exist=True) as kb:
+    with octavo.open(path, must_exist=True) as kb:
         kb.search(np.ones(dim), 1)
         kb._graph.wait()
         info = kb.info()
@@ -77,7 +77,7 @@ def test_against_a_real_collection(measured: tuple[Any, Workload]) -> None:
 
 def test_token_vectors_against_a_real_collection() -> None:
     rng = np.random.default_rng(0)
-    with quire.open_multi_vector(codec="svd:50%|int8", pool_factor=2, fit_after=50) as kb:
+    with octavo.open_multi_vector(codec="svd:50%|int8", pool_factor=2, fit_after=50) as kb:
         kb.add(["t"] * 200, token_vectors=[rng.standard_normal((20, 32)) for _ in range(200)])
         found = kb._current().tokens
         assert found is not None

@@ -1,4 +1,4 @@
-"""``quire plan`` from the outside."""
+"""``octavo plan`` from the outside."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from quire.cli import app
-from quire.planning import Hardware, Workload, plan
+from octavo.cli import app
+from octavo.planning import Hardware, Workload, plan
 
 
 def run(*arguments: str, code: int = 0) -> Any:

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quire.errors import ParameterError
-from quire.retrievers.fusion import convex_combination, reciprocal_rank_fusion
+from octavo.errors import ParameterError
+from octavo.retrievers.fusion import convex_combination, reciprocal_rank_fusion
 
 
 @st.composite

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quire.errors import InvalidVectorsError, ParameterError
-from quire.retrievers.mmr import maximal_marginal_relevance
+from octavo.errors import InvalidVectorsError, ParameterError
+from octavo.retrievers.mmr import maximal_marginal_relevance
 
 
 def cosine(a, b):

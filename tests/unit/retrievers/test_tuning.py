@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import quire
-from quire.cli import app
-from quire.errors import CorruptCollectionError, ParameterError
-from quire.index import Tuning, planner
-from quire.retrievers.tuning import QUERY_COSINE, sample_queries
+import octavo
+from octavo.cli import app
+from octavo.errors import CorruptCollectionError, ParameterError
+from octavo.index import Tuning, planner
+from octavo.retrievers.tuning import QUERY_COSINE, sample_queries
 
 DIM = 48
 
 
 @pytest.fixture(autouse=True)
 def small_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quire.index.planner.graph_min", lambda layout: 1_000)
+    monkeypatch.setattr("octavo.index.planner.graph_min", lambda layout: 1_000)
 
 
 def clustered(n: int, seed: int = 0) -> np.ndarray:
@@ -32,20 +32,20 @@ def clustered(n: int, seed: int = 0) -> np.ndarray:
 @pytest.fixture
 def kb(tmp_path: Path, request: pytest.FixtureRequest):
     codec = getattr(request, "param", "binary > int8")
-    with quire.open(tmp_path / "kb", codec=codec, fit_after=500) as collection:
+    with octavo.open(tmp_path / "kb", codec=codec, fit_after=500) as collection:
         collection.add(vectors=clustered(4_000), ids=[str(i) for i in range(4_000)])
         collection.flush()
         yield collection
 
 
-def measured_recall(kb: quire.Collection, queries: np.ndarray, k: int = 10) -> float:
+def measured_recall(kb: octavo.Collection, queries: np.ndarray, k: int = 10) -> float:
     exact = [set(result.ids) for result in kb.search_batch(queries, k, exact=True)]
     found = [set(result.ids) for result in kb.search_batch(queries, k, exact=False)]
     return float(np.mean([len(a & b) / k for a, b in zip(exact, found, strict=True)]))
 
 
 @pytest.mark.parametrize("kb", ["binary > int8", "int8", "truncate:24|int8 > float16"], indirect=True)
-def test_searches_find_what_was_asked_for(kb: quire.Collection) -> None:
+def test_searches_find_what_was_asked_for(kb: octavo.Collection) -> None:
     queries = clustered(150, seed=7)
     report = kb.tune(0.97, queries=queries)
     tuning = report.tuning
@@ -57,7 +57,7 @@ def test_searches_find_what_was_asked_for(kb: quire.Collection) -> None:
     assert measured_recall(kb, clustered(150, seed=8)) > 0.93  # and about that on others
 
 
-def test_more_recall_takes_more_effort(kb: quire.Collection) -> None:
+def test_more_recall_takes_more_effort(kb: octavo.Collection) -> None:
     queries = clustered(100, seed=3)
     low, high = kb.tune(0.7, queries=queries), kb.tune(0.99, queries=queries)
     assert low.tuning is not None
@@ -66,7 +66,7 @@ def test_more_recall_takes_more_effort(kb: quire.Collection) -> None:
     assert low.tuning.ef < high.tuning.ef
 
 
-def test_made_queries_lie_beside_documents(kb: quire.Collection) -> None:
+def test_made_queries_lie_beside_documents(kb: octavo.Collection) -> None:
     snapshot = kb._store.snapshot
     queries = sample_queries(snapshot, 100, seed=0)
     np.testing.assert_allclose(np.linalg.norm(queries, axis=1), 1, atol=0.02)  # int8 codes are not quite of length 1
@@ -80,17 +80,17 @@ def test_made_queries_lie_beside_documents(kb: quire.Collection) -> None:
 
 
 def test_queries_can_be_made_from_documents_that_are_all_the_same() -> None:
-    with quire.open(codec="int8", fit_after=500) as kb:
+    with octavo.open(codec="int8", fit_after=500) as kb:
         kb.add(vectors=np.ones((1_500, 8)))
         assert np.isfinite(sample_queries(kb._store.snapshot, 20, seed=0)).all()
 
 
 def test_it_is_kept_on_disk_and_dropped_with_the_codec(tmp_path: Path) -> None:
-    with quire.open(tmp_path / "kb", codec="binary > int8", fit_after=500) as kb:
+    with octavo.open(tmp_path / "kb", codec="binary > int8", fit_after=500) as kb:
         kb.add(vectors=clustered(2_000))
         tuning = kb.tune(0.9).tuning
         assert tuning is not None
-    with quire.open(tmp_path / "kb") as kb:
+    with octavo.open(tmp_path / "kb") as kb:
         assert kb._store.snapshot.tuning == tuning
         assert kb.info().tuning == {**kb.info().tuning, "ef": tuning.ef}
         kb.compact()
@@ -101,8 +101,8 @@ def test_it_is_kept_on_disk_and_dropped_with_the_codec(tmp_path: Path) -> None:
         assert kb.info().tuning is None
 
 
-def test_other_readers_see_it(kb: quire.Collection) -> None:
-    with quire.open(kb.path, read_only=True) as reader:
+def test_other_readers_see_it(kb: octavo.Collection) -> None:
+    with octavo.open(kb.path, read_only=True) as reader:
         tuning = kb.tune(0.9).tuning
         reader.search(clustered(1)[0])
         assert reader._store.snapshot.tuning == tuning
@@ -113,7 +113,7 @@ def test_other_readers_see_it(kb: quire.Collection) -> None:
 
 def test_what_cannot_be_reached_is_said_and_nothing_stored(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    with quire.open(codec="binary > int8", fit_after=500) as kb:
+    with octavo.open(codec="binary > int8", fit_after=500) as kb:
         # Signs say nothing here: all vectors lie in one direction, and differ by little.
         kb.add(vectors=1 + 0.01 * rng.standard_normal((9_000, 8)))
         with pytest.raises(ParameterError, match=r"the most that was found is 0\.\d+"):
@@ -122,7 +122,7 @@ def test_what_cannot_be_reached_is_said_and_nothing_stored(tmp_path: Path) -> No
 
 
 def test_small_collections_need_none() -> None:
-    with quire.open() as kb:
+    with octavo.open() as kb:
         kb.add(vectors=clustered(300))
         report = kb.tune()
         assert report.tuning is None
@@ -141,16 +141,16 @@ def test_small_collections_need_none() -> None:
     ],
 )
 def test_wrong_arguments(arguments: dict, message: str) -> None:
-    with quire.open() as kb:
+    with octavo.open() as kb:
         kb.add(vectors=clustered(20))
         with pytest.raises(ParameterError, match=message):
             kb.tune(**arguments)
-    with quire.open() as empty, pytest.raises(ParameterError, match="two documents"):
+    with octavo.open() as empty, pytest.raises(ParameterError, match="two documents"):
         empty.tune()
 
 
 def test_late_interaction_has_another_knob() -> None:
-    with quire.open_multi_vector() as kb, pytest.raises(ParameterError, match="n_candidates"):
+    with octavo.open_multi_vector() as kb, pytest.raises(ParameterError, match="n_candidates"):
         kb.tune(0.95)
 
 
@@ -164,7 +164,7 @@ def test_effort_grows_with_rows_and_results() -> None:
 
 
 def test_measured_times_move_the_crossover() -> None:
-    layout = quire._layout.CodeLayout("i8", 384)
+    layout = octavo._layout.CodeLayout("i8", 384)
     plain = Tuning("int8", 10, 100_000, 64, None, 0.95, 0.95)
     slow_graph = Tuning("int8", 10, 100_000, 64, None, 0.95, 0.95, graph=8.0)
     few = planner.crossover(layout, 64, 100_000, plain)
@@ -181,11 +181,11 @@ def test_damaged_json(text: str) -> None:
         Tuning.from_json(text)
 
 
-def test_a_damaged_entry_costs_no_answer_and_is_reported(kb: quire.Collection) -> None:
+def test_a_damaged_entry_costs_no_answer_and_is_reported(kb: octavo.Collection) -> None:
     kb.tune(0.9)
     with kb.connection(write=True) as connection:
         connection.execute("UPDATE manifest SET value = '{\"k\": -1}' WHERE key = 'tuning'")
-    with quire.open(kb.path) as again:
+    with octavo.open(kb.path) as again:
         assert len(again.search(clustered(1)[0], 5)) == 5
         assert any("tuning" in problem for problem in again.verify().problems)
         assert again.verify(repair=True).ok
@@ -193,7 +193,7 @@ def test_a_damaged_entry_costs_no_answer_and_is_reported(kb: quire.Collection) -
 
 
 def test_command_line(tmp_path: Path) -> None:
-    with quire.open(tmp_path / "kb", codec="int8", fit_after=500) as kb:
+    with octavo.open(tmp_path / "kb", codec="int8", fit_after=500) as kb:
         kb.add(vectors=clustered(2_000))
     run = CliRunner().invoke(app, ["tune", str(tmp_path / "kb"), "--recall", "0.9", "--n-queries", "50"])
     assert run.exit_code == 0, run.output
@@ -201,7 +201,7 @@ def test_command_line(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["tune", str(tmp_path / "kb"), "--recall", "0.9", "--json"])
     assert json.loads(shown.output)["tuning"]["target"] == 0.9
     assert CliRunner().invoke(app, ["tune", str(tmp_path / "kb"), "--reset"]).exit_code == 0
-    with quire.open(tmp_path / "kb") as kb:
+    with octavo.open(tmp_path / "kb") as kb:
         assert kb.info().tuning is None
     wrong = CliRunner().invoke(app, ["tune", str(tmp_path / "kb"), "--recall", "2"])
     assert wrong.exit_code == 2

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quire.errors import InvalidFilterError
-from quire.store._like import compile_like, escape_like
-from quire.store.filters import (
+from octavo.errors import InvalidFilterError
+from octavo.store._like import compile_like, escape_like
+from octavo.store.filters import (
     And,
     Between,
     Compare,

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quire.errors import CorruptCollectionError, InputTypeError, MismatchError, ParameterError
-from quire.store import _text_search
-from quire.store._fulltext import TextIndex
-from quire.store._text_analysis import LANGUAGES, MAX_TOKEN_BYTES, build_analyzer, normalise
+from octavo.errors import CorruptCollectionError, InputTypeError, MismatchError, ParameterError
+from octavo.store import _text_search
+from octavo.store._fulltext import TextIndex
+from octavo.store._text_analysis import LANGUAGES, MAX_TOKEN_BYTES, build_analyzer, normalise
 
 WORDS = [f"w{i}" for i in range(40)]
 
@@ -499,7 +499,7 @@ def test_a_panic_becomes_a_named_error(tmp_path):
 
 CHILD = """
 import json, os, sys
-from quire.store._fulltext import TextIndex
+from octavo.store._fulltext import TextIndex
 path, manifest, when = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
 index = TextIndex.open(path, "plain", manifest=manifest)
 index.delete([0])

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import quire
-from quire.store import _verify
+import octavo
+from octavo.store import _verify
 
 DIM = 32
 
@@ -16,12 +16,12 @@ DIM = 32
 @pytest.fixture
 def small_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Graphs from 1,000 rows on, with at most 500 beside them."""
-    monkeypatch.setattr("quire.index.planner.graph_min", lambda layout: 1_000)
-    monkeypatch.setattr("quire.index.planner.tail_max", lambda layout: 500)
-    monkeypatch.setattr("quire.index.planner.TAIL_MAX", 500)
+    monkeypatch.setattr("octavo.index.planner.graph_min", lambda layout: 1_000)
+    monkeypatch.setattr("octavo.index.planner.tail_max", lambda layout: 500)
+    monkeypatch.setattr("octavo.index.planner.TAIL_MAX", 500)
 
 
-def graph_of(kb: quire.Collection):
+def graph_of(kb: octavo.Collection):
     view = kb._store.snapshot.graph
     assert view is not None
     return view.graph
@@ -35,7 +35,7 @@ def test_graph_finds_what_exact_search_finds(codec: str, tmp_path: Path) -> None
     centres = rng.standard_normal((50, DIM))
     matrix = (centres[rng.integers(0, 50, 6_000)] + 0.6 * rng.standard_normal((6_000, DIM))).astype(np.float32)
     queries = matrix[::200] + 0.2 * rng.standard_normal((30, DIM)).astype(np.float32)
-    with quire.open(tmp_path / "kb", codec=codec, fit_after=500) as kb:
+    with octavo.open(tmp_path / "kb", codec=codec, fit_after=500) as kb:
         kb.add(vectors=matrix, ids=[str(i) for i in range(6_000)], metadata=[{"m": i % 100} for i in range(6_000)])
         kb.add(vectors=matrix[:200] + 0.01, ids=[f"tail {i}" for i in range(200)], metadata=[{"m": -1}] * 200)
         kb.delete([str(i) for i in range(0, 6_000, 7)])
@@ -52,7 +52,7 @@ def test_graph_finds_what_exact_search_finds(codec: str, tmp_path: Path) -> None
         assert recall(filter={"m": {"$lt": 50}}) > floor
         assert recall(filter={"m": 3}) > floor
         expected = [r.ids for r in kb.search_batch(queries, 10, exact=False)]
-    with quire.open(tmp_path / "kb") as kb:
+    with octavo.open(tmp_path / "kb") as kb:
         assert kb.verify().ok
         kb.search(queries[0])
         kb._graph.wait()
@@ -65,7 +65,7 @@ def test_graph_finds_what_exact_search_finds(codec: str, tmp_path: Path) -> None
 def test_a_saved_graph_is_read_from_its_file_and_grows_in_memory(tmp_path: Path) -> None:
     matrix = np.random.default_rng(1).standard_normal((4_000, DIM)).astype(np.float32)
     names = [str(i) for i in range(4_000)]
-    with quire.open(tmp_path / "kb", fit_after=500) as kb:
+    with octavo.open(tmp_path / "kb", fit_after=500) as kb:
         kb.add(vectors=matrix[:2_500], ids=names[:2_500])
         kb.flush()
         assert graph_of(kb).mapped
@@ -75,13 +75,13 @@ def test_a_saved_graph_is_read_from_its_file_and_grows_in_memory(tmp_path: Path)
         kb.add(vectors=matrix[2_900:3_200], ids=names[2_900:3_200])  # too many to wait
         assert len(graph_of(kb)) == 3_200
         assert kb.search(matrix[3_100], 1, exact=False).ids == ["3100"]
-    with quire.open(tmp_path / "kb") as kb:
+    with octavo.open(tmp_path / "kb") as kb:
         kb.search(matrix[0])
         kb._graph.wait()
         assert graph_of(kb).mapped
         assert [kb.search(matrix[i], 1, exact=False).ids for i in (5, 3_100)] == [["5"], ["3100"]]
         assert kb.verify().ok
-    with quire.open(tmp_path / "kb", read_only=True) as kb:
+    with octavo.open(tmp_path / "kb", read_only=True) as kb:
         kb.search(matrix[0])
         kb._graph.wait()
         assert graph_of(kb).mapped
@@ -90,10 +90,10 @@ def test_a_saved_graph_is_read_from_its_file_and_grows_in_memory(tmp_path: Path)
 @pytest.mark.usefixtures("small_graphs")
 def test_a_process_goes_on_with_a_mapped_graph_that_another_replaced(tmp_path: Path) -> None:
     matrix = np.random.default_rng(2).standard_normal((4_500, DIM)).astype(np.float32)
-    with quire.open(tmp_path / "kb", fit_after=500) as kb:
+    with octavo.open(tmp_path / "kb", fit_after=500) as kb:
         kb.add(vectors=matrix[:1_500], ids=[str(i) for i in range(1_500)])
         kb.flush()
-        with quire.open(tmp_path / "kb") as other:
+        with octavo.open(tmp_path / "kb") as other:
             other.search(matrix[0])
             other._graph.wait()
             old = graph_of(other)
@@ -104,7 +104,7 @@ def test_a_process_goes_on_with_a_mapped_graph_that_another_replaced(tmp_path: P
             assert old.search(old_codes(other, 7), 1, 16)[0].tolist() == [[7]]  # its file has no name any more
 
 
-def old_codes(kb: quire.Collection, slot: int) -> np.ndarray:
+def old_codes(kb: octavo.Collection, slot: int) -> np.ndarray:
     return kb._store.snapshot.tiers[0].codes[slot : slot + 1]
 
 
@@ -114,24 +114,24 @@ def test_verify_beside_a_writer_that_replaces_the_graph(
     read_only: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     matrix = np.random.default_rng(0).standard_normal((2_000, DIM)).astype(np.float32)
-    with quire.open(tmp_path / "kb", fit_after=500) as kb:
+    with octavo.open(tmp_path / "kb", fit_after=500) as kb:
         kb.add(vectors=matrix[:1_200])
     look, writes = _verify._graph_damage, [None]
 
     def look_late(store: object, connection: object) -> str | None:
         while writes:  # after verify() has begun to read, and before it looks at the graph that it has read of
             writes.pop()
-            with quire.open(tmp_path / "kb") as other:
+            with octavo.open(tmp_path / "kb") as other:
                 other.add(vectors=matrix[1_200:])
         return look(store, connection)
 
     monkeypatch.setattr(_verify, "_graph_damage", look_late)
-    with quire.open(tmp_path / "kb", read_only=read_only) as kb:
+    with octavo.open(tmp_path / "kb", read_only=read_only) as kb:
         (before,) = (tmp_path / "kb").glob("*.graph")
         report = kb.verify()
         assert not before.exists()
         assert report.ok, report.problems
     (graph,) = (tmp_path / "kb").glob("*.graph")
     graph.unlink()
-    with quire.open(tmp_path / "kb", read_only=read_only) as kb:
+    with octavo.open(tmp_path / "kb", read_only=read_only) as kb:
         assert "is missing" in kb.verify().problems[0]

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quire.errors import InvalidFilterError
-from quire.store import _metadata_index as metadata_index
-from quire.store._metadata_values import PREFIX
-from quire.store.filters import (
+from octavo.errors import InvalidFilterError
+from octavo.store import _metadata_index as metadata_index
+from octavo.store._metadata_values import PREFIX
+from octavo.store.filters import (
     And,
     Between,
     Compare,
@@ -127,7 +127,7 @@ def oracle(tree: Filter, metadata: Sequence[Metadata], alive: np.ndarray) -> lis
 
 
 def everything(connection: sqlite3.Connection) -> list[Any]:
-    return connection.execute("SELECT * FROM quire_fields ORDER BY 1, 2, 3, 4").fetchall()
+    return connection.execute("SELECT * FROM octavo_fields ORDER BY 1, 2, 3, 4").fetchall()
 
 
 @settings(max_examples=250, deadline=None)
@@ -178,7 +178,7 @@ def test_removing_leaves_no_trace(metadata: list[Metadata], data: st.DataObject)
         metadata_index.remove(connection, stored)  # no error when it is gone already
         # Insert everything once more for the same numbering of fields, then take the rest out by hand.
         metadata_index.insert(fresh, enumerate(metadata))
-        fresh.executemany("DELETE FROM quire_fields WHERE slot = ?", [(slot,) for slot in gone])
+        fresh.executemany("DELETE FROM octavo_fields WHERE slot = ?", [(slot,) for slot in gone])
         assert everything(connection) == everything(fresh)
         metadata_index.remove(connection, kept)
         assert everything(connection) == []
@@ -187,7 +187,7 @@ def test_removing_leaves_no_trace(metadata: list[Metadata], data: st.DataObject)
 def test_removing_unknown_fields_creates_nothing() -> None:
     with indexed([{"a": 1}]) as connection:
         metadata_index.remove(connection, [(7, {"b": 2, "a": 2})])
-        assert connection.execute("SELECT count(*) FROM quire_field_names").fetchone() == (1,)
+        assert connection.execute("SELECT count(*) FROM octavo_field_names").fetchone() == (1,)
         assert len(everything(connection)) == 1
 
 
@@ -207,7 +207,7 @@ def test_a_rollback_takes_the_index_back() -> None:
         metadata_index.remove(connection, [(0, {"a": 1})])
         connection.rollback()
         assert everything(connection) == before
-        assert connection.execute("SELECT count(*) FROM quire_field_names").fetchone() == (1,)
+        assert connection.execute("SELECT count(*) FROM octavo_field_names").fetchone() == (1,)
 
 
 def test_slots_beyond_the_snapshot_are_left_out() -> None:
@@ -245,7 +245,7 @@ def test_a_huge_list_stays_within_the_variable_limit() -> None:
 
 
 def test_values_are_bound_never_spliced() -> None:
-    nasty = "x') OR 1=1; DROP TABLE quire_fields; --"
+    nasty = "x') OR 1=1; DROP TABLE octavo_fields; --"
     metadata: list[Metadata] = [{nasty: nasty}, {"a": "x"}]
     alive = np.ones(2, np.bool_)
     with indexed(metadata) as connection:

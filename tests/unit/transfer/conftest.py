@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-import quire
-from quire.collection import Collection, MultiVectorCollection
+import octavo
+from octavo.collection import Collection, MultiVectorCollection
 
 Fill = Callable[[Collection, int], None]
 
@@ -39,6 +39,6 @@ def fill() -> Fill:
 @pytest.fixture
 def source(fill: Fill) -> Collection:
     """A fitted collection of 300 documents behind a reducer, so that its vectors are not of unit length."""
-    collection = quire.open(codec="svd:50%|int8", fit_after=100)
+    collection = octavo.open(codec="svd:50%|int8", fit_after=100)
     fill(collection, 300)
     return collection

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import quire
-from quire.collection._rebuild import Blueprint, add_stored, blueprint_of, open_from_blueprint, vectors_to_move
-from quire.errors import MismatchError, ParameterError
+import octavo
+from octavo.collection._rebuild import Blueprint, add_stored, blueprint_of, open_from_blueprint, vectors_to_move
+from octavo.errors import MismatchError, ParameterError
 
 CODECS = [
     "float32", "float16", "int8", "float8", "binary", "rotate|int4", "truncate:50%|int8", "svd:50%|float8", "pca:50%|int8",
@@ -21,7 +21,7 @@ CODECS = [
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_decoded_vectors_give_the_same_codes(codec: str, fill: Callable[..., None]) -> None:
-    with quire.open(codec=codec, fit_after=50) as source:
+    with octavo.open(codec=codec, fit_after=50) as source:
         fill(source, 200)
         with open_from_blueprint(None, blueprint_of(source)) as target:
             add_stored(target, list(source.documents()), vectors=source.get_vectors(source.ids()))
@@ -40,7 +40,7 @@ def test_decoded_vectors_give_the_same_codes(codec: str, fill: Callable[..., Non
 @pytest.mark.parametrize("codec", ["binary > int8", "binary > float16", "binary > rotate|int8"])
 @pytest.mark.parametrize("through", [np.float32, np.float16])
 def test_signs_of_what_was_rounded_to_zero_are_kept(codec: str, through: Any, fill: Callable[..., None]) -> None:
-    with quire.open(codec=codec, fit_after=50) as source:
+    with octavo.open(codec=codec, fit_after=50) as source:
         fill(source, 400)
         assert (source.get_vectors(source.ids()) == 0).any() == (codec == "binary > int8")
         moved = vectors_to_move(source, source.ids()).astype(through)
@@ -53,7 +53,7 @@ def test_signs_of_what_was_rounded_to_zero_are_kept(codec: str, through: Any, fi
                 assert source.search(query, 5, exact=True).ids == target.search(query, 5, exact=True).ids
 
 
-def test_given_codes_are_written_as_they_are(source: quire.Collection) -> None:
+def test_given_codes_are_written_as_they_are(source: octavo.Collection) -> None:
     blueprint = blueprint_of(source)
     assert blueprint.codec_state is not None
     documents, vectors = list(source.documents()), source.get_vectors(source.ids())
@@ -67,13 +67,13 @@ def test_given_codes_are_written_as_they_are(source: quire.Collection) -> None:
         assert np.array_equal(target._current().tiers[0].codes, source._current().tiers[0].codes)
 
 
-def test_reopening(source: quire.Collection, tmp_path: Path) -> None:
+def test_reopening(source: octavo.Collection, tmp_path: Path) -> None:
     with open_from_blueprint(tmp_path / "kb", blueprint_of(source)) as target:
         assert (len(target), target.codec, target.dim, target.metric) == (0, "svd:50%|int8", 24, "cosine")
         assert target.search(np.ones(24), 3).ids == []
     with open_from_blueprint(tmp_path / "kb", blueprint_of(source)) as target:
         add_stored(target, list(source.documents()), vectors=source.get_vectors(source.ids()))
-    with quire.open(tmp_path / "kb", must_exist=True) as target:
+    with octavo.open(tmp_path / "kb", must_exist=True) as target:
         assert target.verify().ok
         assert target.search(np.arange(24), 5).ids == source.search(np.arange(24), 5).ids
         target.add(["one more"], ids=["new"], vectors=np.ones((1, 24)))
@@ -85,33 +85,33 @@ def test_the_encoder_is_remembered(tmp_path: Path) -> None:
         return [[len(text), 1.0] for text in texts]
 
     for fit_after in (1, 1000):  # with a codec that has been fitted, and without
-        with quire.open(None, encode, fit_after=fit_after) as source:
+        with octavo.open(None, encode, fit_after=fit_after) as source:
             source.add(["a", "bb", "ccc"], ids=["1", "2", "3"])
             path = tmp_path / str(fit_after)
             with open_from_blueprint(path, blueprint_of(source)) as target:
                 add_stored(target, list(source.documents()), vectors=source.get_vectors(source.ids()))
                 assert target.info().encoder == source.info().encoder
         with pytest.raises(MismatchError, match="built with encoder"):
-            quire.open(path, lambda texts: [[-1.0, 9.0] for _ in texts])
+            octavo.open(path, lambda texts: [[-1.0, 9.0] for _ in texts])
 
 
-def test_another_collection_at_the_place_is_refused(source: quire.Collection, tmp_path: Path, fill: Any) -> None:
-    with quire.open(tmp_path / "kb", codec="svd:50%|int8", fit_after=50) as other:
+def test_another_collection_at_the_place_is_refused(source: octavo.Collection, tmp_path: Path, fill: Any) -> None:
+    with octavo.open(tmp_path / "kb", codec="svd:50%|int8", fit_after=50) as other:
         fill(other, 60, seed=1)
     with pytest.raises(MismatchError, match="fitted with codec"):
         open_from_blueprint(tmp_path / "kb", blueprint_of(source))
-    with quire.open(tmp_path / "kb", must_exist=True) as other:
+    with octavo.open(tmp_path / "kb", must_exist=True) as other:
         assert len(other) == 60
 
 
-def test_a_creation_that_was_killed_is_taken_up(source: quire.Collection, tmp_path: Path) -> None:
+def test_a_creation_that_was_killed_is_taken_up(source: octavo.Collection, tmp_path: Path) -> None:
     # The settings were committed and the codec was not.
-    quire.open(tmp_path / "kb", codec="svd:50%|int8", dim=24, fit_after=100).close()
+    octavo.open(tmp_path / "kb", codec="svd:50%|int8", dim=24, fit_after=100).close()
     with open_from_blueprint(tmp_path / "kb", blueprint_of(source)) as target:
         assert target.info().fitted
 
 
-def test_bad_input_leaves_the_collection_alone(source: quire.Collection) -> None:
+def test_bad_input_leaves_the_collection_alone(source: octavo.Collection) -> None:
     documents = list(source.documents())
     with open_from_blueprint(None, blueprint_of(source)) as target:
         with pytest.raises(ParameterError, match="either"):
@@ -124,5 +124,5 @@ def test_bad_input_leaves_the_collection_alone(source: quire.Collection) -> None
 
 
 def test_blueprint_of_an_empty_collection() -> None:
-    with quire.open(codec="int8", dim=3) as kb:
+    with octavo.open(codec="int8", dim=3) as kb:
         assert blueprint_of(kb) == Blueprint(blueprint_of(kb).settings, "int8", 3)

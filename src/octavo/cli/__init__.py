@@ -1,0 +1,20 @@
+"""The command line: ``octavo index``, ``search``, ``info``, ``verify``, ``tune``, ``plan``, ``demo``, the group ``eval``."""
+
+from octavo.cli import (  # noqa: F401 - each registers its command
+    _backup,
+    _demo,
+    _export,
+    _index,
+    _info,
+    _plan,
+    _search,
+    _transfer,
+    _tune,
+    _verify,
+)
+from octavo.cli._app import app, main
+from octavo.eval.cli import app as _evaluation
+
+app.add_typer(_evaluation, name="eval")
+
+__all__ = ["app", "main"]

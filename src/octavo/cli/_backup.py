@@ -1,0 +1,51 @@
+"""``octavo snapshot`` and ``octavo restore``: backups of a collection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import octavo
+from octavo.cli._app import app
+from octavo.cli._options import CollectionArgument, Json
+from octavo.cli._output import print_json
+
+
+@app.command("snapshot")
+def snapshot_command(
+    path: CollectionArgument,
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="A new or empty directory.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Write a backup of the newest commit, while others may go on writing."""
+    with octavo.open(path, read_only=True, must_exist=True) as collection:
+        written = collection.snapshot(destination)
+    with octavo.open(written, read_only=True) as copy:
+        info = copy.info()
+    if as_json:
+        print_json({"path": str(path), "snapshot": str(written), "documents": info.documents, "commits": info.commits})
+    else:
+        typer.echo(f"{written}: {info.documents:,} documents, as of commit {info.commits:,}")
+
+
+@app.command("restore")
+def restore_command(
+    snapshot: Annotated[
+        Path, typer.Argument(metavar="SNAPSHOT", help="What `octavo snapshot` wrote.", show_default=False)
+    ],
+    path: CollectionArgument,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the collection that is there; close it everywhere first.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring a backup back, comparing every byte with its checksum before and after."""
+    octavo.restore(snapshot, path, overwrite=overwrite)
+    with octavo.open(path, read_only=True, must_exist=True) as collection:
+        documents = collection.count()
+    if as_json:
+        print_json({"snapshot": str(snapshot), "path": str(path), "documents": documents})
+    else:
+        typer.echo(f"{path}: {documents:,} documents restored, everything matches its checksum")

@@ -1,0 +1,76 @@
+"""From what the user, or a collection's manifest, calls an encoder to the encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+
+from octavo._models import is_attribute, load_attribute
+from octavo.cli._places import open_place
+from octavo.collection import CollectionLike
+from octavo.errors import MissingExtraError, ParameterError
+from octavo.store import Encoder, Floats, as_encoder
+
+DEFAULT_MODEL = "all-MiniLM-L6-v2"
+
+
+class _Named:
+    """An encoder under the name that the user called it by, which is what the manifest then says."""
+
+    def __init__(self, name: str, encoder: Encoder) -> None:
+        self.name = name
+        self._encoder = encoder
+
+    def encode_documents(self, texts: Sequence[str], /) -> Floats:
+        return self._encoder.encode_documents(texts)
+
+    def encode_queries(self, texts: Sequence[str], /) -> Floats:
+        return self._encoder.encode_queries(texts)
+
+
+def load_encoder(name: str) -> Encoder:
+    """Load an encoder that the user named: a sentence-transformers model, or ``module:attribute``.
+
+    Raises
+    ------
+    ParameterError
+        When there is no such module, attribute or model.
+    """
+    if not is_attribute(name):
+        return as_encoder(name)
+    return _Named(name, as_encoder(load_attribute(name)))
+
+
+def load_stored_encoder(name: str | None) -> Encoder:
+    """Load the encoder that a collection names.
+
+    A collection may come from anyone, so a name that means importing a module is never followed.
+
+    Raises
+    ------
+    ParameterError
+        When it names none, or one that has to be given with ``--model``.
+    """
+    if name is None:
+        raise ParameterError("the collection was made from ready vectors and names no encoder; pass it with --model")
+    if is_attribute(name):
+        raise ParameterError(f"the collection was made with {name!r}, which is code; if you trust it: --model {name}")
+    try:
+        return as_encoder(name)
+    except MissingExtraError:
+        raise
+    except ParameterError as error:
+        raise ParameterError(f"the collection names the encoder {name!r}: {error}; another way: --model") from error
+
+
+def stored_encoder(place: str) -> str | None:
+    """Return the name of the encoder that an existing collection was made with."""
+    with closing(open_place(place, read_only=True)) as collection:
+        name: str | None = collection.info().encoder
+        return name
+
+
+def open_with_encoder(place: str, model: str | None, *, read_only: bool) -> CollectionLike:
+    """Open an existing collection with its own encoder, or with the one that the user named."""
+    encoder = load_encoder(model) if model is not None else load_stored_encoder(stored_encoder(place))
+    return open_place(place, encoder, read_only=read_only)

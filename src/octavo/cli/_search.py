@@ -1,0 +1,87 @@
+"""``octavo search``: a question to a collection."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from octavo.cli._app import app
+from octavo.cli._encoders import open_with_encoder
+from octavo.cli._options import Json, Model, PlaceOption
+from octavo.cli._output import console, print_json
+from octavo.cli._places import open_place
+from octavo.retrievers.results import SearchResult
+
+_SNIPPET = 300
+
+
+class SearchMode(StrEnum):
+    """What a search goes by."""
+
+    dense = "dense"
+    text = "text"
+    hybrid = "hybrid"
+
+
+@app.command("search")
+def search_command(
+    query: Annotated[str, typer.Argument(help="The question, in words.", show_default=False)],
+    path: PlaceOption,
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="Number of results.")] = 10,
+    filter_json: Annotated[
+        str | None,
+        typer.Option(
+            "--filter",
+            metavar="JSON",
+            help="""Only documents whose metadata match, e.g. '{"year": {"$gte": 2020}}'.""",
+            show_default=False,
+        ),
+    ] = None,
+    mode: Annotated[
+        SearchMode, typer.Option(help="By vectors (dense), by words (text, BM25), or by both fused (hybrid).")
+    ] = SearchMode.dense,
+    model: Model = None,
+    as_json: Json = False,
+) -> None:
+    """Print the best documents for a question. Scores: higher is better."""
+    wanted = _parse_filter(filter_json)
+    if mode is SearchMode.text:  # needs no model
+        collection = open_place(path, read_only=True)
+    else:
+        collection = open_with_encoder(path, model, read_only=True)
+    with closing(collection):
+        result = collection.search(query, k, filter=wanted, mode=mode.value)
+    if as_json:
+        hits = [{"id": hit.id, "score": hit.score, "text": hit.text, "metadata": hit.metadata} for hit in result]
+        print_json({"query": query, "mode": mode.value, "hits": hits})
+        return
+    _print(result)
+
+
+def _parse_filter(text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        parsed = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise typer.BadParameter(f"expected a JSON object, got {text!r}: {error}", param_hint="--filter") from None
+    if not isinstance(parsed, dict):
+        raise typer.BadParameter(f"expected a JSON object, got {text!r}", param_hint="--filter")
+    return parsed
+
+
+def _print(result: SearchResult) -> None:
+    out = console()
+    if not len(result):
+        out.print("No documents found.")
+    for rank, hit in enumerate(result, start=1):
+        out.print(Text.assemble(f"{rank:>2}  ", (f"{hit.score:.4f}", "cyan"), "  ", (hit.id, "bold")), soft_wrap=True)
+        snippet = " ".join(hit.text.split())
+        out.print(Text("    " + (snippet if len(snippet) <= _SNIPPET else snippet[:_SNIPPET] + " …")), soft_wrap=True)
+        if hit.metadata:
+            out.print(Text("    " + json.dumps(hit.metadata, ensure_ascii=False), style="dim"), soft_wrap=True)

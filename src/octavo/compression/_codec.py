@@ -1,0 +1,198 @@
+"""Codecs: one or more tiers, coarse to fine, written as one string."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from octavo.compression import _codec_strings, _serialization
+from octavo.compression._base import Codes, Floats, Reducer, as_matrix, finite_floats, in_blocks
+from octavo.compression._pipeline import Pipeline
+from octavo.errors import CodecError, InvalidVectorsError
+
+
+class Codec:
+    """One or more tiers, coarse to fine; the first finds candidates, the others rescore them.
+
+    Parameters
+    ----------
+    tiers : iterable of Pipeline
+        At least one.
+
+    Examples
+    --------
+    >>> codec = Codec.parse("svd:50%|float8 > int8")
+    >>> X = np.random.default_rng(0).normal(size=(1000, 384)).astype(np.float32)
+    >>> coarse, fine = codec.fit(X).tiers
+    >>> coarse.encode(X).shape, fine.encode(X).shape
+    ((1000, 192), (1000, 384))
+    >>> Codec.from_bytes(codec.to_bytes()) == codec == Codec.parse(str(codec))
+    True
+    """
+
+    def __init__(self, tiers: Iterable[Pipeline]) -> None:
+        self._tiers = list(tiers)
+        if not self._tiers:
+            raise CodecError("a codec needs at least one tier")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the unfitted codec that a codec string describes, such as ``"binary > int8"``.
+
+        Raises
+        ------
+        CodecError
+            If the string cannot be read; the message points at the place and lists what could stand there.
+        """
+        return cls(_codec_strings.parse_tiers(text))
+
+    @property
+    def tiers(self) -> list[Pipeline]:
+        """The tiers, coarse to fine."""
+        return list(self._tiers)
+
+    def __str__(self) -> str:
+        return " > ".join(map(str, self._tiers))
+
+    def __repr__(self) -> str:
+        return f"Codec.parse({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        """Compare what is written in the codec string; what was learned does not count."""
+        return isinstance(other, Codec) and other._tiers == self._tiers
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._tiers))
+
+    def __len__(self) -> int:
+        return len(self._tiers)
+
+    def __iter__(self) -> Iterator[Pipeline]:
+        return iter(self._tiers)
+
+    @property
+    def needs_fit(self) -> bool:
+        """Whether a step looks at the vectors; if not, ``fit(np.empty((0, dim)))`` is enough."""
+        return any(tier.needs_fit for tier in self._tiers)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether `fit` has been called, or the codec was stored fitted."""
+        return all(tier.is_fitted for tier in self._tiers)
+
+    @property
+    def in_dim(self) -> int:
+        """Dimension of the vectors that the codec takes.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        """
+        return self._tiers[0].in_dim
+
+    def fit(self, X: npt.ArrayLike, /, *, seed: int = 0) -> Self:
+        """Fit all tiers on a sample of vectors; reducers that tiers have in common are fitted once and then shared.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, dim)
+            Real numbers, finite in float32. May have no rows if `needs_fit` is False.
+        seed : int, default=0
+            Seed of what is drawn at random; the same sample and seed give the same codes.
+
+        Returns
+        -------
+        Codec
+            This codec.
+
+        Raises
+        ------
+        InvalidVectorsError
+            If the vectors are not finite, or there are none to learn from.
+        CodecError
+            If a step cannot be applied to vectors of this dimension.
+        """
+        floats = finite_floats(as_matrix(X))
+        if self.needs_fit and not len(floats):
+            raise InvalidVectorsError(f"{self!r} learns from the vectors: expected at least one, got none")
+        done: dict[tuple[Reducer, ...], tuple[Reducer, Floats, Floats]] = {}
+        # Fresh steps: a failure half-way must not leave this codec half old, half new.
+        tiers = [tier.unfitted() for tier in self._tiers]
+        for tier in tiers:
+            tier.fit_sharing(floats, seed, done)
+        self._tiers = tiers
+        return self
+
+    def encode(self, X: npt.ArrayLike, /) -> list[Codes]:
+        """Encode documents for all tiers, applying reducers that they share only once.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, in_dim)
+            Real numbers, finite in float32.
+
+        Returns
+        -------
+        list of ndarray of shape (n, row_bytes)
+            One a tier, the same as each tier's own `encode` gives.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        InvalidVectorsError
+            If the vectors have another dimension than those of `fit`, or hold NaN or infinity.
+        """
+        matrix = as_matrix(X, self.in_dim)
+        widths = [tier.layout.row_bytes for tier in self._tiers]
+        ends = np.cumsum([0, *widths])
+        rows = np.empty((len(matrix), int(ends[-1])), np.uint8)
+        in_blocks(matrix, rows, self._encode_block)
+        return [np.ascontiguousarray(rows[:, a:b]) for a, b in pairwise(ends)]
+
+    def _encode_block(self, X: Floats) -> npt.NDArray[Any]:
+        done: dict[tuple[int, ...], Floats] = {(): X}
+        codes = []
+        for tier in self._tiers:
+            key: tuple[int, ...] = ()
+            for reducer in tier.reducers:
+                before, key = key, (*key, id(reducer))
+                if key not in done:
+                    done[key] = reducer._encode(done[before])
+            codes.append(tier.quantizer._encode(done[key]))
+        return np.concatenate(codes, axis=1)
+
+    def to_bytes(self) -> bytes:
+        """Return configuration and learned state as bytes, without pickle; see ``_serialization`` for the format."""
+        return _serialization.dump(self._tiers)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, /) -> Self:
+        """Return the codec that `to_bytes` stored.
+
+        Raises
+        ------
+        CodecError
+            If the bytes are damaged, of another version, or describe something that cannot be.
+        """
+        tiers = _serialization.load(bytes(data))
+        codec = cls(tiers)
+        if codec.is_fitted and len({tier.in_dim for tier in tiers}) > 1:
+            raise CodecError("the stored codec has tiers for vectors of different dimensions")
+        return codec
+
+
+def identity_codec(dim: int) -> Codec:
+    """Return a fitted codec of one float32 tier: what a collection uses until it has something to fit on.
+
+    Examples
+    --------
+    >>> identity_codec(384).tiers[0].layout
+    CodeLayout(kind='f32', dim=384, scale=1.0)
+    """
+    return Codec.parse("float32").fit(np.empty((0, dim), np.float32))

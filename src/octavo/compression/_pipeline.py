@@ -1,0 +1,230 @@
+"""Steps one behind the other: reducers, then one quantizer. A tier of a codec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from octavo._layout import CodeLayout
+from octavo.compression._base import Floats, Quantizer, Reducer, State, Step
+from octavo.compression._casts import Float32
+from octavo.compression._registry import step_from_config
+from octavo.errors import CodecError, NotFittedError
+
+
+def find_misplaced(steps: Sequence[Step]) -> tuple[int, str] | None:
+    """Return the position of the first step that cannot stand where it does, and why; None if all can."""
+    dim: int | None = None
+    for i, step in enumerate(steps):
+        if isinstance(step, Quantizer):
+            if i + 1 < len(steps):
+                follower = steps[i + 1]
+                what = "a second quantizer" if isinstance(follower, Quantizer) else "a reducer"
+                return i + 1, f"{what}, {follower.token!r}, stands behind the quantizer {step.token!r}"
+        elif isinstance(step, Reducer):
+            try:
+                dim = step.bound(dim)
+            except CodecError as err:
+                return i, f"{step.token!r} cannot stand here: {err}"
+        else:
+            return i, f"{step!r} is neither a reducer nor a quantizer"
+    return None
+
+
+class Pipeline(Quantizer):
+    """Reducers, then one quantizer, used as one quantizer.
+
+    Parameters
+    ----------
+    steps : iterable of Step
+        Any number of reducers, then one quantizer. Without a quantizer, `Float32` is added.
+
+    Raises
+    ------
+    CodecError
+        If there is no step, a step stands behind the quantizer, or a reducer asks for more dimensions than go in.
+
+    Examples
+    --------
+    >>> from octavo.compression import SVD, Int8
+    >>> X = np.random.default_rng(0).normal(size=(100, 16)).astype(np.float32)
+    >>> pipeline = Pipeline([SVD("50%"), Int8()]).fit(X)
+    >>> str(pipeline), pipeline.layout.kind, pipeline.encode(X).shape
+    ('svd:50%|int8', 'i8', (100, 8))
+    """
+
+    step_id = "pipeline"
+
+    def __init__(self, steps: Iterable[Step]) -> None:
+        listed = [inner for step in steps for inner in (step.steps if isinstance(step, Pipeline) else [step])]
+        if not listed:
+            raise CodecError("a pipeline needs at least one step")
+        if misplaced := find_misplaced(listed):
+            raise CodecError(f"{misplaced[1]}; reducers come first, then one quantizer")
+        *reducers, last = listed
+        if isinstance(last, Quantizer):
+            quantizer = last
+        else:
+            reducers, quantizer = listed, Float32()
+        self._reducers = [step for step in reducers if isinstance(step, Reducer)]
+        self._quantizer: Quantizer = quantizer
+
+    @property
+    def steps(self) -> list[Step]:
+        """The reducers and the quantizer."""
+        return [*self._reducers, self._quantizer]
+
+    @property
+    def reducers(self) -> list[Reducer]:
+        """The reducers."""
+        return list(self._reducers)
+
+    @property
+    def quantizer(self) -> Quantizer:
+        """The quantizer."""
+        return self._quantizer
+
+    # -- configuration -------------------------------------------------------------------------------------------
+
+    @property
+    def token(self) -> str:
+        """The pipeline as a codec string writes it."""
+        return "|".join(step.token for step in self.steps)
+
+    def __str__(self) -> str:
+        return self.token
+
+    def __repr__(self) -> str:
+        return f"Pipeline([{', '.join(map(repr, self.steps))}])"
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.steps))
+
+    def __eq__(self, other: object) -> bool:
+        """Compare configurations; what was learned does not count."""
+        return isinstance(other, Pipeline) and other.steps == self.steps
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the configuration as JSON data with an ``"id"``."""
+        return {"id": self.step_id, "steps": [step.get_config() for step in self.steps]}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], /) -> Self:
+        """Rebuild the (unfitted) pipeline from `get_config`."""
+        if config.get("id") != cls.step_id or set(config) != {"id", "steps"} or not isinstance(config["steps"], list):
+            raise CodecError(f"expected the configuration of a pipeline, got {dict(config)!r}")
+        return cls(step_from_config(step) for step in config["steps"])
+
+    def unfitted(self) -> Pipeline:
+        """Return a pipeline of the same configuration that has learned nothing."""
+        return Pipeline(type(step).from_config(step.get_config()) for step in self.steps)
+
+    # -- learning ------------------------------------------------------------------------------------------------
+
+    @property
+    def needs_fit(self) -> bool:
+        """Whether a step looks at the vectors, not only at their dimension."""
+        return any(step.needs_fit for step in self.steps)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether all steps have been fitted."""
+        return all(step.is_fitted for step in self.steps)
+
+    @property
+    def in_dim(self) -> int:
+        """Dimension of the vectors that the pipeline takes."""
+        if not self.is_fitted:
+            raise NotFittedError(f"{self!r} has not been fitted; call fit with a sample of the vectors first")
+        return self.steps[0].in_dim
+
+    def _fit(self, X: Floats, seed: int) -> None:
+        self.fit_sharing(X, seed, {})
+
+    def fit_sharing(
+        self, X: Floats, seed: int, done: dict[tuple[Reducer, ...], tuple[Reducer, Floats, Floats]]
+    ) -> None:
+        """Fit, taking over from `done` what other pipelines fitted on the same vectors, and adding to it.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, dim)
+            Checked vectors.
+        seed : int
+            As in `fit`.
+        done : dict
+            For each run of leading reducers: the last of them, fitted, and the vectors as it gives them, encoded as
+            documents and as queries.
+        """
+        documents = queries = X
+        for i, reducer in enumerate(self._reducers):
+            key = tuple(self._reducers[: i + 1])
+            centred = any(r.asymmetric for r in key)
+            if key not in done:
+                reducer.fit(documents, seed=seed)
+                encoded = reducer.encode(documents)
+                done[key] = reducer, encoded, reducer.encode_queries(queries) if centred else encoded
+            self._reducers[i], documents, queries = done[key]
+        # The quantizer's range must hold the queries too, and these are longer than the documents where only documents
+        # were centred.
+        seen = np.concatenate([documents, queries]) if documents is not queries else documents
+        self._quantizer.fit(seen, seed=seed)
+
+    def _get_arrays(self) -> State:
+        return {f"{i}.{name}": array for i, step in enumerate(self.steps) for name, array in step.get_state().items()}
+
+    def _set_arrays(self, arrays: State, in_dim: int) -> None:
+        rest = dict(arrays)
+        for i, step in enumerate(self.steps):
+            prefix = f"{i}."
+            step.set_state({name[len(prefix) :]: rest.pop(name) for name in list(rest) if name.startswith(prefix)})
+        if rest:
+            raise CodecError(f"the learned state of the pipeline holds unknown arrays: {', '.join(sorted(rest))}")
+        self.check_chain(in_dim)
+
+    def check_chain(self, in_dim: int) -> None:
+        """Raise `CodecError` unless each fitted step takes what the one before it gives."""
+        dim = in_dim
+        for step in self.steps:
+            if step.in_dim != dim:
+                raise CodecError(f"{step!r} was fitted for {step.in_dim} dimensions, but {dim} go in")
+            dim = step.out_dim if isinstance(step, Reducer) else dim
+
+    # -- use -----------------------------------------------------------------------------------------------------
+
+    @property
+    def layout(self) -> CodeLayout:
+        """How the codes lie in memory, and what a score over them means."""
+        _ = self.in_dim  # names the pipeline, not its last step, if it was not fitted
+        return self._quantizer.layout
+
+    @property
+    def shifts_queries(self) -> bool:
+        """Whether `query_offset` may give anything but zeros: a reducer centres documents and leaves queries as they are."""
+        return any(step.asymmetric for step in self._reducers)
+
+    def _encode(self, X: Floats) -> npt.NDArray[Any]:
+        for step in self._reducers:
+            X = step._encode(X)
+        return self._quantizer._encode(X)
+
+    def _encode_queries(self, X: Floats) -> npt.NDArray[Any]:
+        for step in self._reducers:
+            X = step._encode_queries(X)
+        return self._quantizer._encode_queries(X)
+
+    def _query_offset(self, X: Floats) -> Floats:
+        offset = np.zeros(len(X), np.float32)
+        for step in self._reducers:
+            offset += step._query_offset(X)
+            X = step._encode_queries(X)
+        return offset
+
+    def _decode(self, codes: npt.NDArray[np.uint8]) -> Floats:
+        vectors = self._quantizer.decode(codes)
+        for step in reversed(self._reducers):
+            vectors = step.decode(vectors)
+        return vectors

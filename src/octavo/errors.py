@@ -1,0 +1,99 @@
+"""Everything Octavo raises on purpose.
+
+::
+
+    OctavoError
+    ├── ParameterError (ValueError)          an option or argument is not what it should be
+    │   └── CodecError                       a codec string or configuration cannot be read
+    ├── InputTypeError (TypeError)           an argument has the wrong type
+    ├── InvalidVectorsError (ValueError)     NaN, infinity, wrong dimension, zero vectors under cosine
+    ├── InvalidFilterError (ValueError)      an unknown operator or a malformed filter
+    ├── NotFittedError (RuntimeError)        a step was used before `fit`
+    ├── DocumentNotFoundError (KeyError)     an id is not in the collection
+    ├── CollectionNotFoundError (FileNotFoundError)
+    ├── CollectionClosedError (RuntimeError)
+    ├── CollectionLockedError (TimeoutError) another process holds the write lock
+    ├── ReadOnlyError (PermissionError)
+    ├── MismatchError (ValueError)           the collection was made with another encoder, codec or metric
+    ├── CorruptCollectionError (OSError)     a file is damaged; the message names it and what to do
+    ├── StorageError (OSError)               the disk is full or failing; nothing of the write was kept
+    └── MissingExtraError (ImportError)      an optional dependency is not installed
+
+A message says what was expected, what came, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class OctavoError(Exception):
+    """Base class of all errors that Octavo raises on purpose."""
+
+
+class ParameterError(OctavoError, ValueError):
+    """An option or argument has a value that cannot be used."""
+
+
+class CodecError(ParameterError):
+    """A codec string or configuration cannot be read."""
+
+
+class InputTypeError(OctavoError, TypeError):
+    """An argument has a type that cannot be used."""
+
+
+class InvalidVectorsError(OctavoError, ValueError):
+    """Vectors hold NaN or infinity, have the wrong dimension, or are zero where cosine is meant."""
+
+
+class InvalidFilterError(OctavoError, ValueError):
+    """A filter uses an unknown operator or is malformed."""
+
+
+class NotFittedError(OctavoError, RuntimeError):
+    """A compression step was used before it was fitted."""
+
+
+class DocumentNotFoundError(OctavoError, KeyError):
+    """An id is not in the collection."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class CollectionNotFoundError(OctavoError, FileNotFoundError):
+    """There is no collection at the path."""
+
+
+class CollectionClosedError(OctavoError, RuntimeError):
+    """The collection was closed."""
+
+
+class CollectionLockedError(OctavoError, TimeoutError):
+    """Another process or thread holds the write lock."""
+
+
+class ReadOnlyError(OctavoError, PermissionError):
+    """A write was asked of a collection that was opened for reading."""
+
+
+class MismatchError(OctavoError, ValueError):
+    """A collection was made with another encoder, codec, metric or dimension."""
+
+
+class CorruptCollectionError(OctavoError, OSError):
+    """A file of the collection is damaged."""
+
+
+class StorageError(OctavoError, OSError):
+    """The disk is full or failing: a file could not be written or read; `errno` says why, as in any `OSError`.
+
+    The collection is as its last commit left it.
+    """
+
+
+class ServerError(OctavoError, ConnectionError):
+    """A server cannot be reached, or refused a request."""
+
+
+class MissingExtraError(OctavoError, ImportError):
+    """An optional dependency is not installed; the message holds the command that installs it."""

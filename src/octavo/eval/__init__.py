@@ -1,0 +1,38 @@
+"""Measure what each byte costs, on your own data: quality, agreement, bytes and time of every configuration.
+
+Importing this package needs neither mteb nor torch nor matplotlib; what needs an extra imports it when it is called.
+"""
+
+from octavo.eval._measure import Timing
+from octavo.eval.configurations import Configuration
+from octavo.eval.datasets import Dataset, DatasetError, DatasetLoader, load_dataset, register_loader
+from octavo.eval.gates import Gate
+from octavo.eval.measures import register_measure
+from octavo.eval.results import Result, ResultError, load_results, result_schema
+from octavo.eval.rivals import Rival, register_rival
+from octavo.eval.runner import run
+from octavo.eval.sweeps import expand
+from octavo.eval.tables import Average, average, markdown
+
+__all__ = [
+    "Average",
+    "Configuration",
+    "Dataset",
+    "DatasetError",
+    "DatasetLoader",
+    "Gate",
+    "Result",
+    "ResultError",
+    "Rival",
+    "Timing",
+    "average",
+    "expand",
+    "load_dataset",
+    "load_results",
+    "markdown",
+    "register_loader",
+    "register_measure",
+    "register_rival",
+    "result_schema",
+    "run",
+]

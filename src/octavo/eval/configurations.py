@@ -1,0 +1,248 @@
+"""What one run measures: a codec, a search mode, and everything else that a user could choose."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, TypeAlias, get_args
+
+from octavo.compression import Codec
+from octavo.errors import InputTypeError, ParameterError
+from octavo.eval.baselines import check_baseline
+
+Mode: TypeAlias = Literal["dense", "text", "hybrid", "late"]
+Kind: TypeAlias = Literal["collection", "baseline"]
+
+#: Where the documents that MaxSim scores come from.
+Candidates: TypeAlias = Literal["vectors", "text", "both"]
+
+#: What keeps the documents: a local collection, or Qdrant.
+STORES = ("local", "qdrant")
+
+#: Options that belong to late interaction.
+_LATE = ("n_candidates", "candidates")
+
+#: Options that came later: those that do not have them leave them out of their JSON, which is as it was before.
+_LEFT_OUT = (*_LATE, "store")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """One choice of everything that shapes quality, bytes and speed.
+
+    Parameters
+    ----------
+    codec : str or None
+        Codec string. None for ``mode="text"``, which compares no vectors, and for baselines. For late interaction, of one
+        token vector.
+    mode : {"dense", "text", "hybrid", "late"}, default="dense"
+        How the collection is searched. ``"late"`` keeps a vector for each token, or for several pooled, and scores by
+        MaxSim; ``"hybrid"`` fuses words with one vector a document, or with MaxSim if there is a `pool_factor`.
+    oversample : float or None
+        Candidates rescored per result; None takes the collection's own default. Needs a codec of several tiers.
+    ef : int or None
+        Nodes that a graph search keeps in view; None takes the collection's own default.
+    exact : bool or None
+        Force the exact scan (True) or the graph (False); None leaves it to the planner.
+    alpha : float or None
+        Hybrid: weight of the vectors; None fuses by reciprocal rank.
+    connectivity : int, default=16
+        Links per node of the graph.
+    metric : {"cosine", "dot"}, default="cosine"
+        How vectors are compared.
+    layers : int or None
+        Transformer layers to keep, for models trained to be cut short (2D-Matryoshka); None keeps all.
+    pool_factor : int or None
+        Late interaction: token vectors per pooled vector, 1 for none pooled; None takes the collection's own default.
+    n_candidates : int or None
+        Late interaction: documents scored by MaxSim; None takes the collection's own default.
+    candidates : {"vectors", "text", "both"} or None
+        Late interaction: where these come from; None takes the collection's own default, the candidate vectors.
+    baseline : str or None
+        Name of a reference scheme outside the collection (see `octavo.eval.baselines`).
+    store : {"qdrant"} or None
+        What keeps the documents: None (or "local") for a local collection, ``"qdrant"`` for Qdrant's core in this process
+        (package ``qdrant-edge-py``), always with its graph.
+
+    Examples
+    --------
+    >>> Configuration(codec="binary > int8", oversample=5).label
+    'binary > int8, oversample 5'
+    >>> Configuration(mode="text").kind
+    'collection'
+    >>> Configuration(codec="int8", mode="late", pool_factor=4).label
+    'int8, late, pool_factor 4'
+    >>> Configuration(codec="int8", store="qdrant").label
+    'int8, store qdrant'
+    """
+
+    codec: str | None = None
+    mode: Mode = "dense"
+    oversample: float | None = None
+    ef: int | None = None
+    exact: bool | None = None
+    alpha: float | None = None
+    connectivity: int = 16
+    metric: Literal["cosine", "dot"] = "cosine"
+    layers: int | None = None
+    pool_factor: int | None = None
+    n_candidates: int | None = None
+    candidates: Candidates | None = None
+    baseline: str | None = None
+    store: str | None = None
+
+    def __post_init__(self) -> None:
+        self._check_options()
+        if self.store == "local":
+            object.__setattr__(self, "store", None)
+        if self.store is not None:
+            from octavo.eval._qdrant_options import check_qdrant  # imports much that local runs do not need
+
+            check_qdrant(self)
+
+    def _check_options(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise ParameterError(f"expected mode {', '.join(map(repr, get_args(Mode)))}, got {self.mode!r}")
+        if self.pool_factor is not None and self.mode not in ("late", "hybrid"):
+            raise ParameterError(f"pool_factor belongs to mode='late' or 'hybrid', got mode={self.mode!r}")
+        if self.candidates is not None and self.candidates not in get_args(Candidates):
+            raise ParameterError(f"expected candidates 'vectors', 'text' or 'both', got {self.candidates!r}")
+        if not self.late and (given := [name for name in _LATE if getattr(self, name) is not None]):
+            raise ParameterError(
+                f"{given[0]} belongs to mode='late', or to mode='hybrid' with a pool_factor, got mode={self.mode!r}"
+            )
+        if self.metric not in ("cosine", "dot"):
+            raise ParameterError(f"expected metric 'cosine' or 'dot', got {self.metric!r}")
+        for name, least in (("ef", 1), ("connectivity", 2), ("layers", 1), ("pool_factor", 1), ("n_candidates", 1)):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise ParameterError(f"expected {name} as an integer of at least {least}, got {value!r}")
+        for name, low, high in (("oversample", 1.0, math.inf), ("alpha", 0.0, 1.0)):
+            value = getattr(self, name)
+            if value is not None and (not _is_number(value) or not low <= value <= high or math.isinf(value)):
+                raise ParameterError(f"expected {name} between {low:g} and {high:g}, got {value!r}")
+        if self.exact not in (None, True, False):
+            raise ParameterError(f"expected exact as True, False or None, got {self.exact!r}")
+        if self.alpha is not None and self.mode != "hybrid":
+            raise ParameterError(f"alpha belongs to mode='hybrid', got mode={self.mode!r}")
+        if self.baseline is not None:
+            self._check_baseline()
+        elif self.mode == "text":
+            self._check_text()
+        else:
+            self._check_codec()
+
+    def _check_baseline(self) -> None:
+        given = [name for name in ("codec", "oversample", "ef", "exact", "alpha") if getattr(self, name) is not None]
+        if given or self.mode != "dense" or self.connectivity != 16:
+            raise ParameterError(
+                f"a baseline is scanned outside any collection: expected no codec, mode, graph or rescoring options beside "
+                f"baseline={self.baseline!r}, got {given or self.mode}"
+            )
+        object.__setattr__(self, "baseline", check_baseline(self.baseline or ""))
+
+    def _check_text(self) -> None:
+        shaping = ("codec", "oversample", "ef", "exact", "layers")
+        if given := [name for name in shaping if getattr(self, name) is not None]:
+            raise ParameterError(f"mode='text' compares no vectors; expected no {', '.join(given)} with it")
+
+    def _check_codec(self) -> None:
+        if self.codec is None:
+            raise ParameterError(f"mode={self.mode!r} compares vectors; expected a codec such as 'int8', got none")
+        codec = Codec.parse(self.codec)
+        object.__setattr__(self, "codec", str(codec))  # one spelling for one codec, so that equal runs are found equal
+        if self.late:
+            self._check_late(codec)
+        elif self.oversample is not None and len(codec) == 1 and self.store in (None, "local"):
+            raise ParameterError(f"oversample needs a codec of several tiers to rescore in, got {str(codec)!r}")
+
+    def _check_late(self, codec: Codec) -> None:
+        if len(codec) > 1:
+            raise ParameterError(
+                f"late interaction compresses a token once: expected a codec of one tier, got {str(codec)!r}; its candidate "
+                "stage takes the place of a coarse tier"
+            )
+        if self.metric != "cosine":
+            raise ParameterError(f"late interaction compares tokens by cosine, got metric={self.metric!r}")
+        if self.oversample is not None:
+            raise ParameterError("late interaction scores n_candidates documents; give these instead of oversample")
+        if self.exact and (self.n_candidates is not None or self.candidates not in (None, "vectors")):
+            raise ParameterError("exact=True scores every document: n_candidates and candidates do not apply")
+
+    @property
+    def late(self) -> bool:
+        """Whether documents are kept as token vectors and scored by MaxSim, alone or fused with words."""
+        return self.mode == "late" or (self.mode == "hybrid" and self.pool_factor is not None)
+
+    @property
+    def kind(self) -> Kind:
+        """``"baseline"`` for reference schemes outside the collection, otherwise ``"collection"``."""
+        return "baseline" if self.baseline is not None else "collection"
+
+    @property
+    def label(self) -> str:
+        """What to call it in tables: the codec, then every option that is not at its default."""
+        parts = [self.baseline or self.codec or ""] if self.mode != "text" else []
+        if self.mode != "dense":
+            parts.append(self.mode)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name not in ("codec", "mode", "baseline") and value != field.default:
+                parts.append(f"{field.name} {value:g}" if _is_number(value) else f"{field.name} {value}")
+        return ", ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every option as JSON values."""
+        return {name: value for name, value in asdict(self).items() if value is not None or name not in _LEFT_OUT}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Configuration:
+        """Return the configuration that `to_dict` described.
+
+        Raises
+        ------
+        ParameterError
+            For an option that there is not, or a value that cannot be used.
+        """
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ParameterError(
+                f"expected configuration options out of {', '.join(sorted(known))}, got {unknown[0]!r}"
+            )
+        return cls(**values)
+
+    def with_layers(self, layers: int | None) -> Configuration:
+        """Return the same configuration for a model cut to `layers` layers."""
+        return replace(self, layers=layers)
+
+
+def as_configuration(value: Configuration | str | Mapping[str, Any]) -> Configuration:
+    """Return a configuration for a codec string, a mapping of options, or itself.
+
+    Raises
+    ------
+    InputTypeError
+        When it is none of these.
+    """
+    if isinstance(value, Configuration):
+        return value
+    if isinstance(value, str):
+        return Configuration(codec=value)
+    if isinstance(value, Mapping):
+        return Configuration.from_dict(value)
+    raise InputTypeError(
+        f"expected a Configuration, a codec string or a mapping of options, got {type(value).__name__}"
+    )
+
+
+def digest(value: Any, length: int = 16) -> str:
+    """Return a short hash of a JSON value that does not depend on the order of keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

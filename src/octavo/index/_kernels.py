@@ -1,0 +1,106 @@
+"""The SIMD products behind every score: the only module that calls numkong.
+
+numkong reads a matrix of codes in place, through an address, so nothing here copies a memory map. What to know of it:
+
+- ``from_pointer`` takes byte counts, not value counts, as the width of ``uint1`` and pairs of nibbles for ``int4``; and
+  its ``"i8"`` means int64.
+- ``dots_pack(dtype=)`` does not cast, so the element type is given to the tensor instead.
+- ``dots_packed`` gives the same bits for a pair of rows whatever else is in the call (checked in the tests). ``cdist``
+  does not agree with it in the last bit for float8. Every score therefore comes from ``dots_packed``: rescoring,
+  scanning in blocks and scanning for many queries at once then agree exactly.
+
+It knows no two-bit values, so ``i2`` rows are unpacked to ``i8`` here, for as many rows as are multiplied at a time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numkong
+import numpy as np
+from numpy.typing import NDArray
+
+from octavo._layout import LEVELS_2BIT, CodeLayout
+from octavo.index._checks import Codes, Rows, Scores
+from octavo.index._packed import expand
+
+_NumkongName = Literal["float32", "float16", "bfloat16", "e4m3", "e5m2", "int8", "int4", "uint1"]
+_NUMKONG_NAMES: dict[str, _NumkongName] = {
+    "f32": "float32",
+    "f16": "float16",
+    "bf16": "bfloat16",
+    "e4m3": "e4m3",
+    "e5m2": "e5m2",
+    "i8": "int8",
+    "i4": "int4",
+    "b1": "uint1",
+}
+_VALUE_BYTES = {"f32": 4, "f16": 2, "bf16": 2}
+#: The four values of two bits that each byte stands for, the first in the lowest bits.
+_UNPACK_INT2 = np.array(LEVELS_2BIT, np.int8)[np.arange(256)[:, None] >> np.arange(0, 8, 2) & 3].view(np.uint8)
+
+
+def pack_queries(layout: CodeLayout, queries: Codes) -> Any:
+    """Bring queries into the form that `raw_products` reads; costs about 10 microseconds."""
+    tensor = _tensor(layout.compared, queries)
+    return numkong.hammings_pack(tensor) if layout.kind == "b1" else numkong.dots_pack(tensor)
+
+
+def raw_products(layout: CodeLayout, codes: Codes, packed_queries: Any) -> NDArray[Any]:
+    """Multiply document codes with packed queries.
+
+    Returns
+    -------
+    ndarray of shape (n, m)
+        Dot products (float64 for f32, float32 for narrower floats, int32 for integers) or, for b1, Hamming distances
+        (uint32).
+    """
+    if layout.kind == "i2":
+        layout, codes = layout.compared, unpack_int2(layout, codes)
+    product = numkong.hammings_packed if layout.kind == "b1" else numkong.dots_packed
+    return np.asarray(product(_tensor(layout, codes), packed_queries))
+
+
+def to_scores(layout: CodeLayout, raw: NDArray[Any]) -> Scores:
+    """Convert raw products to similarities, higher is better, in float32."""
+    if layout.kind == "b1":
+        # One division per collection instead of one per document; the graph's distances take the same way.
+        scores: Scores = np.multiply(
+            raw, np.float32(-2.0 * layout.scale / layout.dim), dtype=np.float32, casting="unsafe"
+        )
+        scores += np.float32(layout.scale)
+        return scores
+    if raw.dtype == np.float32 and layout.scale == 1.0:
+        return raw
+    scaled: Scores = np.multiply(raw, np.float32(layout.scale), dtype=np.float32, casting="unsafe")
+    return scaled
+
+
+def products(layout: CodeLayout, codes: Codes, packed_queries: Any) -> Scores:
+    """Score document codes against packed queries: float32 of shape (n, m)."""
+    return to_scores(layout, raw_products(layout, codes, packed_queries))
+
+
+def take_rows(codes: Codes, rows: Rows) -> Codes:
+    """Copy scattered rows into one contiguous block; the caller has checked that they exist."""
+    return codes.take(rows, axis=0)
+
+
+def unpack_int4(layout: CodeLayout, codes: Codes) -> NDArray[np.int8]:
+    """Spread two nibbles a byte into int8 of shape (n, dim), low nibble first."""
+    wide = np.empty((codes.shape[0], codes.shape[1] * 2), dtype=np.int8)
+    signed = codes.view(np.int8)
+    wide[:, 0::2] = np.left_shift(signed, 4) >> 4
+    wide[:, 1::2] = signed >> 4
+    return np.ascontiguousarray(wide[:, : layout.dim])
+
+
+def unpack_int2(layout: CodeLayout, codes: Codes) -> Codes:
+    """Replace two-bit codes by their levels: ``i8`` codes of shape (n, dim)."""
+    return expand(layout.compared, codes, _UNPACK_INT2)
+
+
+def _tensor(layout: CodeLayout, codes: Codes) -> Any:
+    width = layout.row_bytes // _VALUE_BYTES.get(layout.kind, 1)
+    address = codes.__array_interface__["data"][0]
+    return numkong.from_pointer(address, (codes.shape[0], width), _NUMKONG_NAMES[layout.kind], owner=codes)

@@ -1,0 +1,350 @@
+"""Approximate search over a usearch graph in the codes' own scalar type."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octavo._layout import CodeLayout
+from octavo.errors import CorruptCollectionError, MismatchError, ParameterError
+from octavo.index._checks import (
+    CORES,
+    Codes,
+    Rows,
+    Scores,
+    check_codes,
+    check_int,
+    check_integers,
+    resolve_threads,
+)
+from octavo.index._gate import Gate
+from octavo.index._kernels import to_scores, unpack_int2, unpack_int4
+from octavo.index.exact import score_rows_batch
+
+#: Scalar type that usearch stores, the numpy type under which it takes the codes, for each kind of code.
+_SCALARS: dict[str, tuple[str, type[np.generic]]] = {
+    "f32": ("F32", np.float32),
+    "f16": ("F16", np.float16),
+    "bf16": ("BF16", np.uint16),
+    "e4m3": ("E4M3", np.uint8),
+    "e5m2": ("E5M2", np.uint8),
+    "i8": ("I8", np.int8),
+    "i4": ("I8", np.int8),
+    "i2": ("I8", np.int8),
+    "b1": ("B1", np.uint8),
+}
+
+#: Memory beside the file, for each row of a mapped graph: pointers to node and codes, and a share of the table of keys.
+_MAPPED_ROW_BYTES = 64
+
+_FREE_KEY = np.iinfo(np.uint64).max
+
+
+class Graph:
+    """A navigable small-world graph over the codes of the documents.
+
+    Slots are the caller's numbers for rows. All methods may be called from several threads at once.
+
+    Parameters
+    ----------
+    layout : CodeLayout
+        What the codes are. ``i4`` and ``i2`` are held as ``i8``, because usearch has no narrower integers; ``b1`` is
+        compared by Hamming distance, everything else by inner product.
+    connectivity : int, default=16
+        Links per node above the ground level; twice as many there.
+    expansion_add : int, default=128
+        Candidates looked at when a row is linked. More gives a better graph and a slower build.
+
+    References
+    ----------
+    Malkov, Y. A. and Yashunin, D. A. (2020). Efficient and robust approximate nearest neighbor search using
+    hierarchical navigable small world graphs. IEEE TPAMI 42(4).
+
+    Examples
+    --------
+    >>> codes = np.array([[1, 0], [0, 2], [1, 1]], dtype=np.int8).view(np.uint8)
+    >>> graph = Graph(CodeLayout("i8", 2))
+    >>> graph.add(np.arange(3), codes, threads=1)
+    >>> slots, scores = graph.search(codes[1:2], k=2, ef=16)
+    >>> slots.tolist(), scores.tolist()
+    ([[1, 2]], [[4.0, 2.0]])
+    """
+
+    def __init__(self, layout: CodeLayout, connectivity: int = 16, expansion_add: int = 128) -> None:
+        self.layout = layout
+        # usearch lets searches, insertions and removals overlap, but growing moves tables that searches read. So
+        # growing waits for searches to leave, and writers take turns.
+        self._gate = Gate()
+        self._writing = threading.Lock()
+        self._mapped = False
+        self.connectivity = check_int(connectivity, "connectivity", 2)
+        self.expansion_add = check_int(expansion_add, "expansion_add", 1)
+        # Importing usearch takes longer than importing the rest of Octavo, and collections that stay small never need it.
+        from usearch.compiled import Index, MetricKind, ScalarKind
+
+        scalar, self._dtype = _SCALARS[layout.kind]
+        self._scalar = getattr(ScalarKind, scalar)
+        self._index = Index(
+            ndim=layout.dim,
+            dtype=self._scalar,
+            connectivity=self.connectivity,
+            expansion_add=self.expansion_add,
+            # usearch explores max(expansion_search, count) candidates. The former is shared by all threads, so it stays
+            # at 1 and each search asks for as many results as it wants to explore.
+            expansion_search=1,
+            metric_kind=MetricKind.Hamming if layout.kind == "b1" else MetricKind.IP,
+            multi=False,
+        )
+
+    def __len__(self) -> int:
+        return int(self._index.size)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self):,} slots, {self.layout.kind} x {self.layout.dim}>"
+
+    @property
+    def mapped(self) -> bool:
+        """Whether nodes and codes are read from the file where they lie; nothing can be added or removed then."""
+        return self._mapped
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of memory that the graph takes, its copy of the codes included, within about a tenth.
+
+        Of a mapped graph the greater part, the length of its file, is page cache that the system can take back.
+        """
+        rows, capacity = len(self), int(self._index.capacity)
+        if self._mapped:  # the file, and tables of pointers and keys
+            return int(self._index.serialized_length) + _MAPPED_ROW_BYTES * rows
+        # usearch's own `memory_usage` counts address space that it reserves in steps of 16 MiB and has not touched, up
+        # to three times too much. These factors fit how a process grew with 30,000 to 66,000 rows of 48 to 384 bytes.
+        return int(self._index.serialized_length) + 96 * rows + 24 * capacity
+
+    def contains(self, slots: Rows) -> NDArray[np.bool_]:
+        """Tell which slots are linked: bool array of the same length."""
+        return np.asarray(self._index.contains_many(_keys(slots)), dtype=np.bool_)
+
+    def add(self, slots: Rows, codes: Codes, threads: int = 0) -> None:
+        """Link rows into the graph.
+
+        Parameters
+        ----------
+        slots : ndarray of shape (n,), int
+            Numbers of the rows, each new.
+        codes : ndarray of shape (n, row_bytes)
+            Their codes, uint8; copied.
+        threads : int, default=0
+            Threads to use; 0 means all cores.
+
+        Raises
+        ------
+        ParameterError
+            If a slot is already linked or given twice, a shape does not fit, or the graph is mapped. Nothing was added
+            then.
+        """
+        self._check_writable()
+        check_codes(self.layout, codes, "document codes")
+        keys = _keys(slots)
+        if keys.shape[0] != codes.shape[0]:
+            raise ParameterError(f"expected one slot a row, got {keys.shape[0]} slots for {codes.shape[0]} rows")
+        if keys.shape[0] == 0:
+            return
+        if np.unique(keys).shape[0] != keys.shape[0]:
+            raise ParameterError("expected each slot once, got one of them twice")
+        native, threads = self._native(self.layout, codes), _cores(threads)
+        with self._writing:
+            known = self.contains(slots)
+            if known.any():
+                raise ParameterError(
+                    f"slot {int(keys[known][0])} is already in the graph; remove it first or give the row a new slot"
+                )
+            done, total = 0, keys.shape[0]
+            while done < total:
+                room = int(self._index.capacity) - len(self)
+                if room == 0:
+                    # One row makes usearch double its tables; the rest of the rows then fit beside running searches.
+                    with self._gate.alone():
+                        self._add(keys[done : done + 1], native[done : done + 1], 1)
+                    done += 1
+                else:
+                    # usearch reserves a power of two, so stopping at the present one is what keeps it from growing.
+                    end = min(total, done + room)
+                    self._add(keys[done:end], native[done:end], threads)
+                    done = end
+
+    def remove(self, slots: Rows) -> int:
+        """Take slots out of the results; their nodes stay as stepping stones until the graph is rebuilt.
+
+        Returns
+        -------
+        int
+            How many of the slots were there.
+
+        Raises
+        ------
+        ParameterError
+            If the graph is mapped.
+        """
+        self._check_writable()
+        with self._writing:
+            return int(self._index.remove_many(_keys(slots).tolist(), compact=False, threads=1))
+
+    def search(
+        self, queries: Codes, k: int, ef: int, *, threads: int = 1, codes: Codes | None = None
+    ) -> tuple[Rows, Scores]:
+        """Find likely best slots for each query.
+
+        Parameters
+        ----------
+        queries : ndarray of shape (m, row_bytes)
+            Query codes, uint8, laid out as `layout.compared`.
+        k : int
+            Results per query, at least 1.
+        ef : int
+            Candidates to explore; more finds more of the true neighbours and takes longer. At least `k` are explored.
+        threads : int, default=1
+            Threads to use; 0 means all cores.
+        codes : ndarray of shape (n, row_bytes), optional
+            The codes by slot. With them the results get exactly the scores of `exact_search`; without, scores of float
+            codes carry the rounding of a float32 distance.
+
+        Returns
+        -------
+        slots : ndarray of shape (m, k), int64
+            Best first; -1 where fewer than `k` were found.
+        scores : ndarray of shape (m, k), float32
+            Similarities, higher is better; -inf where the slot is -1.
+        """
+        check_codes(self.layout.compared, queries, "query codes")
+        k, ef, threads = check_int(k, "k", 1), check_int(ef, "ef", 1), _cores(threads)
+        m, size = queries.shape[0], len(self)
+        slots = np.full((m, k), -1, dtype=np.int64)
+        scores = np.full((m, k), -np.inf, dtype=np.float32)
+        if m == 0 or size == 0:
+            return slots, scores
+        count = min(max(k, ef), size)
+        native = self._native(self.layout.compared, queries)
+        with self._gate.together():
+            keys, distances, counts, _, _ = self._index.search_many(native, count, threads=threads, dtype=self._scalar)
+        # A slot that another thread removed meanwhile comes back under usearch's free key.
+        found = (np.arange(count) < counts[:, None]) & (keys != _FREE_KEY)
+        width = min(k, count)
+        if not found[:, :width].all():
+            order = np.argsort(~found, axis=1, kind="stable")
+            keys, distances, found = (np.take_along_axis(a, order, axis=1) for a in (keys, distances, found))
+        found = found[:, :width]
+        slots[:, :width][found] = keys[:, :width][found].astype(np.int64)
+        scores[:, :width][found] = self._scores(distances[:, :width][found])  # elsewhere they are not numbers
+        if codes is not None:
+            scores = score_rows_batch(self.layout, codes, queries, slots)
+            order = np.lexsort((slots, -scores), axis=1)
+            slots, scores = np.take_along_axis(slots, order, axis=1), np.take_along_axis(scores, order, axis=1)
+        return slots, scores
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of the file that `save` writes."""
+        return int(self._index.serialized_length)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the graph, codes included, in usearch's own format."""
+        with self._writing:
+            self._index.save_index_to_path(os.fspath(path))
+
+    def copy(self) -> Self:
+        """Return an independent graph in memory, which can grow even if this one is mapped."""
+        other = type(self)(self.layout, self.connectivity, self.expansion_add)
+        with self._writing:
+            other._index = self._index.copy()
+        other._index.expansion_search = 1
+        other._index.expansion_add = self.expansion_add
+        return other
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        layout: CodeLayout,
+        *,
+        connectivity: int = 16,
+        expansion_add: int = 128,
+        mapped: bool = False,
+    ) -> Self:
+        """Read a graph that `save` wrote.
+
+        usearch trusts what it reads: a damaged file can end the process. Verify the file's checksum before.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+        layout : CodeLayout
+            What the codes are.
+        connectivity, expansion_add : int
+            For rows that are added later.
+        mapped : bool, default=False
+            Read nodes and codes from the file as searches touch them, instead of copying them into the process's own
+            memory. The file must stay as it is (deleting it is fine where the system keeps mapped files alive), and
+            nothing can be added or removed: take a `copy` for that.
+
+        Raises
+        ------
+        CorruptCollectionError
+            If usearch refuses the file.
+        MismatchError
+            If the file holds vectors of another type or dimension.
+        """
+        graph = cls(layout, connectivity, expansion_add)
+        try:
+            if mapped:
+                graph._index.view_index_from_path(os.fspath(path))
+            else:
+                graph._index.load_index_from_path(os.fspath(path))
+        except (RuntimeError, ValueError) as error:
+            raise CorruptCollectionError(f"usearch cannot read the graph {Path(path)}: {error}; rebuild it") from error
+        index = graph._index
+        if index.dtype != graph._scalar or index.ndim != layout.dim:
+            raise MismatchError(
+                f"expected a graph of {graph._scalar.name} x {layout.dim}, {Path(path)} holds "
+                f"{index.dtype.name} x {index.ndim}; rebuild it"
+            )
+        index.expansion_search = 1
+        index.expansion_add = graph.expansion_add
+        graph._mapped = mapped
+        return graph
+
+    def _check_writable(self) -> None:
+        if self._mapped:
+            raise ParameterError("this graph is mapped from its file and cannot change; change graph.copy() instead")
+
+    def _add(self, keys: NDArray[np.uint64], native: NDArray[Any], threads: int) -> None:
+        self._index.add_many(keys, native, threads=threads, dtype=self._scalar)
+
+    def _native(self, layout: CodeLayout, codes: Codes) -> NDArray[Any]:
+        if layout.kind == "i4":
+            return unpack_int4(layout, codes)
+        if layout.kind == "i2":
+            return unpack_int2(layout, codes).view(self._dtype)
+        return codes.view(self._dtype)
+
+    def _scores(self, distances: NDArray[np.float32]) -> Scores:
+        if self.layout.kind == "b1":
+            return to_scores(self.layout, distances)
+        return to_scores(self.layout, np.float32(1.0) - distances)  # usearch's inner product distance is 1 - dot
+
+
+def _cores(threads: int) -> int:
+    """Resolve a number of threads, no more than usearch has room for without moving what running searches use."""
+    return min(resolve_threads(threads), CORES)
+
+
+def _keys(slots: Rows) -> NDArray[np.uint64]:
+    slots = check_integers(slots, "slots")
+    if slots.size and slots.min() < 0:
+        raise ParameterError(f"expected slots of 0 or more, got {int(slots.min())}")
+    return slots.astype(np.uint64)

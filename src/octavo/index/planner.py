@@ -1,0 +1,302 @@
+"""What a search costs, and which way is the cheaper.
+
+The constants were read off ``benchmarks/bench_crossover.py`` on one core of an AMD EPYC (Zen 5, AVX-512), 384
+dimensions, perturbed all-MiniLM-L6-v2 embeddings of SciFact, ``k=10``. They need only be right within a factor of two:
+where two ways cost about the same, taking the wrong one costs little.
+
+===========  ============================  ==============  =================================
+code         exact scan, 20,000 rows       graph, ef=64    graph build, 20,000 rows, 1 core
+===========  ============================  ==============  =================================
+b1           0.49 ms                       0.09 ms         2.2 s
+i8           0.46 ms                       0.25 ms         3.0 s
+e4m3         0.66 ms                       0.17 ms         5.2 s
+f32          3.0 ms                        0.30 ms         8.6 s
+===========  ============================  ==============  =================================
+
+So up to about 20,000 rows of one byte a value, a graph saves less than half a millisecond a query and costs seconds of
+work, memory and a part of the recall: a scan is used there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from octavo._layout import CodeLayout
+from octavo.errors import ParameterError
+from octavo.index._checks import check_int
+from octavo.index.tuning import Tuning
+
+#: Fixed cost of one call from Python, in microseconds.
+CALL_US = 30.0
+#: Reading one row in order: microseconds a row, and a byte of the row.
+SCAN_ROW_US = 0.020
+SCAN_BYTE_US = 0.000_05
+#: The same for a row that is gathered from a list of rows.
+GATHER_ROW_US = 0.030
+GATHER_BYTE_US = 0.000_12
+#: Unpacking a row of two-bit codes: microseconds a byte of the stored row.
+UNPACK_BYTE_US = 0.000_9
+#: Exploring one candidate of a graph: microseconds a candidate, and a byte of the row.
+VISIT_US = 1.2
+VISIT_BYTE_US = 0.005
+
+#: Below this many rows no graph is built, however short the rows are ...
+GRAPH_MIN = 20_000
+#: ... and above this many one always is ...
+GRAPH_MIN_WIDE_ROWS = 5_000
+#: ... in between, once a scan takes longer than this, in microseconds.
+SCAN_BUDGET_US = 750.0
+#: Rows not yet linked that are scanned beside the graph, at most ...
+TAIL_MAX = 8_192
+#: ... and as many as can be scanned in this time, in microseconds: about what searching the graph takes.
+TAIL_BUDGET_US = 400.0
+
+#: Rows up to which the smallest `ef` below gives 0.98 of the exact top ten. Each doubling beyond adds `EF_STEP`: with
+#: 64 throughout, recall of i8 fell to 0.964 at 100,000 rows and to 0.909 at 200,000.
+EF_ROWS = 50_000
+EF_STEP = 32
+
+#: Candidates rescored per result, by kind of the coarse codes. 15 for binary reaches 0.956 to 0.960 of the exact float32
+#: top ten for real questions and 25,000 to 100,000 sentence vectors. One-byte codes need 2 by themselves (0.98); 5 leaves
+#: room for the reducer before them.
+_OVERSAMPLE = {"b1": 15, "i2": 5, "i4": 5, "i8": 5, "e4m3": 5, "e5m2": 5, "f16": 2, "bf16": 2, "f32": 2}
+#: Rows beyond which bits need more: the more documents, the more of them agree with the query in as many bits. For 0.95,
+#: 300,000 rows take 20 candidates a result and a million 32.
+OVERSAMPLE_ROWS, _OVERSAMPLE_STEP = 100_000, {"b1": 5.0}
+#: Hamming distances are few and tie often, which makes the walk through the graph lose its way earlier.
+_EF = {"b1": 128}
+_EF_OTHERS = 64
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to find candidates.
+
+    Attributes
+    ----------
+    method : {"scan", "scan_matching", "graph"}
+        ``"scan"``: `exact_search` over everything; ``"scan_matching"``: `exact_search` over the matching rows;
+        ``"graph"``: `Graph.search`, then drop what does not match.
+    fetch : int
+        Results to ask of the graph, so that enough are left after the filter; 0 for scans.
+    ef : int
+        Candidates that the graph should explore; 0 for scans.
+    limit : int
+        If too few of the fetched match, doubling `fetch` is cheaper than the exact way as long as it stays within this.
+    cost_us : float
+        Expected time on one core in microseconds.
+    """
+
+    method: Literal["scan", "scan_matching", "graph"]
+    fetch: int
+    ef: int
+    limit: int
+    cost_us: float
+
+
+def scan_us(layout: CodeLayout, n: int, tuning: Tuning | None = None) -> float:
+    """Expected microseconds of an exact search over `n` rows in order.
+
+    Examples
+    --------
+    >>> scan_us(CodeLayout("i8", 384), 100_000) > scan_us(CodeLayout("b1", 384), 100_000)
+    True
+    """
+    us = CALL_US + n * _scan_row_us(layout)
+    return us if tuning is None else us * tuning.scan
+
+
+def gather_us(layout: CodeLayout, n: int, tuning: Tuning | None = None) -> float:
+    """Expected microseconds of an exact search over `n` listed rows."""
+    us = CALL_US + n * (GATHER_ROW_US + GATHER_BYTE_US * layout.row_bytes + _unpack_row_us(layout))
+    return us if tuning is None else us * tuning.gather
+
+
+def graph_us(layout: CodeLayout, ef: int, tuning: Tuning | None = None) -> float:
+    """Expected microseconds of a graph search that explores `ef` candidates."""
+    us = CALL_US + ef * _visit_us(layout)
+    return us if tuning is None else us * tuning.graph
+
+
+def crossover(layout: CodeLayout, ef: int, n: int, tuning: Tuning | None = None) -> int:
+    """Return how many of `n` rows may match a filter for an exact search of them to be as quick as the graph."""
+    low, high = 0, n
+    while low < high:
+        middle = (low + high + 1) // 2
+        if gather_us(layout, middle, tuning) <= graph_us(layout, ef, tuning):
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def graph_min(layout: CodeLayout) -> int:
+    """Return how many rows a collection must have before it gets a graph.
+
+    Examples
+    --------
+    >>> graph_min(CodeLayout("b1", 384)), graph_min(CodeLayout("f32", 4096))
+    (20000, 5000)
+    """
+    affordable = (SCAN_BUDGET_US - CALL_US) / _scan_row_us(layout)
+    return int(min(GRAPH_MIN, max(GRAPH_MIN_WIDE_ROWS, affordable)))
+
+
+def tail_max(layout: CodeLayout) -> int:
+    """Return how many rows may wait outside the graph, scanned exactly.
+
+    Examples
+    --------
+    >>> tail_max(CodeLayout("i8", 384))
+    8192
+    """
+    affordable = (TAIL_BUDGET_US - CALL_US) / _scan_row_us(layout)
+    return int(min(TAIL_MAX, max(1_024, affordable)))
+
+
+def default_oversample(layout: CodeLayout, n: int = 0) -> float:
+    """Return how many candidates of a coarse tier of `n` rows to rescore for each result.
+
+    Examples
+    --------
+    >>> default_oversample(CodeLayout("b1", 384)), default_oversample(CodeLayout("b1", 384), 1_600_000)
+    (15.0, 35.0)
+    """
+    least = float(_OVERSAMPLE[layout.kind])
+    if n <= OVERSAMPLE_ROWS:
+        return least
+    return least + _OVERSAMPLE_STEP.get(layout.kind, 0.0) * math.log2(n / OVERSAMPLE_ROWS)
+
+
+def default_ef(layout: CodeLayout, k: int, *, n: int = 0, rescored: bool = False) -> int:
+    """Return how many candidates a graph should explore to find at least 0.95 of the best.
+
+    Parameters
+    ----------
+    layout : CodeLayout
+        What the graph's codes are.
+    k : int
+        Results wanted from the graph: candidates, if a finer tier rescores them.
+    n : int, default=0
+        Rows in the graph; beyond 50,000 more exploring is needed.
+    rescored : bool, default=False
+        Whether the `k` are candidates of which a part is kept. Then the worst of them matter little, and exploring no
+        more than `k` is enough.
+
+    Examples
+    --------
+    >>> default_ef(CodeLayout("i8", 384), 10), default_ef(CodeLayout("i8", 384), 100)
+    (64, 200)
+    """
+    k = check_int(k, "k", 1)
+    least = _EF.get(layout.kind, _EF_OTHERS)
+    if n > EF_ROWS:
+        least += int(EF_STEP * math.log2(n / EF_ROWS))
+    return max(least, k if rescored else 2 * k)
+
+
+def explored(layout: CodeLayout, k: int, *, n: int, rescored: bool, tuning: Tuning | None) -> int:
+    """Return how many candidates a graph of `n` rows should explore for the best `k`: as tuned, or `default_ef`."""
+    if tuning is not None:
+        return tuning.ef_for(check_int(k, "k", 1), n, EF_STEP)
+    return default_ef(layout, k, n=n, rescored=rescored)
+
+
+def choose(
+    layout: CodeLayout,
+    k: int,
+    *,
+    n_alive: int,
+    n_matching: int | None = None,
+    linked: int = 0,
+    ef: int | None = None,
+    rescored: bool = False,
+    tuning: Tuning | None = None,
+) -> Plan:
+    """Choose the cheapest way to the best `k` rows that match.
+
+    Parameters
+    ----------
+    layout : CodeLayout
+        What the codes are.
+    k : int
+        Results wanted from these codes (the candidates, if a finer tier rescores them).
+    n_alive : int
+        Rows that have not been deleted.
+    n_matching : int, optional
+        How many of them pass the filter. None means that there is no filter, or one whose matches cannot be counted; in
+        the latter case start with the plan and double ``fetch`` up to ``limit``.
+    linked : int, default=0
+        Rows in the graph; 0 if there is none. Rows beyond it are scanned exactly whichever way is chosen.
+    ef : int, optional
+        Candidates to explore without a filter; `default_ef` by default.
+    rescored : bool, default=False
+        See `default_ef`.
+    tuning : Tuning, optional
+        What was measured on this collection; used instead of `default_ef` and of the constants of this module.
+
+    Returns
+    -------
+    Plan
+        What to do and what it is expected to cost.
+
+    Raises
+    ------
+    ParameterError
+        If a count is negative or more rows match than are alive.
+
+    Examples
+    --------
+    >>> bits = CodeLayout("b1", 384)
+    >>> choose(bits, 10, n_alive=100_000, linked=100_000).method
+    'graph'
+    >>> choose(bits, 10, n_alive=100_000, n_matching=1_000, linked=100_000).method
+    'scan_matching'
+    >>> choose(bits, 10, n_alive=5_000).method
+    'scan'
+    """
+    k = check_int(k, "k", 1)
+    n_alive = check_int(n_alive, "n_alive", 0)
+    linked = check_int(linked, "linked", 0)
+    matching = n_alive if n_matching is None else check_int(n_matching, "n_matching", 0)
+    if matching > n_alive:
+        raise ParameterError(f"expected at most n_alive={n_alive} matching rows, got {matching}")
+
+    exact: Literal["scan", "scan_matching"] = "scan"
+    exact_us = scan_us(layout, n_alive, tuning)
+    if matching < n_alive and gather_us(layout, matching, tuning) < exact_us:
+        exact, exact_us = "scan_matching", gather_us(layout, matching, tuning)
+    if not linked or matching <= k:  # all matching rows are wanted: a graph could only miss some
+        return Plan(exact, 0, 0, 0, exact_us)
+
+    if ef is not None:
+        explore = check_int(ef, "ef", 1)
+    else:
+        explore = explored(layout, k, n=linked, rescored=rescored, tuning=tuning)
+    fetch = k
+    if matching < n_alive:
+        # The best k that match lie among the best k / share if the filter knows nothing of the query; half more,
+        # because that scatters, and because a filter usually does know something.
+        fetch = math.ceil(1.5 * k * n_alive / matching) + 8
+        explore = max(explore, fetch)
+    cost = graph_us(layout, max(explore, fetch), tuning)
+    if cost >= exact_us:
+        return Plan(exact, 0, 0, 0, exact_us)
+    factor = tuning.graph if tuning is not None else 1.0
+    return Plan("graph", fetch, explore, max(fetch, int((exact_us / factor - CALL_US) / _visit_us(layout))), cost)
+
+
+def _scan_row_us(layout: CodeLayout) -> float:
+    return SCAN_ROW_US + SCAN_BYTE_US * layout.row_bytes + _unpack_row_us(layout)
+
+
+def _unpack_row_us(layout: CodeLayout) -> float:
+    return UNPACK_BYTE_US * layout.row_bytes if layout.kind == "i2" else 0.0
+
+
+def _visit_us(layout: CodeLayout) -> float:
+    # The graph holds codes of 4 and 2 bits as bytes, because usearch has no narrower integer.
+    row_bytes = layout.dim if layout.kind in ("i4", "i2") else layout.row_bytes
+    return VISIT_US + VISIT_BYTE_US * row_bytes

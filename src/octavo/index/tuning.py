@@ -1,0 +1,86 @@
+"""How hard to look in one particular collection, as measured on it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from octavo.errors import CorruptCollectionError
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What a search of one collection should use in place of the planner's constants.
+
+    Measured by `Collection.tune` and stored with the collection. It holds for the codec it was measured with, and grows with
+    the number of rows and of results asked for.
+
+    Parameters
+    ----------
+    codec : str
+        Codec of the collection when it was measured.
+    k, rows : int
+        Results asked for and rows in the graph when it was measured.
+    ef : int
+        Candidates that the graph explored.
+    oversample : float or None
+        Candidates rescored per result; None if the collection has one tier.
+    recall : float
+        Share of the exact best `k` that was found.
+    target : float
+        Share that was asked for.
+    scan, gather, graph : float
+        Time measured against the time that the planner expects, for a scan in order, a scan of listed rows and a walk
+        through the graph.
+    """
+
+    codec: str
+    k: int
+    rows: int
+    ef: int
+    oversample: float | None
+    recall: float
+    target: float
+    scan: float = 1.0
+    gather: float = 1.0
+    graph: float = 1.0
+
+    def ef_for(self, count: int, rows: int, step: int) -> int:
+        """Return how many candidates to explore for `count` results of a graph of `rows`.
+
+        `step` more are explored for each doubling of the rows, and proportionally more for more results.
+        """
+        wider = count / max(1.0, self.k * (self.oversample or 1.0))
+        ef = self.ef * max(1.0, wider)
+        if rows > self.rows:
+            ef += step * math.log2(rows / self.rows)
+        return max(count, round(ef))
+
+    def to_json(self) -> str:
+        """Return it as JSON, for the manifest."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        CorruptCollectionError
+            If it is not that.
+        """
+        try:
+            values: dict[str, Any] = json.loads(text)
+            tuning = cls(**values)
+            numbers = (tuning.recall, tuning.target, tuning.scan, tuning.gather, tuning.graph, tuning.oversample or 1.0)
+            sound = min(tuning.k, tuning.rows, tuning.ef) >= 1 and all(0 < float(value) < math.inf for value in numbers)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise CorruptCollectionError(_DAMAGED) from error
+        if not sound:
+            raise CorruptCollectionError(_DAMAGED)
+        return tuning
+
+
+_DAMAGED = "the stored tuning is damaged; run tune() again, or tune(None) to go back to the defaults"

@@ -1,0 +1,162 @@
+"""What callers hand in - lists or streams of texts or documents - as checked slices of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sized
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, TypeAlias
+
+from langchain_core.documents import Document
+
+from octavo.errors import InputTypeError, ParameterError
+
+Row: TypeAlias = "tuple[str | None, str, dict[str, Any]]"
+
+#: Documents embedded and written together. Measured: a few hundred at a time stay below the 700 new objects that
+#: make Python collect garbage, and a full collection stops every thread, the event loop's too, for 80 ms and more.
+BATCH_SIZE = 256
+
+_END: Any = object()
+
+
+@dataclass
+class Rows:
+    """Columns of some rows: ids (None: to be made up), texts, metadata."""
+
+    ids: list[str | None] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    metadata: list[dict[str, Any]] = field(default_factory=list)
+
+    def extend(self, other: Rows) -> None:
+        """Append the rows of another."""
+        self.ids += other.ids
+        self.texts += other.texts
+        self.metadata += other.metadata
+
+
+class Source:
+    """Rows in slices, and whether there is an end to them that is known from the start.
+
+    Lists are meant to be written as a whole: everything is checked and embedded before anything is stored. Streams are
+    written slice by slice, since they may not fit in memory.
+    """
+
+    def __init__(self, rows: Iterator[Row], *, sized: bool, batch_size: int) -> None:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ParameterError(f"expected batch_size as an integer of at least 1, got {batch_size!r}")
+        self.sized = sized
+        self._rows = rows
+        self.batch_size = batch_size
+
+    def __iter__(self) -> Iterator[Rows]:
+        seen: set[str] = set()
+        while part := list(islice(self._rows, self.batch_size)):
+            for identifier, _, _ in part:
+                if identifier is None:
+                    continue
+                if identifier in seen:
+                    raise ParameterError(f"expected each id once in a call, got {identifier!r} twice")
+                seen.add(identifier)
+            yield Rows([row[0] for row in part], [row[1] for row in part], [row[2] for row in part])
+
+
+def from_texts(texts: Any, metadatas: Any, ids: Any, batch_size: int) -> Source:
+    """Read texts with their metadata and ids.
+
+    Raises
+    ------
+    ParameterError
+        When there are not as many metadatas or ids as texts.
+    InputTypeError
+        When an argument has the wrong type.
+    """
+    _check_iterable("texts", texts, "str")
+    _check_lengths(texts=texts, metadatas=metadatas, ids=ids)
+    _check_iterable("metadatas", metadatas, "dict")
+    return Source(_text_rows(texts, metadatas, _id_column(ids)), sized=isinstance(texts, Sized), batch_size=batch_size)
+
+
+def from_documents(documents: Any, ids: Any, batch_size: int) -> Source:
+    """Read documents; an id in `ids` wins over the document's own.
+
+    Raises
+    ------
+    ParameterError
+        When there are not as many ids as documents.
+    InputTypeError
+        When an argument has the wrong type.
+    """
+    _check_iterable("documents", documents, "Document")
+    _check_lengths(documents=documents, ids=ids)
+    return Source(_document_rows(documents, _id_column(ids)), sized=isinstance(documents, Sized), batch_size=batch_size)
+
+
+def refuse_options(method: str, options: dict[str, Any]) -> None:
+    """Raise for options that a method does not have, instead of ignoring them."""
+    if options:
+        raise TypeError(f"{method}() got an unexpected option {next(iter(options))!r}")
+
+
+def _check_iterable(name: str, value: Any, of: str) -> None:
+    if name == "metadatas" and value is None:
+        return
+    if isinstance(value, str | bytes | dict | Document) or not isinstance(value, Iterable):
+        raise InputTypeError(f"expected {name} as an iterable of {of}, got {type(value).__name__}")
+
+
+def _id_column(ids: Any) -> Iterator[Any] | None:
+    if ids is None:
+        return None
+    _check_iterable("ids", ids, "str or None")
+    column: Iterator[Any] = iter(ids)
+    return column
+
+
+def _check_lengths(**columns: Any) -> None:
+    lengths = {name: len(value) for name, value in columns.items() if isinstance(value, Sized)}
+    if len(set(lengths.values())) > 1:
+        expected = next(iter(columns))
+        raise ParameterError(
+            f"expected as many {' and '.join(name for name in columns if name != expected)} as {expected}, got "
+            + ", ".join(f"{count} {name}" for name, count in lengths.items())
+        )
+
+
+def _text_rows(texts: Iterable[Any], metadatas: Iterable[Any] | None, ids: Iterator[Any] | None) -> Iterator[Row]:
+    metadata = iter(metadatas) if metadatas is not None else None
+    for position, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputTypeError(f"expected texts of type str, got {type(text).__name__} at position {position}")
+        yield _next(ids, "ids", position), text, _next(metadata, "metadatas", position) or {}
+    _check_exhausted(ids, "ids", "texts")
+    _check_exhausted(metadata, "metadatas", "texts")
+
+
+def _document_rows(documents: Iterable[Any], ids: Iterator[Any] | None) -> Iterator[Row]:
+    for position, document in enumerate(documents):
+        if not isinstance(document, Document):
+            raise InputTypeError(
+                f"expected documents of type langchain_core Document, got {type(document).__name__} "
+                f"at position {position}"
+            )
+        identifier = _next(ids, "ids", position)
+        # LangChain takes an empty Document.id for none
+        yield identifier if identifier is not None else document.id or None, document.page_content, document.metadata
+    _check_exhausted(ids, "ids", "documents")
+
+
+def _next(column: Iterator[Any] | None, name: str, position: int) -> Any:
+    if column is None:
+        return None
+    value = next(column, _END)
+    if value is _END:
+        raise ParameterError(f"expected as many {name} as texts or documents, got only {position}")
+    if name == "ids" and value is not None and not isinstance(value, str):
+        raise InputTypeError(f"expected ids of type str or None, got {value!r} ({type(value).__name__})")
+    return value
+
+
+def _check_exhausted(column: Iterator[Any] | None, name: str, primary: str) -> None:
+    if column is not None and next(column, _END) is not _END:
+        raise ParameterError(f"expected as many {name} as {primary}, got more")

@@ -1,0 +1,285 @@
+"""LlamaIndex nodes as documents of a collection, and back.
+
+A node becomes a document: its id, its text without metadata, its metadata, and a payload that holds everything else
+(relationships, templates, offsets, media, the class). Nothing is stored twice, and fields that have their default
+value are left out. The payload is JSON: ``{"node": 1, "type": ..., "class": ..., "fields": {...}}``, where ``type``
+is the nearest class of llama-index-core, ``class`` is there only for subclasses of it, and ``node`` is the version of
+this layout.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from llama_index.core.bridge.pydantic import BaseModel, ConfigDict
+from llama_index.core.schema import (
+    BaseNode,
+    Document,
+    ImageDocument,
+    ImageNode,
+    IndexNode,
+    MediaResource,
+    MetadataMode,
+    Node,
+    ObjectType,
+    TextNode,
+)
+from llama_index.core.storage.docstore.utils import json_to_doc
+
+from octavo.errors import InputTypeError, MismatchError, ParameterError
+from octavo.integrations.llama_index._reserved import node_metadata, stored_metadata
+from octavo.store import Document as StoredDocument
+
+_VERSION = 1
+
+_CORE_TYPES: dict[str, type[BaseNode]] = {
+    cls.__name__: cls for cls in (TextNode, ImageNode, IndexNode, Node, Document, ImageDocument)
+}
+
+_OBJECT_TYPES = {member.value: member for member in ObjectType}
+
+#: Fields that the document itself holds.
+_ELSEWHERE = ("id_", "embedding", "metadata", "class_name")
+
+
+class Record(NamedTuple):
+    """A node as a collection takes it."""
+
+    id: str
+    text: str
+    metadata: dict[str, Any]
+    payload: str
+
+
+class StoredObject(BaseModel):
+    """What stands in for an `IndexNode.obj` that was some pydantic model: the same fields, but not its class."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+# ---------------------------------------------------------------------- node -> record
+
+
+def to_record(node: BaseNode) -> Record:
+    """Return a node as a document and payload, without its embedding.
+
+    Raises
+    ------
+    InputTypeError
+        When it is no node, or something in it cannot be stored as JSON.
+    ParameterError
+        When a number in the metadata is NaN or infinite.
+    """
+    if not isinstance(node, BaseNode):
+        raise InputTypeError(f"expected LlamaIndex nodes, got {type(node).__name__}")
+    cls = type(node)
+    try:
+        fields = node.model_dump(mode="json", exclude={"embedding"})
+    except ValueError as err:
+        hint = ""
+        if isinstance(node, IndexNode) and node.obj is not None:
+            hint = (
+                "; objects that only live in memory (retrievers, query engines) belong into "
+                "VectorStoreIndex(objects=[...]) or index.insert_nodes, which keep them beside the store"
+            )
+        raise InputTypeError(f"node {node.node_id!r} cannot be stored as JSON: {err}{hint}") from err
+    metadata = fields["metadata"]
+    if metadata != node.metadata:  # dates have become text, and tuples lists; other changes would be losses
+        _refuse_losses(node.metadata, node.node_id)
+    text = node.get_content(metadata_mode=MetadataMode.NONE)
+    for name in _ELSEWHERE:
+        fields.pop(name, None)
+    if isinstance(node, Node):
+        fields.pop("text", None)  # Document repeats it there for older readers
+        _pack_resources(node, fields, text)
+    elif fields.get("text") == text:
+        del fields["text"]
+    defaults = _defaults(cls)
+    fields = {name: value for name, value in fields.items() if name not in defaults or defaults[name] != value}
+    core_type = _core_type(cls)
+    payload: dict[str, Any] = {"node": _VERSION, "type": core_type}
+    if core_type is None or _CORE_TYPES[core_type] is not cls:
+        payload["class"] = _class_key(cls)
+    payload["fields"] = fields
+    return Record(
+        node.node_id,
+        text,
+        stored_metadata(metadata, _source_id(node), node.class_name()),
+        json.dumps(payload, ensure_ascii=False, separators=(",", ":")),
+    )
+
+
+def _refuse_losses(value: Any, identifier: str) -> None:
+    """Raise where pydantic's JSON form says something else than the metadata did."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ParameterError(
+            f"node {identifier!r}: expected finite numbers in the metadata, got {value}; leave the key out or use None"
+        )
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise InputTypeError(
+                    f"node {identifier!r}: expected metadata keys of type str, got {key!r} ({type(key).__name__})"
+                )
+            _refuse_losses(inner, identifier)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _refuse_losses(inner, identifier)
+
+
+def _source_id(node: BaseNode) -> str | None:
+    """Return the id of the document that the node belongs to; a whole document that was cut from nothing is its own."""
+    source = node.ref_doc_id
+    return node.node_id if source is None and isinstance(node, Document) else source
+
+
+def _pack_resources(node: Node, fields: dict[str, Any], text: str) -> None:
+    for name in type(node).model_fields:
+        resource = getattr(node, name)
+        if not isinstance(resource, MediaResource):
+            continue
+        packed = {key: value for key, value in fields[name].items() if value is not None}
+        if resource.data is not None:
+            # base64 text; llama-index-core leaves it out of every dump, so that images would be lost
+            packed["data"] = resource.data.decode("ascii")
+        fields[name] = packed
+    resource = node.text_resource
+    if resource is not None and resource.text is not None and resource.text == text:
+        fields["text_resource"]["text"] = True  # it is the document's text
+
+
+_defaults_of: dict[type[BaseNode], dict[str, Any]] = {}
+
+
+def _defaults(cls: type[BaseNode]) -> dict[str, Any]:
+    """Return the fields whose default is plain JSON, so that only what differs from it need be stored."""
+    known = _defaults_of.get(cls)
+    if known is None:
+        known = {}
+        for name, field in cls.model_fields.items():
+            if not field.is_required() and name != "text":
+                value = field.get_default(call_default_factory=True, validated_data={})
+                if value is None or isinstance(value, str | int | float | list | dict):
+                    known[name] = value
+        known.pop("id_", None)
+        _defaults_of[cls] = known
+    return known
+
+
+# ---------------------------------------------------------------------- record -> node
+
+
+def to_node(document: StoredDocument, payload: str | None) -> BaseNode:
+    """Return the node that a stored document was made from.
+
+    Documents that were not added through LlamaIndex become a `TextNode` with their id, text and metadata. The
+    document's metadata is taken over, not copied.
+
+    Raises
+    ------
+    MismatchError
+        When the node's class is not known to this process and nothing in llama-index-core comes near it.
+    """
+    stored = _parse(payload)
+    if stored is None:
+        return TextNode(id_=document.id, text=document.text, metadata=document.metadata)
+    cls = _find_class(document.id, stored)
+    fields: dict[str, Any] = stored["fields"]
+    fields["id_"] = document.id
+    fields["metadata"] = node_metadata(document.metadata)
+    if issubclass(cls, Node):
+        resource = fields.get("text_resource")
+        if resource is not None and resource.get("text") is True:
+            resource["text"] = document.text
+    elif "text" not in fields and "text" in cls.model_fields:
+        fields["text"] = document.text
+    for relation in fields.get("relationships", {}).values():
+        for info in relation if isinstance(relation, list) else (relation,):
+            info["node_type"] = _OBJECT_TYPES.get(info.get("node_type"), info.get("node_type"))
+    if issubclass(cls, IndexNode):
+        obj = fields.pop("obj", None)
+        node = cls(**fields)
+        node.obj = _restore_object(obj)
+        return node
+    return cls(**fields)
+
+
+def _parse(payload: str | None) -> dict[str, Any] | None:
+    """Return a payload that this module wrote; other adapters may share the collection."""
+    if payload is None or not payload.startswith('{"node":'):
+        return None
+    stored: dict[str, Any] = json.loads(payload)
+    if stored["node"] != _VERSION:
+        raise MismatchError(
+            f"a node was stored in layout {stored['node']}, this version of Octavo reads {_VERSION}; upgrade Octavo"
+        )
+    return stored
+
+
+def _restore_object(obj: Any) -> Any:
+    """Undo how `IndexNode` dumps its `obj`: nodes and pydantic models as an object, the rest as JSON text."""
+    if isinstance(obj, str):
+        return json.loads(obj)
+    if isinstance(obj, dict):
+        data = obj.get("__data__")
+        if not isinstance(data, dict):
+            return StoredObject.model_validate(obj)
+        cls = _CORE_TYPES.get(data.get("class_name", ""))
+        if cls is None:
+            return json_to_doc(obj)
+        data = {name: value for name, value in data.items() if name != "class_name"}
+        if issubclass(cls, Node):
+            data.pop("text", None)
+        if issubclass(cls, IndexNode):
+            inner = data.pop("obj", None)
+            node = cls(**data)
+            node.obj = _restore_object(inner)
+            return node
+        return cls(**data)
+    return obj
+
+
+# ---------------------------------------------------------------------- classes
+
+
+def _core_type(cls: type[BaseNode]) -> str | None:
+    for base in cls.__mro__:
+        if _CORE_TYPES.get(base.__name__) is base:
+            return base.__name__
+    return None
+
+
+def _class_key(cls: type[BaseNode]) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+_found_classes: dict[str, type[BaseNode]] = {}
+
+
+def _find_class(identifier: str, stored: dict[str, Any]) -> type[BaseNode]:
+    """Return the node's class if this process has it, otherwise the nearest one of llama-index-core.
+
+    Only classes that are imported already are considered: a collection must not decide what code runs.
+    """
+    key = stored.get("class")
+    core_type = stored["type"]
+    if key is None:
+        return _CORE_TYPES[core_type]
+    if key not in _found_classes:
+        _found_classes.update((_class_key(cls), cls) for cls in _subclasses(BaseNode))  # type: ignore[type-abstract]
+    if key in _found_classes:
+        return _found_classes[key]
+    if core_type is None:
+        raise MismatchError(
+            f"node {identifier!r} was stored as {key}, which this process does not know; import it first"
+        )
+    return _CORE_TYPES[core_type]
+
+
+def _subclasses(cls: type[BaseNode]) -> Iterator[type[BaseNode]]:
+    for child in cls.__subclasses__():
+        yield child
+        yield from _subclasses(child)

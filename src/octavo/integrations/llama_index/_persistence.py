@@ -1,0 +1,256 @@
+"""Saving a collection where ``StorageContext.persist`` wants it, and finding it again.
+
+Two things are written: a directory with a copy of the collection, and beside it, under the name that the framework
+chose, a small JSON file that says where the copy is. llama-index-core would read that file as its own
+`SimpleVectorStore` when somebody forgets ``vector_store=``; what is in it makes that fail with a message that says
+what to do.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import tempfile
+import uuid
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+from llama_index.core.vector_stores.simple import NAMESPACE_SEP
+from llama_index.core.vector_stores.types import DEFAULT_PERSIST_FNAME
+
+import octavo.collection
+from octavo.collection import Collection
+from octavo.errors import CollectionNotFoundError, CorruptCollectionError, MismatchError
+from octavo.store._fs import sync_directory, sync_file
+
+_FORMAT = 1
+
+_CLASS = "octavo.integrations.llama_index.OctavoVectorStore"
+
+#: Names of the copies that this module makes, and therefore may delete.
+_COPY = re.compile(r".+-[0-9a-f]{12}\.octavo")
+
+
+def is_local(fs: fsspec.AbstractFileSystem | None) -> bool:
+    """Say whether a file system is this machine's own."""
+    return fs is None or isinstance(fs, LocalFileSystem)
+
+
+def save(collection: Collection, persist_path: str, fs: fsspec.AbstractFileSystem | None) -> None:
+    """Write a copy of the collection beside `persist_path` and point to it from there.
+
+    The copy is complete before the pointer is replaced, so a crash leaves the earlier one in place. A collection that
+    lies in the directory of `persist_path` already is pointed to, not copied.
+    """
+    if is_local(fs):
+        _save_local(collection, Path(_local_path(persist_path, fs)))
+    else:
+        assert fs is not None
+        _save_remote(collection, persist_path, fs)
+
+
+def find(persist_path: str, fs: fsspec.AbstractFileSystem | None) -> str:
+    """Return the path, on the same file system, of the collection that was saved under `persist_path`.
+
+    Raises
+    ------
+    CollectionNotFoundError
+        When there is nothing.
+    MismatchError
+        When something else wrote it, or a newer version of this module.
+    CorruptCollectionError
+        When the file cannot be read.
+    """
+    if is_local(fs):
+        persist_path = Path(_local_path(persist_path, fs)).as_posix()
+    fs = fs or LocalFileSystem()
+    if not fs.exists(persist_path):
+        raise CollectionNotFoundError(
+            f"there is no vector store at {persist_path}; expected the file that OctavoVectorStore.persist or "
+            "StorageContext.persist wrote"
+        )
+    try:
+        content = json.loads(fs.cat_file(persist_path))
+    except ValueError as err:
+        raise CorruptCollectionError(
+            f"{persist_path} is damaged: expected JSON, but {err}; the collection itself lies beside it and opens with "
+            "OctavoVectorStore(path=...)"
+        ) from err
+    pointer = content.get("octavo") if isinstance(content, dict) else None
+    if not isinstance(pointer, dict):
+        raise MismatchError(f"{persist_path} was not written by OctavoVectorStore; load it with the class that wrote it")
+    if pointer.get("format") != _FORMAT:
+        raise MismatchError(
+            f"{persist_path} has format {pointer.get('format')}, this version of Octavo reads {_FORMAT}; upgrade Octavo"
+        )
+    name = PurePosixPath(str(pointer.get("collection")))
+    if name.is_absolute() or ".." in name.parts:
+        raise CorruptCollectionError(f"{persist_path} is damaged: it points to {str(name)!r}, outside of its directory")
+    return _join(_parent(persist_path), str(name))
+
+
+def namespaced(persist_dir: str, namespace: str) -> str:
+    """Return the file that ``StorageContext.persist`` gives to the store with this name."""
+    return f"{persist_dir.rstrip('/')}/{namespace}{NAMESPACE_SEP}{DEFAULT_PERSIST_FNAME}"
+
+
+def namespaces(persist_dir: str, fs: fsspec.AbstractFileSystem | None) -> list[str]:
+    """Return the names of the stores in a directory that this module saved."""
+    found = []
+    for path in sorted((fs or LocalFileSystem()).ls(persist_dir, detail=False)):
+        namespace, separator, rest = path.rstrip("/").rpartition("/")[2].partition(NAMESPACE_SEP)
+        if not separator or rest != DEFAULT_PERSIST_FNAME:
+            continue
+        try:
+            find(path, fs)
+        except MismatchError:
+            continue  # another class's
+        found.append(namespace)
+    return found
+
+
+def download(
+    directory: str, fs: fsspec.AbstractFileSystem | None, destination: Path | None, encoder: Any = None
+) -> Collection:
+    """Return a copy of a saved collection: in `destination`, or in memory.
+
+    Parameters
+    ----------
+    directory : str
+        What `find` returned.
+    fs : fsspec.AbstractFileSystem or None
+        The file system that it lies on.
+    destination : Path or None
+        A new or empty directory; None copies into memory.
+    encoder : object, optional
+        What the collection is opened with.
+    """
+    if is_local(fs):
+        with octavo.collection.open(_local_path(directory, fs), encoder, must_exist=True) as saved:
+            return saved.copy(destination)
+    assert fs is not None
+    with tempfile.TemporaryDirectory(prefix="octavo-") as temporary:
+        root = PurePosixPath(fs._strip_protocol(directory))
+        for remote in fs.find(directory):
+            local = Path(temporary, *PurePosixPath(fs._strip_protocol(remote)).relative_to(root).parts)
+            local.parent.mkdir(parents=True, exist_ok=True)
+            fs.get_file(remote, str(local))
+        with octavo.collection.open(temporary, encoder, must_exist=True) as saved:
+            return saved.copy(destination)
+
+
+def pack(collection: Collection) -> bytes:
+    """Return a whole collection as bytes."""
+    with tempfile.TemporaryDirectory(prefix="octavo-") as temporary:
+        copy = Path(temporary, "copy")
+        collection.copy(copy).close()
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+            for file in _files(copy):
+                archive.write(file, file.relative_to(copy).as_posix())
+        return buffer.getvalue()
+
+
+def unpack(data: bytes, encoder: Any = None) -> Collection:
+    """Return the collection that `pack` was given, in memory, opened with an encoder."""
+    with tempfile.TemporaryDirectory(prefix="octavo-") as temporary:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            archive.extractall(temporary)
+        with octavo.collection.open(temporary, encoder, must_exist=True) as saved:
+            return saved.copy()
+
+
+# ---------------------------------------------------------------------- pointer
+
+
+def _pointer(persist_path: str, collection: str) -> bytes:
+    namespace = persist_path.rpartition("/")[2].split(NAMESPACE_SEP)[0]
+    argument = "" if namespace == "default" else f", namespace={namespace!r}"
+    hint = (
+        f"this folder was saved by {_CLASS}; load it with StorageContext.from_defaults("
+        f"persist_dir=folder, vector_store=OctavoVectorStore.from_persist_dir(folder{argument}))"
+    )
+    content: dict[str, Any] = {
+        # Core turns each entry into a float, and Python's error repeats the text that is none.
+        "embedding_dict": {"octavo": [hint]},
+        # Should a version of core not do so: this is no mapping, and fails as well.
+        "text_id_to_ref_doc_id": hint,
+        "metadata_dict": {},
+        "octavo": {"format": _FORMAT, "class": _CLASS, "collection": collection},
+    }
+    return json.dumps(content, indent=1).encode()
+
+
+def _earlier_copy(persist_path: str, fs: fsspec.AbstractFileSystem | None) -> str | None:
+    """Return the copy that an existing pointer leads to, if this module made it."""
+    try:
+        found = find(persist_path, fs)
+    except (CollectionNotFoundError, CorruptCollectionError, MismatchError):
+        return None
+    return found if _COPY.fullmatch(found.rpartition("/")[2]) else None
+
+
+def _copy_name(persist_path: str) -> str:
+    stem = persist_path.rpartition("/")[2].removesuffix(".json")
+    return f"{stem}-{uuid.uuid4().hex[:12]}.octavo"
+
+
+def _save_local(collection: Collection, target: Path) -> None:
+    folder = target.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    posix = target.as_posix()
+    earlier = _earlier_copy(posix, None)
+    own = collection.path.expanduser().resolve() if collection.path is not None else None
+    if own is not None and own.is_relative_to(folder.resolve()):
+        name = own.relative_to(folder.resolve()).as_posix()
+    else:
+        name = _copy_name(posix)
+        collection.copy(folder / name).close()
+    draft = folder / f".{target.name}.{uuid.uuid4().hex}.tmp"
+    draft.write_bytes(_pointer(posix, name))
+    sync_file(draft)
+    os.replace(draft, target)
+    sync_directory(folder)
+    if earlier is not None and Path(earlier) != folder / name:
+        shutil.rmtree(earlier, ignore_errors=True)
+
+
+def _save_remote(collection: Collection, persist_path: str, fs: fsspec.AbstractFileSystem) -> None:
+    earlier = _earlier_copy(persist_path, fs)
+    name = _copy_name(persist_path)
+    directory = _join(_parent(persist_path), name)
+    with tempfile.TemporaryDirectory(prefix="octavo-") as temporary:
+        copy = Path(temporary, "copy")
+        collection.copy(copy).close()
+        for file in _files(copy):
+            remote = _join(directory, file.relative_to(copy).as_posix())
+            fs.makedirs(_parent(remote), exist_ok=True)
+            fs.put_file(str(file), remote)
+    fs.pipe_file(persist_path, _pointer(persist_path, name))
+    if earlier is not None:
+        fs.rm(earlier, recursive=True)
+
+
+# ---------------------------------------------------------------------- paths
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+def _local_path(path: str, fs: fsspec.AbstractFileSystem | None) -> str:
+    return os.path.expanduser(path if fs is None else str(fs._strip_protocol(path)))
+
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0] if "/" in path else "."
+
+
+def _join(parent: str, name: str) -> str:
+    return f"{parent}/{name}" if name != "." else parent

@@ -1,0 +1,255 @@
+"""A Qdrant server or cluster, by ``qdrant-client``."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from octavo.errors import MissingExtraError, ServerError
+from octavo.integrations.qdrant._filters import Condition
+from octavo.integrations.qdrant._transport import DENSE, TEXT, TOKENS, Layout, Point, Search, Status, TokenLayout
+
+_PAGE = 256
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """How to reach a server, and how it keeps what it is given; see `QdrantCollection.create`."""
+
+    api_key: str | None = None
+    timeout: int = 30
+    retries: int = 4
+    backoff: float = 0.5
+    shard_number: int | None = None
+    replication_factor: int | None = None
+    write_consistency_factor: int | None = None
+
+
+class ClientTransport:
+    """One collection of a server.
+
+    Parameters
+    ----------
+    url : str
+        For instance ``https://host:6333``; ``":memory:"`` is the client's own emulation, for tests.
+    name : str
+        The collection.
+    options : ServerOptions
+        How to reach it.
+    """
+
+    def __init__(self, url: str, name: str, options: ServerOptions) -> None:
+        try:
+            qdrant_client: Any = importlib.import_module("qdrant_client")
+        except ImportError as err:
+            raise MissingExtraError("url= needs Qdrant's client: pip install 'octavo[qdrant]'") from err
+        self._models: Any = qdrant_client.models
+        self._url, self._name, self._options = url, name, options
+        if url == ":memory:":
+            self._client = qdrant_client.QdrantClient(":memory:")
+        else:
+            # Without the client's own check: it asks the server at once, and warns where our first request raises.
+            self._client = qdrant_client.QdrantClient(
+                url=url, api_key=options.api_key, timeout=options.timeout, check_compatibility=False
+            )
+
+    @property
+    def place(self) -> str:
+        """Where it is."""
+        return f"{self._url} ({self._name})"
+
+    def exists(self) -> bool:
+        """Whether there is such a collection."""
+        return bool(self._retry(lambda: self._client.collection_exists(self._name)))
+
+    def create(self, layout: Layout) -> None:
+        """Create the collection."""
+        # Asked once: a second attempt could meet the first one's collection.
+        self._retry(lambda: self._create(layout), 0)
+        if self._url == ":memory:":
+            return  # the emulation has no payload indexes, and warns
+        for key, schema in [("terms", "keyword"), *((key, "float") for key in layout.ranges)]:
+            kind = self._models.PayloadSchemaType(schema)
+            self._retry(partial(self._client.create_payload_index, self._name, key, kind, wait=True))
+
+    def _create(self, layout: Layout) -> None:
+        models, options = self._models, self._options
+        vectors = {DENSE: self._vectors(layout)}
+        if layout.tokens is not None:
+            vectors[TOKENS] = self._vectors(
+                layout.tokens,
+                multivector_config=models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM),
+                hnsw_config=models.HnswConfigDiff(m=0),
+            )
+        self._client.create_collection(
+            self._name,
+            vectors_config=vectors,
+            sparse_vectors_config={TEXT: models.SparseVectorParams(modifier=models.Modifier.IDF)},
+            hnsw_config=models.HnswConfigDiff(
+                m=layout.hnsw_m, ef_construct=layout.ef_construct, full_scan_threshold=layout.full_scan_threshold
+            ),
+            optimizers_config=models.OptimizersConfigDiff(indexing_threshold=layout.indexing_threshold),
+            shard_number=options.shard_number,
+            replication_factor=options.replication_factor,
+            write_consistency_factor=options.write_consistency_factor,
+        )
+
+    def _vectors(self, layout: Layout | TokenLayout, **options: Any) -> Any:
+        models = self._models
+        quantization = None
+        if layout.quantization == "scalar":
+            quantization = models.ScalarQuantization(
+                scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
+            )
+        elif layout.quantization == "binary":
+            quantization = models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True))
+        return models.VectorParams(
+            size=layout.dim,
+            distance=models.Distance.DOT,
+            datatype=models.Datatype(layout.datatype),
+            quantization_config=quantization,
+            **options,
+        )
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """Write points."""
+        sent = [self._point(point) for point in points]
+        self._retry(lambda: self._client.upsert(self._name, sent, wait=True))
+
+    def _point(self, point: Point) -> Any:
+        vectors: dict[str, Any] = {}
+        if point.dense is not None:
+            vectors[DENSE] = list(point.dense)
+        if point.text is not None and point.text[0]:
+            vectors[TEXT] = self._models.SparseVector(indices=point.text[0], values=point.text[1])
+        if point.tokens is not None:
+            vectors[TOKENS] = point.tokens
+        return self._models.PointStruct(id=point.id, vector=vectors, payload=point.payload)
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Delete points."""
+        selector = self._models.PointIdsList(points=list(ids))
+        self._retry(lambda: self._client.delete(self._name, selector, wait=True))
+
+    def retrieve(self, ids: Sequence[str], fields: Sequence[str] | bool, *, vectors: Sequence[str] = ()) -> list[Point]:
+        """Return points."""
+        wanted: Any = fields if isinstance(fields, bool) else list(fields)
+        with_vectors: Any = list(vectors) or False
+        found = self._retry(lambda: self._client.retrieve(self._name, list(ids), wanted, with_vectors))
+        return [_as_point(record) for record in found]
+
+    def scroll(self, where: Condition, fields: Sequence[str], offset: str | None) -> tuple[list[Point], str | None]:
+        """Return a page."""
+        records, following = self._retry(
+            lambda: self._client.scroll(
+                self._name,
+                self._filter(where),
+                limit=_PAGE,
+                offset=offset,
+                with_payload=list(fields),
+                with_vectors=False,
+            )
+        )
+        return [_as_point(record) for record in records], str(following) if following is not None else None
+
+    def count(self, where: Condition) -> int:
+        """Return the number of points."""
+        return int(self._retry(lambda: self._client.count(self._name, self._filter(where), exact=True)).count)
+
+    def search(self, searches: Sequence[Search]) -> list[list[Point]]:
+        """Answer queries."""
+        requests = [self._request(search) for search in searches]
+        answers = self._retry(lambda: self._client.query_batch_points(self._name, requests))
+        return [[_as_point(hit) for hit in answer.points] for answer in answers]
+
+    def _request(self, search: Search) -> Any:
+        models = self._models
+        query, using = self._query(search)
+        prefetch = []
+        for each in search.prefetch:
+            what, by = self._query(each)
+            prefetch.append(
+                models.Prefetch(
+                    query=what, using=by, limit=each.limit, filter=self._filter(each.where), params=self._params(each)
+                )
+            )
+        return models.QueryRequest(
+            prefetch=prefetch or None,
+            query=query,
+            using=using,
+            limit=search.limit,
+            filter=self._filter(search.where),
+            with_payload=True,
+            with_vector=[DENSE] if search.with_vectors else False,
+            params=self._params(search),
+        )
+
+    def _query(self, search: Search) -> tuple[Any, str]:
+        if search.dense is not None:
+            return list(search.dense), DENSE
+        if search.tokens is not None:
+            return search.tokens, TOKENS
+        assert search.text is not None  # one of the three
+        return self._models.SparseVector(indices=search.text[0], values=search.text[1]), TEXT
+
+    def _params(self, search: Search) -> Any:
+        models = self._models
+        quantization = None
+        if search.exact or search.oversampling is not None:
+            quantization = models.QuantizationSearchParams(
+                ignore=search.exact, rescore=True, oversampling=search.oversampling
+            )
+        return models.SearchParams(hnsw_ef=search.ef, exact=search.exact, quantization=quantization)
+
+    def _filter(self, condition: Condition) -> Any:
+        whole = condition if condition.keys() <= {"must", "should", "must_not"} else {"must": [condition]}
+        return self._models.Filter.model_validate(whole)
+
+    def optimize(self) -> bool:
+        """Return False: a server optimises on its own."""
+        return False
+
+    def status(self) -> Status:
+        """Return what the server tells."""
+        info = self._retry(lambda: self._client.get_collection(self._name))
+        details = {"status": str(info.status), "shards": info.config.params.shard_number}
+        return Status(info.points_count or 0, info.indexed_vectors_count or 0, info.segments_count, details)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _retry(self, call: Callable[[], T], retries: int | None = None) -> T:
+        """Call again after a pause that doubles, where the server was not there or was too busy; such calls can be repeated."""
+        exceptions: Any = importlib.import_module("qdrant_client.http.exceptions")
+        attempts = self._options.retries if retries is None else retries
+        for attempt in range(attempts + 1):
+            try:
+                return call()
+            except (exceptions.ResponseHandlingException, exceptions.UnexpectedResponse) as err:
+                status = getattr(err, "status_code", None)
+                if attempt == attempts or (status is not None and status not in (429, 502, 503, 504)):
+                    raise ServerError(self._told(err, status)) from err
+                time.sleep(self._options.backoff * 2**attempt)
+        raise AssertionError  # the loop returns or raises
+
+    def _told(self, error: Exception, status: int | None) -> str:
+        if status is None:
+            return f"expected a Qdrant server at {self._url}, but it cannot be reached: {error}"
+        if status in (401, 403):
+            return (
+                f"the Qdrant server at {self._url} refuses the key (HTTP {status}): pass api_key=, or to commands the "
+                "environment variable QDRANT_API_KEY"
+            )
+        return f"the Qdrant server at {self._url} answered with an error: {error}"
+
+
+def _as_point(record: Any) -> Point:
+    vectors = record.vector if isinstance(record.vector, dict) else {}
+    score = float(getattr(record, "score", 0.0) or 0.0)
+    return Point(str(record.id), record.payload or {}, vectors.get(DENSE), score=score, tokens=vectors.get(TOKENS))

@@ -1,0 +1,475 @@
+"""A collection whose documents lie in Qdrant."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+
+from octavo.errors import CollectionNotFoundError, MismatchError, ParameterError
+from octavo.integrations.qdrant._client import ServerOptions
+from octavo.integrations.qdrant._documents import payload_of
+from octavo.integrations.qdrant._ids import point_id
+from octavo.integrations.qdrant._info import QdrantInfo
+from octavo.integrations.qdrant._manifest import Manifest, encode_state
+from octavo.integrations.qdrant._mapping import ClientCodec, map_codec
+from octavo.integrations.qdrant._mapping import Mapping as Mapped
+from octavo.integrations.qdrant._plan import Plan, average_length, layout_of, transport_of
+from octavo.integrations.qdrant._reading import ReadingMethods
+from octavo.integrations.qdrant._transport import Layout, Point, Transport
+from octavo.retrievers.search import FilterLike
+from octavo.store import (
+    Batch,
+    DocumentLike,
+    Encoder,
+    Floats,
+    as_encoder,
+    as_matrix,
+    check_fingerprint,
+    check_ids,
+    chunked,
+    fingerprint,
+    parse_filter,
+    read_batches,
+    unit_rows,
+)
+from octavo.store._text_analysis import check_language
+
+_DELETED_AT_ONCE = 1000
+
+
+class QdrantCollection(ReadingMethods):
+    """Documents with vectors in Qdrant, behind the methods of `octavo.Collection`. Made by `create` or `open`.
+
+    Safe to use from many threads. ``docs/qdrant.md`` says how codecs and filters are mapped, and where the answers differ
+    from those of a local collection.
+    """
+
+    _many_vectors: ClassVar[bool] = False
+
+    def __init__(self, transport: Transport, encoder: Any, plan: Plan | None) -> None:
+        self._transport = transport
+        self._plan = plan
+        self._encoder = as_encoder(encoder) if encoder is not None else None
+        self._manifest: Manifest | None = None
+        self._codec: ClientCodec | None = None
+        self._closed = False
+        self._last_order = 0
+        self._writing = threading.Lock()
+        if plan is None:
+            self._manifest = Manifest.read(transport)
+            if (self._manifest.late is not None) != self._many_vectors:
+                many, other = ("one vector", "Qdrant") if self._many_vectors else ("many vectors", "QdrantMultiVector")
+                raise MismatchError(
+                    f"the collection at {transport.place} keeps {many} a document; open it with {other}Collection.open"
+                )
+            self._restore(self._manifest)
+            if self._encoder is not None and self._manifest.encoder is not None:
+                check_fingerprint(self._manifest.encoder, self._encoder)
+
+    def _restore(self, manifest: Manifest) -> None:
+        """Take over what was learned."""
+        self._codec = manifest.client_codec()
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        url: str | None = None,
+        name: str = "octavo",
+        encoder: Any = None,
+        codec: str = "int8",
+        metric: Literal["cosine", "dot"] = "cosine",
+        dim: int | None = None,
+        sample: Any = None,
+        full_text: str = "english",
+        fit_after: int = 1000,
+        seed: int = 0,
+        ranges: Sequence[str | Sequence[str]] = (),
+        connectivity: int = 16,
+        full_scan_threshold: int = 10_000,
+        indexing_threshold: int = 10_000,
+        api_key: str | None = None,
+        timeout: int = 30,
+        retries: int = 4,
+        shard_number: int | None = None,
+        replication_factor: int | None = None,
+        write_consistency_factor: int | None = None,
+    ) -> Self:
+        """Create a collection in Qdrant.
+
+        It appears there with the first documents, or at once if `dim` or `sample` says how long the vectors are and
+        the codec's reducers have nothing left to learn.
+
+        Parameters
+        ----------
+        path : str or path-like, optional
+            A directory: Qdrant's core runs in this process (package ``qdrant-edge-py``).
+        url : str, optional
+            A server or cluster (package ``qdrant-client``), for instance ``https://host:6333``.
+        name : str, default="octavo"
+            The collection on the server.
+        encoder, metric, dim, full_text, seed
+            As in `octavo.open`.
+        codec : str, default="int8"
+            As in `octavo.open`, as far as Qdrant has a counterpart.
+        sample : array-like of shape (n, dim), optional
+            What learned reducers are fitted on. Without it, that is the first call of `add`.
+        fit_after : int, default=1000
+            Vectors that learned reducers want at least.
+        ranges : sequence of (str or sequence of str), default=()
+            Metadata fields (keys, or paths of keys) with numbers that filters compare by ``<`` and ``>``: they get an index.
+            Equality needs none.
+        connectivity, full_scan_threshold, indexing_threshold : int
+            Links per node of Qdrant's graph, and the KB of vectors below which it scans and builds none.
+        api_key, timeout, retries
+            Of the server; seconds, and attempts after the first where it is away or busy, with pauses that double.
+        shard_number, replication_factor, write_consistency_factor : int, optional
+            Of a cluster.
+
+        Raises
+        ------
+        ParameterError
+            When there is a collection already, or an option cannot be used.
+        CodecError
+            When Qdrant has no counterpart of the codec.
+        """
+        mapping = map_codec(codec)
+        if metric not in ("cosine", "dot"):
+            raise ParameterError(f"expected metric 'cosine' or 'dot', got {metric!r}")
+        options = ServerOptions(
+            api_key=api_key,
+            timeout=timeout,
+            retries=retries,
+            shard_number=shard_number,
+            replication_factor=replication_factor,
+            write_consistency_factor=write_consistency_factor,
+        )
+        layout = layout_of(ranges, connectivity, full_scan_threshold, indexing_threshold)
+        plan = Plan(mapping.codec, metric, dim, check_language(full_text), seed, fit_after, layout)
+        return cls._create(transport_of(path, url, name, options), encoder, plan, sample)
+
+    @classmethod
+    def _create(cls, transport: Transport, encoder: Any, plan: Plan, sample: Any) -> Self:
+        try:
+            if transport.exists():
+                raise ParameterError(
+                    f"expected no collection at {transport.place} yet; use {cls.__name__}.open, or another place"
+                )
+            collection = cls(transport, encoder, plan)
+            collection._start_early(plan, sample)
+            return collection
+        except BaseException:
+            transport.close()
+            raise
+
+    def _start_early(self, plan: Plan, sample: Any) -> None:
+        """Create the collection in Qdrant before there are documents, where that can be done."""
+        if sample is not None:
+            vectors = as_matrix(sample, plan.dim, "sample")
+            self._start(unit_rows(vectors) if plan.metric == "cosine" else vectors, [])
+        elif plan.dim is not None and not ClientCodec.of(plan.codec).learns:
+            self._start(np.zeros((0, plan.dim), np.float32), [])
+
+    @classmethod
+    def open(
+        cls,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        url: str | None = None,
+        name: str = "octavo",
+        encoder: Any = None,
+        api_key: str | None = None,
+        timeout: int = 30,
+        retries: int = 4,
+    ) -> Self:
+        """Open a collection that `create` has made; the parameters are as there.
+
+        Raises
+        ------
+        CollectionNotFoundError
+            When there is none.
+        MismatchError
+            When it was made with another encoder.
+        CollectionLockedError
+            When another process holds the directory.
+        """
+        transport = transport_of(path, url, name, ServerOptions(api_key=api_key, timeout=timeout, retries=retries))
+        try:
+            if not transport.exists():
+                raise CollectionNotFoundError(
+                    f"expected a collection at {transport.place}, but there is none; use {cls.__name__}.create"
+                )
+            return cls(transport, encoder, None)
+        except BaseException:
+            transport.close()
+            raise
+
+    # ------------------------------------------------------------------ writing
+
+    def add(
+        self,
+        documents: Iterable[DocumentLike] | None = None,
+        ids: Iterable[str | None] | None = None,
+        metadata: Iterable[Mapping[str, Any] | None] | None = None,
+        vectors: Any = None,
+        *,
+        payloads: Iterable[str | None] | None = None,
+        batch_size: int = 256,
+    ) -> list[str]:
+        """Insert documents, replacing those whose id is already there; see `octavo.Collection.add`.
+
+        Each batch is one request to Qdrant, and acknowledged before the next one begins.
+
+        Raises
+        ------
+        InvalidVectorsError
+            NaN, infinity, another dimension, or a zero vector under cosine.
+        ParameterError
+            Also when the first call has fewer than `fit_after` vectors for reducers that have to learn.
+        """
+        self._require_open()
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ParameterError(f"expected batch_size as an integer of at least 1, got {batch_size!r}")
+        if vectors is None and self._encoder is None:
+            raise ParameterError(
+                "expected vectors=, because the collection was opened without an encoder; give either of them"
+            )
+        batches = read_batches(
+            documents,
+            ids,
+            metadata,
+            vectors,
+            payloads,
+            batch_size=batch_size,
+            dim=self.dim if vectors is not None else None,
+        )
+        if vectors is not None and hasattr(vectors, "__len__") and len(vectors) and self.metric == "cosine":
+            unit_rows(as_matrix(vectors, self.dim))  # checked as a whole, before anything is written
+        added: list[str] = []
+        with self._writing:
+            if self._manifest is None:
+                first = self._first(batches)
+                if first:
+                    self._start(
+                        np.concatenate([_vectors(batch) for batch in first]),
+                        [text for batch in first for text in batch.texts],
+                    )
+                for batch in first:
+                    added += self._write(batch)
+            for batch in batches:
+                added += self._write(self._ready(batch))
+        return added
+
+    def _first(self, batches: Iterable[Batch]) -> list[Batch]:
+        """Take as many batches as the reducers learn from, or one."""
+        assert self._plan is not None  # or there would be a manifest
+        wanted = max(self._plan.fit_after, 1) if ClientCodec.of(self._plan.codec).learns else 1
+        taken: list[Batch] = []
+        found = 0
+        for batch in batches:
+            taken.append(self._ready(batch))
+            found += len(batch)
+            if found >= wanted * 4 or wanted == 1:
+                break
+        if taken and found < wanted:
+            raise ParameterError(
+                f"codec {self._plan.codec!r} learns from vectors: expected at least {wanted} in the first call of add, got "
+                f"{found}; add more at once, give sample= to create, or a smaller fit_after"
+            )
+        return taken
+
+    def _ready(self, batch: Batch) -> Batch:
+        if batch.vectors is None:
+            assert self._encoder is not None  # add has asked for one of the two
+            batch.vectors = self._encoder.encode_documents(batch.texts)
+        matrix = as_matrix(batch.vectors, self.dim)
+        batch.vectors = unit_rows(matrix) if self.metric == "cosine" and len(matrix) else matrix
+        return batch
+
+    def _start(self, sample: Floats, texts: Sequence[str]) -> None:
+        """Fit the reducers and create the collection in Qdrant."""
+        plan = self._plan
+        assert plan is not None  # only a new collection starts
+        if plan.dim is not None and sample.shape[1] != plan.dim:
+            raise MismatchError(f"expected vectors of dimension {plan.dim}, as dim= says, got {sample.shape[1]}")
+        codec = ClientCodec.of(plan.codec)
+        codec.fit(sample, seed=plan.seed)
+        encoder = fingerprint(self._encoder) if self._encoder is not None else None
+        self._lay_out(codec, int(sample.shape[1]), texts, encoder)
+
+    def _lay_out(self, codec: Any, dim: int, texts: Sequence[str], encoder: dict[str, Any] | None) -> None:
+        """Create the collection in Qdrant, with what was learned and the encoder's fingerprint.
+
+        The texts are those of some documents, for the average length.
+        """
+        plan = self._plan
+        assert plan is not None  # only a new collection is created
+        mapping = map_codec(plan.codec)
+        manifest = Manifest(
+            codec=plan.codec,
+            metric=plan.metric,
+            full_text=plan.full_text,
+            dim=dim,
+            average_length=average_length(plan.full_text, texts),
+            encoder=encoder,
+            state=encode_state(codec),
+        )
+        self._transport.create(Layout(codec.out_dim, mapping.datatype, mapping.quantization, **plan.layout))
+        manifest.write(self._transport)
+        self._manifest, self._codec = manifest, codec
+
+    def _write(self, batch: Batch) -> list[str]:
+        if not len(batch):
+            return []
+        stored = self._fitted().documents(_vectors(batch))
+        words = self._words()
+        points = [
+            Point(
+                point_id(identifier),
+                payload_of(batch, row, self._order()),
+                stored[row].tolist(),
+                words.document(batch.texts[row]),
+            )
+            for row, identifier in enumerate(batch.ids)
+        ]
+        self._transport.upsert(points)
+        return list(batch.ids)
+
+    def _order(self) -> int:
+        self._last_order = max(time.time_ns(), self._last_order + 1)
+        return self._last_order
+
+    def delete(self, ids: Iterable[str] | None = None, filter: FilterLike = None) -> int:
+        """Delete documents by id, by filter, or those that both name; see `octavo.Collection.delete`."""
+        self._require_open()
+        if ids is None and filter is None:
+            raise ParameterError("expected ids or filter, got neither; to delete every document call clear()")
+        listed = check_ids(ids) if ids is not None else None
+        if listed is None and not callable(filter) and parse_filter(filter) is None:
+            raise ParameterError(
+                "expected a filter with a condition, got an empty one; to delete every document call clear()"
+            )
+        with self._writing:
+            if listed is None:
+                found = [point.id for point in self._scroll(self._where(filter), ["id"])]
+            else:
+                found = [point.id for point in self._retrieve(listed, False)]
+                if filter is not None:
+                    kept = {point.id for point in self._scroll(self._where(filter), ["id"])}
+                    found = [point for point in found if point in kept]
+            return self._delete(found)
+
+    def clear(self) -> int:
+        """Delete every document; returns how many there were. What the codec learned stays."""
+        self._require_open()
+        with self._writing:
+            return self._delete([point.id for point in self._scroll(self._where(None), ["id"])])
+
+    def _delete(self, points: Sequence[str]) -> int:
+        for part in chunked(points, _DELETED_AT_ONCE):
+            self._transport.delete(part)
+        return len(points)
+
+    def optimize(self) -> bool:
+        """Build Qdrant's graph now; returns whether anything was done. A server does it on its own."""
+        self._require_open()
+        return self._transport.optimize() if self._manifest is not None else False
+
+    # ------------------------------------------------------------------ about it
+
+    @property
+    def dim(self) -> int | None:
+        """Dimension of the vectors as they come in; None before the first ones."""
+        if self._manifest is not None:
+            return self._manifest.dim
+        return self._plan.dim if self._plan is not None else None
+
+    @property
+    def metric(self) -> str:
+        """How vectors are compared: "cosine" or "dot"."""
+        return self._about.metric
+
+    @property
+    def codec(self) -> str:
+        """The codec string."""
+        return self._about.codec
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """What turns texts into vectors, if one was given."""
+        return self._encoder
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def __repr__(self) -> str:
+        state = ", closed" if self._closed else ""
+        return f"<octavo {type(self).__name__} {self._transport.place!r}, codec {self.codec!r}{state}>"
+
+    @property
+    def _about(self) -> Manifest | Plan:
+        about = self._manifest or self._plan
+        assert about is not None  # one of the two
+        return about
+
+    def encode_documents(self, texts: Sequence[str]) -> Floats:
+        """Return the encoder's vectors for documents, of shape ``(len(texts), dim)``."""
+        return self._require_encoder().encode_documents(texts)
+
+    def encode_queries(self, texts: Sequence[str]) -> Floats:
+        """Return the encoder's vectors for queries, of shape ``(len(texts), dim)``."""
+        return self._require_encoder().encode_queries(texts)
+
+    def _require_encoder(self) -> Encoder:
+        if self._encoder is None:
+            raise ParameterError("the collection was opened without an encoder; open it with encoder=")
+        return self._encoder
+
+    def info(self) -> QdrantInfo:
+        """Return what the collection holds and how Qdrant keeps it."""
+        self._require_open()
+        return self._describe(map_codec(self.codec), self._codec.out_dim if self._codec is not None else None)
+
+    def _describe(self, mapping: Mapped, stored_dim: int | None) -> QdrantInfo:
+        status = self._transport.status() if self._manifest is not None else None
+        stored = self._manifest.encoder if self._manifest is not None else None
+        return QdrantInfo(
+            place=self._transport.place,
+            documents=self.count(),
+            dim=self.dim,
+            stored_dim=stored_dim,
+            metric=self.metric,
+            codec=self.codec,
+            full_text=self._about.full_text,
+            encoder=stored["name"] if stored else None,
+            datatype=mapping.datatype,
+            quantization=mapping.quantization,
+            indexed=status.indexed if status else 0,
+            segments=status.segments if status else 0,
+            details=status.details if status else {},
+        )
+
+    def close(self) -> None:
+        """Release the directory or the connections; may be called twice."""
+        if not self._closed:
+            self._closed = True
+            self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _vectors(batch: Batch) -> Floats:
+    assert batch.vectors is not None  # made ready
+    return batch.vectors

@@ -1,0 +1,393 @@
+"""A collection for late interaction whose documents lie in Qdrant."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final, Self
+
+from octavo.collection._token_input import make_ready, not_late, read_token_batches
+from octavo.compression._candidates import CandidateEncoder, candidate_encoder_from_config
+from octavo.compression._ragged import TokenMatrices
+from octavo.compression.token_pooling import TokenPooling
+from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError
+from octavo.integrations.qdrant._client import ServerOptions
+from octavo.integrations.qdrant._collection import QdrantCollection
+from octavo.integrations.qdrant._documents import payload_of
+from octavo.integrations.qdrant._ids import point_id
+from octavo.integrations.qdrant._info import QdrantInfo
+from octavo.integrations.qdrant._late_codec import LateCodec, candidate_mapping, centred, learns, map_token_codec
+from octavo.integrations.qdrant._late_reading import LateReadingMethods
+from octavo.integrations.qdrant._manifest import Manifest
+from octavo.integrations.qdrant._plan import Plan, average_length, layout_of, transport_of
+from octavo.integrations.qdrant._transport import Layout, Point, TokenLayout, Transport
+from octavo.store import (
+    Batch,
+    DocumentLike,
+    Floats,
+    MeanProbe,
+    TokenEncoder,
+    as_encoder,
+    candidates_config,
+    fingerprint,
+    pooled,
+    pooling_config,
+)
+from octavo.store._late_settings import DEFAULT_CANDIDATES, DEFAULT_POOLING
+from octavo.store._text_analysis import check_language
+
+#: Numbers that one document's token vectors may have: a server refuses more.
+_MOST_NUMBERS: Final = 1_048_575
+
+#: Numbers sent in one request, about 10 MB as JSON: a server takes 32 MB.
+_NUMBERS_AT_ONCE: Final = 500_000
+
+
+@dataclass(frozen=True)
+class _LatePlan(Plan):
+    pooling: dict[str, Any]
+    candidates: dict[str, Any]
+
+
+class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
+    """Documents with many vectors each in Qdrant, behind the methods of `octavo.MultiVectorCollection`.
+
+    Made by `create` or `open`; safe to use from many threads. Tokens are pooled and reduced here and compared by Qdrant,
+    which keeps them as one multivector with ``max_sim`` and without a graph; the candidate vector beside it has one.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> kb = QdrantMultiVectorCollection.create(path=folder.name, pool_factor=1)
+    >>> kb.add(["red green", "brown"], ids=["rg", "b"], token_vectors=[[[1.0, 0.0], [0.0, 1.0]], [[0.6, 0.8]]])
+    ['rg', 'b']
+    >>> [(hit.id, f"{hit.score:.1f}") for hit in kb.search([[1.0, 0.0], [0.0, 1.0]], k=2)]
+    [('rg', '2.0'), ('b', '1.4')]
+    >>> kb.close()
+    >>> folder.cleanup()
+    """
+
+    _many_vectors: ClassVar[bool] = True
+
+    def __init__(self, transport: Transport, encoder: Any, plan: _LatePlan | None) -> None:
+        self._late = None
+        try:
+            self._token_encoder = (
+                encoder if encoder is None or isinstance(encoder, TokenEncoder) else TokenEncoder(encoder)
+            )
+        except InputTypeError as err:
+            raise self._refused(transport, encoder, plan, err) from err
+        # What tells two encoders apart is asked of one vector a text: the mean of its tokens.
+        probe = MeanProbe(self._token_encoder) if self._token_encoder is not None else None
+        try:
+            super().__init__(transport, probe, plan)
+        except InvalidVectorsError as err:
+            stored = self._manifest.encoder if self._manifest is not None else None
+            raise not_late(stored, self._token_encoder.name if self._token_encoder is not None else "none") from err
+
+    @staticmethod
+    def _refused(transport: Transport, encoder: Any, plan: Any, err: InputTypeError) -> Exception:
+        """Return the error for what is no token encoder: another one where it gives one vector a text."""
+        try:
+            name = as_encoder(encoder).name
+        except InputTypeError:
+            return err
+        return not_late(Manifest.read(transport).encoder if plan is None else None, name)
+
+    def _restore(self, manifest: Manifest) -> None:
+        assert manifest.late is not None  # the constructor has checked
+        self._late = LateCodec.from_state(manifest.state, manifest.late["state"])
+
+    @classmethod
+    def create(  # type: ignore[override]  # many vectors have no metric, and are pooled
+        cls,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        url: str | None = None,
+        name: str = "octavo",
+        encoder: Any = None,
+        codec: str = "int8",
+        pool_factor: int | None = None,
+        pooling: TokenPooling | None = None,
+        candidates: str | CandidateEncoder | None = None,
+        dim: int | None = None,
+        sample: Sequence[Any] | None = None,
+        full_text: str = "english",
+        fit_after: int = 1000,
+        seed: int = 0,
+        ranges: Sequence[str | Sequence[str]] = (),
+        connectivity: int = 16,
+        full_scan_threshold: int = 10_000,
+        indexing_threshold: int = 10_000,
+        api_key: str | None = None,
+        timeout: int = 30,
+        retries: int = 4,
+        shard_number: int | None = None,
+        replication_factor: int | None = None,
+        write_consistency_factor: int | None = None,
+    ) -> Self:
+        """Create a collection for late interaction in Qdrant; it appears there with `sample` or the first documents.
+
+        Parameters
+        ----------
+        path, url, name, full_text, seed, ranges, connectivity, full_scan_threshold, indexing_threshold
+            See `QdrantCollection.create`.
+        encoder, pool_factor, pooling, candidates, dim
+            As in `octavo.open_multi_vector`.
+        codec : str, default="int8"
+            How one token vector is kept, as far as Qdrant has a counterpart: as in `octavo.open_multi_vector`.
+        sample : sequence of array-like of shape (n_tokens, dim), optional
+            Token vectors of documents that reducers and candidate encoder are fitted on. Without it, that is the first
+            call of `add`.
+        fit_after : int, default=1000
+            Documents that what learns wants at least. Only the centre of ``"mean"`` and ``"fde"`` is left out where there
+            are fewer.
+        api_key, timeout, retries, shard_number, replication_factor, write_consistency_factor
+            See `QdrantCollection.create`.
+
+        Raises
+        ------
+        ParameterError
+            When there is a collection already, or an option cannot be used.
+        CodecError
+            When Qdrant has no counterpart of the codec.
+        """
+        options = ServerOptions(
+            api_key=api_key,
+            timeout=timeout,
+            retries=retries,
+            shard_number=shard_number,
+            replication_factor=replication_factor,
+            write_consistency_factor=write_consistency_factor,
+        )
+        plan = _LatePlan(
+            codec=map_token_codec(codec).codec,
+            metric="cosine",
+            dim=dim,
+            full_text=check_language(full_text),
+            seed=seed,
+            fit_after=fit_after,
+            layout=layout_of(ranges, connectivity, full_scan_threshold, indexing_threshold),
+            pooling=pooling_config(pool_factor, pooling) or DEFAULT_POOLING,
+            candidates=candidates_config(candidates if candidates is not None else DEFAULT_CANDIDATES) or {},
+        )
+        return cls._create(transport_of(path, url, name, options), encoder, plan, sample)
+
+    def _start_early(self, plan: Plan, sample: Any) -> None:
+        assert isinstance(plan, _LatePlan)
+        if sample is None:
+            return
+        tokens = pooled(sample, plan.pooling, plan.dim)
+        self._check_enough(plan, len(tokens), "sample")
+        self._start_late(plan, tokens, ())
+
+    # ------------------------------------------------------------------ writing
+
+    def add(
+        self,
+        documents: Iterable[DocumentLike] | None = None,
+        ids: Iterable[str | None] | None = None,
+        metadata: Iterable[Mapping[str, Any] | None] | None = None,
+        vectors: Any = None,
+        *,
+        token_vectors: Iterable[Any] | None = None,
+        pooled: bool = False,
+        payloads: Iterable[str | None] | None = None,
+        batch_size: int = 256,
+    ) -> list[str]:
+        """Insert documents, replacing those whose id is already there; see `octavo.MultiVectorCollection.add`.
+
+        A batch is sent in requests of at most 500,000 numbers (a document always as a whole), each acknowledged before the
+        next one begins.
+
+        Raises
+        ------
+        InvalidVectorsError
+            Ragged or zero token vectors, NaN, infinity, another dimension, or more numbers in one document than Qdrant
+            takes (1,048,575).
+        ParameterError
+            Also when the first call has fewer than `fit_after` documents for what has to learn.
+        """
+        self._require_open()
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ParameterError(f"expected batch_size as an integer of at least 1, got {batch_size!r}")
+        batches = read_token_batches(
+            documents,
+            ids,
+            metadata,
+            vectors,
+            payloads,
+            token_vectors=token_vectors,
+            pooled=pooled,
+            batch_size=batch_size,
+            dim=self.dim,
+            encoder=self._token_encoder,
+        )
+        added: list[str] = []
+        with self._writing:
+            if self._manifest is None:
+                for batch in self._begin(batches, pooled):
+                    added += self._write(batch)
+            for batch in batches:
+                added += self._write(self._pooled(batch, pooled, self.dim))
+        return added
+
+    def _pooled(self, batch: Batch, pooled: bool, dim: int | None) -> Batch:
+        ready = make_ready(batch, dim, None if pooled else self._pooling, self._token_encoder)
+        if self._late is not None:
+            check_sizes(ready, self._late)
+        return ready
+
+    def _begin(self, batches: Iterator[Batch], pooled: bool) -> list[Batch]:
+        """Take the first batches, learn from them, and create the collection in Qdrant."""
+        plan = self._plan
+        assert isinstance(plan, _LatePlan)  # or there would be a manifest
+        wanted = plan.fit_after if centred(plan.candidates) or learns(plan.codec, plan.candidates) else 1
+        taken: list[Batch] = []
+        dim = plan.dim
+        for batch in batches:
+            taken.append(self._pooled(batch, pooled, dim))
+            dim = batch.dim
+            if sum(map(len, taken)) >= wanted:
+                break
+        if taken:
+            self._check_enough(plan, sum(map(len, taken)), "the first call of add")
+            tokens = TokenMatrices.of([matrix for batch in taken for matrix in batch.tokens or ()], dim=dim)
+            self._start_late(plan, tokens, taken)
+        return taken
+
+    @staticmethod
+    def _check_enough(plan: _LatePlan, found: int, where: str) -> None:
+        if found < plan.fit_after and learns(plan.codec, plan.candidates):
+            raise ParameterError(
+                f"codec {plan.codec!r} or candidates {plan.candidates['id']!r} learn from documents: expected at least "
+                f"{plan.fit_after} in {where}, got {found}; give more at once, give sample= to create, or a smaller fit_after"
+            )
+
+    def _start_late(self, plan: _LatePlan, sample: TokenMatrices, first: Sequence[Batch]) -> None:
+        if plan.dim is not None and sample.dim != plan.dim:
+            raise MismatchError(f"expected token vectors of dimension {plan.dim}, as dim= says, got {sample.dim}")
+        candidates = plan.candidates
+        if centred(candidates) and len(sample) < plan.fit_after:
+            candidates = {**candidates, "centre": False}  # the mean of a few documents is no centre of what will come
+        codec = LateCodec.fit(plan.codec, candidate_encoder_from_config(candidates), sample, seed=plan.seed)
+        for batch in first:
+            check_sizes(batch, codec)
+        encoder = fingerprint(self._encoder) if self._encoder is not None else None
+        self._lay_out(codec, sample.dim, [text for batch in first for text in batch.texts], encoder)
+
+    def _lay_out(self, codec: LateCodec, dim: int, texts: Sequence[str], encoder: dict[str, Any] | None) -> None:
+        plan = self._plan
+        assert isinstance(plan, _LatePlan)  # only a new collection is created
+        state, candidate_state = codec.to_state()
+        manifest = Manifest(
+            codec=plan.codec,
+            metric=plan.metric,
+            full_text=plan.full_text,
+            dim=dim,
+            average_length=average_length(plan.full_text, texts),
+            encoder=encoder,
+            state=state,
+            late={"pooling": plan.pooling, "candidates": codec.candidates, "state": candidate_state},
+        )
+        mapping, candidate = map_token_codec(plan.codec), candidate_mapping()
+        tokens = TokenLayout(codec.token_dim, mapping.datatype, mapping.quantization)
+        layout = Layout(codec.candidate_dim, candidate.datatype, candidate.quantization, **plan.layout)
+        self._transport.create(replace(layout, tokens=tokens))
+        manifest.write(self._transport)
+        self._manifest, self._late = manifest, codec
+
+    def _write(self, batch: Batch) -> list[str]:
+        if not len(batch):
+            return []
+        assert batch.tokens is not None  # made ready
+        tokens, candidates = self._learned().documents(batch.tokens)
+        words = self._words()
+        points: list[Point] = []
+        numbers = 0
+        for row, identifier in enumerate(batch.ids):
+            matrix = tokens[row]
+            size = matrix.size + candidates.shape[1]
+            if points and numbers + size > _NUMBERS_AT_ONCE:
+                self._transport.upsert(points)
+                points, numbers = [], 0
+            numbers += size
+            points.append(
+                Point(
+                    point_id(identifier),
+                    payload_of(batch, row, self._order()),
+                    candidates[row].tolist() if len(matrix) else None,
+                    words.document(batch.texts[row]),
+                    tokens=matrix.tolist() if len(matrix) else None,
+                )
+            )
+        self._transport.upsert(points)
+        return list(batch.ids)
+
+    # ------------------------------------------------------------------ about it
+
+    @property
+    def encoder(self) -> TokenEncoder | None:  # type: ignore[override]  # gives matrices where a plain one gives rows
+        """What turns texts into token vectors, if it was given."""
+        return self._token_encoder
+
+    @property
+    def pooling(self) -> TokenPooling:
+        """How the tokens of a document are pooled."""
+        return TokenPooling.from_config(self._pooling)
+
+    @property
+    def _pooling(self) -> dict[str, Any]:
+        if self._manifest is not None:
+            assert self._manifest.late is not None  # the constructor has checked
+            pooling: dict[str, Any] = self._manifest.late["pooling"]
+            return pooling
+        assert isinstance(self._plan, _LatePlan)  # one of the two
+        return self._plan.pooling
+
+    def encode_documents(self, texts: Sequence[str]) -> list[Floats]:  # type: ignore[override]
+        """Return the encoder's token vectors for documents, one matrix each, as the encoder gives them: not pooled."""
+        return self._require_token_encoder().encode_documents(texts)
+
+    def encode_queries(self, texts: Sequence[str]) -> list[Floats]:  # type: ignore[override]
+        """Return the encoder's token vectors for queries, one matrix each, as the encoder gives them."""
+        return self._require_token_encoder().encode_queries(texts)
+
+    def _require_token_encoder(self) -> TokenEncoder:
+        if self._token_encoder is None:
+            raise ParameterError("the collection was opened without an encoder; open it with encoder=")
+        return self._token_encoder
+
+    def info(self) -> QdrantInfo:
+        """Return what the collection holds and how Qdrant keeps it: `tokens` says what it does with token vectors."""
+        self._require_open()
+        described = self._describe(map_token_codec(self.codec), None)
+        if self._late is None or self._manifest is None:
+            return described
+        late = self._manifest.late or {}
+        tokens = {
+            "stored_dim": self._late.token_dim,
+            "pooling": late["pooling"],
+            "candidates": late["candidates"],
+        }
+        return replace(described, stored_dim=self._late.candidate_dim, tokens=tokens)
+
+
+def check_sizes(batch: Batch, codec: LateCodec) -> None:
+    """Raise `InvalidVectorsError` where Qdrant would refuse a document of the batch."""
+    assert batch.tokens is not None  # made ready
+    if len(batch):
+        row = int(batch.tokens.lengths.argmax())
+        check_size(batch.ids[row], int(batch.tokens.lengths[row]), codec)
+
+
+def check_size(identifier: str, n_vectors: int, codec: LateCodec) -> None:
+    """Raise `InvalidVectorsError` where Qdrant would refuse a document with so many token vectors."""
+    size = n_vectors * codec.token_dim
+    if size > _MOST_NUMBERS:
+        raise InvalidVectorsError(
+            f"expected at most {_MOST_NUMBERS} numbers in the token vectors of a document, which is what Qdrant takes, got "
+            f"{size} in {identifier!r}; split its text, pool it into fewer vectors, or use a narrower codec"
+        )

@@ -1,0 +1,155 @@
+"""Codec strings as what Qdrant has: a datatype for the vectors and a quantization beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from octavo.compression import Codec, Pipeline
+from octavo.errors import CodecError
+
+Floats = npt.NDArray[np.float32]
+
+#: What the vectors that Qdrant keeps in full are stored as, by the finest quantizer of the codec.
+_DATATYPES: Final[dict[str, Literal["float32", "float16"]]] = {
+    "float32": "float32",
+    "float16": "float16",
+    "int8": "float16",
+    "binary": "float16",
+}
+
+#: The quantization that Qdrant searches by, by the coarsest quantizer.
+_QUANTIZATIONS: Final[dict[str, Literal["scalar", "binary"] | None]] = {
+    "float32": None,
+    "float16": None,
+    "int8": "scalar",
+    "binary": "binary",
+}
+
+#: Octavo's quantizers that have no counterpart, and the nearest that has.
+_NEAREST: Final = {"bfloat16": "float16", "float8": "int8", "float8-e5m2": "int8", "int4": "int8", "int2": "binary"}
+
+#: Candidates rescored per result. For binary the least of those measured that finds as many of the exact ten best as a local
+#: collection does, for each codec (table in docs/qdrant.md).
+_OVERSAMPLING: Final = {"binary": 20.0, "scalar": 2.0}
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A codec in Qdrant's terms; the reducers stay with Octavo and run before anything is sent.
+
+    Parameters
+    ----------
+    codec : str
+        The codec string.
+    datatype : {"float32", "float16"}
+        Of the vectors that are kept in full.
+    quantization : {"scalar", "binary"} or None
+        What is searched; the vectors kept in full rescore.
+    oversampling : float or None
+        Candidates rescored per result.
+    """
+
+    codec: str
+    datatype: Literal["float32", "float16"]
+    quantization: Literal["scalar", "binary"] | None
+    oversampling: float | None
+
+
+def map_codec(text: str) -> Mapping:
+    """Return what a codec string means for Qdrant.
+
+    Raises
+    ------
+    CodecError
+        When Qdrant has no counterpart; the message names the nearest codec that has one.
+
+    Examples
+    --------
+    >>> map_codec("svd:50%|binary > svd:50%|int8")
+    Mapping(codec='svd:50%|binary > svd:50%|int8', datatype='float16', quantization='binary', oversampling=20.0)
+    """
+    codec = Codec.parse(text)
+    for tier in codec.tiers:
+        name = tier.quantizer.name()
+        if name not in _DATATYPES:
+            nearest = _NEAREST.get(name) or _NEAREST.get(tier.quantizer.step_id, "int8")
+            raise CodecError(
+                f"Qdrant has no counterpart of {name!r} in codec {str(codec)!r}; the nearest is {nearest!r}"
+            )
+    coarse, finest = codec.tiers[0], codec.tiers[-1]
+    if len(codec) > 2 or any(tier.reducers != finest.reducers for tier in codec.tiers):
+        raise CodecError(
+            f"Qdrant keeps one vector and one quantization of it: expected at most two tiers with the same reducers, got "
+            f"{str(codec)!r}; the nearest is {_nearest(finest)!r}"
+        )
+    quantization = _QUANTIZATIONS[coarse.quantizer.name()]
+    if len(codec) == 2 and quantization is None:
+        raise CodecError(
+            f"the first tier of two has to be 'int8' or 'binary' for Qdrant, got {str(codec)!r}; the nearest is "
+            f"{_nearest(finest)!r}"
+        )
+    datatype = _DATATYPES[finest.quantizer.name()]
+    return Mapping(str(codec), datatype, quantization, _OVERSAMPLING.get(quantization or ""))
+
+
+def _nearest(finest: Pipeline) -> str:
+    return "|".join([*(step.token for step in finest.reducers), finest.quantizer.token])
+
+
+class ClientCodec:
+    """The part of a codec that runs before vectors are sent: its reducers.
+
+    Parameters
+    ----------
+    tier : Pipeline
+        The reducers and `Float32`.
+    """
+
+    def __init__(self, tier: Pipeline) -> None:
+        self._tier = tier
+
+    @classmethod
+    def of(cls, text: str) -> ClientCodec:
+        """Return the unfitted reducers of a codec that `map_codec` accepts."""
+        reducers: Sequence[Any] = Codec.parse(text).tiers[-1].reducers
+        return cls(Pipeline(reducers) if reducers else Codec.parse("float32").tiers[0])
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ClientCodec:
+        """Restore what `to_bytes` gave."""
+        return cls(Codec.from_bytes(data).tiers[0])
+
+    def to_bytes(self) -> bytes:
+        """Return what was learned."""
+        return Codec([self._tier]).to_bytes()
+
+    @property
+    def learns(self) -> bool:
+        """Whether `fit` looks at the vectors."""
+        return self._tier.needs_fit
+
+    def fit(self, sample: Floats, *, seed: int = 0) -> None:
+        """Learn from vectors; those that learn nothing take a sample without rows."""
+        self._tier.fit(sample, seed=seed)
+
+    @property
+    def out_dim(self) -> int:
+        """Dimension of the vectors that are sent."""
+        return self._tier.layout.dim
+
+    def documents(self, vectors: Floats) -> Floats:
+        """Return what to store."""
+        return self._tier.encode(vectors).view(np.float32)
+
+    def queries(self, vectors: Floats) -> tuple[Floats, Floats]:
+        """Return what to search for, and what to add to the scores."""
+        return self._tier.encode_queries(vectors).view(np.float32), self._tier.query_offset(vectors)
+
+    def decode(self, vectors: Floats) -> Floats:
+        """Return stored vectors in the dimension they came in."""
+        return self._tier.decode(np.ascontiguousarray(vectors, np.float32).view(np.uint8))

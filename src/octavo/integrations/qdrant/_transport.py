@@ -1,0 +1,130 @@
+"""What the collection asks of Qdrant, whether it runs in this process or elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from octavo.integrations.qdrant._filters import Condition
+from octavo.integrations.qdrant._words import Sparse
+
+#: Names of the vectors of a point. Where a document has many vectors, they are `TOKENS`, and `DENSE` finds candidates.
+DENSE = "dense"
+TEXT = "text"
+TOKENS = "tokens"
+
+
+@dataclass(frozen=True)
+class TokenLayout:
+    """How Qdrant stores a document's many vectors: compared by MaxSim, and without a graph of their own."""
+
+    dim: int
+    datatype: Literal["float32", "float16"]
+    quantization: Literal["scalar", "binary"] | None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How Qdrant stores the vectors; `hnsw_m` links a node, `indexing_threshold` in KB of vectors."""
+
+    dim: int
+    datatype: Literal["float32", "float16"]
+    quantization: Literal["scalar", "binary"] | None
+    hnsw_m: int = 16
+    ef_construct: int = 128
+    full_scan_threshold: int = 10_000
+    indexing_threshold: int = 10_000
+    ranges: Sequence[str] = ()
+    tokens: TokenLayout | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point on its way in or out."""
+
+    id: str
+    payload: dict[str, Any]
+    dense: Sequence[float] | None = None
+    text: Sparse | None = None
+    score: float = 0.0
+    tokens: list[list[float]] | None = None
+
+
+@dataclass(frozen=True)
+class Search:
+    """One query by one of the vectors; with `prefetch`, only what those queries have found is compared."""
+
+    limit: int
+    where: Condition
+    dense: Sequence[float] | None = None
+    text: Sparse | None = None
+    ef: int | None = None
+    exact: bool = False
+    oversampling: float | None = None
+    with_vectors: bool = False
+    tokens: list[list[float]] | None = None
+    prefetch: Sequence[Search] = ()
+
+
+@dataclass(frozen=True)
+class Status:
+    """What Qdrant tells about the collection."""
+
+    points: int
+    indexed: int
+    segments: int
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Transport(Protocol):
+    """Reaches one Qdrant collection."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, for messages."""
+        ...
+
+    def exists(self) -> bool:
+        """Whether there is such a collection."""
+        ...
+
+    def create(self, layout: Layout) -> None:
+        """Create it with its payload indexes."""
+        ...
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """Write points; when this returns, they survive the death of the process."""
+        ...
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Delete points."""
+        ...
+
+    def retrieve(self, ids: Sequence[str], fields: Sequence[str] | bool, *, vectors: Sequence[str] = ()) -> list[Point]:
+        """Return those of the points that are there, in any order, with the vectors of these names."""
+        ...
+
+    def scroll(self, where: Condition, fields: Sequence[str], offset: str | None) -> tuple[list[Point], str | None]:
+        """Return a page of points, and where the next begins."""
+        ...
+
+    def count(self, where: Condition) -> int:
+        """Return the exact number of points."""
+        ...
+
+    def search(self, searches: Sequence[Search]) -> list[list[Point]]:
+        """Answer queries."""
+        ...
+
+    def optimize(self) -> bool:
+        """Build the graph now, where that can be asked for."""
+        ...
+
+    def status(self) -> Status:
+        """Return what is known about the collection."""
+        ...
+
+    def close(self) -> None:
+        """Release it."""
+        ...

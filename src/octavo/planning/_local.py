@@ -1,0 +1,199 @@
+"""What a collection takes on one machine: the same arithmetic that `Collection.info` shows the result of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from octavo._layout import CodeLayout
+from octavo.compression import Codec, Pipeline
+from octavo.compression._sizes import Size
+from octavo.compression.token_pooling import TokenPooling
+from octavo.errors import ParameterError
+from octavo.index import planner
+from octavo.planning import _measured as measured
+
+#: Offset of a document's first token in the file of tokens.
+_OFFSET_BYTES = 8
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What there is to store.
+
+    Parameters
+    ----------
+    documents : int
+        Documents; chunks count as documents.
+    dim : int
+        Values of a vector (of a token vector, where there are tokens).
+    codec : str
+        As in `octavo.open`.
+    text_bytes, id_bytes, metadata_bytes : float
+        UTF-8 bytes of one document's text, id and metadata (as JSON), on average.
+    metadata_fields : float
+        Values in the metadata of one document, on average.
+    tokens : float, optional
+        Token vectors of a document before pooling, on average; None for one vector a document.
+    pool_factor : int, default=2
+        Tokens pooled into one.
+    connectivity : int, default=16
+        Links of the graph.
+    full_text : bool, default=True
+        Whether there will be searches by words; their index is built by the first.
+
+    Raises
+    ------
+    ParameterError
+        When a number cannot be, or a codec with several tiers is asked for tokens.
+    """
+
+    documents: int
+    dim: int
+    codec: str = "int8"
+    text_bytes: float = 1000.0
+    id_bytes: float = 16.0
+    metadata_bytes: float = 100.0
+    metadata_fields: float = 4.0
+    tokens: float | None = None
+    pool_factor: int = 2
+    connectivity: int = 16
+    full_text: bool = True
+
+    def __post_init__(self) -> None:
+        for name, least in (("documents", 1), ("dim", 1), ("pool_factor", 1), ("connectivity", 2)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ParameterError(f"expected {name} as an integer of at least {least}, got {value!r}")
+        for name in ("text_bytes", "id_bytes", "metadata_bytes", "metadata_fields"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ParameterError(f"expected {name} as a number of at least 0, got {getattr(self, name)!r}")
+        if self.tokens is not None and not 1 <= self.tokens < float("inf"):
+            raise ParameterError(f"expected tokens as a number of at least 1, got {self.tokens!r}")
+        if self.tokens is not None and len(Codec.parse(self.codec)) > 1:
+            raise ParameterError(f"expected a codec of one tier for token vectors, got {self.codec!r}")
+        tier_layouts(self.codec, self.dim)
+
+    @property
+    def stored_tokens(self) -> float:
+        """Token vectors of a document that are left after pooling, on average."""
+        if self.tokens is None:
+            return 0.0
+        protected = TokenPooling(factor=self.pool_factor).protected
+        if self.pool_factor == 1 or self.tokens <= protected:
+            return self.tokens
+        return protected + max((self.tokens - protected) // self.pool_factor, 1.0)
+
+    @property
+    def layouts(self) -> list[CodeLayout]:
+        """How the codes of each tier lie, coarse to fine: of the vectors, or of the candidate vectors of tokens."""
+        return tier_layouts(self.codec if self.tokens is None else "int8", self.dim)
+
+    @property
+    def token_bytes(self) -> float:
+        """Bytes of the codes of one document's tokens, and of their place in the file."""
+        if self.tokens is None:
+            return 0.0
+        return self.stored_tokens * tier_layouts(self.codec, self.dim)[0].row_bytes + _OFFSET_BYTES
+
+
+@dataclass(frozen=True)
+class LocalSize:
+    """What a collection takes on one machine.
+
+    Parameters
+    ----------
+    ram, disk : dict of str to float
+        Bytes by part, named as in `CollectionInfo`. In RAM, ``coarse tier`` and ``graph`` are mapped files: page cache that
+        searches want to find there, not memory of the process's own.
+    add_hours : float
+        Hours on one core to add documents whose vectors are there: writing them, and linking the graph.
+    """
+
+    ram: dict[str, float]
+    disk: dict[str, float]
+    add_hours: float
+
+    @property
+    def ram_bytes(self) -> float:
+        """Bytes in RAM, all parts."""
+        return sum(self.ram.values())
+
+    @property
+    def disk_bytes(self) -> float:
+        """Bytes on disk, all parts."""
+        return sum(self.disk.values())
+
+
+def tier_layouts(codec: str, dim: int) -> list[CodeLayout]:
+    """Return how the codes of each tier lie in memory, without fitting what has to learn.
+
+    Examples
+    --------
+    >>> [layout.row_bytes for layout in tier_layouts("binary > svd:50%|float8", 1024)]
+    [128, 512]
+    """
+    return [_layout(tier, dim) for tier in Codec.parse(codec)]
+
+
+def _layout(tier: Pipeline, dim: int) -> CodeLayout:
+    for reducer in tier.reducers:
+        size = getattr(reducer, "size", None)  # of a percentage, `bound` knows only that no more comes out than goes in
+        kept = size.resolve(dim) if isinstance(size, Size) else reducer.bound(dim)
+        assert kept is not None  # what goes in is known
+        dim = kept
+    # A quantizer's row depends on the number of values alone, so one vector is enough to ask it.
+    return tier.unfitted().quantizer.fit(np.ones((1, dim), np.float32)).layout
+
+
+def local_size(workload: Workload) -> LocalSize:
+    """Return what a collection takes on one machine, from the formulae in ``docs/scale.md``.
+
+    Examples
+    --------
+    >>> size = local_size(Workload(1_000_000, 384, "binary > int8", text_bytes=300))
+    >>> {name: round(value / 1_000_000) for name, value in size.ram.items()}
+    {'alive mask': 1, 'coarse tier': 48, 'graph': 260}
+    """
+    n, coarse = workload.documents, workload.layouts[0]
+    ram: dict[str, float] = {"alive mask": n * measured.ALIVE_BYTES, "coarse tier": n * coarse.row_bytes}
+    disk: dict[str, float] = {f"tier {i}": n * layout.row_bytes for i, layout in enumerate(workload.layouts)}
+    if workload.tokens is not None:
+        disk["tokens"] = n * workload.token_bytes
+    disk["documents"] = n * document_bytes(workload)
+    if n >= planner.graph_min(coarse):
+        node = graph_node_bytes(coarse, workload.connectivity)
+        ram["graph"] = n * (node + measured.GRAPH_TABLE_BYTES)
+        disk["graph"] = n * node
+    if workload.full_text:
+        disk["full text"] = n * workload.text_bytes * measured.FULL_TEXT_SHARE
+    return LocalSize(ram, disk, n * add_us(coarse, n) / 3.6e9)
+
+
+def graph_node_bytes(layout: CodeLayout, connectivity: int) -> float:
+    """Return the bytes of one document in a graph: its codes (those of 4 and 2 bits as bytes) and its links."""
+    codes = layout.dim if layout.kind in ("i4", "i2") else layout.row_bytes
+    return codes + measured.GRAPH_BASE_BYTES + measured.GRAPH_LINK_BYTES * connectivity
+
+
+def document_bytes(workload: Workload) -> float:
+    """Return the bytes of one document in SQLite: its row, the index of ids, the index of metadata.
+
+    Rows of different lengths leave half a row of each page empty, on average.
+    """
+    row = workload.text_bytes + workload.id_bytes + workload.metadata_bytes + measured.ROW_OVERHEAD
+    if row > measured.LONGEST_IN_PAGE:
+        stored = row + measured.OVERFLOW_LOSS
+    else:
+        stored = measured.PAGE_BYTES / max(1.0, measured.PAGE_USED / row - 0.5)
+    fields = measured.FIELD_BYTES * workload.metadata_fields
+    return stored + workload.id_bytes + measured.ID_OVERHEAD + fields
+
+
+def add_us(layout: CodeLayout, n: int) -> float:
+    """Return the microseconds of one core to add one of `n` documents with a ready vector."""
+    us = measured.ADD_BASE_US + measured.ADD_BYTE_US * layout.row_bytes
+    if layout.kind not in ("b1", "i8", "i4", "i2"):
+        us += measured.ADD_FLOAT_US
+    return us * max(1.0, float(np.log(n) / np.log(measured.ADD_MEASURED_AT)))

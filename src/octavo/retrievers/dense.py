@@ -1,0 +1,230 @@
+"""Dense search over one snapshot: candidates from the coarse tier, rescored tier by tier.
+
+Scores returned always come from the finest tier. A filter never starves a query: when n documents match, min(k, n) come
+back, exactly ranked over the matches when they are few.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from octavo.index import exact_search, planner, score_rows
+from octavo.store import Floats, Mask, Slots, Snapshot, TierView
+
+Scores = npt.NDArray[np.float32]
+
+#: Matches that are few enough to be scored in the finest tier at once.
+_FEW = 1_024
+
+
+@dataclass(frozen=True)
+class DenseOptions:
+    """How hard to look.
+
+    Parameters
+    ----------
+    oversample : float or None
+        Candidates rescored per result and tier; None takes the measured default of the coarse tier's type.
+    ef : int or None
+        Nodes that the graph search keeps in view; None takes the measured default.
+    exact : bool or None
+        True scores every document in the finest tier; False uses the graph wherever there is one; None lets the
+        planner choose.
+    threads : int
+        Threads for a batch of queries; 0 means all cores.
+    """
+
+    oversample: float | None = None
+    ef: int | None = None
+    exact: bool | None = None
+    threads: int = 1
+
+
+def dense_search(
+    snapshot: Snapshot, queries: Floats, k: int, mask: Mask | None, options: DenseOptions
+) -> tuple[Slots, Scores]:
+    """Return the best slots for each query.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        What to search.
+    queries : ndarray of shape (m, dim)
+        Query vectors, of unit length where cosine is meant.
+    k : int
+        Results per query.
+    mask : ndarray of bool, shape (n_slots,), or None
+        Which slots may come back; None means every document. Dead slots are False in it.
+    options : DenseOptions
+        How hard to look.
+
+    Returns
+    -------
+    slots : ndarray of shape (m, k)
+        Padded with -1.
+    scores : ndarray of shape (m, k)
+        Padded with -inf.
+    """
+    eligible = mask if mask is not None else (snapshot.alive if snapshot.dead else None)
+    matching = int(np.count_nonzero(mask)) if mask is not None else snapshot.n_alive
+    if not snapshot.tiers or matching == 0:
+        return _nothing(len(queries), k)
+    finest = snapshot.tiers[-1]
+    wanted = min(k, matching)
+    sizes = _stage_sizes(snapshot, wanted, matching, options)
+    if options.exact or sizes[0] >= matching or (mask is not None and matching <= _FEW):
+        found = _scan(finest, queries, wanted, eligible, matching, options.threads)
+    elif len(snapshot.tiers) == 1:
+        found = _candidates(snapshot, queries, wanted, eligible, matching, options)
+    else:
+        rows, _ = _candidates(snapshot, queries, sizes[0], eligible, matching, options)
+        found = _rescore(snapshot, queries, rows, sizes)
+    slots, scores = _padded(found, k)
+    if not finest.pipeline.shifts_queries:
+        return slots, scores
+    return slots, scores + finest.pipeline.query_offset(queries)[:, None]
+
+
+def _stage_sizes(snapshot: Snapshot, k: int, matching: int, options: DenseOptions) -> list[int]:
+    """Return how many candidates leave each tier: k times the oversampling after the first, k after the last."""
+    stages = len(snapshot.tiers)
+    if stages == 1:
+        return [k]
+    layout = snapshot.tiers[0].layout
+    first = options.oversample
+    if first is None and snapshot.tuning is not None:
+        first = snapshot.tuning.oversample
+    if first is None:
+        first = planner.default_oversample(layout, snapshot.n_slots)
+    # A funnel narrows geometrically: each refinement drops the same share.
+    sizes = [max(k, round(k * first ** ((stages - 1 - stage) / (stages - 1)))) for stage in range(stages)]
+    return [min(size, matching) for size in sizes]
+
+
+def _scan(
+    tier: TierView, queries: Floats, k: int, eligible: Mask | None, matching: int, threads: int
+) -> tuple[Slots, Scores]:
+    codes = tier.pipeline.encode_queries(queries)
+    layout, n = tier.layout, len(tier.codes)
+    if eligible is not None and planner.gather_us(layout, matching) < planner.scan_us(layout, n):
+        rows = np.flatnonzero(eligible)
+        tier.check(rows)
+        return exact_search(tier.layout, tier.codes, codes, k, rows=rows, threads=threads)
+    tier.check()
+    return exact_search(tier.layout, tier.codes, codes, k, alive=eligible, threads=threads)
+
+
+def _candidates(
+    snapshot: Snapshot, queries: Floats, count: int, eligible: Mask | None, matching: int, options: DenseOptions
+) -> tuple[Slots, Scores]:
+    """Return `count` candidates for each query from the coarse tier, by graph or by scan."""
+    coarse, view = snapshot.tiers[0], snapshot.graph
+    plan = planner.choose(
+        coarse.layout,
+        count,
+        n_alive=snapshot.n_slots,  # the graph still walks through the dead ones
+        n_matching=matching if eligible is not None else None,
+        linked=view.covered if view is not None else 0,
+        ef=options.ef,
+        rescored=len(snapshot.tiers) > 1,
+        tuning=snapshot.tuning,
+    )
+    if view is None or view.covered == 0 or (plan.method != "graph" and options.exact is not False):
+        return _scan(coarse, queries, count, eligible, matching, options.threads)
+    fetch, ef, limit = plan.fetch, plan.ef, plan.limit
+    if plan.method != "graph":  # exact=False: by graph, whatever it costs
+        fetch = count if eligible is None else int(1.5 * count * snapshot.n_slots / matching) + 8
+        default = planner.explored(coarse.layout, count, n=view.covered, rescored=False, tuning=snapshot.tuning)
+        ef, limit = options.ef or default, view.covered
+    codes = coarse.pipeline.encode_queries(queries)
+    if eligible is None and view.covered == snapshot.n_slots and plan.method == "graph":
+        found, found_scores = view.graph.search(codes, count, ef, threads=options.threads)
+        if not ((found < 0) | (found >= snapshot.n_slots)).any():  # the usual case needs no merging
+            return found, found_scores
+    tail_slots, tail_scores = _tail(snapshot, codes, count, eligible, options.threads)
+    needed = min(count, _reachable(eligible, view.covered))
+    slots, scores = _nothing(len(queries), count)
+    left = np.arange(len(queries))
+    while len(left):
+        if fetch > max(limit, count):  # the filter and the query have little in common: look at all that match
+            slots[left], scores[left] = _scan(coarse, queries[left], count, eligible, matching, options.threads)
+            break
+        found, found_scores = view.graph.search(codes[left], fetch, max(ef, fetch), threads=options.threads)
+        outside = (found < 0) | (found >= snapshot.n_slots)  # linked by a commit that this snapshot does not see
+        if eligible is not None:
+            outside |= ~eligible[np.where(outside, 0, found)]
+        enough = np.count_nonzero(~outside, axis=1) >= needed
+        inside = np.argsort(outside, axis=1, kind="stable")[:, :count]  # what may come back, still best first
+        found = np.take_along_axis(found, inside, 1)
+        found_scores = np.where(
+            np.take_along_axis(outside, inside, 1), -np.inf, np.take_along_axis(found_scores, inside, 1)
+        )
+        merged = _merge(found, found_scores, tail_slots[left], tail_scores[left], count)
+        done = left[enough]
+        slots[done], scores[done] = merged[0][enough], merged[1][enough]
+        left = left[~enough]
+        fetch *= 2
+    return slots, scores
+
+
+def _reachable(eligible: Mask | None, covered: int) -> int:
+    return covered if eligible is None else int(np.count_nonzero(eligible[:covered]))
+
+
+def _tail(
+    snapshot: Snapshot, codes: npt.NDArray[np.uint8], count: int, eligible: Mask | None, threads: int
+) -> tuple[Slots, Scores]:
+    """Scan what the graph does not reach yet."""
+    coarse, view = snapshot.tiers[0], snapshot.graph
+    covered = view.covered if view is not None else 0
+    if covered >= snapshot.n_slots:
+        return _nothing(len(codes), 0)
+    coarse.check(np.arange(covered, snapshot.n_slots))
+    alive = eligible[covered:] if eligible is not None else None
+    slots, scores = exact_search(coarse.layout, coarse.codes[covered:], codes, count, alive=alive, threads=threads)
+    return np.where(slots >= 0, slots + covered, -1), scores
+
+
+def _merge(a: Slots, a_scores: Scores, b: Slots, b_scores: Scores, count: int) -> tuple[Slots, Scores]:
+    """Return the `count` best of two rankings for each query, ties by slot."""
+    if b.shape[1] == 0:
+        return _padded((np.where(a_scores > -np.inf, a, -1), a_scores), count)
+    slots, scores = np.concatenate([a, b], axis=1), np.concatenate([a_scores, b_scores], axis=1)
+    order = np.lexsort((slots, -scores), axis=1)[:, :count]
+    slots, scores = np.take_along_axis(slots, order, 1), np.take_along_axis(scores, order, 1)
+    slots = np.where(scores > -np.inf, slots, -1)
+    return _padded((slots, scores), count)
+
+
+def _rescore(snapshot: Snapshot, queries: Floats, rows: Slots, sizes: list[int]) -> tuple[Slots, Scores]:
+    """Score candidates in each finer tier in turn, keeping fewer each time."""
+    k = sizes[-1]
+    slots, scores = _nothing(len(queries), k)
+    encoded = [tier.pipeline.encode_queries(queries) for tier in snapshot.tiers[1:]]
+    for number in range(len(queries)):
+        kept = rows[number][rows[number] >= 0]
+        kept_scores = np.zeros(0, np.float32)
+        for tier, codes, size in zip(snapshot.tiers[1:], encoded, sizes[1:], strict=True):
+            tier.check(kept)
+            kept_scores = score_rows(tier.layout, tier.codes, codes[number], kept)
+            order = np.lexsort((kept, -kept_scores))[:size]
+            kept, kept_scores = kept[order], kept_scores[order]
+        slots[number, : len(kept)], scores[number, : len(kept)] = kept, kept_scores
+    return slots, scores
+
+
+def _nothing(m: int, k: int) -> tuple[Slots, Scores]:
+    return np.full((m, k), -1, np.int64), np.full((m, k), -np.inf, np.float32)
+
+
+def _padded(found: tuple[Slots, Scores], k: int) -> tuple[Slots, Scores]:
+    slots, scores = found
+    if slots.shape[1] == k:
+        return slots, scores
+    wide_slots, wide_scores = _nothing(len(slots), k)
+    width = min(k, slots.shape[1])
+    wide_slots[:, :width], wide_scores[:, :width] = slots[:, :width], scores[:, :width]
+    return wide_slots, wide_scores

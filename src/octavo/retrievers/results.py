@@ -1,0 +1,81 @@
+"""What a search returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from octavo.store import Document
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One found document.
+
+    Parameters
+    ----------
+    id : str
+        The document's id.
+    score : float
+        Higher is better. Dense: the similarity in the finest tier; text: BM25; hybrid: the fused score.
+    document : Document
+        The stored document.
+    """
+
+    id: str
+    score: float
+    document: Document
+
+    @property
+    def text(self) -> str:
+        """The document's text."""
+        return self.document.text
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The document's metadata."""
+        return self.document.metadata
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """Found documents, best first; iterates as `Hit`.
+
+    Parameters
+    ----------
+    ids : list of str
+        Ids of the documents.
+    scores : ndarray of shape (len(ids),), float32
+        Their scores, higher is better.
+    documents : list of Document
+        The documents themselves.
+    payloads : list of (str or None)
+        The opaque strings that were stored beside them.
+    """
+
+    ids: list[str]
+    scores: npt.NDArray[np.float32]
+    documents: list[Document]
+    payloads: list[str | None]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[Hit]:
+        for position in range(len(self)):
+            yield self[position]
+
+    @overload
+    def __getitem__(self, position: int) -> Hit: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> list[Hit]: ...
+
+    def __getitem__(self, position: int | slice) -> Hit | list[Hit]:
+        if isinstance(position, slice):
+            return [self[index] for index in range(*position.indices(len(self)))]
+        return Hit(self.ids[position], float(self.scores[position]), self.documents[position])

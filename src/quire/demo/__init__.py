@@ -1,6 +1,0 @@
-"""``quire demo``: a corpus that every machine has, compressed, searched three ways, its writer killed."""
-
-from quire.demo._corpus import Docstring, docstrings
-from quire.demo._run import DemoOptions, DemoReport, run_demo
-
-__all__ = ["DemoOptions", "DemoReport", "Docstring", "docstrings", "run_demo"]
