@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from octavo.store._fulltext import TextIndex
+from octavo.store.text._index import TextIndex
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "limit-recon50k"
 

@@ -30,10 +30,10 @@ from typing import Any
 import numpy as np
 
 import octavo
-from octavo.compression._ragged import TokenMatrices, unit_rows
+from octavo.compression.token_matrices import TokenMatrices, unit_rows
 from octavo.compression.token_pooling import TokenPooling
-from octavo.eval._maxsim import rank_by_maxsim
-from octavo.store import _vectors as vectors
+from octavo.eval.run._maxsim import rank_by_maxsim
+from octavo.store import vectors as vectors
 from token_sets import K, TokenSet, add_token_options, load_token_sets, narrowed
 
 CONFIGURATIONS: list[tuple[str, TokenPooling, str]] = [

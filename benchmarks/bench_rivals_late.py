@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from octavo.compression import TokenMatrices
-from octavo.eval._maxsim import rank_by_maxsim
+from octavo.eval.run._maxsim import rank_by_maxsim
 from token_sets import K, add_token_options, load_token_sets, narrowed
 
 CHILD = Path(__file__).parent / "late_child.py"
@@ -112,7 +112,9 @@ def main() -> None:
     parser.add_argument("--set", default="scifact")
     parser.add_argument("--width", type=int, default=128, help="of token vectors")
     parser.add_argument("--queries", type=int, default=100, help="so many at most, evenly spread")
-    parser.add_argument("--rival-python", help="of an environment with pylate and fast-plaid; Octavo alone unless given")
+    parser.add_argument(
+        "--rival-python", help="of an environment with pylate and fast-plaid; Octavo alone unless given"
+    )
     parser.add_argument("--work", type=Path, help="folder for input and indexes; a temporary one unless given")
     parser.add_argument("--out", type=Path, help="file to which results are added")
     args = parser.parse_args()

@@ -28,13 +28,13 @@ import numpy as np
 
 from octavo._layout import CodeLayout
 from octavo.compression import SVD, LloydMax, Rotate
-from octavo.compression._ragged import TokenMatrices, unit_rows
 from octavo.compression.document_vectors import CandidateEncoder, CentredMean, RandomFeatures, WardVectors
 from octavo.compression.fixed_dimensional import FixedDimensionalEncoding
+from octavo.compression.token_matrices import TokenMatrices, unit_rows
 from octavo.compression.token_pooling import TokenPooling
 from octavo.index.maxsim import maxsim_scores, maxsim_search
 from octavo.store._late_generations import FIT_TOKENS
-from octavo.store._tokens import TokenCodec
+from octavo.store.tokens import TokenCodec
 from token_sets import TokenSet, add_token_options, agreement, load_token_sets, split
 
 POOLINGS = ("none", "x2", "x3", "x4", "x6", "32", "16", "8")

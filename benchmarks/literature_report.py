@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from octavo.eval import Result
-from octavo.eval.compare import compare
-from octavo.eval.statistics import PairedDifference
+from octavo.eval.analysis.compare import compare
+from octavo.eval.analysis.statistics import PairedDifference
 
 #: What the tables are about where they show one measure with its interval.
 MAIN = "nDCG@10"

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.compression import SVD, TokenMatrices
-from octavo.compression._ragged import unit_rows
+from octavo.compression.token_matrices import unit_rows
 from octavo.eval import Dataset, load_dataset
-from octavo.eval._maxsim import rank_by_maxsim
-from octavo.eval.encodings import TokenCache
-from octavo.eval.measures import Measures
-from octavo.eval.models import EvalModel, load_model
+from octavo.eval.run._maxsim import rank_by_maxsim
+from octavo.eval.run.encodings import TokenCache
+from octavo.eval.run.measures import Measures
+from octavo.eval.run.models import EvalModel, load_model
 
 MODEL = "all-MiniLM-L6-v2"
 K = 10

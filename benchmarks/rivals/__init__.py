@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rivals import chroma, faiss_indexes, graph_indexes, lance, qdrant, octavo_collection, turbovec_index
+from rivals import chroma, faiss_indexes, graph_indexes, lance, octavo_collection, qdrant, turbovec_index
 from rivals.base import System
 
 MODULES = (octavo_collection, turbovec_index, faiss_indexes, graph_indexes, lance, qdrant, chroma)

@@ -6,9 +6,10 @@ everything else.
 
 from octavo._version import __version__
 from octavo.collection import Collection, MultiVectorCollection, import_from, open, open_multi_vector, restore
+from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import OctavoError
 from octavo.retrievers.results import Hit, SearchResult
-from octavo.store import Document, TokenEncoder
+from octavo.store.documents import Document
 
 __all__ = [
     "Collection",

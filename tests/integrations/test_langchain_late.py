@@ -29,8 +29,8 @@ from octavo.errors import (
     InputTypeError,
     InvalidVectorsError,
     MismatchError,
-    ParameterError,
     OctavoError,
+    ParameterError,
 )
 from octavo.integrations.langchain import (
     LateInteractionRetriever,

@@ -15,6 +15,7 @@ from langchain_core.structured_query import Comparator, Comparison, Operation, O
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from octavo.errors import InputTypeError, InvalidFilterError, ParameterError
+from octavo.filters import parse_filter
 from octavo.integrations.langchain import OctavoTranslator, OctavoVectorStore
 from octavo.integrations.langchain._relevance import (
     cosine_relevance,
@@ -22,7 +23,6 @@ from octavo.integrations.langchain._relevance import (
     positive_relevance,
     unbounded_relevance,
 )
-from octavo.store.filters import parse_filter
 
 EMBEDDING = DeterministicFakeEmbedding(size=16)
 TEXTS = [f"document number {n} about {'apples' if n % 2 else 'pears'}" for n in range(40)]

@@ -15,8 +15,8 @@ from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 
 import octavo
 from octavo.errors import CollectionClosedError, InputTypeError, InvalidVectorsError, MismatchError, ParameterError
+from octavo.filters import parse_filter
 from octavo.integrations.langchain import OctavoVectorStore
-from octavo.store.filters import parse_filter
 
 EMBEDDING = DeterministicFakeEmbedding(size=16)
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 
+from octavo import _files as _fs
 from octavo.errors import (
     CollectionClosedError,
     CollectionNotFoundError,
@@ -22,7 +23,6 @@ from octavo.errors import (
 )
 from octavo.integrations.langchain import OctavoRecordManager, OctavoVectorStore
 from octavo.integrations.langchain._names import directory_name, list_names, remember_name
-from octavo.store import _fs
 
 EMBEDDING = DeterministicFakeEmbedding(size=12)
 TEXTS = ["one", "two", "three"]
@@ -83,7 +83,9 @@ def test_add_embeddings(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("codec", ["int8", "binary > int8"])
 def test_save_and_load(tmp_path: Path, codec: str) -> None:
-    with OctavoVectorStore.from_texts(TEXTS, EMBEDDING, [{"n": n} for n in range(3)], codec=codec, fit_after=2) as store:
+    with OctavoVectorStore.from_texts(
+        TEXTS, EMBEDDING, [{"n": n} for n in range(3)], codec=codec, fit_after=2
+    ) as store:
         before = store.similarity_search_with_score("two", 3)
         store.save_local(tmp_path / "folder")
         store.add_texts(["later"])

@@ -14,8 +14,8 @@ from llama_index.core.vector_stores import FilterCondition, FilterOperator, Meta
 from llama_index.core.vector_stores.utils import build_metadata_filter_fn
 
 from octavo.errors import InvalidFilterError
+from octavo.filters import matches
 from octavo.integrations.llama_index._filters import to_filter
-from octavo.store.filters import matches
 
 Metadata = dict[str, Any]
 

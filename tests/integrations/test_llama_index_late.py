@@ -37,8 +37,8 @@ from octavo.errors import (
     CollectionNotFoundError,
     InputTypeError,
     MismatchError,
-    ParameterError,
     OctavoError,
+    ParameterError,
 )
 from octavo.integrations.llama_index import LateInteractionIndex, MaxSimRerank, OctavoVectorStore, as_retriever
 

@@ -8,7 +8,7 @@ import sys
 SCRIPT = """
 import sys
 sys.modules["ray"] = None  # as if it were not installed
-import octavo, octavo.cli, octavo.planning, octavo._transfer
+import octavo, octavo.cli, octavo.planning, octavo.ingest.transfer
 from octavo.errors import MissingExtraError
 try:
     import octavo.integrations.ray

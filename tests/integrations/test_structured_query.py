@@ -11,8 +11,8 @@ pytest.importorskip("langchain_core")
 from langchain_core.structured_query import Comparator, Comparison, Operation, Operator, StructuredQuery
 
 from octavo.errors import InvalidFilterError
+from octavo.filters import Filter, matches, parse_filter
 from octavo.integrations.langchain._structured_query import OctavoTranslator
-from octavo.store.filters import Filter, matches, parse_filter
 
 DOCUMENTS: list[dict[str, Any]] = [
     {"year": 2020, "tags": ["a", "b"], "name": "Ada Lovelace", "day": "2024-05-01"},

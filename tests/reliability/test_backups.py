@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 import octavo
+from octavo import _files as _fs
 from octavo.cli import app
 from octavo.errors import (
     CollectionClosedError,
@@ -22,7 +23,6 @@ from octavo.errors import (
     InputTypeError,
     ParameterError,
 )
-from octavo.store import _fs
 
 DIM = 16
 BATCH = 20

@@ -14,8 +14,9 @@ import pytest
 
 import octavo
 from octavo.errors import CollectionNotFoundError, CorruptCollectionError
-from octavo.store import _metadata_index, parse_filter
-from octavo.store._vectors import BlockGuard
+from octavo.filters import parse_filter
+from octavo.store.metadata import index as _metadata_index
+from octavo.store.vectors import BlockGuard
 
 IDS = [f"identifier {i}" for i in range(60)]
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import octavo
+from octavo import _files as _fs
 from octavo.errors import StorageError
-from octavo.store import _fs
 
 resource = pytest.importorskip("resource", reason="limits on the size of files are POSIX")
 
@@ -102,7 +102,7 @@ def test_maintenance_that_has_no_space_does_not_fail_the_add(tmp_path: Path, mon
 
     with octavo.open(tmp_path / "kb", fit_after=10) as kb:
         with monkeypatch.context() as patched:
-            patched.setattr("octavo.store._writer.Writer.fit", full)
+            patched.setattr("octavo.store.writer.Writer.fit", full)
             assert len(kb.add(_texts(20), vectors=_vectors(20))) == 20
         assert not kb.info().fitted
         kb.add(_texts(1), vectors=_vectors(1, 2))
@@ -118,12 +118,12 @@ def test_what_fails_after_the_commit_is_no_failure_of_the_write(
     with octavo.open(tmp_path / "kb", codec="float32") as kb:
         kb.add(_texts(10), ids=[f"a{i}" for i in range(10)], vectors=_vectors(10))
         with monkeypatch.context() as patched:
-            patched.setattr("octavo.store._vectors.VectorFile.view", fails)
+            patched.setattr("octavo.store.vectors.VectorFile.view", fails)
             kb.add(_texts(5), ids=[f"b{i}" for i in range(5)], vectors=_vectors(5, 1))
         assert len(kb) == 15
         assert kb.delete(["a1"]) == 1
         with monkeypatch.context() as patched:
-            patched.setattr("octavo.store._store.Store._open_file", fails)
+            patched.setattr("octavo.store.store.Store._open_file", fails)
             kb._writer.compact()
         assert kb.search(_vectors(5, 1)[2], 1).ids == ["b2"]
         assert kb.verify().ok
@@ -150,7 +150,7 @@ def test_a_draft_that_another_process_erased_is_no_error(tmp_path: Path, monkeyp
     with octavo.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
         kb.add(_texts(500), vectors=_vectors(500))
         with monkeypatch.context() as patched:
-            patched.setattr("octavo.store._graph_keeper.sync_file", lambda path: path.unlink())
+            patched.setattr("octavo.store.graph_files.sync_file", lambda path: path.unlink())
             kb.flush()
         assert not list((tmp_path / "kb").glob("*.graph*"))
         kb.flush()
@@ -202,7 +202,7 @@ def test_the_older_checkpoint_stays_until_the_newer_one_is_committed(
             def fails(self: object, connection: object) -> None:
                 raise StorageError(errno.EIO, "the commit failed")
 
-            patched.setattr("octavo.store._database.Database._commit", fails)
+            patched.setattr("octavo.store.database.Database._commit", fails)
             with pytest.raises(StorageError, match="the commit failed"):
                 kb.flush()
             kb._store.database._writing_connection().execute("ROLLBACK")  # what the real one does
@@ -256,7 +256,7 @@ def test_a_failed_commit_is_voided_in_the_log(tmp_path: Path, monkeypatch: pytes
         settled: list[object] = []
         real = type(kb._store.database)._settle
         monkeypatch.setattr(
-            "octavo.store._database.Database._settle",
+            "octavo.store.database.Database._settle",
             lambda self, connection: (settled.append(connection), real(self, connection))[1],
         )
         with largest_file((path / "octavo.db-wal").stat().st_size + 1_000), pytest.raises(StorageError):

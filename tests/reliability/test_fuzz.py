@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 import octavo
 from octavo.compression import Codec
-from octavo.errors import CodecError, InputTypeError, InvalidFilterError, ParameterError, OctavoError
-from octavo.store.filters import matches, parse_filter
+from octavo.errors import CodecError, InputTypeError, InvalidFilterError, OctavoError, ParameterError
+from octavo.filters import matches, parse_filter
 
 DIM = 8
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

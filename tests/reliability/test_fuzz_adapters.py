@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import octavo
 from octavo.errors import InputTypeError, InvalidFilterError, ParameterError
-from octavo.store.filters import Filter, matches
+from octavo.filters import Filter, matches
 
 MANY = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 

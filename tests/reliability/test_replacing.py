@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import octavo
+from octavo import _files as _fs
 from octavo.errors import StorageError
-from octavo.store import _fs
 
 OLD, NEW = ["a", "b"], ["c", "d", "e"]
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo._chunking import split_text
 from octavo.errors import ParameterError
+from octavo.ingest.chunking import split_text
 
 TEXTS = st.text(st.sampled_from("ab. \n!。"), max_size=200)
 

@@ -19,8 +19,8 @@ from octavo.errors import (
     InvalidFilterError,
     InvalidVectorsError,
     MismatchError,
-    ParameterError,
     OctavoError,
+    ParameterError,
     ReadOnlyError,
 )
 

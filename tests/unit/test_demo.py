@@ -20,8 +20,8 @@ from octavo.cli import app
 from octavo.demo import DemoOptions, DemoReport, Docstring, docstrings, run_demo
 from octavo.demo._crash import BATCH, kill_a_writer
 from octavo.demo._measure import CODECS, compare_codecs
-from octavo.errors import MissingExtraError, ParameterError, OctavoError
-from octavo.store import Encoder, as_encoder
+from octavo.encoders.dense import Encoder, as_encoder
+from octavo.errors import MissingExtraError, OctavoError, ParameterError
 
 DIM = 64
 

@@ -62,5 +62,7 @@ def test_all_is_complete(package: str) -> None:
 
 
 def test_the_check_itself() -> None:
-    tree = ast.parse("from octavo.a._b import C, _d\nfrom octavo.errors import E\nimport sys\ndef f(): x = 1\nN: int = 3")
+    tree = ast.parse(
+        "from octavo.a._b import C, _d\nfrom octavo.errors import E\nimport sys\ndef f(): x = 1\nN: int = 3"
+    )
     assert public_names(tree, "octavo.a") == {"C", "f", "N"}

@@ -16,14 +16,16 @@ ROOT = Path(octavo.__file__).parent
 #: From the bottom up. A part imports only from lower ones and from itself; parts on one line do not know each other.
 LAYERS = [
     {"errors", "_version"},
-    {"_layout", "_models", "_chunking"},
+    {"_layout", "_validation", "_arrays", "_files", "_text_analysis", "_progress"},
+    {"filters"},
     {"compression", "index"},
+    {"encoders"},
     {"store"},
     {"retrievers"},
     {"collection"},
     {""},  # the package itself, `import octavo`
-    {"integrations", "_sources"},
-    {"eval", "_ingest", "_transfer", "planning"},
+    {"integrations", "ingest"},
+    {"eval", "planning"},
     {"demo"},
     {"cli"},
 ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from octavo._models import load_sentence_transformer, resolve_model
+from octavo.encoders.models import load_sentence_transformer, resolve_model
 from octavo.errors import MissingExtraError, ParameterError
 
 

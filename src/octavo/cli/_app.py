@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from octavo._version import __version__
-from octavo.errors import InvalidFilterError, ParameterError, OctavoError
+from octavo.errors import InvalidFilterError, OctavoError, ParameterError
 
 #: Exit codes. 0 is success.
 FAILURE, USAGE = 1, 2

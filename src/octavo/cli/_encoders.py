@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 
-from octavo._models import is_attribute, load_attribute
-from octavo.cli._places import open_place
+from octavo._arrays import Floats
+from octavo.cli._locations import open_place
 from octavo.collection import CollectionLike
+from octavo.encoders.dense import Encoder, as_encoder
+from octavo.encoders.models import is_attribute, load_attribute
 from octavo.errors import MissingExtraError, ParameterError
-from octavo.store import Encoder, Floats, as_encoder
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 

@@ -9,15 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
-from octavo._ingest import IngestReport, ingest
-from octavo._sources import FILE_CHUNK_OVERLAP, FILE_CHUNK_SIZE, TEXT_SUFFIXES, Fields, Skipped, Source
 from octavo.cli._app import app
 from octavo.cli._encoders import DEFAULT_MODEL, load_encoder, load_stored_encoder, stored_encoder
+from octavo.cli._locations import open_or_create_place
 from octavo.cli._options import Json, Model, PlaceOption
 from octavo.cli._output import console, human_bytes, note, print_json, progress_bar
-from octavo.cli._places import open_or_create_place
+from octavo.encoders.dense import Encoder
 from octavo.errors import CollectionNotFoundError, ParameterError
-from octavo.store import Encoder
+from octavo.ingest.indexing import IngestReport, ingest
+from octavo.ingest.sources import FILE_CHUNK_OVERLAP, FILE_CHUNK_SIZE, TEXT_SUFFIXES, Fields, Skipped, Source
 
 _LISTED = 5  # names shown of a kind of files that were left out
 

@@ -8,10 +8,10 @@ from typing import Any
 from rich.table import Table
 
 from octavo.cli._app import app
+from octavo.cli._locations import open_place
 from octavo.cli._options import Json, PlaceArgument
 from octavo.cli._output import console, human_bytes, print_json
-from octavo.cli._places import open_place
-from octavo.store import CollectionInfo
+from octavo.store.info import CollectionInfo
 
 
 @app.command("info")

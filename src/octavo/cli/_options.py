@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from octavo.cli._places import as_given, local_directory
+from octavo.cli._locations import as_given, local_directory
 
 _PLACE = (
     "The collection's directory; or in Qdrant: https://HOST:6333#NAME of a server, whose key is taken from QDRANT_API_KEY, or "

@@ -14,7 +14,7 @@ from octavo.cli._app import app
 from octavo.cli._options import Json
 from octavo.cli._output import console, human_bytes, print_json
 from octavo.errors import ParameterError
-from octavo.eval.pareto import parse_bytes
+from octavo.eval.analysis.pareto import parse_bytes
 from octavo.planning import FanOut, Hardware, Plan, ShardLatency, Workload, plan, simulate_fan_out
 
 #: Numbers of shards that a simulation looks at.
@@ -101,7 +101,7 @@ def plan_command(
     )
     curves = _simulated(ShardLatency(shard_p50, stall_share=stall_share, stall_ms=stall_ms)) if simulate else None
     if simulate is not None and curves is not None:
-        from octavo.planning._picture import draw_fan_out  # needs matplotlib
+        from octavo.planning.picture import draw_fan_out  # needs matplotlib
 
         draw_fan_out(curves, simulate)
     if as_json:

@@ -12,9 +12,9 @@ from rich.text import Text
 
 from octavo.cli._app import app
 from octavo.cli._encoders import open_with_encoder
+from octavo.cli._locations import open_place
 from octavo.cli._options import Json, Model, PlaceOption
 from octavo.cli._output import console, print_json
-from octavo.cli._places import open_place
 from octavo.retrievers.results import SearchResult
 
 _SNIPPET = 300

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 import typer
 
 import octavo
-from octavo._transfer import Movable, TransferReport, Write, transfer, write_stored
 from octavo.cli._app import app
 from octavo.cli._options import CollectionArgument, Json
 from octavo.cli._output import print_json, progress_bar
 from octavo.collection import Collection
-from octavo.collection._rebuild import Blueprint, blueprint_of, most_token_vectors, open_from_blueprint
+from octavo.collection.rebuild import Blueprint, blueprint_of, most_token_vectors, open_from_blueprint
 from octavo.errors import ParameterError
-from octavo.integrations.qdrant._location import parse_location
+from octavo.ingest.transfer import Movable, TransferReport, Write, transfer, write_stored
+from octavo.integrations.qdrant.location import parse_location
 
 _PLACES = (
     "A directory; http://HOST:PORT or https://HOST:PORT of a Qdrant server, whose key is taken from QDRANT_API_KEY; or "
@@ -89,8 +89,8 @@ def _open_source(place: str, name: str | None) -> tuple[Any, Blueprint]:
     if location is None:
         local = octavo.open(place, read_only=True, must_exist=True)
         return local, blueprint_of(local)
-    from octavo.integrations.qdrant import _transfer as qdrant
-    from octavo.integrations.qdrant._location import open_either
+    from octavo.integrations.qdrant import transfer as qdrant
+    from octavo.integrations.qdrant.location import open_either
 
     collection = open_either(**location.options())
     return collection, qdrant.blueprint_of(collection)
@@ -107,7 +107,7 @@ def _open_target(
     if location is None:
         collection = open_from_blueprint(place, blueprint_of(source))
         return collection, write_stored(collection)
-    from octavo.integrations.qdrant import _transfer as qdrant
+    from octavo.integrations.qdrant import transfer as qdrant
 
     texts = [document.text for document in source.get(source.ids()[:1000])]
     options = location.options() | (distributed if location.url is not None else {})

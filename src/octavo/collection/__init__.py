@@ -2,11 +2,11 @@
 
 from octavo.collection._backup import restore
 from octavo.collection._collection import Collection, open
-from octavo.collection._explanation import Explanation
 from octavo.collection._import import import_from
 from octavo.collection._multi_vector import MultiVectorCollection
 from octavo.collection._open_multi_vector import open_multi_vector
-from octavo.collection._protocol import CollectionLike, MultiVectorLike
+from octavo.collection.explanation import Explanation
+from octavo.collection.protocol import CollectionLike, MultiVectorLike
 
 __all__ = [
     "Collection",

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from octavo.errors import InputTypeError
-from octavo.store._backup import restore_collection
+from octavo.store.upkeep.backup import restore_collection
 
 
 def restore(snapshot: str | os.PathLike[str], path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

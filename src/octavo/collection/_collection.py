@@ -11,35 +11,24 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from octavo.collection._token_input import is_sized, token_encoder_for
+from octavo._arrays import as_matrix, check_directions, unit_rows
 from octavo.collection._tuning import TuningMethods
+from octavo.collection.token_input import is_sized, token_encoder_for
 from octavo.compression import Codec
+from octavo.encoders.dense import as_encoder, check_fingerprint, fingerprint
+from octavo.encoders.tokens import TokenEncoder, is_multi_vector
 from octavo.errors import CollectionLockedError, InputTypeError, MismatchError, ParameterError, StorageError
+from octavo.filters import parse_filter
 from octavo.retrievers.search import (
     FilterLike,
     slots_of_ids,
 )
-from octavo.store import (
-    Batch,
-    DocumentLike,
-    Settings,
-    Snapshot,
-    Store,
-    TokenEncoder,
-    as_encoder,
-    as_matrix,
-    check_directions,
-    check_fingerprint,
-    check_ids,
-    copy_collection,
-    delete_files,
-    erase_leftovers,
-    fingerprint,
-    is_multi_vector,
-    parse_filter,
-    read_batches,
-    unit_rows,
-)
+from octavo.store.documents import Batch, DocumentLike, check_ids, read_batches
+from octavo.store.settings import Settings
+from octavo.store.snapshot import Snapshot
+from octavo.store.store import Store, delete_files
+from octavo.store.upkeep.copy import copy_collection
+from octavo.store.upkeep.erase import erase_leftovers
 
 #: Vectors that wait as float32 within one `add` before the codec is fitted without waiting for the end of the call.
 _FIT_AT_MOST = 16_384

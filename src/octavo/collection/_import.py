@@ -14,12 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from octavo._files import make_directory, put_in_place
 from octavo.collection._collection import Collection, _check_batch_size, _with_progress, open_store
-from octavo.collection._rebuild import open_from_blueprint, stored_batch
+from octavo.collection.rebuild import open_from_blueprint, stored_batch
 from octavo.compression import Codec
-from octavo.errors import CollectionNotFoundError, CorruptCollectionError, InputTypeError, ParameterError, OctavoError
-from octavo.store import Batch, Blueprint, Document, Settings
-from octavo.store._export import (
+from octavo.errors import CollectionNotFoundError, CorruptCollectionError, InputTypeError, OctavoError, ParameterError
+from octavo.store.documents import Batch, Document
+from octavo.store.settings import Settings
+from octavo.store.upkeep.blueprint import Blueprint
+from octavo.store.upkeep.export import (
     DOCUMENTS,
     EXPORT_VERSION,
     LEARNED,
@@ -29,7 +32,6 @@ from octavo.store._export import (
     VECTORS,
     file_sha256,
 )
-from octavo.store._fs import make_directory, put_in_place
 
 
 def import_from(

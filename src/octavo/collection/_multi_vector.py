@@ -7,24 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from octavo._arrays import Floats
 from octavo.collection._collection import Collection, _check_batch_size, _with_progress
-from octavo.collection._explanation import Explanation, explanation
-from octavo.collection._token_input import make_ready, not_late, read_token_batches, read_token_queries
+from octavo.collection.explanation import Explanation, explanation
+from octavo.collection.token_input import make_ready, not_late, read_token_batches, read_token_queries
 from octavo.compression.token_pooling import TokenPooling
+from octavo.encoders.tokens import MeanProbe, TokenEncoder
 from octavo.errors import DocumentNotFoundError, InputTypeError, InvalidVectorsError, ParameterError
 from octavo.retrievers.late_interaction import CandidateSource, LateOptions, LateQueries, LateSearcher, similarities
 from octavo.retrievers.results import SearchResult
 from octavo.retrievers.search import FilterLike, Mode, Queries, Searcher, SearchOptions, check_k, slots_of_ids
 from octavo.retrievers.tuning import TuningReport
-from octavo.store import (
-    Batch,
-    DocumentLike,
-    Floats,
-    MeanProbe,
-    Store,
-    TokenEncoder,
-    check_ids,
-)
+from octavo.store.documents import Batch, DocumentLike, check_ids
+from octavo.store.store import Store
 
 
 class MultiVectorCollection(Collection):

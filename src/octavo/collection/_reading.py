@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from octavo._arrays import Floats, as_matrix, unit_rows
+from octavo.encoders.dense import Encoder, check_fingerprint
 from octavo.errors import CorruptCollectionError, DocumentNotFoundError, InputTypeError, ParameterError
 from octavo.retrievers.results import SearchResult
 from octavo.retrievers.search import (
@@ -25,29 +27,16 @@ from octavo.retrievers.search import (
     read_documents,
     slots_of_ids,
 )
-from octavo.store import (
-    CollectionInfo,
-    Document,
-    Encoder,
-    Floats,
-    GraphKeeper,
-    Snapshot,
-    Store,
-    TextKeeper,
-    VerifyReport,
-    Writer,
-    as_matrix,
-    check_fingerprint,
-    check_ids,
-    chunked,
-    decode_rows,
-    describe,
-    export_store,
-    repair_damage,
-    select_documents,
-    unit_rows,
-    verify_files,
-)
+from octavo.store.database import select_documents
+from octavo.store.documents import Document, check_ids, chunked
+from octavo.store.graph_files import GraphFiles
+from octavo.store.info import CollectionInfo, describe
+from octavo.store.snapshot import Snapshot
+from octavo.store.store import Store
+from octavo.store.text.files import TextFiles
+from octavo.store.upkeep.export import export_store
+from octavo.store.upkeep.verify import VerifyReport, repair_damage, verify_files
+from octavo.store.writer import Writer, decode_rows
 
 _READ_CHUNK = 900
 
@@ -60,8 +49,8 @@ class ReadingMethods:
         self._encoder = encoder
         self._store = store
         self._writer = Writer(self._store)
-        self._graph = GraphKeeper(self._store)
-        self._text = TextKeeper(self._store)
+        self._graph = GraphFiles(self._store)
+        self._text = TextFiles(self._store)
         self._searcher = self._new_searcher()
         self._fingerprint = self._stored_fingerprint()
         try:
@@ -220,7 +209,7 @@ class ReadingMethods:
             Results; if n documents match the filter, min(k, n) come back.
         filter : dict, filter or callable, optional
             Which documents may come back: the dict form (``{"year": {"$gte": 2020}}``), a tree of
-            `octavo.store.filters`, or a function from `Document` to bool, which has to look at every document.
+            `octavo.filters`, or a function from `Document` to bool, which has to look at every document.
         ids : iterable of str, optional
             Only these documents may come back.
         mode : {"dense", "text", "hybrid"}, default="dense"
@@ -331,7 +320,7 @@ class ReadingMethods:
         dtype: Literal["float32", "float16"] = "float32",
         progress: bool = False,
     ) -> Path:
-        """Write the newest commit as JSON lines and ``.npy`` arrays, which any tool reads; `octavo.import_from` reads them back.
+        """Write the newest commit as JSON lines and ``.npy`` arrays that any tool reads; `octavo.import_from` reads them back.
 
         Others may go on writing meanwhile. Takes little memory however large the collection is. Tables that adapters keep
         beside the documents are left out.

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from octavo._arrays import Floats
 from octavo.collection._reading import ReadingMethods
 from octavo.errors import InputTypeError, ParameterError
 from octavo.retrievers import tuning
 from octavo.retrievers.search import SearchOptions, check_k
 from octavo.retrievers.tuning import TuningReport
-from octavo.store import Floats
 
 
 class TuningMethods(ReadingMethods):

@@ -17,7 +17,6 @@ from octavo.compression._codec import Codec, identity_codec
 from octavo.compression._integers import Int4, Int8
 from octavo.compression._lloyd_max import Int2, LloydMax
 from octavo.compression._pipeline import Pipeline
-from octavo.compression._ragged import TokenMatrices
 from octavo.compression._reducers import PCA, SVD, Rotate, Truncate
 from octavo.compression._registry import register_step, step_class, step_from_config, step_names
 from octavo.compression.document_vectors import (
@@ -28,6 +27,7 @@ from octavo.compression.document_vectors import (
     candidate_encoder_from_config,
 )
 from octavo.compression.fixed_dimensional import FixedDimensionalEncoding
+from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
 
 __all__ = [

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo.compression._base import MAX_DIM, Floats, State
-from octavo.compression._candidates import CandidateEncoder, candidate_encoder_from_config, check_count
-from octavo.compression._ragged import TokenMatrices, unit_rows
 from octavo.compression._reducers import _Projection
+from octavo.compression.candidates import CandidateEncoder, candidate_encoder_from_config, check_count
 from octavo.compression.fixed_dimensional import FixedDimensionalEncoding
+from octavo.compression.token_matrices import TokenMatrices, unit_rows
 from octavo.compression.token_pooling import TokenPooling
 from octavo.errors import ParameterError
 

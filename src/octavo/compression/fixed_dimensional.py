@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo.compression._base import MAX_DIM, Floats, State
-from octavo.compression._candidates import CandidateEncoder, check_count
-from octavo.compression._ragged import TokenMatrices, unit_rows
 from octavo.compression._reducers import _Projection
+from octavo.compression.candidates import CandidateEncoder, check_count
+from octavo.compression.token_matrices import TokenMatrices, unit_rows
 from octavo.errors import CodecError, ParameterError
 
 Doubles = npt.NDArray[np.float64]

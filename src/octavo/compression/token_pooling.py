@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo.compression._base import Floats
-from octavo.compression._ragged import TokenMatrices, unit_rows
 from octavo.compression._ward import ward_labels
+from octavo.compression.token_matrices import TokenMatrices, unit_rows
 from octavo.errors import CodecError, ParameterError
 
 PoolingMethod = Literal["hierarchical", "sequential", "kmeans"]

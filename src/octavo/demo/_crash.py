@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 import octavo
+from octavo._arrays import Floats
 from octavo.demo._corpus import Docstring
 from octavo.errors import OctavoError
-from octavo.store import Floats
 
 #: Documents in a batch.
 BATCH = 25

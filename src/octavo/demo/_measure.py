@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 import octavo
+from octavo._arrays import Floats
 from octavo.demo._corpus import Docstring
-from octavo.store import Encoder, Floats
+from octavo.encoders.dense import Encoder
 
 BASELINE = "float32"
 CODECS = (BASELINE, "int8", "binary > int8", "svd:50%|float8 > int8")

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 import octavo
+from octavo._arrays import Floats
 from octavo.collection import Collection
 from octavo.demo._corpus import Docstring, docstrings
 from octavo.demo._crash import CrashReport, kill_a_writer
 from octavo.demo._frameworks import Answers, ask_langchain, ask_llama_index, ask_plain
 from octavo.demo._measure import CHOSEN, CodecFigures, compare_codecs, folder_of
+from octavo.encoders.dense import Encoder
 from octavo.errors import ParameterError
-from octavo.store import Encoder, Floats
 
 QUESTION = "How do I read a file inside a zip archive?"
 _ANSWERS = 3

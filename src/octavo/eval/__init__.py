@@ -3,16 +3,16 @@
 Importing this package needs neither mteb nor torch nor matplotlib; what needs an extra imports it when it is called.
 """
 
-from octavo.eval._measure import Timing
+from octavo.eval.analysis.tables import Average, average, markdown
 from octavo.eval.configurations import Configuration
 from octavo.eval.datasets import Dataset, DatasetError, DatasetLoader, load_dataset, register_loader
 from octavo.eval.gates import Gate
-from octavo.eval.measures import register_measure
 from octavo.eval.results import Result, ResultError, load_results, result_schema
 from octavo.eval.rivals import Rival, register_rival
-from octavo.eval.runner import run
-from octavo.eval.sweeps import expand
-from octavo.eval.tables import Average, average, markdown
+from octavo.eval.run._measure import Timing
+from octavo.eval.run.measures import register_measure
+from octavo.eval.run.runner import run
+from octavo.eval.run.sweeps import expand
 
 __all__ = [
     "Average",

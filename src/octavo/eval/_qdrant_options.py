@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from octavo.errors import ParameterError
-from octavo.integrations.qdrant._late_codec import map_token_codec
-from octavo.integrations.qdrant._location import EMBEDDED
-from octavo.integrations.qdrant._mapping import Mapping, map_codec
+from octavo.integrations.qdrant.late_codec import map_token_codec
+from octavo.integrations.qdrant.location import EMBEDDED
+from octavo.integrations.qdrant.mapping import Mapping, map_codec
 
 if TYPE_CHECKING:
     from octavo.eval.configurations import Configuration

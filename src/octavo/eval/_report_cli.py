@@ -67,8 +67,8 @@ def compare_command(
     as_json: Json = False,
 ) -> None:
     """Say whether B differs from A by more than the choice of queries would explain."""
-    from octavo.eval._select import find_result
-    from octavo.eval.compare import compare
+    from octavo.eval.analysis.compare import compare
+    from octavo.eval.analysis.select import find_result
 
     place = directory if directory.is_dir() else None
     first, second = find_result(a, place, dataset=dataset), find_result(b, place, dataset=dataset)
@@ -140,7 +140,7 @@ def pareto_command(
 
     With a budget: the best quality that fits. Without: the fewest bytes at 99 % of float32.
     """
-    from octavo.eval.pareto import pareto
+    from octavo.eval.analysis.pareto import pareto
 
     found = pareto(
         results,
@@ -311,7 +311,7 @@ def make_command(
     It measures whether documents are found by their own words, and so compares configurations of one model. It does not
     measure how well questions in other words are answered, and it flatters full text.
     """
-    from octavo.eval.make import make
+    from octavo.eval.datasets.make import make
 
     found = make(path, out, queries=queries, method=method, remove=not keep, seed=seed)  # type: ignore[arg-type]
     if as_json:

@@ -23,10 +23,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from octavo._arrays import Floats
 from octavo.compression import Truncate
 from octavo.errors import ParameterError
 from octavo.eval.rivals import PREFIX, rival_factory
-from octavo.store import Floats
 
 #: What ``--baselines`` adds.
 DEFAULT_BASELINES = ("int8-minmax", "float16-cast", "float8-cast", "binary-sign", "pca-cosine:50%", "gaussian:50%")

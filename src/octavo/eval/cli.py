@@ -11,19 +11,19 @@ from typing import Annotated, Any
 
 import typer
 
-from octavo._models import is_attribute, load_attribute
-from octavo.errors import MissingExtraError, ParameterError, OctavoError
+from octavo.encoders.models import is_attribute, load_attribute
+from octavo.errors import MissingExtraError, OctavoError, ParameterError
 from octavo.eval import _report_cli
-from octavo.eval._measure import Timing
+from octavo.eval.analysis.tables import average, markdown
 from octavo.eval.baselines import DEFAULT_BASELINES
 from octavo.eval.configurations import Configuration
 from octavo.eval.datasets import Dataset, load_dataset
 from octavo.eval.gates import Gate
-from octavo.eval.measures import DEFAULT_MEASURES
 from octavo.eval.results import Result, write_atomically
-from octavo.eval.runner import run
-from octavo.eval.sweeps import Shape, expand, expand_all, read_plan
-from octavo.eval.tables import average, markdown
+from octavo.eval.run._measure import Timing
+from octavo.eval.run.measures import DEFAULT_MEASURES
+from octavo.eval.run.runner import run
+from octavo.eval.run.sweeps import Shape, expand, expand_all, read_plan
 
 #: What is measured when nobody says what: the reference, the default, and two that take far less memory.
 DEFAULT_CODECS = ("float32", "int8", "binary > int8", "svd:50%|float8 > int8")
@@ -307,8 +307,8 @@ def _model(name: str | None) -> Any:
 
 def _shape(model: str | None) -> tuple[int, int]:
     """Return layers and dimensions of a model."""
-    from octavo._models import load_sentence_transformer
-    from octavo.eval.models import layer_count
+    from octavo.encoders.models import load_sentence_transformer
+    from octavo.eval.run.models import layer_count
 
     loaded = _model(model)
     if loaded is None:
@@ -330,7 +330,7 @@ def _failures(results: Sequence[Result], gates: Sequence[Gate]) -> list[str]:
 
 def _advice(results: Sequence[Result], datasets: Sequence[Dataset], out: Path) -> dict[str, str]:
     """Return what to use and where the pictures are, as far as they can be had: the measurements stand without them."""
-    from octavo.eval.pareto import pareto
+    from octavo.eval.analysis.pareto import pareto
     from octavo.eval.report import find_explanation
     from octavo.eval.report import report as write_report
 

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from octavo.errors import ParameterError, OctavoError
+from octavo.errors import OctavoError, ParameterError
 from octavo.eval.configurations import Configuration, Kind, digest
 
 #: Names the file format, so that other JSON files in a folder are told apart from results.

@@ -14,8 +14,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from octavo._arrays import Floats
 from octavo.errors import InvalidVectorsError, ParameterError
-from octavo.store import Floats
 
 PREFIX = "rival:"
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from octavo.encoders.tokens import TokenEncoder, unit_tokens
 from octavo.errors import InputTypeError
 from octavo.retrievers.late_interaction import maxsim_scores
-from octavo.store import TokenEncoder, unit_tokens
 
 
 def rank_texts(encoder: TokenEncoder, query: str, texts: Sequence[str]) -> tuple[list[int], list[float]]:

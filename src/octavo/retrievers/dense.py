@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from octavo._arrays import Floats
 from octavo.index import exact_search, planner, score_rows
-from octavo.store import Floats, Mask, Slots, Snapshot, TierView
+from octavo.store.snapshot import Mask, Slots, Snapshot, TierView
 
 Scores = npt.NDArray[np.float32]
 

@@ -11,14 +11,17 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
+from octavo._arrays import Floats
 from octavo._layout import CodeLayout
-from octavo.compression._ragged import TokenMatrices
+from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import InvalidVectorsError, ParameterError
 from octavo.index import maxsim
 from octavo.retrievers.dense import DenseOptions, dense_search
 from octavo.retrievers.mmr import maximal_marginal_relevance
 from octavo.retrievers.search import Queries, Searcher, SearchOptions, full_text
-from octavo.store import Floats, Mask, Slots, Snapshot, TokenView, decode_rows
+from octavo.store.snapshot import Mask, Slots, Snapshot
+from octavo.store.tokens import TokenView
+from octavo.store.writer import decode_rows
 
 Scores: TypeAlias = npt.NDArray[np.float32]
 CandidateSource: TypeAlias = Literal["vectors", "text", "both"]

@@ -9,7 +9,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from octavo.store import Document
+from octavo.store.documents import Document
 
 
 @dataclass(frozen=True)

@@ -11,26 +11,20 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
+from octavo._arrays import Floats
 from octavo.errors import CorruptCollectionError, InputTypeError, ParameterError
+from octavo.filters import Filter, parse_filter
 from octavo.retrievers.dense import DenseOptions, dense_search
 from octavo.retrievers.fusion import convex_combination, reciprocal_rank_fusion
 from octavo.retrievers.mmr import maximal_marginal_relevance
 from octavo.retrievers.results import SearchResult
-from octavo.store import (
-    Document,
-    Filter,
-    Floats,
-    Mask,
-    Slots,
-    Snapshot,
-    Store,
-    TextKeeper,
-    decode_rows,
-    document_crc,
-    parse_filter,
-    select,
-    select_documents,
-)
+from octavo.store.database import document_crc, select_documents
+from octavo.store.documents import Document
+from octavo.store.metadata.index import select
+from octavo.store.snapshot import Mask, Slots, Snapshot
+from octavo.store.store import Store
+from octavo.store.text.files import TextFiles
+from octavo.store.writer import decode_rows
 
 Mode: TypeAlias = Literal["dense", "text", "hybrid"]
 FilterLike: TypeAlias = "Filter | dict[str, Any] | Callable[[Document], bool] | None"
@@ -121,11 +115,11 @@ class Searcher:
     ----------
     store : Store
         The collection's files.
-    text : TextKeeper
+    text : TextFiles
         Its full-text index.
     """
 
-    def __init__(self, store: Store, text: TextKeeper) -> None:
+    def __init__(self, store: Store, text: TextFiles) -> None:
         self._store = store
         self._text = text
         self._masks: dict[tuple[int, Filter], Mask] = {}

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from octavo.compression import Codec, Float32
-from octavo.compression._candidates import candidate_encoder_from_config
-from octavo.compression._ragged import TokenMatrices
+from octavo.compression.candidates import candidate_encoder_from_config
+from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import ParameterError
-from octavo.store._late_settings import check_token_codec
-from octavo.store._settings import Settings
-from octavo.store._snapshot import Mask, Slots, Snapshot
-from octavo.store._tokens import TokenCodec, TokenView
-from octavo.store._vectors import Codes
+from octavo.store.late_settings import check_token_codec
+from octavo.store.settings import Settings
+from octavo.store.snapshot import Mask, Slots, Snapshot
+from octavo.store.tokens import TokenCodec, TokenView
+from octavo.store.vectors import Codes
 
 #: Token vectors that the codec and the candidate encoder are fitted on, at most (200 MB at 384 dimensions).
 FIT_TOKENS = 1 << 17

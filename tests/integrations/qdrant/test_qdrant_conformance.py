@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from octavo.errors import CollectionClosedError, DocumentNotFoundError, InvalidVectorsError, ParameterError, OctavoError
+from octavo.errors import CollectionClosedError, DocumentNotFoundError, InvalidVectorsError, OctavoError, ParameterError
 
 N = 40
 

@@ -16,15 +16,15 @@ from typer.testing import CliRunner
 from octavo.cli import app
 from octavo.errors import CodecError, MissingExtraError, ParameterError
 from octavo.eval import Configuration, Dataset, Result, Timing, expand, load_results, run
-from octavo.eval._recipe import recipe
-from octavo.eval._scaling import footprint
+from octavo.eval.analysis.pareto import pareto
+from octavo.eval.analysis.recipe import recipe
+from octavo.eval.analysis.scaling import footprint
 from octavo.eval.gates import Gate
-from octavo.eval.pareto import pareto
 from octavo.eval.report import find_explanation
 
 pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py: pip install 'octavo[qdrant]'")
 
-from octavo.eval import _measure_qdrant as module
+from octavo.eval.run import _qdrant as module
 from octavo.integrations.qdrant import QdrantCollection, QdrantMultiVectorCollection
 
 DIM, N = 32, 300

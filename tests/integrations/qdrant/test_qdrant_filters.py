@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from octavo.store.filters import (
+from octavo.filters import (
     And,
     Between,
     Compare,

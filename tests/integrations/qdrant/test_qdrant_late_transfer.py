@@ -13,17 +13,17 @@ import pytest
 from typer.testing import CliRunner
 
 import octavo
-from octavo._transfer import transfer
 from octavo.cli import app
-from octavo.collection._rebuild import blueprint_of as local_blueprint
-from octavo.collection._rebuild import open_from_blueprint as open_local
+from octavo.collection.rebuild import blueprint_of as local_blueprint
+from octavo.collection.rebuild import open_from_blueprint as open_local
 from octavo.errors import CodecError, InvalidVectorsError, MismatchError, ParameterError
+from octavo.ingest.transfer import transfer
 from octavo.integrations.qdrant import QdrantCollection, QdrantMultiVectorCollection, open_location
 from octavo.integrations.qdrant import _late_collection as late_collection
 
 pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py: pip install 'octavo[qdrant]'")
 
-from octavo.integrations.qdrant import _transfer as qdrant
+from octavo.integrations.qdrant import transfer as qdrant
 
 DIM = 16
 GRAPH = {"full_scan_threshold": 1, "indexing_threshold": 1}
@@ -171,7 +171,7 @@ def test_commands_and_a_kill(tmp_path: Path) -> None:
     fill(octavo.open_multi_vector(tmp_path / "kb", codec="svd:8|int8", fit_after=100), 600).close()
     place = f"qdrant:{tmp_path / 'there'}"
     script = (
-        "import sys\nimport octavo._transfer as t\nimport octavo.cli._transfer as c\n"
+        "import sys\nimport octavo.ingest.transfer as t\nimport octavo.cli._transfer as c\n"
         "def done(n):\n    print(n, flush=True)\n    sys.stdin.readline()\n"
         "c.transfer = lambda *a, **o: t.transfer(*a, **(o | {'advance': done}))\n"
         "from octavo.cli import main\nmain()"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from octavo.errors import ParameterError
-from octavo.integrations.qdrant._location import Location, open_location, parse_location
+from octavo.integrations.qdrant.location import Location, open_location, parse_location
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,16 @@ import pytest
 from typer.testing import CliRunner
 
 import octavo
-from octavo._transfer import transfer
 from octavo.cli import app
-from octavo.collection._rebuild import blueprint_of as local_blueprint
-from octavo.collection._rebuild import open_from_blueprint as open_local
+from octavo.collection.rebuild import blueprint_of as local_blueprint
+from octavo.collection.rebuild import open_from_blueprint as open_local
 from octavo.errors import CodecError, MismatchError, ParameterError
+from octavo.ingest.transfer import transfer
 
 pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py: pip install 'octavo[qdrant]'")
 
 from octavo.integrations.qdrant import QdrantCollection
-from octavo.integrations.qdrant._transfer import blueprint_of, open_from_blueprint, write_stored
+from octavo.integrations.qdrant.transfer import blueprint_of, open_from_blueprint, write_stored
 
 DIM = 24
 QUERIES = np.random.default_rng(1).standard_normal((20, DIM))
@@ -82,7 +82,7 @@ def test_commands_and_a_kill(tmp_path: Path) -> None:
     fill(octavo.open(tmp_path / "kb", codec="binary > int8", fit_after=200), 2_000).close()
     place = f"qdrant:{tmp_path / 'there'}"
     script = (
-        "import sys\nimport octavo._transfer as t\nimport octavo.cli._transfer as c\n"
+        "import sys\nimport octavo.ingest.transfer as t\nimport octavo.cli._transfer as c\n"
         "def done(n):\n    print(n, flush=True)\n    sys.stdin.readline()\n"
         "c.transfer = lambda *a, **o: t.transfer(*a, **(o | {'advance': done}))\n"
         "from octavo.cli import main\nmain()"

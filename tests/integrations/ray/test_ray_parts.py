@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 import octavo
 from octavo.compression import Codec
-from octavo.errors import CodecError, InputTypeError, MismatchError, ParameterError, OctavoError
+from octavo.errors import CodecError, InputTypeError, MismatchError, OctavoError, ParameterError
 
 pytest.importorskip("ray.data", reason="needs ray[data]: pip install 'octavo[ray]'")
 pa = pytest.importorskip("pyarrow")
 
+from octavo.encoders.dense import as_encoder  # noqa: E402
 from octavo.integrations.qdrant import QdrantMultiVectorCollection, open_location  # noqa: E402
 from octavo.integrations.ray._checkpoint import Checkpoint, content_key, encoding_key, table_key  # noqa: E402
 from octavo.integrations.ray._rows import (  # noqa: E402
@@ -36,7 +37,6 @@ from octavo.integrations.ray._targets import Codecs, LocalTarget, OpenedTarget  
 from octavo.integrations.ray._upsert import _name_of, _place  # noqa: E402
 from octavo.integrations.ray._workers import EncoderSpec, Pool, encode_each  # noqa: E402
 from octavo.integrations.ray._writing import BlockWriter, UpsertReport  # noqa: E402
-from octavo.store import as_encoder  # noqa: E402
 
 RNG = np.random.default_rng(0)
 VECTORS = RNG.standard_normal((300, 16)).astype(np.float32)

@@ -1,7 +1,17 @@
 import numpy as np
 import pytest
 
-from octavo.compression import Codec, Float32, Quantizer, Reducer, Step, _registry, register_step, step_class, step_names
+from octavo.compression import (
+    Codec,
+    Float32,
+    Quantizer,
+    Reducer,
+    Step,
+    _registry,
+    register_step,
+    step_class,
+    step_names,
+)
 from octavo.errors import CodecError
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from octavo.compression import _candidates
-from octavo.compression._ragged import TokenMatrices
+from octavo.compression import candidates as _candidates
 from octavo.compression.document_vectors import (
     CentredMean,
     FixedDimensionalEncoding,
@@ -17,6 +16,7 @@ from octavo.compression.document_vectors import (
     WardVectors,
     candidate_encoder_from_config,
 )
+from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
 from octavo.errors import CodecError, InvalidVectorsError, NotFittedError, ParameterError
 

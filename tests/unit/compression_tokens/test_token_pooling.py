@@ -10,8 +10,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from octavo.compression._ragged import TokenMatrices
 from octavo.compression._ward import ward_labels
+from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
 from octavo.errors import CodecError, InputTypeError, InvalidVectorsError, ParameterError
 

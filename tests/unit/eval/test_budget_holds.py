@@ -8,8 +8,8 @@ import pytest
 
 import octavo
 from octavo.eval import Dataset, Timing, run
-from octavo.eval.measures import Measures
-from octavo.eval.pareto import pareto
+from octavo.eval.analysis.pareto import pareto
+from octavo.eval.run.measures import Measures
 
 
 @pytest.mark.parametrize("budget", [36, 80, 140])

@@ -263,7 +263,7 @@ def test_packages_that_are_not_there(monkeypatch: pytest.MonkeyPatch, source: st
     def missing(name: str) -> Any:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-    monkeypatch.setattr("octavo.eval._hub_format.importlib.import_module", missing)
+    monkeypatch.setattr("octavo.eval.datasets._hub.importlib.import_module", missing)
     with pytest.raises(MissingExtraError, match=command):
         load_dataset(source)
 

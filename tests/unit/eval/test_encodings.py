@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from octavo.errors import ParameterError
-from octavo.eval import encodings as module
-from octavo.eval.encodings import EmbeddingCache
-from octavo.eval.models import PROBES, keep_layers, layer_count, load_model, same_probes
+from octavo.eval.run import encodings as module
+from octavo.eval.run.encodings import EmbeddingCache
+from octavo.eval.run.models import PROBES, keep_layers, layer_count, load_model, same_probes
 
 TEXTS = ["red", "green thing", "a much longer text about things", "red", ""]
 
@@ -185,7 +185,7 @@ def test_layers_need_a_transformer() -> None:
 def test_a_real_model_cut_to_fewer_layers(minilm: str) -> None:
     import torch
 
-    from octavo._models import load_sentence_transformer
+    from octavo.encoders.models import load_sentence_transformer
 
     whole = load_sentence_transformer(minilm)
     assert layer_count(whole) == 6

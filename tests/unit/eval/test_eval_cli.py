@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from octavo.errors import MissingExtraError, ParameterError
 from octavo.eval import Configuration, Gate, Result, average, expand, load_results, markdown, run
 from octavo.eval.cli import app
-from octavo.eval.sweeps import Shape, expand_all, grid_points, read_plan
+from octavo.eval.run.sweeps import Shape, expand_all, grid_points, read_plan
 
 ENCODER = """
 import zlib

@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 import octavo
 from octavo.errors import ParameterError
 from octavo.eval import Configuration, Dataset, Timing, expand, load_results, run
-from octavo.eval._maxsim import rank_by_maxsim
-from octavo.eval._recipe import recipe
+from octavo.eval.analysis.pareto import pareto
+from octavo.eval.analysis.recipe import recipe
 from octavo.eval.cli import app
-from octavo.eval.encodings import TokenCache
-from octavo.eval.models import load_model
-from octavo.eval.pareto import pareto
 from octavo.eval.report import find_explanation, report
+from octavo.eval.run._maxsim import rank_by_maxsim
+from octavo.eval.run.encodings import TokenCache
+from octavo.eval.run.models import load_model
 
 DIM = 16
 
@@ -64,7 +64,7 @@ def cache_of(root: Path | None, model: WordTokens) -> TokenCache:
 
 
 def test_maxsim_equals_two_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("octavo.eval._maxsim._BLOCK_VALUES", 60)  # several blocks, some of one document
+    monkeypatch.setattr("octavo.eval.run._maxsim._BLOCK_VALUES", 60)  # several blocks, some of one document
     rng = np.random.default_rng(3)
     documents = [rng.normal(size=(n, 5)).astype(np.float32) for n in (3, 0, 9, 1, 4, 0, 7)]
     queries = [rng.normal(size=(n, 5)).astype(np.float32) for n in (2, 6, 1)]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from octavo.errors import InputTypeError, ParameterError
-from octavo.eval._select import find_result, group, newest
-from octavo.eval.compare import compare
+from octavo.eval.analysis.compare import compare
+from octavo.eval.analysis.select import find_result, group, newest
 from octavo.eval.results import ResultError
 
 

@@ -12,9 +12,9 @@ import pytest
 import octavo
 from octavo.compression import Codec
 from octavo.errors import CollectionNotFoundError, InputTypeError, InvalidVectorsError, ParameterError
-from octavo.eval import _geometry as geometry
 from octavo.eval.datasets import Dataset
 from octavo.eval.inspect import Inspection, inspect_collection, inspect_dataset, inspect_file, inspect_vectors
+from octavo.eval.inspect import _geometry as geometry
 
 
 def spread(n: int = 600, dim: int = 24, seed: int = 0) -> np.ndarray:

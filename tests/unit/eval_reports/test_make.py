@@ -11,7 +11,7 @@ import pytest
 import octavo
 from octavo.errors import InputTypeError, ParameterError
 from octavo.eval.datasets import load_dataset
-from octavo.eval.make import LEFT, LONGEST, SHORTEST, make
+from octavo.eval.datasets.make import LEFT, LONGEST, SHORTEST, make
 
 
 def corpus(n: int = 40) -> dict[str, str]:

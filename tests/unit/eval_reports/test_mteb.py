@@ -28,7 +28,8 @@ from ir_measures import RR, R, nDCG
 
 import octavo
 from octavo.errors import InputTypeError, ParameterError
-from octavo.eval import _mteb_index, _mteb_tokens
+from octavo.eval.mteb import _index as _mteb_index
+from octavo.eval.mteb import _tokens as _mteb_tokens
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

@@ -14,9 +14,9 @@ import pytest
 import octavo
 from octavo._layout import CodeLayout
 from octavo.errors import ParameterError
-from octavo.eval._recipe import recipe
-from octavo.eval._scaling import footprint
-from octavo.eval.pareto import NothingFitsError, pareto, parse_bytes, parse_floor
+from octavo.eval.analysis.pareto import NothingFitsError, pareto, parse_bytes, parse_floor
+from octavo.eval.analysis.recipe import recipe
+from octavo.eval.analysis.scaling import footprint
 from octavo.index.planner import graph_min
 
 

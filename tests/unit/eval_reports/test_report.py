@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 from octavo.errors import MissingExtraError, ParameterError
-from octavo.eval import _page, _plots
-from octavo.eval._plots import Picture
-from octavo.eval.pareto import NothingFitsError
-from octavo.eval.report import Report, report
+from octavo.eval.analysis.pareto import NothingFitsError
+from octavo.eval.report import Report, _page, _plots, report
+from octavo.eval.report._plots import Picture
 
 _VOID = {"meta", "img", "link", "br", "hr", "input"}
 
@@ -227,7 +226,7 @@ def test_tables_sort_by_value_and_know_text_from_numbers() -> None:
 def test_importing_loads_no_plotting_library() -> None:
     import subprocess
 
-    code = "import sys, octavo.eval.report, octavo.eval.compare, octavo.eval.inspect, octavo.eval.pareto; "
+    code = "import sys, octavo.eval.report, octavo.eval.analysis.compare, octavo.eval.inspect, octavo.eval.analysis.pareto; "
     code += "print([m for m in ('matplotlib', 'scipy', 'torch', 'mteb') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -13,8 +13,8 @@ from typer.testing import CliRunner, Result
 
 import octavo
 from octavo.eval._report_cli import register
+from octavo.eval.analysis.pareto import NothingFitsError
 from octavo.eval.datasets import load_dataset
-from octavo.eval.pareto import NothingFitsError
 
 
 @pytest.fixture

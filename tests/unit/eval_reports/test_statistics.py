@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.errors import ParameterError
-from octavo.eval.statistics import bootstrap_interval, paired_difference, randomisation_test, t_test
+from octavo.eval.analysis.statistics import bootstrap_interval, paired_difference, randomisation_test, t_test
 
 
 def enumerated(differences: np.ndarray) -> float:

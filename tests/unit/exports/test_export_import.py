@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import octavo
 from octavo.cli import app
 from octavo.errors import CodecError, CollectionNotFoundError, CorruptCollectionError, InputTypeError, ParameterError
-from octavo.store._export import file_sha256
+from octavo.store.upkeep.export import file_sha256
 
 DIM = 16
 N = 90

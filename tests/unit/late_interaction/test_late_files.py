@@ -11,8 +11,8 @@ import pytest
 
 import octavo
 from octavo.errors import CorruptCollectionError
-from octavo.store._tokens import mean_vectors, touched_rows
-from octavo.store._vectors import BLOCK_ROWS
+from octavo.store.tokens import mean_vectors, touched_rows
+from octavo.store.vectors import BLOCK_ROWS
 
 TEXTS = [f"alpha{i} beta{i % 7} gamma delta{i % 3}" for i in range(300)]
 IDS = [str(i) for i in range(300)]
@@ -140,7 +140,7 @@ def test_touched_rows_name_every_block_once() -> None:
 
 
 def test_mean_vectors() -> None:
-    from octavo.compression._ragged import TokenMatrices
+    from octavo.compression.token_matrices import TokenMatrices
 
     tokens = TokenMatrices.of([np.ones((0, 2)), np.array([[1.0, 0], [0, 1]]), np.ones((0, 2)), np.array([[3.0, 4]])])
     np.testing.assert_allclose(mean_vectors(tokens), [[0, 0], [0.5, 0.5], [0, 0], [3, 4]])

@@ -199,7 +199,7 @@ def test_maxsim_scores_of_given_matrices(world: Any) -> None:
 
 
 def test_reading_ahead_changes_no_answer(world: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from octavo.store import _vectors
+    from octavo.store import vectors as _vectors
 
     with octavo.open_multi_vector(tmp_path / "kb", pool_factor=1, fit_after=100) as collection:
         world.add_to(collection)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo.store import _vectors
-from octavo.store._vectors import BLOCK_ROWS, VectorFile
+from octavo.store import vectors as _vectors
+from octavo.store.vectors import BLOCK_ROWS, VectorFile
 
 
 @settings(max_examples=60, deadline=None)

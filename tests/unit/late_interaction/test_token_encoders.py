@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 import octavo
+from octavo.encoders.tokens import TokenEncoder, _is_late_checkpoint, is_multi_vector, unit_tokens
 from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError
-from octavo.store import TokenEncoder, is_multi_vector
-from octavo.store._token_encoders import _is_late_checkpoint, unit_tokens
 
 
 def two_each(texts: Sequence[str]) -> list[np.ndarray]:
@@ -118,7 +117,9 @@ def test_another_encoder_is_refused(tmp_path: Any) -> None:
     with octavo.open_multi_vector(tmp_path / "kb", PyLate()) as kb:
         kb.add(["a", "bb"])
     with pytest.raises(MismatchError, match=r"late/model.*other"):
-        octavo.open_multi_vector(tmp_path / "kb", TokenEncoder(lambda texts: [np.eye(3)[:1]] * len(texts), name="other"))
+        octavo.open_multi_vector(
+            tmp_path / "kb", TokenEncoder(lambda texts: [np.eye(3)[:1]] * len(texts), name="other")
+        )
     octavo.open_multi_vector(tmp_path / "kb", PyLate()).close()
 
 
@@ -151,7 +152,7 @@ def test_a_dense_model_by_name() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_a_late_interaction_model() -> None:
     sentence_transformers = pytest.importorskip("sentence_transformers", minversion="6.0")
-    from octavo._models import resolve_model
+    from octavo.encoders.models import resolve_model
 
     # it gets a random head, so only shapes can be told
     model = sentence_transformers.MultiVectorEncoder(resolve_model("all-MiniLM-L6-v2"))

@@ -133,7 +133,7 @@ def test_bad_latencies(values: dict[str, float]) -> None:
 @pytest.mark.parametrize("ending", ["svg", "png"])
 def test_picture(tmp_path: Path, ending: str) -> None:
     pytest.importorskip("matplotlib")
-    from octavo.planning._picture import draw_fan_out
+    from octavo.planning.picture import draw_fan_out
 
     curves = {"one": simulate_fan_out([1, 2, 4], queries=100)}
     draw_fan_out(curves, tmp_path / f"a.{ending}")

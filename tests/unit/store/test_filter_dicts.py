@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.errors import InvalidFilterError
-from octavo.store._filter_dicts import MAX_DEPTH
-from octavo.store.filters import And, Compare, Exists, Field, Not, matches, parse_filter
+from octavo.filters import And, Compare, Exists, Field, Not, matches, parse_filter
+from octavo.filters._dicts import MAX_DEPTH
 
 BEE = {"year": 2020, "lang": "en", "tags": ["a", "b"], "score": 1.5, "none": None, "open": True}
 ANT = {"year": 1999, "lang": "De", "tags": [], "author": {"name": "Ada"}}

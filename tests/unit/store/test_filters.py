@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.errors import InvalidFilterError
-from octavo.store._like import compile_like, escape_like
-from octavo.store.filters import (
+from octavo.filters import (
     And,
     Between,
     Compare,
@@ -32,6 +31,7 @@ from octavo.store.filters import (
     TextMatch,
     matches,
 )
+from octavo.filters.like import compile_like, escape_like
 
 DOCUMENT = {
     "year": 2020,

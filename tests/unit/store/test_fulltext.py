@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from octavo._text_analysis import LANGUAGES, MAX_TOKEN_BYTES, build_analyzer, normalise
 from octavo.errors import CorruptCollectionError, InputTypeError, MismatchError, ParameterError
-from octavo.store import _text_search
-from octavo.store._fulltext import TextIndex
-from octavo.store._text_analysis import LANGUAGES, MAX_TOKEN_BYTES, build_analyzer, normalise
+from octavo.store.text import _search as _text_search
+from octavo.store.text._index import TextIndex
 
 WORDS = [f"w{i}" for i in range(40)]
 
@@ -499,7 +499,7 @@ def test_a_panic_becomes_a_named_error(tmp_path):
 
 CHILD = """
 import json, os, sys
-from octavo.store._fulltext import TextIndex
+from octavo.store.text._index import TextIndex
 path, manifest, when = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
 index = TextIndex.open(path, "plain", manifest=manifest)
 index.delete([0])

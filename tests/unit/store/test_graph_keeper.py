@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import octavo
-from octavo.store import _verify
+from octavo.store.upkeep import verify as _verify
 
 DIM = 32
 

@@ -14,9 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.errors import InvalidFilterError
-from octavo.store import _metadata_index as metadata_index
-from octavo.store._metadata_values import PREFIX
-from octavo.store.filters import (
+from octavo.filters import (
     And,
     Between,
     Compare,
@@ -32,6 +30,8 @@ from octavo.store.filters import (
     TextMatch,
     matches,
 )
+from octavo.store.metadata import index as metadata_index
+from octavo.store.metadata._values import PREFIX
 
 Metadata = dict[str, Any]
 

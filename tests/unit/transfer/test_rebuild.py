@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import octavo
-from octavo.collection._rebuild import Blueprint, add_stored, blueprint_of, open_from_blueprint, vectors_to_move
+from octavo.collection.rebuild import Blueprint, add_stored, blueprint_of, open_from_blueprint, vectors_to_move
 from octavo.errors import MismatchError, ParameterError
 
 CODECS = [

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import octavo
-from octavo._transfer import ids_checksum, transfer, write_stored
-from octavo.collection._rebuild import blueprint_of, open_from_blueprint
+from octavo.collection.rebuild import blueprint_of, open_from_blueprint
 from octavo.errors import MismatchError, ParameterError
+from octavo.ingest.transfer import ids_checksum, transfer, write_stored
 
 
 def assert_equal(one: octavo.Collection, other: octavo.Collection) -> None:
@@ -152,8 +152,8 @@ def test_checksums_are_equal_for_equal_sets_only(one: set[str], other: set[str])
 SCRIPT = """
 import sys
 import octavo
-from octavo._transfer import transfer
-from octavo.collection._rebuild import blueprint_of, open_from_blueprint
+from octavo.ingest.transfer import transfer
+from octavo.collection.rebuild import blueprint_of, open_from_blueprint
 
 def done(n):
     print(n, flush=True)

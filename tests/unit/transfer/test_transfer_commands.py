@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 import octavo
-from octavo._transfer import ids_checksum
 from octavo.cli import app
+from octavo.ingest.transfer import ids_checksum
 
 
 def run(*arguments: object, code: int = 0) -> Any:

@@ -13,13 +13,13 @@ from langchain_core.vectorstores import VectorStore
 
 from octavo.collection import CollectionLike, MultiVectorLike, open_multi_vector
 from octavo.collection import open as open_collection
+from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError
 from octavo.integrations.langchain import _names
 from octavo.integrations.langchain._embedding import CollectionEncoder, Embedder, TokenEmbedder, check_embedding
 from octavo.integrations.langchain._relevance import RelevanceFn
 from octavo.integrations.langchain._structured_query import OctavoTranslator
-from octavo.store import Document as StoredDocument
-from octavo.store import TokenEncoder
+from octavo.store.documents import Document as StoredDocument
 
 #: What other LangChain stores call some options.
 _OTHER_NAMES = {

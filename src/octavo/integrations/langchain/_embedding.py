@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 import numpy as np
 from langchain_core.embeddings import Embeddings
 
+from octavo._arrays import Floats
+from octavo.encoders.dense import as_encoder
+from octavo.encoders.tokens import TokenEncoder, is_multi_vector
 from octavo.errors import InputTypeError, InvalidVectorsError, ParameterError
-from octavo.store import Floats, TokenEncoder, as_encoder, is_multi_vector
 
 T = TypeVar("T")
 

@@ -10,11 +10,11 @@ from langchain_core.documents import Document
 from pydantic import model_validator
 
 from octavo.collection import MultiVectorLike
+from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import ParameterError
 from octavo.integrations.langchain._embedding import in_thread
 from octavo.integrations.langchain._retriever_base import StoreRetriever, closed_on_error
 from octavo.integrations.langchain._vectorstore import OctavoVectorStore
-from octavo.store import TokenEncoder
 
 
 class LateInteractionRetriever(StoreRetriever):

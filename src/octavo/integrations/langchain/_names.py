@@ -6,9 +6,9 @@ import hashlib
 import os
 from pathlib import Path
 
+from octavo._files import sync_directory, sync_file
 from octavo.errors import InputTypeError, ParameterError
-from octavo.store._database import DATABASE_NAME
-from octavo.store._fs import sync_directory, sync_file
+from octavo.store.database import DATABASE_NAME
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 

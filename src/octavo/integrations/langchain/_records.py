@@ -25,11 +25,11 @@ from collections.abc import Sequence
 from langchain_core.indexing import RecordManager
 
 from octavo.collection import Collection, CollectionLike
-from octavo.collection._protocol import require_local
+from octavo.collection.protocol import require_local
 from octavo.errors import InputTypeError, ParameterError
 from octavo.integrations.langchain._base import StoreBase
 from octavo.integrations.langchain._embedding import in_thread
-from octavo.store import check_ids
+from octavo.store.documents import check_ids
 
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS langchain_records (

@@ -9,9 +9,9 @@ from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import BeforeValidator, ConfigDict, Field
 
+from octavo.encoders.tokens import TokenEncoder
 from octavo.integrations._rank import rank_texts
 from octavo.integrations.langchain._embedding import in_thread
-from octavo.store import TokenEncoder
 
 
 class MaxSimReranker(BaseDocumentCompressor):

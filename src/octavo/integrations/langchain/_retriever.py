@@ -8,10 +8,10 @@ from typing import Any, Literal, Self
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 
+from octavo.encoders.tokens import TokenEncoder
 from octavo.integrations.langchain._embedding import in_thread
 from octavo.integrations.langchain._retriever_base import StoreRetriever, closed_on_error
 from octavo.integrations.langchain._vectorstore import OctavoVectorStore
-from octavo.store import TokenEncoder
 
 
 class OctavoRetriever(StoreRetriever):

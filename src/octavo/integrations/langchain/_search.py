@@ -48,7 +48,7 @@ class SearchMethods(StoreBase):
             Results; if n documents match the filter, min(k, n) come back.
         filter : dict, callable, filter tree or structured query, optional
             Which documents may come back, honoured during the search: dict operators
-            (``{"year": {"$gte": 2020}}``), a function of `Document`, a tree of `octavo.store.filters`, or LangChain's
+            (``{"year": {"$gte": 2020}}``), a function of `Document`, a tree of `octavo.filters`, or LangChain's
             ``structured_query`` objects.
         **kwargs
             Options of `octavo.Collection.search`: ``mode`` ("dense", "text", "hybrid"), ``alpha``, ``fusion``, ``text``,

@@ -8,7 +8,7 @@ from typing import Any
 from langchain_core.structured_query import Comparator, Comparison, Operation, Operator, StructuredQuery, Visitor
 
 from octavo.errors import InvalidFilterError
-from octavo.store.filters import And, Filter, Not, Or, parse_filter
+from octavo.filters import And, Filter, Not, Or, parse_filter
 
 #: The dict form's operator for each comparator, so that both ways of writing a filter mean the same.
 _COMPARATORS = {

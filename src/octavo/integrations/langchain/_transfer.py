@@ -10,17 +10,17 @@ from typing import Any, Self
 
 from langchain_core.embeddings import Embeddings
 
+from octavo._files import put_in_place_of
 from octavo.collection import Collection, CollectionLike
-from octavo.collection._protocol import require_local
+from octavo.collection.protocol import require_local
+from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import InputTypeError, MismatchError, ParameterError
 from octavo.integrations.langchain import _names
 from octavo.integrations.langchain._base import StoreBase
 from octavo.integrations.langchain._embedding import in_thread, nothing_to_embed, vectors_to_matrix
 from octavo.integrations.langchain._inputs import BATCH_SIZE, from_texts
-from octavo.store import TokenEncoder
-from octavo.store._database import DATABASE_NAME
-from octavo.store._fs import put_in_place_of
-from octavo.store._store import delete_files
+from octavo.store.database import DATABASE_NAME
+from octavo.store.store import delete_files
 
 
 class TransferMethods(StoreBase):

@@ -10,13 +10,13 @@ import numpy as np
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 
+from octavo.encoders.tokens import TokenEncoder
 from octavo.integrations.langchain import _inputs
 from octavo.integrations.langchain._base import as_filter, to_langchain
 from octavo.integrations.langchain._embedding import in_thread
 from octavo.integrations.langchain._inputs import BATCH_SIZE, Rows, Source, refuse_options
 from octavo.integrations.langchain._search import SearchMethods
 from octavo.integrations.langchain._transfer import TransferMethods
-from octavo.store import TokenEncoder
 
 
 class OctavoVectorStore(SearchMethods, TransferMethods):

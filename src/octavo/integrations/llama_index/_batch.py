@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from llama_index.core.schema import BaseNode, MetadataMode
 
+from octavo._arrays import Floats
 from octavo.errors import InvalidVectorsError
 from octavo.integrations.llama_index._nodes import Record, to_record
-from octavo.store import Floats
 
 
 class NodeBatch(NamedTuple):

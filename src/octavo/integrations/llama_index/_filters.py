@@ -21,19 +21,7 @@ from typing import Any
 from llama_index.core.vector_stores import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 
 from octavo.errors import InvalidFilterError
-from octavo.store.filters import (
-    And,
-    Compare,
-    Contains,
-    Exists,
-    Filter,
-    In,
-    Like,
-    Not,
-    Or,
-    PartOf,
-    TextMatch,
-)
+from octavo.filters import And, Compare, Contains, Exists, Filter, In, Like, Not, Or, PartOf, TextMatch
 
 _EVERYTHING = And()
 _NOTHING = Or()

@@ -22,11 +22,11 @@ from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQue
 
 from octavo.collection import MultiVectorLike
 from octavo.errors import ParameterError
+from octavo.filters import Compare, Field
 from octavo.integrations.llama_index import _persistence
 from octavo.integrations.llama_index._reserved import SOURCE, node_metadata
 from octavo.integrations.llama_index._retriever import as_retriever
 from octavo.integrations.llama_index._vector_store import OctavoVectorStore
-from octavo.store.filters import Compare, Field
 
 Mode = Literal["late", "text", "hybrid", "mmr"]
 

@@ -31,7 +31,7 @@ from llama_index.core.storage.docstore.utils import json_to_doc
 
 from octavo.errors import InputTypeError, MismatchError, ParameterError
 from octavo.integrations.llama_index._reserved import node_metadata, stored_metadata
-from octavo.store import Document as StoredDocument
+from octavo.store.documents import Document as StoredDocument
 
 _VERSION = 1
 

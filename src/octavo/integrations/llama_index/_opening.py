@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import octavo.collection
 from octavo.collection import Collection, CollectionLike
+from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import InputTypeError, ParameterError
 from octavo.integrations.llama_index import _persistence
-from octavo.store import TokenEncoder
 
 if TYPE_CHECKING:
     from octavo.integrations.llama_index._vector_store import OctavoVectorStore

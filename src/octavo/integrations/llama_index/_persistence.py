@@ -25,9 +25,9 @@ from llama_index.core.vector_stores.simple import NAMESPACE_SEP
 from llama_index.core.vector_stores.types import DEFAULT_PERSIST_FNAME
 
 import octavo.collection
+from octavo._files import sync_directory, sync_file
 from octavo.collection import Collection
 from octavo.errors import CollectionNotFoundError, CorruptCollectionError, MismatchError
-from octavo.store._fs import sync_directory, sync_file
 
 _FORMAT = 1
 
@@ -84,7 +84,9 @@ def find(persist_path: str, fs: fsspec.AbstractFileSystem | None) -> str:
         ) from err
     pointer = content.get("octavo") if isinstance(content, dict) else None
     if not isinstance(pointer, dict):
-        raise MismatchError(f"{persist_path} was not written by OctavoVectorStore; load it with the class that wrote it")
+        raise MismatchError(
+            f"{persist_path} was not written by OctavoVectorStore; load it with the class that wrote it"
+        )
     if pointer.get("format") != _FORMAT:
         raise MismatchError(
             f"{persist_path} has format {pointer.get('format')}, this version of Octavo reads {_FORMAT}; upgrade Octavo"

@@ -11,9 +11,9 @@ from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRan
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 
+from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import ParameterError
 from octavo.integrations._rank import rank_texts
-from octavo.store import TokenEncoder
 
 _dispatcher = get_dispatcher(__name__)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from octavo.store.filters import And, Exists, Field, Filter, Leaf, Not, Or
+from octavo.filters import And, Exists, Field, Filter, Leaf, Not, Or
 
 _PREFIX = "octavo:"
 _ESCAPED = "octavo::"

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from llama_index.core.schema import BaseNode
 
 from octavo.collection import Collection, CollectionLike
+from octavo.filters import Filter, matches
 from octavo.integrations.llama_index._nodes import to_node
 from octavo.retrievers.search import read_documents, slots_of_ids
-from octavo.store import Document
-from octavo.store.filters import Filter, matches
+from octavo.store.documents import Document
 
 
 def read_nodes(collection: CollectionLike, ids: Sequence[str] | None, where: Filter | None) -> list[BaseNode]:

@@ -22,15 +22,15 @@ from llama_index.core.vector_stores.types import (
 )
 
 from octavo.collection import Collection, CollectionLike, MultiVectorLike
-from octavo.collection._protocol import require_local
+from octavo.collection.protocol import require_local
 from octavo.errors import ParameterError
+from octavo.filters import Compare, Field
 from octavo.integrations.llama_index import _opening, _persistence
 from octavo.integrations.llama_index._batch import to_batch, to_texts
 from octavo.integrations.llama_index._nodes import to_node
 from octavo.integrations.llama_index._query import node_filter, search
 from octavo.integrations.llama_index._reserved import SOURCE
 from octavo.integrations.llama_index._stored import read_nodes
-from octavo.store.filters import Compare, Field
 
 
 class OctavoVectorStore(BasePydanticVectorStore):

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from octavo.errors import MissingExtraError, ServerError
 from octavo.integrations.qdrant._filters import Condition
-from octavo.integrations.qdrant._transport import DENSE, TEXT, TOKENS, Layout, Point, Search, Status, TokenLayout
+from octavo.integrations.qdrant.transport import DENSE, TEXT, TOKENS, Layout, Point, Search, Status, TokenLayout
 
 _PAGE = 256
 T = TypeVar("T")

@@ -10,34 +10,23 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
+from octavo._arrays import Floats, as_matrix, unit_rows
+from octavo._text_analysis import check_language
+from octavo.encoders.dense import Encoder, as_encoder, check_fingerprint, fingerprint
 from octavo.errors import CollectionNotFoundError, MismatchError, ParameterError
+from octavo.filters import parse_filter
 from octavo.integrations.qdrant._client import ServerOptions
 from octavo.integrations.qdrant._documents import payload_of
 from octavo.integrations.qdrant._ids import point_id
 from octavo.integrations.qdrant._info import QdrantInfo
 from octavo.integrations.qdrant._manifest import Manifest, encode_state
-from octavo.integrations.qdrant._mapping import ClientCodec, map_codec
-from octavo.integrations.qdrant._mapping import Mapping as Mapped
 from octavo.integrations.qdrant._plan import Plan, average_length, layout_of, transport_of
 from octavo.integrations.qdrant._reading import ReadingMethods
-from octavo.integrations.qdrant._transport import Layout, Point, Transport
+from octavo.integrations.qdrant.mapping import ClientCodec, map_codec
+from octavo.integrations.qdrant.mapping import Mapping as Mapped
+from octavo.integrations.qdrant.transport import Layout, Point, Transport
 from octavo.retrievers.search import FilterLike
-from octavo.store import (
-    Batch,
-    DocumentLike,
-    Encoder,
-    Floats,
-    as_encoder,
-    as_matrix,
-    check_fingerprint,
-    check_ids,
-    chunked,
-    fingerprint,
-    parse_filter,
-    read_batches,
-    unit_rows,
-)
-from octavo.store._text_analysis import check_language
+from octavo.store.documents import Batch, DocumentLike, check_ids, chunked, read_batches
 
 _DELETED_AT_ONCE = 1000
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from octavo.integrations.qdrant._terms import describe
-from octavo.store import Batch, Document
+from octavo.store.documents import Batch, Document
 
 #: The fields of a payload that make up a document.
 FIELDS: Final = ("id", "text", "metadata", "json", "payload")

@@ -10,21 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from octavo.integrations.qdrant._ids import MANIFEST, NOBODY
-from octavo.integrations.qdrant._terms import (
-    ELEMENT,
-    EXISTS,
-    INEXACT,
-    NUMBER,
-    NUMBERS,
-    STRING,
-    STRINGS,
-    VALUE,
-    exact_float,
-    number_key,
-    term,
-)
-from octavo.store.filters import (
+from octavo.filters import (
     And,
     Between,
     Compare,
@@ -39,6 +25,20 @@ from octavo.store.filters import (
     Or,
     PartOf,
     TextMatch,
+)
+from octavo.integrations.qdrant._ids import MANIFEST, NOBODY
+from octavo.integrations.qdrant._terms import (
+    ELEMENT,
+    EXISTS,
+    INEXACT,
+    NUMBER,
+    NUMBERS,
+    STRING,
+    STRINGS,
+    VALUE,
+    exact_float,
+    number_key,
+    term,
 )
 
 Condition: TypeAlias = dict[str, Any]

@@ -7,35 +7,27 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Self
 
-from octavo.collection._token_input import make_ready, not_late, read_token_batches
-from octavo.compression._candidates import CandidateEncoder, candidate_encoder_from_config
-from octavo.compression._ragged import TokenMatrices
+from octavo._arrays import Floats
+from octavo._text_analysis import check_language
+from octavo.collection.token_input import make_ready, not_late, read_token_batches
+from octavo.compression.candidates import CandidateEncoder, candidate_encoder_from_config
+from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
+from octavo.encoders.dense import as_encoder, fingerprint
+from octavo.encoders.tokens import MeanProbe, TokenEncoder, pooled
 from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError
 from octavo.integrations.qdrant._client import ServerOptions
 from octavo.integrations.qdrant._collection import QdrantCollection
 from octavo.integrations.qdrant._documents import payload_of
 from octavo.integrations.qdrant._ids import point_id
 from octavo.integrations.qdrant._info import QdrantInfo
-from octavo.integrations.qdrant._late_codec import LateCodec, candidate_mapping, centred, learns, map_token_codec
 from octavo.integrations.qdrant._late_reading import LateReadingMethods
 from octavo.integrations.qdrant._manifest import Manifest
 from octavo.integrations.qdrant._plan import Plan, average_length, layout_of, transport_of
-from octavo.integrations.qdrant._transport import Layout, Point, TokenLayout, Transport
-from octavo.store import (
-    Batch,
-    DocumentLike,
-    Floats,
-    MeanProbe,
-    TokenEncoder,
-    as_encoder,
-    candidates_config,
-    fingerprint,
-    pooled,
-    pooling_config,
-)
-from octavo.store._late_settings import DEFAULT_CANDIDATES, DEFAULT_POOLING
-from octavo.store._text_analysis import check_language
+from octavo.integrations.qdrant.late_codec import LateCodec, candidate_mapping, centred, learns, map_token_codec
+from octavo.integrations.qdrant.transport import Layout, Point, TokenLayout, Transport
+from octavo.store.documents import Batch, DocumentLike
+from octavo.store.late_settings import DEFAULT_CANDIDATES, DEFAULT_POOLING, candidates_config, pooling_config
 
 #: Numbers that one document's token vectors may have: a server refuses more.
 _MOST_NUMBERS: Final = 1_048_575

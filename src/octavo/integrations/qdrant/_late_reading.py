@@ -8,22 +8,24 @@ from typing import Any
 
 import numpy as np
 
+from octavo._arrays import Floats
 from octavo.collection import Explanation
-from octavo.collection._explanation import explanation
-from octavo.collection._token_input import read_token_queries
-from octavo.compression._ragged import TokenMatrices
+from octavo.collection.explanation import explanation
+from octavo.collection.token_input import read_token_queries
+from octavo.compression.token_matrices import TokenMatrices
+from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import DocumentNotFoundError, InputTypeError
 from octavo.integrations.qdrant._filters import Condition
 from octavo.integrations.qdrant._ids import point_id
-from octavo.integrations.qdrant._late_codec import LateCodec, map_token_codec
-from octavo.integrations.qdrant._mapping import Mapping
 from octavo.integrations.qdrant._reading import ReadingMethods
-from octavo.integrations.qdrant._transport import TOKENS, Point, Search
+from octavo.integrations.qdrant.late_codec import LateCodec, map_token_codec
+from octavo.integrations.qdrant.mapping import Mapping
+from octavo.integrations.qdrant.transport import TOKENS, Point, Search
 from octavo.retrievers.late_interaction import FEW, CandidateSource, LateOptions
 from octavo.retrievers.mmr import maximal_marginal_relevance
 from octavo.retrievers.results import SearchResult
 from octavo.retrievers.search import FilterLike, Mode, SearchOptions
-from octavo.store import Floats, TokenEncoder, check_ids, chunked
+from octavo.store.documents import check_ids, chunked
 
 #: Documents whose token vectors are asked for in one request: 100 vectors of 384 numbers each make 15 MB of JSON.
 _DOCUMENTS_AT_ONCE = 32

@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from octavo.collection._rebuild import Blueprint, joined_tokens
-from octavo.compression._candidates import candidate_encoder_from_config
-from octavo.compression._ragged import TokenMatrices
+from octavo._arrays import Floats
+from octavo.collection.rebuild import Blueprint, joined_tokens
+from octavo.compression.candidates import candidate_encoder_from_config
+from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
 from octavo.errors import ParameterError
-from octavo.integrations.qdrant._late_codec import LateCodec, centred, learns, map_token_codec
 from octavo.integrations.qdrant._late_collection import QdrantMultiVectorCollection, check_sizes
-from octavo.store import Batch, Floats
-from octavo.store._late_settings import CANDIDATE_CODEC
-from octavo.store._tokens import TokenCodec
+from octavo.integrations.qdrant.late_codec import LateCodec, centred, learns, map_token_codec
+from octavo.store.documents import Batch
+from octavo.store.late_settings import CANDIDATE_CODEC
+from octavo.store.tokens import TokenCodec
 
 
 def is_late(blueprint: Blueprint) -> bool:

@@ -10,8 +10,8 @@ from typing import Any, Final, Literal
 
 from octavo.errors import CollectionNotFoundError, CorruptCollectionError, MismatchError
 from octavo.integrations.qdrant._ids import MANIFEST
-from octavo.integrations.qdrant._mapping import ClientCodec
-from octavo.integrations.qdrant._transport import Point, Transport
+from octavo.integrations.qdrant.mapping import ClientCodec
+from octavo.integrations.qdrant.transport import Point, Transport
 
 FORMAT: Final = 1
 

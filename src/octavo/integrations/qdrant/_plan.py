@@ -11,10 +11,10 @@ import numpy as np
 
 from octavo.errors import ParameterError
 from octavo.integrations.qdrant._client import ClientTransport, ServerOptions
-from octavo.integrations.qdrant._edge import EdgeTransport
 from octavo.integrations.qdrant._terms import number_key
-from octavo.integrations.qdrant._transport import Transport
 from octavo.integrations.qdrant._words import Words
+from octavo.integrations.qdrant.edge import EdgeTransport
+from octavo.integrations.qdrant.transport import Transport
 
 #: Documents whose length tells the typical one, for BM25.
 _LENGTH_SAMPLE = 1000

@@ -8,20 +8,22 @@ from typing import Any
 
 import numpy as np
 
+from octavo._arrays import Floats, as_matrix, unit_rows
+from octavo.encoders.dense import Encoder
 from octavo.errors import CollectionClosedError, DocumentNotFoundError, InputTypeError, ParameterError
+from octavo.filters import matches, parse_filter
 from octavo.integrations.qdrant._documents import FIELDS, document_of
 from octavo.integrations.qdrant._filters import DOCUMENTS, NOTHING, Condition, all_of, any_of, none_of, translate
 from octavo.integrations.qdrant._ids import point_id
 from octavo.integrations.qdrant._manifest import Manifest
-from octavo.integrations.qdrant._mapping import ClientCodec, Mapping, map_codec
-from octavo.integrations.qdrant._transport import DENSE, Point, Search, Transport
 from octavo.integrations.qdrant._words import Words
+from octavo.integrations.qdrant.mapping import ClientCodec, Mapping, map_codec
+from octavo.integrations.qdrant.transport import DENSE, Point, Search, Transport
 from octavo.retrievers.fusion import convex_combination, reciprocal_rank_fusion
 from octavo.retrievers.mmr import maximal_marginal_relevance
 from octavo.retrievers.results import SearchResult
 from octavo.retrievers.search import FilterLike, Mode, SearchOptions
-from octavo.store import Document, Encoder, Floats, as_matrix, check_ids, chunked, parse_filter, unit_rows
-from octavo.store.filters import matches
+from octavo.store.documents import Document, check_ids, chunked
 
 _CHUNK = 256
 _QUERIES_AT_ONCE = 32

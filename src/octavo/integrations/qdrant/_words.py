@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from typing import Final
 
-from octavo.store._text_analysis import build_analyzer, check_language, normalise
+from octavo._text_analysis import build_analyzer, check_language, normalise
 
 _K1: Final = 1.2
 _B: Final = 0.75

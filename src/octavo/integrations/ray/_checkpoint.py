@@ -28,9 +28,9 @@ from typing import Any
 import pyarrow as pa
 
 from octavo.compression import Codec
+from octavo.encoders.dense import Encoder, check_fingerprint, fingerprint
 from octavo.errors import CodecError
 from octavo.integrations.ray._rows import ENCODED, Row
-from octavo.store import Encoder, check_fingerprint, fingerprint
 
 _DIGEST_BYTES = 32
 

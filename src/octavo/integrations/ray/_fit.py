@@ -10,7 +10,7 @@ import numpy as np
 import ray.data
 
 import octavo
-from octavo.collection._rebuild import blueprint_of
+from octavo.collection.rebuild import blueprint_of
 from octavo.compression import Codec
 from octavo.errors import InvalidVectorsError, ParameterError
 from octavo.integrations.ray._rows import Columns

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from octavo._arrays import Codes, Floats
 from octavo.compression import Codec
-from octavo.errors import ParameterError, OctavoError
-from octavo.store import Floats
-from octavo.store._documents import Codes, check_text, metadata_to_json
+from octavo.errors import OctavoError, ParameterError
+from octavo.store.documents import check_text, metadata_to_json
 
 #: What `encode` gives: one row a document. ``codes`` holds the codes of all tiers, one behind the other; it is null, and
 #: ``error`` says why, where a document could not be encoded. ``codec`` names metric and codec.

@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from octavo.collection import Collection
-from octavo.collection._rebuild import Blueprint, add_stored, open_from_blueprint
+from octavo.collection.rebuild import Blueprint, add_stored, open_from_blueprint
 from octavo.compression import Codec
+from octavo.encoders.dense import as_encoder, fingerprint
 from octavo.errors import CollectionNotFoundError, MismatchError, ParameterError
 from octavo.integrations.qdrant import QdrantCollection
-from octavo.integrations.qdrant import _transfer as qdrant
-from octavo.integrations.qdrant._location import Location
+from octavo.integrations.qdrant import transfer as qdrant
+from octavo.integrations.qdrant.location import Location
 from octavo.integrations.ray._checkpoint import Checkpoint
 from octavo.integrations.ray._rows import codec_tag, decoded
-from octavo.store import Document, as_encoder, fingerprint
+from octavo.store.documents import Document
 
 if TYPE_CHECKING:
-    from octavo.store._documents import Codes
+    from octavo._arrays import Codes
 
 
 class Codecs:

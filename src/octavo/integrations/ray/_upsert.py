@@ -13,7 +13,7 @@ import ray.data
 
 from octavo.compression import Codec
 from octavo.errors import InputTypeError, ParameterError
-from octavo.integrations.qdrant._location import EMBEDDED, parse_location
+from octavo.integrations.qdrant.location import EMBEDDED, parse_location
 from octavo.integrations.ray._checkpoint import Checkpoint
 from octavo.integrations.ray._targets import Codecs, LocalTarget, OpenedTarget, QdrantTarget, Target
 from octavo.integrations.ray._workers import Pool

@@ -12,11 +12,13 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy
 
+from octavo._arrays import Floats, unit_rows
 from octavo.compression import Codec
-from octavo.errors import InputTypeError, ParameterError, OctavoError
+from octavo.encoders.dense import Encoder, as_encoder
+from octavo.encoders.tokens import is_multi_vector
+from octavo.errors import InputTypeError, OctavoError, ParameterError
 from octavo.integrations.ray._checkpoint import Checkpoint, encoding_key
 from octavo.integrations.ray._rows import Columns, EncodedRows, Row, join_tiers, read_rows
-from octavo.store import Encoder, Floats, as_encoder, is_multi_vector, unit_rows
 
 #: Documents encoded at a time, unless the caller says otherwise.
 CPU_BATCH, GPU_BATCH = 256, 2048

@@ -14,7 +14,7 @@ from octavo.errors import MismatchError, ParameterError
 from octavo.integrations.ray._checkpoint import Checkpoint, table_key
 from octavo.integrations.ray._rows import ENCODED, split_tiers
 from octavo.integrations.ray._targets import Codecs, Target, write
-from octavo.store import Document
+from octavo.store.documents import Document
 
 #: Failures that a report lists; it counts all.
 LISTED = 1000

@@ -1,0 +1,1 @@
+"""Models that turn texts into vectors: one vector a text, or one a token."""

@@ -1,0 +1,187 @@
+"""Whatever turns texts into vectors, behind one interface, and the fingerprint that tells two of them apart."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from octavo._arrays import Floats, as_matrix
+from octavo.encoders.models import load_sentence_transformer
+from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError
+
+_PROBE = "Octavo asks every encoder for this sentence."
+
+#: Two encodings of the probe that are closer than this come from the same model (numerics differ between machines).
+_SAME_MODEL = 0.99
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Turns texts into vectors; documents and queries may be encoded differently."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages and in the manifest."""
+        ...
+
+    def encode_documents(self, texts: Sequence[str], /) -> Floats:
+        """Return an array of shape ``(len(texts), dim)``."""
+        ...
+
+    def encode_queries(self, texts: Sequence[str], /) -> Floats:
+        """Return an array of shape ``(len(texts), dim)``."""
+        ...
+
+
+class _Wrapped:
+    """An encoder made of two functions."""
+
+    def __init__(
+        self,
+        name: str,
+        documents: Callable[[list[str]], Any],
+        queries: Callable[[list[str]], Any],
+        prompts: dict[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.prompts = prompts or {}
+        self._documents = documents
+        self._queries = queries
+
+    def encode_documents(self, texts: Sequence[str], /) -> Floats:
+        return _checked(self._documents(list(texts)), len(texts), self.name)
+
+    def encode_queries(self, texts: Sequence[str], /) -> Floats:
+        return _checked(self._queries(list(texts)), len(texts), self.name)
+
+
+def _checked(vectors: Any, n: int, name: str) -> Floats:
+    if hasattr(vectors, "detach"):  # a torch tensor, perhaps on an accelerator
+        vectors = vectors.detach().cpu().float().numpy()
+    matrix = as_matrix(vectors, None, f"the vectors of encoder {name!r}")
+    if len(matrix) != n:
+        raise InvalidVectorsError(f"expected {n} vectors of encoder {name!r}, one for each text, got {len(matrix)}")
+    return matrix
+
+
+def as_encoder(encoder: Any) -> Encoder:
+    """Return `encoder` behind the `Encoder` interface.
+
+    Parameters
+    ----------
+    encoder : str, callable or object
+        The name or path of a sentence-transformers model, such a model, LangChain ``Embeddings``, a LlamaIndex
+        ``BaseEmbedding``, an object with ``encode_documents`` and ``encode_queries``, or a callable from a list of
+        texts to an array of shape ``(n, dim)``.
+
+    Raises
+    ------
+    InputTypeError
+        When it is none of these.
+    """
+    if isinstance(encoder, _Wrapped):
+        return encoder
+    if isinstance(encoder, str):
+        return _sentence_transformer(load_sentence_transformer(encoder), encoder)
+    if isinstance(encoder, type):
+        raise InputTypeError(f"expected an encoder object, got the class {encoder.__name__}; create an instance of it")
+    if hasattr(encoder, "encode_documents") and hasattr(encoder, "encode_queries"):
+        name = getattr(encoder, "name", None) or _type_name(encoder)
+        return _Wrapped(str(name), encoder.encode_documents, encoder.encode_queries)
+    if hasattr(encoder, "embed_documents") and hasattr(encoder, "embed_query"):  # LangChain
+        name = _model_name(encoder)
+        return _Wrapped(name, encoder.embed_documents, lambda texts: [encoder.embed_query(text) for text in texts])
+    if hasattr(encoder, "get_text_embedding_batch") and hasattr(encoder, "get_query_embedding"):  # LlamaIndex
+        name = _model_name(encoder)
+        return _Wrapped(
+            name,
+            encoder.get_text_embedding_batch,
+            lambda texts: [encoder.get_query_embedding(text) for text in texts],
+        )
+    if hasattr(encoder, "encode") and hasattr(encoder, "tokenize"):
+        return _sentence_transformer(encoder, _model_name(encoder))
+    if callable(encoder):
+        name = getattr(encoder, "__qualname__", None) or _type_name(encoder)
+        return _Wrapped(str(name), encoder, encoder)
+    raise InputTypeError(
+        "expected an encoder: the name of a sentence-transformers model, such a model, LangChain Embeddings, a LlamaIndex "
+        f"BaseEmbedding, or a callable from a list of texts to an array; got {type(encoder).__name__}"
+    )
+
+
+def _sentence_transformer(model: Any, name: str) -> Encoder:
+    documents = getattr(model, "encode_document", model.encode)
+    queries = getattr(model, "encode_query", model.encode)
+    prompts = {key: value for key, value in (getattr(model, "prompts", None) or {}).items() if value}
+    return _Wrapped(
+        name,
+        lambda texts: documents(texts, show_progress_bar=False, convert_to_numpy=True),
+        lambda texts: queries(texts, show_progress_bar=False, convert_to_numpy=True),
+        prompts,
+    )
+
+
+def _type_name(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _model_name(value: Any) -> str:
+    for attribute in ("model_name", "model", "model_id"):
+        name = getattr(value, attribute, None)
+        if isinstance(name, str) and name:
+            return name
+    card = getattr(getattr(value, "model_card_data", None), "base_model", None)
+    return card if isinstance(card, str) and card else _type_name(value)
+
+
+def fingerprint(encoder: Encoder) -> dict[str, Any]:
+    """Describe an encoder: name, prompts, dimension, and its vector for a fixed sentence.
+
+    The probe is left out for encoders that give another vector each time.
+    """
+    first, second = (encoder.encode_documents([_PROBE])[0] for _ in range(2))
+    described: dict[str, Any] = {
+        "name": encoder.name,
+        "prompts": getattr(encoder, "prompts", {}),
+        "dim": len(first),
+    }
+    if _cosine(first, second) > _SAME_MODEL:
+        described["probe"] = base64.b64encode(first.astype("<f4").tobytes()).decode("ascii")
+    return described
+
+
+def check_fingerprint(stored: dict[str, Any], encoder: Encoder) -> None:
+    """Compare an encoder with the one that the collection was built with.
+
+    Raises
+    ------
+    MismatchError
+        When the dimension or the vector of the probe sentence differs; the message names both encoders.
+    """
+    vector = encoder.encode_documents([_PROBE])[0]
+    if len(vector) != stored["dim"]:
+        raise MismatchError(
+            f"the collection was built with encoder {stored['name']!r} (dimension {stored['dim']}), got {encoder.name!r} "
+            f"(dimension {len(vector)}); open it with the first, or build a new collection with the second"
+        )
+    probe = stored.get("probe")
+    if probe is None:
+        return
+    expected = np.frombuffer(base64.b64decode(probe), dtype="<f4")
+    similarity = _cosine(expected, vector)
+    if similarity < _SAME_MODEL:
+        if _cosine(vector, encoder.encode_documents([_PROBE])[0]) < _SAME_MODEL:
+            return  # not deterministic: nothing can be told from its vectors
+        raise MismatchError(
+            f"the collection was built with encoder {stored['name']!r}, got {encoder.name!r}, whose vector for the probe "
+            f"sentence differs (cosine {similarity:.3f}); open it with the first, or build a new collection with the second"
+        )
+
+
+def _cosine(a: Any, b: Any) -> float:
+    x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    product = float(np.linalg.norm(x) * np.linalg.norm(y))
+    return float(x @ y) / product if product else float(np.array_equal(x, y))

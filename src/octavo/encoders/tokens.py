@@ -1,0 +1,361 @@
+"""Whatever turns texts into matrices of token vectors, behind one class."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from octavo._arrays import Floats
+from octavo.compression.token_matrices import TokenMatrices, unit_rows
+from octavo.compression.token_pooling import TokenPooling
+from octavo.encoders.dense import _model_name, _type_name
+from octavo.encoders.models import load_sentence_transformer, resolve_model
+from octavo.errors import InputTypeError, InvalidVectorsError, MissingExtraError, ParameterError
+
+#: Architectures of checkpoints that are late-interaction models without a `modules.json` that says so.
+_LATE_ARCHITECTURES = ("HF_ColBERT", "ForRetrieval")
+
+_Tokens = Callable[[str], "list[str] | None"]
+
+
+class _Backend(NamedTuple):
+    name: str
+    documents: Callable[[list[str]], Any]
+    queries: Callable[[list[str]], Any]
+    document_tokens: _Tokens
+    query_tokens: _Tokens
+    prompts: dict[str, str]
+
+
+class TokenEncoder:
+    """Turn texts into one matrix of token vectors each, for late interaction.
+
+    Parameters
+    ----------
+    model : str, callable or object
+        - the name or folder of a late-interaction model that sentence-transformers loads, or a
+          ``sentence_transformers.MultiVectorEncoder``;
+        - the name or folder of an ordinary sentence-transformers model, or a ``SentenceTransformer``: its token vectors
+          are used as they leave the transformer, special tokens included (the first one stands for the whole text). They
+          are as wide as the model; the codec ``"svd:128|int8"`` learns a narrower head from the corpus;
+        - a PyLate model, or any object whose ``encode`` takes ``is_query``;
+        - an object with ``encode_documents`` and ``encode_queries``, or a callable, from a list of texts to a list of
+          arrays of shape ``(n_tokens, dim)``.
+    name : str, optional
+        What to call it in messages and in the manifest.
+
+    Raises
+    ------
+    InputTypeError
+        When it is none of these.
+    MissingExtraError
+        When the name of a model is given and sentence-transformers is not installed.
+
+    Examples
+    --------
+    >>> def letters(texts):
+    ...     return [np.eye(26)[[ord(letter) - ord("a") for letter in text]] for text in texts]
+    >>> encoder = TokenEncoder(letters)
+    >>> [matrix.shape for matrix in encoder.encode_documents(["ink", "paper"])]
+    [(3, 26), (5, 26)]
+    """
+
+    def __init__(self, model: Any, *, name: str | None = None) -> None:
+        self._backend = _backend(model)
+        self.name = name if name is not None else self._backend.name
+        self.prompts = self._backend.prompts
+
+    def __repr__(self) -> str:
+        return f"TokenEncoder({self.name!r})"
+
+    def encode_documents(self, texts: Sequence[str], /) -> list[Floats]:
+        """Return the token vectors of each document, float32 of shape ``(n_tokens, dim)``.
+
+        Raises
+        ------
+        InvalidVectorsError
+            When the model gives another number of matrices, matrices of several widths, NaN or infinity.
+        """
+        return self._checked(self._backend.documents(list(texts)), len(texts))
+
+    def encode_queries(self, texts: Sequence[str], /) -> list[Floats]:
+        """Return the token vectors of each query; as `encode_documents`."""
+        return self._checked(self._backend.queries(list(texts)), len(texts))
+
+    def document_tokens(self, text: str, /) -> list[str] | None:
+        """Return the strings that the rows of a document's matrix stand for; None if the model cannot tell."""
+        return self._backend.document_tokens(text)
+
+    def query_tokens(self, text: str, /) -> list[str] | None:
+        """Return the strings that the rows of a query's matrix stand for; None if the model cannot tell."""
+        return self._backend.query_tokens(text)
+
+    def _checked(self, matrices: Any, n: int) -> list[Floats]:
+        arrays = [_array(matrix) for matrix in matrices]
+        if len(arrays) != n:
+            raise InvalidVectorsError(
+                f"expected {n} matrices of encoder {self.name!r}, one for each text, got {len(arrays)}"
+            )
+        if not any(array.size for array in arrays):
+            return arrays
+        try:
+            return list(TokenMatrices.of(arrays))
+        except InvalidVectorsError as err:
+            raise InvalidVectorsError(f"the token vectors of encoder {self.name!r} cannot be used: {err}") from err
+
+
+def is_multi_vector(encoder: Any) -> bool:
+    """Tell whether an encoder gives a matrix a text without being asked to: not so for names and callables."""
+    return isinstance(encoder, TokenEncoder) or _is_late_model(encoder)
+
+
+class MeanProbe:
+    """A token encoder seen as one that gives one vector a text, to be fingerprinted: the mean of the unit tokens."""
+
+    def __init__(self, encoder: TokenEncoder) -> None:
+        self._encoder = encoder
+        self.name = encoder.name
+        self.prompts = encoder.prompts
+
+    def encode_documents(self, texts: Sequence[str], /) -> Floats:
+        """Return the mean of each text's token vectors."""
+        return np.stack([_mean(matrix, self.name) for matrix in self._encoder.encode_documents(texts)])
+
+    def encode_queries(self, texts: Sequence[str], /) -> Floats:
+        """Return the mean of each query's token vectors."""
+        return np.stack([_mean(matrix, self.name) for matrix in self._encoder.encode_queries(texts)])
+
+
+def _mean(matrix: Floats, name: str) -> Floats:
+    if not len(matrix):
+        raise InvalidVectorsError(f"expected encoder {name!r} to give token vectors for a sentence, got none")
+    mean: Floats = unit_rows(matrix).mean(axis=0)
+    return mean
+
+
+def unit_tokens(matrices: TokenMatrices | Sequence[Any], dim: int | None, what: str) -> TokenMatrices:
+    """Return token vectors as one array of unit rows.
+
+    Parameters
+    ----------
+    matrices : TokenMatrices, or sequence of array_like of shape (n_tokens, dim)
+        One a text; those without tokens are allowed.
+    dim : int or None
+        What the dimension has to be.
+    what : str
+        What the matrices belong to, for messages.
+
+    Raises
+    ------
+    InvalidVectorsError
+        When they are ragged, not finite, of another dimension, or hold a zero vector.
+    """
+    if not isinstance(matrices, TokenMatrices):
+        matrices = [_array(matrix) for matrix in matrices]
+    tokens = TokenMatrices.of(matrices, dim=dim)
+    units = unit_rows(tokens.flat)
+    directions = units.any(axis=1)
+    if not directions.all():
+        token = int(np.argmin(directions))
+        number = int(np.searchsorted(tokens.offsets, token, side="right")) - 1
+        raise InvalidVectorsError(
+            f"expected token vectors with a direction, got a zero vector: row {token - int(tokens.offsets[number])} of "
+            f"{what} {number}; leave such tokens out"
+        )
+    return TokenMatrices(units, tokens.offsets)
+
+
+def encode_pooled(
+    encoder: TokenEncoder, texts: Sequence[str], pooling: dict[str, Any], dim: int | None
+) -> TokenMatrices:
+    """Return the pooled token vectors of documents, of unit length."""
+    matrices = encoder.encode_documents(texts)
+    if dim is None and not any(matrix.size for matrix in matrices):
+        raise InvalidVectorsError(
+            f"expected token vectors of encoder {encoder.name!r}, got none for any of {len(texts)} texts; the first "
+            "batch has to tell the dimension"
+        )
+    return pooled(matrices, pooling, dim)
+
+
+def pooled(matrices: TokenMatrices | Sequence[Any], pooling: dict[str, Any], dim: int | None) -> TokenMatrices:
+    """Return token vectors checked, scaled to unit length, and pooled."""
+    return TokenPooling.from_config(pooling).pool(unit_tokens(matrices, dim, "document"))
+
+
+# ---------------------------------------------------------------------- the kinds of models
+
+
+def _backend(model: Any) -> _Backend:
+    if isinstance(model, TokenEncoder):
+        return model._backend
+    if isinstance(model, str):
+        return _named(model)
+    if isinstance(model, type):
+        raise InputTypeError(f"expected an encoder object, got the class {model.__name__}; create an instance of it")
+    if _mro_has(model, "MultiVectorEncoder"):
+        return _late_sentence_transformer(model, _model_name(model))
+    if _takes(model, "is_query"):
+        return _pylate(model)
+    if hasattr(model, "encode_documents") and hasattr(model, "encode_queries"):
+        name = getattr(model, "name", None) or _type_name(model)
+        return _Backend(str(name), model.encode_documents, model.encode_queries, *_tellers(model), {})
+    if _takes(model, "output_value"):
+        return _dense_sentence_transformer(model, _model_name(model))
+    if callable(model):
+        name = getattr(model, "__qualname__", None) or _type_name(model)
+        return _Backend(str(name), model, model, _cannot_tell, _cannot_tell, {})
+    raise InputTypeError(
+        "expected a token encoder: the name of a sentence-transformers model, such a model, a PyLate model, an object with "
+        "encode_documents and encode_queries, or a callable from a list of texts to a list of matrices; "
+        f"got {type(model).__name__}"
+    )
+
+
+def _named(name: str) -> _Backend:
+    if not _is_late_checkpoint(name):
+        return _dense_sentence_transformer(load_sentence_transformer(name), name)
+    try:
+        from sentence_transformers import MultiVectorEncoder
+    except ImportError as error:
+        raise MissingExtraError(
+            f"loading the late-interaction model {name!r} needs sentence-transformers 6 or later. Install it: "
+            "pip install 'octavo[models]' 'sentence-transformers>=6'"
+        ) from error
+    try:
+        return _late_sentence_transformer(MultiVectorEncoder(resolve_model(name)), name)
+    except (OSError, ValueError) as error:
+        raise ParameterError(
+            f"expected the name or folder of a late-interaction model, got {name!r}, which could not be loaded: {error}"
+        ) from error
+
+
+def _is_late_checkpoint(name: str) -> bool:
+    """Tell a late-interaction checkpoint from an ordinary one, which pools its token vectors.
+
+    sentence-transformers would load either as a `MultiVectorEncoder`, but put a random head on an ordinary one.
+    """
+    modules = _json_of(name, "modules.json")
+    if modules is not None:
+        return not any(str(module.get("type", "")).endswith("Pooling") for module in modules)
+    config = _json_of(name, "config.json") or {}
+    return any(str(kind).endswith(_LATE_ARCHITECTURES) for kind in config.get("architectures") or [])
+
+
+def _json_of(name: str, file: str) -> Any:
+    path = Path(resolve_model(name)) / file
+    if not path.parent.is_dir():
+        try:
+            util: Any = importlib.import_module("sentence_transformers.util")
+        except ModuleNotFoundError:
+            return None  # the loader says what is missing
+        found = util.load_file_path(name, file)
+        if found is None:
+            return None
+        path = Path(found)
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _late_sentence_transformer(model: Any, name: str) -> _Backend:
+    def strings(encode: Callable[..., Any], text: str) -> list[str] | None:
+        features = encode([text], output_value=None, show_progress_bar=False)[0]
+        if "input_ids" not in features or "attention_mask" not in features:
+            return None
+        kept = features["input_ids"][features["attention_mask"].bool()]
+        return list(model.tokenizer.convert_ids_to_tokens(kept.tolist()))
+
+    return _Backend(
+        name,
+        lambda texts: model.encode_document(texts, convert_to_numpy=True, show_progress_bar=False),
+        lambda texts: model.encode_query(texts, convert_to_numpy=True, show_progress_bar=False),
+        lambda text: strings(model.encode_document, text),
+        lambda text: strings(model.encode_query, text),
+        _prompts(model),
+    )
+
+
+def _dense_sentence_transformer(model: Any, name: str) -> _Backend:
+    documents = getattr(model, "encode_document", model.encode)
+    queries = getattr(model, "encode_query", model.encode)
+    prompts = _prompts(model)
+
+    def encode(function: Callable[..., Any], texts: list[str]) -> Any:
+        return function(texts, output_value="token_embeddings", show_progress_bar=False)
+
+    def strings(prompt: str, text: str) -> list[str] | None:
+        ids = model.tokenizer(prompt + text, truncation=True, max_length=model.max_seq_length)["input_ids"]
+        return list(model.tokenizer.convert_ids_to_tokens(ids))
+
+    def prompt_of(*keys: str) -> str:
+        return next((prompts[key] for key in keys if key in prompts), "")
+
+    return _Backend(
+        name,
+        lambda texts: encode(documents, texts),
+        lambda texts: encode(queries, texts),
+        lambda text: strings(prompt_of("document", "passage", "corpus"), text),
+        lambda text: strings(prompt_of("query"), text),
+        prompts,
+    )
+
+
+def _pylate(model: Any) -> _Backend:
+    def encode(texts: list[str], is_query: bool) -> Any:
+        return model.encode(texts, is_query=is_query, show_progress_bar=False)
+
+    return _Backend(
+        _model_name(model),
+        lambda texts: encode(texts, False),
+        lambda texts: encode(texts, True),
+        _cannot_tell,
+        _cannot_tell,
+        _prompts(model),
+    )
+
+
+def _tellers(model: Any) -> tuple[_Tokens, _Tokens]:
+    return getattr(model, "document_tokens", _cannot_tell), getattr(model, "query_tokens", _cannot_tell)
+
+
+def _cannot_tell(text: str) -> list[str] | None:
+    return None
+
+
+def _prompts(model: Any) -> dict[str, str]:
+    return {key: value for key, value in (getattr(model, "prompts", None) or {}).items() if value}
+
+
+def _is_late_model(model: Any) -> bool:
+    return not isinstance(model, type) and (_mro_has(model, "MultiVectorEncoder") or _takes(model, "is_query"))
+
+
+def _mro_has(model: Any, name: str) -> bool:
+    return any(cls.__name__ == name for cls in type(model).__mro__)
+
+
+def _takes(model: Any, option: str) -> bool:
+    encode = getattr(model, "encode", None)
+    if encode is None:
+        return False
+    try:
+        return option in inspect.signature(encode).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+def _array(matrix: Any) -> Any:
+    if hasattr(matrix, "detach"):  # a torch tensor, perhaps on an accelerator
+        matrix = matrix.detach().cpu().float().numpy()
+    try:
+        array = np.asarray(matrix)
+    except ValueError as err:
+        raise InvalidVectorsError(f"expected token vectors of one length, got a ragged matrix: {err}") from err
+    if array.ndim == 1 and not array.size:
+        array = array.reshape(0, 0)
+    return array

@@ -1,0 +1,143 @@
+"""Write one HTML page that needs nothing beside itself. Everything that comes from data is escaped here."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib import resources
+
+from octavo.eval.report._plots import Picture
+
+
+class Html(str):
+    """Text that is HTML already; every other text is escaped."""
+
+
+def html(value: object) -> str:
+    """Return a value as HTML.
+
+    Examples
+    --------
+    >>> html("<b>"), html(Html("<b>"))
+    ('&lt;b&gt;', '<b>')
+    """
+    return str(value) if isinstance(value, Html) else escape(str(value), quote=True)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table cell that sorts by something else than what it shows.
+
+    Parameters
+    ----------
+    shown : str
+        What it shows.
+    sort : float, str or None
+        What it sorts by; None for an empty cell.
+    style : str
+        Class names.
+    """
+
+    shown: str
+    sort: float | str | None = None
+    style: str = ""
+
+
+def element(tag: str, *content: object, **attributes: object) -> Html:
+    """Return an element; attribute names lose a trailing underscore, and those that are None or "" are left out."""
+    written = "".join(
+        f' {name.rstrip("_").replace("_", "-")}="{html(value)}"'
+        for name, value in attributes.items()
+        if value is not None and value != ""
+    )
+    return Html(f"<{tag}{written}>{''.join(html(part) for part in content)}</{tag}>")
+
+
+def join(parts: Iterable[object]) -> Html:
+    """Return several pieces as one."""
+    return Html("\n".join(html(part) for part in parts))
+
+
+def code(text: str) -> Html:
+    """Return a block of code."""
+    return element("pre", element("code", text))
+
+
+def table(
+    caption: str,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    sortable: bool = True,
+    best: int | None = None,
+) -> Html:
+    """Return a table. The first column names the row; a column holds text if its first cell is no `Cell` or has that style.
+
+    Parameters
+    ----------
+    caption : str
+        What it shows.
+    headings : sequence of str
+        Of the columns.
+    rows : sequence of sequence of (str, Html or Cell)
+        The cells.
+    sortable : bool, default=True
+        Let headings be pressed.
+    best : int, optional
+        Row to highlight.
+    """
+    texts = [bool(rows) and _is_text(rows[0][column]) for column in range(len(headings))]
+    head = [element("th", name, scope="col", class_="text" if texts[at] else "") for at, name in enumerate(headings)]
+    body = []
+    for number, row in enumerate(rows):
+        cells = []
+        for at, value in enumerate(row):
+            if isinstance(value, Cell):
+                sort = "" if value.sort is None else value.sort
+                cells.append(Html(f'<td class="{html(value.style)}" data-sort="{html(sort)}">{html(value.shown)}</td>'))
+            elif at == 0:
+                cells.append(element("th", value, scope="row"))
+            else:
+                cells.append(element("td", value, class_="text"))
+        body.append(element("tr", *cells, class_="best" if number == best else ""))
+    inner = element(
+        "table",
+        element("caption", caption),
+        element("thead", element("tr", *head)),
+        element("tbody", *body),
+        class_="sortable" if sortable else "",
+    )
+    return element("div", inner, class_="scroll", tabindex="0", role="region", aria_label=caption)
+
+
+def _is_text(value: object) -> bool:
+    return not isinstance(value, Cell) or "text" in value.style.split()
+
+
+def figure(picture: Picture, caption: object) -> Html:
+    """Return a picture, held within the page."""
+    data = base64.b64encode(picture.svg).decode("ascii")
+    image = Html(f'<img alt="{html(picture.alt)}" src="data:image/svg+xml;base64,{data}">')
+    return element("figure", image, element("figcaption", caption))
+
+
+def page(title: str, body: object) -> str:
+    """Return the whole page."""
+    style, script = _asset("report.css"), _asset("report.js")
+    # Even if something slipped through the escaping, nothing but this very script could run, and nothing be fetched.
+    hashed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{hashed}'"
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(policy, quote=False)}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n{html(body)}\n</main>\n"
+        f"<script>{script}</script>\n</body>\n</html>\n"
+    )
+
+
+def _asset(name: str) -> str:
+    return resources.files("octavo.eval").joinpath(name).read_text(encoding="utf-8")

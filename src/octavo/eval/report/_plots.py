@@ -1,0 +1,330 @@
+"""Draw the pictures of a report. Figures are made without pyplot, so that nothing global changes."""
+
+from __future__ import annotations
+
+import io
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from octavo.errors import MissingExtraError
+from octavo.eval.analysis.pareto import Point
+from octavo.eval.analysis.statistics import PairedDifference
+
+# Okabe and Ito's palette, which people with any colour vision can tell apart; shapes and labels say the same again.
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#F0E442",
+    "#6B7280",
+)
+_INK, _FAINT = "#1F2933", "#E4E7EB"
+_PARTS = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, GREY)
+_PNG_DPI = 160
+_LONGEST = 44  # letters of a name; alternative texts and tables have all of them
+_LABELLED = 14  # more labels than this in one plane cannot be read
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, drawn once as a vector graphic for the page and once as a bitmap for slides.
+
+    Parameters
+    ----------
+    name : str
+        File name without ending.
+    alt : str
+        What it shows, for those who cannot see it.
+    svg, png : bytes
+        The two files.
+    """
+
+    name: str
+    alt: str
+    svg: bytes
+    png: bytes
+
+
+def _figure(width: float, height: float) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != "matplotlib":
+            raise
+        raise MissingExtraError("a report needs matplotlib. Install it: pip install 'octavo[eval]'") from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _drawn(figure: Any, name: str, alt: str) -> Picture:
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once; saving would do it again for each file
+    svg, png = io.BytesIO(), io.BytesIO()
+    # A fixed salt and no date: the same results give the same bytes.
+    with rc_context({"svg.hashsalt": "octavo", "svg.fonttype": "path"}):
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(png, format="png", dpi=_PNG_DPI, metadata={"Software": None})
+    return Picture(name, alt, svg.getvalue(), png.getvalue())
+
+
+def _plain(axes: Any, *, grid: str = "both") -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#9AA5B1")
+    axes.tick_params(colors=_INK, labelsize=9, length=3)
+    axes.set_axisbelow(True)
+    axes.grid(axis=grid, color=_FAINT, linewidth=0.8)
+
+
+def _literal(text: str) -> str:
+    """Return text that fits beside a picture and that matplotlib does not read as mathematics."""
+    short = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return short.replace("$", r"\$")
+
+
+def plane(points: Sequence[Point], measure: str, where: str, recommended: str | None) -> Picture:
+    """Draw quality against bytes per document, with the frontier."""
+    figure = _figure(8.4, 4.6)
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axes = figure.add_subplot()
+    shown = [point for point in points if point.bytes_per_document > 0]
+    frontier = [point for point in shown if point.on_frontier]
+    if frontier:
+        x = [point.bytes_per_document for point in frontier]
+        y = [point.quality for point in frontier]
+        axes.step(x, y, where="post", color=BLUE, linewidth=1.6, alpha=0.75, zorder=2, label="frontier")
+    kinds = [
+        ("on the frontier", BLUE, "o", list(frontier)),
+        ("beaten by another", GREY, "s", [p for p in shown if not p.on_frontier and not p.baseline]),
+        ("reference scheme", ORANGE, "^", [p for p in shown if p.baseline]),
+    ]
+    for name, colour, marker, group in kinds:
+        if group:
+            axes.scatter(
+                [p.bytes_per_document for p in group],
+                [p.quality for p in group],
+                s=46,
+                color=colour,
+                marker=marker,
+                edgecolor="white",
+                linewidth=0.8,
+                zorder=3,
+                label=name,
+            )
+    best = [point for point in shown if point.label == recommended]
+    if best:
+        axes.scatter(
+            [best[0].bytes_per_document],
+            [best[0].quality],
+            s=190,
+            facecolor="none",
+            edgecolor=RED,
+            linewidth=1.8,
+            zorder=4,
+            label="recommended",
+        )
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    low, high = axes.get_ylim()
+    axes.set_ylim(low - 0.04 * (high - low), high + 0.08 * (high - low))
+    axes.set_xlabel(f"bytes per document, {_WHERE[where]} (logarithmic)", color=_INK, fontsize=10)
+    axes.set_ylabel(_literal(measure), color=_INK, fontsize=10)
+    _plain(axes)
+    if shown:
+        left, right = axes.get_xlim()
+        axes.set_xlim(left / 1.15, right * 1.6)
+        _name_points(axes, shown, frontier, best)
+    axes.legend(loc="lower right", fontsize=8.5, frameon=True, framealpha=0.9, edgecolor=_FAINT)
+    top = "; ".join(f"{p.label}: {p.bytes_per_document:,.0f} bytes, {p.quality:.4f}" for p in frontier[:8])
+    return _drawn(
+        figure,
+        f"plane-{where}",
+        f"{measure} against bytes per document {_WHERE[where]}, {len(shown)} configurations. On the frontier: {top}.",
+    )
+
+
+_WHERE = {"ram": "in RAM", "index": "on disk, without texts", "disk": "on disk, all files"}
+
+
+def _name_points(axes: Any, shown: Sequence[Point], frontier: Sequence[Point], best: Sequence[Point]) -> None:
+    """Write names beside the points, the important ones first, leaving out what would cover another name."""
+    rest = [point for point in shown if point not in frontier]
+    ordered = [*best, *[p for p in frontier if p not in best], *rest]
+    figure = axes.figure
+    figure.draw_without_rendering()  # names can be told to overlap only once the axes have their size
+    renderer = figure.canvas.get_renderer() if hasattr(figure.canvas, "get_renderer") else figure._get_renderer()
+    inside = axes.get_window_extent(renderer)
+    taken: list[Any] = []
+    for point in ordered[: 3 * _LABELLED]:
+        if len(taken) == _LABELLED:
+            break
+        for dx, dy, horizontal in (
+            (7, 6, "left"),
+            (7, -13, "left"),
+            (-7, 6, "right"),
+            (-7, -13, "right"),
+            (0, 11, "center"),
+        ):
+            text = axes.annotate(
+                _literal(point.label),
+                (point.bytes_per_document, point.quality),
+                xytext=(dx, dy),
+                textcoords="offset points",
+                ha=horizontal,
+                fontsize=8.5,
+                color=_INK if point.on_frontier else "#52606D",
+                zorder=5,
+            )
+            box = text.get_window_extent(renderer).padded(1)
+            if box.x0 >= inside.x0 and box.x1 <= inside.x1 and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            text.remove()
+
+
+def differences(
+    panels: Sequence[tuple[str, Sequence[tuple[str, PairedDifference]]]], measure: str, against: str
+) -> Picture:
+    """Draw the mean difference of each configuration from the baseline with its interval, one panel a data set."""
+    rows = max(len(entries) for _, entries in panels)
+    figure = _figure(8.4 if len(panels) > 1 else 7.6, 1.0 + 0.3 * rows)
+    all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (name, entries) in zip(all_axes, panels, strict=True):
+        for at, (_, found) in enumerate(entries):
+            significant = found.p_value < 0.05
+            colour = (GREEN if found.difference > 0 else RED) if significant else GREY
+            axes.plot([found.low, found.high], [at, at], color=colour, linewidth=2, solid_capstyle="round")
+            axes.plot([found.difference], [at], "o" if significant else "s", color=colour, markersize=6)
+        axes.axvline(0, color=_INK, linewidth=1)
+        axes.set_yticks(range(len(entries)), [_literal(label) for label, _ in entries])
+        axes.set_ylim(len(entries) - 0.4, -0.6)
+        axes.set_xlabel(_literal(f"difference in {measure}"), fontsize=9, color=_INK)
+        axes.locator_params(axis="x", nbins=5)
+        if len(panels) > 1:
+            axes.set_title(_literal(name), fontsize=10, color=_INK)
+        _plain(axes, grid="x")
+    return _drawn(
+        figure,
+        "differences",
+        f"Mean difference in {measure} from {against} with its 95 % bootstrap interval, for {rows} configurations on "
+        f"{len(panels)} data set{'s' if len(panels) > 1 else ''}; the same figures are in the table below.",
+    )
+
+
+def scatter(panels: Sequence[tuple[str, Sequence[float], Sequence[float]]], measure: str, against: str) -> Picture:
+    """Draw each query's value under a configuration against that under the baseline, one panel a configuration."""
+    columns = min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = _figure(2.8 * columns, 2.9 * rows)
+    all_axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    for axes, (label, x, y) in zip(all_axes, panels, strict=False):
+        low, high = min(0.0, *x, *y), max(1.0, *x, *y)
+        axes.plot([low, high], [low, high], color="#9AA5B1", linewidth=1, zorder=1)
+        axes.scatter(x, y, s=16, color=BLUE, alpha=min(0.6, max(0.12, 60 / len(x))), linewidth=0, zorder=2)
+        up, down = sum(q > p for p, q in zip(x, y, strict=True)), sum(q < p for p, q in zip(x, y, strict=True))
+        axes.text(0.04, 0.95, f"{up} better", transform=axes.transAxes, fontsize=8.5, va="top", color=_INK)
+        axes.text(0.96, 0.05, f"{down} worse", transform=axes.transAxes, fontsize=8.5, ha="right", color=_INK)
+        axes.set_title(_literal(label), fontsize=9.5, color=_INK)
+        axes.set_aspect("equal")
+        _plain(axes)
+    for axes in all_axes[len(panels) :]:
+        axes.set_visible(False)
+    figure.supxlabel(_literal(f"{measure} of each query, {against}"), fontsize=9.5, color=_INK)
+    figure.supylabel("this configuration", fontsize=9.5, color=_INK)
+    counted = "; ".join(
+        f"{label}: {sum(q > p for p, q in zip(x, y, strict=True))} better, "
+        f"{sum(q < p for p, q in zip(x, y, strict=True))} worse of {len(x)}"
+        for label, x, y in panels
+    )
+    return _drawn(figure, "queries", f"{measure} of each query against that under {against}. {counted}.")
+
+
+def latency(rows: Sequence[tuple[str, float, float, float]]) -> Picture:
+    """Draw median, 95th and 99th percentile of the latency of each configuration."""
+    figure = _figure(8.0, 1.0 + 0.3 * len(rows))
+    axes = figure.add_subplot()
+    for at, (_, p50, _p95, p99) in enumerate(rows):
+        axes.plot([p50, p99], [at, at], color="#9AA5B1", linewidth=1.6, zorder=1)
+    for values, colour, marker, name in (
+        ([row[1] for row in rows], BLUE, "o", "median"),
+        ([row[2] for row in rows], ORANGE, "s", "95th percentile"),
+        ([row[3] for row in rows], RED, "D", "99th percentile"),
+    ):
+        axes.scatter(values, range(len(rows)), s=34, color=colour, marker=marker, zorder=2, label=name)
+    axes.set_yticks(range(len(rows)), [_literal(row[0]) for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("milliseconds a query, one at a time, query vector given", fontsize=9, color=_INK)
+    axes.legend(fontsize=8.5, frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+    _plain(axes, grid="x")
+    listed = "; ".join(f"{name}: {p50:.2f}, {p95:.2f}, {p99:.2f}" for name, p50, p95, p99 in rows)
+    return _drawn(figure, "latency", f"Latency in milliseconds (median, 95th, 99th percentile). {listed}.")
+
+
+def parts(rows: Sequence[tuple[str, dict[str, float]]], where: str) -> Picture:
+    """Draw what the bytes of each configuration are made of."""
+    names = list(dict.fromkeys(name for _, sizes in rows for name in sizes))
+    figure = _figure(8.0, 1.0 + 0.3 * len(rows))
+    axes = figure.add_subplot()
+    begins = [0.0] * len(rows)
+    for number, name in enumerate(names):
+        sizes = [found.get(name, 0.0) for _, found in rows]
+        axes.barh(
+            range(len(rows)),
+            sizes,
+            left=begins,
+            height=0.62,
+            color=_PARTS[number % len(_PARTS)],
+            edgecolor="white",
+            linewidth=0.8,
+            hatch="" if number < len(_PARTS) else "//",
+            label=_literal(name),
+        )
+        begins = [begin + size for begin, size in zip(begins, sizes, strict=True)]
+    for at, end in enumerate(begins):
+        axes.text(end, at, f"  {end:,.0f}", va="center", fontsize=8.5, color=_INK)
+    axes.set_yticks(range(len(rows)), [_literal(name) for name, _ in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(0, max(begins) * 1.12 or 1)
+    axes.set_xlabel(f"bytes per document, {_WHERE[where]}", fontsize=9, color=_INK)
+    axes.legend(fontsize=8.5, frameon=False, ncols=min(6, len(names)), loc="lower left", bbox_to_anchor=(0, 1))
+    _plain(axes, grid="x")
+    listed = "; ".join(f"{name}: {end:,.0f}" for (name, _), end in zip(rows, begins, strict=True))
+    return _drawn(figure, f"bytes-{where}", f"Bytes per document {_WHERE[where]}, by part. {listed}.")
+
+
+def heat_map(
+    query_tokens: Sequence[str], document_tokens: Sequence[str], scores: Sequence[Sequence[float]], title: str
+) -> Picture:
+    """Draw the similarity of every query token with every document token; the best of each row is marked."""
+    width = max(4.0, 1.6 + 0.24 * len(document_tokens))
+    # About 13 characters of the title's size go into an inch.
+    lines = textwrap.wrap(title, int(13 * width))
+    figure = _figure(width, max(2.2, 1.2 + 0.26 * len(query_tokens)) + 0.15 * len(lines))
+    axes = figure.add_subplot()
+    image = axes.imshow(scores, cmap="cividis", aspect="auto")
+    for at, row in enumerate(scores):
+        axes.plot(
+            [max(range(len(row)), key=row.__getitem__)], [at], "o", color="white", markeredgecolor="black", markersize=5
+        )
+    axes.set_xticks(
+        range(len(document_tokens)), [_literal(token) for token in document_tokens], rotation=90, fontsize=7.5
+    )
+    axes.set_yticks(range(len(query_tokens)), [_literal(token) for token in query_tokens], fontsize=8)
+    axes.set_title("\n".join(lines).replace("$", r"\$"), fontsize=10, color=_INK)
+    figure.colorbar(image, ax=axes, shrink=0.8, label="similarity")
+    best = "; ".join(
+        f"{token} with {document_tokens[max(range(len(row)), key=row.__getitem__)]} ({max(row):.2f})"
+        for token, row in zip(query_tokens, scores, strict=True)
+    )
+    return _drawn(figure, "late-interaction", f"Similarity of query tokens and document tokens. Best match: {best}.")

@@ -1,0 +1,1 @@
+"""Running configurations over data sets: encode, build, search, measure."""

@@ -1,0 +1,1 @@
+"""Folders, JSON lines and other collections into a collection."""

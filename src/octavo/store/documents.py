@@ -1,0 +1,293 @@
+"""Documents as the caller gives them, and as they are stored: checked, with ids, as JSON."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from octavo._arrays import Codes, Floats, as_matrix
+from octavo.compression import Codec
+from octavo.compression.token_matrices import TokenMatrices
+from octavo.errors import InputTypeError, ParameterError
+
+DocumentLike: TypeAlias = "str | Document | Mapping[str, Any]"
+
+
+@dataclass(frozen=True)
+class Document:
+    """A stored document.
+
+    Parameters
+    ----------
+    id : str
+        The caller's own id.
+    text : str
+        The text; may be empty.
+    metadata : dict
+        Any JSON object. A fresh copy each time: changing it does not change the collection.
+    """
+
+    id: str
+    text: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Batch:
+    """Checked documents on their way into the store; ``vectors`` is None until they are encoded."""
+
+    ids: list[str]
+    texts: list[str]
+    metadata: list[str]  # JSON
+    parsed: list[Mapping[str, Any]]
+    payloads: list[str | None]
+    vectors: Floats | None
+    ready: bool = False  # vectors are checked and, for cosine, of unit length
+    matrices: list[Any] | None = None  # token vectors as they were given
+    tokens: TokenMatrices | None = None  # in place of vectors in a multi-vector collection: pooled, of unit length
+    codes: tuple[bytes, Sequence[Codes]] | None = None  # a stored codec, and what it made of `vectors` in each tier
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def codes_of(self, codec: Codec | None) -> Sequence[Codes] | None:
+        """Return the codes of each tier if they were made beforehand, with this very codec."""
+        if self.codes is None or codec is None or codec.to_bytes() != self.codes[0]:
+            return None
+        return self.codes[1]
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the vectors, once they are there."""
+        if self.tokens is not None:
+            return self.tokens.dim
+        assert self.vectors is not None  # the collection encodes before it asks
+        return int(self.vectors.shape[1])
+
+
+def metadata_to_json(metadata: Mapping[str, Any], where: str) -> str:
+    """Return metadata as JSON text that reads back equal.
+
+    Raises
+    ------
+    InputTypeError
+        When a key is not a string or a value is not JSON.
+    ParameterError
+        When a number is NaN or infinite, or the nesting is too deep.
+    """
+    try:
+        _check_keys(metadata, where)
+        text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except InputTypeError:
+        raise
+    except TypeError as err:
+        raise InputTypeError(
+            f"{where}: expected JSON values (None, bool, int, float, str, list, dict), but {err}; convert the value first"
+        ) from err
+    except ValueError as err:
+        raise ParameterError(f"{where}: expected finite numbers and no cycles, but {err}") from err
+    except RecursionError as err:
+        raise ParameterError(f"{where}: the metadata is nested too deeply to be stored as JSON") from err
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # lone surrogates survive as \\uXXXX escapes
+        text = json.dumps(metadata, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text
+
+
+def _check_keys(value: Any, where: str) -> None:
+    # json.dumps would turn the key 1 into "1" silently: what comes back would not be what went in.
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise InputTypeError(f"{where}: expected metadata keys of type str, got {key!r} ({type(key).__name__})")
+            if type(inner) not in _ATOMS:
+                _check_keys(inner, where)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            if type(inner) not in _ATOMS:
+                _check_keys(inner, where)
+
+
+_ATOMS = frozenset({str, int, float, bool, type(None)})
+
+
+def check_text(value: Any, what: str) -> str:
+    """Return `value` if it is a string that can be stored as UTF-8."""
+    if not isinstance(value, str):
+        raise InputTypeError(f"expected {what} to be a str, got {type(value).__name__}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as err:
+            raise ParameterError(f"expected {what} to be valid Unicode, but it holds a lone surrogate: {err}") from err
+    return value
+
+
+def check_ids(ids: Any, what: str = "ids") -> list[str]:
+    """Return ids as a list of strings; a lone string is refused, since it would be read letter by letter."""
+    if isinstance(ids, str | bytes):
+        raise InputTypeError(f"expected {what} as a list of str, got {type(ids).__name__} {ids!r}; write [{ids!r}]")
+    try:
+        listed = list(ids)
+    except TypeError as err:
+        raise InputTypeError(f"expected {what} as a list of str, got {type(ids).__name__}") from err
+    for value in listed:
+        if not isinstance(value, str):
+            raise InputTypeError(f"expected {what} of type str, got {value!r} ({type(value).__name__})")
+    return listed
+
+
+def _sized(value: Any) -> bool:
+    return value is not None and hasattr(value, "__len__")
+
+
+def read_batches(
+    documents: Iterable[DocumentLike] | None,
+    ids: Iterable[str | None] | None,
+    metadata: Iterable[Mapping[str, Any] | None] | None,
+    vectors: Any,
+    payloads: Iterable[str | None] | None,
+    *,
+    batch_size: int,
+    dim: int | None,
+) -> Iterator[Batch]:
+    """Yield checked batches of at most `batch_size` documents.
+
+    When the inputs are sized, all of them are checked before the first batch comes out; streams are checked as they go.
+    """
+    if isinstance(documents, str | bytes | Mapping | Document):
+        raise InputTypeError(
+            f"expected an iterable of documents, got a single {type(documents).__name__}; put it in a list"
+        )
+    if isinstance(metadata, Mapping):
+        raise InputTypeError(
+            "expected metadata as an iterable with one mapping for each document, got a single mapping"
+        )
+    if isinstance(ids, str | bytes):
+        raise InputTypeError(f"expected ids as an iterable of str, got a single {type(ids).__name__}")
+    if documents is None and vectors is None:
+        raise InputTypeError("expected documents, or vectors, got neither")
+    if _sized(vectors) or hasattr(vectors, "__array__"):
+        vectors = as_matrix(vectors, dim) if len(vectors) else np.zeros((0, dim or 0), np.float32)
+    given: dict[str, Any] = {
+        "documents": documents,
+        "ids": ids,
+        "metadata": metadata,
+        "vectors": vectors,
+        "payloads": payloads,
+    }
+    lengths = {name: len(value) for name, value in given.items() if _sized(value)}
+    if len(set(lengths.values())) > 1:
+        raise ParameterError(
+            "expected as many ids, metadata and vectors as documents, got "
+            + ", ".join(f"{count} {name}" for name, count in lengths.items())
+        )
+    columns = {name: value for name, value in given.items() if value is not None}
+    primary = documents if documents is not None else vectors
+    if all(_sized(value) for value in columns.values()):
+        for _ in _chunks(columns, batch_size):
+            pass  # checked as a whole; made again below rather than kept, which would double the memory of a long input
+        yield from _chunks(columns, batch_size)
+    elif _sized(primary):
+        yield from list(_chunks(columns, batch_size))
+    else:
+        yield from _chunks(columns, batch_size)
+
+
+_END = object()
+
+
+def _records(columns: dict[str, Iterator[Any]]) -> Iterator[dict[str, Any]]:
+    position = 0
+    while True:
+        row = {name: next(column, _END) for name, column in columns.items()}
+        ended = [name for name, value in row.items() if value is _END]
+        if len(ended) == len(row):
+            return
+        if ended:
+            more = next(name for name in row if name not in ended)
+            raise ParameterError(
+                f"expected as many ids, metadata and vectors as documents, but {ended[0]} ended after {position} "
+                f"while {more} went on"
+            )
+        row["position"] = position
+        position += 1
+        yield row
+
+
+def _chunks(columns: dict[str, Any], batch_size: int) -> Iterator[Batch]:
+    matrix: Any = columns.get("vectors")
+    ready = isinstance(matrix, np.ndarray)  # checked already: batches are views of it
+    if ready:  # the rows are sliced, not iterated over: their numbers stand in for them
+        columns = columns | {"vectors": range(len(columns["vectors"]))}
+    stream = _records({name: iter(value) for name, value in columns.items()})
+    seen: set[str] = set()
+    start = 0
+    while rows := list(islice(stream, batch_size)):
+        batch = Batch([], [], [], [], [], None)
+        for row in rows:
+            _append(batch, row, seen)
+        if ready:
+            batch.vectors = matrix[start : start + len(rows)]
+        elif matrix is not None:
+            batch.vectors = as_matrix([row["vectors"] for row in rows], None)
+        start += len(rows)
+        yield batch
+
+
+def _append(batch: Batch, row: dict[str, Any], seen: set[str]) -> None:
+    position = row["position"]
+    document = row.get("documents", "")
+    identifier: Any = None
+    metadata: Any = None
+    if isinstance(document, Document):
+        identifier, text, metadata = document.id, document.text, document.metadata
+    elif isinstance(document, Mapping):
+        unknown = set(document) - {"id", "text", "metadata"}
+        if unknown or "text" not in document:
+            raise ParameterError(
+                f"document {position}: expected a mapping with 'text' and optionally 'id' and 'metadata', "
+                f"got the keys {sorted(map(str, document))}"
+            )
+        identifier, text, metadata = document.get("id"), document["text"], document.get("metadata")
+    else:
+        text = document
+    if row.get("ids") is not None:
+        identifier = row["ids"]
+    if identifier is None:
+        identifier = uuid.uuid4().hex
+    if row.get("metadata") is not None:
+        metadata = row["metadata"]
+    if metadata is None:
+        metadata = {}
+    check_text(identifier, f"the id of document {position}")
+    check_text(text, f"the text of document {position}")
+    if not isinstance(metadata, Mapping):
+        raise InputTypeError(
+            f"document {position}: expected metadata to be a mapping, got {type(metadata).__name__} {metadata!r}"
+        )
+    payload = row.get("payloads")
+    if payload is not None:
+        check_text(payload, f"the payload of document {position}")
+    if identifier in seen:
+        raise ParameterError(f"expected each id once in a call, got {identifier!r} twice (document {position})")
+    seen.add(identifier)
+    plain = metadata if isinstance(metadata, dict) else dict(metadata)
+    batch.ids.append(identifier)
+    batch.texts.append(text)
+    batch.metadata.append(metadata_to_json(plain, f"document {position}"))
+    batch.parsed.append(plain)
+    batch.payloads.append(payload)
+
+
+def chunked(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Yield slices of at most `size` values."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]

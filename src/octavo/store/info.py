@@ -1,0 +1,193 @@
+"""What a collection holds and what it takes, measured on its files and structures."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sqlite3
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from octavo._version import __version__
+from octavo.encoders.dense import Encoder
+from octavo.encoders.tokens import TokenEncoder
+from octavo.store.database import DATABASE_NAME
+from octavo.store.snapshot import Snapshot
+from octavo.store.store import Store
+from octavo.store.text.files import DIRECTORY_NAME
+from octavo.store.tokens import TokenView
+
+
+@dataclass(frozen=True)
+class CollectionInfo:
+    """Description of a collection; `to_dict` gives JSON.
+
+    Parameters
+    ----------
+    path : str or None
+        The directory; None in memory.
+    documents : int
+        Documents in it.
+    dim : int or None
+        Dimension of the vectors as they come in.
+    metric, codec, encoder, full_text : str
+        What it was made with; encoder is None when vectors were given.
+    fitted : bool
+        False while vectors wait as float32 for the codec to be fitted.
+    fit_after : int
+        Documents from which on it is fitted.
+    tiers : list of dict
+        Coarse to fine: type, values and bytes of a row.
+    ram : dict of str to int
+        Bytes in RAM by part. ``coarse tier`` is mapped from its file, ``graph`` holds its own copy of the coarse codes.
+    disk : dict of str to int
+        Bytes on disk by part; empty in memory.
+    ram_bytes_per_document, disk_bytes_per_document, vector_bytes_per_document : float
+        Sums over the documents; the last one counts the codes of all tiers (and of the tokens) alone.
+    dead_slots : int
+        Rows of deleted or replaced documents that `compact` would drop.
+    graph_covers : int
+        Rows that the graph reaches; the rest is scanned exactly.
+    tokens : dict or None
+        Of a multi-vector collection: stored token vectors, type, values and bytes of one, how they are pooled, and what
+        finds candidates (`tiers` describe the candidate vectors then).
+    tuning : dict or None
+        What `tune` stored: ef, oversample, the recall found with them, and the one asked for.
+    generation, commits, format_version : int
+        Numbers of the vector files, of the last commit, and of the format.
+    versions : dict of str to str
+        Of Octavo and of what it stands on.
+    """
+
+    path: str | None
+    documents: int
+    dim: int | None
+    metric: str
+    codec: str
+    fitted: bool
+    fit_after: int
+    encoder: str | None
+    full_text: str
+    tiers: list[dict[str, Any]]
+    ram: dict[str, int]
+    disk: dict[str, int]
+    ram_bytes_per_document: float
+    disk_bytes_per_document: float
+    vector_bytes_per_document: float
+    dead_slots: int
+    graph_covers: int
+    generation: int
+    commits: int
+    format_version: int
+    versions: dict[str, str]
+    tokens: dict[str, Any] | None = None
+    tuning: dict[str, Any] | None = None
+
+    @property
+    def ram_bytes(self) -> int:
+        """Bytes in RAM, all parts."""
+        return sum(self.ram.values())
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes on disk, all parts."""
+        return sum(self.disk.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return asdict(self) | {"ram_bytes": self.ram_bytes, "disk_bytes": self.disk_bytes}
+
+
+def describe(
+    store: Store, connection: sqlite3.Connection, snapshot: Snapshot, encoder: Encoder | TokenEncoder | None
+) -> CollectionInfo:
+    """Measure a collection."""
+    manifest = dict(
+        connection.execute("SELECT key, value FROM manifest WHERE key IN ('format_version', 'encoder')").fetchall()
+    )
+    stored_encoder = json.loads(manifest["encoder"])["name"] if manifest.get("encoder") else None
+    ram = {"alive mask": snapshot.alive.nbytes}
+    tiers: list[dict[str, Any]] = []
+    for number, tier in enumerate(snapshot.tiers):
+        layout = tier.layout
+        tiers.append({"type": layout.kind, "values": layout.dim, "row_bytes": layout.row_bytes})
+        if number == 0 or tier.file.resident:
+            ram["coarse tier" if number == 0 else f"tier {number}"] = tier.codes.nbytes
+    vector_bytes = float(sum(tier.layout.row_bytes for tier in snapshot.tiers))
+    tokens = _tokens(store, snapshot.tokens) if snapshot.tokens is not None else None
+    if snapshot.tokens is not None:
+        view = snapshot.tokens
+        vector_bytes += (view.codes.nbytes + view.offsets.nbytes) / max(1, snapshot.n_slots)
+        if view.file.resident:
+            ram["tokens"] = view.codes.nbytes + view.offsets.nbytes
+    if snapshot.graph is not None:
+        ram["graph"] = snapshot.graph.graph.memory_bytes
+    disk = _disk(store, connection, snapshot)
+    documents = snapshot.n_alive
+    share = 1 / documents if documents else 0.0
+    return CollectionInfo(
+        path=str(store.directory) if store.directory is not None else None,
+        documents=documents,
+        dim=snapshot.dim,
+        metric=store.settings.metric or "",
+        codec=snapshot.codec_text,
+        fitted=snapshot.fitted,
+        fit_after=store.settings.fit_after or 0,
+        encoder=stored_encoder or (encoder.name if encoder is not None else None),
+        full_text=store.settings.full_text or "",
+        tiers=tiers,
+        ram=ram,
+        disk=disk,
+        ram_bytes_per_document=sum(ram.values()) * share,
+        disk_bytes_per_document=sum(disk.values()) * share,
+        vector_bytes_per_document=vector_bytes,
+        dead_slots=snapshot.dead,
+        graph_covers=snapshot.graph.covered if snapshot.graph is not None else 0,
+        generation=max(0, snapshot.generation),
+        commits=snapshot.seq,
+        format_version=int(manifest["format_version"]),
+        versions=_versions(),
+        tokens=tokens,
+        tuning=asdict(snapshot.tuning) if snapshot.tuning is not None else None,
+    )
+
+
+def _tokens(store: Store, view: TokenView) -> dict[str, Any]:
+    layout = view.layout
+    return {
+        "count": len(view.codes),
+        "type": layout.kind,
+        "values": layout.dim,
+        "row_bytes": layout.row_bytes,
+        "pooling": store.settings.pooling,
+        "candidates": store.settings.candidates,
+    }
+
+
+def _disk(store: Store, connection: sqlite3.Connection, snapshot: Snapshot) -> dict[str, int]:
+    directory = store.directory
+    if directory is None:
+        return {}
+    sizes: dict[str, int] = {}
+    for number, tier in enumerate(snapshot.tiers):
+        assert tier.file.path is not None  # on disk, every tier is a file
+        sizes[f"tier {number}"] = tier.file.path.stat().st_size
+    if snapshot.tokens is not None:
+        paths = [file.path for file in snapshot.tokens.files]
+        sizes["tokens"] = sum(path.stat().st_size for path in paths if path is not None)
+    names = [DATABASE_NAME, f"{DATABASE_NAME}-wal", f"{DATABASE_NAME}-shm"]
+    sizes["documents"] = sum((directory / name).stat().st_size for name in names if (directory / name).exists())
+    graph = store.artifact(connection, "graph")
+    if graph is not None and (directory / graph["file"]).exists():
+        sizes["graph"] = (directory / graph["file"]).stat().st_size
+    text = directory / DIRECTORY_NAME
+    if text.is_dir():
+        sizes["full text"] = sum(entry.stat().st_size for entry in text.rglob("*") if entry.is_file())
+    return sizes
+
+
+def _versions() -> dict[str, str]:
+    from importlib import metadata  # slow to import, and needed only here
+
+    found = {"octavo": __version__, "python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
+    return found | {name: metadata.version(name) for name in ("numpy", "usearch", "numkong", "tantivy")}

@@ -1,0 +1,1 @@
+"""The inverted index of metadata values, which answers filters."""

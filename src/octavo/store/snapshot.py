@@ -1,0 +1,104 @@
+"""An immutable view of a collection at one commit: what a search works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from octavo._layout import CodeLayout
+from octavo.compression import Codec, Pipeline
+from octavo.index import Graph, Tuning
+from octavo.store.tokens import TokenView
+from octavo.store.vectors import BlockGuard, Codes, VectorFile
+
+Slots: TypeAlias = npt.NDArray[np.int64]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class TierView:
+    """The rows of one tier that belong to a snapshot."""
+
+    pipeline: Pipeline
+    file: VectorFile
+    guard: BlockGuard
+    codes: Codes
+
+    @cached_property
+    def layout(self) -> CodeLayout:
+        """How the rows lie in memory."""
+        return self.pipeline.layout
+
+    def check(self, rows: Slots | None = None) -> None:
+        """Verify the checksums of the blocks that hold `rows` (None: of all blocks), once each."""
+        if rows is None:
+            self.guard.check_all(self.codes)
+        else:
+            self.guard.check_rows(self.codes, rows)
+
+
+@dataclass(frozen=True)
+class GraphView:
+    """A graph over the coarse tier and how far it reaches: slots below `covered` are linked, the rest is not."""
+
+    graph: Graph
+    covered: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One committed state of a collection.
+
+    Parameters
+    ----------
+    seq : int
+        Number of the commit.
+    generation : int
+        Number of the set of vector files; 0 while there is none.
+    n_slots, n_alive : int
+        Rows in the vector files; rows that belong to a document.
+    alive : ndarray of bool, shape (n_slots,)
+        Which rows belong to a document.
+    dim : int or None
+        Dimension of the vectors as they come in; None before the first.
+    codec_text : str
+        The codec that was asked for.
+    fitted : bool
+        Whether the tiers hold that codec's codes (otherwise float32, waiting for enough documents).
+    tiers : tuple of TierView
+        Coarse to fine; empty before the first vector.
+    graph : GraphView or None
+        The graph over the coarse tier, where there is one.
+    tokens : TokenView or None
+        Token codes of a multi-vector collection; `tiers` hold its candidate vectors then.
+    tuning : Tuning or None
+        How hard to look, if that was measured with this codec.
+    """
+
+    seq: int
+    generation: int
+    n_slots: int
+    n_alive: int
+    alive: Mask
+    dim: int | None
+    codec_text: str
+    fitted: bool
+    codec: Codec | None
+    tiers: tuple[TierView, ...]
+    graph: GraphView | None
+    tokens: TokenView | None = None
+    tuning: Tuning | None = None
+
+    @property
+    def files(self) -> tuple[VectorFile, ...]:
+        """The files of all tiers, and of the tokens."""
+        return (*(tier.file for tier in self.tiers), *(self.tokens.files if self.tokens is not None else ()))
+
+    @property
+    def dead(self) -> int:
+        """Rows that no longer belong to a document."""
+        return self.n_slots - self.n_alive

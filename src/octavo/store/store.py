@@ -1,0 +1,350 @@
+"""The durable store: documents and codes on disk, one writer at a time, snapshots for everybody."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import sqlite3
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from octavo._files import make_directory, remove, sync_directory
+from octavo._version import __version__
+from octavo.compression import Codec
+from octavo.errors import (
+    CollectionClosedError,
+    CollectionLockedError,
+    CollectionNotFoundError,
+    CorruptCollectionError,
+    MismatchError,
+    ParameterError,
+)
+from octavo.index import Tuning
+from octavo.store._manifest import FORMAT_VERSION, check_artifact
+from octavo.store.database import DATABASE_NAME, Database, read_manifest, write_manifest
+from octavo.store.settings import Settings
+from octavo.store.snapshot import GraphView, Mask, Snapshot, TierView
+from octavo.store.tokens import TokenView, grow_tokens, open_tokens
+from octavo.store.vectors import BLOCK_ROWS, BlockGuard, VectorFile
+
+#: Everything that may lie in a collection's directory, but for the directory of the full-text index.
+_OWN_FILE = re.compile(r"octavo\.db(-wal|-shm)?|g\d{6,}-(\d+|tokens|offsets)\.vec|g\d{6,}-[0-9a-f]{32}\.graph(\.tmp)?")
+
+_VECTOR_FILE = re.compile(r"g(\d{6,})-(\d+|tokens|offsets)\.vec")
+
+
+class Store:
+    """Open or create the files of a collection and publish a `Snapshot` after each commit.
+
+    Parameters
+    ----------
+    directory : Path or None
+        The collection's directory; None keeps everything in memory.
+    settings : Settings
+        What was asked for; an existing collection's own settings win where nothing was asked.
+    """
+
+    def __init__(self, directory: Path | None, settings: Settings) -> None:
+        self.directory = directory
+        self.closed = False
+        self._state_lock = threading.RLock()
+        self._damaged: set[int] = set()  # generations whose files are short, and not because they are being replaced
+        self._memory_files: dict[tuple[int, int | str], VectorFile] = {}
+        exists = directory is not None and self.exists(directory)
+        if not exists:
+            self._check_creatable(settings)
+        if directory is not None and not exists:
+            make_directory(directory, 0o700)
+        self.database = Database(directory, lock_timeout=settings.lock_timeout, read_only=settings.read_only)
+        try:
+            if not settings.read_only:
+                self.database.create_schema()
+            self.settings = self._load_or_create_settings(settings)
+            self._snapshot = self._empty_snapshot()
+            with self.read() as (_, snapshot):
+                pass
+            if directory is not None and not settings.read_only and snapshot.generation == 0:
+                # even if it was there before: the process that made it may have died before it came to this
+                sync_directory(directory)
+                sync_directory(directory.parent)
+            self._remove_leftovers()
+        except BaseException:
+            self.database.close()
+            raise
+
+    # ------------------------------------------------------------------ opening
+
+    @staticmethod
+    def exists(directory: Path) -> bool:
+        """Tell whether there is a collection in a directory."""
+        return (directory / DATABASE_NAME).is_file()
+
+    def _check_creatable(self, settings: Settings) -> None:
+        where = self.directory
+        if settings.must_exist or settings.read_only:
+            raise CollectionNotFoundError(
+                f"there is no collection at {where}; check the path, or open it without must_exist and read_only to create one"
+                if where is not None
+                else "a collection in memory cannot be opened with must_exist or read_only: it starts empty"
+            )
+        if where is None or not where.exists():
+            return
+        if not where.is_dir():
+            raise ParameterError(f"expected a directory for the collection, but {where} is a file")
+        if any(_VECTOR_FILE.fullmatch(entry.name) for entry in where.iterdir()):
+            raise CorruptCollectionError(
+                f"{where} holds vector files but no {DATABASE_NAME}, or an empty one; restore {DATABASE_NAME} from a backup, "
+                "or choose an empty directory for a new collection"
+            )
+
+    def _load_or_create_settings(self, asked: Settings) -> Settings:
+        with self.database.read() as connection:
+            manifest = read_manifest(connection)
+        if not manifest:
+            with self.database.write() as connection:
+                manifest = read_manifest(connection)  # another process may have been first
+                if not manifest:
+                    self._check_creatable(asked)  # an emptied database beside vector files is no new collection
+                    created = asked.for_new_collection()
+                    write_manifest(connection, created.to_manifest() | {"created_with": __version__})
+                    return created
+        version = manifest.get("format_version")
+        if version != FORMAT_VERSION:
+            raise MismatchError(
+                f"the collection has format version {version}, this version of Octavo ({__version__}) reads "
+                f"{FORMAT_VERSION}; upgrade Octavo, or export the collection with the version that wrote it"
+            )
+        return asked.for_existing_collection(manifest)
+
+    def _empty_snapshot(self) -> Snapshot:
+        return Snapshot(-1, -1, 0, 0, np.zeros(0, np.bool_), None, "", False, None, (), None)
+
+    def _remove_leftovers(self) -> None:
+        """Delete vector files of other generations: what a dead writer, or a reader on Windows, left behind."""
+        if self.directory is None or self.settings.read_only:
+            return
+        with self.database.write() as connection:  # nobody else is between writing files and committing them
+            current = int(read_manifest(connection)["generation"])
+            # A database without the files that it names may be an old copy of itself: later ones are not its to delete.
+            own = bool(current) and self.vector_path(current, 0).exists()
+            for entry in self.directory.iterdir():
+                match = _VECTOR_FILE.fullmatch(entry.name)
+                if match and (int(match[1]) < current or (own and int(match[1]) > current)):
+                    remove(entry)
+
+    # ------------------------------------------------------------------ snapshots
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The newest state that this process has seen."""
+        return self._snapshot
+
+    def require_open(self) -> None:
+        """Raise `CollectionClosedError` when the collection was closed."""
+        if self.closed:
+            raise CollectionClosedError("the collection was closed; open it again with octavo.open")
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[tuple[sqlite3.Connection, Snapshot]]:
+        """Yield a connection inside a read transaction and the snapshot of exactly the same commit."""
+        self.require_open()
+        for _ in range(100):
+            with self.database.read() as connection:
+                row = connection.execute("SELECT value FROM manifest WHERE key = 'seq'").fetchone()
+                if row is None:
+                    raise CorruptCollectionError(f"{self.database.path} is damaged: its manifest is empty")
+                snapshot = self._snapshot if self._snapshot.seq == row[0] else self.refresh(connection)
+                if snapshot is not None and (snapshot.generation in self._damaged or not _incomplete(snapshot)):
+                    yield connection, snapshot
+                    return
+            if snapshot is not None:
+                # Another process may have switched generations while we were opening the files of the old one.
+                if self._changed_since(snapshot.seq):
+                    self._snapshot = self._empty_snapshot()
+                else:
+                    self._damaged.add(snapshot.generation)
+        raise CollectionLockedError("the collection kept changing while it was being opened; try again")
+
+    def _changed_since(self, seq: int) -> bool:
+        with self.database.read() as connection:
+            return bool(connection.execute("SELECT value FROM manifest WHERE key = 'seq'").fetchone()[0] != seq)
+
+    def refresh(self, connection: sqlite3.Connection, *, own: bool = False) -> Snapshot | None:
+        """Publish the state that `connection` sees; None when a newer one was published before.
+
+        Parameters
+        ----------
+        own : bool
+            This process wrote the rows that are new, so their checksums need not be verified.
+        """
+        with self._state_lock:
+            manifest = read_manifest(connection)
+            seq, generation = int(manifest["seq"]), int(manifest["generation"])
+            current = self._snapshot
+            if seq < current.seq:
+                return None
+            if seq == current.seq and generation == current.generation:
+                return current
+            n_slots = int(manifest["slots"])
+            if generation != current.generation:
+                tiers, codec, alive = self._open_generation(connection, manifest)
+                tokens = self._open_tokens(connection, manifest)
+                graph: GraphView | None = None
+            else:
+                tiers, codec, graph = self._grow_tiers(connection, current, n_slots, own), current.codec, current.graph
+                tokens = current.tokens
+                if tokens is not None and n_slots != current.n_slots:
+                    tokens = grow_tokens(connection, tokens, n_slots, int(manifest["tokens"]), own=own)
+                alive = self._updated_alive(connection, current, n_slots)
+            fresh = Snapshot(
+                seq=seq,
+                generation=generation,
+                n_slots=n_slots,
+                n_alive=int(manifest["alive"]),
+                alive=alive,
+                dim=manifest.get("dim"),
+                codec_text=manifest["codec"],
+                fitted=bool(manifest["fitted"]),
+                codec=codec,
+                tiers=tiers,
+                graph=graph,
+                tokens=tokens,
+                tuning=_tuning(manifest),
+            )
+            self._snapshot = fresh
+            return fresh
+
+    def publish_graph(self, generation: int, graph: GraphView | None) -> None:
+        """Show searches a graph that reaches further, unless the vector files were replaced meanwhile."""
+        with self._state_lock:
+            if self._snapshot.generation == generation:
+                self._snapshot = replace(self._snapshot, graph=graph)
+
+    def _open_generation(
+        self, connection: sqlite3.Connection, manifest: dict[str, Any]
+    ) -> tuple[tuple[TierView, ...], Codec | None, Mask]:
+        n_slots, generation = int(manifest["slots"]), int(manifest["generation"])
+        if generation == 0:
+            if n_slots:
+                raise CorruptCollectionError(
+                    f"{self.database.path} is damaged: it counts rows, but names no vector file"
+                )
+            return (), None, np.zeros(0, np.bool_)
+        codec = Codec.from_bytes(manifest["codec_state"])
+        tiers = []
+        for number, pipeline in enumerate(codec.tiers):
+            file = self._open_file(generation, number, pipeline.layout.row_bytes)
+            guard = BlockGuard(file.name)
+            sums = dict(connection.execute("SELECT block, crc FROM blocks WHERE tier = ?", (number,)).fetchall())
+            guard.expect(n_slots, sums, known_good=self.directory is None)
+            tiers.append(TierView(pipeline, file, guard, file.view(n_slots)))
+        # only now: that there is a checksum for each block of rows shows that there may be as many rows as the manifest says
+        alive = np.ones(n_slots, np.bool_)
+        dead = np.array([row[0] for row in connection.execute("SELECT slot FROM tombstones")], np.int64)
+        if len(dead) and not 0 <= int(dead.min()) <= int(dead.max()) < n_slots:
+            raise CorruptCollectionError(f"{self.database.path} is damaged: a deleted slot lies beyond the last one")
+        alive[dead] = False
+        return tuple(tiers), codec, alive
+
+    def _open_tokens(self, connection: sqlite3.Connection, manifest: dict[str, Any]) -> TokenView | None:
+        if not self.settings.multi_vector or int(manifest["generation"]) == 0:
+            return None
+        return open_tokens(connection, manifest, self._open_file, known_good=self.directory is None)
+
+    def _open_file(self, generation: int, tier: int | str, row_bytes: int) -> VectorFile:
+        if self.directory is None:
+            # in memory there is nothing to open: the rows are handed over by the writer
+            return self._memory_files[generation, tier]
+        return VectorFile(self.vector_path(generation, tier), row_bytes)
+
+    def new_vector_file(self, generation: int, tier: int | str, row_bytes: int) -> VectorFile:
+        """Return an empty file for one tier (or the tokens or offsets) of a new generation."""
+        if self.directory is None:
+            self._memory_files = {key: file for key, file in self._memory_files.items() if key[0] >= generation - 1}
+            file = self._memory_files[generation, tier] = VectorFile(None, row_bytes)
+            return file
+        path = self.vector_path(generation, tier)
+        remove(path)
+        return VectorFile(path, row_bytes)
+
+    def vector_path(self, generation: int, tier: int | str) -> Path:
+        """Return the name of a tier's file."""
+        assert self.directory is not None  # only collections on disk have files
+        return self.directory / f"g{generation:06d}-{tier}.vec"
+
+    def _grow_tiers(
+        self, connection: sqlite3.Connection, current: Snapshot, n_slots: int, own: bool
+    ) -> tuple[TierView, ...]:
+        if n_slots == current.n_slots:
+            return current.tiers
+        first = current.n_slots // BLOCK_ROWS
+        tiers = []
+        for number, tier in enumerate(current.tiers):
+            rows = connection.execute(
+                "SELECT block, crc FROM blocks WHERE tier = ? AND block >= ?", (number, first)
+            ).fetchall()
+            tier.guard.expect(n_slots, dict(rows), known_good=own)
+            codes = tier.file.view(n_slots)
+            tiers.append(replace(tier, codes=codes))
+        return tuple(tiers)
+
+    def _updated_alive(self, connection: sqlite3.Connection, current: Snapshot, n_slots: int) -> Mask:
+        rows = connection.execute("SELECT slot FROM tombstones WHERE seq > ?", (current.seq,)).fetchall()
+        if not rows and n_slots == current.n_slots:
+            return current.alive
+        alive = np.ones(n_slots, np.bool_)
+        alive[: current.n_slots] = current.alive
+        if rows:
+            alive[np.fromiter((row[0] for row in rows), np.int64, len(rows))] = False
+        return alive
+
+    # ------------------------------------------------------------------ small things
+
+    def artifact(self, connection: sqlite3.Connection, name: str) -> dict[str, Any] | None:
+        """Return what is recorded about a derived file."""
+        row = connection.execute("SELECT value FROM artifacts WHERE name = ?", (name,)).fetchone()
+        return check_artifact(name, row[0]) if row else None
+
+    def close(self) -> None:
+        """Release every file."""
+        self.closed = True
+        self.database.checkpoint()
+        self.database.close()
+        for file in self._snapshot.files:
+            file.close()
+
+
+def _tuning(manifest: dict[str, Any]) -> Tuning | None:
+    """Return what was measured on this collection, unless the codec has changed since or the entry cannot be read."""
+    if not manifest.get("tuning"):
+        return None
+    try:
+        tuning = Tuning.from_json(manifest["tuning"])
+    except CorruptCollectionError:  # a search without it is slower or finds less, never wrong; verify reports it
+        return None
+    return tuning if tuning.codec == manifest["codec"] else None
+
+
+def _incomplete(snapshot: Snapshot) -> bool:
+    return any(file.incomplete for file in snapshot.files)
+
+
+def is_own_file(name: str) -> bool:
+    """Tell whether a file of this name in a collection's directory is a part of the collection."""
+    return _OWN_FILE.fullmatch(name) is not None
+
+
+def delete_files(directory: Path) -> None:
+    """Delete the files of a collection, and the directory if nothing else is in it."""
+    for entry in directory.iterdir():
+        if is_own_file(entry.name) and entry.is_file():
+            remove(entry)
+    shutil.rmtree(directory / "text", ignore_errors=True)
+    with contextlib.suppress(OSError):
+        directory.rmdir()

@@ -1,0 +1,1 @@
+"""The full-text index of a collection: BM25 over its texts."""

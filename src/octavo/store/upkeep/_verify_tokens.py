@@ -1,0 +1,115 @@
+"""Finding and repairing damage in the token files of a multi-vector collection."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+import numpy as np
+
+from octavo.compression.token_matrices import TokenMatrices
+from octavo.encoders.dense import Encoder
+from octavo.encoders.tokens import TokenEncoder, encode_pooled
+from octavo.errors import CorruptCollectionError
+from octavo.store.database import select_documents
+from octavo.store.documents import chunked
+from octavo.store.snapshot import Mask, Slots, Snapshot
+from octavo.store.store import Store
+from octavo.store.tokens import OFFSET_BYTES, TokenView
+from octavo.store.vectors import BLOCK_ROWS, BlockGuard, Codes, VectorFile
+from octavo.store.writer import Writer
+
+#: Documents encoded again at a time.
+_CHUNK = 256
+
+
+def bad_rows(file: VectorFile, guard: BlockGuard, codes: Codes) -> Mask:
+    """Return which rows do not match their checksum."""
+    bad = np.zeros(len(codes), np.bool_)
+    if file.path is not None:
+        size = file.path.stat().st_size if file.path.exists() else 0
+        if size < len(codes) * file.row_bytes:
+            whole = size // file.row_bytes // BLOCK_ROWS * BLOCK_ROWS  # a torn block has no checksum any more
+            bad[whole:] = True
+            codes = codes[:whole]  # the map must not be read beyond the end of a file that shrank
+    for block in guard.bad_blocks(codes):
+        bad[block * BLOCK_ROWS : (block + 1) * BLOCK_ROWS] = True
+    return bad
+
+
+def token_damage(view: TokenView, n_slots: int) -> tuple[Mask, list[str]]:
+    """Return which slots have tokens that cannot be read, and a sentence for each damaged file."""
+    messages = []
+    bad_offsets = bad_rows(view.offset_file, view.offset_guard, view.offset_rows)
+    # A slot needs its own row and the next one.
+    lost: Mask = bad_offsets[:-1] | bad_offsets[1:]
+    if bad_offsets.any():
+        messages.append(_message(view.offset_file.name, bad_offsets, OFFSET_BYTES))
+    bad_tokens = bad_rows(view.file, view.guard, view.codes)
+    if bad_tokens.any():
+        messages.append(_message(view.file.name, bad_tokens, view.layout.row_bytes))
+        before = np.concatenate([[0], np.cumsum(bad_tokens)])
+        slots = np.flatnonzero(~lost)
+        starts, ends = view.offsets[slots], view.offsets[slots + 1]
+        lost[slots] = before[ends] > before[starts]
+    return lost, messages
+
+
+def _message(name: str, bad: Mask, row_bytes: int) -> str:
+    return (
+        f"{name} is damaged: {int(bad.sum()):,} of {len(bad):,} rows (of {row_bytes} bytes) do not match their checksum, the "
+        f"first is row {int(np.flatnonzero(bad)[0])}"
+    )
+
+
+def repair_tokens(
+    store: Store,
+    writer: Writer,
+    encoder: Encoder | TokenEncoder | None,
+    snapshot: Snapshot,
+    lost: Mask,
+    rows: Iterable[Mask],
+) -> list[str]:
+    """Write a new generation: lost tokens come from the texts, candidate vectors from the tokens.
+
+    Raises
+    ------
+    CorruptCollectionError
+        When tokens are lost and there is no encoder or no text to make them from; the message names documents.
+    """
+    notes = []
+    damaged = np.zeros(snapshot.n_slots, np.bool_)
+    for mask in rows:
+        damaged |= mask
+    slots = np.flatnonzero(lost & snapshot.alive)
+    with store.read() as (connection, _):
+        texts = texts_of(connection, slots)
+        gone = slots if encoder is None else slots[[not texts.get(slot) for slot in slots.tolist()]]
+        if len(gone):
+            names = ", ".join(map(repr, ids_of(connection, gone[:5])))
+            raise CorruptCollectionError(
+                f"{len(gone):,} documents have lost their token vectors, among them {names}; open the collection with its "
+                "encoder and run verify(repair=True) again, or add them again"
+            )
+    matrices: dict[int, TokenMatrices] = {}
+    if len(slots):
+        assert isinstance(encoder, TokenEncoder)  # a multi-vector collection is opened with no other
+        for part in chunked(slots.tolist(), _CHUNK):
+            pooled = encode_pooled(encoder, [texts[slot] for slot in part], store.settings.pooling or {}, snapshot.dim)
+            matrices.update((slot, TokenMatrices.of([pooled[i]], dim=pooled.dim)) for i, slot in enumerate(part))
+        notes.append(f"the token vectors of {len(slots):,} documents were encoded again from their texts")
+    if (damaged & snapshot.alive & ~lost).any():
+        count = int((damaged & snapshot.alive & ~lost).sum())
+        notes.append(f"the candidate vectors of {count:,} documents were made again from their tokens")
+    writer.rebuild_late(snapshot, lost, damaged, matrices)
+    return notes
+
+
+def texts_of(connection: sqlite3.Connection, slots: Slots) -> dict[int, str]:
+    """Return the text in each slot."""
+    return dict(select_documents(connection, "slot, text", "slot", slots.tolist()))
+
+
+def ids_of(connection: sqlite3.Connection, slots: Slots) -> list[str]:
+    """Return the ids of the documents in a few slots."""
+    return [row[0] for row in select_documents(connection, "id", "slot", slots.tolist())]

@@ -1,0 +1,290 @@
+"""Reads every byte of a collection, says what does not match, and rebuilds what can be rebuilt."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice, zip_longest
+from typing import Any
+
+import numpy as np
+
+from octavo._arrays import Floats, unit_rows
+from octavo.encoders.dense import Encoder
+from octavo.encoders.tokens import TokenEncoder
+from octavo.errors import CorruptCollectionError, OctavoError
+from octavo.index import Tuning
+from octavo.store.database import document_crc
+from octavo.store.documents import chunked
+from octavo.store.graph_files import GraphFiles, file_crc
+from octavo.store.metadata import index as _metadata_index
+from octavo.store.snapshot import Mask, Snapshot
+from octavo.store.store import Store
+from octavo.store.text.files import DIRECTORY_NAME, TextFiles
+from octavo.store.upkeep._verify_tokens import bad_rows, ids_of, repair_tokens, texts_of, token_damage
+from octavo.store.writer import Writer, rebuild_metadata_index, stored_metadata
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What `verify` found.
+
+    Parameters
+    ----------
+    problems : list of str
+        What does not match and could not be, or was not asked to be, repaired; each names the file or document.
+    repaired : list of str
+        What was rebuilt, and from what.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    repaired: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything matches now."""
+        return not self.problems
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+
+@dataclass
+class _Damage:
+    """Findings by part, so that repair need not read messages."""
+
+    database: list[str] = field(default_factory=list)
+    documents: list[str] = field(default_factory=list)
+    metadata_index: bool = False
+    rows: dict[int, Mask] = field(default_factory=dict)  # tier -> which rows are damaged
+    tokens: Mask | None = None  # documents whose tokens are damaged
+    token_files: list[str] = field(default_factory=list)
+    graph: str | None = None
+    text: str | None = None
+    tuning: str | None = None
+
+    def messages(self, snapshot: Snapshot) -> list[str]:
+        found = self.database + self.documents
+        if self.metadata_index:
+            found.append("the metadata index does not match the documents; verify(repair=True) rebuilds it")
+        for number, mask in self.rows.items():
+            name = snapshot.tiers[number].file.name
+            found.append(
+                f"{name} is damaged: {int(mask.sum()):,} of {len(mask):,} rows do not match their checksum, the first is "
+                f"row {int(np.flatnonzero(mask)[0])}"
+            )
+        found += self.token_files
+        return found + [message for message in (self.graph, self.text, self.tuning) if message is not None]
+
+
+def verify_files(store: Store, text: TextFiles) -> VerifyReport:
+    """Compare every file with its checksum and the tables with each other."""
+    damage, snapshot = _find_damage(store, text)
+    return VerifyReport(damage.messages(snapshot))
+
+
+def _find_damage(store: Store, text: TextFiles) -> tuple[_Damage, Snapshot]:
+    """Look at the newest commit; returns it as well."""
+    with store.read() as (connection, snapshot):
+        damage = _damage_of(store, connection, snapshot, text)
+    if damage.graph is not None or damage.text is not None:
+        # A writer may have replaced a derived file since that commit: what counts is what is recorded now.
+        with _undisturbed(store) as connection:
+            damage.graph = _graph_damage(store, connection)
+            damage.text = text.damage(connection)
+    return damage, snapshot
+
+
+@contextlib.contextmanager
+def _undisturbed(store: Store) -> Iterator[sqlite3.Connection]:
+    """Yield a connection while nobody replaces derived files, or, where that cannot be had, one that sees the newest commit."""
+    with contextlib.ExitStack() as stack:
+        try:
+            connection = stack.enter_context(store.database.write())
+        except OctavoError:  # opened for reading, locked, or a disk that takes no more
+            connection = stack.enter_context(store.database.read())
+        yield connection
+
+
+def _damage_of(store: Store, connection: sqlite3.Connection, snapshot: Snapshot, text: TextFiles) -> _Damage:
+    damage = _Damage()
+    rows = connection.execute("PRAGMA integrity_check(20)").fetchall()
+    damage.database = [f"{store.database.path or 'the database'}: {row[0]}" for row in rows if row[0] != "ok"]
+    if damage.database:
+        return damage
+    slots, damage.documents = _read_documents(connection)
+    present = np.zeros(snapshot.n_slots, np.bool_)
+    inside = [slot for slot in slots if 0 <= slot < snapshot.n_slots]
+    present[inside] = True
+    if len(inside) != len(slots) or not np.array_equal(present, snapshot.alive) or len(slots) != snapshot.n_alive:
+        damage.database.append("the documents table and the table of deleted rows contradict each other")
+    elif not damage.documents:
+        damage.metadata_index = not _index_matches(connection)
+    for number in range(len(snapshot.tiers)):
+        bad = _bad_rows(snapshot, number)
+        if bad.any():
+            damage.rows[number] = bad
+    if snapshot.tokens is not None:
+        damage.tokens, damage.token_files = token_damage(snapshot.tokens, snapshot.n_slots)
+    damage.graph = _graph_damage(store, connection)
+    damage.text = text.damage(connection)
+    damage.tuning = _tuning_damage(connection)
+    return damage
+
+
+def _read_documents(connection: sqlite3.Connection) -> tuple[list[int], list[str]]:
+    """Return the slots of all documents, and a sentence for each that does not match its checksum."""
+    slots, messages = [], []
+    for slot, identifier, body, metadata, payload, crc in connection.execute(
+        "SELECT slot, id, text, metadata, payload, crc FROM documents"
+    ):
+        slots.append(slot)
+        if document_crc(identifier, body, metadata, payload) != crc:
+            messages.append(f"the stored document {identifier!r} does not match its checksum; add it again")
+    return slots, messages
+
+
+def _index_matches(connection: sqlite3.Connection) -> bool:
+    """Compare the metadata index with one that is made anew from the documents, in a scratch database."""
+    scratch = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        scratch.executescript(_metadata_index.DDL)
+        rows = stored_metadata(connection)
+        while part := list(islice(rows, 4_096)):
+            _metadata_index.insert(scratch, part)
+        query = (
+            "SELECT name, kind, value, slot FROM octavo_fields JOIN octavo_field_names USING (field) "
+            "ORDER BY name, kind, value, slot"
+        )
+        pairs = zip_longest(connection.execute(query), scratch.execute(query))
+        return all(stored == expected for stored, expected in pairs)
+    finally:
+        scratch.close()
+
+
+def _bad_rows(snapshot: Snapshot, number: int) -> Mask:
+    tier = snapshot.tiers[number]
+    return bad_rows(tier.file, tier.guard, tier.codes)
+
+
+def _graph_damage(store: Store, connection: sqlite3.Connection) -> str | None:
+    entry = store.artifact(connection, "graph")
+    if store.directory is None or entry is None:
+        return None
+    path = store.directory / entry["file"]
+    if not path.exists():
+        return f"{path.name} is missing; it is rebuilt when it is needed"
+    if path.stat().st_size != entry["bytes"] or file_crc(path) != entry["crc"]:
+        return f"{path.name} is damaged (its checksum does not match); it is rebuilt when it is needed"
+    return None
+
+
+def _tuning_damage(connection: sqlite3.Connection) -> str | None:
+    row = connection.execute("SELECT value FROM manifest WHERE key = 'tuning'").fetchone()
+    try:
+        if row is not None and row[0]:
+            Tuning.from_json(row[0])
+    except CorruptCollectionError as error:
+        return str(error)
+    return None
+
+
+# ---------------------------------------------------------------------- repair
+
+
+def repair_damage(
+    store: Store, writer: Writer, graph: GraphFiles, text: TextFiles, encoder: Encoder | TokenEncoder | None
+) -> VerifyReport:
+    """Rebuild what is damaged from what is left, in one transaction a part, and report."""
+    damage, snapshot = _find_damage(store, text)
+    repaired: list[str] = []
+    if damage.database:
+        with contextlib.suppress(OctavoError, sqlite3.Error), store.database.write() as connection:
+            connection.execute("REINDEX")
+            _next_commit(connection)
+            if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok" or _read_documents(connection)[1]:
+                # an index may know more than a damaged table does, so it stays as it was
+                raise CorruptCollectionError("rolled back")
+        damage, snapshot = _find_damage(store, text)
+        if damage.database:
+            return VerifyReport(damage.messages(snapshot))
+        repaired.append("the indexes of octavo.db were rebuilt from its tables")
+    if damage.graph is not None:
+        with store.database.write() as connection:
+            connection.execute("DELETE FROM artifacts WHERE name = 'graph'")
+        graph.forget()
+        graph.catch_up()
+        repaired.append("the graph was rebuilt from the coarse tier")
+    if damage.text is not None:
+        with store.database.write() as connection:
+            connection.execute("DELETE FROM artifacts WHERE name = 'text'")
+        if store.directory is not None:
+            shutil.rmtree(store.directory / DIRECTORY_NAME, ignore_errors=True)
+        text.forget()
+        repaired.append("the full-text index was dropped; the next text search rebuilds it from the documents")
+    if snapshot.tokens is not None:
+        if damage.rows or damage.token_files:
+            lost = damage.tokens if damage.tokens is not None else np.zeros(snapshot.n_slots, np.bool_)
+            repaired += repair_tokens(store, writer, encoder, snapshot, lost, damage.rows.values())
+    elif damage.rows:
+        repaired += _repair_rows(store, writer, None if isinstance(encoder, TokenEncoder) else encoder, damage)
+    # these two are commits of their own, after those that must find the collection as it was looked at
+    if damage.metadata_index:
+        with store.database.write() as connection:
+            rebuild_metadata_index(connection)
+            _next_commit(connection)
+        repaired.append("the metadata index was rebuilt from the documents")
+    if damage.tuning is not None:
+        writer.set_tuning(None)
+        repaired.append("the tuning was dropped; searches use the defaults until tune() is run again")
+    left, snapshot = _find_damage(store, text)
+    return VerifyReport(left.messages(snapshot), repaired)
+
+
+def _next_commit(connection: sqlite3.Connection) -> None:
+    """Have every process forget what it remembers of this commit: answers to filters."""
+    connection.execute("UPDATE manifest SET value = value + 1 WHERE key = 'seq'")
+
+
+def _repair_rows(store: Store, writer: Writer, encoder: Encoder | None, damage: _Damage) -> list[str]:
+    """Write a new generation in which damaged rows come from another tier, or from the texts."""
+    notes: list[str] = []
+    with store.read() as (connection, snapshot):
+        tiers = len(snapshot.tiers)
+        needed = np.zeros(snapshot.n_slots, np.bool_)
+        for mask in damage.rows.values():
+            needed |= mask
+        needed &= snapshot.alive
+        lost = needed.copy()  # rows that no undamaged tier holds
+        source = np.full(snapshot.n_slots, -1)
+        for number in range(tiers):  # the finest undamaged tier wins
+            fine = ~damage.rows.get(number, np.zeros(snapshot.n_slots, np.bool_))
+            source[needed & fine] = number
+            lost &= ~fine
+        from_text = needed & (source < tiers - 1) if encoder is not None else np.zeros_like(needed)
+        texts = texts_of(connection, np.flatnonzero(from_text))
+        from_text[[slot for slot in np.flatnonzero(from_text) if not texts.get(int(slot))]] = False
+        lost &= ~from_text
+        if lost.any():
+            ids = ids_of(connection, np.flatnonzero(lost)[:5])
+            raise CorruptCollectionError(
+                f"{int(lost.sum()):,} documents have lost their vectors in every tier, among them {', '.join(map(repr, ids))}; "
+                "open the collection with its encoder and run verify(repair=True) again, or add them again"
+            )
+    vectors: dict[int, Any] = {}
+    if encoder is not None and from_text.any():
+        slots = np.flatnonzero(from_text)
+        for part in chunked(slots.tolist(), 1024):
+            encoded: Floats = encoder.encode_documents([texts[slot] for slot in part])
+            if store.settings.metric == "cosine":
+                encoded = unit_rows(encoded)
+            vectors.update(zip(part, encoded, strict=True))
+        notes.append(f"{len(slots):,} vectors were encoded again from their texts")
+    copied = needed & ~from_text
+    if copied.any():
+        notes.append(f"{int(copied.sum()):,} vectors were rebuilt from another tier, and are as exact as that tier")
+    writer.rebuild(snapshot, damage.rows, source, vectors)
+    return notes
