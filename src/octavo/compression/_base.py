@@ -446,6 +446,36 @@ class Quantizer(Step):
 
     _out_dtype = np.uint8
 
+    _lengths: bool | None = None
+
+    def fit(self, X: npt.ArrayLike, /, *, seed: int = 0, lengths: bool | None = None) -> Self:
+        """Learn from a sample of vectors; the same sample and seed give the same codes.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, dim)
+            Real numbers, finite in float32. May have no rows if `needs_fit` is False.
+        seed : int, default=0
+            Seed of what is drawn at random.
+        lengths : bool, optional
+            Whether vectors differ in length and scores shall tell (metric ``"dot"``): quantizers to eight bits and fewer that
+            learn then code directions, and keep the length of each vector in two bytes behind its codes. If left out, the
+            sample decides.
+
+        Returns
+        -------
+        Self
+
+        Raises
+        ------
+        InvalidVectorsError
+            If the vectors are not finite, or there are none to learn from.
+        CodecError
+            If the step cannot be applied to vectors of this dimension.
+        """
+        self._lengths = lengths
+        return super().fit(X, seed=seed)
+
     @property
     @abstractmethod
     def layout(self) -> CodeLayout:
