@@ -3,9 +3,9 @@
     python benchmarks/bench_codecs_models.py --vectors ../shared/emb --data ../shared/data
     python benchmarks/bench_codecs_models.py --vectors ../shared/emb --vectors cache/ --codecs "rabitq:1 > int8" "int8"
 
-A folder of vectors holds ``MODEL-SET.npz`` with `D`, `Q` (documents and judged queries), `did` and `qid`; the judgements are those
-of the set of the same name under `--data`, in BEIR layout. Codecs are fitted on all documents or, with `--fit`, on so many of them
-drawn at random. Candidates of tiers with a finer one behind are as many as a collection rescores. Accuracy only: nothing is
+A folder of vectors holds ``MODEL-SET.npz`` with `D`, `Q` (documents and judged queries), `did` and `qid`; the judgements are
+those of the set of that name under `--data`, in BEIR layout. Codecs are fitted on all documents or, with `--fit`, on so many
+drawn at random. Tiers with a finer one behind give as many candidates as a collection rescores. Accuracy only: nothing is
 timed.
 """
 
@@ -81,7 +81,9 @@ def agreement(found: np.ndarray, exact: np.ndarray) -> float:
 def main() -> None:
     """Print a table with one line a codec, and one column a model and set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--vectors", type=Path, action="append", required=True, help="folder of MODEL-SET.npz; repeatable")
+    parser.add_argument(
+        "--vectors", type=Path, action="append", required=True, help="folder of MODEL-SET.npz; repeatable"
+    )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of sets in BEIR layout")
     parser.add_argument("--codecs", nargs="+", default=list(CODECS))
     parser.add_argument("--fit", type=int, help="documents to fit on; all of them if left out")

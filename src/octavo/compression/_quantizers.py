@@ -360,8 +360,8 @@ class Float8E5M2(_Float8):
 class Int8(ScaledQuantizer):
     """Store each value in one byte, as an integer from -127 to 127, relative to the mean.
 
-    The largest magnitude seen in `fit` becomes 127. Agreement with the exact ten best is 0.96 to 0.99 on four models, nDCG@10
-    that of float32.
+    The magnitude that becomes 127 is the one that gives the least squared error on the fitted vectors; what is larger is cut
+    off there. Agreement with the exact ten best is 0.97 to 0.99 on four models, nDCG@10 that of float32.
 
     Examples
     --------
@@ -376,6 +376,9 @@ class Int8(ScaledQuantizer):
     step_id = "int8"
     kind = "i8"
     largest = 127.0
+
+    def _bound(self, magnitudes: npt.NDArray[np.float64]) -> float:
+        return _bound_of_least_error(magnitudes, self.largest)
 
     def _round(self, scaled: Floats) -> Codes:
         return np.rint(scaled, out=scaled).astype(np.int8).view(np.uint8)
@@ -406,25 +409,26 @@ class Int4(ScaledQuantizer):
     largest_query = 119.0  # 16 times a nibble and a nibble, so that the kernel for nibbles multiplies both
 
     def _bound(self, magnitudes: npt.NDArray[np.float64]) -> float:
-        values = magnitudes.ravel()
-        values = values[:: max(1, len(values) // _SEARCHED_VALUES)]
-        best, least = float(magnitudes.max()), np.inf
-        for bound in best * 2.0 ** (-np.arange(41) / 8):
-            step = bound / self.largest
-            error = (
-                float(np.square(np.minimum(np.rint(values / step), self.largest) * step - values).sum())
-                if step
-                else 0.0
-            )
-            if error < least:
-                best, least = float(bound), error
-        return best
+        return _bound_of_least_error(magnitudes, self.largest)
 
     def _round(self, scaled: Floats) -> Codes:
         return pack_nibbles(np.rint(scaled, out=scaled).astype(np.int8))
 
     def _values(self, codes: Codes) -> Floats:
         return unpack_nibbles(codes, self.in_dim).astype(np.float32)
+
+
+def _bound_of_least_error(magnitudes: npt.NDArray[np.float64], largest: float) -> float:
+    """Return the magnitude to be put at the largest whole number for the least squared error, what is cut off included."""
+    values = magnitudes.ravel()
+    values = values[:: max(1, len(values) // _SEARCHED_VALUES)]
+    best, least = float(magnitudes.max()), np.inf
+    for bound in best * 2.0 ** (-np.arange(41) / 8):
+        step = bound / largest
+        error = float(np.square(np.minimum(np.rint(values / step), largest) * step - values).sum()) if step else 0.0
+        if error < least:
+            best, least = float(bound), error
+    return best
 
 
 def pack_nibbles(whole: npt.NDArray[np.int8]) -> Codes:

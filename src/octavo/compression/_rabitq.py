@@ -206,7 +206,7 @@ class RaBitQ(CentredQuantizer):
     def _unpack(self, codes: Codes) -> Floats:
         if self.bits == 4:
             return 2 * unpack_nibbles(codes, self.in_dim).astype(np.float32) + 1
-        planes = np.unpackbits(codes.reshape(len(codes), self.bits, -1), axis=2, count=self.in_dim).astype(np.float32)
+        planes = np.unpackbits(codes.reshape(len(codes), self.bits, -(-self.in_dim // 8)), axis=2, count=self.in_dim).astype(np.float32)
         weights = 2.0 ** np.arange(self.bits - 1, -1, -1, dtype=np.float32)
         whole: Floats = ((2 * planes - 1) * weights[:, None]).sum(axis=1)
         return whole

@@ -258,13 +258,14 @@ class PCA(_Sized, _Linear):
 
     def _encode(self, X: Floats) -> Floats:
         kept = self._projection(X) - self._projected_mean
-        # |mean + t kept| is to be |X|: a quadratic equation for t. Without a solution, the centred part keeps its own length.
+        # |mean + t kept| is to be |X|: a quadratic equation for t, whose solution next to 1 is meant. Without one, t is 1.
         square = np.square(kept).sum(axis=1)
         middle = np.multiply(kept, self._projected_mean).sum(axis=1)
         missing = np.square(self.mean, dtype=np.float64).sum() - np.square(X, dtype=np.float64).sum(axis=1)
-        inside = middle * middle - square * missing
-        root = np.divide(np.sqrt(np.maximum(inside, 0)) - middle, square, out=np.ones_like(square), where=square > 0)
-        stretch = np.where((inside >= 0) & (root > 0), root, 1.0)
+        root = np.sqrt(np.maximum(middle * middle - square * missing, 0))
+        near = np.where(middle < -square, -root, root) - middle
+        stretch = np.divide(near, square, out=np.ones_like(square), where=square > 0)
+        stretch[(middle * middle < square * missing) | (stretch <= 0)] = 1
         return to_float32(kept * stretch[:, None])
 
     def _encode_queries(self, X: Floats) -> Floats:
