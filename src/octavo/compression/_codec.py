@@ -145,7 +145,7 @@ class Codec:
         seed : int, default=0
             Seed of what is drawn at random; the same sample and seed give the same codes.
         lengths : bool, optional
-            Whether vectors differ in length and scores shall tell; see `Quantizer.fit`. If left out, the sample decides.
+            Whether vectors differ in length and scores shall tell; see `Step.fit`. If left out, the sample decides.
 
         Returns
         -------
@@ -216,7 +216,7 @@ class Codec:
         Examples
         --------
         >>> Codec.parse("svd:50%|int8").fit(np.ones((9, 16))).state_bytes
-        580
+        581
         """
         steps = {id(step): step for tier in self._tiers for step in tier.steps}
         return sum(step.state_bytes for step in steps.values())

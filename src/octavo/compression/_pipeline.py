@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from octavo._arrays import Codes, Floats
 from octavo._layout import CodeLayout
-from octavo.compression._base import Quantizer, Reducer, State, Step
-from octavo.compression._quantizers import Float32, lengths_differ
+from octavo.compression._base import Quantizer, Reducer, State, Step, lengths_differ
+from octavo.compression._quantizers import Float32
 from octavo.compression._registry import step_from_config
 from octavo.errors import CodecError, NotFittedError
 
@@ -140,7 +140,7 @@ class Pipeline(Quantizer):
         return any(step.needs_fit for step in self.steps)
 
     def fit(self, X: npt.ArrayLike, /, *, seed: int = 0, lengths: bool | None = None) -> Self:
-        """Fit the steps one behind the other, each on what the one before it makes of the vectors; see `Quantizer.fit`."""
+        """Fit the steps one behind the other, each on what the one before it makes of the vectors; see `Step.fit`."""
         super().fit(X, seed=seed, lengths=lengths)
         self._adopt()
         return self
@@ -152,7 +152,7 @@ class Pipeline(Quantizer):
 
     def _fit(self, X: Floats, seed: int) -> None:
         self._learned_layout = None
-        self._fit_steps(X, seed, self._lengths, {})
+        self._fit_steps(X, seed, self._keeps_lengths, {})
 
     def fit_sharing(self, X: Floats, seed: int, lengths: bool | None, done: Fitted) -> None:
         """Fit on checked vectors, taking over from `done` what other pipelines fitted on the same, and adding to it."""
@@ -162,14 +162,15 @@ class Pipeline(Quantizer):
 
     def _fit_steps(self, X: Floats, seed: int, lengths: bool | None, done: Fitted) -> None:
         vectors = X
+        if lengths is None:
+            lengths = lengths_differ(X)  # of what goes in: a reducer that centres changes them
         for i, reducer in enumerate(self._reducers):
             key = tuple(self._reducers[: i + 1])
             if key not in done:
-                reducer.fit(vectors, seed=seed)
+                reducer.fit(vectors, seed=seed, lengths=lengths)
                 done[key] = reducer, reducer.encode(vectors)
             self._reducers[i], vectors = done[key]
-        # What goes in decides whether lengths count: a reducer that centres changes them.
-        self._quantizer.fit(vectors, seed=seed, lengths=lengths_differ(X) if lengths is None else lengths)
+        self._quantizer.fit(vectors, seed=seed, lengths=lengths)
 
     def _get_arrays(self) -> State:
         return {f"{i}.{name}": array for i, step in enumerate(self.steps) for name, array in step.get_state().items()}
@@ -218,7 +219,7 @@ class Pipeline(Quantizer):
         dim : int
             Values in a vector.
         lengths : bool, default=False
-            Whether vectors differ in length; see `Quantizer.fit`.
+            Whether vectors differ in length; see `Step.fit`.
 
         Raises
         ------

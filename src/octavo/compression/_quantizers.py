@@ -28,9 +28,6 @@ _LEAST, _MOST = 1e-30, 1e30
 #: Rows of zeros that the learned mean is drawn towards.
 _PRIOR_ROWS = 8
 
-#: Vectors whose lengths differ by less than this part are taken for vectors of one length.
-_EQUAL = 1e-3
-
 #: Dimensions that vary less than this part of a typical deviation are taken to vary by so much.
 _LEAST_SPREAD = 1e-3
 
@@ -129,13 +126,6 @@ class BFloat16(_Cast):
         return (codes.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 
-def lengths_differ(X: Floats) -> bool:
-    """Tell whether vectors differ in length by more than rounding does, zeros aside."""
-    found = row_lengths(X)
-    found = found[found > 0]
-    return bool(len(found)) and bool(found.max() > (1 + _EQUAL) * found.min())
-
-
 class CentredQuantizer(Quantizer):
     """A quantizer of documents relative to their mean, and of queries by a step of their own.
 
@@ -157,7 +147,7 @@ class CentredQuantizer(Quantizer):
         return CodeLayout(self.kind, self.in_dim, centred=True, lengths=bool(self._unit))
 
     def _fit(self, X: Floats, seed: int) -> None:
-        keep = lengths_differ(X) if self._lengths is None else self._lengths
+        keep = self._keeps_lengths
         found = row_lengths(X)
         found = found[found > 0]
         self._unit = np.float32(min(max(float(np.median(found)), _LEAST), _MOST) if keep and len(found) else keep)

@@ -22,8 +22,8 @@ _KINDS: dict[int, CodeKind] = {1: "r1", 2: "r2", 3: "r3", 4: "r4"}
 _STRETCH_ROWS = 500
 #: Steps towards the stretch that gives a row the product wanted; each at least halves what is left.
 _STRETCH_STEPS = 6
-#: Vectors whose lengths differ by less than this part are taken for vectors of one length.
-_EQUAL = 1e-3
+#: Vectors whose lengths deviate by less than this part are taken for vectors of one length.
+_EQUAL = 0.02
 
 #: Part of the typical length below which a mean is taken for zero: queries are not centred by it then.
 _LEAST_MEAN = 0.05
@@ -109,7 +109,7 @@ class RaBitQ(CentredQuantizer):
         # The part of a score that lies along the mean follows from a centred vector's length if that of the whole is known.
         found = np.ones(1) if self._unit else row_lengths(X)
         whole = float(np.median(found[found > 0])) if (found > 0).any() else 0.0
-        equal = bool(whole) and bool((np.abs(found[found > 0] / whole - 1) < _EQUAL).all())
+        equal = bool(whole) and float(np.square(found[found > 0] / whole - 1).mean()) < _EQUAL**2
         mean = float(row_lengths(self._mean[None])[0])
         self._whole = np.float32(whole if equal and mean > _LEAST_MEAN * whole else 0.0)
 
@@ -206,7 +206,9 @@ class RaBitQ(CentredQuantizer):
     def _unpack(self, codes: Codes) -> Floats:
         if self.bits == 4:
             return 2 * unpack_nibbles(codes, self.in_dim).astype(np.float32) + 1
-        planes = np.unpackbits(codes.reshape(len(codes), self.bits, -(-self.in_dim // 8)), axis=2, count=self.in_dim).astype(np.float32)
+        planes = np.unpackbits(
+            codes.reshape(len(codes), self.bits, -(-self.in_dim // 8)), axis=2, count=self.in_dim
+        ).astype(np.float32)
         weights = 2.0 ** np.arange(self.bits - 1, -1, -1, dtype=np.float32)
         whole: Floats = ((2 * planes - 1) * weights[:, None]).sum(axis=1)
         return whole

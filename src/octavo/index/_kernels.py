@@ -197,7 +197,9 @@ def unpack_codes(layout: CodeLayout, codes: Codes) -> NDArray[np.int8]:
     codes = codes[:, : layout.code_bytes]
     if layout.kind in ("r1", "r2", "r3"):
         planes = BITS[layout.kind]
-        bits = np.unpackbits(codes.reshape(len(codes), planes, -(-layout.dim // 8)), axis=2, count=layout.dim).astype(np.int8)
+        bits = np.unpackbits(codes.reshape(len(codes), planes, -(-layout.dim // 8)), axis=2, count=layout.dim).astype(
+            np.int8
+        )
         weights = (1 << np.arange(planes - 1, -1, -1)).astype(np.int8)
         whole: NDArray[np.int8] = ((2 * bits - 1) * weights[:, None]).sum(axis=1, dtype=np.int8)
         return whole

@@ -270,7 +270,8 @@ class Graph:
             scores[:, : order.shape[1]] = np.take_along_axis(exact, order, axis=1)
             return slots, scores
         slots[:, :width][found] = keys[:, :width][found].astype(np.int64)
-        scores[:, :width][found] = self._scores(distances[:, :width], terms)[found]  # elsewhere they are not numbers
+        distances = np.where(found, distances[:, :width], 0)  # elsewhere they are not numbers
+        scores[:, :width][found] = self._scores(distances, terms)[found]
         return slots, scores
 
     @property

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from octavo._arrays import Floats
+from octavo._arrays import Floats, unit_rows
 from octavo._files import sync_directory
 from octavo.compression import Codec
 from octavo.compression.token_matrices import TokenMatrices
@@ -217,7 +217,13 @@ class Writer:
                 self._switch(connection, snapshot, codec, reencoded(snapshot, codec, tokens), changes, tokens=tokens)
             else:
                 codec = self._fitted(snapshot, text, alive)
-                self._switch(connection, snapshot, codec, _reencoded(snapshot, codec), changes)
+                self._switch(
+                    connection,
+                    snapshot,
+                    codec,
+                    _reencoded(snapshot, codec, unit=self._store.settings.metric == "cosine"),
+                    changes,
+                )
         self._after_switch(snapshot)
 
     def adopt(self, codec: Codec, tokens: TokenCodec | None, changes: dict[str, Any]) -> None:
@@ -242,7 +248,11 @@ class Writer:
         settings = self._store.settings
         rng = np.random.default_rng(settings.seed)
         chosen = alive if len(alive) <= FIT_SAMPLE else np.sort(rng.choice(alive, FIT_SAMPLE, replace=False))
-        return Codec.parse(text).fit(decode_rows(snapshot, chosen), seed=settings.seed or 0)
+        cosine = settings.metric == "cosine"
+        sample = decode_rows(snapshot, chosen)
+        # What a codec gives back is not quite of unit length, which the vectors that come in are.
+        sample = unit_rows(sample, keep_zeros=True) if cosine else sample
+        return Codec.parse(text).fit(sample, seed=settings.seed or 0, lengths=not cosine)
 
     def compact(self, *, always: bool = False) -> int:
         """Renumber the slots without the dead ones; returns how many were dropped.
@@ -428,9 +438,11 @@ def _runs(n_slots: int) -> Iterator[Slots]:
         yield np.arange(start, min(start + _CHUNK, n_slots))
 
 
-def _reencoded(snapshot: Snapshot, codec: Codec) -> Iterator[Rows]:
+def _reencoded(snapshot: Snapshot, codec: Codec, *, unit: bool) -> Iterator[Rows]:
     for rows in _runs(snapshot.n_slots):
         vectors = decode_rows(snapshot, rows)
+        if unit:
+            vectors = unit_rows(vectors, keep_zeros=True)
         yield Rows([pipeline.encode(vectors) for pipeline in codec.tiers])
 
 

@@ -182,7 +182,7 @@ def test_truncate_keeps_the_direction_of_the_prefix_and_the_length_of_the_whole(
 def test_svd_is_the_best_projection():
     rng = np.random.default_rng(0)
     X = (rng.normal(size=(200, 12)) * np.arange(1, 13) + 2).astype(np.float32)
-    step = SVD(5).fit(X)
+    step = SVD(5).fit(X, lengths=False)
     C = step.components.astype(np.float64)
     np.testing.assert_allclose(C.T @ C, np.eye(5), atol=1e-6)
     _, _, vt = np.linalg.svd(X.astype(np.float64), full_matrices=False)
@@ -206,6 +206,17 @@ def test_reduced_vectors_have_their_own_length_again(step):
     assert not step.encode(np.zeros((1, 12))).any() or isinstance(step, PCA)
 
 
+@pytest.mark.parametrize("step", [SVD(5), PCA(5)])
+def test_where_lengths_count_what_was_cut_off_stays_cut_off(step):
+    rng = np.random.default_rng(0)
+    X = (rng.normal(size=(200, 12)) * np.arange(1, 13) + 2).astype(np.float32)
+    for lengths in (None, True):  # they differ, which the sample tells
+        back = step.fit(X, lengths=lengths).decode(step.encode(X))
+        mean = step.mean if isinstance(step, PCA) else 0
+        projected = (X - mean) @ step.components @ step.components.T + mean
+        np.testing.assert_allclose(back, projected, rtol=1e-3, atol=1e-3)
+
+
 def test_svd_spreads_the_length_evenly():
     rng = np.random.default_rng(0)
     X = (rng.normal(size=(500, 64)) * 0.95 ** np.arange(64) + 1).astype(np.float32)
@@ -219,7 +230,7 @@ def test_pca_is_the_best_projection_of_centred_documents():
     rng = np.random.default_rng(0)
     X = (rng.normal(size=(200, 12)) * np.arange(1, 13) + 5).astype(np.float32)
     Q = rng.normal(size=(7, 12)).astype(np.float32)
-    step = PCA(5).fit(X)
+    step = PCA(5).fit(X, lengths=False)
     mean = X.astype(np.float64).mean(axis=0)
     _, _, vt = np.linalg.svd(X - mean, full_matrices=False)
     projector = vt[:5].T @ vt[:5]
