@@ -238,7 +238,12 @@ class ScaledQuantizer(CentredQuantizer):
         U, lengths = self._directions(X)
         with np.errstate(over="ignore", under="ignore"):
             scaled = (U - self._mean) * self._gain
-        return self._rows(self._round(np.clip(scaled, -self.largest, self.largest, out=scaled)), None, lengths)
+        codes = self._round(np.clip(scaled, -self.largest, self.largest, out=scaled))
+        if lengths is not None:
+            # What the codes stand for is not quite of unit length; together with the length kept, it has the vector's own.
+            found = row_lengths(self._values(codes) / self._gain + self._mean)
+            lengths = np.divide(lengths, found, out=np.zeros_like(found), where=found > 0)
+        return self._rows(codes, None, lengths)
 
     def _encode_queries(self, X: Floats) -> Codes:
         weighted = X / self._gain.astype(np.float64)
