@@ -213,7 +213,8 @@ def default_ef(layout: CodeLayout, k: int, *, n: int = 0, rescored: bool = False
     least = _EF.get(layout.kind, _EF_OTHERS)
     if n > EF_ROWS:
         least += int(EF_STEP * math.log2(n / EF_ROWS))
-    return max(least, k if rescored else 2 * k)
+    # Single bits find less surely than the estimates that order what they find.
+    return max(least, (k + k // 2 if layout.kind == "r1" else k) if rescored else 2 * k)
 
 
 def explored(layout: CodeLayout, k: int, *, n: int, rescored: bool, tuning: Tuning | None) -> int:
