@@ -117,7 +117,7 @@ def finite_floats(block: npt.NDArray[Any], first_row: int = 0, what: str = "vect
     finite = np.isfinite(floats)
     if not finite.all():
         row = int(np.argmin(finite.all(axis=1)))
-        value = "NaN" if np.isnan(floats[row]).any() else floats[row][~finite[row]][0]
+        value = "NaN" if np.isnan(floats[row]).any() else f"{'-' * bool((floats[row] == -np.inf).any())}infinity"
         raise InvalidVectorsError(f"expected {what} of finite float32 values, got {value} in row {first_row + row}")
     return floats
 
