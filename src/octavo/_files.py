@@ -300,7 +300,7 @@ class Directory:
         where, relative = self._at(name)
         if self._fd is None:
             self.check_regular(name)
-        with storage_errors(self.path / name, "opened"):
+        with storage_errors(self.path / name, "created" if flags & os.O_CREAT else "opened"):
             try:
                 fd = os.open(where, flags | _CAREFULLY, mode, **relative)
             except OSError as err:

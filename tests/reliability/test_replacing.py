@@ -25,7 +25,7 @@ PLACES = ["before the exchange", "after the exchange", "after the sync", "within
 KILLED = """
     import os, shutil, signal, sys
     import octavo
-    from octavo.store import _fs
+    from octavo import _files as _fs
 
     source, target, place, whole = sys.argv[1:]
     def die(*_, **__):
