@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from octavo._arrays import Codes, Floats, as_matrix
-from octavo.collection._collection import Collection, open_store
+from octavo.collection._collection import Collection
+from octavo.collection._opening import open_store
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import MismatchError, ParameterError
 from octavo.retrievers.search import read_documents, slots_of_ids
@@ -57,7 +58,6 @@ def open_from_blueprint(
             blueprint.start(collection._store, collection._writer)
         elif blueprint.codec_state is not None:
             _take_over(collection, blueprint)
-        collection._fingerprint = collection._stored_fingerprint()
     except BaseException:
         collection.close()
         raise

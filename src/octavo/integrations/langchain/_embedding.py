@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -114,10 +114,9 @@ class Embedder:
         _check_query(text)
         if self.embedding is None:
             self._require_encoder()
-            vector = self._collection.encode_queries([text])[0]
+            vector: Floats = _one_vector(self._collection.encode_queries([text])[0])
         else:
-            vector = self.embedding.embed_query(text)
-        vector = _one_vector(vector)
+            vector = _one_vector(self.embedding.embed_query(text))
         self._check.run(self._name, len(vector), self._documents)
         return vector
 
@@ -127,7 +126,7 @@ class Embedder:
         embed = getattr(self.embedding, "aembed_query", None)
         if embed is None:
             return await asyncio.to_thread(self.query, text)
-        vector = _one_vector(await embed(text))
+        vector: Floats = _one_vector(await embed(text))
         await self._acheck(len(vector))
         return vector
 
@@ -234,14 +233,15 @@ def _width(matrices: Sequence[Floats]) -> int | None:
 def _one_vector(vector: Any) -> Floats:
     if not hasattr(vector, "ndim"):
         vector = list(vector)
-        nested = any(isinstance(value, Sized) for value in vector[:1])
+        nested = any(isinstance(value, list | tuple) or getattr(value, "ndim", 0) for value in vector[:1])
     else:
         nested = vector.ndim != 1
     if nested:
         raise InvalidVectorsError(
             "expected embed_query to return one vector, a list of numbers, got a list of lists or an array with more axes"
         )
-    return vectors_to_matrix([vector], 1)[0]
+    row: Floats = vectors_to_matrix([vector], 1)[0]
+    return row
 
 
 def _check_query(text: Any) -> None:

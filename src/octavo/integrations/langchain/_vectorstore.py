@@ -7,7 +7,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, TypeVar
 
 import numpy as np
 from langchain_core.documents import Document
@@ -17,13 +17,19 @@ from langchain_core.vectorstores import VectorStore
 
 from octavo._files import put_in_place_of
 from octavo._validation import check_integer
-from octavo.collection import Collection, CollectionLike, MultiVectorLike, open_multi_vector
+from octavo.collection import CollectionLike, MultiVectorLike, open_multi_vector
 from octavo.collection import open as open_collection
 from octavo.collection.protocol import require_local
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError
 from octavo.integrations.langchain import _inputs, _names
-from octavo.integrations.langchain._embedding import Embedder, TokenEmbedder, check_embedding, is_embedding, vectors_to_matrix
+from octavo.integrations.langchain._embedding import (
+    Embedder,
+    TokenEmbedder,
+    check_embedding,
+    is_embedding,
+    vectors_to_matrix,
+)
 from octavo.integrations.langchain._inputs import BATCH_SIZE, Rows, Source, refuse_options
 from octavo.integrations.langchain._structured_query import OctavoTranslator
 from octavo.retrievers.results import SearchResult
@@ -33,6 +39,8 @@ from octavo.store.store import delete_files
 
 Scored: TypeAlias = list[tuple[Document, float]]
 RelevanceFn: TypeAlias = Callable[[float], float]
+
+Store = TypeVar("Store", bound="OctavoVectorStore")
 
 #: Options of `Collection.search` that the search methods pass on.
 SEARCH_OPTIONS = ("ids", "mode", "text", "alpha", "fetch_k", "oversample", "ef", "exact")
@@ -137,7 +145,7 @@ class OctavoVectorStore(VectorStore):
         else:
             self._collection = self._open(path, codec, collection_name, options)
         # A collection for late interaction, of which some methods ask something else; None for ordinary ones.
-        self._late = self._collection if isinstance(self._collection, MultiVectorLike) else None
+        self._late: MultiVectorLike | None = self._collection.late
         try:
             self._embedder = self._embedder_of_its_kind()
         except BaseException:
@@ -230,12 +238,12 @@ class OctavoVectorStore(VectorStore):
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        if isinstance(self._collection, Collection) and self._collection.path is not None:
+        if _path_of(self._collection) is not None:
             return _reopened(type(self), self._reference())
         twin = self.__copy__()
-        if isinstance(self._collection, Collection):
-            twin._collection = self._collection.copy()
-            twin._late = twin._collection if isinstance(twin._collection, MultiVectorLike) else None
+        if self._collection.local is not None:
+            twin._collection = self._collection.local.copy()
+            twin._late = twin._collection.late
             twin._owns_collection = True
             twin._embedder = twin._embedder_of_its_kind()
         else:  # the documents are elsewhere, and are not copied
@@ -377,17 +385,18 @@ class OctavoVectorStore(VectorStore):
             rows.extend(part)
         if not rows.ids:
             return []
+        made: Any
         if self._late is not None:
-            vectors = [matrix for part in vectors for matrix in part]
+            made = [matrix for part in vectors for matrix in part]
             added = self._late.add(
-                rows.texts, ids=rows.ids, metadata=rows.metadata, token_vectors=vectors, batch_size=batch_size
+                rows.texts, ids=rows.ids, metadata=rows.metadata, token_vectors=made, batch_size=batch_size
             )
         else:
-            vectors = vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
+            made = vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
             added = self._collection.add(
-                rows.texts, ids=rows.ids, metadata=rows.metadata, vectors=vectors, batch_size=batch_size
+                rows.texts, ids=rows.ids, metadata=rows.metadata, vectors=made, batch_size=batch_size
             )
-        self._embedder.remember(added, rows.texts, vectors)
+        self._embedder.remember(added, rows.texts, made)
         return added
 
     def delete(self, ids: Iterable[str] | None = None, *, filter: Any = None, **kwargs: Any) -> bool:
@@ -693,7 +702,9 @@ class OctavoVectorStore(VectorStore):
     ) -> list[Document]:
         """Return diverse documents for a vector, off the event loop."""
         options = search_options(kwargs)
-        return _documents(await asyncio.to_thread(self._scored, None, embedding, k, filter, options, fetch_k, lambda_mult))
+        return _documents(
+            await asyncio.to_thread(self._scored, None, embedding, k, filter, options, fetch_k, lambda_mult)
+        )
 
     # ------------------------------------------------------------------ constructors
 
@@ -1142,15 +1153,13 @@ def _one_for_many(embedding: Any) -> MismatchError:
     )
 
 
-def _reopened(cls: type[OctavoVectorStore], reference: dict[str, Any]) -> Any:
+def _reopened(cls: type[Store], reference: dict[str, Any]) -> Store:
     embedding = reference.pop("embedding")
     if embedding is None or isinstance(embedding, TokenEncoder) or is_embedding(embedding):
         return cls(embedding, must_exist=True, **reference)
     # An encoder that only `octavo.open` knows how to use.
     opening = {name: reference.pop(name) for name in ("read_only", "lock_timeout") if name in reference}
-    store = cls(
-        collection=open_collection(reference.pop("path"), embedding, must_exist=True, **opening), **reference
-    )
+    store = cls(collection=open_collection(reference.pop("path"), embedding, must_exist=True, **opening), **reference)
     store._owns_collection, store._reopened_with = True, opening
     return store
 
@@ -1199,7 +1208,7 @@ def _refuse_with_collection(collection: Any, others: dict[str, Any]) -> None:
 
 
 def _path_of(collection: CollectionLike) -> Path | None:
-    return collection.path if isinstance(collection, Collection) else None
+    return collection.local.path if collection.local is not None else None
 
 
 def _same_place(a: Path | None, b: Path | None) -> bool:
