@@ -13,16 +13,16 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 from langchain_core.structured_query import Comparator, Comparison, Operation, Operator, StructuredQuery
 from langchain_core.vectorstores import InMemoryVectorStore
-
-from octavo.errors import InputTypeError, InvalidFilterError, ParameterError
-from octavo.filters import parse_filter
-from octavo.integrations.langchain import OctavoTranslator, OctavoVectorStore
 from octavo.integrations.langchain._relevance import (
     cosine_relevance,
     fraction_relevance,
     positive_relevance,
     unbounded_relevance,
 )
+
+from octavo.errors import InputTypeError, InvalidFilterError, ParameterError
+from octavo.filters import parse_filter
+from octavo.integrations.langchain import OctavoTranslator, OctavoVectorStore
 
 EMBEDDING = DeterministicFakeEmbedding(size=16)
 TEXTS = [f"document number {n} about {'apples' if n % 2 else 'pears'}" for n in range(40)]
@@ -355,7 +355,7 @@ def test_unknown_options_raise_everywhere(store: OctavoVectorStore, options: dic
 
 
 def test_options_of_another_mode_raise(store: OctavoVectorStore) -> None:
-    for options in ({"alpha": 0.5}, {"fusion": "convex"}, {"fetch_k": 5}, {"text": "x"}, {"mode": "best"}):
+    for options in ({"alpha": 0.5}, {"fetch_k": 5}, {"text": "x"}, {"mode": "best"}):
         with pytest.raises(ParameterError):
             store.similarity_search("q", **options)
 

@@ -453,7 +453,19 @@ def _bad_adds() -> list[tuple[str, dict[str, object], type[OctavoError], str]]:
         ("set", {"vectors": vectors(2), "metadata": [{}, {"a": {1}}]}, InputTypeError, "set"),
         ("key", {"vectors": vectors(2), "metadata": [{}, {"a": {1: 2}}]}, InputTypeError, "keys"),
         ("nan in metadata", {"vectors": vectors(2), "metadata": [{}, {"a": math.nan}]}, ParameterError, "finite"),
-        ("numpy", {"vectors": vectors(2), "metadata": [{}, {"a": np.int64(1)}]}, InputTypeError, "int64"),
+        ("array", {"vectors": vectors(2), "metadata": [{}, {"a": np.ones(2)}]}, InputTypeError, "ndarray .* under 'a'"),
+        (
+            "bytes",
+            {"vectors": vectors(2), "metadata": [{}, {"a": {"b": b"x"}}]},
+            InputTypeError,
+            r"bytes .* under 'a\.b'",
+        ),
+        (
+            "surrogate key",
+            {"vectors": vectors(2), "metadata": [{}, {"\ud800": 1}]},
+            ParameterError,
+            "document 1.*surrogate",
+        ),
         ("text type", {"documents": ["a", 3], "vectors": vectors(2)}, InputTypeError, "text of document 1"),
         ("one text", {"documents": "abc", "vectors": vectors(3)}, InputTypeError, "single str"),
         ("odd mapping", {"documents": [{"txt": "a"}], "vectors": vectors(1)}, ParameterError, "'text'"),
@@ -496,8 +508,8 @@ def test_bad_searches() -> None:
         query = vectors(1)[0]
         for arguments, error, match in [
             ({"query": query, "k": 0}, ParameterError, "at least 1"),
-            ({"query": query, "k": 1.5}, InputTypeError, "integer"),
-            ({"query": query, "k": True}, InputTypeError, "integer"),
+            ({"query": query, "k": 1.5}, ParameterError, "integer"),
+            ({"query": query, "k": True}, ParameterError, "integer"),
             ({"query": query[:5]}, InvalidVectorsError, "dimension 32, got 5"),
             ({"query": query * math.nan}, InvalidVectorsError, "NaN"),
             ({"query": query * 0}, InvalidVectorsError, "zero"),

@@ -67,6 +67,8 @@ class Settings:
         object.__setattr__(
             self, "lock_timeout", check_number(self.lock_timeout, "lock_timeout", least=0, most=_LONGEST_WAIT)
         )
+        if self.codec is not None and self.dim is not None:
+            Codec.parse(self.codec).check_dim(self.dim)
 
     def for_new_collection(self) -> Settings:
         """Return the settings with the defaults filled in."""
@@ -125,6 +127,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and stored.get(name) is not None and value != stored[name]:
                 raise MismatchError(f"the collection was made with {name}={stored[name]!r}, got {value!r}; {advice}")
+        if stored["dim"] is None and self.dim is not None:
+            Codec.parse(stored["codec"]).check_dim(self.dim)
         return replace(
             self,
             codec=stored["codec"],
