@@ -24,6 +24,7 @@ from octavo.errors import (
     CollectionReplacedError,
     CorruptCollectionError,
     MismatchError,
+    OctavoError,
     ParameterError,
 )
 from octavo.index import Tuning
@@ -430,7 +431,8 @@ class Store:
         """Release every file."""
         if not self.closed:
             for callback in self._closing:
-                callback()
+                with contextlib.suppress(OctavoError, OSError):  # what they would save can be made anew
+                    callback()
         self.closed = True
         if self.in_place():
             self.database.checkpoint()
