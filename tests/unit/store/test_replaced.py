@@ -237,3 +237,17 @@ def test_destroy_of_a_closed_collection_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CollectionClosedError):
         kb.destroy()
     assert path.exists()
+
+
+def test_a_directory_of_hard_links_is_another(tmp_path: Path) -> None:
+    """What incremental backups make: the same files, whose directory is not the one that is open."""
+    path = make(tmp_path / "kb", "abcdef", 0)
+    with octavo.open(path) as kb:
+        shutil.copytree(path, tmp_path / "links", copy_function=os.link)
+        path.rename(tmp_path / "old")
+        (tmp_path / "links").rename(path)
+        before = sorted(contents(path))
+        for operation in (OPERATIONS[0], OPERATIONS[3], OPERATIONS[5], OPERATIONS[-1]):
+            with pytest.raises(CollectionReplacedError):
+                operation(kb)
+        assert sorted(contents(path)) == before
