@@ -13,9 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo._layout import CodeLayout
+from octavo._validation import check_integer
 from octavo.errors import InputTypeError, ParameterError
-from octavo.index._checks import Codes, Rows, Scores, check_codes, check_int, check_integers, resolve_threads
-from octavo.index._kernels import pack_queries, products
+from octavo.index._codes import (
+    Codes,
+    Rows,
+    Scores,
+    check_codes,
+    check_integers,
+    pack_queries,
+    products,
+    resolve_threads,
+)
 from octavo.index.maxsim_blocks import each, score_spans
 
 #: Query tokens multiplied at once when there are several queries: the gathered codes are used for all of them.
@@ -199,7 +208,7 @@ def maxsim_search(
     """
     plain = _check_tokens(layout, codes, offsets)
     _check_queries(layout, queries)
-    k, threads = check_int(k, "k", 1), resolve_threads(threads)
+    k, threads = check_integer(k, "k", least=1), resolve_threads(threads)
     n = len(offsets) - 1
     if alive is not None and (alive.dtype != np.bool_ or alive.ndim != 1 or alive.shape[0] < n):
         raise ParameterError(f"expected alive as a bool mask of {n} documents or more, got {alive.dtype} {alive.shape}")
@@ -258,7 +267,7 @@ def maxsim_explain(layout: CodeLayout, codes: Codes, offsets: Rows, query: Codes
     """
     plain = _check_tokens(layout, codes, offsets)
     _check_queries(layout, [query])
-    start, length = _spans(offsets, np.array([check_int(document, "document", 0)]))
+    start, length = _spans(offsets, np.array([check_integer(document, "document", least=0)]))
     if not length[0]:
         return np.empty((len(query), 0), dtype=np.float32)
     rows = plain[int(start[0]) : int(start[0] + length[0])]
