@@ -17,7 +17,7 @@ from octavo.cli import app
 
 pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py: pip install 'octavo[qdrant]'")
 
-from octavo.integrations.qdrant import QdrantCollection, open_location
+from octavo.integrations.qdrant import QdrantCollection, open_collection
 
 ENCODER = '''
 import zlib
@@ -124,7 +124,7 @@ def test_a_pushed_directory_is_pulled_by_its_name_alone(run: Run, tmp_path: Path
         ids = kb.ids()
     run("push", "kb", "--to", PLACE)
     run("pull", "there", "back")
-    with octavo.open(tmp_path / "back", must_exist=True) as back, open_location("there") as there:
+    with octavo.open(tmp_path / "back", must_exist=True) as back, open_collection("there") as there:
         assert back.ids() == there.ids() == ids
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from octavo._validation import check_integer, check_number
 from octavo.errors import MissingExtraError, ServerError
 from octavo.integrations.qdrant._filters import Condition
 from octavo.integrations.qdrant.transport import DENSE, TEXT, TOKENS, Layout, Point, Search, Status, TokenLayout
@@ -28,6 +29,18 @@ class ServerOptions:
     shard_number: int | None = None
     replication_factor: int | None = None
     write_consistency_factor: int | None = None
+
+    def __post_init__(self) -> None:
+        checked: dict[str, Any] = {
+            "timeout": check_integer(self.timeout, "timeout", least=1),
+            "retries": check_integer(self.retries, "retries", least=0),
+            "backoff": check_number(self.backoff, "backoff", least=0),
+        }
+        for name in ("shard_number", "replication_factor", "write_consistency_factor"):
+            if getattr(self, name) is not None:
+                checked[name] = check_integer(getattr(self, name), name, least=1)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
 
 class ClientTransport:
@@ -234,11 +247,11 @@ class ClientTransport:
             except (exceptions.ResponseHandlingException, exceptions.UnexpectedResponse) as err:
                 status = getattr(err, "status_code", None)
                 if attempt == attempts or (status is not None and status not in (429, 502, 503, 504)):
-                    raise ServerError(self._told(err, status)) from err
+                    raise ServerError(self._describe_error(err, status)) from err
                 time.sleep(self._options.backoff * 2**attempt)
         raise AssertionError  # the loop returns or raises
 
-    def _told(self, error: Exception, status: int | None) -> str:
+    def _describe_error(self, error: Exception, status: int | None) -> str:
         if status is None:
             return f"expected a Qdrant server at {self._url}, but it cannot be reached: {error}"
         if status in (401, 403):

@@ -7,26 +7,31 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Self
 
+import numpy as np
+
 from octavo._arrays import Floats
-from octavo._text_analysis import check_language
-from octavo.collection.token_input import make_ready, not_late, read_token_batches
+from octavo._validation import check_integer
+from octavo.collection import Explanation
+from octavo.collection.explanation import explanation
+from octavo.collection.token_input import make_ready, not_late, read_token_batches, read_token_queries
 from octavo.compression.candidates import CandidateEncoder, candidate_encoder_from_config
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
 from octavo.encoders.dense import as_encoder, fingerprint
 from octavo.encoders.tokens import MeanProbe, TokenEncoder, pooled
-from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError
+from octavo.errors import DocumentNotFoundError, InputTypeError, InvalidVectorsError, MismatchError, ParameterError
 from octavo.integrations.qdrant._client import ServerOptions
-from octavo.integrations.qdrant._collection import QdrantCollection
-from octavo.integrations.qdrant._documents import payload_of
-from octavo.integrations.qdrant._ids import point_id
-from octavo.integrations.qdrant._info import QdrantInfo
-from octavo.integrations.qdrant._late_reading import LateReadingMethods
-from octavo.integrations.qdrant._manifest import Manifest
-from octavo.integrations.qdrant._plan import Plan, average_length, layout_of, transport_of
-from octavo.integrations.qdrant.late_codec import LateCodec, candidate_mapping, centred, learns, map_token_codec
-from octavo.integrations.qdrant.transport import Layout, Point, TokenLayout, Transport
-from octavo.store.documents import Batch, DocumentLike
+from octavo.integrations.qdrant._collection import QdrantCollection, QdrantInfo, payload_of
+from octavo.integrations.qdrant._filters import Condition
+from octavo.integrations.qdrant._manifest import Manifest, Plan, average_length, layout_of, transport_of
+from octavo.integrations.qdrant.late_points import LateCodec, candidate_mapping, centred, learns, map_token_codec
+from octavo.integrations.qdrant.points import CodecMapping, point_id
+from octavo.integrations.qdrant.transport import TOKENS, Layout, Point, Search, TokenLayout, Transport
+from octavo.retrievers.late_interaction import FEW, CandidateSource, LateOptions
+from octavo.retrievers.mmr import maximal_marginal_relevance
+from octavo.retrievers.results import SearchResult
+from octavo.retrievers.search import FilterLike, Mode, SearchOptions
+from octavo.store.documents import Batch, DocumentLike, check_ids, chunked
 from octavo.store.late_settings import DEFAULT_CANDIDATES, DEFAULT_POOLING, candidates_config, pooling_config
 
 #: Numbers that one document's token vectors may have: a server refuses more.
@@ -35,6 +40,9 @@ _MOST_NUMBERS: Final = 1_048_575
 #: Numbers sent in one request, about 10 MB as JSON: a server takes 32 MB.
 _NUMBERS_AT_ONCE: Final = 500_000
 
+#: Documents whose token vectors are asked for in one request: 100 vectors of 384 numbers each make 15 MB of JSON.
+_DOCUMENTS_AT_ONCE: Final = 32
+
 
 @dataclass(frozen=True)
 class _LatePlan(Plan):
@@ -42,7 +50,15 @@ class _LatePlan(Plan):
     candidates: dict[str, Any]
 
 
-class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
+@dataclass(frozen=True)
+class _Query:
+    """One query: token vectors of unit length, and words, each where the search needs them."""
+
+    tokens: Floats | None
+    words: str | None
+
+
+class QdrantMultiVectorCollection(QdrantCollection):
     """Documents with many vectors each in Qdrant, behind the methods of `octavo.MultiVectorCollection`.
 
     Made by `create` or `open`; safe to use from many threads. Tokens are pooled and reduced here and compared by Qdrant,
@@ -64,7 +80,7 @@ class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
     _many_vectors: ClassVar[bool] = True
 
     def __init__(self, transport: Transport, encoder: Any, plan: _LatePlan | None) -> None:
-        self._late = None
+        self._late: LateCodec | None = None
         try:
             self._token_encoder = (
                 encoder if encoder is None or isinstance(encoder, TokenEncoder) else TokenEncoder(encoder)
@@ -158,7 +174,7 @@ class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
             codec=map_token_codec(codec).codec,
             metric="cosine",
             dim=dim,
-            full_text=check_language(full_text),
+            full_text=full_text,
             seed=seed,
             fit_after=fit_after,
             layout=layout_of(ranges, connectivity, full_scan_threshold, indexing_threshold),
@@ -203,8 +219,7 @@ class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
             Also when the first call has fewer than `fit_after` documents for what has to learn.
         """
         self._require_open()
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ParameterError(f"expected batch_size as an integer of at least 1, got {batch_size!r}")
+        batch_size = check_integer(batch_size, "batch_size", least=1)
         batches = read_token_batches(
             documents,
             ids,
@@ -318,6 +333,215 @@ class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
         self._transport.upsert(points)
         return list(batch.ids)
 
+    # ------------------------------------------------------------------ documents
+
+    def get_token_vectors(self, ids: Iterable[str]) -> list[Floats]:
+        """Return the stored token vectors of documents: pooled, decoded, of unit length (nearly).
+
+        Returns
+        -------
+        list of ndarray of shape (n_vectors, dim), float32
+            In the order asked.
+
+        Raises
+        ------
+        DocumentNotFoundError
+            When an id is not there.
+        """
+        return [self._learned().decode(stored) for stored in self._stored(check_ids(ids))]
+
+    def _stored(self, ids: Sequence[str]) -> list[Floats]:
+        """Return the token vectors of documents as Qdrant keeps them."""
+        found = {
+            point.id: point.tokens
+            for part in chunked(ids, _DOCUMENTS_AT_ONCE)
+            for point in self._retrieve(part, False, vectors=[TOKENS])
+        }
+        points = [point_id(identifier) for identifier in ids]
+        for identifier, point in zip(ids, points, strict=True):
+            if point not in found:
+                raise DocumentNotFoundError(
+                    f"expected ids of stored documents, but {identifier!r} is not in the collection"
+                )
+        return [self._matrix(found[point]) for point in points]
+
+    def _matrix(self, tokens: Sequence[Sequence[float]] | None) -> Floats:
+        return np.array(tokens or [], np.float32).reshape(-1, self._learned().token_dim)
+
+    def _decoded(self, vectors: Sequence[Sequence[float] | None]) -> Floats:
+        """Return stored candidate vectors as they are; zero for documents without tokens."""
+        nothing = [0.0] * self._learned().candidate_dim
+        return np.array([nothing if vector is None else vector for vector in vectors], np.float32)
+
+    # ------------------------------------------------------------------ search
+
+    def search(
+        self,
+        query: Any,
+        k: int = 10,
+        *,
+        filter: FilterLike = None,
+        ids: Iterable[str] | None = None,
+        mode: Mode = "dense",
+        text: str | None = None,
+        alpha: float | None = None,
+        fusion: str = "rrf",
+        fetch_k: int | None = None,
+        lambda_mult: float | None = None,
+        n_candidates: int | None = None,
+        candidates: CandidateSource = "vectors",
+        oversample: float | None = None,
+        ef: int | None = None,
+        exact: bool | None = None,
+    ) -> SearchResult:
+        """Find the k best documents for one query by MaxSim; see `octavo.MultiVectorCollection.search`.
+
+        Candidates and MaxSim are one request to Qdrant. Another one before it counts the documents that match, to tell how
+        many candidates to take; ``exact=False`` with `n_candidates` or `oversample` spares it. ``exact=True`` scores every
+        document by the vectors that Qdrant keeps in full.
+
+        Raises
+        ------
+        InvalidVectorsError, InvalidFilterError, ParameterError, InputTypeError
+            When an argument cannot be used; the message says which and why.
+        """
+        options = LateOptions(
+            mode, alpha, fusion, fetch_k, lambda_mult, oversample, ef, exact, 1, n_candidates, candidates
+        )
+        return self._run([query], [text] if text is not None else None, k, filter, ids, options)[0]
+
+    def search_batch(
+        self,
+        queries: Any,
+        k: int = 10,
+        *,
+        filter: FilterLike = None,
+        ids: Iterable[str] | None = None,
+        mode: Mode = "dense",
+        texts: Sequence[str] | None = None,
+        alpha: float | None = None,
+        fusion: str = "rrf",
+        fetch_k: int | None = None,
+        lambda_mult: float | None = None,
+        n_candidates: int | None = None,
+        candidates: CandidateSource = "vectors",
+        oversample: float | None = None,
+        ef: int | None = None,
+        exact: bool | None = None,
+    ) -> list[SearchResult]:
+        """Find the k best documents for each of many queries; see `octavo.MultiVectorCollection.search_batch`."""
+        if isinstance(queries, str):
+            raise InputTypeError("expected a sequence of queries, got a single str; use search(), or put it in a list")
+        options = LateOptions(
+            mode, alpha, fusion, fetch_k, lambda_mult, oversample, ef, exact, 0, n_candidates, candidates
+        )
+        return self._run(queries, texts, k, filter, ids, options)
+
+    def explain(self, query: Any, id: str) -> Explanation:
+        """Say which of a document's vectors each token of a query matches; see `octavo.MultiVectorCollection.explain`.
+
+        The similarities are computed here, with the vectors that Qdrant keeps in full.
+
+        Raises
+        ------
+        DocumentNotFoundError
+            When the id is not there.
+        """
+        ((asked,), _) = self._read_queries([query], None, LateOptions())
+        assert asked.tokens is not None  # mode is "dense"
+        (stored,) = self._stored(check_ids([id]))
+        codec = self._learned()
+        tokens, _, _ = codec.queries(TokenMatrices.of([asked.tokens]))
+        similarities: Floats = tokens.flat @ stored.T + codec.token_offsets(asked.tokens)[:, None]
+        (document,) = self.get([id])
+        return explanation(id, similarities, query, document.text, codec.decode(stored), self._token_encoder)
+
+    def _read_queries(
+        self, queries: Any, texts: Sequence[str] | None, options: SearchOptions
+    ) -> tuple[list[_Query], Sequence[str] | None]:
+        if len(queries) == 0:
+            return [], texts
+        tokens, words = read_token_queries(
+            queries,
+            texts,
+            self.dim,
+            self._token_encoder,
+            needs_text=options.needs_text,
+            needs_tokens=options.mode != "text" or options.lambda_mult is not None,
+        )
+        rows = range(len(queries))
+        read = [
+            _Query(tokens[i] if tokens is not None else None, words[i] if words is not None else None) for i in rows
+        ]
+        return read, words
+
+    def _dense(self, vectors: Sequence[_Query], k: int, where: Condition, options: SearchOptions) -> list[list[Point]]:
+        assert isinstance(options, LateOptions)
+        tokens, candidates, offsets = self._learned().queries(TokenMatrices.of([query.tokens for query in vectors]))  # type: ignore[misc]
+        depth, every = self._depth(k, where, options)
+        searches: list[Search | None] = []
+        for query, matrix, candidate in zip(vectors, tokens, candidates, strict=True):
+            prefetch = [] if every else self._prefetch(query, candidate, depth, where, options)
+            search = Search(
+                k,
+                where,
+                tokens=matrix.tolist(),
+                exact=bool(options.exact),
+                oversampling=None if options.exact else self._mapping.oversampling,
+                with_vectors=options.lambda_mult not in (None, 1),
+                prefetch=prefetch,
+            )
+            searches.append(search if every or prefetch else None)
+        answers = iter(self._ask([search for search in searches if search is not None]))
+        rankings = [next(answers) if search is not None else [] for search in searches]
+        return [
+            [Point(hit.id, hit.payload, hit.dense, score=hit.score + float(offset)) for hit in ranking]
+            for ranking, offset in zip(rankings, offsets, strict=True)
+        ]
+
+    def _depth(self, k: int, where: Condition, options: LateOptions) -> tuple[int, bool]:
+        """Return how many candidates to take, and whether every document is to be scored instead."""
+        if options.exact:
+            return k, True
+        told = options.n_candidates is not None or options.oversample is not None
+        if told and options.exact is False:
+            return options.depth(k, 0), False
+        matching = self._transport.count(where)
+        depth = options.depth(k, matching)
+        few = matching <= max(depth, FEW) and options.candidates == "vectors"
+        return depth, few and options.exact is None
+
+    def _prefetch(
+        self, query: _Query, candidate: Floats, depth: int, where: Condition, options: LateOptions
+    ) -> list[Search]:
+        found = []
+        if options.candidates != "text":
+            found.append(Search(depth, where, dense=candidate.tolist(), ef=options.ef))
+        if options.candidates != "vectors":
+            assert query.words is not None  # reading the queries has asked for them
+            terms = self._words().query(query.words)
+            if terms[0]:
+                found.append(Search(depth, where, text=terms))
+        return found
+
+    def _diversified(self, ranking: list[Point], query: _Query, k: int, lambda_mult: float) -> list[Point]:
+        """Choose by maximal marginal relevance, as a local multi-vector collection does."""
+        if not ranking:
+            return []
+        assert query.tokens is not None  # MMR has asked for them
+        codec = self._learned()
+        tokens, _, (offset,) = codec.queries(TokenMatrices.of([query.tokens]))
+        found = self._transport.retrieve([hit.id for hit in ranking], False, vectors=[TOKENS])
+        stored = {point.id: point.tokens for point in found}
+        relevance = np.full(len(ranking), -1.0, np.float32)  # without tokens, found by its words: as far as can be
+        for row, hit in enumerate(ranking):
+            matrix = self._matrix(stored.get(hit.id))
+            if len(matrix):
+                relevance[row] = ((tokens.flat @ matrix.T).max(axis=1).sum() + offset) / len(query.tokens)
+        vectors = self._decoded([hit.dense for hit in ranking])
+        chosen = maximal_marginal_relevance(relevance, vectors, min(k, len(ranking)), lambda_mult)
+        return [ranking[number] for number in chosen]
+
     # ------------------------------------------------------------------ about it
 
     @property
@@ -365,6 +589,17 @@ class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
             "candidates": late["candidates"],
         }
         return replace(described, stored_dim=self._late.candidate_dim, tokens=tokens)
+
+    # ------------------------------------------------------------------ inside
+
+    @property
+    def _mapping(self) -> CodecMapping:
+        assert self._manifest is not None
+        return map_token_codec(self._manifest.codec)
+
+    def _learned(self) -> LateCodec:
+        assert self._late is not None  # there are documents, so there is one
+        return self._late
 
 
 def check_sizes(batch: Batch, codec: LateCodec) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from octavo.integrations.qdrant._filters import Condition
-from octavo.integrations.qdrant._words import Sparse
+from octavo.integrations.qdrant.points import Sparse
 
 #: Names of the vectors of a point. Where a document has many vectors, they are `TOKENS`, and `DENSE` finds candidates.
 DENSE = "dense"

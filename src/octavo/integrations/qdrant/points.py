@@ -1,18 +1,20 @@
-"""Codec strings as what Qdrant has: a datatype for the vectors and a quantization beside it."""
+"""Documents as Qdrant's points: what a codec becomes there, ids as UUIDs, words as sparse vectors."""
 
 from __future__ import annotations
 
+import hashlib
+import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from octavo._arrays import Floats
+from octavo._text_analysis import build_analyzer, check_language, normalise
 from octavo.compression import Codec, Pipeline
 from octavo.errors import CodecError
-
-Floats = npt.NDArray[np.float32]
 
 #: What the vectors that Qdrant keeps in full are stored as, by the finest quantizer of the codec.
 _DATATYPES: Final[dict[str, Literal["float32", "float16"]]] = {
@@ -39,7 +41,7 @@ _OVERSAMPLING: Final = {"binary": 20.0, "scalar": 2.0}
 
 
 @dataclass(frozen=True)
-class Mapping:
+class CodecMapping:
     """A codec in Qdrant's terms; the reducers stay with Octavo and run before anything is sent.
 
     Parameters
@@ -60,7 +62,7 @@ class Mapping:
     oversampling: float | None
 
 
-def map_codec(text: str) -> Mapping:
+def map_codec(text: str) -> CodecMapping:
     """Return what a codec string means for Qdrant.
 
     Raises
@@ -71,7 +73,7 @@ def map_codec(text: str) -> Mapping:
     Examples
     --------
     >>> map_codec("svd:50%|binary > svd:50%|int8")
-    Mapping(codec='svd:50%|binary > svd:50%|int8', datatype='float16', quantization='binary', oversampling=20.0)
+    CodecMapping(codec='svd:50%|binary > svd:50%|int8', datatype='float16', quantization='binary', oversampling=20.0)
     """
     codec = Codec.parse(text)
     for tier in codec.tiers:
@@ -94,7 +96,7 @@ def map_codec(text: str) -> Mapping:
             f"{_nearest(finest)!r}"
         )
     datatype = _DATATYPES[finest.quantizer.name()]
-    return Mapping(str(codec), datatype, quantization, _OVERSAMPLING.get(quantization or ""))
+    return CodecMapping(str(codec), datatype, quantization, _OVERSAMPLING.get(quantization or ""))
 
 
 def _nearest(finest: Pipeline) -> str:
@@ -153,3 +155,70 @@ class ClientCodec:
     def decode(self, vectors: Floats) -> Floats:
         """Return stored vectors in the dimension they came in."""
         return self._tier.decode(np.ascontiguousarray(vectors, np.float32).view(np.uint8))
+
+
+#: Namespace of the UUIDs of documents; it never changes, or stored documents could not be found again.
+_DOCUMENTS: Final = uuid.UUID("8f1c3b5e-52a5-5d07-9f0e-0f5d6f2f8a11")
+
+#: The point that holds what the collection is: settings and what the codec learned. It has no vectors, so no search finds it.
+MANIFEST: Final = str(uuid.UUID("8f1c3b5e-52a5-5d07-9f0e-000000000000"))
+
+#: No point has this id.
+NO_POINT: Final = str(uuid.UUID(int=0))
+
+
+def point_id(identifier: str) -> str:
+    """Return the point of a document: the UUID5 of its id.
+
+    Examples
+    --------
+    >>> point_id("a") == point_id("a") != point_id("b")
+    True
+    """
+    return str(uuid.uuid5(_DOCUMENTS, identifier))
+
+
+_K1: Final = 1.2
+_B: Final = 0.75
+
+Sparse = tuple[list[int], list[float]]
+
+
+class BM25Encoder:
+    """Turns texts into sparse vectors, split and stemmed as the local collection's full text is.
+
+    Parameters
+    ----------
+    language : str
+        As `full_text` of `octavo.open`.
+    average_length : float
+        Terms of a typical document.
+    """
+
+    def __init__(self, language: str, average_length: float) -> None:
+        self._analyzer = build_analyzer(check_language(language))
+        self._average = max(average_length, 1.0)
+
+    def count(self, text: str) -> int:
+        """Return the number of terms."""
+        return len(self._analyzer.analyze(normalise(text)))
+
+    def document(self, text: str) -> Sparse:
+        """Return a document's terms with the share of BM25 that does not depend on other documents."""
+        terms = self._analyzer.analyze(normalise(text))
+        norm = _K1 * (1 - _B + _B * len(terms) / self._average)
+        weights: dict[int, float] = {}
+        for term, count in Counter(terms).items():
+            number = _dimension(term)
+            weights[number] = weights.get(number, 0.0) + count * (_K1 + 1) / (count + norm)
+        return list(weights), list(weights.values())
+
+    def query(self, text: str) -> Sparse:
+        """Return a query's terms, each as often as it stands there."""
+        counts = Counter(_dimension(term) for term in self._analyzer.analyze(normalise(text)))
+        return list(counts), [float(count) for count in counts.values()]
+
+
+def _dimension(term: str) -> int:
+    """Return a term's dimension; of a hundred thousand different terms, about one pair shares one."""
+    return int.from_bytes(hashlib.blake2b(term.encode(), digest_size=4).digest(), "little")
