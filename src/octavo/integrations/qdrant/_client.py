@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from octavo._validation import check_integer, check_number
-from octavo.errors import MissingExtraError, ServerError
+from octavo.errors import CollectionClosedError, InputTypeError, MissingExtraError, ParameterError, ServerError
 from octavo.integrations.qdrant._filters import Condition
 from octavo.integrations.qdrant.transport import DENSE, TEXT, TOKENS, Layout, Point, Search, Status, TokenLayout
 
@@ -61,15 +62,33 @@ class ClientTransport:
             qdrant_client: Any = importlib.import_module("qdrant_client")
         except ImportError as err:
             raise MissingExtraError("url= needs Qdrant's client: pip install 'octavo[qdrant]'") from err
+        for argument, what in ((url, "url"), (name, "name")):
+            if not isinstance(argument, str):
+                raise InputTypeError(f"expected {what} as a str, got {type(argument).__name__}")
+            if not argument:
+                raise ParameterError(f"expected {what} as a non-empty str, got {argument!r}")
         self._models: Any = qdrant_client.models
         self._url, self._name, self._options = url, name, options
-        if url == ":memory:":
-            self._client = qdrant_client.QdrantClient(":memory:")
-        else:
-            # Without the client's own check: it asks the server at once, and warns where our first request raises.
-            self._client = qdrant_client.QdrantClient(
-                url=url, api_key=options.api_key, timeout=options.timeout, check_compatibility=False
-            )
+        self._pid = os.getpid()
+        self._connected: Any = self._connect()
+
+    def _connect(self) -> Any:
+        qdrant_client: Any = importlib.import_module("qdrant_client")
+        if self._url == ":memory:":
+            return qdrant_client.QdrantClient(":memory:")
+        # Without the client's own check: it asks the server at once, and warns where our first request raises.
+        return qdrant_client.QdrantClient(
+            url=self._url, api_key=self._options.api_key, timeout=self._options.timeout, check_compatibility=False
+        )
+
+    @property
+    def _client(self) -> Any:
+        """The client, with connections of its own in a forked child: two processes cannot share a socket."""
+        if self._connected is None:
+            raise CollectionClosedError("the collection is closed; open it again")
+        if self._pid != os.getpid() and self._url != ":memory:":
+            self._connected, self._pid = self._connect(), os.getpid()
+        return self._connected
 
     @property
     def place(self) -> str:
@@ -235,7 +254,9 @@ class ClientTransport:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        if self._connected is not None and self._pid == os.getpid():
+            self._connected.close()
+        self._connected = None
 
     def _retry(self, call: Callable[[], T], retries: int | None = None) -> T:
         """Call again after a pause that doubles, where the server was not there or was too busy; such calls can be repeated."""

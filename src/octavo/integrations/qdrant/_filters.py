@@ -36,7 +36,7 @@ from octavo.filters import (
     PartOf,
     TextMatch,
 )
-from octavo.integrations.qdrant.points import MANIFEST, NO_POINT
+from octavo.integrations.qdrant.points import COUNT, MANIFEST, NO_POINT
 
 #: Kinds of terms. ``value`` and ``element`` come with a value, the others with a field alone.
 EXISTS: Final = "exists"
@@ -167,7 +167,7 @@ Condition: TypeAlias = dict[str, Any]
 
 NOTHING: Final[Condition] = {"has_id": [NO_POINT]}
 EVERYTHING: Final[Condition] = {"must_not": [{"has_id": [NO_POINT]}]}
-DOCUMENTS: Final[Condition] = {"must_not": [{"has_id": [MANIFEST]}]}
+DOCUMENTS: Final[Condition] = {"must_not": [{"has_id": [MANIFEST, COUNT]}]}
 
 #: Units in the last place by which a number may come back different.
 _MARGIN: Final = 4

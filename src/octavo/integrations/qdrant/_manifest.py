@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -145,7 +144,7 @@ def transport_of(path: Any, url: str | None, name: str, options: ServerOptions) 
     if (path is None) == (url is None):
         raise ParameterError("expected either path= (in this process) or url= (a server), got both or neither")
     if path is not None:
-        return EdgeTransport(Path(path).expanduser())
+        return EdgeTransport(path)
     assert url is not None  # checked above
     return ClientTransport(url, name, options)
 

@@ -14,7 +14,7 @@ from octavo.integrations.qdrant._client import ServerOptions
 from octavo.integrations.qdrant._collection import QdrantCollection
 from octavo.integrations.qdrant._late_collection import QdrantMultiVectorCollection
 from octavo.integrations.qdrant._manifest import Manifest, transport_of
-from octavo.integrations.qdrant.edge import CONFIG_FILE
+from octavo.integrations.qdrant.edge import CONFIG_FILE, SUMS_FILE, absolute_path
 
 #: What stands before the directory of Qdrant's core, where nothing lies there yet that would tell.
 EMBEDDED: Final = "qdrant:"
@@ -32,7 +32,7 @@ class Location:
     Parameters
     ----------
     path : Path or None
-        The directory of Qdrant's core.
+        The directory of Qdrant's core, absolute.
     url : str or None
         The server.
     name : str
@@ -89,9 +89,11 @@ def parse_location(place: str | os.PathLike[str], name: str | None = None) -> Lo
     if text.startswith(EMBEDDED):
         if not text.removeprefix(EMBEDDED):
             raise ParameterError(f"expected a directory after {EMBEDDED!r}, got nothing")
-        return Location(path=Path(text.removeprefix(EMBEDDED)).expanduser())
-    path = Path(text).expanduser()
-    return Location(path=path) if (path / CONFIG_FILE).is_file() else None
+        return Location(path=absolute_path(text.removeprefix(EMBEDDED)))
+    if not text or "\0" in text:
+        return None  # no place at all; whoever opens it says so
+    path = Path(text).expanduser().absolute()
+    return Location(path=path) if (path / CONFIG_FILE).is_file() or (path / SUMS_FILE).is_file() else None
 
 
 def open_collection(place: str | os.PathLike[str], encoder: Any = None) -> QdrantCollection:

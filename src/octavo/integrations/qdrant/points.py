@@ -163,6 +163,9 @@ _DOCUMENTS: Final = uuid.UUID("8f1c3b5e-52a5-5d07-9f0e-0f5d6f2f8a11")
 #: The point that holds what the collection is: settings and what the codec learned. It has no vectors, so no search finds it.
 MANIFEST: Final = str(uuid.UUID("8f1c3b5e-52a5-5d07-9f0e-000000000000"))
 
+#: The point that holds how many points there are, where the core keeps it beside them. It has no vectors either.
+COUNT: Final = str(uuid.UUID("8f1c3b5e-52a5-5d07-9f0e-000000000001"))
+
 #: No point has this id.
 NO_POINT: Final = str(uuid.UUID(int=0))
 
