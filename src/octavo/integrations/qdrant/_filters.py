@@ -16,6 +16,7 @@ import base64
 import hashlib
 import json
 import math
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -36,7 +37,6 @@ from octavo.filters import (
     PartOf,
     TextMatch,
 )
-from octavo.integrations.qdrant.points import COUNT, MANIFEST, NO_POINT
 
 #: Kinds of terms. ``value`` and ``element`` come with a value, the others with a field alone.
 EXISTS: Final = "exists"
@@ -164,6 +164,15 @@ def _digest(value: Any) -> str:
 # ---------------------------------------------------------------------- filters
 
 Condition: TypeAlias = dict[str, Any]
+
+#: The point that holds what the collection is: settings and what the codec learned. It has no vectors, so no search finds it.
+MANIFEST: Final = str(uuid.UUID("8f1c3b5e-52a5-5d07-9f0e-000000000000"))
+
+#: The point that holds how many points there are, where the core keeps it beside them. It has no vectors either.
+COUNT: Final = str(uuid.UUID("8f1c3b5e-52a5-5d07-9f0e-000000000001"))
+
+#: No point has this id.
+NO_POINT: Final = str(uuid.UUID(int=0))
 
 NOTHING: Final[Condition] = {"has_id": [NO_POINT]}
 EVERYTHING: Final[Condition] = {"must_not": [{"has_id": [NO_POINT]}]}

@@ -15,9 +15,9 @@ from octavo._text_analysis import check_language
 from octavo._validation import check_choice, check_integer
 from octavo.errors import CorruptCollectionError, ForeignCollectionError, MismatchError, ParameterError
 from octavo.integrations.qdrant._client import ClientTransport, ServerOptions
-from octavo.integrations.qdrant._filters import number_key
+from octavo.integrations.qdrant._filters import MANIFEST, number_key
 from octavo.integrations.qdrant.edge import EdgeTransport
-from octavo.integrations.qdrant.points import MANIFEST, BM25Encoder, ClientCodec
+from octavo.integrations.qdrant.points import BM25Encoder, ClientCodec
 from octavo.integrations.qdrant.transport import Point, Transport
 
 FORMAT: Final = 1

@@ -30,8 +30,7 @@ from octavo.errors import (
     ParameterError,
     StorageError,
 )
-from octavo.integrations.qdrant._filters import Condition
-from octavo.integrations.qdrant.points import COUNT, MANIFEST
+from octavo.integrations.qdrant._filters import COUNT, MANIFEST, Condition
 from octavo.integrations.qdrant.transport import DENSE, TEXT, TOKENS, Layout, Point, Search, Status, TokenLayout
 
 _PAGE = 256

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -14,7 +15,10 @@ import numpy as np
 from octavo._arrays import Floats
 from octavo._text_analysis import build_analyzer, check_language, normalise
 from octavo.compression import Codec, Pipeline
-from octavo.errors import CodecError
+from octavo.errors import CodecError, CorruptCollectionError
+from octavo.integrations.qdrant._filters import describe
+from octavo.integrations.qdrant.transport import Point, Sparse
+from octavo.store.documents import Batch, Document
 
 #: What the vectors that Qdrant keeps in full are stored as, by the finest quantizer of the codec.
 _DATATYPES: Final[dict[str, Literal["float32", "float16"]]] = {
@@ -160,15 +164,6 @@ class ClientCodec:
 #: Namespace of the UUIDs of documents; it never changes, or stored documents could not be found again.
 _DOCUMENTS: Final = uuid.UUID("8f1c3b5e-52a5-5d07-9f0e-0f5d6f2f8a11")
 
-#: The point that holds what the collection is: settings and what the codec learned. It has no vectors, so no search finds it.
-MANIFEST: Final = str(uuid.UUID("8f1c3b5e-52a5-5d07-9f0e-000000000000"))
-
-#: The point that holds how many points there are, where the core keeps it beside them. It has no vectors either.
-COUNT: Final = str(uuid.UUID("8f1c3b5e-52a5-5d07-9f0e-000000000001"))
-
-#: No point has this id.
-NO_POINT: Final = str(uuid.UUID(int=0))
-
 
 def point_id(identifier: str) -> str:
     """Return the point of a document: the UUID5 of its id.
@@ -183,8 +178,6 @@ def point_id(identifier: str) -> str:
 
 _K1: Final = 1.2
 _B: Final = 0.75
-
-Sparse = tuple[list[int], list[float]]
 
 
 class BM25Encoder:
@@ -225,3 +218,88 @@ class BM25Encoder:
 def _dimension(term: str) -> int:
     """Return a term's dimension; of a hundred thousand different terms, about one pair shares one."""
     return int.from_bytes(hashlib.blake2b(term.encode(), digest_size=4).digest(), "little")
+
+
+# ---------------------------------------------------------------------- documents as payloads
+
+#: The fields of a payload that make up a document.
+FIELDS: Final = ("id", "text", "metadata", "json", "payload")
+
+#: Beyond this an integer does not survive every JSON reader.
+_SAFE_INTEGER: Final = 2**53
+
+
+def payload_of(batch: Batch, row: int, order: int) -> dict[str, Any]:
+    """Return the payload of a document of a batch; `order` tells which of two was written later."""
+    metadata = json.loads(batch.metadata[row])
+    payload: dict[str, Any] = {"id": batch.ids[row], "text": batch.texts[row], "order": order, **describe(metadata)}
+    if _plain(metadata):
+        payload["metadata"] = metadata
+    else:  # Qdrant would not give it back as it was
+        payload["json"] = batch.metadata[row]
+    if batch.payloads[row] is not None:
+        payload["payload"] = batch.payloads[row]
+    return payload
+
+
+def id_of(point: Point) -> str:
+    """Return the id of the document that a point stands for.
+
+    Raises
+    ------
+    CorruptCollectionError
+        When the payload has been lost, or is another point's.
+    """
+    identifier = point.payload.get("id")
+    if not isinstance(identifier, str) or point_id(identifier) != point.id:
+        raise CorruptCollectionError(
+            f"point {point.id} in Qdrant has lost its document, or has another's: its payload says {identifier!r}; bring the "
+            "collection back from a backup"
+        )
+    return identifier
+
+
+def order_of(point: Point) -> int:
+    """Return what tells which of two documents was written later.
+
+    Raises
+    ------
+    CorruptCollectionError
+        When the payload has been lost.
+    """
+    order = point.payload.get("order")
+    if not isinstance(order, int):
+        raise CorruptCollectionError(
+            f"point {point.id} in Qdrant has lost a part of its document; bring the collection back from a backup"
+        )
+    return order
+
+
+def document_of(point: Point) -> Document:
+    """Return the document that a point holds, which has come with `FIELDS` of its payload.
+
+    Raises
+    ------
+    CorruptCollectionError
+        When the payload has been lost, or is another point's.
+    """
+    text = point.payload.get("json")
+    metadata = json.loads(text) if text is not None else point.payload.get("metadata") or {}
+    return Document(id_of(point), point.payload.get("text", ""), metadata)
+
+
+def _plain(value: Any) -> bool:
+    """Tell whether a JSON value comes back from Qdrant as it was: floats may lose their last bit, long integers more."""
+    if isinstance(value, Mapping):
+        return all(_valid(key) and _plain(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(_plain, value))
+    if isinstance(value, float):
+        return False
+    if isinstance(value, int):
+        return abs(value) <= _SAFE_INTEGER
+    return not isinstance(value, str) or _valid(value)
+
+
+def _valid(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)

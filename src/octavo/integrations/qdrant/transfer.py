@@ -25,11 +25,12 @@ from octavo.errors import (
     ParameterError,
 )
 from octavo.integrations.qdrant._collection import QdrantCollection
+from octavo.integrations.qdrant._filters import MANIFEST
 from octavo.integrations.qdrant._late_collection import QdrantMultiVectorCollection, check_size, check_sizes
 from octavo.integrations.qdrant._manifest import encode_state
 from octavo.integrations.qdrant.late_points import LateCodec, centred, learns, map_token_codec
 from octavo.integrations.qdrant.location import open_either
-from octavo.integrations.qdrant.points import MANIFEST, ClientCodec, map_codec
+from octavo.integrations.qdrant.points import ClientCodec, map_codec
 from octavo.integrations.qdrant.transport import Point
 from octavo.store.documents import Batch, Document, read_batches
 from octavo.store.late_settings import CANDIDATE_CODEC
