@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from octavo._layout import LEVELS_2BIT, CodeLayout
 from octavo.index._checks import Codes, Rows, Scores
-from octavo.index._packed import expand
 
 _NumkongName = Literal["float32", "float16", "bfloat16", "e4m3", "e5m2", "int8", "int4", "uint1"]
 _NUMKONG_NAMES: dict[str, _NumkongName] = {
@@ -97,7 +96,10 @@ def unpack_int4(layout: CodeLayout, codes: Codes) -> NDArray[np.int8]:
 
 def unpack_int2(layout: CodeLayout, codes: Codes) -> Codes:
     """Replace two-bit codes by their levels: ``i8`` codes of shape (n, dim)."""
-    return expand(layout.compared, codes, _UNPACK_INT2)
+    # Four values move as one number; every byte has an entry, so `wrap` only saves `take` the time to look for those that
+    # have none, a third of it all.
+    wide = _UNPACK_INT2.view(np.uint32)[:, 0].take(codes, mode="wrap").view(np.uint8)
+    return wide if wide.shape[1] == layout.dim else np.ascontiguousarray(wide[:, : layout.dim])
 
 
 def _tensor(layout: CodeLayout, codes: Codes) -> Any:
