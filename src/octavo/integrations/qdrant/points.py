@@ -18,7 +18,7 @@ from octavo.compression import Codec, Pipeline
 from octavo.errors import CodecError, CorruptCollectionError
 from octavo.integrations.qdrant._filters import describe
 from octavo.integrations.qdrant.transport import Point, Sparse
-from octavo.store.documents import Batch, Document
+from octavo.store.documents import Batch, Document, metadata_from_json, metadata_from_tagged
 
 #: What the vectors that Qdrant keeps in full are stored as, by the finest quantizer of the codec.
 _DATATYPES: Final[dict[str, Literal["float32", "float16"]]] = {
@@ -231,8 +231,9 @@ _SAFE_INTEGER: Final = 2**53
 
 def payload_of(batch: Batch, row: int, order: int) -> dict[str, Any]:
     """Return the payload of a document of a batch; `order` tells which of two was written later."""
+    fields = describe(batch.parsed[row])
+    payload: dict[str, Any] = {"id": batch.ids[row], "text": batch.texts[row], "order": order, **fields}
     metadata = json.loads(batch.metadata[row])
-    payload: dict[str, Any] = {"id": batch.ids[row], "text": batch.texts[row], "order": order, **describe(metadata)}
     if _plain(metadata):
         payload["metadata"] = metadata
     else:  # Qdrant would not give it back as it was
@@ -284,7 +285,9 @@ def document_of(point: Point) -> Document:
         When the payload has been lost, or is another point's.
     """
     text = point.payload.get("json")
-    metadata = json.loads(text) if text is not None else point.payload.get("metadata") or {}
+    metadata = (
+        metadata_from_json(text) if text is not None else metadata_from_tagged(point.payload.get("metadata") or {})
+    )
     return Document(id_of(point), point.payload.get("text", ""), metadata)
 
 
