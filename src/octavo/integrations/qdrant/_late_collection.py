@@ -7,26 +7,27 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Self
 
+import numpy as np
+
 from octavo._arrays import Floats
-from octavo._text_analysis import check_language
+from octavo._validation import check_integer
+from octavo.collection.searching import LateSearch, Ranker
 from octavo.collection.token_input import make_ready, not_late, read_token_batches
 from octavo.compression.candidates import CandidateEncoder, candidate_encoder_from_config
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
 from octavo.encoders.dense import as_encoder, fingerprint
 from octavo.encoders.tokens import MeanProbe, TokenEncoder, pooled
-from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError
+from octavo.errors import DocumentNotFoundError, InputTypeError, InvalidVectorsError, MismatchError, ParameterError
 from octavo.integrations.qdrant._client import ServerOptions
-from octavo.integrations.qdrant._collection import QdrantCollection
-from octavo.integrations.qdrant._documents import payload_of
-from octavo.integrations.qdrant._ids import point_id
-from octavo.integrations.qdrant._info import QdrantInfo
-from octavo.integrations.qdrant._late_reading import LateReadingMethods
-from octavo.integrations.qdrant._manifest import Manifest
-from octavo.integrations.qdrant._plan import Plan, average_length, layout_of, transport_of
-from octavo.integrations.qdrant.late_codec import LateCodec, candidate_mapping, centred, learns, map_token_codec
-from octavo.integrations.qdrant.transport import Layout, Point, TokenLayout, Transport
-from octavo.store.documents import Batch, DocumentLike
+from octavo.integrations.qdrant._collection import QdrantCollection, QdrantInfo
+from octavo.integrations.qdrant._filters import Condition
+from octavo.integrations.qdrant._manifest import Manifest, Plan, average_length, layout_of, transport_of
+from octavo.integrations.qdrant._ranker import QdrantLateRanker
+from octavo.integrations.qdrant.late_points import LateCodec, candidate_mapping, centred, learns, map_token_codec
+from octavo.integrations.qdrant.points import CodecMapping, payload_of, point_id
+from octavo.integrations.qdrant.transport import TOKENS, Layout, Point, TokenLayout, Transport
+from octavo.store.documents import Batch, DocumentLike, check_ids, chunked
 from octavo.store.late_settings import DEFAULT_CANDIDATES, DEFAULT_POOLING, candidates_config, pooling_config
 
 #: Numbers that one document's token vectors may have: a server refuses more.
@@ -35,6 +36,9 @@ _MOST_NUMBERS: Final = 1_048_575
 #: Numbers sent in one request, about 10 MB as JSON: a server takes 32 MB.
 _NUMBERS_AT_ONCE: Final = 500_000
 
+#: Documents whose token vectors are asked for in one request: 100 vectors of 384 numbers each make 15 MB of JSON.
+_DOCUMENTS_AT_ONCE: Final = 32
+
 
 @dataclass(frozen=True)
 class _LatePlan(Plan):
@@ -42,7 +46,7 @@ class _LatePlan(Plan):
     candidates: dict[str, Any]
 
 
-class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
+class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
     """Documents with many vectors each in Qdrant, behind the methods of `octavo.MultiVectorCollection`.
 
     Made by `create` or `open`; safe to use from many threads. Tokens are pooled and reduced here and compared by Qdrant,
@@ -64,7 +68,7 @@ class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
     _many_vectors: ClassVar[bool] = True
 
     def __init__(self, transport: Transport, encoder: Any, plan: _LatePlan | None) -> None:
-        self._late = None
+        self._late: LateCodec | None = None
         try:
             self._token_encoder = (
                 encoder if encoder is None or isinstance(encoder, TokenEncoder) else TokenEncoder(encoder)
@@ -158,7 +162,7 @@ class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
             codec=map_token_codec(codec).codec,
             metric="cosine",
             dim=dim,
-            full_text=check_language(full_text),
+            full_text=full_text,
             seed=seed,
             fit_after=fit_after,
             layout=layout_of(ranges, connectivity, full_scan_threshold, indexing_threshold),
@@ -203,8 +207,7 @@ class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
             Also when the first call has fewer than `fit_after` documents for what has to learn.
         """
         self._require_open()
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ParameterError(f"expected batch_size as an integer of at least 1, got {batch_size!r}")
+        batch_size = check_integer(batch_size, "batch_size", least=1)
         batches = read_token_batches(
             documents,
             ids,
@@ -318,10 +321,66 @@ class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
         self._transport.upsert(points)
         return list(batch.ids)
 
+    # ------------------------------------------------------------------ documents
+
+    def get_token_vectors(self, ids: Iterable[str]) -> list[Floats]:
+        """Return the stored token vectors of documents: pooled, decoded, of unit length (nearly).
+
+        Returns
+        -------
+        list of ndarray of shape (n_vectors, dim), float32
+            In the order asked.
+
+        Raises
+        ------
+        DocumentNotFoundError
+            When an id is not there.
+        """
+        return [self._learned().decode(stored) for stored in self._stored(check_ids(ids))]
+
+    def _stored(self, ids: Sequence[str]) -> list[Floats]:
+        """Return the token vectors of documents as Qdrant keeps them."""
+        found = {
+            point.id: point.tokens
+            for part in chunked(ids, _DOCUMENTS_AT_ONCE)
+            for point in self._retrieve(part, False, vectors=[TOKENS])
+        }
+        points = [point_id(identifier) for identifier in ids]
+        for identifier, point in zip(ids, points, strict=True):
+            if point not in found:
+                raise DocumentNotFoundError(
+                    f"expected ids of stored documents, but {identifier!r} is not in the collection"
+                )
+        return [self._matrix(found[point]) for point in points]
+
+    def _matrix(self, tokens: Sequence[Sequence[float]] | None) -> Floats:
+        return np.array(tokens or [], np.float32).reshape(-1, self._learned().token_dim)
+
+    def _decoded(self, vectors: Sequence[Sequence[float] | None]) -> Floats:
+        """Return stored candidate vectors as they are; zero for documents without tokens."""
+        nothing = [0.0] * self._learned().candidate_dim
+        return np.array([nothing if vector is None else vector for vector in vectors], np.float32)
+
+    # ------------------------------------------------------------------ search
+
+    def _new_ranker(self, condition: Condition) -> Ranker:
+        return QdrantLateRanker(
+            self._transport, condition, self._words(), self._mapping.oversampling, codec=self._learned()
+        )
+
+    def _similarities(self, tokens: TokenMatrices, id: str) -> tuple[Floats, Floats, str]:
+        # computed here, with the vectors that Qdrant keeps in full
+        (stored,) = self._stored([id])
+        codec = self._learned()
+        sent, _, _ = codec.queries(tokens)
+        similarities: Floats = sent.flat @ stored.T + codec.token_offsets(tokens.flat)[:, None]
+        (document,) = self.get([id])
+        return similarities, codec.decode(stored), document.text
+
     # ------------------------------------------------------------------ about it
 
     @property
-    def late(self) -> QdrantMultiVectorCollection:  # type: ignore[override]  # None for a plain one
+    def late(self) -> QdrantMultiVectorCollection:
         """The collection itself: it keeps many vectors a document."""
         return self
 
@@ -370,6 +429,17 @@ class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
             "candidates": late["candidates"],
         }
         return replace(described, stored_dim=self._late.candidate_dim, tokens=tokens)
+
+    # ------------------------------------------------------------------ inside
+
+    @property
+    def _mapping(self) -> CodecMapping:
+        assert self._manifest is not None
+        return map_token_codec(self._manifest.codec)
+
+    def _learned(self) -> LateCodec:
+        assert self._late is not None  # there are documents, so there is one
+        return self._late
 
 
 def check_sizes(batch: Batch, codec: LateCodec) -> None:
