@@ -11,6 +11,7 @@
     ├── NotFittedError (RuntimeError)        a step was used before `fit`
     ├── DocumentNotFoundError (KeyError)     an id is not in the collection
     ├── CollectionNotFoundError (FileNotFoundError)
+    │   └── ForeignCollectionError           something is there, but Octavo has not made it
     ├── CollectionClosedError (RuntimeError)
     ├── CollectionLockedError (TimeoutError) another process holds the write lock
     ├── ReadOnlyError (PermissionError)
@@ -62,6 +63,10 @@ class DocumentNotFoundError(OctavoError, KeyError):
 
 class CollectionNotFoundError(OctavoError, FileNotFoundError):
     """There is no collection at the path."""
+
+
+class ForeignCollectionError(CollectionNotFoundError):
+    """There is something at the place, but no collection that Octavo has made: it is not to be created over."""
 
 
 class CollectionClosedError(OctavoError, RuntimeError):

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from octavo._validation import check_integer
 from octavo.collection.rebuild import add_stored, vectors_to_move
 from octavo.errors import MismatchError, ParameterError
 from octavo.store.documents import Document, chunked, metadata_to_tagged
@@ -149,8 +150,7 @@ def transfer(
     MismatchError
         When the two are not equal afterwards; the message says in what.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ParameterError(f"expected batch_size as an integer of at least 1, got {batch_size!r}")
+    batch_size = check_integer(batch_size, "batch_size", least=1)
     write = write if write is not None else write_stored(target)
     listed = source.ids()
     there = set(target.ids())
