@@ -618,10 +618,13 @@ def test_encoder_fingerprint(tmp_path: Path) -> None:
         assert kb.info().encoder == "bag-0"
     with octavo.open(tmp_path / "kb", Bag()) as kb:
         assert kb.search("apl", 1).ids == ["a"]
-    with pytest.raises(MismatchError, match=r"'bag-0'.*'bag-3'"):
-        octavo.open(tmp_path / "kb", Bag(3))
-    with pytest.raises(MismatchError, match=r"dimension 26.*dimension 2"):
-        octavo.open(tmp_path / "kb", lambda texts: np.ones((len(texts), 2)))
+    with octavo.open(tmp_path / "kb", Bag(3)) as kb, pytest.raises(MismatchError, match=r"'bag-0'.*'bag-3'"):
+        kb.search("apl", 1)
+    with (
+        octavo.open(tmp_path / "kb", lambda texts: np.ones((len(texts), 2))) as kb,
+        pytest.raises(MismatchError, match=r"dimension 26.*dimension 2"),
+    ):
+        kb.add(["new"])
     with octavo.open(tmp_path / "kb") as kb:  # vectors alone need no encoder
         assert kb.info().encoder == "bag-0"
         assert kb.search(Bag().encode_queries(["apl"])[0], 1).ids == ["a"]
