@@ -542,6 +542,8 @@ def check_filter(filter: FilterLike) -> Where:
     InvalidFilterError
         When it is neither, or can only be awaited.
     """
+    if filter is None or isinstance(filter, Filter):
+        return filter
     if not callable(filter):
         return parse_filter(filter)
     if inspect.iscoroutinefunction(filter) or inspect.iscoroutinefunction(getattr(filter, "__call__", None)):  # noqa: B004

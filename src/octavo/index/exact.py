@@ -11,9 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo._layout import CodeLayout
+from octavo._validation import check_integer
 from octavo.errors import ParameterError
-from octavo.index._checks import Codes, Rows, Scores, check_codes, check_int, check_integers, resolve_threads
-from octavo.index._kernels import pack_queries, products, take_rows
+from octavo.index._codes import (
+    Codes,
+    Rows,
+    Scores,
+    check_codes,
+    check_integers,
+    pack_queries,
+    products,
+    resolve_threads,
+    take_rows,
+)
 
 #: Queries scanned together. The codes are read from memory once for all of them.
 _QUERY_TILE = 64
@@ -85,7 +95,7 @@ def exact_search(
     """
     check_codes(layout, codes, "document codes")
     check_codes(layout.compared, queries, "query codes")
-    k = check_int(k, "k", 1)
+    k = check_integer(k, "k", least=1)
     threads = resolve_threads(threads)
     n, m = codes.shape[0], queries.shape[0]
     if alive is not None:

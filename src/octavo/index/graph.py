@@ -11,19 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo._layout import CodeLayout
+from octavo._validation import check_integer
 from octavo.errors import CorruptCollectionError, MismatchError, ParameterError
-from octavo.index._checks import (
+from octavo.index._codes import (
     CORES,
     Codes,
     Rows,
     Scores,
     check_codes,
-    check_int,
     check_integers,
     resolve_threads,
+    to_scores,
+    unpack_int2,
+    unpack_int4,
 )
 from octavo.index._gate import Gate
-from octavo.index._kernels import to_scores, unpack_int2, unpack_int4
 from octavo.index.exact import score_rows_batch
 
 #: Scalar type that usearch stores, the numpy type under which it takes the codes, for each kind of code.
@@ -82,8 +84,8 @@ class Graph:
         self._gate = Gate()
         self._writing = threading.Lock()
         self._mapped = False
-        self.connectivity = check_int(connectivity, "connectivity", 2)
-        self.expansion_add = check_int(expansion_add, "expansion_add", 1)
+        self.connectivity = check_integer(connectivity, "connectivity", least=2)
+        self.expansion_add = check_integer(expansion_add, "expansion_add", least=1)
         # Importing usearch takes longer than importing the rest of Octavo, and collections that stay small never need it.
         from usearch.compiled import Index, MetricKind, ScalarKind
 
@@ -221,7 +223,7 @@ class Graph:
             Similarities, higher is better; -inf where the slot is -1.
         """
         check_codes(self.layout.compared, queries, "query codes")
-        k, ef, threads = check_int(k, "k", 1), check_int(ef, "ef", 1), _cores(threads)
+        k, ef, threads = check_integer(k, "k", least=1), check_integer(ef, "ef", least=1), _cores(threads)
         m, size = queries.shape[0], len(self)
         slots = np.full((m, k), -1, dtype=np.int64)
         scores = np.full((m, k), -np.inf, dtype=np.float32)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from octavo._validation import check_integer
+from octavo.collection import Collection, MultiVectorLike
 from octavo.collection.rebuild import add_stored, vectors_to_move
 from octavo.errors import MismatchError, ParameterError
 from octavo.store.documents import Document, chunked, metadata_to_tagged
@@ -26,6 +27,16 @@ _SAME_LENGTH = 0.02
 
 class Movable(Protocol):
     """What a collection must offer to be moved; `Collection` and the integrations' collections do."""
+
+    @property
+    def local(self) -> Collection | None:
+        """The collection itself, if its documents lie in files of Octavo's own; else None."""
+        ...
+
+    @property
+    def late(self) -> MultiVectorLike | None:
+        """The collection itself, if it keeps many vectors a document; else None."""
+        ...
 
     def ids(self) -> list[str]:
         """Return the ids of all documents."""
