@@ -149,7 +149,7 @@ class LocalVectors:
     def _as_stored(self, snapshot: Snapshot, vectors: Any) -> Floats:
         matrix = as_matrix(vectors, snapshot.dim, "vectors of the encoder")
         if self._store.settings.metric != "dot":
-            matrix = unit_rows(matrix)
+            matrix = unit_rows(matrix, keep_zeros=True)
         pipeline = snapshot.tiers[-1].pipeline
         return pipeline.decode(pipeline.encode(matrix))
 
