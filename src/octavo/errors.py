@@ -6,7 +6,7 @@
     ├── ParameterError (ValueError)          an option or argument is not what it should be
     │   └── CodecError                       a codec string or configuration cannot be read
     ├── InputTypeError (TypeError)           an argument has the wrong type
-    ├── InvalidVectorsError (ValueError)     NaN, infinity, wrong dimension, zero vectors under cosine
+    ├── InvalidVectorsError (ValueError)     NaN, infinity, wrong dimension, zero token vectors
     ├── InvalidFilterError (ValueError)      an unknown operator or a malformed filter
     ├── NotFittedError (RuntimeError)        a step was used before `fit`
     ├── DocumentNotFoundError (KeyError)     an id is not in the collection
@@ -43,7 +43,7 @@ class InputTypeError(OctavoError, TypeError):
 
 
 class InvalidVectorsError(OctavoError, ValueError):
-    """Vectors hold NaN or infinity, have the wrong dimension, or are zero where cosine is meant."""
+    """Vectors hold NaN or infinity, have the wrong dimension, or are token vectors of zeros."""
 
 
 class InvalidFilterError(OctavoError, ValueError):
