@@ -25,6 +25,7 @@ Quantization for Nearest Neighbor Search", IEEE TPAMI 33(1), 2011.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -240,7 +241,8 @@ class CellModel:
     def _encode_block(self, X: Floats, records: Records) -> tuple[Cells, Floats]:
         Y = self.rotation.apply(X)
         lengths = np.linalg.norm(Y, axis=1)
-        cells, _ = self._assign(_to_bytes(Y / np.where(lengths > 0, lengths, 1)[:, None]))
+        lengths = np.where(lengths > 0, lengths, 1).astype(np.float32)
+        cells, _ = self._assign(_to_bytes(Y / lengths[:, None]))
         C = self._unit_centroids[cells]
         a = np.einsum("ij,ij->i", Y, C)
         R = Y - a[:, None] * C
@@ -254,7 +256,7 @@ class CellModel:
         records["bits"][:, : packed.shape[1]] = packed
         records["h"] = _to_half(h / self.length)
         records["f"] = _to_half(f / self.length)
-        return cells, a / np.where(lengths > 0, lengths, 1)
+        return cells, a / lengths
 
     @cached_property
     def _unit_centroids(self) -> Floats:
@@ -296,16 +298,16 @@ class CellModel:
                 best = products.argmax(axis=1)
                 found[some] = best + self.groups[group]
                 values[some] = products[np.arange(len(some)), best]
-        found, values = found.reshape(-1, looked), values.reshape(-1, looked)
         # Among equals the first cell, so that the choice does not depend on the order of the groups.
-        best = np.lexsort((found, -values), axis=1)[:, :1]
-        return np.take_along_axis(found, best, 1)[:, 0], np.take_along_axis(values, best, 1)[:, 0].astype(np.float32)
+        best = np.lexsort((found.reshape(-1, looked), -values.reshape(-1, looked)), axis=1)[:, 0]
+        chosen = np.arange(len(rows)) * looked + best
+        return found[chosen], values[chosen].astype(np.float32)
 
     @cached_property
     def _packed(self) -> list[Any]:
         """The centroids of each group, as the products read them."""
         edges = self.groups.tolist()
-        return [_pack(self.centroids[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        return [_pack(self.centroids[a:b]) for a, b in itertools.pairwise(edges)]
 
     @cached_property
     def _packed_groups(self) -> Any:
@@ -323,7 +325,8 @@ class CellModel:
         """
         length = float(np.sqrt(rotated @ rotated)) or 1.0
         raw = _multiply(_to_bytes(rotated[None] / length), self._packed_all)[0]
-        return raw * (self._inverse_lengths * np.float32(length / _scale(self.dim)))
+        products: Floats = raw * (self._inverse_lengths * np.float32(length / _scale(self.dim)))
+        return products
 
     @cached_property
     def _packed_all(self) -> Any:
@@ -456,7 +459,8 @@ def _ranges(first: NDArray[np.int64], last: NDArray[np.int64]) -> NDArray[np.int
     lengths = last - first
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total) + np.repeat(first - (ends - lengths), lengths)
+    numbers: NDArray[np.int64] = np.arange(total) + np.repeat(first - (ends - lengths), lengths)
+    return numbers
 
 
 # ---------------------------------------------------------------------- bytes and products
@@ -468,7 +472,8 @@ def _scale(dim: int) -> float:
 
 
 def _to_bytes(unit: Floats) -> Bytes:
-    return np.clip(np.rint(unit * np.float32(_scale(unit.shape[1]))), -127, 127).astype(np.int8)
+    codes: Bytes = np.clip(np.rint(unit * np.float32(_scale(unit.shape[1]))), -127, 127).astype(np.int8)
+    return codes
 
 
 def _rotated_directions(X: Floats, rotation: StructuredRotation) -> Bytes:
