@@ -620,7 +620,7 @@ def _by_vectors(ranker: Ranker, queries: Queries, k: int, options: SearchOptions
     rankings = ranker.by_vectors(queries, k, options)
     if queries.vectors is None or queries.vectors.any(axis=1).all():
         return rankings
-    pointing = queries.vectors.any(axis=1).tolist()
+    pointing = [bool(vector.any()) for vector in queries.vectors]
     return [
         (keys, scores if somewhere else np.zeros_like(scores))
         for (keys, scores), somewhere in zip(rankings, pointing, strict=True)
