@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from octavo._arrays import Floats, as_matrix, check_directions, unit_rows
+from octavo._arrays import Floats, as_matrix, unit_rows
 from octavo._files import as_path
 from octavo._validation import check_integer, check_number
 from octavo.collection.model_check import LocalVectors, ModelCheck, prompts_of
@@ -175,7 +175,8 @@ class Collection(DenseSearch):
         Raises
         ------
         InvalidVectorsError
-            NaN, infinity, another dimension, or a zero vector under cosine.
+            NaN, infinity or another dimension. (A vector of zeros, as some models give for an empty text, is kept; under
+            cosine its score is 0, give or take what the codec rounds.)
         ParameterError, InputTypeError
             Anything else about the input. Inputs with a length are checked as a whole before anything is written; of a
             stream, the batches before the bad one stay.
@@ -188,8 +189,6 @@ class Collection(DenseSearch):
             )
         if is_sized(vectors) and len(vectors):
             vectors = as_matrix(vectors, self.dim)
-            if self.metric == "cosine":
-                check_directions(vectors)
         batches = read_batches(
             documents,
             ids,
@@ -671,7 +670,7 @@ class Collection(DenseSearch):
             batch.vectors = self.encode_documents(batch.texts)
         batch.vectors = as_matrix(batch.vectors, self.dim)
         if self.metric == "cosine":
-            batch.vectors = unit_rows(batch.vectors)
+            batch.vectors = unit_rows(batch.vectors, keep_zeros=True)
         batch.ready = True
         return batch
 

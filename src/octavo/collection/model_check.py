@@ -22,6 +22,7 @@ from octavo.encoders.tokens import pooled
 from octavo.errors import MismatchError, OctavoError
 from octavo.retrievers.search import read_documents, slots_of_ids
 from octavo.store.database import write_manifest
+from octavo.store.documents import Document
 from octavo.store.snapshot import Slots, Snapshot, decode_rows
 from octavo.store.store import Store
 from octavo.store.tokens import mean_vectors
@@ -59,6 +60,44 @@ class Known(Protocol):
     def as_stored(self, vectors: Any) -> Floats:
         """Return what the codec leaves of an encoder's vectors for documents, one row a document."""
         ...
+
+
+class RemoteVectors:
+    """What a collection whose documents lie elsewhere knows about its vectors, by its own methods.
+
+    Parameters
+    ----------
+    read_encoder, write_encoder, as_stored : callable
+        See `Known`.
+    get : callable
+        Return the documents with some ids.
+    vectors : callable
+        Return the stored vectors of documents that are there, one row each.
+    """
+
+    def __init__(
+        self,
+        *,
+        read_encoder: Callable[[], dict[str, Any] | None],
+        write_encoder: Callable[[dict[str, Any]], None],
+        get: Callable[[Sequence[str]], list[Document]],
+        vectors: Callable[[Sequence[str]], Floats],
+        as_stored: Callable[[Any], Floats],
+    ) -> None:
+        self.read_encoder = read_encoder
+        self.write_encoder = write_encoder
+        self.as_stored = as_stored
+        self._get = get
+        self._vectors = vectors
+
+    def sample(self, ids: Sequence[str]) -> tuple[list[str], list[str], Floats]:
+        """See `Known`."""
+        found = [document for document in self._get(ids) if document.text.strip()]
+        if not found:
+            return [], [], np.zeros((0, 0), np.float32)
+        vectors = self._vectors([document.id for document in found])
+        kept = np.flatnonzero(vectors.any(axis=1))
+        return [found[i].id for i in kept], [found[i].text for i in kept], vectors[kept]
 
 
 class LocalVectors:
@@ -109,7 +148,7 @@ class LocalVectors:
     def _as_stored(self, snapshot: Snapshot, vectors: Any) -> Floats:
         matrix = as_matrix(vectors, snapshot.dim, "vectors of the encoder")
         if self._store.settings.metric != "dot":
-            matrix = unit_rows(matrix)
+            matrix = unit_rows(matrix, keep_zeros=True)
         pipeline = snapshot.tiers[-1].pipeline
         return pipeline.decode(pipeline.encode(matrix))
 

@@ -174,8 +174,8 @@ class Leaf(Filter, ABC):
         """Say whether the leaf holds for a value that is there, as `Field.find` gives it; never raises on one."""
 
     def _equal(self, value: Any, operand: Value) -> bool:
-        wanted = _comparable(operand)
-        return _compare(value, operator.eq, wanted) and (not self.at.typed or _same_kind(value, wanted))
+        comparable = _comparable(operand)
+        return _compare(value, operator.eq, comparable) and (not self.at.typed or _same_kind(value, comparable))
 
 
 def _set_field(leaf: Leaf) -> None:
@@ -296,7 +296,8 @@ class Compare(_Shown, Leaf):
     element by element, dates and times by the instant: a date is its midnight, a time without zone is taken as UTC, and a
     string in ISO form stands for the time that it names where the document has a time. Values that Python cannot order (a
     number and a string, say) do not match, nor do a boolean and a number in a typed field. There is no ``!=``: write
-    ``Not(Compare(f, "==", v))`` to include the documents without the field, ``And(Exists(f), Not(...))`` to leave them out.
+    ``Not(Compare(f, "==", v))`` to include the documents without the field, ``And(Exists(f), Not(...))`` to leave
+    them out.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from octavo.collection.model_check import prompts_of
 from octavo.collection.rebuild import Blueprint, add_stored, open_from_blueprint
 from octavo.compression import Codec
 from octavo.encoders.dense import Encoder, as_encoder, fingerprint
-from octavo.errors import CollectionNotFoundError, MismatchError, ParameterError
+from octavo.errors import CollectionNotFoundError, ForeignCollectionError, MismatchError, ParameterError
 from octavo.integrations.qdrant import QdrantCollection
 from octavo.integrations.qdrant import transfer as qdrant
 from octavo.integrations.qdrant.location import Location
@@ -117,9 +117,10 @@ class QdrantTarget:
         encoder = as_encoder(self._encoder) if self._encoder is not None else None
         try:
             there = QdrantCollection.open(encoder=encoder, **options)
-        except CollectionNotFoundError as missing:
-            if "no description" in str(missing):
-                raise  # something is there, but not ours
+        except ForeignCollectionError:
+            raise  # which is not to be created over
+        except CollectionNotFoundError:
+            pass  # it is created below
         else:
             if not qdrant.has_codec(there, blueprint):
                 found = there.codec

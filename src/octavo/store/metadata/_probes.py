@@ -102,10 +102,10 @@ def _equal(values: tuple[Value, ...], shift: int, *, typed: bool) -> Iterator[Pr
             # An integer beyond 64 bits and a float, which has a row of its own, can be equal.
             odd |= kind == ODD or (isinstance(value, float) and abs(value) >= 2**63)
             exact.setdefault(kind, []).append(stored)
-            if not typed and kind in (BOOL, NUMBER) and stored in (0, 1):
-                exact.setdefault(BOOL + NUMBER - kind, []).append(stored)
             if isinstance(value, str) and (time := instant_of(value)) is not None:
                 exact.setdefault(TIME, []).append(time.microseconds)
+            if not typed and kind in (BOOL, NUMBER) and stored in (0, 1):
+                exact.setdefault(BOOL + NUMBER - kind, []).append(stored)
     for kind in (NULL, BOOL, NUMBER, TEXT, LONG, TIME):
         if kind in exact:
             yield Probe(kind + shift, among=tuple(dict.fromkeys(exact[kind])), sure=kind != LONG)

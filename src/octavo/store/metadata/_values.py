@@ -18,7 +18,7 @@ from octavo.filters.times import Instant, instant
 #: Strings longer than this are indexed by so many leading characters.
 PREFIX = 200
 
-# Kinds of rows. NULL, NUMBER, TEXT, TIME (microseconds, see `Instant`) and BOOL are exact; LONG (a prefix and a digest),
+# Kinds of rows. NULL, BOOL, NUMBER, TEXT and TIME (microseconds, see `Instant`) are exact; LONG (a prefix and a digest),
 # LIST (its length) and ODD (nothing) mark candidates; a DICT is there to exist, its fields have rows of their own.
 NULL, NUMBER, TEXT, LONG, LIST, DICT, ODD, TIME, BOOL = range(9)
 
@@ -75,10 +75,10 @@ def classify(value: str | float | date | Instant | None) -> tuple[int, Stored]:
         if not storable(value):
             return ODD, 0
         return (TEXT, value) if len(value) <= PREFIX else (LONG, value[:PREFIX] + _digest(value))
-    if isinstance(value, bool):
-        return BOOL, int(value)
     if isinstance(value, date | Instant):
         return TIME, (instant(value) if isinstance(value, date) else value).microseconds
+    if isinstance(value, bool):
+        return BOOL, int(value)
     return (NUMBER, value) if is_64_bit(value) else (ODD, 0)
 
 
