@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from octavo.errors import InvalidFilterError
 from octavo.filters import (
-    And,
     Between,
     Compare,
     Contains,
@@ -32,6 +31,7 @@ from octavo.filters import (
 )
 from octavo.store.metadata import index as metadata_index
 from octavo.store.metadata._values import PREFIX
+from strategies import filter_trees, json_values
 
 Metadata = dict[str, Any]
 
@@ -61,19 +61,13 @@ NUMBERS += [-(2**80), 10**400, -1e300, 9.3e18, 5e-324]
 KEYS = ["a", "b", "a.b", "", "\ud800"]
 
 scalars = st.sampled_from([None, True, False, *NUMBERS, *TEXTS])
-json_values = st.recursive(
-    scalars,
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from([*KEYS, *TEXTS[:4]]), inner, max_size=3)
-    ),
-    max_leaves=6,
-)
+anything = json_values(scalars, st.sampled_from([*KEYS, *TEXTS[:4]]), max_leaves=6, max_items=4)
 # Most documents have the field that most filters ask for.
 documents = st.builds(
     lambda rest, value: {**rest, "a": value},
-    st.dictionaries(st.sampled_from(KEYS), json_values, max_size=2),
-    json_values,
-) | st.dictionaries(st.sampled_from(KEYS), json_values, max_size=1)
+    st.dictionaries(st.sampled_from(KEYS), anything, max_size=2),
+    anything,
+) | st.dictionaries(st.sampled_from(KEYS), anything, max_size=1)
 operands = scalars | st.lists(scalars | st.lists(scalars, max_size=2), max_size=3).map(tuple)
 fields = st.builds(
     lambda path, elements: Field(*path, elements=elements),
@@ -95,15 +89,7 @@ leaves = st.one_of(
     st.builds(TextMatch, fields, texts, st.booleans()),
     st.builds(PartOf, fields, texts | st.just(LONG + "abÄ")),
 )
-trees = st.recursive(
-    leaves,
-    lambda inner: st.one_of(
-        st.builds(Not, inner),
-        st.lists(inner, max_size=3).map(lambda items: And(*items)),
-        st.lists(inner, max_size=3).map(lambda items: Or(*items)),
-    ),
-    max_leaves=5,
-)
+trees = filter_trees(leaves, max_leaves=5)
 
 
 @contextmanager
