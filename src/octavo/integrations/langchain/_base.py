@@ -11,8 +11,9 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.structured_query import FilterDirective, StructuredQuery
 from langchain_core.vectorstores import VectorStore
 
-from octavo.collection import CollectionLike, MultiVectorLike, open_multi_vector
-from octavo.collection import open as open_collection
+from octavo import open as open_collection
+from octavo import open_multi_vector
+from octavo.collection import CollectionLike, MultiVectorLike
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError
 from octavo.integrations.langchain import _names

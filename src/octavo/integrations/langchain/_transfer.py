@@ -10,8 +10,9 @@ from typing import Any, Self
 
 from langchain_core.embeddings import Embeddings
 
+from octavo import Collection
 from octavo._files import put_in_place_of
-from octavo.collection import Collection, CollectionLike
+from octavo.collection import CollectionLike
 from octavo.collection.protocol import require_local
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import InputTypeError, MismatchError, ParameterError

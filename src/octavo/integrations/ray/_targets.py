@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from octavo.collection import Collection
+from octavo import Collection
 from octavo.collection.rebuild import Blueprint, add_stored, open_from_blueprint
 from octavo.compression import Codec
 from octavo.encoders.dense import as_encoder, fingerprint

@@ -16,8 +16,8 @@ import numpy as np
 
 from octavo._files import make_directory, put_in_place
 from octavo._validation import check_integer
-from octavo.collection._collection import Collection, with_progress
-from octavo.collection._opening import open_store
+from octavo.collection.collection import Collection, with_progress
+from octavo.collection.opening import open_store
 from octavo.collection.rebuild import open_from_blueprint, stored_batch
 from octavo.compression import Codec
 from octavo.errors import CollectionNotFoundError, CorruptCollectionError, InputTypeError, OctavoError, ParameterError
