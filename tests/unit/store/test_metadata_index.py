@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from octavo.errors import InvalidFilterError
 from octavo.filters import (
-    And,
     Between,
     Compare,
     Contains,
@@ -33,6 +32,7 @@ from octavo.filters import (
 from octavo.store.documents import metadata_from_json, normal_to_json
 from octavo.store.metadata import index as metadata_index
 from octavo.store.metadata._values import PREFIX
+from strategies import filter_trees
 
 Metadata = dict[str, Any]
 
@@ -72,7 +72,7 @@ TIME_TEXTS = ["2024-05-01", "2024-05-01T02:00+02:00", "20240501", "2024-05-02"]
 KEYS = ["a", "b", "a.b", "", "\ud800"]
 
 scalars = st.sampled_from([None, True, False, *NUMBERS, *TEXTS, *TIMES, *TIME_TEXTS])
-json_values = st.recursive(
+anything = st.recursive(
     scalars,
     lambda inner: (
         st.lists(inner, max_size=4)
@@ -84,9 +84,9 @@ json_values = st.recursive(
 # Most documents have the field that most filters ask for.
 documents = st.builds(
     lambda rest, value: {**rest, "a": value},
-    st.dictionaries(st.sampled_from(KEYS), json_values, max_size=2),
-    json_values,
-) | st.dictionaries(st.sampled_from(KEYS), json_values, max_size=1)
+    st.dictionaries(st.sampled_from(KEYS), anything, max_size=2),
+    anything,
+) | st.dictionaries(st.sampled_from(KEYS), anything, max_size=1)
 operands = scalars | st.lists(scalars | st.lists(scalars, max_size=2), max_size=3).map(tuple)
 fields = st.builds(
     lambda path, elements, typed: Field(*path, elements=elements, typed=typed),
@@ -110,15 +110,7 @@ leaves = st.one_of(
     st.builds(TextMatch, fields, texts, st.booleans()),
     st.builds(PartOf, fields, texts | st.just(LONG + "abÄ")),
 )
-trees = st.recursive(
-    leaves,
-    lambda inner: st.one_of(
-        st.builds(Not, inner),
-        st.lists(inner, max_size=3).map(lambda items: And(*items)),
-        st.lists(inner, max_size=3).map(lambda items: Or(*items)),
-    ),
-    max_leaves=5,
-)
+trees = filter_trees(leaves, max_leaves=5)
 
 
 @contextmanager

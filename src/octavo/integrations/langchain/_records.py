@@ -25,7 +25,8 @@ from collections.abc import Sequence
 
 from langchain_core.indexing import RecordManager
 
-from octavo.collection import Collection, CollectionLike
+from octavo import Collection
+from octavo.collection import CollectionLike
 from octavo.collection.protocol import require_local
 from octavo.errors import InputTypeError, ParameterError
 from octavo.integrations.langchain._vectorstore import OctavoVectorStore

@@ -14,8 +14,8 @@ import numpy as np
 
 from octavo._files import as_path, followed, fresh_directory, is_occupied
 from octavo._validation import check_integer
-from octavo.collection._collection import Collection, with_progress
-from octavo.collection._opening import open_store
+from octavo.collection.collection import Collection, with_progress
+from octavo.collection.opening import open_store
 from octavo.collection.rebuild import open_from_blueprint, stored_batch
 from octavo.compression import Codec
 from octavo.errors import CollectionNotFoundError, CorruptCollectionError, OctavoError, ParameterError

@@ -6,8 +6,8 @@ import os
 from typing import Any, Literal
 
 from octavo._files import as_path
-from octavo.collection._collection import Collection
-from octavo.collection._multi_vector import MultiVectorCollection
+from octavo.collection.collection import Collection
+from octavo.collection.multi_vector import MultiVectorCollection
 from octavo.collection.token_input import token_encoder_for
 from octavo.compression.candidates import CandidateEncoder
 from octavo.compression.token_pooling import TokenPooling
