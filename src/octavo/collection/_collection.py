@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -26,6 +25,7 @@ from octavo.retrievers.search import (
 from octavo.store.documents import Batch, DocumentLike, check_ids, read_batches
 from octavo.store.settings import Settings
 from octavo.store.snapshot import Snapshot
+from octavo.store.sqlite import Connection
 from octavo.store.store import Store, delete_files
 from octavo.store.upkeep.copy import copy_collection
 from octavo.store.upkeep.erase import erase_leftovers
@@ -264,7 +264,7 @@ class Collection(TuningMethods):
             raise ParameterError("expected ids or filter, got neither; to delete every document call clear()")
         listed = check_ids(ids) if ids is not None else None
 
-        def choose(connection: sqlite3.Connection, snapshot: Snapshot) -> list[int]:
+        def choose(connection: Connection, snapshot: Snapshot) -> list[int]:
             mask = self._searcher.mask(connection, snapshot, filter)
             if listed is None:
                 return np.flatnonzero(mask).tolist() if mask is not None else []

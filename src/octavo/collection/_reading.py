@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +31,7 @@ from octavo.store.documents import Document, check_ids, chunked
 from octavo.store.graph_files import GraphFiles
 from octavo.store.info import CollectionInfo, describe
 from octavo.store.snapshot import Snapshot
+from octavo.store.sqlite import Connection
 from octavo.store.store import Store
 from octavo.store.text.files import TextFiles
 from octavo.store.upkeep.export import export_store
@@ -367,7 +367,7 @@ class ReadingMethods:
         return self._require_encoder().encode_queries(texts)
 
     @contextlib.contextmanager
-    def connection(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
+    def connection(self, *, write: bool = False) -> Iterator[Connection]:
         """Yield a connection to the collection's database inside a transaction, for adapters that keep tables there.
 
         Parameters
@@ -383,7 +383,7 @@ class ReadingMethods:
             with self._store.database.read() as connection:
                 yield connection
 
-    def join_writes(self, callback: Callable[[sqlite3.Connection, Sequence[str], Sequence[str]], None]) -> None:
+    def join_writes(self, callback: Callable[[Connection, Sequence[str], Sequence[str]], None]) -> None:
         """Call `callback(connection, added_ids, deleted_ids)` inside every later write transaction of this object.
 
         An exception in it rolls the transaction back. Registering the same callback twice has no effect.

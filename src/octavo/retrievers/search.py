@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
@@ -22,6 +21,7 @@ from octavo.store.database import document_crc, select_documents
 from octavo.store.documents import Document
 from octavo.store.metadata.index import select
 from octavo.store.snapshot import Mask, Slots, Snapshot
+from octavo.store.sqlite import Connection
 from octavo.store.store import Store
 from octavo.store.text.files import TextFiles
 from octavo.store.writer import decode_rows
@@ -143,13 +143,13 @@ class Searcher:
                 rankings = self._rank(snapshot, text.snapshot if text else None, queries, k, mask, options)
                 return read_results(connection, rankings)
 
-    def mask(self, connection: sqlite3.Connection, snapshot: Snapshot, where: FilterLike) -> Mask | None:
+    def mask(self, connection: Connection, snapshot: Snapshot, where: FilterLike) -> Mask | None:
         """Return which slots match a filter; None when there is none."""
         if callable(where):
             return mask_of_callable(connection, snapshot, where)
         return self._mask(connection, snapshot, parse_filter(where))
 
-    def _mask(self, connection: sqlite3.Connection, snapshot: Snapshot, tree: Filter | None) -> Mask | None:
+    def _mask(self, connection: Connection, snapshot: Snapshot, tree: Filter | None) -> Mask | None:
         if tree is None:
             return None
         key = (snapshot.seq, tree)
@@ -309,14 +309,14 @@ def _and(a: Mask | None, b: Mask) -> Mask:
     return b if a is None else a & b
 
 
-def mask_of_ids(connection: sqlite3.Connection, snapshot: Snapshot, ids: Sequence[str]) -> Mask:
+def mask_of_ids(connection: Connection, snapshot: Snapshot, ids: Sequence[str]) -> Mask:
     """Return which slots hold these ids."""
     mask = np.zeros(snapshot.n_slots, np.bool_)
     mask[list(slots_of_ids(connection, ids).values())] = True
     return mask
 
 
-def mask_of_callable(connection: sqlite3.Connection, snapshot: Snapshot, where: Callable[[Document], bool]) -> Mask:
+def mask_of_callable(connection: Connection, snapshot: Snapshot, where: Callable[[Document], bool]) -> Mask:
     """Ask a function about every document; as slow as it sounds."""
     mask = np.zeros(snapshot.n_slots, np.bool_)
     for row in connection.execute("SELECT slot, id, text, metadata FROM documents"):
@@ -324,12 +324,12 @@ def mask_of_callable(connection: sqlite3.Connection, snapshot: Snapshot, where: 
     return mask
 
 
-def slots_of_ids(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, int]:
+def slots_of_ids(connection: Connection, ids: Sequence[str]) -> dict[str, int]:
     """Return the slot of each id that is there."""
     return dict(select_documents(connection, "id, slot", "id", ids))
 
 
-def read_documents(connection: sqlite3.Connection, slots: Sequence[int]) -> dict[int, tuple[Document, str | None]]:
+def read_documents(connection: Connection, slots: Sequence[int]) -> dict[int, tuple[Document, str | None]]:
     """Return the documents in these slots with their payloads, checked against their checksums.
 
     Raises
@@ -351,7 +351,7 @@ def read_documents(connection: sqlite3.Connection, slots: Sequence[int]) -> dict
     return documents
 
 
-def read_results(connection: sqlite3.Connection, rankings: Sequence[tuple[Slots, Scores]]) -> list[SearchResult]:
+def read_results(connection: Connection, rankings: Sequence[tuple[Slots, Scores]]) -> list[SearchResult]:
     """Put the documents beside their scores."""
     wanted = [slots.tolist() for slots, _ in rankings]
     if len(wanted) == 1:

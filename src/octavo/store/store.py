@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-import sqlite3
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,11 +29,14 @@ from octavo.store._manifest import FORMAT_VERSION, check_artifact
 from octavo.store.database import DATABASE_NAME, Database, read_manifest, write_manifest
 from octavo.store.settings import Settings
 from octavo.store.snapshot import GraphView, Mask, Snapshot, TierView
+from octavo.store.sqlite import Connection
 from octavo.store.tokens import TokenView, grow_tokens, open_tokens
 from octavo.store.vectors import BLOCK_ROWS, BlockGuard, VectorFile
 
 #: Everything that may lie in a collection's directory, but for the directory of the full-text index.
-_OWN_FILE = re.compile(r"octavo\.db(-wal|-shm)?|g\d{6,}-(\d+|tokens|offsets)\.vec|g\d{6,}-[0-9a-f]{32}\.graph(\.tmp)?")
+_OWN_FILE = re.compile(
+    r"octavo\.(db(-wal|-shm)?|lock)|g\d{6,}-(\d+|tokens|offsets)\.vec|g\d{6,}-[0-9a-f]{32}\.graph(\.tmp)?"
+)
 
 _VECTOR_FILE = re.compile(r"g(\d{6,})-(\d+|tokens|offsets)\.vec")
 
@@ -151,7 +153,7 @@ class Store:
             raise CollectionClosedError("the collection was closed; open it again with octavo.open")
 
     @contextlib.contextmanager
-    def read(self) -> Iterator[tuple[sqlite3.Connection, Snapshot]]:
+    def read(self) -> Iterator[tuple[Connection, Snapshot]]:
         """Yield a connection inside a read transaction and the snapshot of exactly the same commit."""
         self.require_open()
         for _ in range(100):
@@ -175,7 +177,7 @@ class Store:
         with self.database.read() as connection:
             return bool(connection.execute("SELECT value FROM manifest WHERE key = 'seq'").fetchone()[0] != seq)
 
-    def refresh(self, connection: sqlite3.Connection, *, own: bool = False) -> Snapshot | None:
+    def refresh(self, connection: Connection, *, own: bool = False) -> Snapshot | None:
         """Publish the state that `connection` sees; None when a newer one was published before.
 
         Parameters
@@ -227,7 +229,7 @@ class Store:
                 self._snapshot = replace(self._snapshot, graph=graph)
 
     def _open_generation(
-        self, connection: sqlite3.Connection, manifest: dict[str, Any]
+        self, connection: Connection, manifest: dict[str, Any]
     ) -> tuple[tuple[TierView, ...], Codec | None, Mask]:
         n_slots, generation = int(manifest["slots"]), int(manifest["generation"])
         if generation == 0:
@@ -252,7 +254,7 @@ class Store:
         alive[dead] = False
         return tuple(tiers), codec, alive
 
-    def _open_tokens(self, connection: sqlite3.Connection, manifest: dict[str, Any]) -> TokenView | None:
+    def _open_tokens(self, connection: Connection, manifest: dict[str, Any]) -> TokenView | None:
         if not self.settings.multi_vector or int(manifest["generation"]) == 0:
             return None
         return open_tokens(connection, manifest, self._open_file, known_good=self.directory is None)
@@ -278,9 +280,7 @@ class Store:
         assert self.directory is not None  # only collections on disk have files
         return self.directory / f"g{generation:06d}-{tier}.vec"
 
-    def _grow_tiers(
-        self, connection: sqlite3.Connection, current: Snapshot, n_slots: int, own: bool
-    ) -> tuple[TierView, ...]:
+    def _grow_tiers(self, connection: Connection, current: Snapshot, n_slots: int, own: bool) -> tuple[TierView, ...]:
         if n_slots == current.n_slots:
             return current.tiers
         first = current.n_slots // BLOCK_ROWS
@@ -294,7 +294,7 @@ class Store:
             tiers.append(replace(tier, codes=codes))
         return tuple(tiers)
 
-    def _updated_alive(self, connection: sqlite3.Connection, current: Snapshot, n_slots: int) -> Mask:
+    def _updated_alive(self, connection: Connection, current: Snapshot, n_slots: int) -> Mask:
         rows = connection.execute("SELECT slot FROM tombstones WHERE seq > ?", (current.seq,)).fetchall()
         if not rows and n_slots == current.n_slots:
             return current.alive
@@ -306,7 +306,7 @@ class Store:
 
     # ------------------------------------------------------------------ small things
 
-    def artifact(self, connection: sqlite3.Connection, name: str) -> dict[str, Any] | None:
+    def artifact(self, connection: Connection, name: str) -> dict[str, Any] | None:
         """Return what is recorded about a derived file."""
         row = connection.execute("SELECT value FROM artifacts WHERE name = ?", (name,)).fetchone()
         return check_artifact(name, row[0]) if row else None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeAlias
@@ -18,19 +17,20 @@ from octavo._arrays import Floats
 from octavo._files import sync_directory
 from octavo.compression import Codec, identity_codec
 from octavo.compression.token_matrices import TokenMatrices
-from octavo.errors import CollectionLockedError, InvalidVectorsError, ParameterError
+from octavo.errors import CollectionLockedError, InvalidVectorsError, OctavoError, ParameterError
 from octavo.index import Tuning
 from octavo.store._late_generations import Rows, fit_late, kept, mended, reencoded, waiting_codec
 from octavo.store.database import document_crc, select_documents, write_manifest
 from octavo.store.documents import Batch
 from octavo.store.metadata import index as _metadata_index
 from octavo.store.snapshot import Mask, Slots, Snapshot, TierView
+from octavo.store.sqlite import Connection, Error
 from octavo.store.store import Store
 from octavo.store.tokens import TokenAppender, TokenCodec
 from octavo.store.vectors import BLOCK_ROWS, BlockGuard, Codes, block_checksums
 
 #: Takes part in a write transaction: connection, added ids, deleted ids.
-JoinedWrite: TypeAlias = Callable[[sqlite3.Connection, Sequence[str], Sequence[str]], None]
+JoinedWrite: TypeAlias = Callable[[Connection, Sequence[str], Sequence[str]], None]
 
 #: Vectors that the codec is fitted on, at most.
 FIT_SAMPLE = 16_384
@@ -114,7 +114,7 @@ class Writer:
             if appender is not None:
                 appender.close()
 
-    def delete(self, choose: Callable[[sqlite3.Connection, Snapshot], Sequence[int]] | None) -> int:
+    def delete(self, choose: Callable[[Connection, Snapshot], Sequence[int]] | None) -> int:
         """Delete documents; returns how many there were.
 
         Parameters
@@ -153,7 +153,7 @@ class Writer:
             write_manifest(connection, changes)
         self._publish()
 
-    def _bury(self, connection: sqlite3.Connection, found: Sequence[tuple[int, str]], seq: int) -> None:
+    def _bury(self, connection: Connection, found: Sequence[tuple[int, str]], seq: int) -> None:
         if not found:
             return
         slots = [(slot,) for slot, _ in found]
@@ -162,7 +162,7 @@ class Writer:
         _metadata_index.remove(connection, ((slot, json.loads(metadata)) for slot, metadata in found))
 
     def _add_tokens(
-        self, connection: sqlite3.Connection, appender: TokenAppender, batch: Batch, changes: dict[str, Any]
+        self, connection: Connection, appender: TokenAppender, batch: Batch, changes: dict[str, Any]
     ) -> Floats:
         """Write the tokens of a batch; returns the candidate vectors of its documents."""
         assert batch.tokens is not None  # the collection encodes before it writes
@@ -323,7 +323,7 @@ class Writer:
             self._switch(connection, snapshot, codec, chunks, {}, tokens=snapshot.tokens.codec)
         self._after_switch(snapshot)
 
-    def _unchanged(self, connection: sqlite3.Connection, snapshot: Snapshot) -> Codec:
+    def _unchanged(self, connection: Connection, snapshot: Snapshot) -> Codec:
         current = self._current(connection)
         if current.seq != snapshot.seq or current.codec is None:
             raise CollectionLockedError(
@@ -333,7 +333,7 @@ class Writer:
 
     def _switch(
         self,
-        connection: sqlite3.Connection,
+        connection: Connection,
         snapshot: Snapshot,
         codec: Codec,
         chunks: Iterable[Rows],
@@ -385,7 +385,7 @@ class Writer:
             file.unlink()
 
     @staticmethod
-    def _record_tokens(connection: sqlite3.Connection, appender: TokenAppender, changes: dict[str, Any]) -> None:
+    def _record_tokens(connection: Connection, appender: TokenAppender, changes: dict[str, Any]) -> None:
         connection.executemany(
             "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?)", [(*key, crc) for key, crc in appender.sums.items()]
         )
@@ -403,7 +403,7 @@ class Writer:
 
     # ------------------------------------------------------------------ publishing
 
-    def _current(self, connection: sqlite3.Connection) -> Snapshot:
+    def _current(self, connection: Connection) -> Snapshot:
         self._store.require_open()
         snapshot = self._store.refresh(connection)
         assert snapshot is not None  # nobody commits while we hold the write lock
@@ -415,7 +415,7 @@ class Writer:
         The commit is durable, so a failure here must not look like one of the write: whoever reads next sees that there is
         a newer commit, tries again, and is told what is wrong.
         """
-        with contextlib.suppress(OSError, sqlite3.Error, MemoryError), self._store.database.read() as connection:
+        with contextlib.suppress(OSError, OctavoError, Error, MemoryError), self._store.database.read() as connection:
             self._store.refresh(connection, own=own)
 
 
@@ -445,7 +445,7 @@ def decode_rows(snapshot: Snapshot, rows: Slots) -> Floats:
     return finest.pipeline.decode(finest.codes[rows])
 
 
-def stored_metadata(connection: sqlite3.Connection) -> Iterator[tuple[int, dict[str, Any]]]:
+def stored_metadata(connection: Connection) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield slot and metadata of every document, without holding them all in memory."""
     for slot, metadata in connection.execute("SELECT slot, metadata FROM documents ORDER BY slot"):
         yield slot, json.loads(metadata)
@@ -475,7 +475,7 @@ def _mended_rows(
     return codes
 
 
-def rebuild_metadata_index(connection: sqlite3.Connection) -> None:
+def rebuild_metadata_index(connection: Connection) -> None:
     """Index the metadata of all documents anew, some thousand at a time."""
     _metadata_index.clear(connection)
     rows = stored_metadata(connection)
@@ -483,7 +483,7 @@ def rebuild_metadata_index(connection: sqlite3.Connection) -> None:
         _metadata_index.insert(connection, part)
 
 
-def _write_blocks(connection: sqlite3.Connection, tier: int, sums: dict[int, int]) -> None:
+def _write_blocks(connection: Connection, tier: int, sums: dict[int, int]) -> None:
     connection.executemany(
         "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?)", [(tier, block, crc) for block, crc in sums.items()]
     )

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import math
-import sqlite3
 import threading
 import time
 from collections.abc import Sequence
@@ -30,6 +29,7 @@ from octavo.errors import InputTypeError, ParameterError
 from octavo.integrations.langchain._base import StoreBase
 from octavo.integrations.langchain._embedding import in_thread
 from octavo.store.documents import check_ids
+from octavo.store.sqlite import Connection
 
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS langchain_records (
@@ -113,7 +113,7 @@ class OctavoRecordManager(RecordManager):
         """Return the time, off the event loop; see `get_time`."""
         return await in_thread(self.get_time)
 
-    def _tick(self, connection: sqlite3.Connection) -> float:
+    def _tick(self, connection: Connection) -> float:
         row = connection.execute(
             "SELECT max(updated_at) FROM langchain_records WHERE namespace = ?", (self.namespace,)
         ).fetchone()
@@ -262,7 +262,7 @@ class OctavoRecordManager(RecordManager):
         """Forget records, off the event loop; the documents stay."""
         await in_thread(self.delete_keys, keys)
 
-    def _on_write(self, connection: sqlite3.Connection, added: Sequence[str], deleted: Sequence[str]) -> None:
+    def _on_write(self, connection: Connection, added: Sequence[str], deleted: Sequence[str]) -> None:
         """Take part in the transaction that adds or deletes documents."""
         connection.executemany("DELETE FROM langchain_records WHERE key = ?", [(key,) for key in deleted])
         with self._lock:

@@ -7,9 +7,9 @@ cover, so that it always answers for the same committed state as the vectors and
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from octavo._files import make_directory
 from octavo.errors import CorruptCollectionError, MismatchError
 from octavo.store.snapshot import Snapshot
+from octavo.store.sqlite import Connection
 from octavo.store.store import Store
 from octavo.store.text._index import TextIndex, verify_files
 from octavo.store.text._search import TextSnapshot
@@ -119,7 +120,7 @@ class TextFiles:
         """Drop what is held in memory; the next search opens or builds the index again."""
         self._view, self._covered_slots, self._generation = None, 0, -1
 
-    def damage(self, connection: sqlite3.Connection) -> str | None:
+    def damage(self, connection: Connection) -> str | None:
         """Return what is wrong with the index on disk, if anything is."""
         entry = self._store.artifact(connection, "text")
         if self._store.directory is None or entry is None:
@@ -143,15 +144,13 @@ class TextFiles:
     def _language(self) -> str:
         return self._store.settings.full_text or "english"
 
-    def _extend(
-        self, connection: sqlite3.Connection, snapshot: Snapshot, index: TextIndex, covered: int, seq: int
-    ) -> None:
+    def _extend(self, connection: Connection, snapshot: Snapshot, index: TextIndex, covered: int, seq: int) -> None:
         """Bring an index that covers slots below `covered` and deletions up to commit `seq` to the snapshot."""
         dead = connection.execute("SELECT slot FROM tombstones WHERE seq > ? AND slot < ?", (seq, covered)).fetchall()
         if dead:
             index.delete(np.array([row[0] for row in dead], np.int64))
         rows = connection.execute("SELECT slot, text FROM documents WHERE slot >= ? ORDER BY slot", (covered,))
-        while part := rows.fetchmany(_CHUNK):
+        while part := list(islice(rows, _CHUNK)):
             index.add(np.array([row[0] for row in part], np.int64), [row[1] for row in part])
 
     def _remember(self, index: TextIndex, snapshot: Snapshot) -> TextView:

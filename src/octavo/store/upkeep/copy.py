@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 import uuid
 from contextlib import closing
 from dataclasses import replace
@@ -12,8 +11,9 @@ from pathlib import Path
 
 from octavo._files import make_directory, put_in_place, storage_errors, sync_directory, sync_file
 from octavo.errors import ParameterError
-from octavo.store.database import DATABASE_NAME, translate_errors
+from octavo.store.database import DATABASE_NAME
 from octavo.store.snapshot import Snapshot
+from octavo.store.sqlite import Connection, connect_file, fold_on_close, prepare_empty, translate_errors
 from octavo.store.store import Store
 from octavo.store.tokens import OFFSETS, TOKENS
 from octavo.store.vectors import VectorFile
@@ -57,7 +57,7 @@ def copy_collection(store: Store, destination: Path | None) -> Store | None:
     return None
 
 
-def _write_files(store: Store, connection: sqlite3.Connection, snapshot: Snapshot, draft: Path) -> None:
+def _write_files(store: Store, connection: Connection, snapshot: Snapshot, draft: Path) -> None:
     for number, tier in enumerate(snapshot.tiers):
         tier.check()
         file = VectorFile(draft / f"g{snapshot.generation:06d}-{number}.vec", tier.layout.row_bytes)
@@ -77,10 +77,13 @@ def _write_files(store: Store, connection: sqlite3.Connection, snapshot: Snapsho
     if graph is not None and not _copy_graph(store, graph, draft):
         derived.append("graph")
     path = draft / DATABASE_NAME
-    with translate_errors(path), closing(sqlite3.connect(path, isolation_level=None)) as target:
-        connection.backup(target)
+    with storage_errors(path, "created"):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    with translate_errors(path), closing(connect_file(path, patience=0)) as target:
+        prepare_empty(target)
+        connection.copy_into(target)
         target.executemany("DELETE FROM artifacts WHERE name = ?", [(name,) for name in derived])
-    os.chmod(path, 0o600)
+        fold_on_close(target)
     sync_file(path)
     sync_directory(draft)
 

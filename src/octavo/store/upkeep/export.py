@@ -16,9 +16,9 @@ import hashlib
 import json
 import os
 import shutil
-import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -29,6 +29,7 @@ from octavo._version import __version__
 from octavo.errors import CorruptCollectionError, ParameterError
 from octavo.store.database import document_crc, read_manifest
 from octavo.store.snapshot import Slots, Snapshot
+from octavo.store.sqlite import Connection
 from octavo.store.store import Store
 from octavo.store.upkeep.blueprint import Blueprint
 from octavo.store.writer import decode_rows
@@ -98,7 +99,7 @@ def export_store(
 
 def _write_files(
     store: Store,
-    connection: sqlite3.Connection,
+    connection: Connection,
     snapshot: Snapshot,
     draft: Path,
     dtype: str,
@@ -128,9 +129,9 @@ def _write_files(
     }
 
 
-def _documents(connection: sqlite3.Connection) -> Iterator[tuple[Slots, list[bytes]]]:
+def _documents(connection: Connection) -> Iterator[tuple[Slots, list[bytes]]]:
     rows = connection.execute("SELECT slot, id, text, metadata, payload, crc FROM documents ORDER BY slot")
-    while part := rows.fetchmany(_CHUNK):
+    while part := list(islice(rows, _CHUNK)):
         lines = []
         for _, identifier, text, metadata, payload, crc in part:
             if document_crc(identifier, text, metadata, payload) != crc:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice, zip_longest
@@ -22,6 +21,7 @@ from octavo.store.documents import chunked
 from octavo.store.graph_files import GraphFiles, file_crc
 from octavo.store.metadata import index as _metadata_index
 from octavo.store.snapshot import Mask, Snapshot
+from octavo.store.sqlite import Connection, Error, connect_scratch
 from octavo.store.store import Store
 from octavo.store.text.files import DIRECTORY_NAME, TextFiles
 from octavo.store.upkeep._verify_tokens import bad_rows, ids_of, repair_tokens, texts_of, token_damage
@@ -99,7 +99,7 @@ def _find_damage(store: Store, text: TextFiles) -> tuple[_Damage, Snapshot]:
 
 
 @contextlib.contextmanager
-def _undisturbed(store: Store) -> Iterator[sqlite3.Connection]:
+def _undisturbed(store: Store) -> Iterator[Connection]:
     """Yield a connection while nobody replaces derived files, or, where that cannot be had, one that sees the newest commit."""
     with contextlib.ExitStack() as stack:
         try:
@@ -109,10 +109,9 @@ def _undisturbed(store: Store) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def _damage_of(store: Store, connection: sqlite3.Connection, snapshot: Snapshot, text: TextFiles) -> _Damage:
+def _damage_of(store: Store, connection: Connection, snapshot: Snapshot, text: TextFiles) -> _Damage:
     damage = _Damage()
-    rows = connection.execute("PRAGMA integrity_check(20)").fetchall()
-    damage.database = [f"{store.database.path or 'the database'}: {row[0]}" for row in rows if row[0] != "ok"]
+    damage.database = store.database.integrity_problems(connection)
     if damage.database:
         return damage
     slots, damage.documents = _read_documents(connection)
@@ -135,7 +134,7 @@ def _damage_of(store: Store, connection: sqlite3.Connection, snapshot: Snapshot,
     return damage
 
 
-def _read_documents(connection: sqlite3.Connection) -> tuple[list[int], list[str]]:
+def _read_documents(connection: Connection) -> tuple[list[int], list[str]]:
     """Return the slots of all documents, and a sentence for each that does not match its checksum."""
     slots, messages = [], []
     for slot, identifier, body, metadata, payload, crc in connection.execute(
@@ -147,11 +146,11 @@ def _read_documents(connection: sqlite3.Connection) -> tuple[list[int], list[str
     return slots, messages
 
 
-def _index_matches(connection: sqlite3.Connection) -> bool:
+def _index_matches(connection: Connection) -> bool:
     """Compare the metadata index with one that is made anew from the documents, in a scratch database."""
-    scratch = sqlite3.connect(":memory:", isolation_level=None)
+    scratch = connect_scratch()
     try:
-        scratch.executescript(_metadata_index.DDL)
+        scratch.execute(_metadata_index.DDL)
         rows = stored_metadata(connection)
         while part := list(islice(rows, 4_096)):
             _metadata_index.insert(scratch, part)
@@ -170,7 +169,7 @@ def _bad_rows(snapshot: Snapshot, number: int) -> Mask:
     return bad_rows(tier.file, tier.guard, tier.codes)
 
 
-def _graph_damage(store: Store, connection: sqlite3.Connection) -> str | None:
+def _graph_damage(store: Store, connection: Connection) -> str | None:
     entry = store.artifact(connection, "graph")
     if store.directory is None or entry is None:
         return None
@@ -182,7 +181,7 @@ def _graph_damage(store: Store, connection: sqlite3.Connection) -> str | None:
     return None
 
 
-def _tuning_damage(connection: sqlite3.Connection) -> str | None:
+def _tuning_damage(connection: Connection) -> str | None:
     row = connection.execute("SELECT value FROM manifest WHERE key = 'tuning'").fetchone()
     try:
         if row is not None and row[0]:
@@ -202,7 +201,7 @@ def repair_damage(
     damage, snapshot = _find_damage(store, text)
     repaired: list[str] = []
     if damage.database:
-        with contextlib.suppress(OctavoError, sqlite3.Error), store.database.write() as connection:
+        with contextlib.suppress(OctavoError, Error), store.database.write(unchecked=True) as connection:
             connection.execute("REINDEX")
             _next_commit(connection)
             if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok" or _read_documents(connection)[1]:
@@ -244,7 +243,7 @@ def repair_damage(
     return VerifyReport(left.messages(snapshot), repaired)
 
 
-def _next_commit(connection: sqlite3.Connection) -> None:
+def _next_commit(connection: Connection) -> None:
     """Have every process forget what it remembers of this commit: answers to filters."""
     connection.execute("UPDATE manifest SET value = value + 1 WHERE key = 'seq'")
 
