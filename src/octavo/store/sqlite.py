@@ -139,6 +139,7 @@ def connect_memory(name: str, *, patience: float) -> Connection:
     connection = _connect(f"file:/{quote(name)}?vfs=memdb", _READ_WRITE, patience)
     limit = ctypes.c_int64(_MEMORY_BYTES)
     connection.file_control("main", apsw.SQLITE_FCNTL_SIZE_LIMIT, ctypes.addressof(limit))
+    connection.reserve_bytes(reserve=CHECKSUM_BYTES)  # as in a file, so that it can be copied into one
     return connection
 
 
