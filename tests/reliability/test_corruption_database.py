@@ -172,7 +172,9 @@ def test_a_field_of_the_metadata_index_without_a_number(path: Path, monkeypatch:
 
         class Damaged:
             def execute(self, sql: str, *more: object) -> Rows:
-                return kb_connection.execute("SELECT nullif(?, 0) & NULL" if sql.startswith("SELECT field FROM") else sql, *more)
+                return kb_connection.execute(
+                    "SELECT nullif(?, 0) & NULL" if sql.startswith("SELECT field FROM") else sql, *more
+                )
 
         with (
             kb.connection() as kb_connection,

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from octavo import _forks
 from octavo._files import make_directory, remove, sync_directory
 from octavo._version import __version__
 from octavo.compression import Codec
@@ -24,7 +25,7 @@ from octavo.errors import (
     MismatchError,
     ParameterError,
 )
-from octavo.index import Tuning
+from octavo.index import Graph, Tuning
 from octavo.store._manifest import FORMAT_VERSION, check_artifact
 from octavo.store.database import DATABASE_NAME, Database, read_manifest, write_manifest
 from octavo.store.settings import Settings
@@ -56,6 +57,7 @@ class Store:
         self.directory = directory
         self.closed = False
         self._state_lock = threading.RLock()
+        _forks.register(self)
         self._damaged: set[int] = set()  # generations whose files are short, and not because they are being replaced
         self._memory_files: dict[tuple[int, int | str], VectorFile] = {}
         exists = directory is not None and self.exists(directory)
@@ -79,6 +81,32 @@ class Store:
         except BaseException:
             self.database.close()
             raise
+
+    # ------------------------------------------------------------------ forks
+
+    rests_last = False
+
+    def before_fork(self) -> None:
+        """Nothing to do: what is published does not change, and who publishes is inside a transaction."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing to do."""
+
+    def after_fork_in_child(self) -> None:
+        """Take a free lock, and files of this process's own for what is written from now on."""
+        self._state_lock = threading.RLock()
+        if self.directory is not None:
+            for file in self._files_so_far():
+                file.close()  # views stay valid
+
+    def _files_so_far(self) -> tuple[VectorFile, ...]:
+        snapshot: Snapshot | None = getattr(self, "_snapshot", None)  # absent while it is being opened
+        return snapshot.files if snapshot is not None else ()
+
+    def forget_graph_after_fork(self) -> Graph | None:
+        """In a forked child, take back what was published of a graph, and return it."""
+        view, self._snapshot = self._snapshot.graph, replace(self._snapshot, graph=None)
+        return view.graph if view is not None else None
 
     # ------------------------------------------------------------------ opening
 

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 import time
 from collections.abc import Sequence
 
 from langchain_core.indexing import RecordManager
 
+from octavo import _forks
 from octavo.collection import Collection, CollectionLike
 from octavo.collection.protocol import require_local
 from octavo.errors import InputTypeError, ParameterError
@@ -88,7 +88,7 @@ class OctavoRecordManager(RecordManager):
         collection = require_local(given, "OctavoRecordManager", instead)
         super().__init__(namespace)
         self._collection = collection
-        self._lock = threading.Lock()
+        self._lock = _forks.Lock()
         self._last_time = 0.0
         self._announced: set[str] = set()
         self.create_schema()

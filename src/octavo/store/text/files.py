@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from octavo import _forks
 from octavo._files import make_directory
 from octavo.errors import CorruptCollectionError, MismatchError
 from octavo.store.snapshot import Snapshot
@@ -50,9 +51,29 @@ class TextFiles:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
+        _forks.register(self)
         self._view: TextView | None = None
         self._covered_slots = 0
         self._generation = -1
+
+    # ------------------------------------------------------------------ forks
+
+    rests_last = False
+
+    def before_fork(self) -> None:
+        """Nothing to do: catching up may take long, and a child begins anew."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing to do."""
+
+    def after_fork_in_child(self) -> None:
+        """Have a free lock; an index that another thread was extending cannot be used here, nor be destroyed."""
+        busy, self._lock = self._lock.locked(), threading.Lock()
+        if busy:
+            _forks.keep_for_ever(self._view)
+            self._view, self._covered_slots, self._generation = None, 0, -1
+
+    # ------------------------------------------------------------------ keeping up
 
     def ready(self) -> TextView:
         """Return an index that covers the newest commit, catching up first if it has to."""
