@@ -33,7 +33,7 @@ from octavo.compression.fixed_dimensional import FixedDimensionalEncoding
 from octavo.compression.token_matrices import TokenMatrices, unit_rows
 from octavo.compression.token_pooling import TokenPooling
 from octavo.index.maxsim import maxsim_scores, maxsim_search
-from octavo.store._late_generations import FIT_TOKENS
+from octavo.store._generations import FIT_TOKENS
 from octavo.store.tokens import TokenCodec
 from token_sets import TokenSet, add_token_options, agreement, load_token_sets, split
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-from octavo.errors import InputTypeError
+from octavo._files import as_path
 from octavo.store.upkeep.backup import restore_collection
 
 
@@ -18,10 +17,10 @@ def restore(snapshot: str | os.PathLike[str], path: str | os.PathLike[str], *, o
         What `Collection.snapshot` wrote (or any collection that is at rest). It is only read, and may lie on a read-only
         file system.
     path : str or path-like
-        Where the collection should be.
+        Where the collection should be. If it is a link to a directory, that directory is meant, and the link stays.
     overwrite : bool, default=False
-        Replace the collection that is there. Close it first, in every process: one that still has it open goes on with the
-        old files, and what it writes to them is lost.
+        Replace the collection that is there. Whoever still has it open is told so by a `CollectionReplacedError` the next
+        time that it reads or writes, and changes nothing.
 
     Raises
     ------
@@ -45,10 +44,4 @@ def restore(snapshot: str | os.PathLike[str], path: str | os.PathLike[str], *, o
     ['r']
     >>> folder.cleanup()
     """
-    restore_collection(_directory(snapshot, "snapshot"), _directory(path, "path"), overwrite=overwrite)
-
-
-def _directory(value: str | os.PathLike[str], name: str) -> Path:
-    if not isinstance(value, str | os.PathLike):
-        raise InputTypeError(f"expected {name} as a str or path-like, got {type(value).__name__}")
-    return Path(value).expanduser().absolute()
+    restore_collection(as_path(snapshot, "snapshot"), as_path(path, "path"), overwrite=overwrite)

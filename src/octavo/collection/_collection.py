@@ -11,12 +11,13 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from octavo._arrays import as_matrix, check_directions, unit_rows
+from octavo._files import as_path
 from octavo.collection._tuning import TuningMethods
 from octavo.collection.token_input import is_sized, token_encoder_for
 from octavo.compression import Codec
 from octavo.encoders.dense import as_encoder, check_fingerprint, fingerprint
 from octavo.encoders.tokens import TokenEncoder, is_multi_vector
-from octavo.errors import CollectionLockedError, InputTypeError, MismatchError, ParameterError, StorageError
+from octavo.errors import CollectionLockedError, MismatchError, ParameterError, StorageError
 from octavo.filters import parse_filter
 from octavo.retrievers.search import (
     FilterLike,
@@ -26,7 +27,7 @@ from octavo.store.documents import Batch, DocumentLike, check_ids, read_batches
 from octavo.store.settings import Settings
 from octavo.store.snapshot import Snapshot
 from octavo.store.sqlite import Connection
-from octavo.store.store import Store, delete_files
+from octavo.store.store import Store
 from octavo.store.upkeep.copy import copy_collection
 from octavo.store.upkeep.erase import erase_leftovers
 
@@ -131,9 +132,7 @@ def open_store(path: str | os.PathLike[str] | None, encoder: Any, settings: Sett
     """Open the store and put the collection of its kind in front of it."""
     from octavo.collection._multi_vector import MultiVectorCollection  # which is built on this module
 
-    if path is not None and not isinstance(path, str | os.PathLike):
-        raise InputTypeError(f"expected path as a str or path-like, or None, got {type(path).__name__}")
-    directory = Path(path).expanduser() if path is not None else None
+    directory = as_path(path, "path") if path is not None else None
     if directory is None or not Store.exists(directory):  # an encoder that cannot be used must not leave a directory
         encoder = _wrapped(encoder, late=bool(settings.multi_vector))
     store = Store(directory, settings)
@@ -358,9 +357,10 @@ class Collection(TuningMethods):
             copied = copy_collection(self._store, None)
             assert copied is not None  # a copy in memory has no path to open it from
             return type(self)(copied, self._given_encoder())
-        copy_collection(self._store, Path(path).expanduser())
+        destination = as_path(path, "path")
+        copy_collection(self._store, destination)
         settings = Settings(lock_timeout=self._store.settings.lock_timeout)
-        return type(self)(Store(Path(path).expanduser(), settings), self._given_encoder())
+        return type(self)(Store(destination, settings), self._given_encoder())
 
     def snapshot(self, path: str | os.PathLike[str]) -> Path:
         """Write a backup of the newest commit to a new directory, while others may go on writing.
@@ -385,19 +385,14 @@ class Collection(TuningMethods):
         CorruptCollectionError
             When a vector file does not match its checksums: damage is not copied.
         """
-        if not isinstance(path, str | os.PathLike):
-            raise InputTypeError(f"expected path as a str or path-like, got {type(path).__name__}")
-        destination = Path(path).expanduser().absolute()
+        destination = as_path(path, "path")
         copy_collection(self._store, destination)
         return destination
 
     def destroy(self) -> None:
         """Close the collection and delete its files; other files in the directory stay, and so does the directory then."""
-        directory = self._store.directory
         self._graph.wait()
-        self._store.close()
-        if directory is not None:
-            delete_files(directory)
+        self._store.destroy()
 
     def flush(self) -> None:
         """Save the graph, so that the next `open` need not extend it. Documents are durable without this."""

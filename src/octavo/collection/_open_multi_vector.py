@@ -9,8 +9,7 @@ from octavo.collection._collection import open_store
 from octavo.collection._multi_vector import MultiVectorCollection
 from octavo.compression.candidates import CandidateEncoder
 from octavo.compression.token_pooling import TokenPooling
-from octavo.store.late_settings import candidates_config, pooling_config
-from octavo.store.settings import Settings
+from octavo.store.settings import Settings, candidates_config, pooling_config
 
 
 def open_multi_vector(

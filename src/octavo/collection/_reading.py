@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from octavo._arrays import Floats, as_matrix, unit_rows
+from octavo._files import as_path
 from octavo.encoders.dense import Encoder, check_fingerprint
 from octavo.errors import CorruptCollectionError, DocumentNotFoundError, InputTypeError, ParameterError
 from octavo.retrievers.results import SearchResult
@@ -30,13 +31,13 @@ from octavo.store.database import select_documents
 from octavo.store.documents import Document, check_ids, chunked
 from octavo.store.graph_files import GraphFiles
 from octavo.store.info import CollectionInfo, describe
-from octavo.store.snapshot import Snapshot
+from octavo.store.snapshot import Snapshot, decode_rows
 from octavo.store.sqlite import Connection
 from octavo.store.store import Store
 from octavo.store.text.files import TextFiles
 from octavo.store.upkeep.export import export_store
 from octavo.store.upkeep.verify import VerifyReport, repair_damage, verify_files
-from octavo.store.writer import Writer, decode_rows
+from octavo.store.writer import Writer
 
 _READ_CHUNK = 900
 
@@ -346,9 +347,7 @@ class ReadingMethods:
         CorruptCollectionError
             When something does not match its checksum.
         """
-        if not isinstance(path, str | os.PathLike):
-            raise InputTypeError(f"expected path as a str or path-like, got {type(path).__name__}")
-        destination = Path(path).expanduser().absolute()
+        destination = as_path(path, "path")
         if not progress:
             export_store(self._store, destination, dtype=dtype)
             return destination
@@ -377,10 +376,10 @@ class ReadingMethods:
         """
         self._store.require_open()
         if write:
-            with self._store.database.write() as connection:
+            with self._store.write() as connection:
                 yield connection
         else:
-            with self._store.database.read() as connection:
+            with self._store.read() as (connection, _):
                 yield connection
 
     def join_writes(self, callback: Callable[[Connection, Sequence[str], Sequence[str]], None]) -> None:

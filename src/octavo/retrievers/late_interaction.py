@@ -19,9 +19,8 @@ from octavo.index import maxsim
 from octavo.retrievers.dense import DenseOptions, dense_search
 from octavo.retrievers.mmr import maximal_marginal_relevance
 from octavo.retrievers.search import Queries, Searcher, SearchOptions, full_text
-from octavo.store.snapshot import Mask, Slots, Snapshot
+from octavo.store.snapshot import Mask, Slots, Snapshot, decode_rows
 from octavo.store.tokens import TokenView
-from octavo.store.writer import decode_rows
 
 Scores: TypeAlias = npt.NDArray[np.float32]
 CandidateSource: TypeAlias = Literal["vectors", "text", "both"]

@@ -20,11 +20,10 @@ from octavo.retrievers.results import SearchResult
 from octavo.store.database import document_crc, select_documents
 from octavo.store.documents import Document
 from octavo.store.metadata.index import select
-from octavo.store.snapshot import Mask, Slots, Snapshot
+from octavo.store.snapshot import Mask, Slots, Snapshot, decode_rows
 from octavo.store.sqlite import Connection
 from octavo.store.store import Store
 from octavo.store.text.files import TextFiles
-from octavo.store.writer import decode_rows
 
 Mode: TypeAlias = Literal["dense", "text", "hybrid"]
 FilterLike: TypeAlias = "Filter | dict[str, Any] | Callable[[Document], bool] | None"

@@ -270,11 +270,13 @@ class Database:
                     session.read_lock.leave()
 
     @contextlib.contextmanager
-    def write(self, *, unchecked: bool = False) -> Iterator[Connection]:
+    def write(self, timeout: float | None = None, *, unchecked: bool = False) -> Iterator[Connection]:
         """Yield the writing connection inside a transaction; commits on leaving, rolls back on an exception.
 
         Parameters
         ----------
+        timeout : float or None
+            Seconds to wait for other writers; None waits as long as the lock timeout says.
         unchecked : bool
             Do not compare pages with their checksums: to repair what can be.
 
@@ -291,7 +293,7 @@ class Database:
         """
         if self.read_only:
             raise ReadOnlyError("the collection was opened with read_only=True; open it without to write")
-        with self._turn() as left, self._entered(), translate_errors(self._path):
+        with self._turn(timeout) as left, self._entered(), translate_errors(self._path):
             session = self._connect() if unchecked else self._writing_session()
             connection = session.connection
             connection.set_patience(left)

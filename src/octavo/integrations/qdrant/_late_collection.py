@@ -27,7 +27,7 @@ from octavo.integrations.qdrant._plan import Plan, average_length, layout_of, tr
 from octavo.integrations.qdrant.late_codec import LateCodec, candidate_mapping, centred, learns, map_token_codec
 from octavo.integrations.qdrant.transport import Layout, Point, TokenLayout, Transport
 from octavo.store.documents import Batch, DocumentLike
-from octavo.store.late_settings import DEFAULT_CANDIDATES, DEFAULT_POOLING, candidates_config, pooling_config
+from octavo.store.settings import DEFAULT_CANDIDATES, DEFAULT_POOLING, candidates_config, pooling_config
 
 #: Numbers that one document's token vectors may have: a server refuses more.
 _MOST_NUMBERS: Final = 1_048_575

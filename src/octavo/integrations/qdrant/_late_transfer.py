@@ -16,7 +16,7 @@ from octavo.errors import ParameterError
 from octavo.integrations.qdrant._late_collection import QdrantMultiVectorCollection, check_sizes
 from octavo.integrations.qdrant.late_codec import LateCodec, centred, learns, map_token_codec
 from octavo.store.documents import Batch
-from octavo.store.late_settings import CANDIDATE_CODEC
+from octavo.store.settings import CANDIDATE_CODEC
 from octavo.store.tokens import TokenCodec
 
 

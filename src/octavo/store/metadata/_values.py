@@ -15,12 +15,12 @@ from typing import Any, TypeAlias
 #: Strings longer than this are indexed by so many leading characters.
 PREFIX = 200
 
-# Kinds of rows. NULL, NUMBER and TEXT are exact; LONG (a prefix and a digest), LIST (its length) and ODD (nothing) mark
-# candidates; a DICT is there to exist, its fields have rows of their own.
-NULL, NUMBER, TEXT, LONG, LIST, DICT, ODD = range(7)
+# Kinds of rows. NULL, BOOL, NUMBER and TEXT are exact; LONG (a prefix and a digest), LIST (its length) and ODD (nothing)
+# mark candidates; a DICT is there to exist, its fields have rows of their own.
+NULL, NUMBER, TEXT, LONG, LIST, DICT, ODD, BOOL = range(8)
 
 #: Added to the kind for an element of a list. A value has one row below this, whatever it is.
-ELEMENT = 8
+ELEMENT = 16
 
 Stored: TypeAlias = int | float | str
 Row: TypeAlias = tuple[tuple[str, ...], int, Stored]
@@ -61,7 +61,7 @@ def classify(value: str | float | None) -> tuple[int, Stored]:
 
     Examples
     --------
-    >>> classify(True) == (NUMBER, 1)
+    >>> classify(True) == (BOOL, 1)
     True
     >>> classify(2**80) == (ODD, 0)
     True
@@ -72,6 +72,8 @@ def classify(value: str | float | None) -> tuple[int, Stored]:
         if not storable(value):
             return ODD, 0
         return (TEXT, value) if len(value) <= PREFIX else (LONG, value[:PREFIX] + _digest(value))
+    if isinstance(value, bool):
+        return BOOL, int(value)
     return (NUMBER, value) if is_64_bit(value) else (ODD, 0)
 
 
