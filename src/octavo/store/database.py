@@ -193,6 +193,8 @@ class Database:
         self._sessions: weakref.WeakSet[_Session] = weakref.WeakSet()
         self._anchor: _Session | None = None
         self._begin_anew()
+        if self._path is not None and _unusable and _identity(self._path) in _unusable:
+            raise CollectionClosedError(_FORKED_INSIDE)
         _forks.register(self)
         try:
             if directory is None:
@@ -539,8 +541,6 @@ class Database:
     def _connect_file(self, path: Path) -> _Session:
         locks = self._locks()
         assert locks is not None  # there is a directory
-        if _unusable and _identity(path) in _unusable:
-            raise CollectionClosedError(_FORKED_INSIDE)
         connection, immutable = self._open_read_only(path) if self.read_only else (self._open_to_write(path), False)
         session = _Session(connection)
         try:
