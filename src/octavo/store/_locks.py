@@ -129,7 +129,7 @@ class LockFile:
 
     def __init__(self, directory: Path, *, read_only: bool, patience: float) -> None:
         self.path = directory / LOCK_NAME
-        self._ticket = -1
+        self._ticket = self._fd = -1
         self._fd = _open(self.path, read_only=read_only) if fcntl is not None else -1
         self._whole = False
         if self._fd < 0:
@@ -269,6 +269,9 @@ class LockFile:
             with contextlib.suppress(OSError):
                 os.close(fd)
 
+    def __del__(self) -> None:
+        self.close()
+
 
 class ReadLock:
     """Announces the read transactions of one thread.
@@ -284,6 +287,7 @@ class ReadLock:
     def __init__(self, directory: Path, *, patience: float) -> None:
         self._path = directory / LOCK_NAME
         self._patience = patience
+        self._fd = -1
         self._fd = _open(self._path, read_only=True)
 
     def enter(self) -> None:
@@ -317,6 +321,9 @@ class ReadLock:
         if fd >= 0:
             with contextlib.suppress(OSError):
                 os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class Shadow:
