@@ -161,8 +161,15 @@ class LockFile:
         return self._fd >= 0 and not self._whole
 
     @contextlib.contextmanager
-    def turn(self, patience: float) -> Iterator[None]:
+    def turn(self, patience: float, *, of: float | None = None) -> Iterator[None]:
         """Wait for the turn to write, for as many seconds at most; writers are served in the order in which they came.
+
+        Parameters
+        ----------
+        patience : float
+            The seconds.
+        of : float or None
+            What the caller was told to wait in all, for the message.
 
         Raises
         ------
@@ -176,7 +183,8 @@ class LockFile:
             taken = self._take(_Patience(patience))
         if not taken:
             raise CollectionLockedError(
-                f"others have been writing to {self.path.parent} for more than {patience:g} s; try again or raise lock_timeout"
+                f"others have been writing to {self.path.parent} for more than {patience if of is None else of:g} s; "
+                "try again or raise lock_timeout"
             )
         try:
             yield

@@ -334,7 +334,7 @@ class Database:
             with contextlib.ExitStack() as stack:
                 locks = self._locks()
                 if locks is not None:
-                    stack.enter_context(locks.turn(max(0.0, end - time.monotonic())))
+                    stack.enter_context(locks.turn(max(0.0, end - time.monotonic()), of=patience))
                 yield max(0.0, end - time.monotonic())
         finally:
             turns.release()
