@@ -38,6 +38,9 @@ _CAREFULLY = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "
 
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 
+#: How often a directory is emptied in which somebody may still be creating files.
+_DELETIONS = 20
+
 ADVICE = "the collection is as its last commit left it; free space or mend the disk, then try again"
 
 
@@ -388,8 +391,11 @@ class Directory:
         if not stat.S_ISDIR(found.st_mode):
             return self.remove(name)
         where, relative = self._at(name)
-        shutil.rmtree(where, ignore_errors=True, dir_fd=relative.get("dir_fd"))
-        return self.stat(name) is None
+        for _ in range(_DELETIONS):
+            shutil.rmtree(where, ignore_errors=True, dir_fd=relative.get("dir_fd"))
+            if self.stat(name) is None:
+                return True
+        return False
 
     def sync(self) -> None:
         """Make created, renamed and deleted names survive power loss."""

@@ -1,4 +1,4 @@
-"""A collection from what `Collection.export` wrote."""
+"""A collection from what `Collection.export` or `Collection.snapshot` wrote."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 
 from octavo._files import as_path, followed, fresh_directory, is_occupied
-from octavo.collection._collection import Collection, _check_batch_size, _with_progress, open_store
+from octavo._validation import check_integer
+from octavo.collection._collection import Collection, with_progress
+from octavo.collection._opening import open_store
 from octavo.collection.rebuild import open_from_blueprint, stored_batch
 from octavo.compression import Codec
 from octavo.errors import CollectionNotFoundError, CorruptCollectionError, OctavoError, ParameterError
-from octavo.store.documents import Batch, Document
+from octavo.store.documents import Batch, Document, metadata_from_tagged
 from octavo.store.settings import Settings
+from octavo.store.upkeep.backup import restore_collection
 from octavo.store.upkeep.blueprint import Blueprint
 from octavo.store.upkeep.export import (
     DOCUMENTS,
@@ -86,7 +89,7 @@ def import_from(
     [Document(id='r', text='red', metadata={'warm': True})]
     >>> folder.cleanup()
     """
-    _check_batch_size(batch_size)
+    batch_size = check_integer(batch_size, "batch_size", least=1)
     source = as_path(folder, "folder")
     if codec is not None:
         codec = str(Codec.parse(codec))
@@ -109,6 +112,45 @@ def import_from(
     ):
         export.fill(collection, batch_size, progress=progress)
     return open_store(destination, encoder, Settings(must_exist=True))
+
+
+def restore(snapshot: str | os.PathLike[str], path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Bring a snapshot back: every byte is compared with its checksum before and after it is copied.
+
+    Parameters
+    ----------
+    snapshot : str or path-like
+        What `Collection.snapshot` wrote (or any collection that is at rest). It is only read, and may lie on a read-only
+        file system.
+    path : str or path-like
+        Where the collection should be. If it is a link to a directory, that directory is meant, and the link stays.
+    overwrite : bool, default=False
+        Replace the collection that is there. Whoever still has it open is told so by a `CollectionReplacedError` the next
+        time that it reads or writes, and changes nothing.
+
+    Raises
+    ------
+    CollectionNotFoundError
+        When there is no snapshot.
+    CorruptCollectionError
+        When the snapshot is damaged; what is at `path` has not been touched.
+    ParameterError
+        When there is something at `path` that may not be replaced.
+
+    Examples
+    --------
+    >>> import tempfile, octavo
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> with octavo.open(f"{folder.name}/kb") as kb:
+    ...     _ = kb.add(["red"], ids=["r"], vectors=[[1.0, 0.0]])
+    ...     snapshot = kb.snapshot(f"{folder.name}/monday")
+    >>> octavo.restore(snapshot, f"{folder.name}/again")
+    >>> with octavo.open(f"{folder.name}/again") as kb:
+    ...     kb.ids()
+    ['r']
+    >>> folder.cleanup()
+    """
+    restore_collection(as_path(snapshot, "snapshot"), as_path(path, "path"), overwrite=overwrite)
 
 
 class _Export:
@@ -173,7 +215,7 @@ class _Export:
     def fill(self, collection: Collection, batch_size: int, *, progress: bool) -> None:
         """Add all documents."""
         batches = self._batches(collection, batch_size)
-        added = collection._add_batches(_with_progress(batches, range(self.n)) if progress else batches)
+        added = collection._add_batches(with_progress(batches, range(self.n)) if progress else batches)
         if len(added) != self.n or len(collection) != self.n:
             raise CorruptCollectionError(
                 f"{self.folder} should hold {self.n} documents of different ids, but has {len(added)} with "
@@ -220,7 +262,7 @@ class _Export:
     def _document(self, line: bytes, number: int) -> tuple[Document, str | None]:
         try:
             record = json.loads(line)
-            return Document(record["id"], record["text"], record["metadata"]), record["payload"]
+            return Document(record["id"], record["text"], metadata_from_tagged(record["metadata"])), record["payload"]
         except (ValueError, KeyError, TypeError, RecursionError) as err:
             raise CorruptCollectionError(
                 f"line {number + 1} of {self.folder / DOCUMENTS} is not a document ({err!r}); export again"

@@ -10,10 +10,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from octavo.collection import Collection
+from octavo._validation import check_integer
+from octavo.collection import Collection, MultiVectorLike
 from octavo.collection.rebuild import add_stored, vectors_to_move
 from octavo.errors import MismatchError, ParameterError
-from octavo.store.documents import Document, chunked
+from octavo.store.documents import Document, chunked, metadata_to_tagged
 
 #: Documents that are compared as a whole at the end, vectors included, spread evenly over the collection.
 VERIFIED = 256
@@ -26,6 +27,16 @@ _SAME_LENGTH = 0.02
 
 class Movable(Protocol):
     """What a collection must offer to be moved; `Collection` and the integrations' collections do."""
+
+    @property
+    def local(self) -> Collection | None:
+        """The collection itself, if its documents lie in files of Octavo's own; else None."""
+        ...
+
+    @property
+    def late(self) -> MultiVectorLike | None:
+        """The collection itself, if it keeps many vectors a document; else None."""
+        ...
 
     def ids(self) -> list[str]:
         """Return the ids of all documents."""
@@ -93,19 +104,20 @@ def ids_checksum(ids: Iterable[str]) -> str:
 
 def stored_vectors(collection: Any, ids: Sequence[str]) -> Any:
     """Return what a collection keeps for these documents: a matrix, or a list of token matrices."""
-    if hasattr(collection, "get_token_vectors"):
-        return collection.get_token_vectors(ids)
-    return vectors_to_move(collection, ids) if isinstance(collection, Collection) else collection.get_vectors(ids)
+    late, local = collection.late, collection.local
+    if late is not None:
+        return late.get_token_vectors(ids)
+    return vectors_to_move(local, ids) if local is not None else collection.get_vectors(ids)
 
 
 def write_stored(target: Any) -> Write:
     """Return what writes stored vectors into a collection: as they are into a local one, by its `add` into any other."""
-    late = hasattr(target, "get_token_vectors")
+    late, local = target.late is not None, target.local
 
     def write(documents: Sequence[Document], payloads: Sequence[str | None], vectors: Any) -> object:
         given = {"token_vectors": vectors} if late else {"vectors": vectors}
-        if isinstance(target, Collection):
-            return add_stored(target, documents, payloads=payloads, **given)
+        if local is not None:
+            return add_stored(local, documents, payloads=payloads, **given)
         return target.add(documents, payloads=payloads, **given)
 
     return write
@@ -149,8 +161,7 @@ def transfer(
     MismatchError
         When the two are not equal afterwards; the message says in what.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ParameterError(f"expected batch_size as an integer of at least 1, got {batch_size!r}")
+    batch_size = check_integer(batch_size, "batch_size", least=1)
     write = write if write is not None else write_stored(target)
     listed = source.ids()
     there = set(target.ids())
@@ -194,7 +205,7 @@ def _contents(collection: Movable, ids: Sequence[str]) -> dict[str, str]:
 
 def _content(document: Document, payload: str | None) -> str:
     # As JSON, because Python takes 1, 1.0 and True for the same.
-    return json.dumps([document.text, document.metadata, payload], sort_keys=True)
+    return json.dumps([document.text, metadata_to_tagged(document.metadata), payload], sort_keys=True)
 
 
 def _verify_ids(expected: Sequence[str], target: Movable) -> str:

@@ -32,7 +32,6 @@ from octavo.store import sqlite
 from octavo.store._locks import LockFile, ReadLock, Shadow
 from octavo.store._manifest import FORMAT_VERSION, check_manifest
 from octavo.store._schema import check_schema, create_tables
-from octavo.store.documents import chunked
 from octavo.store.sqlite import Connection, translate_errors
 
 DATABASE_NAME = "octavo.db"
@@ -235,6 +234,21 @@ class Database:
     # ------------------------------------------------------------------ transactions
 
     @contextlib.contextmanager
+    def calling(self, what: str) -> Iterator[None]:
+        """Say that this thread now runs a function of the caller's, inside a transaction: it must not begin another one."""
+        before, self._local.calling = getattr(self._local, "calling", None), what
+        try:
+            yield
+        finally:
+            self._local.calling = before
+
+    def _check_not_calling(self) -> None:
+        if (what := getattr(self._local, "calling", None)) is not None:
+            raise ParameterError(
+                f"{what} must not search or change the collection that is calling it; look first, and keep what was found"
+            )
+
+    @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """Yield this thread's connection inside a read transaction: one consistent state from start to end.
 
@@ -245,6 +259,7 @@ class Database:
         ParameterError
             When this thread is reading already.
         """
+        self._check_not_calling()
         with self._entered(), translate_errors(self._path):
             session = self._reader()
             connection = session.connection
@@ -293,6 +308,7 @@ class Database:
         ReadOnlyError
             When the collection was opened for reading.
         """
+        self._check_not_calling()
         if self.read_only:
             raise ReadOnlyError("the collection was opened with read_only=True; open it without to write")
         with self._turn(timeout) as left, self._entered(), translate_errors(self._path):
@@ -665,7 +681,8 @@ def select_documents(
     connection: Connection, columns: str, key: Literal["slot", "id"], values: Sequence[int] | Sequence[str]
 ) -> Iterator[Any]:
     """Yield columns of the documents whose slot or id is among `values`, in no particular order; absent ones are left out."""
-    for part in chunked(values, _BOUND_VALUES):
+    for start in range(0, len(values), _BOUND_VALUES):
+        part = values[start : start + _BOUND_VALUES]
         marks = ",".join("?" * len(part))
         yield from connection.execute(f"SELECT {columns} FROM documents WHERE {key} IN ({marks})", part)
 

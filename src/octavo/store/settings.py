@@ -8,7 +8,7 @@ from typing import Any
 
 from octavo._text_analysis import check_language
 from octavo._validation import check_integer, check_number
-from octavo.compression import Codec, document_vectors, fixed_dimensional  # noqa: F401 - the encoders register
+from octavo.compression import Codec
 from octavo.compression.candidates import CandidateEncoder, candidate_encoder_from_config
 from octavo.compression.token_pooling import TokenPooling
 from octavo.errors import CodecError, InputTypeError, MismatchError, ParameterError
@@ -67,6 +67,8 @@ class Settings:
         object.__setattr__(
             self, "lock_timeout", check_number(self.lock_timeout, "lock_timeout", least=0, most=_LONGEST_WAIT)
         )
+        if self.codec is not None and self.dim is not None:
+            Codec.parse(self.codec).check_dim(self.dim)
 
     def for_new_collection(self) -> Settings:
         """Return the settings with the defaults filled in."""
@@ -125,6 +127,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and stored.get(name) is not None and value != stored[name]:
                 raise MismatchError(f"the collection was made with {name}={stored[name]!r}, got {value!r}; {advice}")
+        if stored["dim"] is None and self.dim is not None:
+            Codec.parse(stored["codec"]).check_dim(self.dim)
         return replace(
             self,
             codec=stored["codec"],
@@ -186,7 +190,7 @@ def candidates_config(candidates: str | CandidateEncoder | None) -> dict[str, An
     Raises
     ------
     ParameterError
-        When there is no such encoder, or it makes several vectors a document.
+        When there is no such encoder.
     """
     if candidates is None:
         return None
@@ -197,11 +201,6 @@ def candidates_config(candidates: str | CandidateEncoder | None) -> dict[str, An
     else:
         raise InputTypeError(
             f"expected candidates as the name of a candidate encoder or such an encoder, got {type(candidates).__name__}"
-        )
-    if encoder.multi_vector:
-        raise ParameterError(
-            f"{encoder!r} makes several vectors a document; a collection finds candidates with one: use 'mean', 'fde' or "
-            "'random-features'"
         )
     return encoder.get_config()
 

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from octavo._arrays import Floats
-from octavo.compression import Codec, identity_codec
+from octavo.compression import Codec
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import CollectionLockedError, InvalidVectorsError, OctavoError, ParameterError
 from octavo.index import Tuning
@@ -31,7 +31,7 @@ from octavo.store._generations import (
     waiting_codec,
 )
 from octavo.store.database import document_crc, select_documents, write_manifest
-from octavo.store.documents import Batch
+from octavo.store.documents import Batch, metadata_from_json
 from octavo.store.metadata import index as _metadata_index
 from octavo.store.snapshot import Mask, Slots, Snapshot, TierView
 from octavo.store.sqlite import Connection, Error
@@ -57,6 +57,11 @@ class Writer:
         """Call `callback(connection, added_ids, deleted_ids)` before the commit of every later add and delete."""
         if callback not in self._joined:
             self._joined.append(callback)
+
+    def _tell(self, connection: Connection, added: Sequence[str], deleted: Sequence[str]) -> None:
+        with self._store.database.calling("a function given to join_writes"):
+            for callback in self._joined:
+                callback(connection, added, deleted)
 
     # ------------------------------------------------------------------ add and delete
 
@@ -112,8 +117,7 @@ class Writer:
                 "alive": snapshot.n_alive + len(batch) - len(replaced),
             }
             write_manifest(connection, changes)
-            for callback in self._joined:
-                callback(connection, batch.ids, ())
+            self._tell(connection, batch.ids, ())
         self._publish(own=True)
         if snapshot.generation == 0:
             for tier in tiers:
@@ -147,8 +151,7 @@ class Writer:
             else:
                 self._bury(connection, [row[:2] for row in found], seq)
             write_manifest(connection, {"seq": seq, "alive": snapshot.n_alive - len(found)})
-            for callback in self._joined:
-                callback(connection, (), [row[2] for row in found])
+            self._tell(connection, (), [row[2] for row in found])
         self._publish()
         return len(found)
 
@@ -166,7 +169,7 @@ class Writer:
         slots = [(slot,) for slot, _ in found]
         connection.executemany("DELETE FROM documents WHERE slot = ?", slots)
         connection.executemany("INSERT INTO tombstones VALUES (?, ?)", [(slot, seq) for (slot,) in slots])
-        _metadata_index.remove(connection, ((slot, json.loads(metadata)) for slot, metadata in found))
+        _metadata_index.remove(connection, ((slot, metadata_from_json(metadata)) for slot, metadata in found))
 
     def _add_tokens(
         self, connection: Connection, appender: TokenAppender, batch: Batch, changes: dict[str, Any]
@@ -181,7 +184,8 @@ class Writer:
     def _first_generation(
         self, dim: int, snapshot: Snapshot, changes: dict[str, Any]
     ) -> tuple[list[TierView], TokenAppender | None]:
-        plain = identity_codec(dim)
+        Codec.parse(snapshot.codec_text).check_dim(dim)
+        plain = Codec.identity(dim)
         changes |= {"generation": 1, "codec_state": plain.to_bytes()}
         appender = None
         if self._store.settings.multi_vector:
@@ -402,7 +406,7 @@ class Writer:
 def stored_metadata(connection: Connection) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield slot and metadata of every document, without holding them all in memory."""
     for slot, metadata in connection.execute("SELECT slot, metadata FROM documents ORDER BY slot"):
-        yield slot, json.loads(metadata)
+        yield slot, metadata_from_json(metadata)
 
 
 def rebuild_metadata_index(connection: Connection) -> None:

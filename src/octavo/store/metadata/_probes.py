@@ -8,11 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from octavo.filters import Between, Compare, Contains, Exists, In, Leaf, Like, PartOf, TextMatch, Value
 from octavo.filters.like import literal_prefix
-from octavo.store.metadata._values import BOOL, ELEMENT, LIST, LONG, NULL, NUMBER, ODD, PREFIX, TEXT, classify, storable
+from octavo.filters.times import instant_of
+from octavo.store.metadata._values import (
+    BOOL,
+    ELEMENT,
+    LIST,
+    LONG,
+    NULL,
+    NUMBER,
+    ODD,
+    PREFIX,
+    TEXT,
+    TIME,
+    classify,
+    storable,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +102,11 @@ def _equal(values: tuple[Value, ...], shift: int, *, typed: bool) -> Iterator[Pr
             # An integer beyond 64 bits and a float, which has a row of its own, can be equal.
             odd |= kind == ODD or (isinstance(value, float) and abs(value) >= 2**63)
             exact.setdefault(kind, []).append(stored)
+            if isinstance(value, str) and (time := instant_of(value)) is not None:
+                exact.setdefault(TIME, []).append(time.microseconds)
             if not typed and kind in (BOOL, NUMBER) and stored in (0, 1):
                 exact.setdefault(BOOL + NUMBER - kind, []).append(stored)
-    for kind in (NULL, BOOL, NUMBER, TEXT, LONG):
+    for kind in (NULL, BOOL, NUMBER, TEXT, LONG, TIME):
         if kind in exact:
             yield Probe(kind + shift, among=tuple(dict.fromkeys(exact[kind])), sure=kind != LONG)
     if lengths and shift:
@@ -110,6 +127,9 @@ def _ordered(bounds: dict[str, Value], shift: int, *, typed: bool) -> Iterator[P
         return
     if isinstance(sample, tuple):
         yield Probe(LIST, sure=False)
+        return
+    yield from _times(bounds, shift)
+    if isinstance(sample, date):
         return
     yield Probe(ODD + shift, sure=False)  # an integer that SQLite cannot hold, or a string that UTF-8 cannot
     kinds = [classify(bound)[0] for bound in bounds.values() if not isinstance(bound, tuple)]
@@ -134,6 +154,13 @@ def _ordered(bounds: dict[str, Value], shift: int, *, typed: bool) -> Iterator[P
             yield Probe(kind + shift, sure=False)
         else:
             yield Probe(kind + shift, where, tuple(bounds.values()))
+
+
+def _times(bounds: dict[str, Value], shift: int) -> Iterator[Probe]:
+    """Give the probe for times on the right side of each bound, if all of them name one."""
+    times = [time.microseconds for bound in bounds.values() if (time := instant_of(bound)) is not None]
+    if len(times) == len(bounds):
+        yield Probe(TIME + shift, " AND ".join(f"value {op} ?" for op in bounds), tuple(times))
 
 
 def _contains(leaf: Contains) -> Iterator[Probe]:

@@ -292,7 +292,8 @@ class TextIndex:
 
     def close(self) -> None:
         """Give up what is not committed, and remove what was not handed over. Snapshots that were handed out go on working."""
-        self.rollback()
+        with contextlib.suppress(OctavoError, OSError):  # its directory may be gone
+            self.rollback()
         for name in self._own:
             if self._folder is not None:
                 self._folder.remove_tree(name)
@@ -451,8 +452,9 @@ def _translated(label: str, action: str, *, damaged: bool = False) -> Iterator[N
             ) from err
         # tantivy tells the operating system's number only within its message
         code = re.search(r"\bcode: (\d+)", str(err))
+        gone = errno.ENOENT if "FileDoesNotExist" in str(err) else errno.EIO
         raise StorageError(
-            int(code[1]) if code else errno.EIO,
+            int(code[1]) if code else gone,
             f"the full-text index {label} could not be {action}: {err}; {ADVICE}",
         ) from err
     except OSError as err:
