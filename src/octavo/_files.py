@@ -273,8 +273,10 @@ class Directory:
             return self.path.is_dir()
         try:
             return os.path.samestat(os.fstat(self._fd), os.stat(self.path))
-        except (FileNotFoundError, NotADirectoryError):
-            return False
+        except OSError as err:
+            if err.errno in (errno.ENOENT, errno.ENOTDIR, errno.EBADF):  # the last where a daemon has closed everything
+                return False
+            raise
 
     def _at(self, name: str) -> tuple[str | Path, dict[str, int]]:
         """Return how a call of `os` is told of an entry."""

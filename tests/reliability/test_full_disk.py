@@ -190,7 +190,7 @@ def test_a_file_that_cannot_be_created_is_named(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "open", failing)
-        with pytest.raises(StorageError, match=r"octavo\.db could not be created"):
+        with pytest.raises(StorageError, match=r"octavo\.lock could not be created"):
             octavo.open(tmp_path / "kb")
     with octavo.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
         kb.add(_texts(500), vectors=_vectors(500))
@@ -218,7 +218,7 @@ def test_the_older_checkpoint_stays_until_the_newer_one_is_committed(
             patched.setattr("octavo.store.database.Database._commit", fails)
             with pytest.raises(StorageError, match="the commit failed"):
                 kb.flush()
-            kb._store.database._writing_connection().execute("ROLLBACK")  # what the real one does
+            kb._store.database._writing_session().connection.execute("ROLLBACK")  # what the real one does
         assert older.exists()
         assert kb.verify().ok
         kb.flush()

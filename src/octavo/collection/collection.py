@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -37,6 +36,7 @@ from octavo.store.graph_files import GraphFiles
 from octavo.store.info import CollectionInfo, describe
 from octavo.store.settings import Settings
 from octavo.store.snapshot import Snapshot, decode_rows
+from octavo.store.sqlite import Connection
 from octavo.store.store import Store
 from octavo.store.text.files import TextFiles
 from octavo.store.upkeep.copy import copy_collection
@@ -240,7 +240,7 @@ class Collection(DenseSearch):
         """
         listed, where = check_deletion(ids, filter)
 
-        def choose(connection: sqlite3.Connection, snapshot: Snapshot) -> list[int]:
+        def choose(connection: Connection, snapshot: Snapshot) -> list[int]:
             mask = self._searcher.mask(connection, snapshot, where)
             if listed is None:
                 return np.flatnonzero(mask).tolist() if mask is not None else []
@@ -558,7 +558,7 @@ class Collection(DenseSearch):
         return ModelCheck(LocalVectors(self._store))
 
     @contextlib.contextmanager
-    def connection(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
+    def connection(self, *, write: bool = False) -> Iterator[Connection]:
         """Yield a connection to the collection's database inside a transaction, for adapters that keep tables there.
 
         Parameters
@@ -574,7 +574,7 @@ class Collection(DenseSearch):
             with self._store.read() as (connection, _):
                 yield connection
 
-    def join_writes(self, callback: Callable[[sqlite3.Connection, Sequence[str], Sequence[str]], None]) -> None:
+    def join_writes(self, callback: Callable[[Connection, Sequence[str], Sequence[str]], None]) -> None:
         """Call `callback(connection, added_ids, deleted_ids)` inside every later write transaction of this object.
 
         An exception in it rolls the transaction back. Registering the same callback twice has no effect.

@@ -6,6 +6,7 @@ an answer. What it does not reach yet is scanned exactly.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import json
@@ -14,19 +15,21 @@ import re
 import threading
 import time
 import uuid
+import weakref
 import zlib
 from typing import Any
 
 import numpy as np
 
+from octavo import _forks
 from octavo._files import ADVICE, Directory, HeldFile, storage_errors
 from octavo.errors import CollectionLockedError, CollectionReplacedError, OctavoError, StorageError
 from octavo.index import Graph, planner
 from octavo.store.snapshot import GraphView, Snapshot
 from octavo.store.store import Store
 
-#: Rows linked between two publications.
-_CHUNK = 16_384
+#: Rows linked between two publications, and between two looks at whether the process is about to end.
+_CHUNK = 4_096
 
 #: While documents stream in, rows may wait outside the graph up to this multiple of what may be scanned beside it.
 _BACKLOG = 8
@@ -38,6 +41,17 @@ _GROWTH = 0.25
 _DRAFT_AGE = 3_600.0
 
 _NAME = re.compile(r"g(\d{6,})-[0-9a-f]{32}\.graph(\.tmp)?")
+
+
+#: What may have a thread.
+_building: weakref.WeakSet[GraphFiles] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_building() -> None:
+    # A thread that comes back from native code into an interpreter that is being taken down ends the process by a signal.
+    for files in list(_building):
+        files.stop()
 
 
 class GraphFiles:
@@ -53,8 +67,34 @@ class GraphFiles:
         self._store = store
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._stopped = False  # the process is about to end
+        _forks.register(self)
         self._loaded_generation = -1
         self._saved = 0  # slots that the newest checkpoint covers
+
+    # ------------------------------------------------------------------ forks and the end
+
+    rests_last = False
+
+    def before_fork(self) -> None:
+        """Nothing to do: building takes long, and a child begins anew."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing to do."""
+
+    def after_fork_in_child(self) -> None:
+        """Have no thread; a graph that one was building cannot be used here, nor be destroyed."""
+        busy, self._lock, self._thread = self._lock.locked(), threading.Lock(), None
+        if busy:
+            _forks.keep_for_ever(self._store.forget_graph_after_fork())
+            self._saved, self._loaded_generation = 0, -1
+
+    def stop(self) -> None:
+        """Give up building and wait until the thread has noticed: it must not be within usearch when the process ends."""
+        self._stopped = True
+        self.wait()
+
+    # ------------------------------------------------------------------ building
 
     def behind(self, snapshot: Snapshot, tail: int | None = None) -> bool:
         """Tell whether more rows wait outside the graph than `tail` (None: than should be scanned beside it)."""
@@ -71,7 +111,7 @@ class GraphFiles:
     def catch_up(self, tail: int | None = None) -> None:
         """Extend the graph until at most `tail` rows wait outside it; the caller waits."""
         with self._lock:
-            while self.behind(self._store.snapshot, tail) and not self._store.closed:
+            while self.behind(self._store.snapshot, tail) and not self._over():
                 self._extend(self._store.snapshot)
         if not self._store.settings.read_only and self._due(self._store.snapshot):
             # It only saves time later, and the write that it follows is durable: no reason to fail that.
@@ -82,6 +122,7 @@ class GraphFiles:
         """Extend the graph in a thread of its own; searches stay exact, if slower, until it is done."""
         if self._lock.locked() or (self._thread is not None and self._thread.is_alive()):
             return
+        _building.add(self)
         self._thread = threading.Thread(target=self._quietly, name="octavo-graph", daemon=True)
         self._thread.start()
 
@@ -112,6 +153,9 @@ class GraphFiles:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
+    def _over(self) -> bool:
+        return self._stopped or self._store.closed
+
     def _extend(self, snapshot: Snapshot) -> None:
         view = snapshot.graph
         if view is None:
@@ -129,7 +173,7 @@ class GraphFiles:
             view.graph.add(missing, coarse.codes[missing])
             view = GraphView(view.graph, end)
             self._store.publish_graph(snapshot.generation, view)
-            if self._store.closed:
+            if self._over():
                 return
 
     # ------------------------------------------------------------------ checkpoints

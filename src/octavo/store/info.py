@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import sqlite3
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from octavo.encoders.dense import Encoder
 from octavo.encoders.tokens import TokenEncoder
 from octavo.store.database import DATABASE_NAME
 from octavo.store.snapshot import Snapshot
+from octavo.store.sqlite import Connection, library_version
 from octavo.store.store import Store
 from octavo.store.tokens import TokenView
 
@@ -98,7 +98,7 @@ class CollectionInfo:
 
 
 def describe(
-    store: Store, connection: sqlite3.Connection, snapshot: Snapshot, encoder: Encoder | TokenEncoder | None
+    store: Store, connection: Connection, snapshot: Snapshot, encoder: Encoder | TokenEncoder | None
 ) -> CollectionInfo:
     """Measure a collection."""
     manifest = dict(
@@ -163,7 +163,7 @@ def _tokens(store: Store, view: TokenView) -> dict[str, Any]:
     }
 
 
-def _disk(store: Store, connection: sqlite3.Connection, snapshot: Snapshot) -> dict[str, int]:
+def _disk(store: Store, connection: Connection, snapshot: Snapshot) -> dict[str, int]:
     folder = store.folder
     if folder is None:
         return {}
@@ -188,5 +188,5 @@ def _disk(store: Store, connection: sqlite3.Connection, snapshot: Snapshot) -> d
 def _versions() -> dict[str, str]:
     from importlib import metadata  # slow to import, and needed only here
 
-    found = {"octavo": __version__, "python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
+    found = {"octavo": __version__, "python": platform.python_version(), "sqlite": library_version()}
     return found | {name: metadata.version(name) for name in ("numpy", "usearch", "numkong", "tantivy")}

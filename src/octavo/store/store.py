@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from octavo import _forks
 from octavo._files import Directory, as_path, is_occupied, make_directory, storage_errors, sync_directory
 from octavo._version import __version__
 from octavo.compression import Codec
@@ -27,11 +27,12 @@ from octavo.errors import (
     OctavoError,
     ParameterError,
 )
-from octavo.index import Tuning
+from octavo.index import Graph, Tuning
 from octavo.store._manifest import FORMAT_VERSION, check_artifact
 from octavo.store.database import DATABASE_NAME, Database, read_manifest, write_manifest
 from octavo.store.settings import Settings
 from octavo.store.snapshot import GraphView, Mask, Snapshot, TierView
+from octavo.store.sqlite import Connection
 from octavo.store.tokens import TokenView, grow_tokens, open_tokens
 from octavo.store.vectors import BLOCK_ROWS, BlockGuard, VectorFile
 
@@ -63,6 +64,7 @@ class Store:
         self.directory = as_path(directory, "path") if directory is not None else None
         self.closed = False
         self._state_lock = threading.RLock()
+        _forks.register(self)
         self._damaged: set[int] = set()  # generations whose files are short, and not because they are being replaced
         self._memory_files: dict[tuple[int, int | str], VectorFile] = {}
         self._closing: list[Callable[[], None]] = []
@@ -99,6 +101,25 @@ class Store:
             self.database.close()
             self._release()
             raise
+
+    # ------------------------------------------------------------------ forks
+
+    rests_last = False
+
+    def before_fork(self) -> None:
+        """Nothing to do: what is published does not change, and who publishes is inside a transaction."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing to do."""
+
+    def after_fork_in_child(self) -> None:
+        """Take a free lock. The parent's files may be read and written through its descriptors, as they hold no position."""
+        self._state_lock = threading.RLock()
+
+    def forget_graph_after_fork(self) -> Graph | None:
+        """In a forked child, take back what was published of a graph, and return it."""
+        view, self._snapshot = self._snapshot.graph, replace(self._snapshot, graph=None)
+        return view.graph if view is not None else None
 
     # ------------------------------------------------------------------ opening
 
@@ -216,13 +237,15 @@ class Store:
             )
 
     @contextlib.contextmanager
-    def write(self, timeout: float | None = None) -> Iterator[sqlite3.Connection]:
+    def write(self, timeout: float | None = None, *, unchecked: bool = False) -> Iterator[Connection]:
         """Yield the writing connection inside a transaction of this very collection; see `Database.write`.
 
         Parameters
         ----------
         timeout : float or None
             Seconds to wait for other writers; None waits as long as `lock_timeout` says.
+        unchecked : bool
+            Do not compare pages with their checksums: to repair what can be.
 
         Raises
         ------
@@ -231,7 +254,7 @@ class Store:
         """
         self.require_open()
         self.require_in_place()
-        with self.database.write(timeout) as connection:
+        with self.database.write(timeout, unchecked=unchecked) as connection:
             self.require_in_place()
             if self.identity is not None:
                 row = connection.execute("SELECT value FROM manifest WHERE key = 'identity'").fetchone()
@@ -256,7 +279,7 @@ class Store:
             raise CollectionClosedError("the collection was closed; open it again with octavo.open")
 
     @contextlib.contextmanager
-    def read(self) -> Iterator[tuple[sqlite3.Connection, Snapshot]]:
+    def read(self) -> Iterator[tuple[Connection, Snapshot]]:
         """Yield a connection inside a read transaction and the snapshot of exactly the same commit.
 
         Raises
@@ -288,7 +311,7 @@ class Store:
                     self._damaged.add(snapshot.generation)
         raise CollectionLockedError("the collection kept changing while it was being opened; try again")
 
-    def _without_what_was_cut(self, connection: sqlite3.Connection, snapshot: Snapshot) -> Snapshot | None:
+    def _without_what_was_cut(self, connection: Connection, snapshot: Snapshot) -> Snapshot | None:
         """Open the files again after another program has made one shorter: to read on in its map would kill the process."""
         with self._state_lock:
             if not all(file.whole for file in snapshot.files):
@@ -301,7 +324,7 @@ class Store:
         with self.database.read() as connection:
             return bool(connection.execute("SELECT value FROM manifest WHERE key = 'seq'").fetchone()[0] != seq)
 
-    def refresh(self, connection: sqlite3.Connection, *, own: bool = False) -> Snapshot | None:
+    def refresh(self, connection: Connection, *, own: bool = False) -> Snapshot | None:
         """Publish the state that `connection` sees; None when a newer one was published before.
 
         Parameters
@@ -353,7 +376,7 @@ class Store:
                 self._snapshot = replace(self._snapshot, graph=graph)
 
     def _open_generation(
-        self, connection: sqlite3.Connection, manifest: dict[str, Any]
+        self, connection: Connection, manifest: dict[str, Any]
     ) -> tuple[tuple[TierView, ...], Codec | None, Mask]:
         n_slots, generation = int(manifest["slots"]), int(manifest["generation"])
         if generation == 0:
@@ -378,7 +401,7 @@ class Store:
         alive[dead] = False
         return tuple(tiers), codec, alive
 
-    def _open_tokens(self, connection: sqlite3.Connection, manifest: dict[str, Any]) -> TokenView | None:
+    def _open_tokens(self, connection: Connection, manifest: dict[str, Any]) -> TokenView | None:
         if not self.settings.multi_vector or int(manifest["generation"]) == 0:
             return None
         return open_tokens(connection, manifest, self._open_file, known_good=self.directory is None)
@@ -399,9 +422,7 @@ class Store:
         self.folder.remove(name)
         return VectorFile(self.folder, name, row_bytes)
 
-    def _grow_tiers(
-        self, connection: sqlite3.Connection, current: Snapshot, n_slots: int, own: bool
-    ) -> tuple[TierView, ...]:
+    def _grow_tiers(self, connection: Connection, current: Snapshot, n_slots: int, own: bool) -> tuple[TierView, ...]:
         if n_slots == current.n_slots:
             return current.tiers
         first = current.n_slots // BLOCK_ROWS
@@ -415,7 +436,7 @@ class Store:
             tiers.append(replace(tier, codes=codes))
         return tuple(tiers)
 
-    def _updated_alive(self, connection: sqlite3.Connection, current: Snapshot, n_slots: int) -> Mask:
+    def _updated_alive(self, connection: Connection, current: Snapshot, n_slots: int) -> Mask:
         rows = connection.execute("SELECT slot FROM tombstones WHERE seq > ?", (current.seq,)).fetchall()
         if not rows and n_slots == current.n_slots:
             return current.alive
@@ -427,7 +448,7 @@ class Store:
 
     # ------------------------------------------------------------------ small things
 
-    def artifact(self, connection: sqlite3.Connection, name: str) -> dict[str, Any] | None:
+    def artifact(self, connection: Connection, name: str) -> dict[str, Any] | None:
         """Return what is recorded about a derived file."""
         row = connection.execute("SELECT value FROM artifacts WHERE name = ?", (name,)).fetchone()
         return check_artifact(name, row[0]) if row else None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeAlias
@@ -17,7 +16,7 @@ import numpy as np
 from octavo._arrays import Floats
 from octavo.compression import Codec
 from octavo.compression.token_matrices import TokenMatrices
-from octavo.errors import CollectionLockedError, InvalidVectorsError, ParameterError
+from octavo.errors import CollectionLockedError, InvalidVectorsError, OctavoError, ParameterError
 from octavo.index import Tuning
 from octavo.store._generations import (
     Rows,
@@ -35,12 +34,13 @@ from octavo.store.database import document_crc, select_documents, write_manifest
 from octavo.store.documents import Batch, metadata_from_json
 from octavo.store.metadata import index as _metadata_index
 from octavo.store.snapshot import Mask, Slots, Snapshot, TierView
+from octavo.store.sqlite import Connection, Error
 from octavo.store.store import Store
 from octavo.store.tokens import TokenAppender, TokenCodec
 from octavo.store.vectors import BLOCK_ROWS, BlockGuard, block_checksums
 
 #: Takes part in a write transaction: connection, added ids, deleted ids.
-JoinedWrite: TypeAlias = Callable[[sqlite3.Connection, Sequence[str], Sequence[str]], None]
+JoinedWrite: TypeAlias = Callable[[Connection, Sequence[str], Sequence[str]], None]
 
 #: Documents whose metadata is read at a time.
 _CHUNK = 8_192
@@ -58,7 +58,7 @@ class Writer:
         if callback not in self._joined:
             self._joined.append(callback)
 
-    def _tell(self, connection: sqlite3.Connection, added: Sequence[str], deleted: Sequence[str]) -> None:
+    def _tell(self, connection: Connection, added: Sequence[str], deleted: Sequence[str]) -> None:
         with self._store.database.calling("a function given to join_writes"):
             for callback in self._joined:
                 callback(connection, added, deleted)
@@ -125,7 +125,7 @@ class Writer:
             if appender is not None:
                 appender.close()
 
-    def delete(self, choose: Callable[[sqlite3.Connection, Snapshot], Sequence[int]] | None) -> int:
+    def delete(self, choose: Callable[[Connection, Snapshot], Sequence[int]] | None) -> int:
         """Delete documents; returns how many there were.
 
         Parameters
@@ -163,7 +163,7 @@ class Writer:
             write_manifest(connection, changes)
         self._publish()
 
-    def _bury(self, connection: sqlite3.Connection, found: Sequence[tuple[int, str]], seq: int) -> None:
+    def _bury(self, connection: Connection, found: Sequence[tuple[int, str]], seq: int) -> None:
         if not found:
             return
         slots = [(slot,) for slot, _ in found]
@@ -172,7 +172,7 @@ class Writer:
         _metadata_index.remove(connection, ((slot, metadata_from_json(metadata)) for slot, metadata in found))
 
     def _add_tokens(
-        self, connection: sqlite3.Connection, appender: TokenAppender, batch: Batch, changes: dict[str, Any]
+        self, connection: Connection, appender: TokenAppender, batch: Batch, changes: dict[str, Any]
     ) -> Floats:
         """Write the tokens of a batch; returns the candidate vectors of its documents."""
         assert batch.tokens is not None  # the collection encodes before it writes
@@ -307,7 +307,7 @@ class Writer:
             self._switch(connection, snapshot, codec, chunks, {}, tokens=snapshot.tokens.codec)
         self._after_switch(snapshot)
 
-    def _unchanged(self, connection: sqlite3.Connection, snapshot: Snapshot) -> Codec:
+    def _unchanged(self, connection: Connection, snapshot: Snapshot) -> Codec:
         current = self._current(connection)
         if current.seq != snapshot.seq or current.codec is None:
             raise CollectionLockedError(
@@ -317,7 +317,7 @@ class Writer:
 
     def _switch(
         self,
-        connection: sqlite3.Connection,
+        connection: Connection,
         snapshot: Snapshot,
         codec: Codec,
         chunks: Iterable[Rows],
@@ -369,7 +369,7 @@ class Writer:
             file.unlink()
 
     @staticmethod
-    def _record_tokens(connection: sqlite3.Connection, appender: TokenAppender, changes: dict[str, Any]) -> None:
+    def _record_tokens(connection: Connection, appender: TokenAppender, changes: dict[str, Any]) -> None:
         connection.executemany(
             "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?)", [(*key, crc) for key, crc in appender.sums.items()]
         )
@@ -387,7 +387,7 @@ class Writer:
 
     # ------------------------------------------------------------------ publishing
 
-    def _current(self, connection: sqlite3.Connection) -> Snapshot:
+    def _current(self, connection: Connection) -> Snapshot:
         self._store.require_open()
         snapshot = self._store.refresh(connection)
         assert snapshot is not None  # nobody commits while we hold the write lock
@@ -399,17 +399,17 @@ class Writer:
         The commit is durable, so a failure here must not look like one of the write: whoever reads next sees that there is
         a newer commit, tries again, and is told what is wrong.
         """
-        with contextlib.suppress(OSError, sqlite3.Error, MemoryError), self._store.database.read() as connection:
+        with contextlib.suppress(OSError, OctavoError, Error, MemoryError), self._store.database.read() as connection:
             self._store.refresh(connection, own=own)
 
 
-def stored_metadata(connection: sqlite3.Connection) -> Iterator[tuple[int, dict[str, Any]]]:
+def stored_metadata(connection: Connection) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield slot and metadata of every document, without holding them all in memory."""
     for slot, metadata in connection.execute("SELECT slot, metadata FROM documents ORDER BY slot"):
         yield slot, metadata_from_json(metadata)
 
 
-def rebuild_metadata_index(connection: sqlite3.Connection) -> None:
+def rebuild_metadata_index(connection: Connection) -> None:
     """Index the metadata of all documents anew, some thousand at a time."""
     _metadata_index.clear(connection)
     rows = stored_metadata(connection)
@@ -417,7 +417,7 @@ def rebuild_metadata_index(connection: sqlite3.Connection) -> None:
         _metadata_index.insert(connection, part)
 
 
-def _write_blocks(connection: sqlite3.Connection, tier: int, sums: dict[int, int]) -> None:
+def _write_blocks(connection: Connection, tier: int, sums: dict[int, int]) -> None:
     connection.executemany(
         "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?)", [(tier, block, crc) for block, crc in sums.items()]
     )

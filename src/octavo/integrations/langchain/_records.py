@@ -18,19 +18,18 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import sqlite3
-import threading
 import time
 from collections.abc import Sequence
 
 from langchain_core.indexing import RecordManager
 
-from octavo import Collection
+from octavo import Collection, _forks
 from octavo.collection import CollectionLike
 from octavo.collection.protocol import require_local
 from octavo.errors import InputTypeError, ParameterError
 from octavo.integrations.langchain._vectorstore import OctavoVectorStore
 from octavo.store.documents import check_ids
+from octavo.store.sqlite import Connection
 
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS langchain_records (
@@ -89,7 +88,7 @@ class OctavoRecordManager(RecordManager):
         collection = require_local(given, "OctavoRecordManager", instead)
         super().__init__(namespace)
         self._collection = collection
-        self._lock = threading.Lock()
+        self._lock = _forks.Lock()
         self._last_time = 0.0
         self._announced: set[str] = set()
         self.create_schema()
@@ -114,7 +113,7 @@ class OctavoRecordManager(RecordManager):
         """Return the time, off the event loop; see `get_time`."""
         return await asyncio.to_thread(self.get_time)
 
-    def _tick(self, connection: sqlite3.Connection) -> float:
+    def _tick(self, connection: Connection) -> float:
         row = connection.execute(
             "SELECT max(updated_at) FROM langchain_records WHERE namespace = ?", (self.namespace,)
         ).fetchone()
@@ -263,7 +262,7 @@ class OctavoRecordManager(RecordManager):
         """Forget records, off the event loop; the documents stay."""
         await asyncio.to_thread(self.delete_keys, keys)
 
-    def _on_write(self, connection: sqlite3.Connection, added: Sequence[str], deleted: Sequence[str]) -> None:
+    def _on_write(self, connection: Connection, added: Sequence[str], deleted: Sequence[str]) -> None:
         """Take part in the transaction that adds or deletes documents."""
         connection.executemany("DELETE FROM langchain_records WHERE key = ?", [(key,) for key in deleted])
         with self._lock:

@@ -13,15 +13,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import sqlite3
 import threading
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from octavo import _forks
 from octavo.errors import CorruptCollectionError, MismatchError, OctavoError
 from octavo.store.snapshot import Snapshot
+from octavo.store.sqlite import Connection
 from octavo.store.store import TEXT_DIRECTORY, Store
 from octavo.store.text._index import TextIndex, verify_files
 from octavo.store.text._search import TextSnapshot
@@ -58,6 +60,7 @@ class TextFiles:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
+        _forks.register(self)
         self._view: TextView | None = None
         store.at_close(self.close)
 
@@ -65,6 +68,25 @@ class TextFiles:
     def _shared(self) -> bool:
         """Whether the index lies on disk; otherwise it is in memory: for collections there, and for those who may not write."""
         return self._store.folder is not None and not self._store.settings.read_only
+
+    # ------------------------------------------------------------------ forks
+
+    rests_last = False
+
+    def before_fork(self) -> None:
+        """Nothing to do: catching up may take long, and a child begins anew."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing to do."""
+
+    def after_fork_in_child(self) -> None:
+        """Have a free lock; an index that another thread was extending cannot be used here, nor be destroyed."""
+        busy, self._lock = self._lock.locked(), threading.Lock()
+        if busy:
+            _forks.keep_for_ever(self._view)
+            self._view = None
+
+    # ------------------------------------------------------------------ keeping up
 
     def ready(self) -> TextView:
         """Return an index that covers the newest commit, catching up first if it has to."""
@@ -101,7 +123,7 @@ class TextFiles:
             self._remember(view)
             return view
 
-    def _usable(self, connection: sqlite3.Connection, snapshot: Snapshot) -> TextView | None:
+    def _usable(self, connection: Connection, snapshot: Snapshot) -> TextView | None:
         """Return the newest index that answers for this commit, or can be extended to."""
         entry = self._store.artifact(connection, "text") if self._store.folder is not None else None
         view = self._view
@@ -191,14 +213,12 @@ class TextFiles:
     def _language(self) -> str:
         return self._store.settings.full_text or "english"
 
-    def _extend(
-        self, connection: sqlite3.Connection, snapshot: Snapshot, index: TextIndex, view: TextView | None
-    ) -> None:
+    def _extend(self, connection: Connection, snapshot: Snapshot, index: TextIndex, view: TextView | None) -> None:
         """Bring an index that is as far as a view (None: an empty one) to the snapshot."""
         seq, covered = (view.seq, view.slots) if view is not None else (-1, 0)
         dead = connection.execute("SELECT slot FROM tombstones WHERE seq > ? AND slot < ?", (seq, covered)).fetchall()
         if dead:
             index.delete(np.array([row[0] for row in dead], np.int64))
         rows = connection.execute("SELECT slot, text FROM documents WHERE slot >= ? ORDER BY slot", (covered,))
-        while part := rows.fetchmany(_CHUNK):
+        while part := list(islice(rows, _CHUNK)):
             index.add(np.array([row[0] for row in part], np.int64), [row[1] for row in part])

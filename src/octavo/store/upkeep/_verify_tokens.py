@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
 
 import numpy as np
@@ -14,6 +13,7 @@ from octavo.errors import CollectionLockedError, CorruptCollectionError
 from octavo.store.database import select_documents
 from octavo.store.documents import chunked
 from octavo.store.snapshot import Mask, Slots, Snapshot
+from octavo.store.sqlite import Connection
 from octavo.store.store import Store
 from octavo.store.tokens import OFFSET_BYTES, TokenView
 from octavo.store.vectors import BLOCK_ROWS, BlockGuard, Codes, VectorFile
@@ -109,11 +109,11 @@ def repair_tokens(
     return notes
 
 
-def texts_of(connection: sqlite3.Connection, slots: Slots) -> dict[int, str]:
+def texts_of(connection: Connection, slots: Slots) -> dict[int, str]:
     """Return the text in each slot."""
     return dict(select_documents(connection, "slot, text", "slot", slots.tolist()))
 
 
-def ids_of(connection: sqlite3.Connection, slots: Slots) -> list[str]:
+def ids_of(connection: Connection, slots: Slots) -> list[str]:
     """Return the ids of the documents in a few slots."""
     return [row[0] for row in select_documents(connection, "id", "slot", slots.tolist())]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from octavo._files import Directory, HeldFile, fresh_directory, storage_errors, sync_file
 from octavo.errors import CorruptCollectionError
-from octavo.store.database import DATABASE_NAME, translate_errors
+from octavo.store.database import DATABASE_NAME
 from octavo.store.snapshot import Snapshot
+from octavo.store.sqlite import Connection, connect_file, fold_on_close, prepare_empty, translate_errors
 from octavo.store.store import Store, new_identity, vector_name
 from octavo.store.tokens import OFFSETS, TOKENS
 from octavo.store.vectors import Codes, VectorFile
@@ -54,7 +54,7 @@ def write_copy(store: Store, draft: Path) -> None:
         folder.close()
 
 
-def _write_files(store: Store, connection: sqlite3.Connection, snapshot: Snapshot, draft: Directory) -> None:
+def _write_files(store: Store, connection: Connection, snapshot: Snapshot, draft: Directory) -> None:
     def write(name: int | str, rows: Codes) -> None:
         file = VectorFile(draft, vector_name(snapshot.generation, name), rows.shape[1])
         file.write(0, rows)
@@ -74,11 +74,13 @@ def _write_files(store: Store, connection: sqlite3.Connection, snapshot: Snapsho
     if graph is not None and not _copy_graph(store, graph, draft):
         derived.append("graph")
     path = draft.path / DATABASE_NAME
-    with translate_errors(path), closing(sqlite3.connect(path, isolation_level=None)) as target:
-        connection.backup(target)
+    os.close(draft.open(DATABASE_NAME, os.O_CREAT | os.O_EXCL | os.O_RDWR))
+    with translate_errors(path), closing(connect_file(path, patience=0)) as target:
+        prepare_empty(target)
+        connection.copy_into(target)
         target.executemany("DELETE FROM artifacts WHERE name = ?", [(name,) for name in derived])
         target.execute("UPDATE manifest SET value = ? WHERE key = 'identity'", (new_identity(),))
-    os.chmod(path, 0o600)
+        fold_on_close(target)
     sync_file(path)
 
 

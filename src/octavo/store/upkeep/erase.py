@@ -45,7 +45,7 @@ def erase_leftovers(store: Store) -> None:
             f"{left[0]} holds deleted documents and could not be deleted; close the collection in other processes and "
             "compact it again"
         )
-    if not store.database.vacuum():
+    if not store.database.vacuum(patient=True):
         raise CollectionLockedError(
             f"another process reads from {store.database.path}, whose write-ahead log still holds deleted documents; close "
             "it there and compact the collection again"

@@ -15,8 +15,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sqlite3
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, Self
 
@@ -28,6 +28,7 @@ from octavo._version import __version__
 from octavo.errors import CorruptCollectionError, ParameterError
 from octavo.store.database import document_crc, read_manifest
 from octavo.store.snapshot import Slots, Snapshot, decode_rows
+from octavo.store.sqlite import Connection
 from octavo.store.store import Store
 from octavo.store.upkeep.blueprint import Blueprint
 
@@ -85,7 +86,7 @@ def export_store(
 
 def _write_files(
     store: Store,
-    connection: sqlite3.Connection,
+    connection: Connection,
     snapshot: Snapshot,
     draft: Path,
     dtype: str,
@@ -114,9 +115,9 @@ def _write_files(
     }
 
 
-def _documents(connection: sqlite3.Connection) -> Iterator[tuple[Slots, list[bytes]]]:
+def _documents(connection: Connection) -> Iterator[tuple[Slots, list[bytes]]]:
     rows = connection.execute("SELECT slot, id, text, metadata, payload, crc FROM documents ORDER BY slot")
-    while part := rows.fetchmany(_CHUNK):
+    while part := list(islice(rows, _CHUNK)):
         lines = []
         for _, identifier, text, metadata, payload, crc in part:
             if document_crc(identifier, text, metadata, payload) != crc:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice, zip_longest
@@ -21,6 +20,7 @@ from octavo.store.documents import chunked
 from octavo.store.graph_files import GraphFiles, graph_damage
 from octavo.store.metadata import index as _metadata_index
 from octavo.store.snapshot import Mask, Snapshot
+from octavo.store.sqlite import Connection, Error, connect_scratch
 from octavo.store.store import TEXT_DIRECTORY, Store
 from octavo.store.text.files import TextFiles
 from octavo.store.upkeep._verify_tokens import bad_rows, ids_of, repair_tokens, texts_of, token_damage
@@ -113,10 +113,9 @@ def _derived_damage(store: Store, name: str, look: Callable[[dict[str, Any] | No
         entry = now
 
 
-def _damage_of(store: Store, connection: sqlite3.Connection, snapshot: Snapshot) -> _Damage:
+def _damage_of(store: Store, connection: Connection, snapshot: Snapshot) -> _Damage:
     damage = _Damage()
-    rows = connection.execute("PRAGMA integrity_check(20)").fetchall()
-    damage.database = [f"{store.database.path or 'the database'}: {row[0]}" for row in rows if row[0] != "ok"]
+    damage.database = store.database.integrity_problems(connection)
     if damage.database:
         return damage
     slots, damage.documents = _read_documents(connection)
@@ -137,7 +136,7 @@ def _damage_of(store: Store, connection: sqlite3.Connection, snapshot: Snapshot)
     return damage
 
 
-def _read_documents(connection: sqlite3.Connection) -> tuple[list[int], list[str]]:
+def _read_documents(connection: Connection) -> tuple[list[int], list[str]]:
     """Return the slots of all documents, and a sentence for each that does not match its checksum."""
     slots, messages = [], []
     for slot, identifier, body, metadata, payload, crc in connection.execute(
@@ -149,11 +148,11 @@ def _read_documents(connection: sqlite3.Connection) -> tuple[list[int], list[str
     return slots, messages
 
 
-def _index_matches(connection: sqlite3.Connection) -> bool:
+def _index_matches(connection: Connection) -> bool:
     """Compare the metadata index with one that is made anew from the documents, in a scratch database."""
-    scratch = sqlite3.connect(":memory:", isolation_level=None)
+    scratch = connect_scratch()
     try:
-        scratch.executescript(_metadata_index.DDL)
+        scratch.execute(_metadata_index.DDL)
         rows = stored_metadata(connection)
         while part := list(islice(rows, 4_096)):
             _metadata_index.insert(scratch, part)
@@ -178,7 +177,7 @@ def _graph_damage(store: Store, entry: dict[str, Any] | None) -> str | None:
         return str(err)
 
 
-def _tuning_damage(connection: sqlite3.Connection) -> str | None:
+def _tuning_damage(connection: Connection) -> str | None:
     row = connection.execute("SELECT value FROM manifest WHERE key = 'tuning'").fetchone()
     try:
         if row is not None and row[0]:
@@ -220,7 +219,7 @@ def _repair(
 ) -> list[str]:
     repaired: list[str] = []
     if damage.database:
-        with contextlib.suppress(OctavoError, sqlite3.Error), store.write() as connection:
+        with contextlib.suppress(OctavoError, Error), store.write(unchecked=True) as connection:
             connection.execute("REINDEX")
             _next_commit(connection)
             if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok" or _read_documents(connection)[1]:
@@ -262,7 +261,7 @@ def _repair(
     return repaired
 
 
-def _next_commit(connection: sqlite3.Connection) -> None:
+def _next_commit(connection: Connection) -> None:
     """Have every process forget what it remembers of this commit: answers to filters."""
     connection.execute("UPDATE manifest SET value = value + 1 WHERE key = 'seq'")
 
