@@ -215,9 +215,8 @@ def test_a_query_vector_that_is_none(path: Path | None) -> None:
         def embed_query(self, text: str) -> Any:
             return [super().embed_query(text)]
 
-    with filled(path, Nested(*TEXTS)) as store:
-        with pytest.raises(InvalidVectorsError, match="embed_query to return one vector"):
-            store.similarity_search(TEXTS[0])
+    with filled(path, Nested(*TEXTS)) as store, pytest.raises(InvalidVectorsError, match="embed_query to return one"):
+        store.similarity_search(TEXTS[0])
 
 
 def test_vectors_of_zeros(path: Path | None) -> None:
@@ -259,20 +258,25 @@ def test_a_relative_path_stays_the_same_place(tmp_path: Path, monkeypatch: pytes
     assert OctavoVectorStore.list_collections(tmp_path / "root") == []
 
 
-@pytest.mark.parametrize("call", ["open", "named", "save", "load", "list", "late"])
-def test_an_empty_path_is_an_error(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("bad", "error"), [("", ParameterError), (b"kb", InputTypeError), (3, InputTypeError)])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda path: OctavoVectorStore(EMBEDDING, path),
+        lambda path: OctavoVectorStore(EMBEDDING, path, collection_name="x"),
+        lambda path: filled().save_local(path),
+        lambda path: OctavoVectorStore.load_local(path, EMBEDDING),
+        lambda path: OctavoVectorStore.list_collections(path),
+        lambda path: LateInteractionRetriever(path, _letters),
+    ],
+    ids=["open", "named", "save", "load", "list", "late"],
+)
+def test_an_empty_path_is_an_error(
+    call: Any, bad: Any, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    with filled() as store:
-        for bad, error in (("", ParameterError), (b"kb", InputTypeError), (3, InputTypeError)):
-            with pytest.raises(error):
-                {
-                    "open": lambda: OctavoVectorStore(EMBEDDING, bad),
-                    "named": lambda: OctavoVectorStore(EMBEDDING, bad, collection_name="x"),
-                    "save": lambda: store.save_local(bad),
-                    "load": lambda: OctavoVectorStore.load_local(bad, EMBEDDING),
-                    "list": lambda: OctavoVectorStore.list_collections(bad),
-                    "late": lambda: LateInteractionRetriever(bad, lambda texts: [np.eye(3)] * len(texts)),
-                }[call]()
+    with pytest.raises(error, match="path"):
+        call(bad)
     assert os.listdir() == []
 
 

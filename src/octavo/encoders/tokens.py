@@ -68,7 +68,7 @@ class TokenEncoder:
 
     def __init__(self, model: Any, *, name: str | None = None) -> None:
         self._backend = _backend(model)
-        self._model = model._model if isinstance(model, TokenEncoder) else model
+        self._model: Any = model._model if isinstance(model, TokenEncoder) else model
         self.name = name if name is not None else self._backend.name
         self.prompts = self._backend.prompts
 
