@@ -224,7 +224,7 @@ def _score(view: TokenView, query: npt.NDArray[np.uint8], slots: Slots) -> Score
     scores = []
     for part in halves:
         view.check(part)
-        scores.append(maxsim.maxsim_scores(view.layout, view.codes, view.offsets, query, part))
+        scores.append(maxsim.maxsim_codes(view.layout, view.codes, view.offsets, query, part))
     return np.concatenate(scores)
 
 
@@ -278,4 +278,4 @@ def maxsim_scores(query_tokens: npt.ArrayLike, documents: Sequence[npt.ArrayLike
     tokens = TokenMatrices.of(documents, dim=query.dim)
     layout = CodeLayout("f32", query.dim)
     flat, rows = (np.ascontiguousarray(matrix).view(np.uint8) for matrix in (tokens.flat, query.flat))
-    return maxsim.maxsim_scores(layout, flat, tokens.offsets, rows, threads=threads)
+    return maxsim.maxsim_codes(layout, flat, tokens.offsets, rows, threads=threads)

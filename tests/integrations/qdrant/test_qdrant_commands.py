@@ -138,7 +138,7 @@ def test_a_test_set_and_an_inspection(run: Run, tmp_path: Path) -> None:
     assert (made["documents"], made["queries"]) == (30, 5)
     assert (tmp_path / "known" / "qrels" / "test.tsv").is_file()
     seen = json.loads(run("eval", "inspect", "there", "--json").stdout)
-    assert (seen["n"], seen["dim"], seen["source"]) == (30, 8, "there, decoded from codec 'float16'")
+    assert (seen["n"], seen["dim"], seen["source"]) == (30, 8, f"{tmp_path / 'there'}, decoded from codec 'float16'")
 
 
 def test_a_server_that_is_not_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from octavo.integrations.qdrant.location import Location, open_collection, parse
         ("https://h/prefix#kb", None, Location(url="https://h/prefix", name="kb")),
         ("https://h", "kb", Location(url="https://h", name="kb")),
         ("https://h#kb", "kb", Location(url="https://h", name="kb")),
-        ("qdrant:a/b", None, Location(path=Path("a/b"))),
+        ("qdrant:a/b", None, Location(path=Path("a/b").absolute())),
         ("kb", None, None),
         ("ftp://h", None, None),
     ],

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from octavo._layout import CodeKind, CodeLayout
 from octavo.errors import ParameterError
-from octavo.index import choose, default_ef, default_oversample, graph_min, planner, tail_max
+from octavo.index import planner
+from octavo.index.planner import choose, default_ef, default_oversample, graph_min, tail_max
 
 BITS = CodeLayout("b1", 384)
 BYTES = CodeLayout("i8", 384)

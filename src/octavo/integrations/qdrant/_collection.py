@@ -179,7 +179,8 @@ class QdrantCollection(DenseSearch):
         fit_after : int, default=1000
             Vectors that learned reducers want at least.
         ranges : sequence of (str or sequence of str), default=()
-            Metadata fields (keys, or paths of keys) with numbers that filters compare by ``<`` and ``>``: they get an index.
+            Metadata fields (keys, or paths of keys) with numbers, dates or times that filters compare by ``<`` and ``>``: they
+            get an index.
             Equality needs none.
         connectivity, full_scan_threshold, indexing_threshold : int
             Links per node of Qdrant's graph, and the KB of vectors below which it scans and builds none.

@@ -15,7 +15,7 @@ from octavo._text_analysis import check_language
 from octavo._validation import check_choice, check_integer
 from octavo.errors import CorruptCollectionError, ForeignCollectionError, MismatchError, ParameterError
 from octavo.integrations.qdrant._client import ClientTransport, ServerOptions
-from octavo.integrations.qdrant._filters import MANIFEST, number_key
+from octavo.integrations.qdrant._filters import MANIFEST, NUMBER, TIME, number_key
 from octavo.integrations.qdrant.edge import EdgeTransport
 from octavo.integrations.qdrant.points import BM25Encoder, ClientCodec
 from octavo.integrations.qdrant.transport import Point, Transport
@@ -61,7 +61,9 @@ class Manifest:
         if self.late is None:
             del values["late"]  # as before there was such a thing
         text = json.dumps(values, sort_keys=True)
-        transport.upsert([Point(MANIFEST, {"octavo": text, "sha256": _checksum(text)})])
+        there = transport.retrieve([MANIFEST], True)
+        beside = there[0].payload if there else {}  # what a push keeps there
+        transport.upsert([Point(MANIFEST, beside | {"octavo": text, "sha256": _checksum(text)})])
 
     @classmethod
     def read(cls, transport: Transport) -> Manifest:
@@ -159,7 +161,11 @@ def layout_of(
         "hnsw_m": check_integer(connectivity, "connectivity", least=2, most=256),
         "full_scan_threshold": check_integer(full_scan, "full_scan_threshold", least=0),
         "indexing_threshold": check_integer(indexing, "indexing_threshold", least=0),
-        "ranges": [f"number.{number_key([field] if isinstance(field, str) else field)}" for field in ranges],
+        "ranges": [
+            f"number.{number_key([field] if isinstance(field, str) else field, kind)}"
+            for field in ranges
+            for kind in (NUMBER, TIME)
+        ],
     }
 
 

@@ -231,8 +231,9 @@ _SAFE_INTEGER: Final = 2**53
 
 def payload_of(batch: Batch, row: int, order: int) -> dict[str, Any]:
     """Return the payload of a document of a batch; `order` tells which of two was written later."""
+    fields = describe(batch.parsed[row])
+    payload: dict[str, Any] = {"id": batch.ids[row], "text": batch.texts[row], "order": order, **fields}
     metadata = json.loads(batch.metadata[row])
-    payload: dict[str, Any] = {"id": batch.ids[row], "text": batch.texts[row], "order": order, **describe(metadata)}
     if _plain(metadata):
         payload["metadata"] = metadata
     else:  # Qdrant would not give it back as it was
