@@ -33,7 +33,8 @@ from llama_index.core.vector_stores.types import VectorStoreQuery
 
 import octavo
 from octavo.errors import InputTypeError, MismatchError
-from octavo.integrations.llama_index import OctavoVectorStore, StoredObject
+from octavo.integrations.llama_index import OctavoVectorStore
+from octavo.integrations.llama_index._nodes import StoredObject
 
 MakeStore = Callable[..., OctavoVectorStore]
 

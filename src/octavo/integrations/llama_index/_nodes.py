@@ -5,13 +5,20 @@ A node becomes a document: its id, its text without metadata, its metadata, and 
 value are left out. The payload is JSON: ``{"node": 1, "type": ..., "class": ..., "fields": {...}}``, where ``type``
 is the nearest class of llama-index-core, ``class`` is there only for subclasses of it, and ``node`` is the version of
 this layout.
+
+The node's metadata is stored at the top level, so that plain Python and the other adapters can filter on it. What the
+adapter adds starts with ``octavo:``; a user's key that starts like this is stored with a second colon, so the two
+never meet. llama-index-core itself adds ``ref_doc_id``, ``doc_id``, ``document_id`` and ``_node_type`` to what can be
+filtered, over any value of the user's. Here they mean the same, except that a node's own value under such a key wins.
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from llama_index.core.bridge.pydantic import BaseModel, ConfigDict
@@ -29,8 +36,10 @@ from llama_index.core.schema import (
 )
 from llama_index.core.storage.docstore.utils import json_to_doc
 
+from octavo.collection import Collection, CollectionLike
 from octavo.errors import InputTypeError, MismatchError, ParameterError
-from octavo.integrations.llama_index._reserved import node_metadata, stored_metadata
+from octavo.filters import And, Exists, Field, Filter, Leaf, Not, Or, matches
+from octavo.retrievers.search import read_documents, slots_of_ids
 from octavo.store.documents import Document as StoredDocument
 
 _VERSION = 1
@@ -43,6 +52,18 @@ _OBJECT_TYPES = {member.value: member for member in ObjectType}
 
 #: Fields that the document itself holds.
 _ELSEWHERE = ("id_", "embedding", "metadata", "class_name")
+
+_PREFIX = "octavo:"
+_ESCAPED = "octavo::"
+
+#: Id of the document that a node was cut from.
+SOURCE = "octavo:ref_doc_id"
+
+#: Name of the node's class.
+NODE_TYPE = "octavo:node_type"
+
+#: Names under which llama-index-core's stores let filters see the same facts.
+_ALIASES = {"ref_doc_id": SOURCE, "doc_id": SOURCE, "document_id": SOURCE, "_node_type": NODE_TYPE}
 
 
 class Record(NamedTuple):
@@ -283,3 +304,91 @@ def _subclasses(cls: type[BaseNode]) -> Iterator[type[BaseNode]]:
     for child in cls.__subclasses__():
         yield child
         yield from _subclasses(child)
+
+
+# ---------------------------------------------------------------------- keys of the adapter's own
+
+
+def stored_metadata(metadata: dict[str, Any], source: str | None, node_type: str) -> dict[str, Any]:
+    """Return what is stored for a node's metadata."""
+    if any(key.startswith(_PREFIX) for key in metadata):
+        metadata = {_escape(key): value for key, value in metadata.items()}
+    stored = {**metadata, NODE_TYPE: node_type}
+    if source is not None:
+        stored[SOURCE] = source
+    return stored
+
+
+def node_metadata(stored: dict[str, Any]) -> dict[str, Any]:
+    """Undo `stored_metadata`."""
+    if not any(key.startswith(_PREFIX) for key in stored):
+        return stored
+    return {
+        _PREFIX + key.removeprefix(_ESCAPED) if key.startswith(_ESCAPED) else key: value
+        for key, value in stored.items()
+        if not key.startswith(_PREFIX) or key.startswith(_ESCAPED)
+    }
+
+
+def _escape(key: str) -> str:
+    return _ESCAPED + key.removeprefix(_PREFIX) if key.startswith(_PREFIX) else key
+
+
+def on_stored_keys(tree: Filter) -> Filter:
+    """Return a filter on nodes' metadata as a filter on what is stored."""
+    if isinstance(tree, And | Or):
+        return type(tree)(*(on_stored_keys(item) for item in tree.filters))
+    if isinstance(tree, Not):
+        return Not(on_stored_keys(tree.filter))
+    if not isinstance(tree, Leaf):
+        return tree
+    path = _field(tree).path
+    key = path[0]
+    if key in _ALIASES and len(path) == 1:
+        ours = _on_key(tree, _ALIASES[key])
+        return Or(And(Exists(Field(key)), tree), And(Not(Exists(Field(key))), ours))
+    return _on_key(tree, _escape(key)) if key.startswith(_PREFIX) else tree
+
+
+def _on_key(leaf: Leaf, key: str) -> Leaf:
+    old = _field(leaf)
+    field = Field(key, *old.path[1:], elements=old.elements)
+    # every leaf is a frozen dataclass with a `field`; the abstract base does not say so
+    return dataclasses.replace(leaf, field=field)  # type: ignore[type-var]
+
+
+def _field(leaf: Leaf) -> Field:
+    return leaf.field if isinstance(leaf.field, Field) else Field(leaf.field)
+
+
+# ---------------------------------------------------------------------- out of a collection
+
+
+def read_nodes(collection: CollectionLike, ids: Sequence[str] | None, where: Filter | None) -> list[BaseNode]:
+    """Return nodes by id (None names every node), by filter, or those that both name."""
+    asked = collection.ids(where) if ids is None else list(ids)
+    stored = _read(collection, asked)
+    nodes: list[BaseNode] = []
+    used: set[str] = set()
+    for identifier in asked:
+        if identifier not in stored:
+            continue
+        document, payload = stored[identifier]
+        if where is not None and not matches(where, document.metadata):
+            continue
+        if identifier in used:  # asked for twice: two nodes that share nothing
+            document = copy.deepcopy(document)
+        used.add(identifier)
+        nodes.append(to_node(document, payload))
+    return nodes
+
+
+def _read(collection: CollectionLike, ids: Sequence[str]) -> dict[str, tuple[StoredDocument, str | None]]:
+    if isinstance(collection, Collection):
+        with collection.connection() as connection:  # one transaction: a document and its payload belong together
+            slots = slots_of_ids(connection, ids)
+            stored = read_documents(connection, sorted(slots.values()))
+        return {identifier: stored[slot] for identifier, slot in slots.items()}
+    documents = collection.get(list(dict.fromkeys(ids)))
+    payloads = collection.get_payloads([document.id for document in documents])
+    return {document.id: (document, payload) for document, payload in zip(documents, payloads, strict=True)}

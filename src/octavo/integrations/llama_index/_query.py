@@ -12,7 +12,7 @@ from octavo.collection import CollectionLike, MultiVectorLike
 from octavo.errors import ParameterError
 from octavo.filters import And, Field, Filter, In
 from octavo.integrations.llama_index._filters import to_filter
-from octavo.integrations.llama_index._reserved import SOURCE, on_stored_keys
+from octavo.integrations.llama_index._nodes import SOURCE, on_stored_keys
 from octavo.retrievers.fusion import convex_combination, reciprocal_rank_fusion
 from octavo.retrievers.results import SearchResult
 

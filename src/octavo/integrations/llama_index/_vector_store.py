@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import fsspec
 from llama_index.core.bridge.pydantic import PrivateAttr
@@ -21,16 +21,34 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
+import octavo.collection
 from octavo.collection import Collection, CollectionLike, MultiVectorLike
 from octavo.collection.protocol import require_local
-from octavo.errors import ParameterError
+from octavo.encoders.tokens import TokenEncoder
+from octavo.errors import InputTypeError, ParameterError
 from octavo.filters import Compare, Field
-from octavo.integrations.llama_index import _opening, _persistence
+from octavo.integrations.llama_index import _persistence
 from octavo.integrations.llama_index._batch import to_batch, to_texts
-from octavo.integrations.llama_index._nodes import to_node
+from octavo.integrations.llama_index._nodes import SOURCE, read_nodes, to_node
 from octavo.integrations.llama_index._query import node_filter, search
-from octavo.integrations.llama_index._reserved import SOURCE
-from octavo.integrations.llama_index._stored import read_nodes
+
+#: Options of the constructor and the values that leave them to the collection.
+_NO_OPTIONS: dict[str, Any] = {
+    "codec": None,
+    "dim": None,
+    "metric": None,
+    "full_text": None,
+    "fit_after": None,
+    "seed": None,
+    "connectivity": None,
+    "pool_factor": None,
+    "candidates": None,
+    "read_only": False,
+    "lock_timeout": 30.0,
+}
+
+#: Options of late interaction alone.
+_LATE = ("pool_factor", "candidates")
 
 
 class OctavoVectorStore(BasePydanticVectorStore):
@@ -149,9 +167,9 @@ class OctavoVectorStore(BasePydanticVectorStore):
             "lock_timeout": lock_timeout,
         }
         if collection is None:
-            collection = _opening.open_collection(path, encoder, options, must_exist)
+            collection = _open(path, encoder, options, must_exist)
         else:
-            collection = _opening.check_given(collection, path, encoder, options, must_exist)
+            collection = _check_given(collection, path, encoder, options, must_exist)
         path = collection.path if isinstance(collection, Collection) else None
         where = os.fspath(path) if path is not None else None
         asks_for_embeddings = not isinstance(collection, MultiVectorLike)
@@ -196,7 +214,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
         InputTypeError, ParameterError
             Something that is no node or cannot be stored as JSON; an unknown option.
         """
-        _opening.refuse_options("add", kwargs)
+        _refuse_options("add", kwargs)
         ready: dict[str, Any]
         if isinstance(self._collection, MultiVectorLike):
             batch, texts = to_texts(nodes)
@@ -223,7 +241,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
         ref_doc_id : str
             The document's id; no error if there is none.
         """
-        _opening.refuse_options("delete", delete_kwargs)
+        _refuse_options("delete", delete_kwargs)
         self._collection.delete(filter=Compare(Field(SOURCE), "==", ref_doc_id))
 
     def delete_nodes(
@@ -241,7 +259,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
         filters : MetadataFilters, optional
             An empty list of filters names no node either: `clear` deletes everything.
         """
-        _opening.refuse_options("delete_nodes", delete_kwargs)
+        _refuse_options("delete_nodes", delete_kwargs)
         where = node_filter(filters)
         if node_ids is not None or where is not None:
             self._collection.delete(node_ids, filter=where)
@@ -417,7 +435,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
         else:
             if read_only:
                 raise ParameterError("a copy in memory cannot be read_only; give path= to copy it to a directory")
-            return _opening.around(cls, _persistence.download(directory, fs, None, encoder), encoder)
+            return _around(cls, _persistence.download(directory, fs, None, encoder), encoder)
         return cls(path, encoder=encoder, must_exist=True, read_only=read_only, lock_timeout=lock_timeout)
 
     @classmethod
@@ -459,25 +477,85 @@ class OctavoVectorStore(BasePydanticVectorStore):
     @classmethod
     def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
         """Open the store that `to_dict` described; a store in memory comes back empty, an encoder is to be given again."""
-        known = set(_opening.NO_OPTIONS) | {"path", "encoder"}
+        known = set(_NO_OPTIONS) | {"path", "encoder"}
         return cls(**{name: value for name, value in {**data, **kwargs}.items() if name in known})
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the place of the collection, or its content where it lives in memory."""
         if self.path is not None:
-            return _opening.reopen, (type(self), self._options(), self._encoder)
-        return _opening.from_bytes, (type(self), _persistence.pack(self._local("pickling")), self._encoder)
+            return _reopen, (type(self), self._options(), self._encoder)
+        return _from_bytes, (type(self), _persistence.pack(self._local("pickling")), self._encoder)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         """Open the collection again, or copy it where it lives in memory."""
         if self.path is not None:
             return type(self)(**self._options(), encoder=self._encoder, must_exist=True)
-        return _opening.around(type(self), self._local("a deep copy").copy(), self._encoder)
+        return _around(type(self), self._local("a deep copy").copy(), self._encoder)
 
     def _local(self, what: str) -> Collection:
         return require_local(self._collection, what, "make a new store around QdrantCollection.open(...) instead")
 
     def _options(self) -> dict[str, Any]:
-        options = {name: getattr(self, name) for name in _opening.NO_OPTIONS}
+        options = {name: getattr(self, name) for name in _NO_OPTIONS}
         assert self.path is not None  # only stores with a path are reopened
         return {"path": str(Path(self.path).expanduser().absolute()), **options}
+
+
+# ---------------------------------------------------------------------- opening
+
+Store = TypeVar("Store", bound=OctavoVectorStore)
+
+
+def _open(path: str | os.PathLike[str] | None, encoder: Any, options: dict[str, Any], must_exist: bool) -> Collection:
+    """Open a collection: for late interaction where there is an encoder, else the one that is there or a new dense one.
+
+    Raises
+    ------
+    ParameterError
+        When options belong to collections of the other kind.
+    """
+    given = {name: value for name, value in options.items() if value != _NO_OPTIONS[name]}
+    if encoder is not None:
+        if given.pop("metric", "cosine") != "cosine":
+            raise ParameterError(f"late interaction compares tokens by cosine, got metric={options['metric']!r}")
+        return octavo.collection.open_multi_vector(path, TokenEncoder(encoder), must_exist=must_exist, **given)
+    late = next((name for name in _LATE if name in given), None)
+    if late is not None:
+        raise ParameterError(f"{late} belongs to late interaction; give encoder=, too")
+    return octavo.collection.open(path, must_exist=must_exist, **given)
+
+
+def _check_given(collection: Any, path: Any, encoder: Any, options: dict[str, Any], must_exist: bool) -> CollectionLike:
+    """Return a collection that the caller has open, when nothing else was given beside it."""
+    if isinstance(collection, type) or not isinstance(collection, CollectionLike):
+        raise InputTypeError(
+            f"expected collection as an octavo Collection or a QdrantCollection, got {type(collection).__name__}"
+        )
+    if path is not None or encoder is not None or must_exist or options != _NO_OPTIONS:
+        raise ParameterError(
+            "expected either collection or path, encoder and options, got both; an open collection has its own"
+        )
+    return collection
+
+
+def _refuse_options(method: str, options: dict[str, Any]) -> None:
+    """Raise for options that a method does not have, instead of ignoring them."""
+    if options:
+        raise ParameterError(f"OctavoVectorStore.{method} takes no options, got {', '.join(sorted(options))}")
+
+
+def _around(cls: type[Store], collection: CollectionLike, encoder: Any) -> Store:
+    """Return a store _around a collection that was opened with an encoder, which further copies will need."""
+    store = cls(collection=collection)
+    store._encoder = encoder
+    return store
+
+
+def _reopen(cls: type[Store], options: dict[str, Any], encoder: Any) -> Store:
+    """Make a store from its pickled form, where it has a path."""
+    return cls(**options, encoder=encoder, must_exist=True)
+
+
+def _from_bytes(cls: type[Store], data: bytes, encoder: Any) -> Store:
+    """Make a store from its pickled form, where it lives in memory."""
+    return _around(cls, _persistence.unpack(data, encoder), encoder)
