@@ -468,7 +468,8 @@ def as_retriever(source: VectorStoreIndex | OctavoVectorStore, **options: Any) -
         The index; or the store, from which an index is made (give ``embed_model=`` unless ``Settings`` has it).
     **options
         As for ``index.as_retriever``: ``similarity_top_k``, ``vector_store_query_mode``, ``filters``, ``alpha``,
-        ``doc_ids``, ``node_ids``, ``sparse_top_k``, ``hybrid_top_k``, ``vector_store_kwargs``, ``verbose``, ...
+        ``doc_ids``, ``node_ids``, ``sparse_top_k``, ``hybrid_top_k``, ``vector_store_kwargs``, ``verbose``, ... An empty
+        list of either ids names nothing, so that nothing is found.
 
     Returns
     -------
@@ -486,6 +487,9 @@ def as_retriever(source: VectorStoreIndex | OctavoVectorStore, **options: Any) -
         index = source
     else:
         raise InputTypeError(f"expected a VectorStoreIndex or an OctavoVectorStore, got {type(source).__name__}")
+    node_ids = options.get("node_ids")
+    if node_ids is not None and len(node_ids) == 0:
+        options["doc_ids"] = []  # core's own retriever passes node_ids=[] for "all nodes", so the store cannot tell
     # what index.as_retriever passes on, which llama-index-core offers no public way to read
     options.setdefault("object_map", index._object_map)
     options.setdefault("callback_manager", index._callback_manager)

@@ -30,7 +30,7 @@ from octavo.filters import Compare, Field
 from octavo.integrations.llama_index import _persistence
 from octavo.integrations.llama_index._batch import to_batch, to_texts
 from octavo.integrations.llama_index._nodes import SOURCE, read_nodes, to_node
-from octavo.integrations.llama_index._query import node_filter, search
+from octavo.integrations.llama_index._query import check_names, node_filter, refuse_empty_groups, search
 
 #: Options of the constructor and the values that leave them to the collection.
 _NO_OPTIONS: dict[str, Any] = {
@@ -171,7 +171,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
         else:
             collection = _check_given(collection, path, encoder, options, must_exist)
         path = collection.path if isinstance(collection, Collection) else None
-        where = os.fspath(path) if path is not None else None
+        where = str(_absolute(path)) if path is not None else None
         asks_for_embeddings = not isinstance(collection, MultiVectorLike)
         super().__init__(path=where, is_embedding_query=asks_for_embeddings, **options)  # type: ignore[call-arg]
         self._collection = collection
@@ -242,6 +242,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
             The document's id; no error if there is none.
         """
         _refuse_options("delete", delete_kwargs)
+        check_names([ref_doc_id], "ref_doc_id")
         self._collection.delete(filter=Compare(Field(SOURCE), "==", ref_doc_id))
 
     def delete_nodes(
@@ -257,12 +258,19 @@ class OctavoVectorStore(BasePydanticVectorStore):
         node_ids : list of str, optional
             Ids that are not there are no error; an empty list names no node.
         filters : MetadataFilters, optional
-            An empty list of filters names no node either: `clear` deletes everything.
+            Each group, however deep, with at least one condition.
+
+        Raises
+        ------
+        ParameterError
+            When `filters` is empty, or a group in it: whether that means everything or nothing is not for a deletion to
+            guess. `clear` deletes everything.
         """
         _refuse_options("delete_nodes", delete_kwargs)
+        refuse_empty_groups(filters)
         where = node_filter(filters)
         if node_ids is not None or where is not None:
-            self._collection.delete(node_ids, filter=where)
+            self._collection.delete(check_names(node_ids, "node_ids"), filter=where)
 
     def clear(self) -> None:
         """Delete every node."""
@@ -290,7 +298,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
         list of BaseNode
             As they were added, but without their embeddings.
         """
-        return read_nodes(self._collection, node_ids, node_filter(filters))
+        return read_nodes(self._collection, check_names(node_ids, "node_ids"), node_filter(filters))
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """Find the best nodes.
@@ -298,7 +306,11 @@ class OctavoVectorStore(BasePydanticVectorStore):
         Parameters
         ----------
         query : VectorStoreQuery
-            Filters, ``doc_ids`` and ``node_ids`` restrict together; an empty list of ids restricts nothing. Modes:
+            Filters, ``doc_ids`` and ``node_ids`` restrict together. ``doc_ids=[]`` names no document, so that nothing
+            comes back; ``node_ids=[]`` restricts nothing, because ``index.as_retriever()`` passes it with every query to
+            a store that keeps the nodes' text. ``similarity_top_k=0`` returns nothing. An embedding of zeros (core's
+            ``default_empty_query_vector``) asks for the nodes that the restrictions leave, oldest first, with score 0.
+            Modes:
 
             - ``default``: by embedding.
             - ``text_search`` and ``sparse``: BM25 over the nodes' text, ``sparse_top_k or similarity_top_k`` results.
@@ -428,10 +440,11 @@ class OctavoVectorStore(BasePydanticVectorStore):
             When a file is damaged.
         """
         directory = _persistence.find(os.fspath(persist_path), fs)
+        path = _absolute(path)
         if path is not None:
-            _persistence.download(directory, fs, Path(path).expanduser()).close()
+            _persistence.download(directory, fs, path).close()
         elif _persistence.is_local(fs):
-            path = directory if fs is None else fs._strip_protocol(directory)
+            path = _absolute(directory if fs is None else fs._strip_protocol(directory))
         else:
             if read_only:
                 raise ParameterError("a copy in memory cannot be read_only; give path= to copy it to a directory")
@@ -498,7 +511,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
     def _options(self) -> dict[str, Any]:
         options = {name: getattr(self, name) for name in _NO_OPTIONS}
         assert self.path is not None  # only stores with a path are reopened
-        return {"path": str(Path(self.path).expanduser().absolute()), **options}
+        return {"path": self.path, **options}
 
 
 # ---------------------------------------------------------------------- opening
@@ -515,6 +528,7 @@ def _open(path: str | os.PathLike[str] | None, encoder: Any, options: dict[str, 
         When options belong to collections of the other kind.
     """
     given = {name: value for name, value in options.items() if value != _NO_OPTIONS[name]}
+    path = _absolute(path)
     if encoder is not None:
         if given.pop("metric", "cosine") != "cosine":
             raise ParameterError(f"late interaction compares tokens by cosine, got metric={options['metric']!r}")
@@ -523,6 +537,17 @@ def _open(path: str | os.PathLike[str] | None, encoder: Any, options: dict[str, 
     if late is not None:
         raise ParameterError(f"{late} belongs to late interaction; give encoder=, too")
     return octavo.collection.open(path, must_exist=must_exist, **given)
+
+
+def _absolute(path: str | os.PathLike[str] | None) -> Path | None:
+    """Return a path that means the same wherever the process goes later."""
+    if path is None:
+        return None
+    if not isinstance(path, str | os.PathLike):
+        raise InputTypeError(f"expected path as a str or path-like, or None, got {type(path).__name__}")
+    if not os.fspath(path):
+        raise ParameterError("expected path as the directory of a collection, got ''; None keeps everything in memory")
+    return Path(path).expanduser().absolute()
 
 
 def _check_given(collection: Any, path: Any, encoder: Any, options: dict[str, Any], must_exist: bool) -> CollectionLike:
