@@ -206,8 +206,10 @@ def _pointer(persist_path: str, collection: str) -> bytes:
     namespace = _namespace_of(persist_path)
     argument = "" if namespace in (None, DEFAULT_VECTOR_STORE) else f", namespace={namespace!r}"
     hint = (
-        f"this folder was saved by {_CLASS}; load it with StorageContext.from_defaults("
-        f"persist_dir=folder, vector_store=OctavoVectorStore.from_persist_dir(folder{argument}))"
+        f"this folder was saved by {_CLASS}, which has to be named: context = StorageContext.from_defaults("
+        f"persist_dir=folder, vector_store=OctavoVectorStore.from_persist_dir(folder{argument})), then index = "
+        "load_index_from_storage(context), and for objects ObjectIndex(index, "
+        "SimpleObjectNodeMapping.from_persist_dir(folder))"
     )
     content: dict[str, Any] = {
         # Core turns each entry into a float, and Python's error repeats the text that is none.
