@@ -16,7 +16,19 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    typer.echo(to_json(value, indent=2))
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """Return a value as JSON; dates and times of metadata as ISO strings.
+
+    Examples
+    --------
+    >>> from datetime import date
+    >>> to_json({"day": date(2024, 5, 1)})
+    '{"day": "2024-05-01"}'
+    """
+    return json.dumps(value, ensure_ascii=False, indent=indent, default=lambda time: time.isoformat())
 
 
 def console() -> Console:

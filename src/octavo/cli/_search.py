@@ -14,7 +14,7 @@ from octavo.cli._app import app
 from octavo.cli._encoders import open_with_encoder
 from octavo.cli._locations import open_place
 from octavo.cli._options import Json, Model, PlaceOption
-from octavo.cli._output import console, print_json
+from octavo.cli._output import console, print_json, to_json
 from octavo.retrievers.results import SearchResult
 
 _SNIPPET = 300
@@ -84,4 +84,4 @@ def _print(result: SearchResult) -> None:
         snippet = " ".join(hit.text.split())
         out.print(Text("    " + (snippet if len(snippet) <= _SNIPPET else snippet[:_SNIPPET] + " …")), soft_wrap=True)
         if hit.metadata:
-            out.print(Text("    " + json.dumps(hit.metadata, ensure_ascii=False), style="dim"), soft_wrap=True)
+            out.print(Text("    " + to_json(hit.metadata), style="dim"), soft_wrap=True)

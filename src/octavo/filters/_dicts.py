@@ -6,6 +6,7 @@
 - ``$ne``, ``$neq``, ``$nin`` and ``$not`` are exact complements, so they include documents without the field.
 - Where a value is a list, the comparing operators hold if they hold for the list or for one of its elements.
 - ``{"field": None}`` means null or missing.
+- Dates and times are compared by the instant; see `octavo.filters.Compare`.
 - A bare list means ``$in`` (as in LangChain's FAISS store); ``{"$eq": [...]}`` compares with the list itself.
 - A key with dots means the top-level key of that name or the nested path: ``"a.b"`` is ``metadata["a.b"]`` or
   ``metadata["a"]["b"]``.
@@ -31,6 +32,7 @@ from octavo.filters._tree import (
     Not,
     Or,
     Value,
+    are_ends,
     as_value,
 )
 
@@ -196,7 +198,7 @@ def _ordered(comparison: Comparison) -> Callable[[str, str, object], Filter]:
     def make(key: str, name: str, operand: object) -> Filter:
         value = _operand(key, name, operand)
         if value is None or isinstance(value, tuple):
-            _refuse(key, name, "a number or a string", operand)
+            _refuse(key, name, "a number, a string, a date or a time", operand)
         return _over_fields(key, lambda field: Compare(field, comparison, value))
 
     return make
@@ -206,9 +208,8 @@ def _between(key: str, name: str, operand: object) -> Filter:
     if not isinstance(operand, (list, tuple)) or len(operand) != 2:
         _refuse(key, name, "a list [low, high]", operand)
     low, high = (_operand(key, name, end) for end in operand)
-    both_text = isinstance(low, str) and isinstance(high, str)
-    if not both_text and not (isinstance(low, (int, float)) and isinstance(high, (int, float))):
-        _refuse(key, name, "two numbers or two strings", operand)
+    if not are_ends(low, high):
+        _refuse(key, name, "two numbers, two strings, or two dates or times", operand)
     return _over_fields(key, lambda field: Between(field, low, high))  # type: ignore[arg-type]
 
 

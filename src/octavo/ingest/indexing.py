@@ -10,7 +10,7 @@ from typing import Any
 
 from octavo.collection import CollectionLike
 from octavo.ingest.sources import SourceDocument
-from octavo.store.documents import Document
+from octavo.store.documents import Document, metadata_to_tagged
 
 
 @dataclass
@@ -90,4 +90,4 @@ def _differs(stored: Document | None, document: SourceDocument) -> bool:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
+    return json.dumps(metadata_to_tagged(value), sort_keys=True)

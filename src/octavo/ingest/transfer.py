@@ -13,7 +13,7 @@ import numpy as np
 from octavo.collection import Collection
 from octavo.collection.rebuild import add_stored, vectors_to_move
 from octavo.errors import MismatchError, ParameterError
-from octavo.store.documents import Document, chunked
+from octavo.store.documents import Document, chunked, metadata_to_tagged
 
 #: Documents that are compared as a whole at the end, vectors included, spread evenly over the collection.
 VERIFIED = 256
@@ -194,7 +194,7 @@ def _contents(collection: Movable, ids: Sequence[str]) -> dict[str, str]:
 
 def _content(document: Document, payload: str | None) -> str:
     # As JSON, because Python takes 1, 1.0 and True for the same.
-    return json.dumps([document.text, document.metadata, payload], sort_keys=True)
+    return json.dumps([document.text, metadata_to_tagged(document.metadata), payload], sort_keys=True)
 
 
 def _verify_ids(expected: Sequence[str], target: Movable) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import copy
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from octavo.retrievers.fusion import convex_combination, reciprocal_rank_fusion
 from octavo.retrievers.mmr import maximal_marginal_relevance
 from octavo.retrievers.results import SearchResult
 from octavo.store.database import document_crc, select_documents
-from octavo.store.documents import Document
+from octavo.store.documents import Document, metadata_from_json
 from octavo.store.metadata.index import select
 from octavo.store.snapshot import Mask, Slots, Snapshot
 from octavo.store.store import Store
@@ -320,7 +320,7 @@ def mask_of_callable(connection: sqlite3.Connection, snapshot: Snapshot, where: 
     """Ask a function about every document; as slow as it sounds."""
     mask = np.zeros(snapshot.n_slots, np.bool_)
     for row in connection.execute("SELECT slot, id, text, metadata FROM documents"):
-        mask[row[0]] = bool(where(Document(row[1], row[2], json.loads(row[3]))))
+        mask[row[0]] = bool(where(Document(row[1], row[2], metadata_from_json(row[3]))))
     return mask
 
 
@@ -345,7 +345,7 @@ def read_documents(connection: sqlite3.Connection, slots: Sequence[int]) -> dict
                 f"the stored document {identifier!r} is damaged (its checksum does not match); add it again or restore "
                 "the collection from a backup"
             )
-        documents[slot] = Document(identifier, text, json.loads(metadata)), payload
+        documents[slot] = Document(identifier, text, metadata_from_json(metadata)), payload
     if len(documents) != len(set(slots)):
         raise CorruptCollectionError("a vector has no document; run verify() to see what else is damaged")
     return documents
@@ -369,7 +369,7 @@ def read_results(connection: sqlite3.Connection, rankings: Sequence[tuple[Slots,
 
 def fresh(document: Document) -> Document:
     """Return an equal document that shares no mutable state with the given one."""
-    return Document(document.id, document.text, json.loads(json.dumps(document.metadata)))
+    return Document(document.id, document.text, copy.deepcopy(document.metadata))
 
 
 def check_k(k: Any) -> int:

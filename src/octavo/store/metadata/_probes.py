@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from octavo.filters._tree import Between, Compare, Contains, Exists, In, Leaf, Like, PartOf, TextMatch, Value
 from octavo.filters.like import literal_prefix
-from octavo.store.metadata._values import ELEMENT, LIST, LONG, NULL, NUMBER, ODD, PREFIX, TEXT, classify, storable
+from octavo.filters.times import instant_of
+from octavo.store.metadata._values import ELEMENT, LIST, LONG, NULL, NUMBER, ODD, PREFIX, TEXT, TIME, classify, storable
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,9 @@ def _equal(values: tuple[Value, ...], shift: int) -> Iterator[Probe]:
             # An integer beyond 64 bits and a float, which has a row of its own, can be equal.
             odd |= kind == ODD or (isinstance(value, float) and abs(value) >= 2**63)
             exact.setdefault(kind, []).append(stored)
-    for kind in (NULL, NUMBER, TEXT, LONG):
+            if isinstance(value, str) and (time := instant_of(value)) is not None:
+                exact.setdefault(TIME, []).append(time.microseconds)
+    for kind in (NULL, NUMBER, TEXT, LONG, TIME):
         if kind in exact:
             yield Probe(kind + shift, among=tuple(dict.fromkeys(exact[kind])), sure=kind != LONG)
     if lengths and shift:
@@ -109,6 +113,9 @@ def _ordered(bounds: dict[str, Value], shift: int) -> Iterator[Probe]:
     if isinstance(sample, tuple):
         yield Probe(LIST, sure=False)
         return
+    yield from _times(bounds, shift)
+    if isinstance(sample, date):
+        return
     yield Probe(ODD + shift, sure=False)
     kinds = [classify(bound)[0] for bound in bounds.values() if not isinstance(bound, tuple)]
     where = " AND ".join(f"value {op} ?" for op in bounds)
@@ -126,6 +133,13 @@ def _ordered(bounds: dict[str, Value], shift: int) -> Iterator[Probe]:
         yield Probe(NUMBER + shift, sure=False)
     else:
         yield Probe(NUMBER + shift, where, tuple(bounds.values()))
+
+
+def _times(bounds: dict[str, Value], shift: int) -> Iterator[Probe]:
+    """Give the probe for times on the right side of each bound, if all of them name one."""
+    times = [time.microseconds for bound in bounds.values() if (time := instant_of(bound)) is not None]
+    if len(times) == len(bounds):
+        yield Probe(TIME + shift, " AND ".join(f"value {op} ?" for op in bounds), tuple(times))
 
 
 def _contains(value: Value) -> Iterator[Probe]:
