@@ -17,7 +17,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -37,10 +36,11 @@ from llama_index.core.schema import (
 from llama_index.core.storage.docstore.utils import json_to_doc
 
 from octavo.collection import Collection, CollectionLike
-from octavo.errors import InputTypeError, MismatchError, ParameterError
+from octavo.errors import InputTypeError, MismatchError
 from octavo.filters import And, Exists, Field, Filter, Leaf, Not, Or, matches
 from octavo.retrievers.search import read_documents, slots_of_ids
 from octavo.store.documents import Document as StoredDocument
+from octavo.store.documents import check_text, metadata_from_tagged, metadata_to_tagged, normal_metadata
 
 _VERSION = 1
 
@@ -84,21 +84,32 @@ class StoredObject(BaseModel):
 # ---------------------------------------------------------------------- node -> record
 
 
-def to_record(node: BaseNode) -> Record:
+def to_record(node: BaseNode, position: int = 0) -> Record:
     """Return a node as a document and payload, without its embedding.
+
+    Parameters
+    ----------
+    node : BaseNode
+        The node.
+    position : int
+        Its place in what the caller gave, for messages.
 
     Raises
     ------
     InputTypeError
         When it is no node, or something in it cannot be stored as JSON.
     ParameterError
-        When a number in the metadata is NaN or infinite.
+        When a number in the metadata is NaN or infinite, or an id, the text or a key is no valid Unicode.
     """
     if not isinstance(node, BaseNode):
-        raise InputTypeError(f"expected LlamaIndex nodes, got {type(node).__name__}")
+        raise InputTypeError(f"expected LlamaIndex nodes, got {type(node).__name__} at position {position}")
     cls = type(node)
+    where = f"node {node.node_id!r} at position {position}"
+    check_text(node.node_id, f"the id of {where}")
+    metadata, related = normal_metadata(node.metadata, where), _tagged_relationships(node, where)
     try:
-        fields = node.model_dump(mode="json", exclude={"embedding"})
+        # Without the metadata, which pydantic would make other values of (and one key of two that it cannot write).
+        fields = node.model_dump(mode="json", exclude={"embedding", "metadata"})
     except ValueError as err:
         hint = ""
         if isinstance(node, IndexNode) and node.obj is not None:
@@ -106,13 +117,12 @@ def to_record(node: BaseNode) -> Record:
                 "; objects that only live in memory (retrievers, query engines) belong into "
                 "VectorStoreIndex(objects=[...]) or index.insert_nodes, which keep them beside the store"
             )
-        raise InputTypeError(f"node {node.node_id!r} cannot be stored as JSON: {err}{hint}") from err
-    metadata = fields["metadata"]
-    if metadata != node.metadata:  # dates have become text, and tuples lists; other changes would be losses
-        _refuse_losses(node.metadata, node.node_id)
-    text = node.get_content(metadata_mode=MetadataMode.NONE)
+        raise InputTypeError(f"{where} cannot be stored as JSON: {err}{hint}") from err
+    text = check_text(node.get_content(metadata_mode=MetadataMode.NONE), f"the text of {where}")
     for name in _ELSEWHERE:
         fields.pop(name, None)
+    _pack_relationships(fields, related)
+    _pack_object(node, fields, where)
     if isinstance(node, Node):
         fields.pop("text", None)  # Document repeats it there for older readers
         _pack_resources(node, fields, text)
@@ -129,26 +139,64 @@ def to_record(node: BaseNode) -> Record:
         node.node_id,
         text,
         stored_metadata(metadata, _source_id(node), node.class_name()),
-        json.dumps(payload, ensure_ascii=False, separators=(",", ":")),
+        _to_json(payload, node, where),
     )
 
 
-def _refuse_losses(value: Any, identifier: str) -> None:
-    """Raise where pydantic's JSON form says something else than the metadata did."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ParameterError(
-            f"node {identifier!r}: expected finite numbers in the metadata, got {value}; leave the key out or use None"
-        )
+def _tagged_relationships(node: BaseNode, where: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the metadata of related nodes in the form that brings them back equal, by relation."""
+    return {
+        str(relation.value): [
+            metadata_to_tagged(info.metadata, f"{where}, its relationship {relation.name}")
+            for info in (infos if isinstance(infos, list) else [infos])
+        ]
+        for relation, infos in node.relationships.items()
+    }
+
+
+def _pack_relationships(fields: dict[str, Any], related: dict[str, list[dict[str, Any]]]) -> None:
+    for relation, tagged in related.items():
+        dumped = fields["relationships"][relation]
+        for info, metadata in zip(dumped if isinstance(dumped, list) else [dumped], tagged, strict=True):
+            info["metadata"] = metadata
+
+
+def _pack_object(node: BaseNode, fields: dict[str, Any], where: str) -> None:
+    """Do the same for a node that an index node leads to."""
+    if isinstance(node, IndexNode) and isinstance(node.obj, BaseNode):
+        where, data = f"the node in obj of {where}", fields["obj"]["__data__"]
+        data["metadata"] = metadata_to_tagged(node.obj.metadata, where)
+        _pack_relationships(data, _tagged_relationships(node.obj, where))
+        _pack_object(node.obj, data, where)
+
+
+def _unpack_relationships(fields: dict[str, Any]) -> None:
+    for relation in fields.get("relationships", {}).values():
+        for info in relation if isinstance(relation, list) else (relation,):
+            info["metadata"] = metadata_from_tagged(info.get("metadata", {}))
+            info["node_type"] = _OBJECT_TYPES.get(info.get("node_type"), info.get("node_type"))
+
+
+def _to_json(payload: dict[str, Any], node: BaseNode, where: str) -> str:
+    text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
+    if "\ufffd" in text:  # what pydantic writes for a key that is no valid Unicode, so that two could become one
+        _check_keys(node.model_dump(exclude={"embedding", "metadata", "relationships"}), where)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # lone surrogates survive as \\uXXXX escapes
+        text = json.dumps(payload, ensure_ascii=True, separators=(",", ":"))
+    return text
+
+
+def _check_keys(value: Any, where: str) -> None:
     if isinstance(value, dict):
         for key, inner in value.items():
-            if not isinstance(key, str):
-                raise InputTypeError(
-                    f"node {identifier!r}: expected metadata keys of type str, got {key!r} ({type(key).__name__})"
-                )
-            _refuse_losses(inner, identifier)
+            if isinstance(key, str):
+                check_text(key, f"a key in the fields of {where}")
+            _check_keys(inner, where)
     elif isinstance(value, list | tuple):
         for inner in value:
-            _refuse_losses(inner, identifier)
+            _check_keys(inner, where)
 
 
 def _source_id(node: BaseNode) -> str | None:
@@ -217,9 +265,7 @@ def to_node(document: StoredDocument, payload: str | None) -> BaseNode:
             resource["text"] = document.text
     elif "text" not in fields and "text" in cls.model_fields:
         fields["text"] = document.text
-    for relation in fields.get("relationships", {}).values():
-        for info in relation if isinstance(relation, list) else (relation,):
-            info["node_type"] = _OBJECT_TYPES.get(info.get("node_type"), info.get("node_type"))
+    _unpack_relationships(fields)
     if issubclass(cls, IndexNode):
         obj = fields.pop("obj", None)
         node = cls(**fields)
@@ -248,6 +294,8 @@ def _restore_object(obj: Any) -> Any:
         data = obj.get("__data__")
         if not isinstance(data, dict):
             return StoredObject.model_validate(obj)
+        data["metadata"] = metadata_from_tagged(data.get("metadata", {}))
+        _unpack_relationships(data)
         cls = _CORE_TYPES.get(data.get("class_name", ""))
         if cls is None:
             return json_to_doc(obj)
