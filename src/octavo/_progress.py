@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 @contextlib.contextmanager
-def progress_bar(description: str, total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
+def progress_bar(description: str, total: int | None, *, shown: bool) -> Iterator[Callable[[int], None]]:
     """Draw a bar while something long runs; yields what advances it."""
     stderr = Console(stderr=True)
     columns = (

@@ -508,8 +508,8 @@ def test_bad_searches() -> None:
         query = vectors(1)[0]
         for arguments, error, match in [
             ({"query": query, "k": 0}, ParameterError, "at least 1"),
-            ({"query": query, "k": 1.5}, InputTypeError, "integer"),
-            ({"query": query, "k": True}, InputTypeError, "integer"),
+            ({"query": query, "k": 1.5}, ParameterError, "integer"),
+            ({"query": query, "k": True}, ParameterError, "integer"),
             ({"query": query[:5]}, InvalidVectorsError, "dimension 32, got 5"),
             ({"query": query * math.nan}, InvalidVectorsError, "NaN"),
             ({"query": query * 0}, InvalidVectorsError, "zero"),

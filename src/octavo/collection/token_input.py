@@ -122,54 +122,6 @@ def make_ready(batch: Batch, dim: int | None, pooling: Mapping[str, Any] | None,
     return batch
 
 
-def read_token_queries(
-    queries: Any,
-    texts: Sequence[str] | None,
-    dim: int | None,
-    encoder: TokenEncoder | None,
-    *,
-    needs_text: bool,
-    needs_tokens: bool,
-) -> tuple[TokenMatrices | None, Sequence[str] | None]:
-    """Return queries as token vectors of unit length, where they are needed, and as words, where there are any.
-
-    Parameters
-    ----------
-    queries, texts
-        See `MultiVectorCollection.search_batch`.
-    dim : int or None
-        What the dimension has to be.
-    encoder : TokenEncoder or None
-        Makes token vectors of texts.
-    needs_text, needs_tokens : bool
-        What the search will use.
-    """
-    strings = [isinstance(query, str) for query in queries]
-    if any(strings) and not all(strings):
-        raise InputTypeError("expected queries all as str or all as token vectors, got a mixture")
-    words: Sequence[str] | None = texts if texts is not None else (list(queries) if all(strings) else None)
-    if texts is not None and not needs_text:
-        raise ParameterError("text belongs to mode='text' or 'hybrid', or to candidates from text; got neither")
-    if words is not None and (len(words) != len(queries) or not all(isinstance(word, str) for word in words)):
-        raise ParameterError(f"expected one text for each of {len(queries)} queries, got {len(words)}")
-    if needs_text and words is None:
-        raise ParameterError("full text needs words: give the query as a str, or text= beside the token vectors")
-    if not needs_tokens:
-        return None, words
-    if all(strings):
-        if encoder is None:
-            raise ParameterError(
-                "expected a query's token vectors, because the collection was opened without an encoder; open it with "
-                "one, or search by words with mode='text'"
-            )
-        queries = encoder.encode_queries(list(queries))
-    tokens = unit_tokens(queries, dim, "query")
-    empty = np.flatnonzero(tokens.lengths == 0)
-    if len(empty):
-        raise InvalidVectorsError(f"expected at least one token vector a query, got none for query {int(empty[0])}")
-    return tokens, words
-
-
 def is_sized(value: Any) -> bool:
     """Tell whether an input has a length."""
     return value is not None and (hasattr(value, "__len__") or hasattr(value, "__array__"))

@@ -376,6 +376,16 @@ class Reducer(Step):
         """
         return in_dim
 
+    def kept_dim(self, in_dim: int) -> int:
+        """Return what `out_dim` will be for vectors of `in_dim` values.
+
+        Raises
+        ------
+        CodecError
+            If more values are asked for than go in.
+        """
+        return in_dim
+
 
 class Quantizer(Step):
     """A step from float32 vectors to rows of bytes that usearch and numkong read directly."""

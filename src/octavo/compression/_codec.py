@@ -95,6 +95,25 @@ class Codec:
         """
         return self._tiers[0].in_dim
 
+    def check_dim(self, dim: int) -> None:
+        """Raise `CodecError` if a reducer keeps more dimensions than there are in vectors of `dim`.
+
+        Examples
+        --------
+        >>> Codec.parse("truncate:256|int8").check_dim(64)
+        Traceback (most recent call last):
+        octavo.errors.CodecError: the codec 'truncate:256|int8' does not fit vectors of 64 dimensions: cannot keep 256...
+        """
+        for tier in self._tiers:
+            left = dim
+            for reducer in tier.reducers:
+                try:
+                    left = reducer.kept_dim(left)
+                except CodecError as err:
+                    raise CodecError(
+                        f"the codec {str(self)!r} does not fit vectors of {dim} dimensions: {err}; ask for fewer"
+                    ) from err
+
     def fit(self, X: npt.ArrayLike, /, *, seed: int = 0) -> Self:
         """Fit all tiers on a sample of vectors; reducers that tiers have in common are fitted once and then shared.
 

@@ -69,6 +69,10 @@ class _Sized(Reducer):
             return in_dim
         return self.size.resolve(self.size.count if in_dim is None else in_dim)
 
+    def kept_dim(self, in_dim: int) -> int:
+        """Return the size."""
+        return self.size.resolve(in_dim)
+
 
 @register_step
 class Truncate(_Sized):

@@ -51,6 +51,11 @@ class Writer:
         if callback not in self._joined:
             self._joined.append(callback)
 
+    def _tell(self, connection: sqlite3.Connection, added: Sequence[str], deleted: Sequence[str]) -> None:
+        with self._store.database.calling("a function given to join_writes"):
+            for callback in self._joined:
+                callback(connection, added, deleted)
+
     # ------------------------------------------------------------------ add and delete
 
     def add(self, batch: Batch, encoder_fingerprint: dict[str, Any] | None = None) -> None:
@@ -105,8 +110,7 @@ class Writer:
                 "alive": snapshot.n_alive + len(batch) - len(replaced),
             }
             write_manifest(connection, changes)
-            for callback in self._joined:
-                callback(connection, batch.ids, ())
+            self._tell(connection, batch.ids, ())
         self._publish(own=True)
         if snapshot.generation == 0:
             for tier in tiers:
@@ -140,8 +144,7 @@ class Writer:
             else:
                 self._bury(connection, [row[:2] for row in found], seq)
             write_manifest(connection, {"seq": seq, "alive": snapshot.n_alive - len(found)})
-            for callback in self._joined:
-                callback(connection, (), [row[2] for row in found])
+            self._tell(connection, (), [row[2] for row in found])
         self._publish()
         return len(found)
 
@@ -174,6 +177,7 @@ class Writer:
     def _first_generation(
         self, dim: int, snapshot: Snapshot, changes: dict[str, Any]
     ) -> tuple[list[TierView], TokenAppender | None]:
+        Codec.parse(snapshot.codec_text).check_dim(dim)
         plain = identity_codec(dim)
         changes |= {"generation": 1, "codec_state": plain.to_bytes()}
         appender = None
