@@ -264,9 +264,9 @@ class LateInteractionIndex(VectorStoreIndex):
     @property
     def collection(self) -> MultiVectorLike:
         """The collection underneath, for everything else that it does: `explain`, `info`, and what only a local one has."""
-        collection = self.vector_store.client
-        assert isinstance(collection, MultiVectorLike)  # the constructor has checked
-        return collection
+        late = self.vector_store.client.late
+        assert late is not None  # the constructor has checked
+        return late
 
     def close(self) -> None:
         """Release the collection's files; harmless when closed already. Nodes are durable without this."""
@@ -440,7 +440,7 @@ def _store(
             named = [name for name, value in (("model", model), ("path", path)) if value is not None]
             raise ParameterError(f"expected a store or what opens one, got a store and {', '.join([*named, *options])}")
         opened = False
-    if isinstance(given, OctavoVectorStore) and isinstance(given.client, MultiVectorLike):
+    if isinstance(given, OctavoVectorStore) and given.client.late is not None:
         return given, opened
     if opened:
         given.close()

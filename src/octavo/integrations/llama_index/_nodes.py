@@ -35,7 +35,7 @@ from llama_index.core.schema import (
 )
 from llama_index.core.storage.docstore.utils import json_to_doc
 
-from octavo.collection import Collection, CollectionLike
+from octavo.collection import CollectionLike
 from octavo.errors import InputTypeError, MismatchError
 from octavo.filters import And, Exists, Field, Filter, Leaf, Not, Or, matches
 from octavo.retrievers.search import read_documents, slots_of_ids
@@ -432,8 +432,8 @@ def read_nodes(collection: CollectionLike, ids: Sequence[str] | None, where: Fil
 
 
 def _read(collection: CollectionLike, ids: Sequence[str]) -> dict[str, tuple[StoredDocument, str | None]]:
-    if isinstance(collection, Collection):
-        with collection.connection() as connection:  # one transaction: a document and its payload belong together
+    if collection.local is not None:
+        with collection.local.connection() as connection:  # one transaction: a document and its payload belong together
             slots = slots_of_ids(connection, ids)
             stored = read_documents(connection, sorted(slots.values()))
         return {identifier: stored[slot] for identifier, slot in slots.items()}

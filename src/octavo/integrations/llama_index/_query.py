@@ -9,7 +9,7 @@ import numpy as np
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQuery, VectorStoreQueryMode
 
 from octavo._validation import check_integer, check_number
-from octavo.collection import CollectionLike, MultiVectorLike
+from octavo.collection import CollectionLike
 from octavo.errors import InputTypeError, ParameterError
 from octavo.filters import And, Field, Filter, In
 from octavo.integrations.llama_index._filters import to_filter
@@ -126,7 +126,7 @@ def search(collection: CollectionLike, query: VectorStoreQuery, options: dict[st
             "OctavoVectorStore returns whole nodes and keeps one embedding for each; leave out output_fields and "
             "embedding_field"
         )
-    shaping = _LATE_OPTIONS if isinstance(collection, MultiVectorLike) else _DENSE_OPTIONS
+    shaping = _LATE_OPTIONS if collection.late is not None else _DENSE_OPTIONS
     _check_options(mode, options, shaping)
     restricted: dict[str, Any] = {"filter": node_filter(query.filters, query.doc_ids)}
     if query.node_ids:  # an empty list comes from `index.as_retriever()`, which means every node
@@ -182,7 +182,7 @@ def _vector(collection: CollectionLike, query: VectorStoreQuery, mode: Mode) -> 
     """Return what to rank by; None for an embedding of zeros, which ranks nothing."""
     embedding = query.query_embedding
     zeros = embedding is not None and len(embedding) > 0 and not np.any(embedding)
-    if isinstance(collection, MultiVectorLike):
+    if collection.late is not None:
         # One flat vector is no use here. It may come along all the same, when one `QueryBundle` goes through several
         # retrievers of which another has put its embedding there.
         return None if zeros and not query.query_str else _words(query, mode)

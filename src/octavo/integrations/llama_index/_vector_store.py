@@ -22,7 +22,7 @@ from llama_index.core.vector_stores.types import (
 )
 
 import octavo.collection
-from octavo.collection import Collection, CollectionLike, MultiVectorLike
+from octavo.collection import Collection, CollectionLike
 from octavo.collection.protocol import require_local
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import InputTypeError, ParameterError
@@ -170,9 +170,9 @@ class OctavoVectorStore(BasePydanticVectorStore):
             collection = _open(path, encoder, options, must_exist)
         else:
             collection = _check_given(collection, path, encoder, options, must_exist)
-        path = collection.path if isinstance(collection, Collection) else None
+        path = collection.local.path if collection.local is not None else None
         where = str(_absolute(path)) if path is not None else None
-        asks_for_embeddings = not isinstance(collection, MultiVectorLike)
+        asks_for_embeddings = collection.late is None
         super().__init__(path=where, is_embedding_query=asks_for_embeddings, **options)  # type: ignore[call-arg]
         self._collection = collection
         self._encoder = encoder if asks_for_embeddings or encoder is not None else collection.encoder
@@ -216,7 +216,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
         """
         _refuse_options("add", kwargs)
         ready: dict[str, Any]
-        if isinstance(self._collection, MultiVectorLike):
+        if self._collection.late is not None:
             batch, texts = to_texts(nodes)
             ready = {"token_vectors": self._collection.encode_documents(texts) if texts else []}
         else:
@@ -398,8 +398,8 @@ class OctavoVectorStore(BasePydanticVectorStore):
         fs : fsspec.AbstractFileSystem, optional
             Any file system of fsspec; the local one if None.
         """
-        if isinstance(self._collection, Collection):
-            _persistence.save(self._collection, os.fspath(persist_path), fs)
+        if self._collection.local is not None:
+            _persistence.save(self._collection.local, os.fspath(persist_path), fs)
 
     @classmethod
     def from_persist_path(
