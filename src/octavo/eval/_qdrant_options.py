@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from octavo.errors import ParameterError
-from octavo.integrations.qdrant.late_codec import map_token_codec
+from octavo.integrations.qdrant.late_points import map_token_codec
 from octavo.integrations.qdrant.location import EMBEDDED
-from octavo.integrations.qdrant.mapping import Mapping, map_codec
+from octavo.integrations.qdrant.points import CodecMapping, map_codec
 
 if TYPE_CHECKING:
     from octavo.eval.configurations import Configuration
@@ -46,7 +46,7 @@ def check_qdrant(configuration: Configuration) -> None:
         )
 
 
-def mapping_of(configuration: Configuration) -> Mapping | None:
+def mapping_of(configuration: Configuration) -> CodecMapping | None:
     """Return what the codec is in Qdrant; None for full text alone."""
     if configuration.codec is None:
         return None

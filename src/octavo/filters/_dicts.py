@@ -6,6 +6,7 @@
 - ``$ne``, ``$neq``, ``$nin`` and ``$not`` are exact complements, so they include documents without the field.
 - Where a value is a list, the comparing operators hold if they hold for the list or for one of its elements.
 - ``{"field": None}`` means null or missing.
+- ``true`` and ``1`` are different values, as they are in JSON; ``1`` and ``1.0`` are one.
 - Dates and times are compared by the instant; see `octavo.filters.Compare`.
 - A bare list means ``$in`` (as in LangChain's FAISS store); ``{"$eq": [...]}`` compares with the list itself.
 - A key with dots means the top-level key of that name or the nested path: ``"a.b"`` is ``metadata["a.b"]`` or
@@ -63,7 +64,7 @@ def parse_filter(obj: Mapping[str, Any] | Filter | None) -> Filter | None:
     Examples
     --------
     >>> parse_filter({"year": {"$gt": 2020}})
-    Compare(Field('year', elements=True), '>', 2020)
+    Compare(Field('year', elements=True, typed=True), '>', 2020)
     >>> parse_filter({}) is None
     True
     """
@@ -155,10 +156,10 @@ def _list_of(name: str, operand: object) -> list[Any]:
 
 def _over_fields(key: str, make: Callable[[Field], Filter], *, elements: bool = True) -> Filter:
     """Apply a leaf to each address that a key may mean."""
-    fields = [Field(key, elements=elements)]
+    fields = [Field(key, elements=elements, typed=True)]
     nested = key.split(".")
     if len(nested) > 1 and all(nested):
-        fields.append(Field(*nested, elements=elements))
+        fields.append(Field(*nested, elements=elements, typed=True))
     return _any([make(field) for field in fields])
 
 

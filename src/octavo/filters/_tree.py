@@ -87,6 +87,23 @@ def _compare(value: Any, test: Callable[[Any, Any], bool], operand: Any) -> bool
         return False
 
 
+def _same_kind(a: Any, b: Any) -> bool:
+    """Say whether booleans stand in the same places of two equal values, so that they are equal in JSON too."""
+    if isinstance(a, list | tuple):
+        return all(map(_same_kind, a, b))
+    return isinstance(a, bool) == isinstance(b, bool)
+
+
+def _same_leaf(leaf: object, other: object) -> bool:
+    """Compare two leaves; ``True`` and ``1`` make different ones, since they mean different things in a typed field."""
+    if type(leaf) is not type(other):
+        return False
+    names = [name for name in leaf.__slots__ if name != "field"]  # type: ignore[attr-defined]
+    pairs = [(getattr(leaf, name), getattr(other, name)) for name in names]
+    same_field: bool = leaf.field == other.field  # type: ignore[attr-defined]
+    return same_field and all(a == b and _same_kind(a, b) for a, b in pairs)
+
+
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class Field:
     """Address a value in a document's metadata.
@@ -98,24 +115,31 @@ class Field:
         ``Field("a", "b")`` is ``metadata["a"]["b"]``.
     elements : bool, default=False
         Where the value is a list, a leaf also holds if it holds for one of the elements.
+    typed : bool, default=False
+        Keep booleans and numbers apart, as JSON and MongoDB do; otherwise ``True`` is 1 and ``False`` is 0, as in Python.
+        The dict form sets it.
 
     Examples
     --------
     >>> Field("author", "name")
     Field('author', 'name')
+    >>> matches(Compare(Field("open", typed=True), "==", 1), {"open": True})
+    False
     """
 
     path: tuple[str, ...]
     elements: bool
+    typed: bool
 
-    def __init__(self, *path: str, elements: bool = False) -> None:
+    def __init__(self, *path: str, elements: bool = False, typed: bool = False) -> None:
         if not path or not all(isinstance(key, str) for key in path):
             raise InvalidFilterError(f"a field is addressed by one or more string keys, got {path!r}")
         object.__setattr__(self, "path", tuple(str.__str__(key) for key in path))
         object.__setattr__(self, "elements", bool(elements))
+        object.__setattr__(self, "typed", bool(typed))
 
     def __repr__(self) -> str:
-        suffix = ", elements=True" if self.elements else ""
+        suffix = ", elements=True" * self.elements + ", typed=True" * self.typed
         return f"Field({', '.join(map(repr, self.path))}{suffix})"
 
     def find(self, metadata: Mapping[str, Any]) -> Any:
@@ -148,6 +172,10 @@ class Leaf(Filter, ABC):
     @abstractmethod
     def test(self, value: Any) -> bool:
         """Say whether the leaf holds for a value that is there, as `Field.find` gives it; never raises on one."""
+
+    def _equal(self, value: Any, operand: Value) -> bool:
+        comparable = _comparable(operand)
+        return _compare(value, operator.eq, comparable) and (not self.at.typed or _same_kind(value, comparable))
 
 
 def _set_field(leaf: Leaf) -> None:
@@ -251,7 +279,7 @@ class _Shown:
         shown = []
         for name in self.__dataclass_fields__:  # type: ignore[attr-defined]
             value = getattr(self, name)
-            if isinstance(value, Field) and len(value.path) == 1 and not value.elements:
+            if isinstance(value, Field) and value == Field(value.path[0]):
                 value = value.path[0]
             if name != "ignore_case":
                 shown.append(repr(value))
@@ -264,11 +292,12 @@ class _Shown:
 class Compare(_Shown, Leaf):
     """The value stands in a relation to another, as Python has it.
 
-    ``True == 1 == 1.0``; numbers are compared exactly, strings by code point, lists element by element, dates and times
-    by the instant: a date is its midnight, a time without zone is taken as UTC, and a string in ISO form stands for the
-    time that it names where the document has a time. Values that Python cannot order (a number and a string, say) do not
-    match. There is no ``!=``: write ``Not(Compare(f, "==", v))`` to include the documents without the field,
-    ``And(Exists(f), Not(...))`` to leave them out.
+    ``1 == 1.0``, and ``True == 1`` unless the field is `typed`; numbers are compared exactly, strings by code point, lists
+    element by element, dates and times by the instant: a date is its midnight, a time without zone is taken as UTC, and a
+    string in ISO form stands for the time that it names where the document has a time. Values that Python cannot order (a
+    number and a string, say) do not match, nor do a boolean and a number in a typed field. There is no ``!=``: write
+    ``Not(Compare(f, "==", v))`` to include the documents without the field, ``And(Exists(f), Not(...))`` to leave
+    them out.
 
     Parameters
     ----------
@@ -284,6 +313,8 @@ class Compare(_Shown, Leaf):
     op: Comparison
     value: Value
 
+    __eq__ = _same_leaf
+
     def __post_init__(self) -> None:
         _set_field(self)
         _set_value(self, "value")
@@ -294,6 +325,10 @@ class Compare(_Shown, Leaf):
 
     def test(self, value: Any) -> bool:
         """See `Leaf.test`."""
+        if self.op == "==":
+            return self._equal(value, self.value)
+        if self.at.typed and isinstance(value, bool) != isinstance(self.value, bool):
+            return False
         return _compare(value, _RELATIONS[self.op], _comparable(self.value))
 
 
@@ -310,6 +345,8 @@ class Between(_Shown, Leaf):
     field: Field | str
     low: bool | int | float | str | date
     high: bool | int | float | str | date
+
+    __eq__ = _same_leaf
 
     def __post_init__(self) -> None:
         _set_field(self)
@@ -332,6 +369,8 @@ class In(_Shown, Leaf):
     field: Field | str
     values: Collection[Value]
 
+    __eq__ = _same_leaf
+
     def __post_init__(self) -> None:
         _set_field(self)
         if not isinstance(self.values, (list, tuple, set, frozenset, range)):
@@ -340,7 +379,7 @@ class In(_Shown, Leaf):
 
     def test(self, value: Any) -> bool:
         """See `Leaf.test`."""
-        return any(_compare(value, operator.eq, _comparable(operand)) for operand in self.values)
+        return any(self._equal(value, operand) for operand in self.values)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -367,6 +406,8 @@ class Contains(_Shown, Leaf):
     field: Field | str
     value: Value
 
+    __eq__ = _same_leaf
+
     def __post_init__(self) -> None:
         _set_field(self)
         _set_value(self, "value")
@@ -374,8 +415,7 @@ class Contains(_Shown, Leaf):
     def test(self, value: Any) -> bool:
         """See `Leaf.test`."""
         if isinstance(value, list):
-            operand = _comparable(self.value)
-            return any(_compare(item, operator.eq, operand) for item in value)
+            return any(self._equal(item, self.value) for item in value)
         if isinstance(value, (str, Mapping)):
             return isinstance(self.value, str) and self.value in value
         return False

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from octavo._validation import check_integer
+from octavo.collection import Collection, MultiVectorLike
 from octavo.collection.rebuild import add_stored, vectors_to_move
 from octavo.errors import MismatchError, ParameterError
 from octavo.store.documents import Document, chunked, metadata_to_tagged
@@ -25,6 +27,16 @@ _SAME_LENGTH = 0.02
 
 class Movable(Protocol):
     """What a collection must offer to be moved; `Collection` and the integrations' collections do."""
+
+    @property
+    def local(self) -> Collection | None:
+        """The collection itself, if its documents lie in files of Octavo's own; else None."""
+        ...
+
+    @property
+    def late(self) -> MultiVectorLike | None:
+        """The collection itself, if it keeps many vectors a document; else None."""
+        ...
 
     def ids(self) -> list[str]:
         """Return the ids of all documents."""
@@ -149,8 +161,7 @@ def transfer(
     MismatchError
         When the two are not equal afterwards; the message says in what.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ParameterError(f"expected batch_size as an integer of at least 1, got {batch_size!r}")
+    batch_size = check_integer(batch_size, "batch_size", least=1)
     write = write if write is not None else write_stored(target)
     listed = source.ids()
     there = set(target.ids())

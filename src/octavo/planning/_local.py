@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from octavo._layout import CodeLayout
-from octavo.compression import Codec, Pipeline
-from octavo.compression._sizes import Size
+from octavo.compression import Codec
 from octavo.compression.token_pooling import TokenPooling
 from octavo.errors import ParameterError
 from octavo.index import planner
@@ -134,17 +133,7 @@ def tier_layouts(codec: str, dim: int) -> list[CodeLayout]:
     >>> [layout.row_bytes for layout in tier_layouts("binary > svd:50%|float8", 1024)]
     [128, 512]
     """
-    return [_layout(tier, dim) for tier in Codec.parse(codec)]
-
-
-def _layout(tier: Pipeline, dim: int) -> CodeLayout:
-    for reducer in tier.reducers:
-        size = getattr(reducer, "size", None)  # of a percentage, `bound` knows only that no more comes out than goes in
-        kept = size.resolve(dim) if isinstance(size, Size) else reducer.bound(dim)
-        assert kept is not None  # what goes in is known
-        dim = kept
-    # A quantizer's row depends on the number of values alone, so one vector is enough to ask it.
-    return tier.unfitted().quantizer.fit(np.ones((1, dim), np.float32)).layout
+    return [tier.layout_for(dim) for tier in Codec.parse(codec)]
 
 
 def local_size(workload: Workload) -> LocalSize:

@@ -22,7 +22,6 @@ from urllib.parse import quote
 from octavo._files import ADVICE, storage_errors
 from octavo.errors import CollectionLockedError, CorruptCollectionError, ParameterError, ReadOnlyError, StorageError
 from octavo.store._manifest import FORMAT_VERSION, check_manifest
-from octavo.store.documents import chunked
 from octavo.store.metadata import index as _metadata_index
 
 DATABASE_NAME = "octavo.db"
@@ -358,7 +357,8 @@ def select_documents(
     connection: sqlite3.Connection, columns: str, key: Literal["slot", "id"], values: Sequence[int] | Sequence[str]
 ) -> Iterator[Any]:
     """Yield columns of the documents whose slot or id is among `values`, in no particular order; absent ones are left out."""
-    for part in chunked(values, _BOUND_VALUES):
+    for start in range(0, len(values), _BOUND_VALUES):
+        part = values[start : start + _BOUND_VALUES]
         marks = ",".join("?" * len(part))
         yield from connection.execute(f"SELECT {columns} FROM documents WHERE {key} IN ({marks})", part)
 

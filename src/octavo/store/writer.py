@@ -16,7 +16,7 @@ import numpy as np
 
 from octavo._arrays import Floats
 from octavo._files import sync_directory
-from octavo.compression import Codec, identity_codec
+from octavo.compression import Codec
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import CollectionLockedError, InvalidVectorsError, ParameterError
 from octavo.index import Tuning
@@ -178,7 +178,7 @@ class Writer:
         self, dim: int, snapshot: Snapshot, changes: dict[str, Any]
     ) -> tuple[list[TierView], TokenAppender | None]:
         Codec.parse(snapshot.codec_text).check_dim(dim)
-        plain = identity_codec(dim)
+        plain = Codec.identity(dim)
         changes |= {"generation": 1, "codec_state": plain.to_bytes()}
         appender = None
         if self._store.settings.multi_vector:

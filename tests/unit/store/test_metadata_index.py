@@ -89,10 +89,11 @@ documents = st.builds(
 ) | st.dictionaries(st.sampled_from(KEYS), json_values, max_size=1)
 operands = scalars | st.lists(scalars | st.lists(scalars, max_size=2), max_size=3).map(tuple)
 fields = st.builds(
-    lambda path, elements: Field(*path, elements=elements),
+    lambda path, elements, typed: Field(*path, elements=elements, typed=typed),
     st.just(["a"])
     | st.lists(st.sampled_from(KEYS[:2]), min_size=1, max_size=2)
     | st.sampled_from([["a.b"], [""], ["\ud800"]]),
+    st.booleans(),
     st.booleans(),
 )
 texts = st.sampled_from(TEXTS)
@@ -101,7 +102,7 @@ leaves = st.one_of(
     st.builds(Compare, fields, st.sampled_from(["==", ">", ">=", "<", "<="]), operands),
     st.builds(Between, fields, texts | st.sampled_from(TIME_TEXTS), texts | st.sampled_from(TIME_TEXTS)),
     st.builds(Between, fields, st.sampled_from(TIMES), st.sampled_from(TIMES)),
-    st.builds(Between, fields, st.sampled_from(NUMBERS), st.sampled_from(NUMBERS)),
+    st.builds(Between, fields, st.sampled_from([*NUMBERS, True, False]), st.sampled_from([*NUMBERS, True, False])),
     st.builds(In, fields, st.lists(operands, max_size=4)),
     st.builds(Exists, fields),
     st.builds(Contains, fields, operands),
@@ -162,7 +163,7 @@ def test_the_index_agrees_with_the_evaluator(
 
 @pytest.mark.parametrize(
     "operand",
-    [*NUMBERS, *TEXTS, *TIMES, *TIME_TEXTS, None, True, (), (1,), (1, "a"), (TIMES[0],)],
+    [*NUMBERS, *TEXTS, *TIMES, *TIME_TEXTS, None, True, False, (), (1,), (True,), (1, "a"), (TIMES[0],)],
     ids=lambda value: repr(value)[:20],
 )
 def test_each_value_against_each_operand(operand: Any) -> None:
@@ -180,6 +181,7 @@ def test_each_value_against_each_operand(operand: Any) -> None:
         {"a": 1},
         [],
         [1],
+        [True],
         [1.0, "a"],
         [[1]],
         [[]],
@@ -189,7 +191,13 @@ def test_each_value_against_each_operand(operand: Any) -> None:
     metadata = [{"x": value} for value in values] + [{"x": [value]} for value in values] + [{}]
     alive = np.ones(len(metadata), np.bool_)
     with indexed(metadata) as connection:
-        for field in (Field("x"), Field("x", elements=True), Field("x", "a")):
+        for field in (
+            Field("x"),
+            Field("x", elements=True),
+            Field("x", "a"),
+            Field("x", typed=True),
+            Field("x", elements=True, typed=True),
+        ):
             wanted: list[Filter] = [Compare(field, op, operand) for op in ("==", ">", ">=", "<", "<=")]  # type: ignore[arg-type]
             wanted += [In(field, [operand, "b"]), Contains(field, operand)]
             if isinstance(operand, str):

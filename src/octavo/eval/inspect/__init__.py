@@ -18,7 +18,7 @@ from octavo.eval.inspect import _geometry as geometry
 from octavo.eval.inspect._suggestions import Suggestion, suggest
 from octavo.eval.run.encodings import EmbeddingCache
 from octavo.eval.run.models import Role, load_model
-from octavo.integrations.qdrant import QdrantInfo, open_location
+from octavo.integrations.qdrant import QdrantInfo, open_collection
 from octavo.integrations.qdrant.location import parse_location
 
 #: Vectors looked at, and of those the ones whose neighbours are searched.
@@ -242,7 +242,7 @@ def inspect_collection(
     """
     if isinstance(collection, str | os.PathLike):
         if parse_location(collection) is not None:
-            with open_location(collection) as there:
+            with open_collection(collection) as there:
                 return inspect_collection(there, sample=sample, seed=seed)
         with octavo.open(collection, read_only=True, must_exist=True) as opened:
             return inspect_collection(opened, sample=sample, seed=seed)

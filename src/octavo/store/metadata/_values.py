@@ -18,12 +18,12 @@ from octavo.filters.times import Instant, instant
 #: Strings longer than this are indexed by so many leading characters.
 PREFIX = 200
 
-# Kinds of rows. NULL, NUMBER, TEXT and TIME (microseconds, see `Instant`) are exact; LONG (a prefix and a digest), LIST
-# (its length) and ODD (nothing) mark candidates; a DICT is there to exist, its fields have rows of their own.
-NULL, NUMBER, TEXT, LONG, LIST, DICT, ODD, TIME = range(8)
+# Kinds of rows. NULL, BOOL, NUMBER, TEXT and TIME (microseconds, see `Instant`) are exact; LONG (a prefix and a digest),
+# LIST (its length) and ODD (nothing) mark candidates; a DICT is there to exist, its fields have rows of their own.
+NULL, NUMBER, TEXT, LONG, LIST, DICT, ODD, TIME, BOOL = range(9)
 
 #: Added to the kind for an element of a list. A value has one row below this, whatever it is.
-ELEMENT = 8
+ELEMENT = 16
 
 Stored: TypeAlias = int | float | str
 Row: TypeAlias = tuple[tuple[str, ...], int, Stored]
@@ -64,7 +64,7 @@ def classify(value: str | float | date | Instant | None) -> tuple[int, Stored]:
 
     Examples
     --------
-    >>> classify(True) == (NUMBER, 1)
+    >>> classify(True) == (BOOL, 1)
     True
     >>> classify(2**80) == (ODD, 0)
     True
@@ -77,6 +77,8 @@ def classify(value: str | float | date | Instant | None) -> tuple[int, Stored]:
         return (TEXT, value) if len(value) <= PREFIX else (LONG, value[:PREFIX] + _digest(value))
     if isinstance(value, date | Instant):
         return TIME, (instant(value) if isinstance(value, date) else value).microseconds
+    if isinstance(value, bool):
+        return BOOL, int(value)
     return (NUMBER, value) if is_64_bit(value) else (ODD, 0)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.errors import CorruptCollectionError, InvalidFilterError
-from octavo.filters._tree import And, Filter, Leaf, Not, Or, matches
+from octavo.filters import And, Filter, Leaf, Not, Or, matches
 from octavo.store.documents import metadata_from_json
 from octavo.store.metadata._probes import Probe, probes
 from octavo.store.metadata._values import ELEMENT, Stored, field_name, rows_of
