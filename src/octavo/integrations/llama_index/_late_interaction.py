@@ -15,7 +15,7 @@ from llama_index.core.data_structs import IndexDict
 from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.indices.vector_store.retrievers import VectorIndexRetriever
 from llama_index.core.ingestion import arun_transformations, run_transformations
-from llama_index.core.schema import BaseNode, Document, IndexNode, TransformComponent
+from llama_index.core.schema import BaseNode, Document, IndexNode, NodeWithScore, QueryBundle, TransformComponent
 from llama_index.core.settings import Settings
 from llama_index.core.storage.docstore.types import RefDocInfo
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryMode
@@ -24,6 +24,7 @@ from octavo.collection import MultiVectorLike
 from octavo.errors import InputTypeError, ParameterError
 from octavo.filters import Compare, Field
 from octavo.integrations.llama_index import _persistence
+from octavo.integrations.llama_index._model import NodeModel
 from octavo.integrations.llama_index._nodes import SOURCE, node_metadata
 from octavo.integrations.llama_index._vector_store import OctavoVectorStore
 
@@ -455,6 +456,28 @@ def _without(ids: list[str], nodes: Sequence[BaseNode]) -> list[str]:
     return [identifier for identifier in ids if identifier not in kept]
 
 
+class _Retriever(VectorIndexRetriever):
+    """Compares its embedding model with what is stored, beside the first query."""
+
+    _model: NodeModel | None = None
+
+    def _compare(self) -> None:
+        store = self._vector_store
+        if not isinstance(store, OctavoVectorStore) or not self._needs_embedding():
+            return
+        if self._model is None:
+            self._model = NodeModel.of_embedding(store.client, self._embed_model)
+        self._model.warn()
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        self._compare()
+        return list(super()._retrieve(query_bundle))
+
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        await asyncio.to_thread(self._compare)
+        return list(await super()._aretrieve(query_bundle))
+
+
 def as_retriever(source: VectorStoreIndex | OctavoVectorStore, **options: Any) -> VectorIndexRetriever:
     """Return a retriever over every node, also where the index holds an `IndexNode` or `ImageNode`.
 
@@ -480,6 +503,8 @@ def as_retriever(source: VectorStoreIndex | OctavoVectorStore, **options: Any) -
     ------
     InputTypeError
         When it is neither.
+    MismatchError
+        From ``retrieve``: the nodes were embedded with another model.
     """
     if isinstance(source, OctavoVectorStore):
         index = VectorStoreIndex.from_vector_store(source, embed_model=options.pop("embed_model", None))
@@ -493,4 +518,4 @@ def as_retriever(source: VectorStoreIndex | OctavoVectorStore, **options: Any) -
     # what index.as_retriever passes on, which llama-index-core offers no public way to read
     options.setdefault("object_map", index._object_map)
     options.setdefault("callback_manager", index._callback_manager)
-    return VectorIndexRetriever(index, **options)
+    return _Retriever(index, **options)

@@ -19,8 +19,9 @@ from octavo.retrievers.results import SearchResult
 
 Mode = VectorStoreQueryMode
 
-_TEXT_MODES = (Mode.TEXT_SEARCH, Mode.SPARSE)
-_MODES = (Mode.DEFAULT, *_TEXT_MODES, Mode.HYBRID, Mode.MMR)
+#: Modes that rank by words alone.
+TEXT_MODES = (Mode.TEXT_SEARCH, Mode.SPARSE)
+_MODES = (Mode.DEFAULT, *TEXT_MODES, Mode.HYBRID, Mode.MMR)
 
 #: Options of `Collection.search` that a query may carry beside llama-index-core's own.
 _DENSE_OPTIONS = frozenset({"oversample", "ef", "exact"})
@@ -133,7 +134,7 @@ def search(collection: CollectionLike, query: VectorStoreQuery, options: dict[st
         restricted["ids"] = check_names(query.node_ids, "node_ids")
     dense = restricted | {name: options[name] for name in shaping if name in options}
     k = check_integer(query.similarity_top_k, "similarity_top_k", least=0)
-    if mode in _TEXT_MODES:
+    if mode in TEXT_MODES:
         if query.sparse_top_k is not None:
             k = check_integer(query.sparse_top_k, "sparse_top_k", least=0)
         return _found(collection, _words(query, mode), k, mode="text", **restricted)
@@ -168,7 +169,7 @@ def _unranked(collection: CollectionLike, k: int, restricted: dict[str, Any]) ->
 
 def _check_options(mode: Mode, options: dict[str, Any], shaping: frozenset[str]) -> None:
     known: frozenset[str] = frozenset()
-    if mode not in _TEXT_MODES:
+    if mode not in TEXT_MODES:
         known = shaping | _MMR_OPTIONS if mode is Mode.MMR else shaping
     unknown = sorted(set(options) - known)
     if unknown:

@@ -29,8 +29,9 @@ from octavo.errors import InputTypeError, ParameterError
 from octavo.filters import Compare, Field
 from octavo.integrations.llama_index import _persistence
 from octavo.integrations.llama_index._batch import to_batch, to_texts
+from octavo.integrations.llama_index._model import NodeModel
 from octavo.integrations.llama_index._nodes import SOURCE, read_nodes, to_node
-from octavo.integrations.llama_index._query import check_names, node_filter, refuse_empty_groups, search
+from octavo.integrations.llama_index._query import TEXT_MODES, check_names, node_filter, refuse_empty_groups, search
 
 #: Options of the constructor and the values that leave them to the collection.
 _NO_OPTIONS: dict[str, Any] = {
@@ -91,11 +92,15 @@ class OctavoVectorStore(BasePydanticVectorStore):
         With `encoder`: what finds the nodes that MaxSim then scores; see `octavo.open_multi_vector`.
     collection : Collection or QdrantCollection, optional
         A collection that is open already, instead of `path` and the options; the store does not own it.
+    embed_model : BaseEmbedding or str, optional
+        The model that the index embeds with, which a store is not told otherwise. The store embeds nothing with it but one
+        stored node beside the first nodes and the first query, and refuses another model of the same dimension.
 
     Raises
     ------
     MismatchError
-        When the collection at `path` was made with another encoder, codec, metric or dimension.
+        When the collection at `path` was made with another encoder, codec, metric or dimension; from `add` and `query`
+        also when its nodes were embedded with another model than `embed_model`.
     ParameterError
         When an option cannot be used, or `collection` comes with others.
 
@@ -133,6 +138,8 @@ class OctavoVectorStore(BasePydanticVectorStore):
 
     _collection: CollectionLike = PrivateAttr()
     _encoder: Any = PrivateAttr(None)
+    _embed_model: Any = PrivateAttr(None)
+    _model: NodeModel | None = PrivateAttr(None)
 
     def __init__(
         self,
@@ -152,6 +159,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
         pool_factor: int | None = None,
         candidates: str | None = None,
         collection: CollectionLike | None = None,
+        embed_model: Any = None,
     ) -> None:
         options: dict[str, Any] = {
             "codec": codec,
@@ -166,16 +174,34 @@ class OctavoVectorStore(BasePydanticVectorStore):
             "read_only": read_only,
             "lock_timeout": lock_timeout,
         }
+        opened = collection is None
         if collection is None:
             collection = _open(path, encoder, options, must_exist)
         else:
             collection = _check_given(collection, path, encoder, options, must_exist)
+        try:
+            self._begin(collection, encoder, embed_model, options)
+        except BaseException:
+            if opened:
+                collection.close()
+            raise
+
+    def _begin(self, collection: CollectionLike, encoder: Any, embed_model: Any, options: dict[str, Any]) -> None:
         path = collection.local.path if collection.local is not None else None
         where = str(_absolute(path)) if path is not None else None
         asks_for_embeddings = collection.late is None
         super().__init__(path=where, is_embedding_query=asks_for_embeddings, **options)  # type: ignore[call-arg]
         self._collection = collection
         self._encoder = encoder if asks_for_embeddings or encoder is not None else collection.encoder
+        self._embed_model = embed_model
+        if asks_for_embeddings and embed_model is not None:
+            self._model = NodeModel.of_embedding(collection, embed_model)
+        elif embed_model is not None:
+            raise ParameterError(
+                "expected no embed_model: for late interaction the store encodes nodes and queries itself"
+            )
+        elif not asks_for_embeddings:
+            self._model = NodeModel.of_tokens(collection)
 
     @classmethod
     def class_name(cls) -> str:
@@ -215,22 +241,31 @@ class OctavoVectorStore(BasePydanticVectorStore):
             Something that is no node or cannot be stored as JSON; an unknown option.
         """
         _refuse_options("add", kwargs)
-        ready: dict[str, Any]
+        nodes = list(nodes)
+        texts: list[str] = []
+        embeddings: Any = None
         if self._collection.late is not None:
             batch, texts = to_texts(nodes)
-            ready = {"token_vectors": self._collection.encode_documents(texts) if texts else []}
         else:
             batch, embeddings = to_batch(nodes, self._collection.dim)
+        if not batch.ids:
+            return batch.given
+        if self._model is not None:
+            self._model.compare()
+        if self._collection.late is not None:
+            ready = {"token_vectors": self._collection.encode_documents(texts)}
+        else:
             ready = {"vectors": embeddings}
-        if batch.ids:
-            self._collection.add(
-                batch.texts,
-                ids=batch.ids,
-                metadata=batch.metadata,
-                payloads=batch.payloads,
-                batch_size=len(batch.ids),  # one transaction: all or nothing
-                **ready,
-            )
+        self._collection.add(
+            batch.texts,
+            ids=batch.ids,
+            metadata=batch.metadata,
+            payloads=batch.payloads,
+            batch_size=len(batch.ids),  # one transaction: all or nothing
+            **ready,
+        )
+        if self._model is not None:
+            self._model.remember(nodes)
         return batch.given
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
@@ -337,6 +372,8 @@ class OctavoVectorStore(BasePydanticVectorStore):
         InvalidFilterError
             A filter that cannot be used.
         """
+        if self._model is not None and query.mode not in TEXT_MODES:
+            self._model.compare()
         result = search(self._collection, query, kwargs)
         nodes = [
             to_node(document, payload) for document, payload in zip(result.documents, result.payloads, strict=True)
@@ -411,6 +448,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
         encoder: Any = None,
         read_only: bool = False,
         lock_timeout: float = 30.0,
+        embed_model: Any = None,
     ) -> Self:
         """Open what `persist` saved.
 
@@ -429,6 +467,8 @@ class OctavoVectorStore(BasePydanticVectorStore):
             Refuse writes.
         lock_timeout : float, default=30.0
             Seconds to wait for another writer.
+        embed_model : BaseEmbedding or str, optional
+            The model of the index, so that another one is noticed; see `OctavoVectorStore`.
 
         Raises
         ------
@@ -448,8 +488,15 @@ class OctavoVectorStore(BasePydanticVectorStore):
         else:
             if read_only:
                 raise ParameterError("a copy in memory cannot be read_only; give path= to copy it to a directory")
-            return _around(cls, _persistence.download(directory, fs, None, encoder), encoder)
-        return cls(path, encoder=encoder, must_exist=True, read_only=read_only, lock_timeout=lock_timeout)
+            return _around(cls, _persistence.download(directory, fs, None, encoder), encoder, embed_model)
+        return cls(
+            path,
+            encoder=encoder,
+            must_exist=True,
+            read_only=read_only,
+            lock_timeout=lock_timeout,
+            embed_model=embed_model,
+        )
 
     @classmethod
     def from_persist_dir(
@@ -489,21 +536,22 @@ class OctavoVectorStore(BasePydanticVectorStore):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
-        """Open the store that `to_dict` described; a store in memory comes back empty, an encoder is to be given again."""
-        known = set(_NO_OPTIONS) | {"path", "encoder"}
+        """Open the store that `to_dict` described; a store in memory comes back empty, models are to be given again."""
+        known = set(_NO_OPTIONS) | {"path", "encoder", "embed_model"}
         return cls(**{name: value for name, value in {**data, **kwargs}.items() if name in known})
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the place of the collection, or its content where it lives in memory."""
+        models = self._encoder, self._embed_model
         if self.path is not None:
-            return _reopen, (type(self), self._options(), self._encoder)
-        return _from_bytes, (type(self), _persistence.pack(self._local("pickling")), self._encoder)
+            return _reopen, (type(self), self._options(), *models)
+        return _from_bytes, (type(self), _persistence.pack(self._local("pickling")), *models)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         """Open the collection again, or copy it where it lives in memory."""
         if self.path is not None:
-            return type(self)(**self._options(), encoder=self._encoder, must_exist=True)
-        return _around(type(self), self._local("a deep copy").copy(), self._encoder)
+            return _reopen(type(self), self._options(), self._encoder, self._embed_model)
+        return _around(type(self), self._local("a deep copy").copy(), self._encoder, self._embed_model)
 
     def _local(self, what: str) -> Collection:
         return require_local(self._collection, what, "make a new store around QdrantCollection.open(...) instead")
@@ -569,18 +617,18 @@ def _refuse_options(method: str, options: dict[str, Any]) -> None:
         raise ParameterError(f"OctavoVectorStore.{method} takes no options, got {', '.join(sorted(options))}")
 
 
-def _around(cls: type[Store], collection: CollectionLike, encoder: Any) -> Store:
-    """Return a store _around a collection that was opened with an encoder, which further copies will need."""
-    store = cls(collection=collection)
+def _around(cls: type[Store], collection: CollectionLike, encoder: Any, embed_model: Any) -> Store:
+    """Return a store around a collection that was opened with an encoder, which further copies will need."""
+    store = cls(collection=collection, embed_model=embed_model)
     store._encoder = encoder
     return store
 
 
-def _reopen(cls: type[Store], options: dict[str, Any], encoder: Any) -> Store:
+def _reopen(cls: type[Store], options: dict[str, Any], encoder: Any, embed_model: Any) -> Store:
     """Make a store from its pickled form, where it has a path."""
-    return cls(**options, encoder=encoder, must_exist=True)
+    return cls(**options, encoder=encoder, embed_model=embed_model, must_exist=True)
 
 
-def _from_bytes(cls: type[Store], data: bytes, encoder: Any) -> Store:
+def _from_bytes(cls: type[Store], data: bytes, encoder: Any, embed_model: Any) -> Store:
     """Make a store from its pickled form, where it lives in memory."""
-    return _around(cls, _persistence.unpack(data, encoder), encoder)
+    return _around(cls, _persistence.unpack(data, encoder), encoder, embed_model)

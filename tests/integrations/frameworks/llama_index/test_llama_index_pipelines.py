@@ -137,12 +137,16 @@ def test_into_an_index(side_by_side: SideBySide, library: Library) -> None:
     assert side_by_side(program)[0] == ["text text"] * 2
 
 
-def test_nodes_without_text_and_embeddings_of_zeros(worlds: Any) -> None:
-    """An index drops nodes without content; an embedding of zeros has no direction, and the error names the node."""
+def test_nodes_without_words_are_kept(worlds: Any) -> None:
+    """An embedding of zeros has no direction, and the score 0 (the reference divides by its length, and warns)."""
     world = worlds[1]
-    nodes: list[BaseNode] = [Document(id_="full", text="words"), Document(id_="empty", text="")]
+    nodes: list[BaseNode] = [
+        Document(id_="empty", text=""),
+        *(Document(id_=f"n{i}", text=f"word{i}") for i in range(6)),
+    ]
     store = world.store()
-    run = IngestionPipeline(transformations=[world.embedding], vector_store=store)
-    with pytest.raises(ValueError, match="'empty'"):
-        run.run(nodes=nodes)
-    assert store.get_nodes() == []
+    IngestionPipeline(transformations=[world.embedding], vector_store=store).run(nodes=nodes)
+    embedding = world.embedding.get_query_embedding("word3")
+    found = store.query(VectorStoreQuery(query_embedding=embedding, similarity_top_k=7))
+    assert found.ids[0] == "n3"
+    assert dict(zip(found.ids, found.similarities, strict=True))["empty"] == pytest.approx(0, abs=0.02)
