@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from octavo._arrays import Floats, as_matrix, unit_rows
+from octavo._files import as_path
 from octavo._validation import check_integer, check_number
 from octavo.collection.model_check import LocalVectors, ModelCheck, prompts_of
 from octavo.collection.searching import DenseSearch, Ranker, Where, check_deletion, check_filter
@@ -24,7 +25,6 @@ from octavo.errors import (
     CollectionLockedError,
     CorruptCollectionError,
     DocumentNotFoundError,
-    InputTypeError,
     ParameterError,
     StorageError,
 )
@@ -36,14 +36,14 @@ from octavo.store.documents import Batch, Document, DocumentLike, check_ids, chu
 from octavo.store.graph_files import GraphFiles
 from octavo.store.info import CollectionInfo, describe
 from octavo.store.settings import Settings
-from octavo.store.snapshot import Snapshot
-from octavo.store.store import Store, delete_files
+from octavo.store.snapshot import Snapshot, decode_rows
+from octavo.store.store import Store
 from octavo.store.text.files import TextFiles
 from octavo.store.upkeep.copy import copy_collection
 from octavo.store.upkeep.erase import erase_leftovers
 from octavo.store.upkeep.export import export_store
 from octavo.store.upkeep.verify import VerifyReport, repair_damage, verify_files
-from octavo.store.writer import Writer, decode_rows
+from octavo.store.writer import Writer
 
 _log = logging.getLogger(__name__)
 
@@ -335,9 +335,10 @@ class Collection(DenseSearch):
             copied = copy_collection(self._store, None)
             assert copied is not None  # a copy in memory has no path to open it from
             return type(self)(copied, self._encoder)
-        copy_collection(self._store, Path(path).expanduser())
+        destination = as_path(path, "path")
+        copy_collection(self._store, destination)
         settings = Settings(lock_timeout=self._store.settings.lock_timeout)
-        return type(self)(Store(Path(path).expanduser(), settings), self._encoder)
+        return type(self)(Store(destination, settings), self._encoder)
 
     def snapshot(self, path: str | os.PathLike[str]) -> Path:
         """Write a backup of the newest commit to a new directory, while others may go on writing.
@@ -362,19 +363,14 @@ class Collection(DenseSearch):
         CorruptCollectionError
             When a vector file does not match its checksums: damage is not copied.
         """
-        if not isinstance(path, str | os.PathLike):
-            raise InputTypeError(f"expected path as a str or path-like, got {type(path).__name__}")
-        destination = Path(path).expanduser().absolute()
+        destination = as_path(path, "path")
         copy_collection(self._store, destination)
         return destination
 
     def destroy(self) -> None:
         """Close the collection and delete its files; other files in the directory stay, and so does the directory then."""
-        directory = self._store.directory
         self._graph.wait()
-        self._store.close()
-        if directory is not None:
-            delete_files(directory)
+        self._store.destroy()
 
     def flush(self) -> None:
         """Save the graph, so that the next `open` need not extend it. Documents are durable without this."""
@@ -537,9 +533,7 @@ class Collection(DenseSearch):
         CorruptCollectionError
             When something does not match its checksum.
         """
-        if not isinstance(path, str | os.PathLike):
-            raise InputTypeError(f"expected path as a str or path-like, got {type(path).__name__}")
-        destination = Path(path).expanduser().absolute()
+        destination = as_path(path, "path")
         if not progress:
             export_store(self._store, destination, dtype=dtype)
             return destination
@@ -574,10 +568,10 @@ class Collection(DenseSearch):
         """
         self._store.require_open()
         if write:
-            with self._store.database.write() as connection:
+            with self._store.write() as connection:
                 yield connection
         else:
-            with self._store.database.read() as connection:
+            with self._store.read() as (connection, _):
                 yield connection
 
     def join_writes(self, callback: Callable[[sqlite3.Connection, Sequence[str], Sequence[str]], None]) -> None:

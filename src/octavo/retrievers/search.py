@@ -23,10 +23,9 @@ from octavo.retrievers.results import Ranking, SearchResult
 from octavo.store.database import document_crc, select_documents
 from octavo.store.documents import Document, metadata_from_json
 from octavo.store.metadata.index import select
-from octavo.store.snapshot import Mask, Snapshot
+from octavo.store.snapshot import Mask, Snapshot, decode_rows
 from octavo.store.store import Store
 from octavo.store.text.files import TextFiles
-from octavo.store.writer import decode_rows
 
 Mode: TypeAlias = Literal["dense", "text", "hybrid"]
 DocumentFilter: TypeAlias = Callable[[Document], bool]

@@ -129,8 +129,13 @@ class Database:
                     connection.execute("COMMIT")
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
+    def write(self, timeout: float | None = None) -> Iterator[sqlite3.Connection]:
         """Yield the writing connection inside a transaction; commits on leaving, rolls back on an exception.
+
+        Parameters
+        ----------
+        timeout : float or None
+            Seconds to wait for other writers; None waits as long as the lock timeout says.
 
         Raises
         ------
@@ -142,15 +147,17 @@ class Database:
         self._check_not_calling()
         if self.read_only:
             raise ReadOnlyError("the collection was opened with read_only=True; open it without to write")
-        if not self._write_lock.acquire(timeout=self._lock_timeout):
+        timeout = self._lock_timeout if timeout is None else timeout
+        if not self._write_lock.acquire(timeout=timeout):
             raise CollectionLockedError(
-                f"another thread has been writing for more than {self._lock_timeout:g} s; try again or raise lock_timeout"
+                f"another thread has been writing for more than {timeout:g} s; try again or raise lock_timeout"
             )
         try:
             with translate_errors(self.path):
                 connection = self._writing_connection()
                 if self._unsettled:
                     self._settle(connection)
+                connection.execute(f"PRAGMA busy_timeout = {round(timeout * 1000)}")
                 self._begin(connection)
                 try:
                     yield connection

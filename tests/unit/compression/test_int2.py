@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from octavo.index._kernels import unpack_int2
+from octavo.index.kernels import unpack_int2
 
 import octavo
 from octavo._layout import LEVELS_2BIT, CodeLayout

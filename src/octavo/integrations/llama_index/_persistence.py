@@ -25,7 +25,7 @@ from llama_index.core.vector_stores.simple import DEFAULT_VECTOR_STORE, NAMESPAC
 from llama_index.core.vector_stores.types import DEFAULT_PERSIST_FNAME
 
 import octavo.collection
-from octavo._files import sync_directory, sync_file
+from octavo._files import write_atomically
 from octavo.collection import Collection
 from octavo.errors import CollectionNotFoundError, CorruptCollectionError, MismatchError, ParameterError
 
@@ -246,11 +246,7 @@ def _save_local(collection: Collection, target: Path) -> None:
     if not _stays_inside(name):  # it lies elsewhere, or under a name that another system reads differently
         name = _copy_name(posix)
         collection.copy(folder / name).close()
-    draft = folder / f".{target.name}.{uuid.uuid4().hex}.tmp"
-    draft.write_bytes(_pointer(posix, name))
-    sync_file(draft)
-    os.replace(draft, target)
-    sync_directory(folder)
+    write_atomically(target, _pointer(posix, name))
     if earlier is not None and Path(earlier) != folder / name:
         shutil.rmtree(earlier, ignore_errors=True)
 
