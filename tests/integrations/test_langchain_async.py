@@ -16,7 +16,7 @@ from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 from langchain_core.indexing import aindex
 from langchain_core.vectorstores import VectorStore
 
-from octavo.collection import Collection
+from octavo import Collection
 from octavo.collection.searching import DenseSearch
 from octavo.errors import MismatchError
 from octavo.integrations.langchain import OctavoRecordManager, OctavoRetriever, OctavoVectorStore, _embedding
