@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from octavo._files import write_atomically
 from octavo.encoders.models import is_attribute, load_attribute
 from octavo.errors import MissingExtraError, OctavoError, ParameterError
 from octavo.eval import _report_cli
@@ -19,7 +20,7 @@ from octavo.eval.baselines import DEFAULT_BASELINES
 from octavo.eval.configurations import Configuration
 from octavo.eval.datasets import Dataset, load_dataset
 from octavo.eval.gates import Gate
-from octavo.eval.results import Result, write_atomically
+from octavo.eval.results import Result
 from octavo.eval.run._measure import Timing
 from octavo.eval.run.measures import DEFAULT_MEASURES
 from octavo.eval.run.runner import run

@@ -16,7 +16,7 @@ from octavo.compression import Codec, Int2
 from octavo.compression._levels import gaussian_levels
 from octavo.errors import CodecError, InvalidVectorsError, ParameterError
 from octavo.index import Graph, exact_search, score_rows
-from octavo.index._kernels import unpack_int2
+from octavo.index._codes import unpack_int2
 
 
 def normal(n: int, dim: int, seed: int = 0) -> np.ndarray:

@@ -14,10 +14,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 import octavo
+from octavo._files import write_atomically
 from octavo.collection import CollectionLike
 from octavo.errors import InputTypeError, ParameterError
 from octavo.eval.datasets import read_corpus
-from octavo.eval.results import write_atomically
 from octavo.integrations.qdrant import open_collection
 from octavo.integrations.qdrant.location import parse_location
 

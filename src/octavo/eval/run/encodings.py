@@ -30,8 +30,8 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo._arrays import Floats
+from octavo._files import write_atomically
 from octavo._progress import progress_bar
-from octavo.eval.results import write_atomically
 from octavo.eval.run.models import EvalModel, Role, same_probes
 
 CACHE_VERSION = 1

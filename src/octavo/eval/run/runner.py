@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from octavo._files import write_atomically
 from octavo._version import __version__
 from octavo.errors import ParameterError
 from octavo.eval.configurations import Configuration, as_configuration, digest
 from octavo.eval.datasets import Dataset, load_dataset
-from octavo.eval.results import CACHE_NAME, ModelInfo, Result, ResultError, write_atomically
+from octavo.eval.results import CACHE_NAME, ModelInfo, Result, ResultError
 from octavo.eval.run._environment import describe_environment
 from octavo.eval.run._heat_maps import SUFFIX
 from octavo.eval.run._measure import AGREEMENT_DEPTH, Embedded, Measured, Timing, measure_baseline, measure_collection

@@ -6,7 +6,8 @@ import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import octavo.collection
-from octavo.collection import Collection, CollectionLike
+from octavo import Collection
+from octavo.collection import CollectionLike
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import InputTypeError, ParameterError
 from octavo.integrations.llama_index import _persistence
@@ -49,11 +50,11 @@ def open_collection(
     if encoder is not None:
         if given.pop("metric", "cosine") != "cosine":
             raise ParameterError(f"late interaction compares tokens by cosine, got metric={options['metric']!r}")
-        return octavo.collection.open_multi_vector(path, TokenEncoder(encoder), must_exist=must_exist, **given)
+        return octavo.open_multi_vector(path, TokenEncoder(encoder), must_exist=must_exist, **given)
     late = next((name for name in _LATE if name in given), None)
     if late is not None:
         raise ParameterError(f"{late} belongs to late interaction; give encoder=, too")
-    return octavo.collection.open(path, must_exist=must_exist, **given)
+    return octavo.open(path, must_exist=must_exist, **given)
 
 
 def check_given(collection: Any, path: Any, encoder: Any, options: dict[str, Any], must_exist: bool) -> CollectionLike:

@@ -25,8 +25,8 @@ from llama_index.core.vector_stores.simple import NAMESPACE_SEP
 from llama_index.core.vector_stores.types import DEFAULT_PERSIST_FNAME
 
 import octavo.collection
-from octavo._files import sync_directory, sync_file
-from octavo.collection import Collection
+from octavo import Collection
+from octavo._files import write_atomically
 from octavo.errors import CollectionNotFoundError, CorruptCollectionError, MismatchError
 
 _FORMAT = 1
@@ -134,7 +134,7 @@ def download(
         What the collection is opened with.
     """
     if is_local(fs):
-        with octavo.collection.open(_local_path(directory, fs), encoder, must_exist=True) as saved:
+        with octavo.open(_local_path(directory, fs), encoder, must_exist=True) as saved:
             return saved.copy(destination)
     assert fs is not None
     with tempfile.TemporaryDirectory(prefix="octavo-") as temporary:
@@ -143,7 +143,7 @@ def download(
             local = Path(temporary, *PurePosixPath(fs._strip_protocol(remote)).relative_to(root).parts)
             local.parent.mkdir(parents=True, exist_ok=True)
             fs.get_file(remote, str(local))
-        with octavo.collection.open(temporary, encoder, must_exist=True) as saved:
+        with octavo.open(temporary, encoder, must_exist=True) as saved:
             return saved.copy(destination)
 
 
@@ -164,7 +164,7 @@ def unpack(data: bytes, encoder: Any = None) -> Collection:
     with tempfile.TemporaryDirectory(prefix="octavo-") as temporary:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             archive.extractall(temporary)
-        with octavo.collection.open(temporary, encoder, must_exist=True) as saved:
+        with octavo.open(temporary, encoder, must_exist=True) as saved:
             return saved.copy()
 
 
@@ -214,11 +214,7 @@ def _save_local(collection: Collection, target: Path) -> None:
     else:
         name = _copy_name(posix)
         collection.copy(folder / name).close()
-    draft = folder / f".{target.name}.{uuid.uuid4().hex}.tmp"
-    draft.write_bytes(_pointer(posix, name))
-    sync_file(draft)
-    os.replace(draft, target)
-    sync_directory(folder)
+    write_atomically(target, _pointer(posix, name))
     if earlier is not None and Path(earlier) != folder / name:
         shutil.rmtree(earlier, ignore_errors=True)
 

@@ -153,7 +153,7 @@ def _hybrid(
 
 
 def _fused(by_vector: SearchResult, by_words: SearchResult, alpha: float | None, k: int) -> SearchResult:
-    dense, text = ((np.array(result.ids, dtype=np.str_), result.scores) for result in (by_vector, by_words))
+    dense, text = ((np.array(result.ids, dtype=object), result.scores) for result in (by_vector, by_words))
     if alpha is None:
         ids, scores = reciprocal_rank_fusion([dense, text])
     else:

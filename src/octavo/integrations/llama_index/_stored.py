@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from llama_index.core.schema import BaseNode
 
-from octavo.collection import Collection, CollectionLike
+from octavo import Collection
+from octavo.collection import CollectionLike
 from octavo.filters import Filter, matches
 from octavo.integrations.llama_index._nodes import to_node
 from octavo.retrievers.search import read_documents, slots_of_ids

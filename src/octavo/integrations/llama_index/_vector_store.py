@@ -21,7 +21,8 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
-from octavo.collection import Collection, CollectionLike, MultiVectorLike
+from octavo import Collection
+from octavo.collection import CollectionLike, MultiVectorLike
 from octavo.collection.protocol import require_local
 from octavo.errors import ParameterError
 from octavo.filters import Compare, Field

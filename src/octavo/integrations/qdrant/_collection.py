@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -15,8 +15,9 @@ import numpy as np
 from octavo._arrays import Floats, as_matrix, unit_rows
 from octavo._validation import check_integer
 from octavo.collection import MultiVectorLike
+from octavo.collection.model_check import ModelCheck, RemoteVectors, prompts_of
 from octavo.collection.searching import DenseSearch, NothingRanked, Ranker, Where, check_deletion, check_filter
-from octavo.encoders.dense import Encoder, as_encoder, check_fingerprint, fingerprint
+from octavo.encoders.dense import Encoder, as_encoder
 from octavo.errors import (
     CollectionClosedError,
     CollectionNotFoundError,
@@ -125,8 +126,7 @@ class QdrantCollection(DenseSearch):
                     f"the collection at {transport.place} keeps {many} a document; open it with {other}Collection.open"
                 )
             self._restore(self._manifest)
-            if self._encoder is not None and self._manifest.encoder is not None:
-                check_fingerprint(self._manifest.encoder, self._encoder)
+        self._model = self.model_check()
 
     def _restore(self, manifest: Manifest) -> None:
         """Take over what was learned."""
@@ -324,9 +324,9 @@ class QdrantCollection(DenseSearch):
                         [text for batch in first for text in batch.texts],
                     )
                 for batch in first:
-                    added += self._write(batch)
+                    added += self._write(batch, encoded=vectors is None)
             for batch in batches:
-                added += self._write(self._ready(batch))
+                added += self._write(self._ready(batch), encoded=vectors is None)
         return added
 
     def _first(self, batches: Iterable[Batch]) -> list[Batch]:
@@ -350,7 +350,7 @@ class QdrantCollection(DenseSearch):
     def _ready(self, batch: Batch) -> Batch:
         if batch.vectors is None:
             assert self._encoder is not None  # add has asked for one of the two
-            batch.vectors = self._encoder.encode_documents(batch.texts)
+            batch.vectors = self.encode_documents(batch.texts)
         matrix = as_matrix(batch.vectors, self.dim)
         batch.vectors = unit_rows(matrix) if self.metric == "cosine" and len(matrix) else matrix
         return batch
@@ -363,11 +363,10 @@ class QdrantCollection(DenseSearch):
             raise MismatchError(f"expected vectors of dimension {plan.dim}, as dim= says, got {sample.shape[1]}")
         codec = ClientCodec.of(plan.codec)
         codec.fit(sample, seed=plan.seed)
-        encoder = fingerprint(self._encoder) if self._encoder is not None else None
-        self._lay_out(codec, int(sample.shape[1]), texts, encoder)
+        self._lay_out(codec, int(sample.shape[1]), texts, None)
 
     def _lay_out(self, codec: Any, dim: int, texts: Sequence[str], encoder: dict[str, Any] | None) -> None:
-        """Create the collection in Qdrant, with what was learned and the encoder's fingerprint.
+        """Create the collection in Qdrant, with what was learned and what is known of the encoder.
 
         The texts are those of some documents, for the average length.
         """
@@ -387,7 +386,7 @@ class QdrantCollection(DenseSearch):
         manifest.write(self._transport)
         self._manifest, self._codec = manifest, codec
 
-    def _write(self, batch: Batch) -> list[str]:
+    def _write(self, batch: Batch, *, encoded: bool = False) -> list[str]:
         if not len(batch):
             return []
         stored = self._fitted().documents(_vectors(batch))
@@ -402,7 +401,14 @@ class QdrantCollection(DenseSearch):
             for row, identifier in enumerate(batch.ids)
         ]
         self._transport.upsert(points)
+        if encoded:
+            self._remember(batch)
         return list(batch.ids)
+
+    def _remember(self, batch: Batch) -> None:
+        """Note whose vectors were stored."""
+        encoder = self._require_encoder()
+        self._model.remember(encoder.name, prompts_of(encoder), batch.dim, batch.ids, batch.texts)
 
     def _order(self) -> int:
         self._last_order = max(time.time_ns(), self._last_order + 1)
@@ -578,11 +584,48 @@ class QdrantCollection(DenseSearch):
 
     def encode_documents(self, texts: Sequence[str]) -> Floats:
         """Return the encoder's vectors for documents, of shape ``(len(texts), dim)``."""
-        return self._require_encoder().encode_documents(texts)
+        vectors: Floats = self._of_the_same_model(self._require_encoder().encode_documents(texts))
+        return vectors
 
     def encode_queries(self, texts: Sequence[str]) -> Floats:
         """Return the encoder's vectors for queries, of shape ``(len(texts), dim)``."""
-        return self._require_encoder().encode_queries(texts)
+        vectors: Floats = self._of_the_same_model(self._require_encoder().encode_queries(texts))
+        return vectors
+
+    def model_check(self) -> ModelCheck:
+        """Return what notices that an encoder is not the one that made the stored vectors; for those who encode themselves."""
+        return ModelCheck(
+            RemoteVectors(
+                read_encoder=self._read_encoder,
+                write_encoder=self._write_encoder,
+                get=self.get,
+                vectors=self._vectors_to_compare,
+                as_stored=self._as_stored,
+            )
+        )
+
+    def _read_encoder(self) -> dict[str, Any] | None:
+        return self._manifest.encoder if self._manifest is not None else None
+
+    def _write_encoder(self, entry: dict[str, Any]) -> None:
+        assert self._manifest is not None  # there are documents
+        self._manifest = replace(self._manifest, encoder=entry)
+        self._manifest.write(self._transport)
+
+    def _vectors_to_compare(self, ids: Sequence[str]) -> Floats:
+        return self.get_vectors(ids)
+
+    def _as_stored(self, vectors: Any) -> Floats:
+        matrix = as_matrix(vectors, self.dim, "vectors of the encoder")
+        codec = self._fitted()
+        return codec.decode(codec.documents(unit_rows(matrix) if self.metric == "cosine" else matrix))
+
+    def _of_the_same_model(self, vectors: Any) -> Any:
+        """Return vectors that the encoder has made, unless those in the collection are another encoder's."""
+        encoder = self._require_encoder()
+        dim = next((int(matrix.shape[-1]) for matrix in vectors if matrix.size), None)
+        self._model.run(encoder.name, dim, encoder.encode_documents)
+        return vectors
 
     def _require_encoder(self) -> Encoder:
         if self._encoder is None:

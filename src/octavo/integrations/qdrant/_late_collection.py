@@ -16,8 +16,8 @@ from octavo.collection.token_input import make_ready, not_late, read_token_batch
 from octavo.compression.candidates import CandidateEncoder, candidate_encoder_from_config
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
-from octavo.encoders.dense import as_encoder, fingerprint
-from octavo.encoders.tokens import MeanProbe, TokenEncoder, pooled
+from octavo.encoders.dense import as_encoder
+from octavo.encoders.tokens import TokenEncoder, pooled
 from octavo.errors import DocumentNotFoundError, InputTypeError, InvalidVectorsError, MismatchError, ParameterError
 from octavo.integrations.qdrant._client import ServerOptions
 from octavo.integrations.qdrant._collection import QdrantCollection, QdrantInfo
@@ -28,7 +28,8 @@ from octavo.integrations.qdrant.late_points import LateCodec, candidate_mapping,
 from octavo.integrations.qdrant.points import CodecMapping, payload_of, point_id
 from octavo.integrations.qdrant.transport import TOKENS, Layout, Point, TokenLayout, Transport
 from octavo.store.documents import Batch, DocumentLike, check_ids, chunked
-from octavo.store.late_settings import DEFAULT_CANDIDATES, DEFAULT_POOLING, candidates_config, pooling_config
+from octavo.store.settings import DEFAULT_CANDIDATES, DEFAULT_POOLING, candidates_config, pooling_config
+from octavo.store.tokens import mean_vectors
 
 #: Numbers that one document's token vectors may have: a server refuses more.
 _MOST_NUMBERS: Final = 1_048_575
@@ -66,22 +67,16 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
     """
 
     _many_vectors: ClassVar[bool] = True
+    _encoder: TokenEncoder | None  # type: ignore[assignment]  # gives matrices where that of a plain one gives rows
 
     def __init__(self, transport: Transport, encoder: Any, plan: _LatePlan | None) -> None:
         self._late: LateCodec | None = None
         try:
-            self._token_encoder = (
-                encoder if encoder is None or isinstance(encoder, TokenEncoder) else TokenEncoder(encoder)
-            )
+            tokens = encoder if encoder is None or isinstance(encoder, TokenEncoder) else TokenEncoder(encoder)
         except InputTypeError as err:
             raise self._refused(transport, encoder, plan, err) from err
-        # What tells two encoders apart is asked of one vector a text: the mean of its tokens.
-        probe = MeanProbe(self._token_encoder) if self._token_encoder is not None else None
-        try:
-            super().__init__(transport, probe, plan)
-        except InvalidVectorsError as err:
-            stored = self._manifest.encoder if self._manifest is not None else None
-            raise not_late(stored, self._token_encoder.name if self._token_encoder is not None else "none") from err
+        super().__init__(transport, None, plan)
+        self._encoder = tokens
 
     @staticmethod
     def _refused(transport: Transport, encoder: Any, plan: Any, err: InputTypeError) -> Exception:
@@ -218,19 +213,22 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
             pooled=pooled,
             batch_size=batch_size,
             dim=self.dim,
-            encoder=self._token_encoder,
+            encoder=self._encoder,
         )
         added: list[str] = []
         with self._writing:
             if self._manifest is None:
                 for batch in self._begin(batches, pooled):
-                    added += self._write(batch)
+                    added += self._write(batch, encoded=token_vectors is None)
             for batch in batches:
-                added += self._write(self._pooled(batch, pooled, self.dim))
+                added += self._write(self._pooled(batch, pooled, self.dim), encoded=token_vectors is None)
         return added
 
     def _pooled(self, batch: Batch, pooled: bool, dim: int | None) -> Batch:
-        ready = make_ready(batch, dim, None if pooled else self._pooling, self._token_encoder)
+        encoded = not batch.ready and batch.matrices is None
+        ready = make_ready(batch, dim, None if pooled else self._pooling, self._encoder)
+        if encoded and self._encoder is not None:
+            self._model.run(self._encoder.name, ready.dim, self._encoder.encode_documents)
         if self._late is not None:
             check_sizes(ready, self._late)
         return ready
@@ -270,8 +268,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         codec = LateCodec.fit(plan.codec, candidate_encoder_from_config(candidates), sample, seed=plan.seed)
         for batch in first:
             check_sizes(batch, codec)
-        encoder = fingerprint(self._encoder) if self._encoder is not None else None
-        self._lay_out(codec, sample.dim, [text for batch in first for text in batch.texts], encoder)
+        self._lay_out(codec, sample.dim, [text for batch in first for text in batch.texts], None)
 
     def _lay_out(self, codec: LateCodec, dim: int, texts: Sequence[str], encoder: dict[str, Any] | None) -> None:
         plan = self._plan
@@ -294,7 +291,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         manifest.write(self._transport)
         self._manifest, self._late = manifest, codec
 
-    def _write(self, batch: Batch) -> list[str]:
+    def _write(self, batch: Batch, *, encoded: bool = False) -> list[str]:
         if not len(batch):
             return []
         assert batch.tokens is not None  # made ready
@@ -319,6 +316,8 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
                 )
             )
         self._transport.upsert(points)
+        if encoded:
+            self._remember(batch)
         return list(batch.ids)
 
     # ------------------------------------------------------------------ documents
@@ -387,7 +386,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
     @property
     def encoder(self) -> TokenEncoder | None:  # type: ignore[override]  # gives matrices where a plain one gives rows
         """What turns texts into token vectors, if it was given."""
-        return self._token_encoder
+        return self._encoder
 
     @property
     def pooling(self) -> TokenPooling:
@@ -405,16 +404,20 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
 
     def encode_documents(self, texts: Sequence[str]) -> list[Floats]:  # type: ignore[override]
         """Return the encoder's token vectors for documents, one matrix each, as the encoder gives them: not pooled."""
-        return self._require_token_encoder().encode_documents(texts)
+        matrices: list[Floats] = self._of_the_same_model(self._require_encoder().encode_documents(texts))
+        return matrices
 
     def encode_queries(self, texts: Sequence[str]) -> list[Floats]:  # type: ignore[override]
         """Return the encoder's token vectors for queries, one matrix each, as the encoder gives them."""
-        return self._require_token_encoder().encode_queries(texts)
+        matrices: list[Floats] = self._of_the_same_model(self._require_encoder().encode_queries(texts))
+        return matrices
 
-    def _require_token_encoder(self) -> TokenEncoder:
-        if self._token_encoder is None:
-            raise ParameterError("the collection was opened without an encoder; open it with encoder=")
-        return self._token_encoder
+    def _vectors_to_compare(self, ids: Sequence[str]) -> Floats:
+        return mean_vectors(TokenMatrices.of(self.get_token_vectors(ids), dim=self.dim))
+
+    def _as_stored(self, vectors: Any) -> Floats:
+        tokens, _ = self._learned().documents(pooled(vectors, self._pooling, self.dim))
+        return mean_vectors(TokenMatrices(self._learned().decode(tokens.flat), tokens.offsets))
 
     def info(self) -> QdrantInfo:
         """Return what the collection holds and how Qdrant keeps it: `tokens` says what it does with token vectors."""

@@ -208,7 +208,7 @@ def _encode_part(encoder: Encoder, texts: Sequence[str], metric: str) -> list[Fl
         return []
     try:
         vectors = encoder.encode_documents(texts)
-        return list(unit_rows(vectors) if metric == "cosine" else vectors)
+        return list(unit_rows(vectors, keep_zeros=True) if metric == "cosine" else vectors)
     except Exception as error:  # models raise what they like, and no document may end a job of many hours
         if len(texts) == 1:
             return [f"{type(error).__name__}: {error}"]
