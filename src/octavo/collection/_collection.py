@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from octavo._arrays import as_matrix, check_directions, unit_rows
+from octavo._progress import progress_bar
 from octavo.collection._tuning import TuningMethods
 from octavo.collection.token_input import is_sized, token_encoder_for
 from octavo.compression import Codec
@@ -472,12 +473,10 @@ class Collection(TuningMethods):
 
 
 def _with_progress(batches: Iterator[Batch], documents: Any) -> Iterator[Batch]:
-    from tqdm import tqdm  # comes with usearch, and is as slow to import
-
-    with tqdm(total=len(documents) if is_sized(documents) else None, unit="docs", desc="add") as bar:
+    with progress_bar("add", len(documents) if is_sized(documents) else None) as advance:
         for batch in batches:
             yield batch
-            bar.update(len(batch))
+            advance(len(batch))
 
 
 def _check_batch_size(batch_size: Any) -> None:

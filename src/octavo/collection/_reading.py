@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from octavo._arrays import Floats, as_matrix, unit_rows
+from octavo._progress import progress_bar
 from octavo.encoders.dense import Encoder, check_fingerprint
 from octavo.errors import CorruptCollectionError, DocumentNotFoundError, InputTypeError, ParameterError
 from octavo.retrievers.results import SearchResult
@@ -352,10 +353,8 @@ class ReadingMethods:
         if not progress:
             export_store(self._store, destination, dtype=dtype)
             return destination
-        from tqdm import tqdm  # comes with usearch, and is as slow to import
-
-        with tqdm(total=len(self), unit="docs", desc="export") as bar:
-            export_store(self._store, destination, dtype=dtype, advance=bar.update)
+        with progress_bar("export", len(self)) as advance:
+            export_store(self._store, destination, dtype=dtype, advance=advance)
         return destination
 
     def encode_documents(self, texts: Sequence[str]) -> Floats:
