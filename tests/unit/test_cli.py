@@ -253,7 +253,7 @@ def test_wrong_usage_of_search(run: Run, corpus: Path, arguments: tuple[str, ...
     [
         (("corpus.jsonl", "--codec", "int7"), 2, "int7"),
         (("corpus.jsonl", "--metric", "taxi"), 2, "metric"),
-        (("corpus.jsonl", "--chunk-size", "-5"), 2, "chunk size"),
+        (("corpus.jsonl", "--chunk-size", "-5"), 2, "chunk_size"),
         (("corpus.jsonl", "--chunk-size", "10", "--overlap", "9"), 2, "overlap"),
         (("corpus.jsonl", "--model", "no_such_module:encode"), 2, "no_such_module"),
         (("corpus.jsonl", "--model", "cli_encoder:decode"), 2, "decode"),

@@ -77,7 +77,7 @@ class DemoReport:
 
 
 #: Told what begins and its number of steps (0 where nobody knows); returns what to call with each number of steps done.
-Progress = Callable[[str, int], Callable[[int], None]]
+Progress = Callable[[str, int], Callable[[int], object]]
 
 
 def run_demo(options: DemoOptions, encoder: Encoder, progress: Progress) -> DemoReport:
@@ -140,7 +140,7 @@ def _draw(corpus: Sequence[Docstring], wanted: int | None) -> tuple[list[Docstri
 
 
 def _encode(
-    documents: Sequence[Docstring], encoder: Encoder, deadline: float | None, advance: Callable[[int], None]
+    documents: Sequence[Docstring], encoder: Encoder, deadline: float | None, advance: Callable[[int], object]
 ) -> Floats:
     parts: list[Floats] = []
     for first in range(0, len(documents), _ENCODE_AT_A_TIME):

@@ -22,6 +22,9 @@ SCHEMA_VERSION = 1
 #: Directory of cached embeddings within an output directory; never searched for results.
 CACHE_NAME = ".cache"
 
+#: How the file beside a result ends that holds one match of late interaction, token by token.
+EXPLANATION_SUFFIX = ".explain.json"
+
 #: Levels of `Agreement`, as they are called in files and in ``--fail-under``.
 AgreementLevel = Literal["float32", "same_codes", "codes_float32"]
 

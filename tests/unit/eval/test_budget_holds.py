@@ -9,7 +9,7 @@ import pytest
 import octavo
 from octavo.eval import Dataset, Timing, run
 from octavo.eval.analysis.pareto import pareto
-from octavo.eval.run.measures import Measures
+from octavo.eval.running.measures import Measures
 
 
 @pytest.mark.parametrize("budget", [36, 80, 140])

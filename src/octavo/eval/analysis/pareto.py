@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from octavo._validation import check_choice, check_integer
 from octavo.errors import OctavoError, ParameterError
 from octavo.eval.analysis.recipe import Recipe, recipe
 from octavo.eval.analysis.scaling import Footprint, Where, footprint
@@ -210,10 +211,8 @@ def pareto(
     ParameterError
         When there are no results, or an option cannot be read.
     """
-    if where not in get_args(Where):
-        raise ParameterError(f"expected where as one of {', '.join(get_args(Where))}, got {where!r}")
-    if documents is not None and (isinstance(documents, bool) or not isinstance(documents, int) or documents < 1):
-        raise ParameterError(f"expected documents as a positive integer, got {documents!r}")
+    check_choice(where, "where", get_args(Where))
+    documents = check_integer(documents, "documents", least=1) if documents is not None else None
     loaded = load_results(results) if isinstance(results, str | os.PathLike) else list(results)
     chosen = on_dataset(loaded, dataset)
     groups, left_out = group(chosen)

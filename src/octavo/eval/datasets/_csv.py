@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from octavo.errors import ParameterError
-from octavo.eval.datasets import Dataset, DatasetError, Qrels, open_text, parse_grade, read_corpus
+from octavo.eval.datasets._base import Dataset, DatasetError, Qrels, open_text, parse_grade, read_corpus
 
 _QUESTION = ("question", "query", "text")
 _RELEVANT = ("relevant", "relevant_ids", "relevant_id", "ids", "document_id", "doc_id", "corpus-id")

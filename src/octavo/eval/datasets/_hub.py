@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from octavo.errors import MissingExtraError, ParameterError
-from octavo.eval.datasets import Dataset, DatasetError, Qrels
+from octavo.eval.datasets._base import Dataset, DatasetError, Qrels
 
 
 class _HuggingFace:

@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from octavo.errors import ParameterError
-from octavo.eval.datasets import Dataset, DatasetError, Qrels, open_text, parse_grade, read_corpus, read_lines
+from octavo.eval.datasets._base import Dataset, DatasetError, Qrels, open_text, parse_grade, read_corpus, read_lines
 
 _TOPIC = re.compile(r"<top>(.*?)</top>", re.S | re.I)
 _NUMBER = re.compile(r"<num>\s*(?:Number:)?\s*([^\s<]+)", re.I)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from octavo.eval.inspect import Inspection
+from octavo.eval.inspect._inspection import Inspection, Suggestion
 
 #: Mean cosine from which on a common direction takes enough of each vector to cost the coarse codes their resolution.
 ANISOTROPIC = 0.5
@@ -16,24 +12,6 @@ WORTH_HALVING = 0.94
 UNEQUAL_LENGTHS = 0.05
 #: Largest magnitude over root mean square at which an int8 code spends two bits on values that hardly occur.
 WIDE_RANGE = 16.0
-
-
-@dataclass(frozen=True)
-class Suggestion:
-    """Something to try; not a result.
-
-    Parameters
-    ----------
-    codec : str or None
-        The codec to measure, where the suggestion is one.
-    text, reason, check : str
-        What, why, and the command or option that shows whether it holds on this data.
-    """
-
-    codec: str | None
-    text: str
-    reason: str
-    check: str
 
 
 def _run(*codecs: str) -> str:

@@ -18,7 +18,7 @@ _NEARLY = 0.95
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredFacts:
     """What the checks have to know of a collection, whatever keeps it.
 
     Parameters
@@ -39,7 +39,7 @@ class Kept:
     plain: bool
 
     @classmethod
-    def of(cls, info: CollectionInfo) -> Kept:
+    def of(cls, info: CollectionInfo) -> StoredFacts:
         """Return it for a local collection."""
         layout = info.tokens if info.tokens is not None else info.tiers[-1]
         bits = 8 * layout["row_bytes"] / layout["values"]
@@ -53,20 +53,20 @@ def check_files(damage: Sequence[str]) -> Check:
     )
 
 
-def check(configuration: Configuration, expected: int, kept: Kept, agreement: Agreement) -> list[Check]:
+def check(configuration: Configuration, expected: int, facts: StoredFacts, agreement: Agreement) -> list[Check]:
     """Return what must hold of a collection of so many documents, whatever was measured of it."""
     checks = [
         Check(
             name="every document is stored",
-            ok=kept.documents == expected,
-            detail=f"{kept.documents:,} of {expected:,}",
+            ok=facts.documents == expected,
+            detail=f"{facts.documents:,} of {expected:,}",
         )
     ]
     if agreement.same_codes is None or agreement.codes_float32 is None:
         return checks
     codec = Codec.parse(configuration.codec or "")
     if configuration.mode == "dense" and len(codec) == 1:
-        if not kept.graph:
+        if not facts.graph:
             checks.append(_at_least("a scan finds what the stored codes say", agreement.same_codes, _SAME))
         elif configuration.ef is None:
             checks.append(_at_least("the graph finds what the stored codes say", agreement.same_codes, _PLAUSIBLE))
@@ -74,21 +74,23 @@ def check(configuration: Configuration, expected: int, kept: Kept, agreement: Ag
         checks.append(
             _at_least("the candidates hold what MaxSim over the codes finds", agreement.same_codes, _PLAUSIBLE)
         )
-    least = _least(configuration, kept)
+    least = _least(configuration, facts)
     other_words = configuration.mode == "hybrid" and configuration.store is not None  # than those of the reference
     if least is not None and not other_words:
         checks.append(_at_least("exact search over the codes finds what float32 finds", agreement.codes_float32, least))
     return checks
 
 
-def check_halves(configuration: Configuration, kept: Kept, vectors: float | None, words: float | None) -> list[Check]:
+def check_halves(
+    configuration: Configuration, facts: StoredFacts, vectors: float | None, words: float | None
+) -> list[Check]:
     """Return what must hold of vectors and of words, each alone.
 
     Parameters
     ----------
     configuration : Configuration
         What was measured.
-    kept : Kept
+    facts : StoredFacts
         About the collection.
     vectors : float or None
         Agreement of exact search by vectors alone with float32.
@@ -96,7 +98,7 @@ def check_halves(configuration: Configuration, kept: Kept, vectors: float | None
         Share of documents that full text finds by their own words.
     """
     checks = []
-    least = _least(configuration, kept) if vectors is not None else None
+    least = _least(configuration, facts) if vectors is not None else None
     if vectors is not None and least is not None:
         checks.append(_at_least("the vectors that are fused with words find what float32 finds", vectors, least))
     if words is not None:
@@ -110,14 +112,14 @@ def check_halves(configuration: Configuration, kept: Kept, vectors: float | None
     return checks
 
 
-def _least(configuration: Configuration, kept: Kept) -> float | None:
+def _least(configuration: Configuration, facts: StoredFacts) -> float | None:
     """Return the least agreement of exact search over the codes with float32; None where a codec may lose anything."""
     finest = Codec.parse(configuration.codec or "").tiers[-1]
     whole = not any(isinstance(step, Reducer) for step in finest.reducers)
     pooled = configuration.late and configuration.pool_factor != 1  # pooling by 2 loses a few percent, by 8 far more
-    if not whole or kept.bits < 8 or (pooled and configuration.pool_factor not in (None, 2)):
+    if not whole or facts.bits < 8 or (pooled and configuration.pool_factor not in (None, 2)):
         return None
-    if not kept.plain or pooled:
+    if not facts.plain or pooled:
         return _PLAUSIBLE
     return _SAME if configuration.store is None else _NEARLY
 

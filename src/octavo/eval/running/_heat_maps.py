@@ -8,9 +8,6 @@ from typing import Any, Protocol
 from octavo.collection import Explanation
 from octavo.eval.datasets import Dataset
 
-#: How the file beside a result ends.
-SUFFIX = ".explain.json"
-
 _DEPTH = 10
 
 

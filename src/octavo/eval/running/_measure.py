@@ -20,12 +20,13 @@ from octavo.errors import ParameterError
 from octavo.eval.baselines import encode_baseline, rank_all
 from octavo.eval.configurations import Configuration
 from octavo.eval.datasets import Dataset
-from octavo.eval.results import Agreement, Check, Latency, Speed, Storage
+from octavo.eval.results import Agreement, Check, Speed, Storage
 from octavo.eval.rivals import PREFIX, checked_search, rival_factory
-from octavo.eval.run._checks import Kept, check, check_files, check_halves
-from octavo.eval.run._heat_maps import explain_match
-from octavo.eval.run._maxsim import rank_by_maxsim
-from octavo.eval.run.measures import strictly_decreasing
+from octavo.eval.running._checks import StoredFacts, check, check_files, check_halves
+from octavo.eval.running._heat_maps import explain_match
+from octavo.eval.running._maxsim import rank_by_maxsim
+from octavo.eval.running.measures import strictly_decreasing
+from octavo.eval.running.timing import Timing, time_searches, timed_queries
 from octavo.store.info import CollectionInfo
 
 if TYPE_CHECKING:
@@ -45,34 +46,6 @@ _OWN_WORDS, _OWN_CHARACTERS = 20, 300
 
 Ranking = list[tuple[str, float]]
 Rankings = dict[str, Ranking]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """How searches are timed.
-
-    Parameters
-    ----------
-    k : int, default=10
-        Results asked for.
-    queries : int, default=200
-        Different queries timed, drawn at random.
-    repeats : int, default=3
-        How often each is timed.
-    warmup : int, default=20
-        Searches thrown away before.
-    """
-
-    k: int = 10
-    queries: int = 200
-    repeats: int = 3
-    warmup: int = 20
-
-    def __post_init__(self) -> None:
-        for name, least in (("k", 1), ("queries", 1), ("repeats", 1), ("warmup", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ParameterError(f"expected {name} as an integer of at least {least}, got {value!r}")
 
 
 @dataclass
@@ -161,7 +134,7 @@ def measure_collection(
             info = collection.info()
             built = Built(
                 seconds=build_seconds,
-                kept=Kept.of(info),
+                facts=StoredFacts.of(info),
                 storage=_storage(info, sum(files.values())),
                 checks=[check_files(collection.verify().problems)],
             )
@@ -182,7 +155,7 @@ class Built:
     ----------
     seconds : float
         That building it took.
-    kept : Kept
+    kept : StoredFacts
         What the checks have to know.
     storage : Storage
         What it takes.
@@ -191,7 +164,7 @@ class Built:
     """
 
     seconds: float
-    kept: Kept
+    facts: StoredFacts
     storage: Storage
     checks: list[Check]
 
@@ -208,9 +181,9 @@ def search_and_time(
     """Search an open collection for every query, compare what it finds, and time it."""
     runs = {depth: search_all(collection, data, configuration, depth) for depth in depths}
     agreement = _agreement(collection, data, configuration, runs[AGREEMENT_DEPTH])
-    halves = _halves(collection, data, configuration, built.kept, seed)
+    halves = _halves(collection, data, configuration, built.facts, seed)
     speed = _time(collection, data, configuration, timing, seed, built.seconds)
-    found = check(configuration, len(data.dataset.document_ids), built.kept, agreement)
+    found = check(configuration, len(data.dataset.document_ids), built.facts, agreement)
     return Measured(runs, agreement, built.storage, speed, [*built.checks, *found, *halves])
 
 
@@ -284,7 +257,9 @@ def _agreement(collection: Searched, data: Embedded, configuration: Configuratio
     return _three(shared(found, reference), shared(found, exact), shared(exact, reference))
 
 
-def _halves(collection: Searched, data: Embedded, configuration: Configuration, kept: Kept, seed: int) -> list[Check]:
+def _halves(
+    collection: Searched, data: Embedded, configuration: Configuration, facts: StoredFacts, seed: int
+) -> list[Check]:
     """Look at vectors and words apart: fused, one hides the other, and words alone have nothing to agree with."""
     vectors = words = None
     if configuration.mode == "hybrid":
@@ -307,7 +282,7 @@ def _halves(collection: Searched, data: Embedded, configuration: Configuration, 
             for row in rows
         ]
         words = float(np.mean(found_again)) if found_again else None
-    return check_halves(configuration, kept, vectors, words)
+    return check_halves(configuration, facts, vectors, words)
 
 
 def _three(float32: dict[str, float], same_codes: dict[str, float], codes_float32: dict[str, float]) -> Agreement:
@@ -358,42 +333,8 @@ def _time(
         single = _single(data, configuration, number)
         return lambda: collection.search(**single, k=timing.k)
 
-    calls = [search(number) for number in _chosen(total, timing, seed)]
-    return _timed(calls, lambda: collection.search_batch(**arguments, k=timing.k), size, timing, build_seconds)
-
-
-def _chosen(total: int, timing: Timing, seed: int) -> list[int]:
-    """Return which queries are timed."""
-    return sorted(np.random.default_rng(seed).permutation(total)[: timing.queries].tolist())
-
-
-def _timed(
-    calls: Sequence[Callable[[], Any]], batch: Callable[[], Any], batch_size: int, timing: Timing, build_seconds: float
-) -> Speed:
-    """Time single searches, and one of many queries at once."""
-    for number in range(timing.warmup):
-        calls[number % len(calls)]()
-    seconds = np.empty((timing.repeats, len(calls)))
-    for repeat in range(timing.repeats):
-        for number, call in enumerate(calls):
-            started = time.perf_counter()
-            call()
-            seconds[repeat, number] = time.perf_counter() - started
-    rates = []
-    for _ in range(timing.repeats + 1):
-        started = time.perf_counter()
-        batch()
-        rates.append(batch_size / (time.perf_counter() - started))
-    p50, p95, p99 = (float(value) for value in np.percentile(seconds * 1000, [50, 95, 99]))
-    return Speed(
-        build_seconds=build_seconds,
-        latency_ms=Latency(p50=p50, p95=p95, p99=p99, mean=float(seconds.mean() * 1000)),
-        queries_per_second=float(np.median(rates[1:])),  # the first warms up
-        k=timing.k,
-        timed_queries=len(calls),
-        warmup=timing.warmup,
-        repeats=timing.repeats,
-    )
+    calls = [search(number) for number in timed_queries(total, timing, seed)]
+    return time_searches(calls, lambda: collection.search_batch(**arguments, k=timing.k), size, timing, build_seconds)
 
 
 def _single(data: Embedded, configuration: Configuration, number: int) -> dict[str, Any]:
@@ -450,13 +391,13 @@ def _measure_rival(
     build_seconds = time.perf_counter() - started
     n = len(documents)
     runs = {depth: _named(data.dataset, *checked_search(rival, queries, min(depth, n), n)) for depth in depths}
-    chosen = _chosen(len(queries), timing, seed)
+    chosen = timed_queries(len(queries), timing, seed)
 
     def search(number: int) -> Callable[[], Any]:
         return lambda: rival.search(queries[number : number + 1], timing.k)
 
     block = queries[:_BATCH]
-    speed = _timed(
+    speed = time_searches(
         [search(number) for number in chosen], lambda: rival.search(block, timing.k), len(block), timing, build_seconds
     )
     loss = shared(runs[AGREEMENT_DEPTH], data.reference(configuration))

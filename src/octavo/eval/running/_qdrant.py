@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from octavo.eval.configurations import Configuration
 from octavo.eval.results import Check, Storage
-from octavo.eval.run._checks import Kept
-from octavo.eval.run._heat_maps import explain_match
-from octavo.eval.run._measure import AGREEMENT_DEPTH, Built, Embedded, Measured, Timing, search_and_time, vectors_of
+from octavo.eval.running._checks import StoredFacts
+from octavo.eval.running._heat_maps import explain_match
+from octavo.eval.running._measure import AGREEMENT_DEPTH, Built, Embedded, Measured, search_and_time, vectors_of
+from octavo.eval.running.timing import Timing
 from octavo.integrations.qdrant import QdrantCollection, QdrantInfo, QdrantMultiVectorCollection
 from octavo.integrations.qdrant.edge import EdgeTransport
 from octavo.integrations.qdrant.transport import DENSE, TEXT, TOKENS
@@ -60,7 +61,7 @@ def measure_qdrant(
         parts = weigh(path)
         with kind.open(path=path) as collection:
             info = collection.info()
-            built = Built(seconds, _kept(info), _storage(parts, info.documents), _graph(configuration, path, info))
+            built = Built(seconds, _facts(info), _storage(parts, info.documents), _graph(configuration, path, info))
             measured = search_and_time(collection, built, configuration, data, depths, timing, seed)
         if configuration.late and data.tokens is not None:
             with QdrantMultiVectorCollection.open(path=path, encoder=data.tokens) as tokens:
@@ -94,9 +95,9 @@ def _fill(collection: QdrantCollection, configuration: Configuration, data: Embe
         collection.add(texts, ids=ids, vectors=vectors_of(configuration, data))
 
 
-def _kept(info: QdrantInfo) -> Kept:
+def _facts(info: QdrantInfo) -> StoredFacts:
     plain = info.datatype == "float32"
-    return Kept(documents=info.documents, graph=True, bits=32 if plain else 16, plain=plain)
+    return StoredFacts(documents=info.documents, graph=True, bits=32 if plain else 16, plain=plain)
 
 
 def _graph(configuration: Configuration, path: Path, info: QdrantInfo) -> list[Check]:

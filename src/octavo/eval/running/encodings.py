@@ -32,7 +32,7 @@ import numpy.typing as npt
 from octavo._arrays import Floats
 from octavo._progress import progress_bar
 from octavo.eval.results import write_atomically
-from octavo.eval.run.models import EvalModel, Role, same_probes
+from octavo.eval.running.models import EvalModel, Role, same_probes
 
 CACHE_VERSION = 1
 
@@ -136,7 +136,7 @@ class EmbeddingCache:
             raise ValueError("of another shape")
         return rows  # type: ignore[no-any-return]
 
-    def _encode(self, texts: Sequence[str], role: Role, advance: Callable[[int], None]) -> Any:
+    def _encode(self, texts: Sequence[str], role: Role, advance: Callable[[int], object]) -> Any:
         parts = []
         for start in range(0, len(texts), _CALL_ROWS):
             part = texts[start : start + _CALL_ROWS]
@@ -225,7 +225,7 @@ class TokenCache(EmbeddingCache):
         self._collect(texts, role, matrices.__setitem__, progress, description)
         return matrices
 
-    def _encode(self, texts: Sequence[str], role: Role, advance: Callable[[int], None]) -> list[Floats]:
+    def _encode(self, texts: Sequence[str], role: Role, advance: Callable[[int], object]) -> list[Floats]:
         matrices: list[Floats] = []
         for start in range(0, len(texts), _CALL_ROWS):
             part = self.model.encode_tokens(texts[start : start + _CALL_ROWS], role)

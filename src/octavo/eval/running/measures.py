@@ -1,7 +1,7 @@
 """Measures of retrieval quality, by the names that ir-measures gives them.
 
 ``nDCG@10``, ``R@100`` and ``RR@10`` mean what they mean everywhere because ir-measures computes them. A measure of your
-own joins by `register_measure`, and so does a package's with an entry point in the group ``octavo.eval.run.measures`` whose
+own joins by `register_measure`, and so does a package's with an entry point in the group ``octavo.eval.measures`` whose
 value is a pair of the function and its depth.
 """
 
@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from octavo._validation import check_integer
 from octavo.errors import MissingExtraError, ParameterError
 
-_ENTRY_POINTS = "octavo.eval.run.measures"
+_ENTRY_POINTS = "octavo.eval.measures"
 
 #: What is measured unless somebody says otherwise.
 DEFAULT_MEASURES = ("nDCG@10", "R@100", "RR@10")
@@ -56,9 +57,7 @@ def register_measure(name: str, function: MeasureFunction, *, depth: int) -> Non
     """
     if not name or any(character.isspace() for character in name):
         raise ParameterError(f"expected the name of a measure without spaces, got {name!r}")
-    if depth < 1:
-        raise ParameterError(f"expected a depth of at least 1, got {depth}")
-    _own[name] = (function, depth)
+    _own[name] = (function, check_integer(depth, "depth", least=1))
 
 
 def _registered(name: str) -> bool:

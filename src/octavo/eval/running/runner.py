@@ -17,13 +17,13 @@ from octavo._version import __version__
 from octavo.errors import ParameterError
 from octavo.eval.configurations import Configuration, as_configuration, digest
 from octavo.eval.datasets import Dataset, load_dataset
-from octavo.eval.results import CACHE_NAME, ModelInfo, Result, ResultError, write_atomically
-from octavo.eval.run._environment import describe_environment
-from octavo.eval.run._heat_maps import SUFFIX
-from octavo.eval.run._measure import AGREEMENT_DEPTH, Embedded, Measured, Timing, measure_baseline, measure_collection
-from octavo.eval.run.encodings import EmbeddingCache, TokenCache
-from octavo.eval.run.measures import DEFAULT_MEASURES, MINIMUM_DEPTH, Measures, run_lines
-from octavo.eval.run.models import load_model
+from octavo.eval.results import CACHE_NAME, EXPLANATION_SUFFIX, ModelInfo, Result, ResultError, write_atomically
+from octavo.eval.running._environment import describe_environment
+from octavo.eval.running._measure import AGREEMENT_DEPTH, Embedded, Measured, measure_baseline, measure_collection
+from octavo.eval.running.encodings import EmbeddingCache, TokenCache
+from octavo.eval.running.measures import DEFAULT_MEASURES, MINIMUM_DEPTH, Measures, run_lines
+from octavo.eval.running.models import load_model
+from octavo.eval.running.timing import Timing
 
 #: Environment variable that names a directory of embeddings for all runs.
 CACHE_VARIABLE = "OCTAVO_CACHE"
@@ -241,7 +241,7 @@ def _measure_of(configuration: Configuration) -> Callable[..., Measured]:
 
 
 def _import_qdrant() -> Callable[..., Measured]:
-    from octavo.eval.run._qdrant import measure_qdrant, require_core
+    from octavo.eval.running._qdrant import measure_qdrant, require_core
 
     require_core()
     return measure_qdrant
@@ -254,7 +254,7 @@ def _write(result: Result, measured: Measured, path: Path) -> Result:
         write_atomically(path.with_name(names[depth]), run_lines(rankings, path.stem))
     if measured.explanation:
         explained = json.dumps(measured.explanation, ensure_ascii=False)
-        write_atomically(path.with_name(f"{path.stem}{SUFFIX}"), explained)
+        write_atomically(path.with_name(f"{path.stem}{EXPLANATION_SUFFIX}"), explained)
     result = replace(result, run_file=names[result.depth], runs={str(depth): name for depth, name in names.items()})
     result.write(path)
     return result

@@ -102,7 +102,7 @@ def grid_points(name: str, layers: int, dim: int) -> list[tuple[int, int]]:
     return list(itertools.product(depths, widths))
 
 
-def expand(entry: Mapping[str, Any], shape: Shape | None = None) -> list[Configuration]:
+def expand_sweep(entry: Mapping[str, Any], shape: Shape | None = None) -> list[Configuration]:
     """Return every combination that an entry stands for.
 
     Parameters
@@ -119,9 +119,9 @@ def expand(entry: Mapping[str, Any], shape: Shape | None = None) -> list[Configu
 
     Examples
     --------
-    >>> [one.label for one in expand({"codec": ["int8", "binary > int8"], "oversample": [5, 10]})]
+    >>> [one.label for one in expand_sweep({"codec": ["int8", "binary > int8"], "oversample": [5, 10]})]
     ['int8', 'binary > int8, oversample 5', 'binary > int8, oversample 10']
-    >>> [one.codec for one in expand({"dims": [64, 128], "quantizers": "binary > int8"})]
+    >>> [one.codec for one in expand_sweep({"dims": [64, 128], "quantizers": "binary > int8"})]
     ['truncate:64|binary > truncate:64|int8', 'truncate:128|binary > truncate:128|int8']
     """
     if not isinstance(entry, Mapping):
@@ -257,5 +257,5 @@ def expand_all(entries: Iterable[Any], shape: Shape | None = None) -> list[Confi
     """Return the configurations of several entries, each once; a plain string is a codec."""
     found: list[Configuration] = []
     for entry in entries:
-        found += expand({"codec": entry} if isinstance(entry, str) else entry, shape)
+        found += expand_sweep({"codec": entry} if isinstance(entry, str) else entry, shape)
     return list(dict.fromkeys(found))

@@ -12,16 +12,14 @@ import typer
 from typer.testing import CliRunner, Result
 
 import octavo
-from octavo.eval._report_cli import register
 from octavo.eval.analysis.pareto import NothingFitsError
+from octavo.eval.cli import app as eval_app
 from octavo.eval.datasets import load_dataset
 
 
 @pytest.fixture
 def app() -> typer.Typer:
-    app = typer.Typer()
-    register(app)
-    return app
+    return eval_app
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ import typer
 from typer.testing import CliRunner
 
 from octavo.errors import MissingExtraError, ParameterError
-from octavo.eval import Configuration, Gate, Result, average, expand, load_results, markdown, run
+from octavo.eval import Configuration, Gate, Result, average, expand_sweep, load_results, markdown, run
 from octavo.eval.cli import app
-from octavo.eval.run.sweeps import Shape, expand_all, grid_points, read_plan
+from octavo.eval.running.sweeps import Shape, expand_all, grid_points, read_plan
 
 ENCODER = """
 import zlib
@@ -276,7 +276,7 @@ def test_grids() -> None:
 
 
 def test_a_grid_becomes_layers_and_codecs() -> None:
-    found = expand({"grid": "Starbucks", "quantizers": ["int8"]}, Shape(lambda: (6, 384)))
+    found = expand_sweep({"grid": "Starbucks", "quantizers": ["int8"]}, Shape(lambda: (6, 384)))
     assert [(one.layers, one.codec) for one in found] == [
         (1, "truncate:16|int8"), (2, "truncate:32|int8"), (3, "truncate:64|int8"), (4, "truncate:128|int8"),
         (5, "truncate:256|int8"), (None, "int8"),
@@ -310,7 +310,7 @@ def test_a_model_is_only_looked_at_for_a_grid() -> None:
 )
 def test_sweeps_that_make_no_sense(entry: Any, message: str) -> None:
     with pytest.raises(ParameterError, match=message):
-        expand(entry)
+        expand_sweep(entry)
 
 
 # ---------------------------------------------------------------------- conditions and tables

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from octavo.errors import ParameterError
-from octavo.eval.run import encodings as module
-from octavo.eval.run.encodings import EmbeddingCache
-from octavo.eval.run.models import PROBES, keep_layers, layer_count, load_model, same_probes
+from octavo.eval.running import encodings as module
+from octavo.eval.running.encodings import EmbeddingCache
+from octavo.eval.running.models import PROBES, keep_layers, layer_count, load_model, same_probes
 
 TEXTS = ["red", "green thing", "a much longer text about things", "red", ""]
 

@@ -13,14 +13,14 @@ from typer.testing import CliRunner
 
 import octavo
 from octavo.errors import ParameterError
-from octavo.eval import Configuration, Dataset, Timing, expand, load_results, run
+from octavo.eval import Configuration, Dataset, Timing, expand_sweep, load_results, run
 from octavo.eval.analysis.pareto import pareto
 from octavo.eval.analysis.recipe import recipe
 from octavo.eval.cli import app
 from octavo.eval.report import find_explanation, report
-from octavo.eval.run._maxsim import rank_by_maxsim
-from octavo.eval.run.encodings import TokenCache
-from octavo.eval.run.models import load_model
+from octavo.eval.running._maxsim import rank_by_maxsim
+from octavo.eval.running.encodings import TokenCache
+from octavo.eval.running.models import load_model
 
 DIM = 16
 
@@ -64,7 +64,7 @@ def cache_of(root: Path | None, model: WordTokens) -> TokenCache:
 
 
 def test_maxsim_equals_two_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("octavo.eval.run._maxsim._BLOCK_VALUES", 60)  # several blocks, some of one document
+    monkeypatch.setattr("octavo.eval.running._maxsim._BLOCK_VALUES", 60)  # several blocks, some of one document
     rng = np.random.default_rng(3)
     documents = [rng.normal(size=(n, 5)).astype(np.float32) for n in (3, 0, 9, 1, 4, 0, 7)]
     queries = [rng.normal(size=(n, 5)).astype(np.float32) for n in (2, 6, 1)]
@@ -143,8 +143,8 @@ def test_an_encoder_that_changes_its_mind_is_not_cached(tmp_path: Path) -> None:
 def test_a_run_measures_codec_pooling_and_candidates_apart(
     tiny: Dataset, words: WordTokens, quick: Timing, tmp_path: Path
 ) -> None:
-    wanted = expand({"codec": ["float32", "int8"], "mode": "late", "pool_factor": [1, 3]})
-    wanted += expand({"codec": "int8", "mode": "late", "n_candidates": 10, "exact": False, "pool_factor": 1})
+    wanted = expand_sweep({"codec": ["float32", "int8"], "mode": "late", "pool_factor": [1, 3]})
+    wanted += expand_sweep({"codec": "int8", "mode": "late", "n_candidates": 10, "exact": False, "pool_factor": 1})
     results = run(tiny, words, wanted, measures=["nDCG@10"], timing=quick, out=tmp_path)
     exact, pooled, small, small_pooled, few = results
     assert all(check.ok for result in results for check in result.checks)

@@ -25,8 +25,8 @@ from octavo.eval import (
     run,
 )
 from octavo.eval.rivals import unregister_rival
-from octavo.eval.run._measure import Embedded, measure_collection, shared
-from octavo.eval.run.measures import Measures, run_lines, strictly_decreasing, unregister_measure
+from octavo.eval.running._measure import Embedded, measure_collection, shared
+from octavo.eval.running.measures import Measures, run_lines, strictly_decreasing, unregister_measure
 
 CODECS = ["float32", "int8", "binary > int8", "svd:50%|float8 > int8"]
 MEASURES = ["nDCG@10", "R@100", "RR@10"]
@@ -258,7 +258,7 @@ def test_what_was_measured_is_not_measured_again(
         built.append(configuration.label)
         return real(configuration, *rest)
 
-    monkeypatch.setattr("octavo.eval.run.runner.measure_collection", watched)
+    monkeypatch.setattr("octavo.eval.running.runner.measure_collection", watched)
     notes: list[str] = []
     again = run(tiny, encoder, [*CODECS, "float16"], out=tmp_path, timing=quick, note=notes.append)
     assert built == ["float16"]

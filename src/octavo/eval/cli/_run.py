@@ -1,8 +1,7 @@
-"""``octavo eval``: the commands, mounted by the top-level command line as ``app.add_typer(app, name="eval")``."""
+"""``octavo eval run``: measure configurations, write the results down, recommend one."""
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -11,19 +10,20 @@ from typing import Annotated, Any
 
 import typer
 
+from octavo._printing import echo, print_json
 from octavo.encoders.models import is_attribute, load_attribute
 from octavo.errors import MissingExtraError, OctavoError, ParameterError
-from octavo.eval import _report_cli
+from octavo.eval.analysis.pareto import pareto
 from octavo.eval.analysis.tables import average, markdown
 from octavo.eval.baselines import DEFAULT_BASELINES
 from octavo.eval.configurations import Configuration
 from octavo.eval.datasets import Dataset, load_dataset
 from octavo.eval.gates import Gate
 from octavo.eval.results import Result, write_atomically
-from octavo.eval.run._measure import Timing
-from octavo.eval.run.measures import DEFAULT_MEASURES
-from octavo.eval.run.runner import run
-from octavo.eval.run.sweeps import Shape, expand, expand_all, read_plan
+from octavo.eval.running.measures import DEFAULT_MEASURES
+from octavo.eval.running.runner import run
+from octavo.eval.running.sweeps import Shape, expand_all, expand_sweep, read_plan
+from octavo.eval.running.timing import Timing
 
 #: What is measured when nobody says what: the reference, the default, and two that take far less memory.
 DEFAULT_CODECS = ("float32", "int8", "binary > int8", "svd:50%|float8 > int8")
@@ -33,18 +33,9 @@ QDRANT_CODECS = ("float32", "int8", "binary > int8", "svd:50%|int8")
 
 FAILURE = 1
 
-app = typer.Typer(
-    name="eval",
-    no_args_is_help=True,
-    help="Measure what each byte costs on your own data, and choose a configuration.",
-    epilog="Exit codes: 0 success, 1 a check or condition failed, 2 wrong usage. Every command takes --json.",
-)
-_report_cli.register(app)
-
 _SWEEP, _HOW, _OUTPUT = "What to measure", "How", "Output"
 
 
-@app.command("run")
 def run_command(
     data: Annotated[
         list[str] | None,
@@ -248,20 +239,20 @@ def run_command(
         force=force,
         progress=not as_json,
         command=shlex.join(["octavo", *sys.argv[1:]]),
-        note=lambda message: typer.echo(message, err=True),
+        note=lambda message: echo(message, err=True),
     )
     text = markdown(results)
     write_atomically(place / "summary.md", text)
     failures = _failures(results, gates)
     advice = _advice(results, datasets, place) if report else {}
     if as_json:
-        typer.echo(json.dumps(_as_json(results, failures, advice), ensure_ascii=False, indent=2))
+        print_json(_as_json(results, failures, advice))
     else:
-        typer.echo(text)
+        echo(text)
         for line in advice.values():
-            typer.echo(line)
+            echo(line)
     for failure in failures:
-        typer.echo(f"failed: {failure}", err=True)
+        echo(f"failed: {failure}", err=True)
     if failures:
         raise typer.Exit(FAILURE)
 
@@ -278,7 +269,7 @@ def _configurations(
     if modes != {"text"} and not {"codec", "dims", "grid"} & set(flags):
         codecs = QDRANT_CODECS if "qdrant" in flags.get("store", ()) else DEFAULT_CODECS
         flags = {**flags, "codec": list(codecs) if modes != {"late"} else ["int8"]}
-    return [*found, *expand(flags, shape), *reference]
+    return [*found, *expand_sweep(flags, shape), *reference]
 
 
 def _size(text: str) -> int | str:
@@ -308,7 +299,7 @@ def _model(name: str | None) -> Any:
 def _shape(model: str | None) -> tuple[int, int]:
     """Return layers and dimensions of a model."""
     from octavo.encoders.models import load_sentence_transformer
-    from octavo.eval.run.models import layer_count
+    from octavo.eval.running.models import layer_count
 
     loaded = _model(model)
     if loaded is None:
@@ -330,7 +321,6 @@ def _failures(results: Sequence[Result], gates: Sequence[Gate]) -> list[str]:
 
 def _advice(results: Sequence[Result], datasets: Sequence[Dataset], out: Path) -> dict[str, str]:
     """Return what to use and where the pictures are, as far as they can be had: the measurements stand without them."""
-    from octavo.eval.analysis.pareto import pareto
     from octavo.eval.report import find_explanation
     from octavo.eval.report import report as write_report
 

@@ -1,0 +1,121 @@
+"""The embeddings of a file, of a collection, of a model on a data set."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+import octavo
+from octavo._validation import check_choice
+from octavo.collection import CollectionLike
+from octavo.errors import InputTypeError, ParameterError
+from octavo.eval.datasets import Dataset, load_dataset
+from octavo.eval.inspect._inspection import Inspection
+from octavo.eval.inspect._vectors import SAMPLE, inspect_vectors
+from octavo.eval.running.encodings import EmbeddingCache
+from octavo.eval.running.models import Role, load_model
+from octavo.integrations.qdrant import QdrantInfo, open_location
+from octavo.integrations.qdrant.location import parse_location
+
+
+def inspect_file(path: str | os.PathLike[str], *, sample: int = SAMPLE, seed: int = 0) -> Inspection:
+    """Describe the embeddings in a ``.npy`` file; only the sampled rows are read.
+
+    Raises
+    ------
+    ParameterError
+        When there is no such file, or it holds no plain numbers (pickled objects are never loaded).
+    """
+    place = Path(path)
+    try:
+        vectors = np.load(place, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise ParameterError(f"expected a .npy file, but there is nothing at {str(place)!r}") from None
+    except (ValueError, OSError, EOFError) as error:
+        raise ParameterError(
+            f"expected a .npy file of numbers at {str(place)!r}, but it cannot be read: {error}"
+        ) from error
+    if not isinstance(vectors, np.ndarray):
+        raise ParameterError(f"expected a .npy file with one array at {str(place)!r}, got an archive of several")
+    return inspect_vectors(vectors, source=str(place), sample=sample, seed=seed)
+
+
+def is_collection(source: str | os.PathLike[str]) -> bool:
+    """Tell whether a source is for `inspect_collection`; otherwise it is for `inspect_file`."""
+    return parse_location(source) is not None or Path(source).is_dir()
+
+
+def inspect_collection(
+    collection: CollectionLike | str | os.PathLike[str], *, sample: int = SAMPLE, seed: int = 0
+) -> Inspection:
+    """Describe the vectors of a collection, as its finest tier has kept them.
+
+    What the codec dropped is gone: under ``svd:50%`` half of the directions are empty. Under the metric ``cosine`` all
+    lengths are one.
+
+    Parameters
+    ----------
+    collection : Collection, QdrantCollection or path
+        A path, or a place in Qdrant (``https://HOST:6333#NAME``, ``qdrant:DIR``), is opened for reading and closed again.
+    sample, seed
+        See `inspect_vectors`.
+    """
+    if isinstance(collection, str | os.PathLike):
+        if parse_location(collection) is not None:
+            with open_location(collection) as there:
+                return inspect_collection(there, sample=sample, seed=seed)
+        with octavo.open(collection, read_only=True, must_exist=True) as opened:
+            return inspect_collection(opened, sample=sample, seed=seed)
+    if not isinstance(collection, CollectionLike):
+        raise InputTypeError(f"expected a collection or its path, got {type(collection).__name__}")
+    ids = collection.ids()
+    if len(ids) > sample:
+        ids = [ids[i] for i in sorted(np.random.default_rng(seed).choice(len(ids), sample, replace=False))]
+    info = collection.info()
+    where = info.place if isinstance(info, QdrantInfo) else info.path or "a collection in memory"
+    found = inspect_vectors(
+        collection.get_vectors(ids),
+        source=f"{where}, decoded from codec {info.codec!r}",
+        sample=sample,
+        seed=seed,
+    )
+    return Inspection(**{**found.__dict__, "n": collection.count()})
+
+
+def inspect_dataset(
+    data: str | os.PathLike[str] | Dataset,
+    model: Any,
+    *,
+    role: Role = "documents",
+    cache: str | os.PathLike[str] | None = None,
+    sample: int = SAMPLE,
+    seed: int = 0,
+) -> Inspection:
+    """Describe the vectors that a model gives the texts of a data set; only the sampled ones are encoded.
+
+    Parameters
+    ----------
+    data : path, name or Dataset
+        See `octavo.eval.datasets.load_dataset`.
+    model : str, callable or object
+        Whatever `octavo.open` takes as an encoder.
+    role : {"documents", "queries"}, default="documents"
+        Which texts.
+    cache : path, optional
+        Directory of cached embeddings, as `octavo eval run` keeps in ``OUT/.cache``.
+    sample, seed
+        See `inspect_vectors`.
+    """
+    check_choice(role, "role", get_args(Role))
+    dataset, loaded = load_dataset(data), load_model(model)
+    texts = list(dataset.texts if role == "documents" else dataset.queries)
+    n = len(texts)
+    if n > sample:
+        texts = [texts[i] for i in sorted(np.random.default_rng(seed).choice(n, sample, replace=False))]
+    kept = EmbeddingCache(Path(cache) if cache is not None else None, loaded)
+    vectors = kept.embed(texts, role, progress=False)
+    found = inspect_vectors(vectors, source=f"{dataset.name}, {role}, {loaded.name}", sample=sample, seed=seed)
+    return Inspection(**{**found.__dict__, "n": n})
