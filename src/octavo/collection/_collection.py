@@ -16,7 +16,7 @@ from octavo._progress import progress_bar
 from octavo.collection._tuning import TuningMethods
 from octavo.collection.token_input import is_sized, token_encoder_for
 from octavo.compression import Codec
-from octavo.encoders.dense import as_encoder, check_fingerprint, fingerprint
+from octavo.encoders.dense import TextOnly, as_encoder, check_fingerprint, fingerprint
 from octavo.encoders.tokens import TokenEncoder, is_multi_vector
 from octavo.errors import CollectionLockedError, InputTypeError, MismatchError, ParameterError, StorageError
 from octavo.filters import parse_filter
@@ -187,7 +187,8 @@ class Collection(TuningMethods):
         metadata : iterable of mapping, optional
             One JSON object for each document.
         vectors : array-like of shape (n, dim), optional
-            Ready vectors; otherwise the encoder makes them from the texts.
+            Ready vectors; otherwise the encoder makes them from the texts. With neither, a collection holds texts that are
+            searched by their words alone (``mode="text"``).
         payloads : iterable of str, optional
             Opaque strings stored beside the documents, for adapters; they cannot be searched.
         batch_size : int, default=1024
@@ -210,10 +211,10 @@ class Collection(TuningMethods):
         """
         self._store.require_open()
         _check_batch_size(batch_size)
+        if isinstance(self._encoder, TextOnly) and self.dim is None:
+            self._encoder = None  # a call that failed before it stored anything decides nothing
         if vectors is None and self._encoder is None:
-            raise ParameterError(
-                "expected vectors=, because the collection was opened without an encoder; give either of them"
-            )
+            self._encode_nothing()
         if is_sized(vectors) and len(vectors):
             vectors = as_matrix(vectors, self.dim)
             if self.metric == "cosine":
@@ -228,6 +229,15 @@ class Collection(TuningMethods):
             dim=self.dim if vectors is not None else None,
         )
         return self._add_batches(_with_progress(batches, documents) if progress else batches)
+
+    def _encode_nothing(self) -> None:
+        """Let texts be stored without an encoder, to be searched by their words, where no vectors are."""
+        stored = self._stored_fingerprint()
+        if (stored["name"] if stored is not None else None) != (TextOnly.name if self.dim is not None else None):
+            raise ParameterError(
+                "expected vectors=, because the collection holds vectors and was opened without an encoder; give either of them"
+            )
+        self._encoder = TextOnly()
 
     def _add_batches(self, batches: Iterator[Batch]) -> list[str]:
         added: list[str] = []

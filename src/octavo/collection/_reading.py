@@ -14,7 +14,7 @@ import numpy as np
 
 from octavo._arrays import Floats, as_matrix, unit_rows
 from octavo._progress import progress_bar
-from octavo.encoders.dense import Encoder, check_fingerprint
+from octavo.encoders.dense import Encoder, TextOnly, check_fingerprint
 from octavo.errors import CorruptCollectionError, DocumentNotFoundError, InputTypeError, ParameterError
 from octavo.retrievers.results import SearchResult
 from octavo.retrievers.search import (
@@ -435,6 +435,9 @@ class ReadingMethods:
 
     def _require_encoder(self) -> Encoder:
         if self._encoder is None:
+            stored = self._stored_fingerprint()
+            if stored is not None and stored["name"] == TextOnly.name:
+                return TextOnly()
             raise ParameterError("the collection was opened without an encoder; open it with encoder=")
         return self._encoder
 

@@ -13,6 +13,7 @@ from octavo.eval.running.measures import register_measure
 from octavo.eval.running.runner import run
 from octavo.eval.running.sweeps import expand_sweep
 from octavo.eval.running.timing import Timing
+from octavo.eval.vectors import ReadyVectors
 
 __all__ = [
     "Average",
@@ -21,6 +22,7 @@ __all__ = [
     "DatasetError",
     "DatasetLoader",
     "Gate",
+    "ReadyVectors",
     "Result",
     "ResultError",
     "Rival",

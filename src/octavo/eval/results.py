@@ -45,6 +45,8 @@ class DatasetInfo:
         How many; only queries with at least one judgement are asked and count.
     fingerprint : str
         Hash of ids, texts and judgements: equal if and only if the data is.
+    ignore_identical_ids : bool, default=False
+        Whether a document was left out of the results of the query that has its id.
     """
 
     name: str
@@ -54,6 +56,7 @@ class DatasetInfo:
     queries: int
     judgements: int
     fingerprint: str
+    ignore_identical_ids: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +73,16 @@ class ModelInfo:
         Dimension of the vectors as they come from the model.
     layers : int or None
         Transformer layers kept; None if the model was used whole.
+    encoder : str or None
+        How to name it again: a name, a folder's absolute path, or ``module:attribute``. None for an object that has no such
+        name, and for ready vectors.
     """
 
     name: str
     fingerprint: str
     dim: int
     layers: int | None = None
+    encoder: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from octavo._printing import echo, print_json
-from octavo.eval.cli._options import Json, Seed
+from octavo.eval.cli._options import Json, Seed, Vectors
+from octavo.eval.datasets import load_dataset
+from octavo.eval.vectors import Role
 
 
 def inspect_command(
@@ -16,19 +18,38 @@ def inspect_command(
         str | None,
         typer.Argument(
             metavar="[SOURCE]",
-            help="A .npy file of vectors, or a collection: its directory, https://HOST:6333#NAME or qdrant:DIR.",
+            help="Vectors: .npy, .npz#ARRAY or .parquet#COLUMN; or a collection: its directory, https://HOST:6333#NAME or "
+            "qdrant:DIR.",
             show_default=False,
         ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option("--data", metavar="SOURCE", help="A data set, with --model.", show_default=False)
+        str | None,
+        typer.Option(
+            "--data",
+            "-d",
+            metavar="SOURCE",
+            help="A data set, with --model; as in octavo eval run.",
+            show_default=False,
+        ),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Judgements to use.", show_default="test, or the only ones")] = None,
+    corpus: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Documents, if not beside the questions.", show_default=False)
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Encodes the data set's texts.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Encodes the data set's texts: a sentence-transformers model, its folder, or module:attribute.",
+            show_default=False,
+        ),
     ] = None,
-    queries: Annotated[
-        bool, typer.Option("--queries", help="The data set's queries instead of its documents.")
-    ] = False,
+    layers: Annotated[
+        int | None, typer.Option(help="Transformer layers to keep (2D-Matryoshka).", show_default="all")
+    ] = None,
+    vectors: Vectors = None,
+    queries: Annotated[bool, typer.Option("--queries", help="The queries instead of the documents.")] = False,
     cache: Annotated[
         Path | None,
         typer.Option(envvar="OCTAVO_CACHE", metavar="DIR", help="Embeddings kept between runs.", show_default="none"),
@@ -40,15 +61,25 @@ def inspect_command(
     """Describe a set of embeddings, and what that suggests for codec and centring."""
     from octavo.eval.inspect import inspect_collection, inspect_dataset, inspect_file, is_collection
 
-    if (source is None) == (data is None) or (data is None) != (model is None):
-        raise typer.BadParameter("expected a SOURCE, or --data and --model")
-    if source is None and data is not None:
-        role = "queries" if queries else "documents"
-        found = inspect_dataset(data, model, role=role, cache=cache, sample=sample, seed=seed)  # type: ignore[arg-type]
-    elif source is not None:
+    role: Role = "queries" if queries else "documents"
+    given = [
+        name for name, value in (("SOURCE", source), ("--vectors", vectors), ("--data", data)) if value is not None
+    ]
+    # A data set beside vectors says nothing more about them, but it is what octavo eval run is called with.
+    if given not in (["SOURCE"], ["--vectors"], ["--data"], ["--vectors", "--data"]):
+        raise typer.BadParameter("expected a SOURCE, --vectors, or --data and --model")
+    options: dict[str, Any] = {"sample": sample, "seed": seed}
+    if source is not None:
         if queries:
-            raise typer.BadParameter("--queries belongs to --data")
-        found = (inspect_collection if is_collection(source) else inspect_file)(source, sample=sample, seed=seed)
+            raise typer.BadParameter("--queries belongs to --data and --vectors")
+        found = (inspect_collection if is_collection(source) else inspect_file)(source, **options)
+    elif vectors is not None:
+        found = inspect_file(vectors[queries], role=role, **options)
+    else:
+        if model is None:
+            raise typer.BadParameter("--data needs --model, which encodes its texts")
+        dataset = load_dataset(data or "", split=split, corpus=corpus)
+        found = inspect_dataset(dataset, model, layers=layers, role=role, cache=cache, **options)
     values = found.to_dict()
     if as_json:
         print_json(values)

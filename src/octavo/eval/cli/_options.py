@@ -27,6 +27,24 @@ MinQuality = Annotated[
 Ram = Annotated[bool, typer.Option("--ram", help="Count bytes in RAM (the default).")]
 Disk = Annotated[bool, typer.Option("--disk", help="Count all files.")]
 Index = Annotated[bool, typer.Option("--index", help="Count the files without texts, metadata and full text.")]
+Vectors = Annotated[
+    tuple[str, str] | None,
+    typer.Option(
+        "--vectors",
+        metavar="DOCUMENTS QUERIES",
+        help="Ready vectors in place of a model: .npy, .npz#ARRAY or .parquet#COLUMN of the documents and of the queries. "
+        "--model then only names what made them.",
+        show_default=False,
+    ),
+]
+IgnoreIdenticalIds = Annotated[
+    bool | None,
+    typer.Option(
+        "--ignore-identical-ids/--keep-identical-ids",
+        help="Leave a document out of the results of the query that has its id (ArguAna and the like).",
+        show_default="what the format says, else keep",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Texts = Annotated[
     str | None,

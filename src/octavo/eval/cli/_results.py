@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from octavo._printing import echo, print_json, printable
+from octavo.eval.analysis.pareto import CONFIDENCE, Pareto, pareto
 from octavo.eval.cli._options import (
     Budget,
     DatasetName,
@@ -40,7 +41,7 @@ def compare_command(
         typer.Option("--measure", "-m", help="Repeat for several; 'agreement' too.", show_default="all that both have"),
     ] = None,
     test: Annotated[str, typer.Option(help="randomisation or t.")] = "randomisation",
-    confidence: Annotated[float, typer.Option(help="Coverage of the bootstrap interval.")] = 0.95,
+    confidence: Annotated[float, typer.Option(help="Coverage of the interval.")] = 0.95,
     changed: Annotated[int, typer.Option(min=0, help="Queries that changed most, to list.")] = 10,
     data: Texts = None,
     seed: Seed = 0,
@@ -93,6 +94,7 @@ def compare_command(
         for name, d in found.measures.items()
     ]
     _print_table(headings, rows)
+    echo("\n" + found.caution)
     if found.changed:
         echo(f"\nQueries whose {found.changed_measure} changed most:\n")
         listed = [[q.id, f"{q.a:.4f}", f"{q.b:.4f}", f"{q.change:+.4f}", q.text or ""] for q in found.changed]
@@ -114,14 +116,15 @@ def pareto_command(
     min_quality: MinQuality = None,
     measure: Measure = None,
     dataset: DatasetName = None,
+    confidence: Annotated[float, typer.Option(help="That the bounds of all configurations hold.")] = CONFIDENCE,
     as_json: Json = False,
 ) -> None:
     """Find the frontier of quality and bytes, and name the configuration to use.
 
-    With a budget: the best quality that fits. Without: the fewest bytes at 99 % of float32.
+    With a budget: the most that fits in it. Without: the fewest bytes at 99 % of float32. What counts is what these queries
+    show, a lower bound that holds for all configurations at once, rather than what was measured on them; a smaller one that
+    was measured to be good enough is named beside it, with the number of queries that would settle it.
     """
-    from octavo.eval.analysis.pareto import pareto
-
     found = pareto(
         results,
         budget=budget,
@@ -130,17 +133,13 @@ def pareto_command(
         min_quality=min_quality,
         measure=measure,
         dataset=dataset,
+        confidence=confidence,
     )
     if as_json:
         print_json(found.to_dict())
         return
-    size = found.points[0].footprints[0]
-    about = f"{', '.join(found.datasets)}; bytes {_WHERE[found.where]}, for {size.documents:,} documents"
-    echo(
-        about
-        + ("" if size.measured else ", estimated: fixed bytes, bytes a document, and a graph where there will be one")
-        + "\n"
-    )
+    echo(_about(found) + "\n")
+    sets = found.datasets if found.documents is None and len(found.datasets) > 1 else []
     rows = [
         [
             ("> " if point is found.recommended else "")
@@ -148,22 +147,39 @@ def pareto_command(
             + (" (reference scheme)" if point.baseline else ""),
             f"{point.quality:.4f}",
             f"{point.relative:.1%}" if point.relative is not None else "",
+            f"{point.at_least:.1%}" if point.at_least is not None else "",
+            f"{point.changed:,}" if point.changed is not None else "",
             f"{point.bytes_per_document:,.0f}",
-            f"{point.total_bytes:,.0f}",
+            *([f"{part.total:,.0f}" for part in point.footprints] if sets else [f"{point.total_bytes:,.0f}"]),
             f"{point.p50_ms:.2f}" if point.p50_ms is not None else "",
             "yes" if point.on_frontier else "",
         ]
         for point in found.points
     ]
-    _print_table(
-        ["configuration", found.measure, "of float32", "bytes/document", "bytes in all", "p50 ms", "on the frontier"],
-        rows,
-    )
+    totals = [f"bytes in all, {name}" for name in sets] or ["bytes in all"]
+    bound = f"at least ({found.confidence:.0%})"
+    headings = ["configuration", found.measure, "of float32", bound, "queries changed", "bytes/document"]
+    _print_table([*headings, *totals, "p50 ms", "on the frontier"], rows)
     for line in found.left_out:
         echo(f"left out: {line}", err=True)
-    echo(f"\nUse {found.recommended.label} ({found.why}):\n\n{found.recipe.python}")
-    if found.recipe.shell is not None:
-        echo(f"\n{found.recipe.shell}")
+    for sentence, lines in zip(found.sentences, (found.recipe, found.cheap_recipe), strict=False):
+        if lines is not None:
+            echo("\n" + "\n\n".join(part for part in (sentence, lines.python, lines.shell) if part))
+
+
+def _about(found: Pareto) -> str:
+    """Return the data and how many documents the bytes are for: never one set's for a mean over several."""
+    parts = found.points[0].footprints
+    if found.documents is not None:
+        how = (
+            ""
+            if parts[0].measured
+            else ", estimated: fixed bytes, bytes a document, and a graph where there will be one"
+        )
+        return f"{', '.join(found.datasets)}; bytes {_WHERE[found.where]}, for {found.documents:,} documents{how}"
+    sets = [f"{name} ({part.documents:,} documents)" for name, part in zip(found.datasets, parts, strict=True)]
+    mean = "; quality, bytes a document and milliseconds are means over them" if len(sets) > 1 else ""
+    return f"{', '.join(sets)}; bytes {_WHERE[found.where]}{mean}"
 
 
 def report_command(

@@ -14,16 +14,19 @@ from octavo._printing import echo, print_json
 from octavo.encoders.models import is_attribute, load_attribute
 from octavo.errors import MissingExtraError, OctavoError, ParameterError
 from octavo.eval.analysis.pareto import pareto
+from octavo.eval.analysis.select import with_earlier
 from octavo.eval.analysis.tables import average, markdown
 from octavo.eval.baselines import DEFAULT_BASELINES
+from octavo.eval.cli._options import IgnoreIdenticalIds, Vectors
 from octavo.eval.configurations import Configuration
 from octavo.eval.datasets import Dataset, load_dataset
 from octavo.eval.gates import Gate
-from octavo.eval.results import Result, write_atomically
+from octavo.eval.results import Result, load_results, write_atomically
 from octavo.eval.running.measures import DEFAULT_MEASURES
 from octavo.eval.running.runner import run
 from octavo.eval.running.sweeps import Shape, expand_all, expand_sweep, read_plan
 from octavo.eval.running.timing import Timing
+from octavo.eval.vectors import ReadyVectors
 
 #: What is measured when nobody says what: the reference, the default, and two that take far less memory.
 DEFAULT_CODECS = ("float32", "int8", "binary > int8", "svd:50%|float8 > int8")
@@ -59,6 +62,8 @@ def run_command(
             help="A sentence-transformers model, its folder, or module:attribute for a callable of your own.",
         ),
     ] = None,
+    vectors: Vectors = None,
+    ignore_identical_ids: IgnoreIdenticalIds = None,
     codec: Annotated[
         list[str] | None,
         typer.Option(
@@ -207,7 +212,8 @@ def run_command(
     """Build collections with every configuration, search them, and write down quality, bytes and time.
 
     Options that take several values multiply. What was measured before, with the same data, model and configuration, is
-    not measured again.
+    not measured again; what else --out holds of the same data and model stands in the summary and counts for the
+    recommendation and for conditions relative to float32.
     """
     gates = [Gate.parse(text) for text in fail_under or ()]
     plan = read_plan(sweep) if sweep is not None else {}
@@ -226,11 +232,12 @@ def run_command(
         {key: value for key, value in entry.items() if value not in (None, [])}, plan, wanted, model
     )
     place = out if out is not None else Path(plan.get("out", "runs"))
-    datasets = _datasets(data, plan, split, corpus)
+    datasets = _datasets(data, plan, split, corpus, ignore_identical_ids)
     results = run(
         datasets,
-        _model(model),
+        model,
         configurations,
+        vectors=_vectors(vectors, plan),
         measures=measures or _several(plan.get("measures")) or DEFAULT_MEASURES,
         out=place,
         cache=cache,
@@ -241,12 +248,13 @@ def run_command(
         command=shlex.join(["octavo", *sys.argv[1:]]),
         note=lambda message: echo(message, err=True),
     )
-    text = markdown(results)
+    known = with_earlier(results, load_results(place))
+    text = markdown(known)
     write_atomically(place / "summary.md", text)
-    failures = _failures(results, gates)
-    advice = _advice(results, datasets, place) if report else {}
+    failures = _failures(results, gates, known)
+    advice = _advice(known, datasets, place) if report else {}
     if as_json:
-        print_json(_as_json(results, failures, advice))
+        print_json(_as_json(results, known[len(results) :], failures, advice))
     else:
         echo(text)
         for line in advice.values():
@@ -282,18 +290,27 @@ def _several(value: Any) -> list[str]:
     return [str(one) for one in value] if isinstance(value, list) else [str(value)]
 
 
-def _datasets(flags: list[str] | None, plan: dict[str, Any], split: str | None, corpus: str | None) -> list[Dataset]:
+def _datasets(
+    flags: list[str] | None, plan: dict[str, Any], split: str | None, corpus: str | None, ignore: bool | None
+) -> list[Dataset]:
     sources = flags or _several(plan.get("data"))
     if not sources:
         raise ParameterError("expected at least one data set; give its folder with --data")
     split = split if split is not None else plan.get("split")
     corpus = corpus if corpus is not None else plan.get("corpus")
-    return [load_dataset(source, split=split, corpus=corpus) for source in sources]
+    ignore = ignore if ignore is not None else plan.get("ignore_identical_ids")
+    return [load_dataset(source, split=split, corpus=corpus, ignore_identical_ids=ignore) for source in sources]
 
 
-def _model(name: str | None) -> Any:
-    """Return a callable that the user named as ``module:attribute``, or the name of a model."""
-    return load_attribute(name) if name is not None and is_attribute(name) else name
+def _vectors(flag: tuple[str, str] | None, plan: dict[str, Any]) -> list[ReadyVectors] | None:
+    """Return the ready vectors of each data set, from a pair of files or, in a plan, several pairs."""
+    given = list(flag) if flag is not None else plan.get("vectors")
+    if given is None:
+        return None
+    pairs = [given] if isinstance(given, list) and all(isinstance(one, str) for one in given) else given
+    if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise ParameterError(f"expected vectors as a pair of files, of documents and of queries, got {given!r}")
+    return [ReadyVectors.read(documents, queries) for documents, queries in pairs]
 
 
 def _shape(model: str | None) -> tuple[int, int]:
@@ -301,22 +318,22 @@ def _shape(model: str | None) -> tuple[int, int]:
     from octavo.encoders.models import load_sentence_transformer
     from octavo.eval.running.models import layer_count
 
-    loaded = _model(model)
-    if loaded is None:
+    if model is None:
         raise ParameterError("a grid needs --model")
+    loaded = load_attribute(model) if is_attribute(model) else model
     transformer = load_sentence_transformer(loaded) if isinstance(loaded, str) else loaded
     layers = layer_count(transformer)
     return layers, len(transformer.encode("How long is a vector?", show_progress_bar=False))
 
 
-def _failures(results: Sequence[Result], gates: Sequence[Gate]) -> list[str]:
+def _failures(results: Sequence[Result], gates: Sequence[Gate], known: Sequence[Result]) -> list[str]:
     broken = [
         f"{result.dataset.name}: {result.label}: {check.name}: {check.detail}"
         for result in results
         for check in result.checks
         if not check.ok
     ]
-    return [*broken, *(failure for gate in gates for failure in gate.failures(results))]
+    return [*broken, *(failure for gate in gates for failure in gate.failures(results, known))]
 
 
 def _advice(results: Sequence[Result], datasets: Sequence[Dataset], out: Path) -> dict[str, str]:
@@ -327,8 +344,11 @@ def _advice(results: Sequence[Result], datasets: Sequence[Dataset], out: Path) -
     found: dict[str, str] = {}
     try:
         choice = pareto(results)
-        found["recommendation"] = f"Use {choice.recommended.label}: {choice.why}"
+        found["recommendation"] = choice.sentences[0]
         found["recipe"] = choice.recipe.python
+        if choice.cheap is not None and choice.cheap_recipe is not None:
+            found["cheaper"] = choice.sentences[1]
+            found["cheaper_recipe"] = choice.cheap_recipe.python
     except (OctavoError, ValueError) as error:
         found["recommendation"] = f"No recommendation: {error}"
     # Ids of several data sets may clash; without texts the page shows ids.
@@ -343,16 +363,20 @@ def _advice(results: Sequence[Result], datasets: Sequence[Dataset], out: Path) -
     return found
 
 
-def _as_json(results: Sequence[Result], failures: Sequence[str], advice: dict[str, str]) -> dict[str, Any]:
-    shown = []
-    for result in results:
-        values = result.to_dict()
-        values.pop("per_query")
-        values["agreement"].pop("per_query")
-        shown.append(values)
+def _as_json(
+    results: Sequence[Result], earlier: Sequence[Result], failures: Sequence[str], advice: dict[str, str]
+) -> dict[str, Any]:
     return {
-        "results": shown,
-        "averages": [row.to_dict() for row in average(results)],
+        "results": [_without_queries(result) for result in results],
+        "earlier": [_without_queries(result) for result in earlier],
+        "averages": [row.to_dict() for row in average([*results, *earlier])],
         "failures": list(failures),
         **advice,
     }
+
+
+def _without_queries(result: Result) -> dict[str, Any]:
+    values = result.to_dict()
+    values.pop("per_query")
+    values["agreement"].pop("per_query")
+    return values

@@ -8,9 +8,11 @@ and ``hf``.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
+from octavo._validation import check_flag
 from octavo.errors import InputTypeError, ParameterError
 from octavo.eval.datasets._base import Dataset, DatasetError, DatasetLoader
 from octavo.eval.datasets._beir import BEIR as _BEIR
@@ -50,7 +52,11 @@ def loader_names() -> list[str]:
 
 
 def load_dataset(
-    source: str | os.PathLike[str] | Dataset, *, split: str | None = None, corpus: str | os.PathLike[str] | None = None
+    source: str | os.PathLike[str] | Dataset,
+    *,
+    split: str | None = None,
+    corpus: str | os.PathLike[str] | None = None,
+    ignore_identical_ids: bool | None = None,
 ) -> Dataset:
     """Read a data set in any known format.
 
@@ -62,6 +68,9 @@ def load_dataset(
         Which judgements, where there are several; by default ``test``, or the only ones.
     corpus : str or path-like, optional
         Documents, for formats that do not keep them beside the questions.
+    ignore_identical_ids : bool, optional
+        Leave a document out of the results of the query that has its id, as BEIR does for ArguAna; by default what the
+        format says of itself (of MTEB's tasks, it is known), otherwise not.
 
     Raises
     ------
@@ -81,7 +90,7 @@ nothing at 'nowhere/at/all'
     if isinstance(source, Dataset):
         if split is not None or corpus is not None:
             raise ParameterError("split and corpus say how to read a data set, but this one is in memory already")
-        return source
+        return _with_identical_ids(source, ignore_identical_ids)
     text = os.fspath(source)
     _load_formats()
     prefix, colon, rest = text.partition(":")
@@ -95,7 +104,14 @@ nothing at 'nowhere/at/all'
                 f"expected a data set in one of the formats {', '.join(sorted(_loaders))}, {there} {text!r}"
             )
         loader = found
-    return loader.load(text, split=split, corpus=os.fspath(corpus) if corpus is not None else None)
+    loaded = loader.load(text, split=split, corpus=os.fspath(corpus) if corpus is not None else None)
+    return _with_identical_ids(loaded, ignore_identical_ids)
+
+
+def _with_identical_ids(dataset: Dataset, ignore: bool | None) -> Dataset:
+    if ignore is None or ignore is dataset.ignore_identical_ids:
+        return dataset
+    return replace(dataset, ignore_identical_ids=check_flag(ignore, "ignore_identical_ids"))
 
 
 def _load_formats() -> None:

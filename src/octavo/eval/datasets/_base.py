@@ -37,11 +37,15 @@ class Dataset:
         Only queries with judgements.
     qrels : dict of str to dict of str to int
         Judgements of exactly these queries.
+    ignore_identical_ids : bool, default=False
+        Leave a document out of the results of the query that has its id: in ArguAna and the like, queries are documents.
+    listed_query_ids : sequence of str, optional
+        All queries that the data set lists, those without judgements too: what ready vectors may have been made of.
 
     Raises
     ------
     DatasetError
-        When ids repeat, the lengths differ, or a query has no judgement.
+        When ids repeat, the lengths differ, a query has no judgement, or a document is judged that is to be left out.
     """
 
     name: str
@@ -52,6 +56,8 @@ class Dataset:
     qrels: Qrels
     split: str = "all"
     source: str = "memory"
+    ignore_identical_ids: bool = False
+    listed_query_ids: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         for what, ids, texts in (
@@ -70,6 +76,13 @@ class Dataset:
                 raise DatasetError(f"{self.name}: expected each {what} id once, got {twice!r} twice")
         if set(self.query_ids) != set(self.qrels) or not all(self.qrels.values()):
             raise DatasetError(f"{self.name}: expected judgements for exactly the queries given")
+        if self.ignore_identical_ids:
+            own = [query for query, grades in self.qrels.items() if grades.get(query, 0) > 0]
+            if own:
+                raise DatasetError(
+                    f"{self.name}: {len(own):,} queries have a relevant document of their own id, for instance {own[0]!r}, "
+                    "which ignore_identical_ids would leave out"
+                )
 
     @classmethod
     def judged(
@@ -110,6 +123,7 @@ class Dataset:
             query_ids=query_ids,
             queries=[queries[identifier] for identifier in query_ids],
             qrels={identifier: qrels[identifier] for identifier in query_ids},
+            listed_query_ids=list(queries),
         )
 
     @cached_property
@@ -121,6 +135,8 @@ class Dataset:
                 data = text.encode("utf-8", "surrogatepass")
                 state.update(len(data).to_bytes(8, "little") + data)
         state.update(json.dumps(self.qrels, sort_keys=True).encode())
+        if self.ignore_identical_ids:
+            state.update(b"ignore identical ids")
         return DatasetInfo(
             name=self.name,
             split=self.split,
@@ -129,6 +145,7 @@ class Dataset:
             queries=len(self.query_ids),
             judgements=sum(map(len, self.qrels.values())),
             fingerprint=state.hexdigest()[:16],
+            ignore_identical_ids=self.ignore_identical_ids,
         )
 
 
@@ -247,6 +264,22 @@ def read_corpus(path: Path) -> dict[str, str]:
         return {document.id: document.text for document in Source(path, chunk_size=0).documents()}
     except SourceError as error:
         raise DatasetError(str(error)) from error
+
+
+def judge(qrels: Qrels, query: str, document: str, grade: int, where: str) -> None:
+    """Note a judgement; one that is there already is noted once.
+
+    Raises
+    ------
+    DatasetError
+        When it was judged otherwise before: nobody knows which of the two is meant.
+    """
+    judged = qrels.setdefault(query, {})
+    if judged.setdefault(document, grade) != grade:
+        raise DatasetError(
+            f"{where}: document {document!r} was judged {judged[document]} for query {query!r} before, and {grade} here; leave "
+            "one of the two out"
+        )
 
 
 def parse_grade(text: str, path: Path, number: int) -> int:

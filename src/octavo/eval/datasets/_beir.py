@@ -10,6 +10,7 @@ from octavo.eval.datasets._base import (
     DatasetError,
     Qrels,
     either,
+    judge,
     parse_grade,
     read_corpus,
     read_jsonl,
@@ -70,7 +71,7 @@ def _read_beir_qrels(path: Path) -> Qrels:
             raise DatasetError(f"{path.name}, line {number}: expected query-id, corpus-id and score, got {row}")
         if number == 1 and row[2].strip().lower() == "score":
             continue
-        qrels.setdefault(row[0], {})[row[1]] = parse_grade(row[2], path, number)
+        judge(qrels, row[0], row[1], parse_grade(row[2], path, number), f"{path.name}, line {number}")
     return qrels
 
 

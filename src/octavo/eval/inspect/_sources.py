@@ -11,36 +11,38 @@ import numpy as np
 import octavo
 from octavo._validation import check_choice
 from octavo.collection import CollectionLike
-from octavo.errors import InputTypeError, ParameterError
+from octavo.errors import InputTypeError
 from octavo.eval.datasets import Dataset, load_dataset
 from octavo.eval.inspect._inspection import Inspection
 from octavo.eval.inspect._vectors import SAMPLE, inspect_vectors
 from octavo.eval.running.encodings import EmbeddingCache
-from octavo.eval.running.models import Role, load_model
+from octavo.eval.running.models import load_model
+from octavo.eval.vectors import Role, read_vectors
 from octavo.integrations.qdrant import QdrantInfo, open_location
 from octavo.integrations.qdrant.location import parse_location
 
 
-def inspect_file(path: str | os.PathLike[str], *, sample: int = SAMPLE, seed: int = 0) -> Inspection:
-    """Describe the embeddings in a ``.npy`` file; only the sampled rows are read.
+def inspect_file(
+    path: str | os.PathLike[str], *, role: Role = "documents", sample: int = SAMPLE, seed: int = 0
+) -> Inspection:
+    """Describe the embeddings in a file, see `octavo.eval.vectors`; of ``.npy`` only the sampled rows are read.
+
+    Parameters
+    ----------
+    path : path
+        ``.npy``, ``.npz#ARRAY`` or ``.parquet#COLUMN``.
+    role : {"documents", "queries"}, default="documents"
+        Which array is meant where a file has both and none is named.
+    sample, seed
+        See `inspect_vectors`.
 
     Raises
     ------
     ParameterError
         When there is no such file, or it holds no plain numbers (pickled objects are never loaded).
     """
-    place = Path(path)
-    try:
-        vectors = np.load(place, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise ParameterError(f"expected a .npy file, but there is nothing at {str(place)!r}") from None
-    except (ValueError, OSError, EOFError) as error:
-        raise ParameterError(
-            f"expected a .npy file of numbers at {str(place)!r}, but it cannot be read: {error}"
-        ) from error
-    if not isinstance(vectors, np.ndarray):
-        raise ParameterError(f"expected a .npy file with one array at {str(place)!r}, got an archive of several")
-    return inspect_vectors(vectors, source=str(place), sample=sample, seed=seed)
+    check_choice(role, "role", get_args(Role))
+    return inspect_vectors(read_vectors(path, role).vectors, source=str(path), sample=sample, seed=seed)
 
 
 def is_collection(source: str | os.PathLike[str]) -> bool:
@@ -89,6 +91,7 @@ def inspect_dataset(
     data: str | os.PathLike[str] | Dataset,
     model: Any,
     *,
+    layers: int | None = None,
     role: Role = "documents",
     cache: str | os.PathLike[str] | None = None,
     sample: int = SAMPLE,
@@ -101,7 +104,9 @@ def inspect_dataset(
     data : path, name or Dataset
         See `octavo.eval.datasets.load_dataset`.
     model : str, callable or object
-        Whatever `octavo.open` takes as an encoder.
+        Whatever `octavo.open` takes as an encoder; ``module:attribute`` names one.
+    layers : int, optional
+        Transformer layers to keep.
     role : {"documents", "queries"}, default="documents"
         Which texts.
     cache : path, optional
@@ -110,7 +115,7 @@ def inspect_dataset(
         See `inspect_vectors`.
     """
     check_choice(role, "role", get_args(Role))
-    dataset, loaded = load_dataset(data), load_model(model)
+    dataset, loaded = load_dataset(data), load_model(model, layers)
     texts = list(dataset.texts if role == "documents" else dataset.queries)
     n = len(texts)
     if n > sample:

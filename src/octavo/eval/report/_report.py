@@ -14,6 +14,7 @@ import numpy as np
 from octavo.errors import ParameterError
 from octavo.eval.analysis.compare import paired_values
 from octavo.eval.analysis.pareto import NothingFitsError, Pareto, pareto, plane
+from octavo.eval.analysis.recipe import Recipe
 from octavo.eval.analysis.scaling import Where
 from octavo.eval.analysis.select import Group, common_measures, group, on_dataset
 from octavo.eval.analysis.statistics import PairedDifference, paired_difference
@@ -266,6 +267,8 @@ def _card(choice: Pareto | str, data: ReportData) -> Html:
     plain = next((point for point in choice.points if point.label == choice.reference), None)
     smaller = f"{plain.bytes_per_document / best.bytes_per_document:.1f}x smaller than {plain.label}" if plain else ""
     facts.append((f"bytes per document {unit}", f"{best.bytes_per_document:,.0f}", smaller))
+    if best.at_least is not None and best.label != choice.reference:
+        facts.append((f"kept at least ({choice.confidence:.0%})", f"{best.at_least:.1%}", "all candidates at once"))
     if best.p50_ms is not None:
         facts.append(("median latency", f"{best.p50_ms:.2f} ms", ""))
     found = data.differences.get((best.label, 0, choice.measure))
@@ -276,16 +279,32 @@ def _card(choice: Pareto | str, data: ReportData) -> Html:
         element("div", element("dt", name), element("dd", value, " ", element("small", remark) if remark else ""))
         for name, value, remark in facts
     ]
-    pasted = [_page.code(choice.recipe.python)] + ([_page.code(choice.recipe.shell)] if choice.recipe.shell else [])
     return element(
         "div",
-        element("h2", "Recommended"),
+        element("h2", "Recommended" if choice.settled else "Recommended, but not settled"),
         element("p", best.label, class_="name"),
         element("dl", *listed, class_="facts"),
-        *pasted,
-        element("p", f"Chosen as: {choice.why}.", class_="note"),
+        *_pasted(choice.recipe),
+        element("p", choice.sentences[0], class_="note"),
+        *_cheaper(choice),
         class_="card",
     )
+
+
+def _pasted(lines: Recipe) -> list[Html]:
+    return [_page.code(lines.python)] + ([_page.code(lines.shell)] if lines.shell else [])
+
+
+def _cheaper(choice: Pareto) -> list[Html]:
+    """Return what takes less and was measured to be good enough, which these queries do not settle."""
+    if choice.cheap is None or choice.cheap_recipe is None:
+        return []
+    return [
+        element("h3", "Cheaper, not settled"),
+        element("p", choice.cheap.label, class_="name"),
+        element("p", choice.sentences[1], class_="note"),
+        *_pasted(choice.cheap_recipe),
+    ]
 
 
 def _planes(data: ReportData, best: str | None, drawn: Any) -> list[Html]:
@@ -316,9 +335,9 @@ def _differences(data: ReportData, drawn: Any) -> list[Html]:
         if entries:
             panels.append((result.dataset.name, entries))
     caption = (
-        "Mean difference with its 95 % bootstrap interval. Coloured where a paired randomisation test gives p < 0.05, grey "
-        "squares where it does not. p-values are not corrected for the number of comparisons: with twenty configurations, "
-        "expect one at 0.05 by chance."
+        "Mean difference with its 95 % interval, which allows for what none of these queries shows (3/n). Coloured where a "
+        "paired randomisation test gives p < 0.05, grey squares where it does not. p-values are not corrected for the number "
+        "of comparisons: with twenty configurations, expect one at 0.05 by chance."
     )
     return [drawn(_plots.differences(panels, data.measure, data.baseline.label), caption), *difference_tables(data)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -84,11 +84,12 @@ class Embedded:
         key = (configuration.mode, configuration.late, configuration.metric, configuration.alpha)
         if key not in self._references:
             if configuration.mode == "dense":
-                rows, scores = rank_all(*self.unit(configuration.metric), AGREEMENT_DEPTH)
-                self._references[key] = _named(self.dataset, rows, scores)
+                depth = searched_depth(self.dataset, AGREEMENT_DEPTH)
+                found = rank_all(*self.unit(configuration.metric), depth)
+                self._references[key] = _named(self.dataset, *found, AGREEMENT_DEPTH)
             elif configuration.mode == "late":
-                found = rank_by_maxsim(self.documents, self.queries, AGREEMENT_DEPTH)
-                self._references[key] = _named(self.dataset, *found)
+                found = rank_by_maxsim(self.documents, self.queries, searched_depth(self.dataset, AGREEMENT_DEPTH))
+                self._references[key] = _named(self.dataset, *found, AGREEMENT_DEPTH)
             else:
                 exact = Configuration(
                     codec="float32",
@@ -223,11 +224,22 @@ def search_all(collection: Searched, data: Embedded, configuration: Configuratio
     dataset = data.dataset
     for start in range(0, len(dataset.queries), _BATCH):
         block = slice(start, start + _BATCH)
-        results = collection.search_batch(**_arguments(data, configuration, block), k=k)
+        results = collection.search_batch(**_arguments(data, configuration, block), k=searched_depth(dataset, k))
         for identifier, result in zip(dataset.query_ids[block], results, strict=True):
-            scores = strictly_decreasing(result.scores)
-            found[identifier] = list(zip(result.ids, map(float, scores), strict=True))
+            ranking = zip(result.ids, map(float, strictly_decreasing(result.scores)), strict=True)
+            found[identifier] = _counted(dataset, identifier, ranking, k)
     return found
+
+
+def searched_depth(dataset: Dataset, k: int) -> int:
+    """Return how many documents are searched for if `k` count: one of them may be the query itself."""
+    return k + dataset.ignore_identical_ids
+
+
+def _counted(dataset: Dataset, query: str, ranking: Iterable[tuple[str, float]], k: int) -> Ranking:
+    """Return the documents that count, at most `k`: where queries are documents, not the query itself."""
+    own = query if dataset.ignore_identical_ids else None
+    return [(name, score) for name, score in ranking if name != own][:k]
 
 
 def _arguments(data: Embedded, configuration: Configuration, block: slice) -> dict[str, Any]:
@@ -361,8 +373,8 @@ def measure_baseline(
     started = time.perf_counter()
     encoded = encode_baseline(name, *data.unit(configuration.metric), seed=seed)
     build_seconds = time.perf_counter() - started
-    rows, scores = rank_all(encoded.documents, encoded.queries, max(depths))
-    runs = {depth: _named(data.dataset, rows[:, :depth], scores[:, :depth]) for depth in depths}
+    rows, scores = rank_all(encoded.documents, encoded.queries, searched_depth(data.dataset, max(depths)))
+    runs = {depth: _named(data.dataset, rows, scores, depth) for depth in depths}
     loss = shared(runs[AGREEMENT_DEPTH], data.reference(configuration))
     return Measured(
         runs=runs,
@@ -390,7 +402,12 @@ def _measure_rival(
     rival.add(documents)
     build_seconds = time.perf_counter() - started
     n = len(documents)
-    runs = {depth: _named(data.dataset, *checked_search(rival, queries, min(depth, n), n)) for depth in depths}
+    runs = {
+        depth: _named(
+            data.dataset, *checked_search(rival, queries, min(searched_depth(data.dataset, depth), n), n), depth
+        )
+        for depth in depths
+    }
     chosen = timed_queries(len(queries), timing, seed)
 
     def search(number: int) -> Callable[[], Any]:
@@ -432,11 +449,16 @@ def _computed(part: str, total: int, data: Embedded) -> Storage:
     )
 
 
-def _named(dataset: Dataset, rows: npt.NDArray[np.int64], scores: Floats) -> Rankings:
+def _named(dataset: Dataset, rows: npt.NDArray[np.int64], scores: Floats, k: int) -> Rankings:
     return {
-        query: [
-            (dataset.document_ids[row], float(score))
-            for row, score in zip(found, strictly_decreasing(values), strict=True)
-        ]
+        query: _counted(
+            dataset,
+            query,
+            (
+                (dataset.document_ids[row], float(score))
+                for row, score in zip(found, strictly_decreasing(values), strict=True)
+            ),
+            k,
+        )
         for query, found, values in zip(dataset.query_ids, rows.tolist(), scores, strict=True)
     }

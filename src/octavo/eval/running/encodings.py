@@ -32,7 +32,8 @@ import numpy.typing as npt
 from octavo._arrays import Floats
 from octavo._progress import progress_bar
 from octavo.eval.results import write_atomically
-from octavo.eval.running.models import EvalModel, Role, same_probes
+from octavo.eval.running.models import EvalModel, same_probes
+from octavo.eval.vectors import Role
 
 CACHE_VERSION = 1
 

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from octavo._arrays import Floats
 from octavo.encoders.dense import Encoder, as_encoder
-from octavo.encoders.models import load_sentence_transformer
+from octavo.encoders.models import is_attribute, load_attribute, load_sentence_transformer
 from octavo.encoders.tokens import MeanProbe, TokenEncoder
-from octavo.errors import ParameterError
+from octavo.errors import OctavoError, ParameterError
 from octavo.eval.configurations import digest
 from octavo.eval.results import ModelInfo
-
-Role: TypeAlias = Literal["documents", "queries"]
+from octavo.eval.vectors import Role
 
 #: Fixed texts whose vectors identify a model. The long one tells apart models that read texts to different lengths.
 PROBES = (
@@ -51,6 +51,8 @@ class EvalModel:
         Whether it gave the same vectors twice; if not, its vectors are never cached.
     tokens : TokenEncoder or None
         Makes token vectors, for late interaction; `encoder` then gives the mean of a text's, which identifies it.
+    written : str or None
+        How to name it again, see `ModelInfo.encoder`.
     """
 
     encoder: Encoder
@@ -60,6 +62,7 @@ class EvalModel:
     probes: Floats
     deterministic: bool
     tokens: TokenEncoder | None = None
+    written: str | None = None
 
     @property
     def dim(self) -> int:
@@ -79,7 +82,9 @@ class EvalModel:
 
     def info(self, fingerprint: str) -> ModelInfo:
         """Return what results say about it."""
-        return ModelInfo(name=self.name, fingerprint=fingerprint, dim=self.dim, layers=self.layers)
+        return ModelInfo(
+            name=self.name, fingerprint=fingerprint, dim=self.dim, layers=self.layers, encoder=self.written
+        )
 
     def encode(self, texts: Sequence[str], role: Role) -> Floats:
         """Return the vectors of texts."""
@@ -100,7 +105,7 @@ def load_model(model: Any, layers: int | None = None, *, tokens: bool = False) -
     Parameters
     ----------
     model : str, callable or object
-        Whatever `octavo.open` takes as an encoder, or `octavo.TokenEncoder` with `tokens`.
+        Whatever `octavo.open` takes as an encoder, or `octavo.TokenEncoder` with `tokens`; ``module:attribute`` names either.
     layers : int, optional
         Keep so many of its transformer layers; needs a sentence-transformers model.
     tokens : bool, default=False
@@ -109,17 +114,24 @@ def load_model(model: Any, layers: int | None = None, *, tokens: bool = False) -
     Raises
     ------
     ParameterError
-        When the model has no layers that could be cut, or fewer.
+        When the model has no layers that could be cut, or fewer, or cannot encode a sentence that it has not seen.
     """
-    prompts: dict[str, str] = {}
-    source = model
+    source = load_attribute(model) if isinstance(model, str) and is_attribute(model) else model
     if layers is not None:
-        source = load_sentence_transformer(model) if isinstance(model, str) else copy.deepcopy(model)
-        keep_layers(source, layers)
+        source = cut_model(source, layers)
     token_encoder = TokenEncoder(source) if tokens else None
     encoder = MeanProbe(token_encoder) if token_encoder is not None else as_encoder(source)
     prompts = dict(getattr(encoder, "prompts", None) or {})
-    first, second = (_probe(encoder) for _ in range(2))
+    try:
+        first, second = (_probe(encoder) for _ in range(2))
+    except (LookupError, ValueError) as error:
+        if isinstance(error, OctavoError):
+            raise
+        raise ParameterError(
+            f"the encoder {encoder.name!r} cannot encode a sentence that it has not seen ({type(error).__name__}: {error}), "
+            "and models are told apart by such sentences. If it looks vectors up, give the vectors themselves: --vectors "
+            "DOCUMENTS QUERIES, or vectors=ReadyVectors(...)"
+        ) from error
     return EvalModel(
         encoder=encoder,
         name=_name(model, encoder),
@@ -128,11 +140,30 @@ def load_model(model: Any, layers: int | None = None, *, tokens: bool = False) -
         probes=first,
         deterministic=same_probes(first, second),
         tokens=token_encoder,
+        written=written_name(model),
     )
 
 
+def written_name(model: Any) -> str | None:
+    """Return how somebody else would name a model: a name, an absolute folder, ``module:attribute``; None if nothing does."""
+    if isinstance(model, str):
+        place = Path(model).expanduser()
+        return str(place.resolve()) if place.is_dir() else model
+    module, name = getattr(model, "__module__", None), getattr(model, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str) or module == "__main__":
+        return None
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return f"{module}:{name}" if found is model else None
+
+
 def _name(model: Any, encoder: Encoder) -> str:
-    name = model if isinstance(model, str) else encoder.name
+    return model_name(model if isinstance(model, str) else encoder.name)
+
+
+def model_name(name: str) -> str:
+    """Return what results call a model: its name, and of a folder the last part."""
     return Path(name).resolve().name if Path(name).is_dir() else name
 
 
@@ -167,6 +198,19 @@ def keep_layers(model: Any, layers: int) -> None:
     if not 1 <= layers <= total:
         raise ParameterError(f"expected layers between 1 and the model's {total}, got {layers}")
     setattr(parent, attribute, getattr(parent, attribute)[:layers])
+
+
+def cut_model(model: Any, layers: int) -> Any:
+    """Return a sentence-transformers model, loaded by its name or copied, with its first transformer layers alone.
+
+    Raises
+    ------
+    ParameterError
+        See `keep_layers`.
+    """
+    cut = load_sentence_transformer(model) if isinstance(model, str) else copy.deepcopy(model)
+    keep_layers(cut, layers)
+    return cut
 
 
 def layer_count(model: Any) -> int:

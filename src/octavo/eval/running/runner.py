@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from octavo._version import __version__
-from octavo.errors import ParameterError
+from octavo.errors import InputTypeError, ParameterError
 from octavo.eval.configurations import Configuration, as_configuration, digest
 from octavo.eval.datasets import Dataset, load_dataset
 from octavo.eval.results import CACHE_NAME, EXPLANATION_SUFFIX, ModelInfo, Result, ResultError, write_atomically
@@ -22,13 +22,16 @@ from octavo.eval.running._environment import describe_environment
 from octavo.eval.running._measure import AGREEMENT_DEPTH, Embedded, Measured, measure_baseline, measure_collection
 from octavo.eval.running.encodings import EmbeddingCache, TokenCache
 from octavo.eval.running.measures import DEFAULT_MEASURES, MINIMUM_DEPTH, Measures, run_lines
-from octavo.eval.running.models import load_model
+from octavo.eval.running.models import load_model, model_name, written_name
 from octavo.eval.running.timing import Timing
+from octavo.eval.vectors import ReadyVectors, fingerprint
 
 #: Environment variable that names a directory of embeddings for all runs.
 CACHE_VARIABLE = "OCTAVO_CACHE"
 
 Source = str | os.PathLike[str] | Dataset
+
+_NO_VECTORS = np.zeros((0, 0), np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,7 @@ def run(
     model: Any,
     configurations: Configuration | str | Mapping[str, Any] | Iterable[Configuration | str | Mapping[str, Any]],
     *,
+    vectors: ReadyVectors | Sequence[ReadyVectors] | None = None,
     measures: Iterable[str] = DEFAULT_MEASURES,
     out: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
@@ -72,10 +76,12 @@ def run(
     datasets : str, path-like, Dataset, or several of them
         See `octavo.eval.load_dataset`.
     model : str, callable, object or None
-        Whatever `octavo.open` takes as an encoder, and `octavo.TokenEncoder` for late interaction. None only for full
-        text.
+        Whatever `octavo.open` takes as an encoder, and `octavo.TokenEncoder` for late interaction; ``module:attribute``
+        names either. None for full text alone. With `vectors`, at most the name of what made them.
     configurations : Configuration, str, mapping, or several of them
         A codec string stands for a dense search with that codec.
+    vectors : ReadyVectors, or several of them, optional
+        In place of a model: one for each data set.
     measures : iterable of str
         Measures of ir-measures, or your own.
     out : str or path-like, optional
@@ -125,8 +131,11 @@ def run(
     chosen = list(dict.fromkeys(as_configuration(one) for one in wanted))
     if not several or not chosen:
         raise ParameterError("expected at least one data set and one configuration, got none")
-    if model is None and (needy := [one.label for one in chosen if one.mode != "text"]):
-        raise ParameterError(f"expected a model, because {needy[0]!r} compares vectors; only mode='text' needs none")
+    ready = _ready(vectors, model, len(several), chosen)
+    if model is None and not ready and (needy := [one.label for one in chosen if one.mode != "text"]):
+        raise ParameterError(
+            f"expected a model or ready vectors, because {needy[0]!r} compares vectors; only mode='text' needs none"
+        )
     if any(one.store is not None for one in chosen):
         _import_qdrant()  # before hours of embedding
     place = Path(out).expanduser() if out is not None else None
@@ -145,19 +154,44 @@ def run(
     if len({_folder(dataset) for dataset in loaded}) < len(loaded):
         raise ParameterError("expected data sets of different names or splits; results of two with the same would mix")
     found: dict[tuple[int, Configuration], Result] = {}
+    kinds = dict.fromkeys((one.layers, one.late) for one in chosen if one.mode != "text")
+    for number, (dataset, given) in enumerate(zip(loaded, ready, strict=False)):
+        part = [one for one in chosen if one.mode != "text"]
+        for configuration, result in _run_all(plan, dataset, _Given(given, dataset, model), part).items():
+            found[number, configuration] = result
     # One model at a time is in memory, whatever the number of data sets.
-    for layers, late in dict.fromkeys((one.layers, one.late) for one in chosen if one.mode != "text"):
+    for layers, late in kinds if not ready else ():
         kind = TokenCache if late else EmbeddingCache
-        cache_of_model = kind(plan.cache, load_model(model, layers, tokens=late))
+        source = _Model(plan, kind(plan.cache, load_model(model, layers, tokens=late)))
         part = [one for one in chosen if one.mode != "text" and (one.layers, one.late) == (layers, late)]
         for number, dataset in enumerate(loaded):
-            for configuration, result in _run_all(plan, dataset, cache_of_model, part).items():
+            for configuration, result in _run_all(plan, dataset, source, part).items():
                 found[number, configuration] = result
     for number, dataset in enumerate(loaded):
         part = [one for one in chosen if one.mode == "text"]
         for configuration, result in _run_all(plan, dataset, None, part).items():
             found[number, configuration] = result
     return [found[number, configuration] for number in range(len(loaded)) for configuration in chosen]
+
+
+def _ready(vectors: Any, model: Any, datasets: int, configurations: Sequence[Configuration]) -> list[ReadyVectors]:
+    """Return the ready vectors of each data set; none where a model makes them."""
+    if vectors is None:
+        return []
+    ready = [vectors] if isinstance(vectors, ReadyVectors) else list(vectors)
+    if other := [one for one in ready if not isinstance(one, ReadyVectors)]:
+        raise InputTypeError(f"expected ReadyVectors, got {type(other[0]).__name__}")
+    if len(ready) != datasets:
+        raise ParameterError(
+            f"expected ready vectors for each of {datasets} data sets, in their order, got {len(ready)}"
+        )
+    if model is not None and not isinstance(model, str):
+        raise ParameterError("expected a model or ready vectors; beside vectors, model can only name what made them")
+    for one in configurations:
+        if one.late or one.layers is not None:
+            what = "token vectors" if one.late else "a model's layers"
+            raise ParameterError(f"{one.label!r} needs {what}: expected a model, got ready vectors")
+    return ready
 
 
 def _cache(cache: str | os.PathLike[str] | None, out: Path | None) -> Path | None:
@@ -167,10 +201,61 @@ def _cache(cache: str | os.PathLike[str] | None, out: Path | None) -> Path | Non
     return out / CACHE_NAME if out is not None else None
 
 
+class _Source(Protocol):
+    """Where the vectors of a data set come from."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What results say about it."""
+        ...
+
+    def embed(self, dataset: Dataset) -> Embedded:
+        """Return the data set with its vectors."""
+        ...
+
+
+class _Model:
+    """From a model, by way of the cache."""
+
+    def __init__(self, plan: _Plan, cache: EmbeddingCache) -> None:
+        self._plan, self._cache = plan, cache
+        self.info = cache.model.info(cache.fingerprint)
+
+    def embed(self, dataset: Dataset) -> Embedded:
+        cache, shown = self._cache, self._plan.progress
+        what = f"{dataset.name}: embed with {cache.model.name}"
+        if isinstance(cache, TokenCache):
+            return Embedded(
+                dataset,
+                cache.embed_tokens(dataset.texts, "documents", progress=shown, description=f"{what}, tokens"),
+                cache.embed_tokens(dataset.queries, "queries", progress=shown, description=f"{what}, queries"),
+                cache.model.tokens,
+            )
+        documents = cache.embed(dataset.texts, "documents", progress=shown, description=f"{what}, documents")
+        queries = cache.embed(dataset.queries, "queries", progress=shown, description=f"{what}, queries")
+        return Embedded(dataset, documents, queries)
+
+
+class _Given:
+    """Ready: nothing has to be made."""
+
+    def __init__(self, vectors: ReadyVectors, dataset: Dataset, model: str | None) -> None:
+        self._documents, self._queries = vectors.of(dataset)
+        self.info = ModelInfo(
+            name=model_name(model) if model is not None else "ready vectors",
+            fingerprint=fingerprint(self._documents, self._queries),
+            dim=self._documents.shape[1],
+            encoder=written_name(model) if model is not None else None,
+        )
+
+    def embed(self, dataset: Dataset) -> Embedded:
+        return Embedded(dataset, self._documents, self._queries)
+
+
 def _run_all(
-    plan: _Plan, dataset: Dataset, cache: EmbeddingCache | None, configurations: Sequence[Configuration]
+    plan: _Plan, dataset: Dataset, source: _Source | None, configurations: Sequence[Configuration]
 ) -> dict[Configuration, Result]:
-    model = cache.model.info(cache.fingerprint) if cache is not None else None
+    model = source.info if source is not None else None
     results: dict[Configuration, Result] = {}
     data: Embedded | None = None
     for configuration in configurations:
@@ -181,27 +266,10 @@ def _run_all(
             results[configuration] = earlier
             continue
         if data is None:  # not before something has to be measured
-            data = _embed(plan, dataset, cache)
+            data = source.embed(dataset) if source is not None else Embedded(dataset, _NO_VECTORS, _NO_VECTORS)
         plan.note(f"{dataset.name}: {configuration.label}")
         results[configuration] = _run_one(plan, data, model, configuration, path)
     return results
-
-
-def _embed(plan: _Plan, dataset: Dataset, cache: EmbeddingCache | None) -> Embedded:
-    if cache is None:
-        nothing = np.zeros((0, 0), np.float32)
-        return Embedded(dataset, nothing, nothing)
-    what = f"{dataset.name}: embed with {cache.model.name}"
-    if isinstance(cache, TokenCache):
-        return Embedded(
-            dataset,
-            cache.embed_tokens(dataset.texts, "documents", progress=plan.progress, description=f"{what}, tokens"),
-            cache.embed_tokens(dataset.queries, "queries", progress=plan.progress, description=f"{what}, queries"),
-            cache.model.tokens,
-        )
-    documents = cache.embed(dataset.texts, "documents", progress=plan.progress, description=f"{what}, documents")
-    queries = cache.embed(dataset.queries, "queries", progress=plan.progress, description=f"{what}, queries")
-    return Embedded(dataset, documents, queries)
 
 
 def _run_one(

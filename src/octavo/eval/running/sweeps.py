@@ -42,7 +42,19 @@ _BUILT = ("dims", "reducer", "quantizers", "grid")
 _OPTIONS = tuple(field.name for field in fields(Configuration))
 
 #: Keys of a plan file beside ``configurations``; they say the same as the flags of that name.
-PLAN_KEYS = ("data", "split", "corpus", "model", "measures", "out", "seed", "baselines", "configurations")
+PLAN_KEYS = (
+    "data",
+    "split",
+    "corpus",
+    "ignore_identical_ids",
+    "model",
+    "vectors",
+    "measures",
+    "out",
+    "seed",
+    "baselines",
+    "configurations",
+)
 
 
 @dataclass(frozen=True)
