@@ -315,6 +315,11 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that the file holds."""
         values = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **asdict(self)}
+        # Fields that came later are written where they say something: files of earlier versions have none of them.
+        if not self.dataset.ignore_identical_ids:
+            del values["dataset"]["ignore_identical_ids"]
+        if self.model is not None and self.model.encoder is None:
+            del values["model"]["encoder"]
         return {**values, "configuration": self.configuration.to_dict()}
 
     @classmethod

@@ -50,6 +50,9 @@ _ID_NAMES: dict[Role, tuple[str, ...]] = {
     "documents": ("document_ids", "doc_ids", "corpus_ids", "did", "docid", "document_id", "doc_id", "ids", "id", "_id"),
     "queries": ("query_ids", "qid", "qids", "query_id", "ids", "id", "_id"),
 }
+#: What results call a model whose name nobody gave.
+READY = "ready vectors"
+
 _SUFFIXES = (".npy", ".npz", ".parquet", ".pq")
 
 

@@ -137,7 +137,7 @@ def _make(
             judgements=len(ids),
             fingerprint=digest(dataset),
         ),
-        model=ModelInfo(name=model, fingerprint="f" * 16, dim=dim) if model else None,
+        model=ModelInfo(name=model, fingerprint="f" * 16, dim=dim, encoder=model) if model else None,
         quality=dict.fromkeys(measures, mean),
         per_query=per_query,
         agreement=Agreement(

@@ -8,6 +8,7 @@ from typing import Any
 
 from octavo.encoders.models import is_attribute
 from octavo.eval.results import Result
+from octavo.eval.vectors import READY
 
 _QDRANT_PATH = "kb.qdrant"
 _QUESTION = "your question"
@@ -67,8 +68,10 @@ def _encoder(result: Result) -> tuple[list[str], list[str], str | None]:
     model, layers = result.model, result.configuration.layers
     if model is None or result.configuration.mode == "text":
         return [], [], None
+    if model.name == READY:
+        return [], [], None
     if model.encoder is None:
-        return [], [f"# vectors: those of {model.name}, which has no name that could be written here"], None
+        return [], [f"# encoder: what was measured, {model.name!r}"], "encoder"
     imports, prepared, written = [], [], repr(model.encoder)
     if is_attribute(model.encoder):
         module, _, attribute = model.encoder.partition(":")

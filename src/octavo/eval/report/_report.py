@@ -206,7 +206,7 @@ def _content(
     sections.append(("table", "All configurations", [configuration_table(data, best)]))
     if data.differences:
         sections.append(("differences", f"Against {data.baseline.label}", _differences(data, drawn)))
-        sections.append(("queries", "Query by query", _queries(data, best, drawn)))
+        sections.append(("queries", "Query by query", _queries(data, choice, drawn)))
     timed = _timed(data.groups)
     if timed:
         caption = (
@@ -342,9 +342,10 @@ def _differences(data: ReportData, drawn: Any) -> list[Html]:
     return [drawn(_plots.differences(panels, data.measure, data.baseline.label), caption), *difference_tables(data)]
 
 
-def _queries(data: ReportData, best: str | None, drawn: Any) -> list[Html]:
+def _queries(data: ReportData, choice: Pareto | str, drawn: Any) -> list[Html]:
     others = [found for found in data.groups if found is not data.baseline]
-    wanted = [found for found in others if found.label == best]
+    chosen = [choice.recommended, choice.cheap] if isinstance(choice, Pareto) else []
+    wanted = [found for point in chosen if point is not None for found in others if found.label == point.label]
     frontier = {point.label for point in data.points if point.on_frontier}
     wanted += [found for found in others if found.label in frontier and found not in wanted]
     wanted += [found for found in others if found not in wanted]

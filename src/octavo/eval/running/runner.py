@@ -24,7 +24,7 @@ from octavo.eval.running.encodings import EmbeddingCache, TokenCache
 from octavo.eval.running.measures import DEFAULT_MEASURES, MINIMUM_DEPTH, Measures, run_lines
 from octavo.eval.running.models import load_model, model_name, written_name
 from octavo.eval.running.timing import Timing
-from octavo.eval.vectors import ReadyVectors, fingerprint
+from octavo.eval.vectors import READY, ReadyVectors, fingerprint
 
 #: Environment variable that names a directory of embeddings for all runs.
 CACHE_VARIABLE = "OCTAVO_CACHE"
@@ -242,7 +242,7 @@ class _Given:
     def __init__(self, vectors: ReadyVectors, dataset: Dataset, model: str | None) -> None:
         self._documents, self._queries = vectors.of(dataset)
         self.info = ModelInfo(
-            name=model_name(model) if model is not None else "ready vectors",
+            name=model_name(model) if model is not None else READY,
             fingerprint=fingerprint(self._documents, self._queries),
             dim=self._documents.shape[1],
             encoder=written_name(model) if model is not None else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +82,55 @@ def test_the_order_of_results_does_not_matter(runs: list[Any]) -> None:
 
 def test_without_a_budget_the_smallest_at_99_percent(runs: list[Any]) -> None:
     found = pareto(runs)
-    assert found.recommended.label == "int8"
     assert found.reference == "float32"
-    assert found.recommended.relative == pytest.approx(2.09 / 2.10)
-    assert pareto(runs, min_quality="95%").recommended.label == "svd:50%|int8"
-    assert pareto(runs, min_quality=0.35).recommended.label == "binary"
+    assert (found.recommended.label, found.settled) == ("float32", True)  # three queries show nothing of the others
+    assert found.cheap is not None
+    assert found.cheap.label == "int8"
+    assert found.cheap.relative == pytest.approx(2.09 / 2.10)
+    assert (found.cheap.changed, found.cheap.queries) == (1, 3)
+    assert found.queries_needed is not None
+    assert "not settled by 3 queries: int8" in found.sentences[1]
+    assert f"about {found.queries_needed:,} queries" in found.sentences[1]
+    for floor, label in (("95%", "svd:50%|int8"), (0.35, "binary")):
+        cheap = pareto(runs, min_quality=floor).cheap
+        assert cheap is not None
+        assert cheap.label == label
+
+
+def test_enough_queries_settle_it(make_result: Any) -> None:
+    """The same means as above: what one sample cannot tell from luck, a larger one can."""
+    values = [0.5, 0.7, 0.9] * 1000
+    many = [
+        make_result("float32", values, ram=1536),
+        make_result("int8", [v - 0.003 * (v == 0.9) for v in values], ram=384),
+        make_result("binary", [v - 0.3 for v in values], ram=48),
+    ]
+    found = pareto(many)
+    assert (found.recommended.label, found.settled, found.cheap) == ("int8", True, None)
+    assert found.recommended.at_least is not None
+    assert 0.99 <= found.recommended.at_least < 1
+    assert "keeps at least 99." in found.sentences[0]
+    assert len(found.sentences) == 1
+
+
+def test_a_lucky_sample_does_not_decide(make_result: Any) -> None:
+    """Forty codecs, each of which loses one query of fifty: in a sample of fifty, the best of them has lost none."""
+    rng = np.random.default_rng(0)
+    reference = rng.choice([0.3, 0.6, 1.0], 50)
+    codecs = [f"svd:{dim}|int8" for dim in range(10, 50)]
+    runs = [make_result("float32", reference, ram=1536)]
+    runs += [make_result(c, np.where(rng.random(50) < 0.02, 0, reference), ram=10 + n) for n, c in enumerate(codecs)]
+    found = pareto(runs)
+    assert max(p.relative for p in found.points if p.label != "float32" and p.relative is not None) == 1.0
+    assert found.recommended.label == "float32"
+    assert found.cheap is not None
+
+
+def test_without_float32_nothing_is_settled(runs: list[Any]) -> None:
+    found = pareto(runs[1:], min_quality=0.6)
+    assert (found.recommended.label, found.settled) == ("svd:50%|int8", False)
+    assert found.recommended.at_least is None
+    assert "do not settle it" in found.sentences[0]
 
 
 def test_with_a_budget_the_best_that_fits(runs: list[Any]) -> None:
@@ -117,8 +161,11 @@ def test_documents_scale_the_bytes(runs: list[Any]) -> None:
 def test_baselines_are_shown_and_never_recommended(runs: list[Any], make_result: Any) -> None:
     tempting = make_result(None, [0.9, 0.9, 0.9], ram=10, baseline="int8-minmax")
     found = pareto([*runs, tempting])
-    assert found.recommended.label == "int8"
+    assert found.recommended.label == "float32"
+    assert found.cheap is not None
+    assert found.cheap.label == "int8"
     assert [point.label for point in found.points if point.baseline] == ["int8-minmax"]
+    assert [point.at_least for point in found.points if point.baseline] == [None]
     assert "int8-minmax" not in [point.label for point in found.frontier]
     assert not [point for point in pareto([*runs, tempting], where="disk").points if point.baseline]  # it has no texts
     with pytest.raises(NothingFitsError, match="baselines only"):
@@ -143,16 +190,31 @@ def test_the_mean_over_data_sets_decides(make_result: Any) -> None:
         pareto(results, dataset="c")
 
 
+def test_totals_of_several_sets_are_not_averaged(make_result: Any) -> None:
+    results = [
+        make_result(codec, values, dataset=name, documents=documents, ram=ram)
+        for codec, ram in (("float32", 1536), ("int8", 384))
+        for name, documents, values in (("large", 9000, [0.8, 0.7]), ("small", 1000, [0.4, 0.3]))
+    ]
+    point = pareto(results).points[0]
+    assert [part.total for part in point.footprints] == [384 * 9000, 384 * 1000]
+    assert point.total_bytes == 384 * 9000
+    with pytest.raises(NothingFitsError, match="9,000 documents"):
+        pareto(results, budget=384 * 5000)  # what a mean of the two would have let through
+    assert pareto(results, budget=384 * 9000).recommended.label == "int8"
+
+
 def test_a_broken_index_is_left_out(runs: list[Any], make_result: Any) -> None:
     found = pareto([*runs, make_result("int4", [0.9, 0.9, 0.9], ram=100, ok=False)])
-    assert found.recommended.label == "int8"
+    assert found.cheap is not None
+    assert found.cheap.label == "int8"
     assert "failed" in found.left_out[0]
 
 
 def test_bad_options_are_named(runs: list[Any], tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match="ram, disk, index"):
+    with pytest.raises(ParameterError, match="'ram', 'disk', 'index'"):
         pareto(runs, where="tape")  # type: ignore[arg-type]
-    with pytest.raises(ParameterError, match="positive integer"):
+    with pytest.raises(ParameterError, match="at least 1"):
         pareto(runs, documents=0)
     with pytest.raises(ParameterError, match="float32"):
         pareto(runs[1:], min_quality="99%")
@@ -165,7 +227,8 @@ def test_bad_options_are_named(runs: list[Any], tmp_path: Path) -> None:
 def test_json(runs: list[Any]) -> None:
     plain = json.loads(json.dumps(pareto(runs, documents=5000, where="disk").to_dict()))
     assert plain["recommended"]["footprints"][0]["fixed"] > 0
-    assert plain["recipe"]["python"].startswith("kb = octavo.open(")
+    assert "kb = octavo.open(" in plain["recipe"]["python"]
+    assert plain["cheap"]["at_least"] < 1
 
 
 # ------------------------------------------------------------------ bytes against real collections
@@ -226,29 +289,46 @@ def test_a_graph_is_counted_where_there_will_be_one(make_result: Any) -> None:
         (None, {"mode": "text"}),
     ],
 )
-def test_recipes_run(
-    make_result: Any, codec: str | None, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("encoder", ["pasted_encoder:encode", "pasted_encoder:Holder.encode"])
+def test_recipes_run_as_they_are_pasted(
+    make_result: Any,
+    codec: str | None,
+    options: dict[str, Any],
+    encoder: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    lines = recipe(make_result(codec, **options)).python
-    seen: dict[str, Any] = {}
-    real = octavo.open
+    (tmp_path / "pasted_encoder.py").write_text(
+        "import numpy as np\n"
+        "def encode(texts): return np.eye(8)[[len(text) % 8 for text in texts]]\n"
+        "class Holder:\n    encode = staticmethod(encode)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    result = make_result(codec, model=encoder if options.get("mode") != "text" else None, **options)
+    scope: dict[str, Any] = {}
+    exec(recipe(result).python, scope)  # ours, and what a user would paste
+    kb = scope["kb"]
+    assert kb.info().codec == (codec or "int8")
+    kb.add(["one", "three", "seventeen"], ids=["1", "3", "17"])
+    search = recipe(result).python.splitlines()[-1]
+    found = eval(search.replace("your question", "three"), scope)
+    assert found.ids[0] == "3"
+    assert ("oversample" in search) == ("oversample" in options)
+    kb.close()
 
-    def opened(path: str, encoder: Any = None, **keywords: Any) -> octavo.Collection:
-        seen.update(keywords, path=path, encoder=encoder)
-        return real(None, lambda texts: np.eye(8)[[len(text) % 8 for text in texts]], **keywords)
 
-    monkeypatch.setattr(octavo, "open", opened)
-    with tempfile.TemporaryDirectory():
-        scope: dict[str, Any] = {"octavo": octavo, "query": "one"}
-        head, _, tail = lines.partition("\n")
-        exec(head, scope)  # ours, and what a user would paste
-        scope["kb"].add(["one", "three", "seventeen"])
-        if tail:
-            exec(tail, scope)
-        scope["kb"].close()
-    assert seen["encoder"] == "all-MiniLM-L6-v2"
-    assert seen.get("codec") == codec
-    assert ("oversample" in lines) == ("oversample" in options)
+def test_recipes_for_what_has_no_name(make_result: Any) -> None:
+    plain = make_result("int8")
+    of_vectors = replace(plain, model=replace(plain.model, name="ready vectors", encoder=None))
+    lines = recipe(of_vectors)
+    assert "kb = octavo.open('kb', codec='int8')" in lines.python
+    assert "# kb.add(texts, ids=ids, vectors=vectors)\n# kb.search(vector, k=10)" in lines.python
+    assert lines.shell is None
+    of_object = recipe(replace(plain, model=replace(plain.model, name="mine", encoder=None))).python
+    assert "# encoder: what was measured, 'mine'\nkb = octavo.open('kb', encoder=encoder, codec='int8')" in of_object
+    cut = recipe(make_result("int8", layers=4)).python
+    assert "model = cut_model('all-MiniLM-L6-v2', layers=4)\nkb = octavo.open('kb', encoder=model," in cut
 
 
 def test_the_command_is_given_where_the_command_line_can_do_it(make_result: Any) -> None:

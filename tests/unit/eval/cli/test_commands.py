@@ -64,14 +64,36 @@ def test_compare_shows_the_queries(app: typer.Typer, runs: Path, tmp_path: Path)
 
 def test_pareto(app: typer.Typer, runs: Path) -> None:
     text = call(app, "pareto", runs).stdout
-    assert r"> svd:50%\|int8" in text
-    assert "kb = octavo.open(\"kb\", encoder='all-MiniLM-L6-v2', codec='svd:50%|int8')" in text
+    assert "| > float32 " in text
+    assert "Use float32: fewest bytes with nDCG@10 of at least 0.5693" in text
+    assert "Cheaper, but not settled by 4 queries: svd:50%|int8" in text
+    assert "kb = octavo.open('kb', encoder='all-MiniLM-L6-v2', codec='svd:50%|int8')" in text
     assert "octavo index SOURCE --path kb" in text
     found = json.loads(call(app, "pareto", runs, "--budget", "100kB", "--json").stdout)
     assert found["recommended"]["label"] == "binary"
     scaled = call(app, "pareto", runs, "--documents", 5000, "--budget", "1MB").stdout
     assert "for 5,000 documents, estimated" in scaled
     assert json.loads(call(app, "pareto", runs, "--disk", "--json").stdout)["where"] == "disk"
+
+
+def test_pareto_of_several_sets_has_a_total_for_each(app: typer.Typer, make_result: Any, tmp_path: Path) -> None:
+    for number, (codec, name, documents) in enumerate(
+        (codec, *one) for codec in ("float32", "int8") for one in (("small", 1000), ("large", 9000))
+    ):
+        result = make_result(
+            codec, [0.5, 0.7, 0.9], dataset=name, documents=documents, ram={"float32": 1536}.get(codec, 384)
+        )
+        result.write(tmp_path / f"{number}.json")
+    text = call(app, "pareto", tmp_path).stdout
+    assert text.startswith(
+        "large (9,000 documents), small (1,000 documents); bytes in RAM; quality, bytes a document and"
+    )
+    assert "bytes in all, large | bytes in all, small" in text
+    assert "3,456,000 |" in text
+    assert "384,000 |" in text
+    assert "1,920,000" not in text  # the mean of the two, which no collection takes
+    scaled = call(app, "pareto", tmp_path, "--documents", 5000).stdout
+    assert "large, small; bytes in RAM, for 5,000 documents, estimated" in scaled
 
 
 def test_pareto_when_nothing_fits(app: typer.Typer, runs: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,12 +12,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from octavo.errors import MissingExtraError, ParameterError
-from octavo.eval import Configuration, Gate, Result, average, expand_sweep, load_results, markdown, run
+from octavo.eval import (
+    Configuration,
+    Gate,
+    Result,
+    average,
+    expand_sweep,
+    load_dataset,
+    load_results,
+    markdown,
+    run,
+)
+from octavo.eval.analysis.recipe import recipe
 from octavo.eval.cli import app
 from octavo.eval.running.sweeps import Shape, expand_all, grid_points, read_plan
 
@@ -87,15 +100,15 @@ def test_json_is_all_that_is_on_stdout(invoke: Invoke, quickly: list[str]) -> No
     assert values["failures"] == []
 
 
-def test_fail_under(invoke: Invoke, quickly: list[str]) -> None:
+def test_fail_under(invoke: Invoke, quickly: list[str], tmp_path: Path) -> None:
     both = [*quickly, "-c", "float32", "-c", "binary"]
     invoke(*both, "--fail-under", "nDCG@10=0.01x")
     failed = invoke(*both, "--fail-under", "nDCG@10=1.5x", "--fail-under", "agreement=0.999", code=1)
     assert "tiny: float32: nDCG@10" in failed.stderr
     assert "tiny: binary: agreement" in failed.stderr
-    assert "needs it in the same call" in invoke(
-        *quickly, "-c", "int8", "--fail-under", "nDCG@10=0.99x", error=ParameterError
-    )
+    invoke(*quickly, "-c", "int8", "--fail-under", "nDCG@10=0.01x")  # float32 was measured before, with the same data
+    elsewhere = [*quickly, "-c", "int8", "--fail-under", "nDCG@10=0.99x", "--out", str(tmp_path / "elsewhere")]
+    assert "needs its result on the same data" in invoke(*elsewhere, error=ParameterError)
 
 
 def test_a_broken_index_fails_the_command(invoke: Invoke, quickly: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,3 +357,106 @@ def test_tables_escape_what_would_break_them(tiny: Any, encoder: Any, quick: Any
     assert "svd:8\\|int8" in lines[2]
     assert "(baseline)" in lines[3]
     assert {line.replace("\\|", "").count("|") for line in lines} == {12}
+
+
+def test_what_was_measured_before_counts(invoke: Invoke, quickly: list[str], beir: Path, tmp_path: Path) -> None:
+    """A second call does not forget the first one's float32: summary, recommendation and conditions rest on both."""
+    pytest.importorskip("matplotlib")
+    quickly = [word for word in quickly if word != "--no-report"]
+    invoke(*quickly, "-c", "float32", "-c", "svd:50%|int8")
+    again = invoke(*quickly, "-c", "int8", "--fail-under", "nDCG@10=0.1x")
+    assert "Use float32: fewest bytes" in again.stdout
+    summary = (tmp_path / "out" / "summary.md").read_text()
+    assert all(f"| {label} |" in summary for label in ("float32", "int8", r"svd:50%\|int8"))
+    assert "3 configurations on tiny" in (tmp_path / "out" / "report.html").read_text()
+    values = json.loads(invoke(*quickly, "-c", "int8", "--json").stdout)
+    assert [result["label"] for result in values["results"]] == ["int8"]
+    assert {result["label"] for result in values["earlier"]} == {"float32", "svd:50%|int8"}
+    # Other data, and another model, are other people's results.
+    line = json.dumps({"_id": "more", "title": "", "text": "one more document"})
+    (beir / "corpus.jsonl").write_text((beir / "corpus.jsonl").read_text() + line + "\n")
+    assert json.loads(invoke(*quickly, "-c", "int8", "--json").stdout)["earlier"] == []
+
+
+def test_lines_to_paste_work_when_pasted(
+    invoke: Invoke, quickly: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a fresh interpreter, in a directory of its own: a module's encoder is imported, words need none."""
+    pytest.importorskip("matplotlib")
+    quickly = [word for word in quickly if word != "--no-report"]
+    values = json.loads(invoke(*quickly, "-c", "float16", "-c", "float32", "--json").stdout)
+    words = ["run", "--data", str(tmp_path / "tiny"), "--mode", "text", "--out", str(tmp_path / "text"), "--json"]
+    assert json.loads(invoke(*words).stdout)["recommendation"].startswith(
+        "No recommendation"
+    )  # nothing to compare with
+    [result] = load_results(tmp_path / "text")
+    for number, lines in enumerate((values["recipe"], values["cheaper_recipe"], recipe(result).python)):
+        place = tmp_path / f"paste-{number}"
+        place.mkdir()
+        lines = lines.replace("# kb.add(texts, ids=ids)", "kb.add(['red thing', 'blue thing'], ids=['r', 'b'])")
+        code = lines.replace("kb.search('your question'", "print(kb.search('blue'") + ".ids)"
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=False,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "modules"), *sys.path])},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("['b'"), (lines, done.stdout)
+
+
+def test_ready_vectors_from_the_command_line(invoke: Invoke, quickly: list[str], beir: Path, tmp_path: Path) -> None:
+    sys.path.insert(0, str(tmp_path / "modules"))
+    try:
+        from eval_encoder import encode
+    finally:
+        sys.path.remove(str(tmp_path / "modules"))
+    data = load_dataset(beir)
+    np.save(tmp_path / "d.npy", encode(list(data.texts)))
+    np.save(tmp_path / "q.npy", encode(list(data.queries)))
+    files = ["--vectors", str(tmp_path / "d.npy"), str(tmp_path / "q.npy")]
+    out = [
+        "--data",
+        str(beir),
+        "--out",
+        str(tmp_path / "ready"),
+        "--timed-queries",
+        "2",
+        "--repeats",
+        "1",
+        "--no-report",
+    ]
+    given = json.loads(invoke("run", *files, *out, "-c", "int8", "--json").stdout)["results"][0]
+    of_model = json.loads(invoke(*quickly, "-c", "int8", "--json").stdout)["results"][0]
+    assert given["quality"] == of_model["quality"]
+    (tmp_path / "plan.yaml").write_text(
+        json.dumps({"data": str(beir), "vectors": files[1:], "configurations": ["float32"], "out": str(tmp_path / "p")})
+    )
+    invoke("run", "--sweep", str(tmp_path / "plan.yaml"), "--no-report", "--timed-queries", "2", "--repeats", "1")
+    assert json.loads(invoke("inspect", *files, "--json").stdout)["n"] == len(data.texts)
+    assert json.loads(invoke("inspect", *files, "--queries", "--data", str(beir), "--json").stdout)["n"] == 12
+    assert json.loads(invoke("inspect", str(tmp_path / "d.npy"), "--json").stdout)["dim"] == 64
+    described = invoke("inspect", "--data", str(beir), "--split", "test", "--model", "eval_encoder:encode", "--json")
+    assert json.loads(described.stdout)["source"] == "tiny, documents, eval_encoder:encode"
+
+
+def test_an_encoder_that_looks_vectors_up_gets_an_answer(invoke: Invoke, quickly: list[str], tmp_path: Path) -> None:
+    (tmp_path / "modules" / "table_encoder.py").write_text(
+        "def encode(texts):\n    return [{}[text] for text in texts]\n"
+    )
+    words = [word if word != "eval_encoder:encode" else "table_encoder:encode" for word in quickly]
+    message = invoke(*words, "-c", "int8", error=ParameterError)
+    assert "cannot encode a sentence that it has not seen" in message
+    assert "--vectors DOCUMENTS QUERIES" in message
+
+
+def test_what_is_printed_moves_no_cursor(invoke: Invoke, beir: Path, tmp_path: Path) -> None:
+    lines = (beir / "queries.jsonl").read_text().splitlines()
+    for number, line in enumerate(lines):
+        query = json.loads(line)
+        lines[number] = json.dumps({**query, "text": query["text"] + " \x1b[2J\u202e"})
+    (beir / "queries.jsonl").write_text("\n".join(lines) + "\n")
+    out = ["--model", "eval_encoder:encode", "--out", str(tmp_path / "o"), "--timed-queries", "1", "--repeats", "1"]
+    invoke("run", "--data", str(beir), *out, "-c", "float32", "-c", "binary", "--no-report")
+    shown = invoke("compare", "float32", "binary", "--dir", str(tmp_path / "o"), "--data", str(beir)).stdout
+    assert r"\x1b[2J\u202e" in shown
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from octavo.errors import InputTypeError, MissingExtraError, ParameterError
-from octavo.eval import Dataset, DatasetError, load_dataset, register_loader
+from octavo.eval import Dataset, DatasetError, Timing, load_dataset, register_loader, run
 from octavo.eval import datasets as module
+from octavo.eval.datasets._csv import read_questions
+from octavo.eval.datasets._trec import read_qrels
 
 
 def test_beir(beir: Path) -> None:
@@ -313,3 +315,68 @@ def test_data_sets_in_memory_are_checked(tiny: Dataset) -> None:
 def test_the_shared_collections(shared_data: Path) -> None:
     data = load_dataset(shared_data / "cranfield")
     assert (data.info.documents, data.info.queries, data.info.judgements) == (1400, 225, 1837)
+
+
+# ---------------------------------------------------------------------- judgements that contradict each other
+
+
+def test_judgements_that_contradict_each_other_are_an_error(beir: Path, tmp_path: Path) -> None:
+    judgements = beir / "qrels" / "test.tsv"
+    lines = judgements.read_text().splitlines()
+    judgements.write_text("\n".join([*lines, lines[1]]) + "\n")  # the same once more does no harm
+    same = load_dataset(beir)
+    judgements.write_text("\n".join([*lines, "q0\td0\t1"]) + "\n")
+    with pytest.raises(
+        DatasetError, match=r"test.tsv, line \d+: document 'd0' was judged 2 for query 'q0' before, and 1"
+    ):
+        load_dataset(beir)
+    judgements.write_text("\n".join(lines) + "\n")
+    assert load_dataset(beir).info.fingerprint == same.info.fingerprint
+    (tmp_path / "qrels.txt").write_text("q 0 a 1\nq 0 a 0\n")
+    with pytest.raises(DatasetError, match=r"qrels.txt, line 2: document 'a' was judged 1"):
+        read_qrels(tmp_path / "qrels.txt")
+    (tmp_path / "questions.csv").write_text("question,relevant,grade\nwhat?,a;b,2\nwhat?,b,1\n")
+    with pytest.raises(DatasetError, match=r"questions.csv, line 3: document 'b' was judged 2"):
+        read_questions(tmp_path / "questions.csv")
+
+
+# ---------------------------------------------------------------------- queries that are documents
+
+
+def test_a_document_that_is_the_query_can_be_left_out(tiny: Dataset, encoder: Any, quick: Timing) -> None:
+    """As in ArguAna: each query is a document, which every search finds first."""
+    data = Dataset(
+        name="arguments",
+        document_ids=tiny.document_ids,
+        texts=tiny.texts,
+        query_ids=tiny.document_ids[:10],
+        queries=tiny.texts[:10],
+        qrels={f"d{n}": {f"d{n + 20}": 1} for n in range(10)},
+    )
+    left_out = load_dataset(data, ignore_identical_ids=True)
+    assert left_out.info.fingerprint != data.info.fingerprint
+    assert left_out.info.ignore_identical_ids
+    wanted = [
+        "float32",
+        "binary > int8",
+        {"baseline": "float16-cast"},
+        {"mode": "text"},
+        {"codec": "int8", "mode": "hybrid"},
+    ]
+    kept, without = (run(one, encoder, wanted, measures=["RR@1", "RR@10"], timing=quick) for one in (data, left_out))
+    assert [result.quality["RR@1"] for result in kept] == [0.0] * 5  # the query itself comes first
+    for before, after in zip(kept, without, strict=True):
+        assert after.quality["RR@10"] > before.quality["RR@10"]
+        assert after.agreement.float32 is None or after.agreement.float32 > 0.5
+        assert after.ok, [check for check in after.checks if not check.ok]
+    assert without[0].agreement.float32 == 1.0
+
+
+def test_what_is_left_out_cannot_be_relevant(tiny: Dataset) -> None:
+    with pytest.raises(DatasetError, match="which ignore_identical_ids would leave out"):
+        Dataset(
+            name="x", document_ids=["a"], texts=["t"], query_ids=["a"], queries=["t"], qrels={"a": {"a": 1}},
+            ignore_identical_ids=True,
+        )  # fmt: skip
+    with pytest.raises(ParameterError, match="True or False"):
+        load_dataset(tiny, ignore_identical_ids=1)  # type: ignore[arg-type]

@@ -112,9 +112,9 @@ def test_what_cannot_be_done_is_told(tmp_path: Path) -> None:
     (tmp_path / "full" / "x").touch()
     with pytest.raises(ParameterError, match="something at"):
         make(corpus(), tmp_path / "full")
-    with pytest.raises(ParameterError, match="sentence, title"):
+    with pytest.raises(ParameterError, match="sentence', 'title"):
         make(corpus(), tmp_path / "set", method="guess")  # type: ignore[arg-type]
-    with pytest.raises(ParameterError, match="positive"):
+    with pytest.raises(ParameterError, match="at least 1"):
         make(corpus(), tmp_path / "set", queries=0)
     with pytest.raises(InputTypeError):
         make(3, tmp_path / "set")  # type: ignore[arg-type]

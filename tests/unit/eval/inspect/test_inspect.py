@@ -157,7 +157,7 @@ def test_a_file_is_sampled_by_its_seed(tmp_path: Path) -> None:
 
 
 def test_files_that_are_not_vectors(tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match="nothing at"):
+    with pytest.raises(ParameterError, match="there is none at"):
         inspect_file(tmp_path / "none.npy")
     np.save(tmp_path / "objects.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(ParameterError, match="cannot be read"):
@@ -234,5 +234,5 @@ def test_a_data_set_is_described_through_a_model_and_its_cache(tmp_path: Path) -
     seen.clear()
     assert inspect_dataset(data, model, cache=tmp_path, sample=40) == found
     assert not set(seen) & set(texts)  # all of them came from the cache
-    with pytest.raises(ParameterError, match="documents, queries"):
+    with pytest.raises(ParameterError, match="documents', 'queries"):
         inspect_dataset(data, model, role="titles")  # type: ignore[arg-type]

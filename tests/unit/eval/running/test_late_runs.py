@@ -6,12 +6,12 @@ import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import octavo
 from octavo.errors import ParameterError
 from octavo.eval import Configuration, Dataset, Timing, expand_sweep, load_results, run
 from octavo.eval.analysis.pareto import pareto
@@ -277,12 +277,13 @@ def test_the_recipe_opens_such_a_collection(tiny: Dataset, words: WordTokens, qu
     [result] = run(tiny, words, configuration, measures=["nDCG@10"], timing=quick)
     found = recipe(result)
     assert found.shell is None
-    lines = found.python.replace("'words'", "words").replace('"kb"', "None").splitlines()
-    assert lines[0] == "kb = octavo.open_multi_vector(None, encoder=words, codec='int8', pool_factor=4)"
-    names = {"octavo": octavo, "words": words, "query": tiny.queries[0]}
-    exec(lines[0], names)  # what a user pastes
+    lines = found.python.replace("'kb'", "None").splitlines()
+    assert "kb = octavo.open_multi_vector(None, encoder=encoder, codec='int8', pool_factor=4)" in lines
+    names: dict[str, Any] = {"encoder": words}
+    exec("\n".join(lines[:-1]), names)  # what a user pastes
     names["kb"].add(tiny.texts, ids=tiny.document_ids)
-    exec(lines[1], names)
+    assert lines[-1] == "kb.search('your question', k=10, n_candidates=30)"
+    exec(lines[-1].replace("your question", tiny.queries[0]), names)
     names["kb"].close()
     assert pareto([result], documents=4000, budget="1GB").recommended.label == result.label
 
