@@ -26,15 +26,24 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from octavo._arrays import unit_rows
 from octavo._layout import CodeLayout
-from octavo.compression import SVD, LloydMax, Rotate
-from octavo.compression.document_vectors import CandidateEncoder, CentredMean, RandomFeatures, WardVectors
-from octavo.compression.fixed_dimensional import FixedDimensionalEncoding
-from octavo.compression.token_matrices import TokenMatrices, unit_rows
-from octavo.compression.token_pooling import TokenPooling
-from octavo.index.maxsim import maxsim_scores, maxsim_search
+from octavo.compression import (
+    SVD,
+    CandidateEncoder,
+    CentredMean,
+    FixedDimensionalEncoding,
+    RandomFeatures,
+    Rotate,
+    TokenMatrices,
+    TokenPooling,
+)
+from octavo.index.maxsim import maxsim_codes, maxsim_search
 from octavo.store._late_generations import FIT_TOKENS
 from octavo.store.tokens import TokenCodec
+from research.lloyd_max import LloydMax
+from research.pooling import POOLINGS as POOLING_CLASSES
+from research.ward_vectors import WardVectors
 from token_sets import TokenSet, add_token_options, agreement, load_token_sets, split
 
 POOLINGS = ("none", "x2", "x3", "x4", "x6", "32", "16", "8")
@@ -112,7 +121,7 @@ def speed(args: argparse.Namespace) -> None:
             to_codes(flat, kind).tofile(path)
             codes = np.memmap(path, np.uint8, "r").reshape(-1, layout.row_bytes)
             asked = to_codes(query, kind)
-            run = timed(lambda c=codes, q=asked, la=layout: maxsim_scores(la, c, offsets, q, some), args.repeat)
+            run = timed(lambda c=codes, q=asked, la=layout: maxsim_codes(la, c, offsets, q, some), args.repeat)
             emit(what="1000 scattered documents", kind=kind, **shape, **run)
             run = timed(lambda c=codes, q=asked, la=layout: maxsim_search(la, c, offsets, [q], 10), args.repeat // 4)
             emit(what=f"all {args.documents} documents", kind=kind, **shape, **run)
@@ -122,7 +131,7 @@ def speed(args: argparse.Namespace) -> None:
                 emit(what="1000 scattered documents", kind="numpy float32", **shape, **run)
     documents = TokenMatrices(unit_rows(flat[:25_000] + flat[rng.integers(0, 50, 25_000)]), np.arange(0, 25_001, 250))
     for method in ("hierarchical", "kmeans", "sequential"):
-        run = timed(lambda m=method: TokenPooling(2, method=m).pool(documents), 3)  # type: ignore[misc]
+        run = timed(lambda m=method: POOLING_CLASSES[m](2).pool(documents), 3)  # type: ignore[misc]
         each = {name: value / len(documents) for name, value in run.items()}
         emit(what="pooling a document of 250 tokens, 128 dimensions", method=method, **each)
 
@@ -161,9 +170,9 @@ def quality(args: argparse.Namespace) -> None:
             pooled = documents if name == "none" else pooling_of(name).pool(documents)
             spent = (time.thread_time() - begin) / len(documents) * 1e3
             for codec in missing:
-                layout, codes, asked, unpack = encode_tokens(codec, pooled, queries)
+                layout, codes, stored, asked = encode_tokens(codec, pooled, queries)
                 begin = time.thread_time()
-                found, _ = maxsim_search(layout, codes, pooled.offsets, asked, 10, unpack=unpack)
+                found, _ = maxsim_search(layout, codes, pooled.offsets, asked, 10)
                 search = (time.thread_time() - begin) / len(queries) * 1e3
                 value = float(data.ndcg(found).mean())
                 record(
@@ -171,8 +180,8 @@ def quality(args: argparse.Namespace) -> None:
                     set=data.name,
                     pooling=name,
                     codec=codec,
-                    bytes_per_document=codes.nbytes / len(documents),
-                    of_float16=codes.nbytes / (2 * documents.flat.size),
+                    bytes_per_document=stored / len(documents),
+                    of_float16=stored / (2 * documents.flat.size),
                     ndcg10=value,
                     kept=value / full,
                     agreement=agreement(exact, found),
@@ -200,25 +209,27 @@ def record(path: Path | None, **row: Any) -> None:
 def pooling_of(name: str) -> TokenPooling:
     """Return ``x<factor>`` or ``<at most so many vectors>``, by Ward or what stands behind a hyphen."""
     size, _, method = name.partition("-")
-    by: Any = {"method": method or "hierarchical"}
-    return TokenPooling(factor=int(size[1:]), **by) if size[0] == "x" else TokenPooling(n_vectors=int(size), **by)
+    pooling = POOLING_CLASSES[method]
+    return pooling(factor=int(size[1:])) if size[0] == "x" else pooling(n_vectors=int(size))
 
 
 def encode_tokens(
     text: str, documents: TokenMatrices, queries: TokenMatrices
-) -> tuple[CodeLayout, np.ndarray, list[np.ndarray], np.ndarray | None]:
-    """Return layout, codes of all documents, codes of each query, and the table that unpacks the documents'.
+) -> tuple[CodeLayout, np.ndarray, int, list[np.ndarray]]:
+    """Return layout, codes of all documents as they are compared, the bytes that they take, and codes of each query.
 
     Codecs are fitted and applied as a collection does it. Beside those that it takes, ``rotate|lloyd-max:<bits>``.
     """
     if "lloyd-max" not in text:
         codec = TokenCodec.fit(text, some_documents(documents), CentredMean(), seed=0)
         asked = codec.encode_queries(queries.flat)
-        return codec.pipeline.layout, codec.encode(documents.flat), split(asked, queries.offsets), None
+        codes = codec.encode(documents.flat)
+        return codec.pipeline.layout, codes, codes.nbytes, split(asked, queries.offsets)
     rotate = Rotate().fit(sample(documents))
     step = LloydMax(int(text[-1])).fit(rotate.encode(sample(documents)))
     asked = step.encode_queries(rotate.encode(queries.flat))
-    return step.layout, step.encode(rotate.encode(documents.flat)), split(asked, queries.offsets), step.unpack
+    codes = step.encode(rotate.encode(documents.flat))
+    return step.layout, step.unpacked(codes), codes.nbytes, split(asked, queries.offsets)
 
 
 def candidates(args: argparse.Namespace) -> None:
@@ -232,7 +243,7 @@ def measure_candidates(data: TokenSet, dim: int) -> None:
     truth = data.exact()
     head = SVD(dim).fit(sample(data.documents))
     documents, queries = (TokenMatrices(head.encode(x.flat), x.offsets) for x in (data.documents, data.queries))
-    encoders: list[CandidateEncoder] = [
+    encoders: list[CandidateEncoder | WardVectors] = [
         CentredMean(),
         CentredMean(centre=False),
         WardVectors(4),
@@ -248,22 +259,24 @@ def measure_candidates(data: TokenSet, dim: int) -> None:
     ]
     for encoder in encoders:
         begin = time.thread_time()
-        encoder.fit(documents)
+        each = encoder.n if isinstance(encoder, WardVectors) else 1
+        if isinstance(encoder, CandidateEncoder):
+            encoder.fit(documents)
         fitted = time.thread_time()
         encoded = encoder.encode_documents(documents)
         built = time.thread_time()
         vectors = encoder.encode_queries(queries)
         asked = time.thread_time()
-        layout = CodeLayout("f32", encoder.out_dim)
-        edges = np.arange(0, len(encoded) + 1, encoder.vectors_per_document)
-        edges_of_queries = queries.offsets if encoder.multi_vector else np.arange(len(queries) + 1)
+        layout = CodeLayout("f32", encoded.shape[1])
+        edges = np.arange(0, len(encoded) + 1, each)
+        edges_of_queries = queries.offsets if isinstance(encoder, WardVectors) else np.arange(len(queries) + 1)
         found, _ = maxsim_search(
             layout, encoded.view(np.uint8), edges, split(vectors.view(np.uint8), edges_of_queries), 200
         )
         emit(
             set=data.name,
             encoder=repr(encoder),
-            values_per_document=encoder.out_dim * encoder.vectors_per_document,
+            values_per_document=encoded.shape[1] * each,
             **{f"recall_{c}": agreement(truth, found[:, :c]) for c in (50, 100, 200)},
             fit_s_cpu=fitted - begin,
             document_ms_cpu=(built - fitted) / len(documents) * 1e3,

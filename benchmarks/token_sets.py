@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from octavo._arrays import unit_rows
 from octavo.compression import SVD, TokenMatrices
-from octavo.compression.token_matrices import unit_rows
 from octavo.eval import Dataset, load_dataset
 from octavo.eval.running._maxsim import rank_by_maxsim
 from octavo.eval.running.encodings import TokenCache

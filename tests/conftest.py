@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,3 +34,29 @@ def minilm() -> str:
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"needs {package}: pip install 'octavo[demo]'")
     return "all-MiniLM-L6-v2"
+
+
+@contextmanager
+def _lowered(**limits: int) -> Iterator[None]:
+    """Replace some of the planner's limits for a while: there is one object that holds them all."""
+    from octavo.index import planner
+
+    before = planner.limits
+    planner.limits = replace(before, **limits)
+    try:
+        yield
+    finally:
+        planner.limits = before
+
+
+@pytest.fixture(scope="session")
+def lowered_limits() -> Callable[..., AbstractContextManager[None]]:
+    """Return a context manager that replaces some of the planner's limits: ``lowered_limits(graph_min=100)``."""
+    return _lowered
+
+
+@pytest.fixture
+def small_limits() -> Iterator[None]:
+    """Let collections of a hundred documents have a graph, and only a few rows wait beside it."""
+    with _lowered(graph_min=100, tail_max=50):
+        yield

@@ -73,9 +73,7 @@ RECIPES = {
 
 def small_graphs() -> None:
     """Have graphs built for a few hundred documents, so that there is a file of one to damage."""
-    planner.graph_min = lambda layout: 100
-    planner.tail_max = lambda layout: 50
-    planner.TAIL_MAX = 50
+    planner.limits = planner.Limits(graph_min=100, tail_max=50)
 
 
 def prepare(folder: Path, recipe: Recipe, seed: int) -> None:

@@ -1,60 +1,196 @@
-"""One vocabulary of float matrices: what callers give, as checked float32 arrays."""
+"""One vocabulary of float matrices: what callers give, as checked float32 arrays.
+
+Callers give numpy arrays, lists, tensors (on an accelerator, with or without gradients, of bfloat16), and lists of any of
+them. `real_array` takes all that for an array of real numbers; `check_matrix` looks at its shape; `finite_floats` converts
+rows to float32 and looks at their values; `as_matrix` does all three. Work in blocks checks the shape once and each block's
+values when it is read, so that no copy of the whole is made.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from octavo.errors import InvalidVectorsError
+from octavo.errors import InputTypeError, InvalidVectorsError
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Codes: TypeAlias = npt.NDArray[np.uint8]
 
+#: Vectors wider than this are refused, so that a damaged header cannot ask for absurd amounts of memory.
+MAX_DIM = 1 << 20
 
-def as_matrix(vectors: Any, dim: int | None, what: str = "vectors") -> Floats:
-    """Return vectors as a finite float32 matrix of shape ``(n, dim)``.
+#: Rows worked on at a time: bounds the memory for temporaries and keeps them in the cache.
+BLOCK_ROWS = 2048
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+def real_array(values: Any, what: str = "vectors") -> npt.NDArray[Any]:
+    """Return numbers of any origin as an array of real numbers, converted no further than needed for that.
+
+    Parameters
+    ----------
+    values : array_like, tensor, or (nested) sequence of them
+        Tensors are taken off the accelerator and out of the graph of gradients; types that numpy does not have, such as
+        bfloat16, become float32.
+    what : str
+        What the numbers are, for messages.
 
     Raises
     ------
+    InputTypeError
+        If they are not real numbers.
     InvalidVectorsError
-        When the shape is wrong or a value is NaN or infinite.
+        If rows differ in length.
+
+    Examples
+    --------
+    >>> real_array([[1, 2], [3, 4]]).shape
+    (2, 2)
+    >>> real_array([[1j]])
+    Traceback (most recent call last):
+    octavo.errors.InputTypeError: expected vectors of real numbers, got complex128
     """
+    array = values if isinstance(values, np.ndarray) else _to_numpy(values, what)
+    kind = array.dtype.kind
+    if kind in "fiub":
+        return array
+    if kind == "O" or (kind == "V" and array.dtype.names is None and "float" in array.dtype.name):
+        try:
+            return array.astype(np.float64 if kind == "O" else np.float32)
+        except (TypeError, ValueError) as err:
+            raise InputTypeError(f"expected {what} of real numbers, got others: {err}") from err
+    raise InputTypeError(f"expected {what} of real numbers, got {array.dtype}")
+
+
+def _to_numpy(values: Any, what: str) -> npt.NDArray[Any]:
+    if hasattr(values, "detach"):  # a torch tensor, perhaps on an accelerator, perhaps with gradients
+        if values.is_complex() if hasattr(values, "is_complex") else False:
+            raise InputTypeError(f"expected {what} of real numbers, got complex ones")
+        return np.asarray(values.detach().cpu().float().numpy())
+    if isinstance(values, list | tuple) and values and _holds_tensors(values[0]):
+        values = [_to_numpy(value, what) for value in values]
     try:
-        matrix = np.asarray(vectors)
-        if matrix.dtype == object or matrix.dtype.kind not in "fiub":
-            matrix = np.asarray(vectors, dtype=np.float64)
-    except (TypeError, ValueError) as err:
-        raise InvalidVectorsError(f"expected {what} as a matrix of numbers, one row each, but {err}") from err
-    if matrix.ndim != 2:
-        raise InvalidVectorsError(f"expected {what} of shape (n, dim), got shape {matrix.shape}")
-    if dim is not None and matrix.shape[0] and matrix.shape[1] != dim:
+        return np.asarray(values)
+    except ValueError as err:
         raise InvalidVectorsError(
-            f"expected {what} of dimension {dim}, got {matrix.shape[1]}; was the collection built with another model?"
+            f"expected {what} of one length, got a ragged list: rows of different lengths"
+        ) from err
+
+
+def _holds_tensors(value: Any) -> bool:
+    while isinstance(value, list | tuple) and value:
+        value = value[0]
+    return hasattr(value, "detach")
+
+
+def check_matrix(vectors: Any, dim: int | None = None, what: str = "vectors") -> npt.NDArray[Any]:
+    """Return vectors as a matrix of real numbers, checked for its shape but not yet converted to float32.
+
+    Raises
+    ------
+    InputTypeError
+        If they are not real numbers.
+    InvalidVectorsError
+        If it is not a matrix, or its vectors do not have `dim` values.
+    """
+    array = real_array(vectors, what)
+    if array.ndim != 2:
+        hint = "; write X[None, :] for a single vector" if array.ndim == 1 and array.size else ""
+        raise InvalidVectorsError(f"expected {what} of shape (n, dim), got shape {array.shape}{hint}")
+    if dim is not None and array.shape[1] != dim:
+        raise InvalidVectorsError(
+            f"expected {what} of dimension {dim}, got {array.shape[1]}; were they made by another model?"
         )
-    if matrix.shape[0] and matrix.shape[1] == 0:
-        raise InvalidVectorsError(f"expected {what} with at least one dimension, got shape {matrix.shape}")
-    with np.errstate(over="ignore"):
-        matrix = np.ascontiguousarray(matrix, dtype=np.float32)
-    if not np.isfinite(matrix).all():
-        row = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
-        raise InvalidVectorsError(f"expected finite {what}, got NaN or infinity in row {row}")
-    return matrix
+    if not 1 <= array.shape[1] <= MAX_DIM:
+        raise InvalidVectorsError(f"expected {what} of 1 to {MAX_DIM:,} values, got {array.shape[1]}")
+    return array
 
 
-def unit_rows(matrix: Floats, what: str = "vectors") -> Floats:
+def finite_floats(block: npt.NDArray[Any], first_row: int = 0, what: str = "vectors") -> Floats:
+    """Return the rows as C-contiguous float32, or raise `InvalidVectorsError` if a value is not finite in float32."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        floats = np.ascontiguousarray(block, dtype=np.float32)
+    finite = np.isfinite(floats)
+    if not finite.all():
+        row = int(np.argmin(finite.all(axis=1)))
+        value = "NaN" if np.isnan(floats[row]).any() else floats[row][~finite[row]][0]
+        raise InvalidVectorsError(f"expected {what} of finite float32 values, got {value} in row {first_row + row}")
+    return floats
+
+
+def as_matrix(vectors: Any, dim: int | None = None, what: str = "vectors") -> Floats:
+    """Return vectors as a finite float32 matrix of shape ``(n, dim)``; without rows, any width will do.
+
+    Raises
+    ------
+    InputTypeError
+        If they are not real numbers.
+    InvalidVectorsError
+        If the shape is wrong or a value is NaN or infinite.
+
+    Examples
+    --------
+    >>> as_matrix([[1, 2]], 2)
+    array([[1., 2.]], dtype=float32)
+    """
+    array = real_array(vectors, what)
+    if array.ndim == 2 and not len(array):
+        return np.ascontiguousarray(array, dtype=np.float32)
+    return finite_floats(check_matrix(array, dim, what), what=what)
+
+
+def to_float32(X: npt.NDArray[np.float64]) -> Floats:
+    """Round to float32; what is beyond its range becomes the largest finite value."""
+    return np.clip(X, -_FLOAT32_MAX, _FLOAT32_MAX).astype(np.float32)
+
+
+def in_blocks(X: npt.NDArray[Any], out: npt.NDArray[Any], encode: Callable[[Floats], npt.NDArray[Any]]) -> None:
+    """Fill `out` with ``encode(rows)``, checking and converting a block of rows at a time."""
+    for start in range(0, len(X), BLOCK_ROWS):
+        stop = start + BLOCK_ROWS
+        out[start:stop] = encode(finite_floats(X[start:stop], start))
+
+
+def unit_rows(matrix: Floats, what: str = "vectors", *, keep_zeros: bool = False) -> Floats:
     """Return rows scaled to unit length, in float32.
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (n, dim), float32
+        Finite rows.
+    what : str
+        What they are, for messages.
+    keep_zeros : bool, default=False
+        Leave rows of zeros as they are instead of raising.
 
     Raises
     ------
     InvalidVectorsError
         When a row is zero, because it has no direction to compare.
+
+    Examples
+    --------
+    >>> unit_rows(np.float32([[3, 4], [0, 0]]), keep_zeros=True)
+    array([[0.6, 0.8],
+           [0. , 0. ]], dtype=float32)
     """
-    check_directions(matrix, what)
+    lengths = row_lengths(matrix)
+    if not lengths.all():
+        if not keep_zeros:
+            check_directions(matrix, what)
+        lengths[lengths == 0] = 1
+    return np.asarray(matrix / lengths[:, None], dtype=np.float32)
+
+
+def row_lengths(matrix: Floats) -> npt.NDArray[np.float64]:
+    """Return the Euclidean length of each row."""
     # float64 sums: squares of large float32 values would overflow, of small ones vanish.
-    norms = np.sqrt(np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64))
-    return np.asarray(matrix / norms[:, None], dtype=np.float32)
+    lengths: npt.NDArray[np.float64] = np.sqrt(np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64))
+    return lengths
 
 
 def check_directions(matrix: Floats, what: str = "vectors") -> None:

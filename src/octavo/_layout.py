@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 from octavo.errors import ParameterError
@@ -61,12 +62,12 @@ class CodeLayout:
         if self.dim < 1:
             raise ParameterError(f"expected a positive number of dimensions, got {self.dim}")
 
-    @property
+    @cached_property
     def row_bytes(self) -> int:
         """Bytes that one row takes (sub-byte values are padded to a whole byte)."""
         return (self.dim * BITS[self.kind] + 7) // 8
 
-    @property
+    @cached_property
     def compared(self) -> CodeLayout:
         """How queries lie in memory, and documents when they are multiplied; differs from this layout for ``i2`` only.
 

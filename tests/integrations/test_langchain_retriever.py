@@ -83,7 +83,6 @@ def test_scores_go_into_copies_of_the_metadata(store: OctavoVectorStore, mode: A
         {"lambda_mult": 0.5},
         {"alpha": 0.5},
         {"fetch_k": 10},
-        {"fusion": "rrf", "mode": "text"},
         {"search_kwargs": {"nprobe": 1}},
         {"search_kwargs": {"k": 1}},
     ],

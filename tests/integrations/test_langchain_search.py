@@ -355,7 +355,7 @@ def test_unknown_options_raise_everywhere(store: OctavoVectorStore, options: dic
 
 
 def test_options_of_another_mode_raise(store: OctavoVectorStore) -> None:
-    for options in ({"alpha": 0.5}, {"fusion": "convex"}, {"fetch_k": 5}, {"text": "x"}, {"mode": "best"}):
+    for options in ({"alpha": 0.5}, {"fetch_k": 5}, {"text": "x"}, {"mode": "best"}):
         with pytest.raises(ParameterError):
             store.similarity_search("q", **options)
 

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -70,11 +70,17 @@ def _text_search(kb: octavo.Collection) -> object:
     return kb.search("word", mode="text")
 
 
+@pytest.fixture
+def early_graph(lowered_limits: Callable[..., AbstractContextManager[None]]) -> Iterator[None]:
+    """Let a collection of a hundred documents have a graph; all of them may wait beside it."""
+    with lowered_limits(graph_min=100):
+        yield
+
+
 @pytest.mark.parametrize("operation", [_refit, _flush, _text_search])
 def test_other_writers_say_so_too(
-    tmp_path: Path, operation: Callable[[octavo.Collection], object], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, operation: Callable[[octavo.Collection], object], early_graph: None
 ) -> None:
-    monkeypatch.setattr("octavo.index.planner.graph_min", lambda layout: 100)
     with octavo.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
         kb.add(_texts(N), ids=[f"a{i}" for i in range(N)], vectors=_vectors(N))
         with largest_file(4_096), pytest.raises(StorageError, match="as its last commit left it"):
@@ -145,8 +151,9 @@ def test_new_directories_are_synced_at_every_level(tmp_path: Path, monkeypatch: 
     assert len(synced) == 3
 
 
-def test_a_draft_that_another_process_erased_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("octavo.index.planner.graph_min", lambda layout: 100)
+def test_a_draft_that_another_process_erased_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early_graph: None
+) -> None:
     with octavo.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
         kb.add(_texts(500), vectors=_vectors(500))
         with monkeypatch.context() as patched:
@@ -166,7 +173,9 @@ def test_errors_with_a_class_of_their_own_pass_through(tmp_path: Path) -> None:
     assert "could not be read" in str(caught.value)
 
 
-def test_a_file_that_cannot_be_created_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_created_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lowered_limits: Callable[..., AbstractContextManager[None]]
+) -> None:
     real = os.open
 
     def failing(path: object, flags: int, *rest: int, **more: int) -> int:
@@ -180,18 +189,17 @@ def test_a_file_that_cannot_be_created_is_named(tmp_path: Path, monkeypatch: pyt
             octavo.open(tmp_path / "kb")
     with octavo.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
         kb.add(_texts(500), vectors=_vectors(500))
-        monkeypatch.setattr("octavo.index.planner.graph_min", lambda layout: 100)
-        with monkeypatch.context() as patched:
-            patched.setattr(os, "open", failing)
-            with pytest.raises(StorageError, match=r"\.graph\.tmp could not be created"):
-                kb.flush()
-        kb.flush()
+        with lowered_limits(graph_min=100):
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "open", failing)
+                with pytest.raises(StorageError, match=r"\.graph\.tmp could not be created"):
+                    kb.flush()
+            kb.flush()
 
 
 def test_the_older_checkpoint_stays_until_the_newer_one_is_committed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early_graph: None
 ) -> None:
-    monkeypatch.setattr("octavo.index.planner.graph_min", lambda layout: 100)
     with octavo.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
         kb.add(_texts(500), vectors=_vectors(500))
         kb.flush()

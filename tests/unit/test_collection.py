@@ -439,7 +439,7 @@ def _bad_adds() -> list[tuple[str, dict[str, object], type[OctavoError], str]]:
         ("dimension", {"vectors": np.ones((2, 5))}, InvalidVectorsError, "dimension 32, got 5"),
         ("one axis", {"vectors": np.ones(32)}, OctavoError, "expected"),
         ("zero", {"vectors": np.zeros((2, DIM))}, InvalidVectorsError, "zero vector"),
-        ("text for numbers", {"vectors": [["a"] * DIM] * 2}, InvalidVectorsError, "numbers"),
+        ("text for numbers", {"vectors": [["a"] * DIM] * 2}, InputTypeError, "numbers"),
         ("ragged", {"vectors": [[1.0], [1.0, 2.0]]}, InvalidVectorsError, "expected vectors"),
         ("short ids", {"vectors": vectors(2), "ids": ["a"]}, ParameterError, "1 ids"),
         ("short metadata", {"vectors": vectors(2), "metadata": [{}]}, ParameterError, "1 metadata"),
@@ -496,8 +496,8 @@ def test_bad_searches() -> None:
         query = vectors(1)[0]
         for arguments, error, match in [
             ({"query": query, "k": 0}, ParameterError, "at least 1"),
-            ({"query": query, "k": 1.5}, InputTypeError, "integer"),
-            ({"query": query, "k": True}, InputTypeError, "integer"),
+            ({"query": query, "k": 1.5}, ParameterError, "integer"),
+            ({"query": query, "k": True}, ParameterError, "integer"),
             ({"query": query[:5]}, InvalidVectorsError, "dimension 32, got 5"),
             ({"query": query * math.nan}, InvalidVectorsError, "NaN"),
             ({"query": query * 0}, InvalidVectorsError, "zero"),

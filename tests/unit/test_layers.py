@@ -27,7 +27,7 @@ LAYERS = [
     {"retrievers"},
     {"collection"},
     {""},  # the package itself, `import octavo`
-    {"integrations", "ingest"},
+    {"integrations", "ingest", "testing"},
     {"eval", "planning"},
     {"demo"},
     {"cli"},

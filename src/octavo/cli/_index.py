@@ -114,8 +114,7 @@ def index_command(
     with closing(open_or_create_place(path, encoder, codec=codec, metric=metric)) as collection:
         with progress_bar("index", total) as advance:
             report = ingest(collection, reader.documents(), batch_size=batch_size, prune=prune, advance=advance)
-        if hasattr(collection, "optimize"):
-            collection.optimize()  # Qdrant's core builds its graph when asked, a server by itself
+        collection.flush()  # a server does so on its own; in this process nobody else would
         info = collection.info()
     disk_bytes: int | None = getattr(info, "disk_bytes", None)  # Qdrant does not tell
     if as_json:

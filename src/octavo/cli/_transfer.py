@@ -63,8 +63,7 @@ def push_command(
         target, write = _open_target(to, source, name, shards, replicas)
         with target:
             report = _run("push", source, target, write, batch_size, prune)
-            if hasattr(target, "optimize"):
-                target.optimize()  # a server does so on its own; in this process nobody else would
+            target.flush()  # a server does so on its own; in this process nobody else would
     _print(report, str(path), to, as_json)
 
 

@@ -1,10 +1,9 @@
 """The public face of a collection: opening it, writing to it, searching it."""
 
-from octavo.collection._backup import restore
-from octavo.collection._collection import Collection, open
-from octavo.collection._import import import_from
+from octavo.collection._collection import Collection
+from octavo.collection._import import import_from, restore
 from octavo.collection._multi_vector import MultiVectorCollection
-from octavo.collection._open_multi_vector import open_multi_vector
+from octavo.collection._opening import open, open_multi_vector
 from octavo.collection.explanation import Explanation
 from octavo.collection.protocol import CollectionLike, MultiVectorLike
 

@@ -1,35 +1,53 @@
-"""The public face: `open` a collection, add documents to it, search it."""
+"""A collection: writing to it, reading from it, searching it."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import logging
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 
-from octavo._arrays import as_matrix, check_directions, unit_rows
+from octavo._arrays import Floats, as_matrix, check_directions, unit_rows
 from octavo._progress import progress_bar
-from octavo.collection._tuning import TuningMethods
-from octavo.collection.token_input import is_sized, token_encoder_for
+from octavo._validation import check_integer, check_number
+from octavo.collection.searching import DenseSearch, Ranker, Where, check_deletion, check_filter
+from octavo.collection.token_input import is_sized
 from octavo.compression import Codec
-from octavo.encoders.dense import TextOnly, as_encoder, check_fingerprint, fingerprint
-from octavo.encoders.tokens import TokenEncoder, is_multi_vector
-from octavo.errors import CollectionLockedError, InputTypeError, MismatchError, ParameterError, StorageError
-from octavo.filters import parse_filter
-from octavo.retrievers.search import (
-    FilterLike,
-    slots_of_ids,
+from octavo.encoders.dense import Encoder, TextOnly, check_fingerprint, fingerprint
+from octavo.errors import (
+    CollectionLockedError,
+    CorruptCollectionError,
+    DocumentNotFoundError,
+    InputTypeError,
+    MismatchError,
+    ParameterError,
+    StorageError,
 )
-from octavo.store.documents import Batch, DocumentLike, check_ids, read_batches
+from octavo.retrievers import tuning
+from octavo.retrievers.search import FilterLike, Searcher, SearchOptions, fresh, read_documents, slots_of_ids
+from octavo.retrievers.tuning import TuningReport
+from octavo.store.database import select_documents
+from octavo.store.documents import Batch, Document, DocumentLike, check_ids, chunked, read_batches
+from octavo.store.graph_files import GraphFiles
+from octavo.store.info import CollectionInfo, describe
 from octavo.store.settings import Settings
 from octavo.store.snapshot import Snapshot
 from octavo.store.store import Store, delete_files
+from octavo.store.text.files import TextFiles
 from octavo.store.upkeep.copy import copy_collection
 from octavo.store.upkeep.erase import erase_leftovers
+from octavo.store.upkeep.export import export_store
+from octavo.store.upkeep.verify import VerifyReport, repair_damage, verify_files
+from octavo.store.writer import Writer, decode_rows
+
+_log = logging.getLogger(__name__)
 
 #: Vectors that wait as float32 within one `add` before the codec is fitted without waiting for the end of the call.
 _FIT_AT_MOST = 16_384
@@ -40,120 +58,10 @@ _COMPACT_DEAD = 10_000
 #: Documents from which on an `add` links all of them into the graph before it returns; those of smaller ones wait.
 _LINK_AT_ONCE = 4_096
 
-
-def open(
-    path: str | os.PathLike[str] | None = None,
-    encoder: Any = None,
-    *,
-    codec: str | None = None,
-    metric: Literal["cosine", "dot"] | None = None,
-    dim: int | None = None,
-    full_text: str | None = None,
-    fit_after: int | None = None,
-    seed: int | None = None,
-    connectivity: int | None = None,
-    read_only: bool = False,
-    must_exist: bool = False,
-    lock_timeout: float = 30.0,
-) -> Collection:
-    """Create a collection, or open the one that is there.
-
-    Parameters
-    ----------
-    path : str or path-like, optional
-        The collection's directory. None keeps everything in memory, with the same behaviour, until `close`.
-    encoder : str, callable or object, optional
-        Turns texts into vectors: the name or path of a sentence-transformers model, such a model, LangChain
-        ``Embeddings``, a LlamaIndex ``BaseEmbedding``, or a callable from a list of texts to an array of shape
-        ``(n, dim)``. Not needed when vectors are given.
-    codec : str, optional
-        How vectors are compressed, for instance ``"int8"`` (the default), ``"binary > int8"`` or
-        ``"svd:50%|float8 > int8"``. An existing collection keeps its own.
-    metric : {"cosine", "dot"}, default="cosine"
-        ``cosine`` normalises vectors once, on the way in; ``dot`` takes them as they are.
-    dim : int, optional
-        Dimension of the vectors; otherwise the first ones set it.
-    full_text : str, default="english"
-        Language whose stemmer the full-text index uses, or ``"plain"`` for none.
-    fit_after : int, default=1000
-        Documents from which on the codec is fitted. Before that, vectors are kept as float32 and searched exactly.
-    seed : int, default=0
-        Seed of everything random: the sample that the codec is fitted on, rotations.
-    connectivity : int, default=16
-        Links per node of the graph.
-    read_only : bool, default=False
-        Refuse writes; works on a read-only file system once the last writer has closed the collection.
-    must_exist : bool, default=False
-        Raise instead of creating a collection.
-    lock_timeout : float, default=30.0
-        Seconds to wait for another writer before `CollectionLockedError`.
-
-    Returns
-    -------
-    Collection
-        Close it, or use it as a context manager.
-
-    Raises
-    ------
-    CollectionNotFoundError
-        When there is none and `must_exist` or `read_only` was set.
-    MismatchError
-        When it was made with another encoder, codec, metric or dimension.
-    CorruptCollectionError
-        When a file is damaged.
-
-    Examples
-    --------
-    >>> import octavo
-    >>> kb = octavo.open(codec="int8")
-    >>> kb.add(["red", "green"], ids=["r", "g"], vectors=[[1.0, 0.0], [0.0, 1.0]])
-    ['r', 'g']
-    >>> kb.search([0.9, 0.1], k=1).ids
-    ['r']
-    >>> kb.close()
-    """
-    settings = Settings(
-        codec=codec,
-        metric=metric,
-        dim=dim,
-        full_text=full_text,
-        fit_after=fit_after,
-        seed=seed,
-        connectivity=connectivity,
-        read_only=read_only,
-        must_exist=must_exist,
-        lock_timeout=lock_timeout,
-        multi_vector=True if is_multi_vector(encoder) else None,
-    )
-    return open_store(path, encoder, settings)
+_READ_CHUNK = 900
 
 
-def open_store(path: str | os.PathLike[str] | None, encoder: Any, settings: Settings) -> Collection:
-    """Open the store and put the collection of its kind in front of it."""
-    from octavo.collection._multi_vector import MultiVectorCollection  # which is built on this module
-
-    if path is not None and not isinstance(path, str | os.PathLike):
-        raise InputTypeError(f"expected path as a str or path-like, or None, got {type(path).__name__}")
-    directory = Path(path).expanduser() if path is not None else None
-    if directory is None or not Store.exists(directory):  # an encoder that cannot be used must not leave a directory
-        encoder = _wrapped(encoder, late=bool(settings.multi_vector))
-    store = Store(directory, settings)
-    try:
-        if store.settings.multi_vector:
-            return MultiVectorCollection(store, token_encoder_for(store, encoder))
-        return Collection(store, _wrapped(encoder, late=False))
-    except BaseException:
-        store.close()
-        raise
-
-
-def _wrapped(encoder: Any, *, late: bool) -> Any:
-    if encoder is None or not late:
-        return as_encoder(encoder) if encoder is not None else None
-    return encoder if isinstance(encoder, TokenEncoder) else TokenEncoder(encoder)
-
-
-class Collection(TuningMethods):
+class Collection(DenseSearch):
     """Documents with compressed vectors, on disk or in memory. Made by `octavo.open`; safe to use from many threads.
 
     Attributes
@@ -163,6 +71,79 @@ class Collection(TuningMethods):
     """
 
     _fit_at_most = _FIT_AT_MOST
+
+    def __init__(self, store: Store, encoder: Encoder | None) -> None:
+        self.path = store.directory
+        self._encoder = encoder
+        self._store = store
+        self._writer = Writer(self._store)
+        self._graph = GraphFiles(self._store)
+        self._text = TextFiles(self._store)
+        self._searcher = self._new_searcher()
+        self._settled: Snapshot | None = None  # a state whose graph reaches as far as it should
+        self._fingerprint = self._stored_fingerprint()
+        try:
+            if self._encoder is not None and self._fingerprint is not None:
+                with contextlib.suppress(NotImplementedError):  # an encoder that can only be awaited
+                    check_fingerprint(self._fingerprint, self._encoder)
+        except BaseException:
+            self._store.close()
+            raise
+        if self._graph.behind(self._store.snapshot):
+            self._graph.start()
+
+    def _new_searcher(self) -> Searcher:
+        return Searcher(self._store, self._text)
+
+    # ------------------------------------------------------------------ what it is
+
+    @property
+    def local(self) -> Collection:
+        """The collection itself: its documents lie in files of Octavo's own, or in memory."""
+        return self
+
+    @property
+    def late(self) -> None:
+        """None: it keeps one vector a document."""
+        return None
+
+    @property
+    def dim(self) -> int | None:
+        """Dimension of the vectors as they come in; None before the first."""
+        return self._store.snapshot.dim or self._store.settings.dim
+
+    @property
+    def metric(self) -> str:
+        """``"cosine"`` or ``"dot"``."""
+        return self._store.settings.metric or "cosine"
+
+    @property
+    def codec(self) -> str:
+        """The codec string."""
+        return self._store.snapshot.codec_text
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """What turns texts into vectors, if one was given."""
+        return self._encoder
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._store.closed
+
+    def __repr__(self) -> str:
+        where = repr(str(self.path)) if self.path is not None else "in memory"
+        state = "closed" if self.closed else f"{len(self):,} documents"
+        return f"<octavo.Collection {where}, codec {self.codec!r}, {state}>"
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def __contains__(self, identifier: object) -> bool:
+        return isinstance(identifier, str) and self.contains([identifier])[0]
+
+    # ------------------------------------------------------------------ writing
 
     def add(
         self,
@@ -210,7 +191,7 @@ class Collection(TuningMethods):
             stream, the batches before the bad one stay.
         """
         self._store.require_open()
-        _check_batch_size(batch_size)
+        batch_size = check_integer(batch_size, "batch_size", least=1)
         if isinstance(self._encoder, TextOnly) and self.dim is None:
             self._encoder = None  # a call that failed before it stored anything decides nothing
         if vectors is None and self._encoder is None:
@@ -228,7 +209,7 @@ class Collection(TuningMethods):
             batch_size=batch_size,
             dim=self.dim if vectors is not None else None,
         )
-        return self._add_batches(_with_progress(batches, documents) if progress else batches)
+        return self._add_batches(with_progress(batches, documents) if progress else batches)
 
     def _encode_nothing(self) -> None:
         """Let texts be stored without an encoder, to be searched by their words, where no vectors are."""
@@ -244,11 +225,15 @@ class Collection(TuningMethods):
         for batch in batches:
             self._writer.add(self._ready(batch), self._fingerprint_to_store())
             added += batch.ids
-            self._fit_or_compact(self._fit_at_most)
-            self._graph.keep_up()
-        self._maintain(self._store.settings.fit_after or 1)
-        if len(added) >= _LINK_AT_ONCE:
-            self._graph.catch_up(tail=0)  # after a long add a little more work spares every search the scan of the tail
+            with _afterwards("documents were added"):
+                self._fit_or_compact(self._fit_at_most)
+                self._graph.keep_up()
+        with _afterwards("documents were added"):
+            self._maintain(self._store.settings.fit_after or 1)
+            if len(added) >= _LINK_AT_ONCE:
+                self._graph.catch_up(
+                    tail=0
+                )  # after a long add a little more work spares every search the scan of the tail
         return added
 
     def delete(self, ids: Iterable[str] | None = None, filter: FilterLike = None) -> int:
@@ -269,31 +254,27 @@ class Collection(TuningMethods):
         Raises
         ------
         ParameterError
-            When neither is given; `clear` deletes everything.
+            When neither is given, or a condition of the filter is empty; `clear` deletes everything.
         """
-        if ids is None and filter is None:
-            raise ParameterError("expected ids or filter, got neither; to delete every document call clear()")
-        listed = check_ids(ids) if ids is not None else None
+        listed, where = check_deletion(ids, filter)
 
         def choose(connection: sqlite3.Connection, snapshot: Snapshot) -> list[int]:
-            mask = self._searcher.mask(connection, snapshot, filter)
+            mask = self._searcher.mask(connection, snapshot, where)
             if listed is None:
                 return np.flatnonzero(mask).tolist() if mask is not None else []
             slots = slots_of_ids(connection, listed).values()
             return [slot for slot in slots if mask is None or mask[slot]]
 
-        if listed is None and not callable(filter) and parse_filter(filter) is None:
-            raise ParameterError(
-                "expected a filter with a condition, got an empty one; to delete every document call clear()"
-            )
         deleted = self._writer.delete(choose)
-        self._maintain(None)
+        with _afterwards("documents were deleted"):
+            self._maintain(None)
         return deleted
 
     def clear(self) -> int:
         """Delete every document; returns how many there were. The codec stays fitted."""
         deleted = self._writer.delete(None)
-        self._maintain(None)
+        with _afterwards("documents were deleted"):
+            self._maintain(None)
         return deleted
 
     def fit(self) -> None:
@@ -430,6 +411,265 @@ class Collection(TuningMethods):
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    # ------------------------------------------------------------------ reading
+
+    def get(self, ids: Iterable[str]) -> list[Document]:
+        """Return the documents with these ids, in the order asked; ids that are not there are left out."""
+        listed = check_ids(ids)
+        with self._store.read() as (connection, _):
+            slots = slots_of_ids(connection, listed)
+            documents = read_documents(connection, sorted(slots.values()))
+        found: list[Document] = []
+        used: set[int] = set()
+        for identifier in listed:
+            slot = slots.get(identifier)
+            if slot is not None:
+                document = documents[slot][0]
+                found.append(fresh(document) if slot in used else document)  # asked for twice: they share nothing
+                used.add(slot)
+        return found
+
+    def get_payloads(self, ids: Iterable[str]) -> list[str | None]:
+        """Return the payloads of these ids, in the order asked; None where there is no document or no payload."""
+        listed = check_ids(ids)
+        with self._store.read() as (connection, _):
+            payloads: dict[str, str | None] = dict(select_documents(connection, "id, payload", "id", listed))
+        return [payloads.get(identifier) for identifier in listed]
+
+    def get_vectors(self, ids: Iterable[str]) -> Floats:
+        """Return the stored vectors, decoded from the finest tier.
+
+        Returns
+        -------
+        ndarray of shape (len(ids), dim), float32
+            In the order asked. Of unit length (nearly) where the metric is cosine.
+
+        Raises
+        ------
+        DocumentNotFoundError
+            When an id is not there.
+        """
+        listed = check_ids(ids)
+        with self._store.read() as (connection, snapshot):
+            slots = slots_of_ids(connection, listed)
+            missing = [identifier for identifier in listed if identifier not in slots]
+            if missing:
+                raise DocumentNotFoundError(
+                    f"expected ids of stored documents, but {missing[0]!r} is not in the collection"
+                )
+            if not listed:
+                return np.zeros((0, self.dim or 0), np.float32)
+            rows = np.array([slots[identifier] for identifier in listed], np.int64)
+            if not 0 <= int(rows.min()) <= int(rows.max()) < snapshot.n_slots:
+                raise CorruptCollectionError("octavo.db is damaged: a document lies beyond the last row; run verify()")
+            return decode_rows(snapshot, rows)
+
+    def contains(self, ids: Iterable[str]) -> list[bool]:
+        """Tell for each id whether it is there."""
+        listed = check_ids(ids)
+        with self._store.read() as (connection, _):
+            slots = slots_of_ids(connection, listed)
+        return [identifier in slots for identifier in listed]
+
+    def count(self, filter: FilterLike = None) -> int:
+        """Return the number of documents (that match)."""
+        where = check_filter(filter)
+        with self._store.read() as (connection, snapshot):
+            mask = self._searcher.mask(connection, snapshot, where)
+            return int(np.count_nonzero(mask)) if mask is not None else snapshot.n_alive
+
+    def ids(self, filter: FilterLike = None) -> list[str]:
+        """Return the ids of all documents (that match), oldest version first."""
+        where = check_filter(filter)
+        with self._store.read() as (connection, snapshot):
+            mask = self._searcher.mask(connection, snapshot, where)
+            rows = connection.execute("SELECT slot, id FROM documents ORDER BY slot").fetchall()
+        if not np.array_equal([slot for slot, _ in rows], np.flatnonzero(snapshot.alive)):
+            raise CorruptCollectionError("octavo.db is damaged: documents are missing from its table; run verify()")
+        return [identifier for slot, identifier in rows if mask is None or mask[slot]]
+
+    def documents(self, filter: FilterLike = None) -> Iterator[Document]:
+        """Yield all documents (that match), oldest version first, a few hundred in memory at a time."""
+        for part in chunked(self.ids(filter), _READ_CHUNK):
+            yield from self.get(part)
+
+    def info(self) -> CollectionInfo:
+        """Return what the collection holds and what it takes: documents, bytes in RAM and on disk, codec, encoder."""
+        with self._store.read() as (connection, snapshot):
+            return describe(self._store, connection, snapshot, self._encoder)
+
+    def verify(self, repair: bool = False) -> VerifyReport:
+        """Read every file and compare it with its checksum.
+
+        Parameters
+        ----------
+        repair : bool, default=False
+            Rebuild what can be rebuilt: a tier from another tier or, with an encoder, from the texts; graph, metadata
+            index and full text from the documents.
+
+        Returns
+        -------
+        VerifyReport
+            ``.ok``, ``.problems`` and ``.repaired``, each a sentence that names the file.
+        """
+        if repair:
+            return repair_damage(self._store, self._writer, self._graph, self._text, self._given_encoder())
+        return verify_files(self._store, self._text)
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        dtype: Literal["float32", "float16"] = "float32",
+        progress: bool = False,
+    ) -> Path:
+        """Write the newest commit as JSON lines and ``.npy`` arrays that any tool reads; `octavo.import_from` reads them back.
+
+        Others may go on writing meanwhile. Takes little memory however large the collection is. Tables that adapters keep
+        beside the documents are left out.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A directory that does not exist or is empty; it appears in one step, complete.
+        dtype : {"float32", "float16"}, default="float32"
+            How the vectors, decoded from the finest tier, are written.
+        progress : bool, default=False
+            Show a progress bar.
+
+        Returns
+        -------
+        Path
+            Where it is.
+
+        Raises
+        ------
+        ParameterError
+            When there is something at `path`, or `dtype` is another.
+        CorruptCollectionError
+            When something does not match its checksum.
+        """
+        if not isinstance(path, str | os.PathLike):
+            raise InputTypeError(f"expected path as a str or path-like, got {type(path).__name__}")
+        destination = Path(path).expanduser().absolute()
+        if not progress:
+            export_store(self._store, destination, dtype=dtype)
+            return destination
+        with progress_bar("export", len(self)) as advance:
+            export_store(self._store, destination, dtype=dtype, advance=advance)
+        return destination
+
+    def encode_documents(self, texts: Sequence[str]) -> Floats:
+        """Return the encoder's vectors for documents, of shape ``(len(texts), dim)``, as the encoder gives them."""
+        return self._require_encoder().encode_documents(texts)
+
+    def encode_queries(self, texts: Sequence[str]) -> Floats:
+        """Return the encoder's vectors for queries, of shape ``(len(texts), dim)``, as the encoder gives them."""
+        return self._require_encoder().encode_queries(texts)
+
+    @contextlib.contextmanager
+    def connection(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
+        """Yield a connection to the collection's database inside a transaction, for adapters that keep tables there.
+
+        Parameters
+        ----------
+        write : bool, default=False
+            Take the write lock and commit on leaving.
+        """
+        self._store.require_open()
+        if write:
+            with self._store.database.write() as connection:
+                yield connection
+        else:
+            with self._store.database.read() as connection:
+                yield connection
+
+    def join_writes(self, callback: Callable[[sqlite3.Connection, Sequence[str], Sequence[str]], None]) -> None:
+        """Call `callback(connection, added_ids, deleted_ids)` inside every later write transaction of this object.
+
+        An exception in it rolls the transaction back. Registering the same callback twice has no effect.
+        """
+        self._writer.join(callback)
+
+    # ------------------------------------------------------------------ how hard to look
+
+    def tune(
+        self, recall: float = 0.95, k: int = 10, *, queries: Any = None, n_queries: int = 200, seed: int = 0
+    ) -> TuningReport:
+        """Measure how hard to look for a wanted recall, and use it in every search that does not say otherwise.
+
+        Tries values of `oversample` and `ef`, one query at a time, and stores the quickest pair that finds the share
+        `recall` of what an exact search of the finest codes finds; beside it, how quick scans and graph are on this
+        machine, from which searches with a filter choose between them. What the codec itself costs is not seen here:
+        ``octavo eval`` measures that. Meant for collections that have a graph; run it again after the collection has
+        grown much or moved to another machine.
+
+        Parameters
+        ----------
+        recall : float, default=0.95
+            Share of the exact best `k` to find, above 0 and at most 1.
+        k : int, default=10
+            Results. Searches for more look harder in proportion.
+        queries : sequence of str, or array-like of shape (m, dim), optional
+            Real queries, which are the better sample. None makes queries from stored documents, moved off so far that
+            they are about as hard to answer as questions.
+        n_queries : int, default=200
+            How many to make, if none are given.
+        seed : int, default=0
+            For making them.
+
+        Returns
+        -------
+        TuningReport
+            ``.tuning`` is None if there is no graph: a small collection is searched exactly, and nothing is stored.
+
+        Raises
+        ------
+        ParameterError
+            If a value is out of range, the collection is empty, or nothing that was tried finds that much; nothing is
+            stored then.
+
+        Examples
+        --------
+        >>> import numpy as np, octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(vectors=np.eye(8))
+        >>> kb.tune(0.9).tuning is None  # eight documents need no graph
+        True
+        >>> kb.close()
+        """
+        recall = check_number(recall, "recall", above=0, most=1)
+        n_queries = check_integer(n_queries, "n_queries", least=1)
+        seed = check_integer(seed, "seed", least=0)
+        k = check_integer(k, "k", least=1)
+        self._store.require_open()
+        self._graph.wait()
+        self._graph.catch_up(tail=0)
+        with self._store.read() as (_, snapshot):
+            pass
+        if snapshot.n_alive < 2 or not snapshot.tiers:
+            raise ParameterError(f"expected at least two documents to try searches on, got {snapshot.n_alive}")
+        if queries is None:
+            vectors = tuning.sample_queries(snapshot, n_queries, seed)
+        else:
+            vectors = self._given_queries(queries)
+        vectors = vectors / self._searcher.query_lengths(snapshot, vectors)[:, None]
+        report = tuning.tune(snapshot, vectors, k, recall)
+        if report.tuning is not None:
+            self._writer.set_tuning(report.tuning)
+        return report
+
+    def forget_tuning(self) -> None:
+        """Go back to the defaults that `tune` replaced."""
+        self._writer.set_tuning(None)
+
+    def _given_queries(self, queries: Any) -> Floats:
+        if isinstance(queries, str) or len(queries) == 0:
+            raise ParameterError("expected a sequence of queries with at least one in it")
+        vectors = self._read_queries(queries, None, SearchOptions()).vectors
+        assert vectors is not None  # a dense search always has vectors
+        return vectors
+
     # ------------------------------------------------------------------ inside
 
     def _ready(self, batch: Batch) -> Batch:
@@ -481,14 +721,54 @@ class Collection(TuningMethods):
         self._fingerprint = stored
         return None
 
+    def _require_open(self) -> None:
+        self._store.require_open()
 
-def _with_progress(batches: Iterator[Batch], documents: Any) -> Iterator[Batch]:
+    def _ranker(
+        self, where: Where, ids: Sequence[str] | None, options: SearchOptions
+    ) -> AbstractContextManager[Ranker]:
+        snapshot = self._store.snapshot
+        if snapshot is not self._settled:
+            if self._graph.behind(snapshot):
+                self._graph.start()
+            else:
+                self._settled = snapshot
+        return self._searcher.ranker(where, ids, words=options.needs_words)
+
+    def _current(self) -> Snapshot:
+        with self._store.read() as (_, snapshot):
+            return snapshot
+
+    def _given_encoder(self) -> Any:
+        """Return the encoder as the caller knows it."""
+        return self._encoder
+
+    def _require_encoder(self) -> Encoder:
+        if self._encoder is None:
+            stored = self._stored_fingerprint()
+            if stored is not None and stored["name"] == TextOnly.name:
+                return TextOnly()
+            raise ParameterError("the collection was opened without an encoder; open it with encoder=")
+        return self._encoder
+
+    def _stored_fingerprint(self) -> dict[str, Any] | None:
+        with self._store.read() as (connection, _):
+            row = connection.execute("SELECT value FROM manifest WHERE key = 'encoder'").fetchone()
+        return json.loads(row[0]) if row else None
+
+
+@contextlib.contextmanager
+def _afterwards(what: str) -> Iterator[None]:
+    """Keep what follows a commit from failing the write: it is durable, and what was left undone can be done later."""
+    try:
+        yield
+    except Exception:
+        _log.warning("%s, but what follows that (fitting, compaction, the graph) failed", what, exc_info=True)
+
+
+def with_progress(batches: Iterator[Batch], documents: Any) -> Iterator[Batch]:
+    """Draw a progress bar while batches are taken."""
     with progress_bar("add", len(documents) if is_sized(documents) else None) as advance:
         for batch in batches:
             yield batch
             advance(len(batch))
-
-
-def _check_batch_size(batch_size: Any) -> None:
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
-        raise ParameterError(f"expected batch_size as an integer of at least 1, got {batch_size!r}")

@@ -1,4 +1,4 @@
-"""A collection from what `Collection.export` wrote."""
+"""A collection from what `Collection.export` or `Collection.snapshot` wrote."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 
 from octavo._files import make_directory, put_in_place
-from octavo.collection._collection import Collection, _check_batch_size, _with_progress, open_store
+from octavo._validation import check_integer
+from octavo.collection._collection import Collection, with_progress
+from octavo.collection._opening import open_store
 from octavo.collection.rebuild import open_from_blueprint, stored_batch
 from octavo.compression import Codec
 from octavo.errors import CollectionNotFoundError, CorruptCollectionError, InputTypeError, OctavoError, ParameterError
 from octavo.store.documents import Batch, Document
 from octavo.store.settings import Settings
+from octavo.store.upkeep.backup import restore_collection
 from octavo.store.upkeep.blueprint import Blueprint
 from octavo.store.upkeep.export import (
     DOCUMENTS,
@@ -87,7 +90,7 @@ def import_from(
     [Document(id='r', text='red', metadata={'warm': True})]
     >>> folder.cleanup()
     """
-    _check_batch_size(batch_size)
+    batch_size = check_integer(batch_size, "batch_size", least=1)
     source = _path(folder, "folder")
     if codec is not None:
         codec = str(Codec.parse(codec))
@@ -113,6 +116,45 @@ def import_from(
     finally:
         shutil.rmtree(draft, ignore_errors=True)  # gone already where all went well
     return open_store(destination, encoder, Settings(must_exist=True))
+
+
+def restore(snapshot: str | os.PathLike[str], path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Bring a snapshot back: every byte is compared with its checksum before and after it is copied.
+
+    Parameters
+    ----------
+    snapshot : str or path-like
+        What `Collection.snapshot` wrote (or any collection that is at rest). It is only read, and may lie on a read-only
+        file system.
+    path : str or path-like
+        Where the collection should be.
+    overwrite : bool, default=False
+        Replace the collection that is there. Close it first, in every process: one that still has it open goes on with the
+        old files, and what it writes to them is lost.
+
+    Raises
+    ------
+    CollectionNotFoundError
+        When there is no snapshot.
+    CorruptCollectionError
+        When the snapshot is damaged; what is at `path` has not been touched.
+    ParameterError
+        When there is something at `path` that may not be replaced.
+
+    Examples
+    --------
+    >>> import tempfile, octavo
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> with octavo.open(f"{folder.name}/kb") as kb:
+    ...     _ = kb.add(["red"], ids=["r"], vectors=[[1.0, 0.0]])
+    ...     snapshot = kb.snapshot(f"{folder.name}/monday")
+    >>> octavo.restore(snapshot, f"{folder.name}/again")
+    >>> with octavo.open(f"{folder.name}/again") as kb:
+    ...     kb.ids()
+    ['r']
+    >>> folder.cleanup()
+    """
+    restore_collection(_path(snapshot, "snapshot"), _path(path, "path"), overwrite=overwrite)
 
 
 def _path(value: Any, name: str) -> Path:
@@ -183,7 +225,7 @@ class _Export:
     def fill(self, collection: Collection, batch_size: int, *, progress: bool) -> None:
         """Add all documents."""
         batches = self._batches(collection, batch_size)
-        added = collection._add_batches(_with_progress(batches, range(self.n)) if progress else batches)
+        added = collection._add_batches(with_progress(batches, range(self.n)) if progress else batches)
         if len(added) != self.n or len(collection) != self.n:
             raise CorruptCollectionError(
                 f"{self.folder} should hold {self.n} documents of different ids, but has {len(added)} with "

@@ -8,26 +8,26 @@ from typing import Any
 import numpy as np
 
 from octavo._arrays import Floats
-from octavo.collection._collection import Collection, _check_batch_size, _with_progress
-from octavo.collection.explanation import Explanation, explanation
-from octavo.collection.token_input import make_ready, not_late, read_token_batches, read_token_queries
+from octavo._validation import check_integer
+from octavo.collection._collection import Collection, with_progress
+from octavo.collection.searching import LateSearch
+from octavo.collection.token_input import make_ready, not_late, read_token_batches
+from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
 from octavo.encoders.tokens import MeanProbe, TokenEncoder
-from octavo.errors import DocumentNotFoundError, InputTypeError, InvalidVectorsError, ParameterError
-from octavo.retrievers.late_interaction import CandidateSource, LateOptions, LateQueries, LateSearcher, similarities
-from octavo.retrievers.results import SearchResult
-from octavo.retrievers.search import FilterLike, Mode, Queries, Searcher, SearchOptions, check_k, slots_of_ids
+from octavo.errors import DocumentNotFoundError, InvalidVectorsError, ParameterError
+from octavo.retrievers.late_interaction import LateSearcher, similarities
+from octavo.retrievers.search import Searcher, slots_of_ids
 from octavo.retrievers.tuning import TuningReport
 from octavo.store.documents import Batch, DocumentLike, check_ids
 from octavo.store.store import Store
 
 
-class MultiVectorCollection(Collection):
+class MultiVectorCollection(LateSearch, Collection):
     """Documents with many compressed vectors each. Made by `open_multi_vector`; safe to use from many threads.
 
     Everything that `Collection` does works here as well, on token vectors where it speaks of vectors: `get_vectors` returns
-    the candidate vectors. MMR takes the mean cosine of a query's tokens with their best matches as the relevance of a
-    document, and the cosine of candidate vectors as the similarity of two documents.
+    the candidate vectors.
     """
 
     _fit_at_most = 4_096  # documents that wait as float16 matrices of full width within one `add`
@@ -48,6 +48,11 @@ class MultiVectorCollection(Collection):
 
     def __repr__(self) -> str:
         return super().__repr__().replace("octavo.Collection", "octavo.MultiVectorCollection")
+
+    @property
+    def late(self) -> MultiVectorCollection:  # type: ignore[override]  # None for a plain one
+        """The collection itself: it keeps many vectors a document."""
+        return self
 
     @property
     def encoder(self) -> TokenEncoder | None:  # type: ignore[override]  # gives matrices where a plain one gives rows
@@ -111,7 +116,7 @@ class MultiVectorCollection(Collection):
             Anything else about the input; see `Collection.add`.
         """
         self._store.require_open()
-        _check_batch_size(batch_size)
+        batch_size = check_integer(batch_size, "batch_size", least=1)
         batches = read_token_batches(
             documents,
             ids,
@@ -128,7 +133,7 @@ class MultiVectorCollection(Collection):
             documents = token_vectors  # as long, and that is all that is asked of it now
         if pooled:
             batches = map(self._as_given, batches)
-        return self._add_batches(_with_progress(batches, documents) if progress else batches)
+        return self._add_batches(with_progress(batches, documents) if progress else batches)
 
     def _as_given(self, batch: Batch) -> Batch:
         return make_ready(batch, self.dim, None, self._token_encoder)
@@ -164,122 +169,6 @@ class MultiVectorCollection(Collection):
                 return []
             return [np.array(matrix) for matrix in snapshot.tokens.decode(slots)]
 
-    def search(
-        self,
-        query: Any,
-        k: int = 10,
-        *,
-        filter: FilterLike = None,
-        ids: Iterable[str] | None = None,
-        mode: Mode = "dense",
-        text: str | None = None,
-        alpha: float | None = None,
-        fusion: str = "rrf",
-        fetch_k: int | None = None,
-        lambda_mult: float | None = None,
-        n_candidates: int | None = None,
-        candidates: CandidateSource = "vectors",
-        oversample: float | None = None,
-        ef: int | None = None,
-        exact: bool | None = None,
-    ) -> SearchResult:
-        """Find the k best documents for one query by MaxSim.
-
-        Parameters
-        ----------
-        query : str or array-like of shape (n_tokens, dim)
-            A text (the encoder makes its token vectors), or token vectors.
-        k, filter, ids, text, alpha, fusion, fetch_k, lambda_mult
-            See `Collection.search`. Where few documents match (a thousand), every one of them is scored.
-        mode : {"dense", "text", "hybrid"}, default="dense"
-            MaxSim, BM25 full text, or both fused.
-        n_candidates : int, optional
-            Documents scored by MaxSim; by default 400, more above 5,000 documents (1,800 of 100,000), and at least 4 k.
-        candidates : {"vectors", "text", "both"}, default="vectors"
-            Where they come from: the candidate vectors, the best by BM25 (only documents with one of the words), or both.
-        oversample : float, optional
-            In place of `n_candidates`: so many candidates a result.
-        ef : int, optional
-            Nodes that the graph search for candidates keeps in view.
-        exact : bool, optional
-            True scores every document by MaxSim; False takes candidates however few documents there are. None scores
-            every document while there are few, or none is fitted yet.
-
-        Returns
-        -------
-        SearchResult
-            ``.ids``, ``.scores`` (MaxSim: the sum over the query's tokens), ``.documents``; iterates as hits.
-
-        Raises
-        ------
-        InvalidVectorsError, InvalidFilterError, ParameterError, InputTypeError
-            When an argument cannot be used; the message says which and why.
-        """
-        options = LateOptions(
-            mode, alpha, fusion, fetch_k, lambda_mult, oversample, ef, exact, 1, n_candidates, candidates
-        )
-        queries = self._queries([query], [text] if text is not None else None, options)
-        listed = check_ids(ids) if ids is not None else None
-        return self._run(queries, check_k(k), filter, listed, options)[0]
-
-    def search_batch(
-        self,
-        queries: Any,
-        k: int = 10,
-        *,
-        filter: FilterLike = None,
-        ids: Iterable[str] | None = None,
-        mode: Mode = "dense",
-        texts: Sequence[str] | None = None,
-        alpha: float | None = None,
-        fusion: str = "rrf",
-        fetch_k: int | None = None,
-        lambda_mult: float | None = None,
-        n_candidates: int | None = None,
-        candidates: CandidateSource = "vectors",
-        oversample: float | None = None,
-        ef: int | None = None,
-        exact: bool | None = None,
-    ) -> list[SearchResult]:
-        """Find the k best documents for each of many queries, on all cores.
-
-        Parameters
-        ----------
-        queries : sequence of str, or sequence of array-like of shape (n_tokens, dim)
-            Texts or token vectors.
-        texts : sequence of str, optional
-            The words to look for, one for each query, when the queries are token vectors.
-        k, filter, ids, mode, alpha, fusion, fetch_k, lambda_mult, n_candidates, candidates, oversample, ef, exact
-            See `search`.
-
-        Returns
-        -------
-        list of SearchResult
-            One for each query, all from the same committed state.
-        """
-        if isinstance(queries, str):
-            raise InputTypeError("expected a sequence of queries, got a single str; use search(), or put it in a list")
-        options = LateOptions(
-            mode, alpha, fusion, fetch_k, lambda_mult, oversample, ef, exact, 0, n_candidates, candidates
-        )
-        if len(queries) == 0:
-            self._store.require_open()
-            return []
-        listed = check_ids(ids) if ids is not None else None
-        return self._run(self._queries(queries, texts, options), check_k(k), filter, listed, options)
-
-    def _queries(self, queries: Any, texts: Sequence[str] | None, options: SearchOptions) -> Queries:
-        assert isinstance(options, LateOptions)
-        tokens, words = read_token_queries(
-            queries,
-            texts,
-            self.dim,
-            self._token_encoder,
-            needs_text=options.needs_text,
-            needs_tokens=options.mode != "text" or options.lambda_mult is not None,
-        )
-        return LateQueries(None, words, tokens)
-
     def tune(self, *arguments: Any, **options: Any) -> TuningReport:
         """Not for late interaction: what it searches hardest is decided by `n_candidates`.
 
@@ -293,37 +182,15 @@ class MultiVectorCollection(Collection):
             "`octavo eval run --mode late --n-candidates ...` measures what it finds"
         )
 
-    def explain(self, query: Any, id: str) -> Explanation:
-        """Say which of a document's vectors each token of a query matches.
-
-        Parameters
-        ----------
-        query : str or array-like of shape (n_tokens, dim)
-            A text, or token vectors.
-        id : str
-            The document; it need not be among the best.
-
-        Returns
-        -------
-        Explanation
-            Similarities of all pairs, the best match of each query token, and the tokens as strings where known.
-
-        Raises
-        ------
-        DocumentNotFoundError
-            When the id is not there.
-        """
-        queries = self._queries([query], None, LateOptions())
-        assert isinstance(queries, LateQueries)
-        assert queries.tokens is not None  # mode is "dense"
+    def _similarities(self, tokens: TokenMatrices, id: str) -> tuple[Floats, Floats, str]:
         with self._store.read() as (connection, snapshot):
-            slot = _slot(slots_of_ids(connection, check_ids([id])), id)
+            slot = _slot(slots_of_ids(connection, [id]), id)
             view = snapshot.tokens
             assert view is not None  # there is a document, so there are files
-            matrix = similarities(view, queries.tokens.flat, slot)
+            matrix = similarities(view, tokens.flat, slot)
             stored = view.decode(np.array([slot])).flat
-            text = connection.execute("SELECT text FROM documents WHERE slot = ?", (slot,)).fetchone()[0]
-        return explanation(id, matrix, query, text, stored, self._token_encoder)
+            text: str = connection.execute("SELECT text FROM documents WHERE slot = ?", (slot,)).fetchone()[0]
+        return matrix, stored, text
 
     def _require_token_encoder(self) -> TokenEncoder:
         if self._token_encoder is None:

@@ -7,17 +7,16 @@ from typing import Any, Protocol, runtime_checkable
 
 from octavo._arrays import Floats
 from octavo.collection._collection import Collection
-from octavo.collection.explanation import Explanation
+from octavo.collection.searching import DenseSearch, LateSearch
+from octavo.compression.token_pooling import TokenPooling
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import ParameterError
-from octavo.retrievers.late_interaction import CandidateSource
-from octavo.retrievers.results import SearchResult
-from octavo.retrievers.search import FilterLike, Mode
+from octavo.retrievers.search import FilterLike
 from octavo.store.documents import Document, DocumentLike
 
 
 @runtime_checkable
-class CollectionLike(Protocol):
+class CollectionLike(DenseSearch, Protocol):
     """A collection as `octavo.Collection` is one, as far as adapters ask it; see there for what the methods do.
 
     Examples
@@ -28,18 +27,23 @@ class CollectionLike(Protocol):
     """
 
     @property
-    def dim(self) -> int | None:
-        """Dimension of the vectors; None before the first ones."""
+    def local(self) -> Collection | None:
+        """The collection itself, if its documents lie in files of Octavo's own or in memory and it can do more; else None."""
         ...
 
     @property
-    def metric(self) -> str:
-        """How vectors are compared: "cosine" or "dot"."""
+    def late(self) -> MultiVectorLike | None:
+        """The collection itself, if it keeps many vectors a document; None if it keeps one."""
         ...
 
     @property
-    def encoder(self) -> Any:
-        """What turns texts into vectors, if one was given: one each, or for late interaction many."""
+    def codec(self) -> str:
+        """The codec string."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
         ...
 
     def add(
@@ -75,6 +79,14 @@ class CollectionLike(Protocol):
         """Return vectors, in the order asked."""
         ...
 
+    def contains(self, ids: Iterable[str]) -> list[bool]:
+        """Tell for each id whether it is there."""
+        ...
+
+    def __contains__(self, identifier: object) -> bool: ...
+
+    def __len__(self) -> int: ...
+
     def count(self, filter: FilterLike = None) -> int:
         """Return the number of documents."""
         ...
@@ -85,26 +97,6 @@ class CollectionLike(Protocol):
 
     def documents(self, filter: FilterLike = None) -> Iterator[Document]:
         """Yield documents, oldest version first."""
-        ...
-
-    def search(
-        self,
-        query: Any,
-        k: int = 10,
-        *,
-        filter: FilterLike = None,
-        ids: Iterable[str] | None = None,
-        mode: Mode = "dense",
-        text: str | None = None,
-        alpha: float | None = None,
-        fusion: str = "rrf",
-        fetch_k: int | None = None,
-        lambda_mult: float | None = None,
-        oversample: float | None = None,
-        ef: int | None = None,
-        exact: bool | None = None,
-    ) -> SearchResult:
-        """Find the best documents."""
         ...
 
     def encode_documents(self, texts: Sequence[str]) -> Any:
@@ -119,13 +111,17 @@ class CollectionLike(Protocol):
         """Describe the collection."""
         ...
 
+    def flush(self) -> None:
+        """Finish what makes searches quick, the graph above all; documents are durable without this."""
+        ...
+
     def close(self) -> None:
         """Release it."""
         ...
 
 
 @runtime_checkable
-class MultiVectorLike(CollectionLike, Protocol):
+class MultiVectorLike(LateSearch, CollectionLike, Protocol):
     """A collection as `octavo.MultiVectorCollection` is one, as far as adapters ask it; see there for what the methods do.
 
     Examples
@@ -138,6 +134,11 @@ class MultiVectorLike(CollectionLike, Protocol):
     @property
     def encoder(self) -> TokenEncoder | None:
         """What turns texts into token vectors, if one was given."""
+        ...
+
+    @property
+    def pooling(self) -> TokenPooling:
+        """How the tokens of a document are pooled."""
         ...
 
     def add(
@@ -159,32 +160,6 @@ class MultiVectorLike(CollectionLike, Protocol):
         """Return the stored token vectors, in the order asked."""
         ...
 
-    def search(
-        self,
-        query: Any,
-        k: int = 10,
-        *,
-        filter: FilterLike = None,
-        ids: Iterable[str] | None = None,
-        mode: Mode = "dense",
-        text: str | None = None,
-        alpha: float | None = None,
-        fusion: str = "rrf",
-        fetch_k: int | None = None,
-        lambda_mult: float | None = None,
-        n_candidates: int | None = None,
-        candidates: CandidateSource = "vectors",
-        oversample: float | None = None,
-        ef: int | None = None,
-        exact: bool | None = None,
-    ) -> SearchResult:
-        """Find the best documents by MaxSim."""
-        ...
-
-    def explain(self, query: Any, id: str) -> Explanation:
-        """Say which of a document's vectors each token of a query matches."""
-        ...
-
 
 def require_local(collection: CollectionLike, what: str, instead: str) -> Collection:
     """Return a collection that has files of Octavo's own.
@@ -203,6 +178,6 @@ def require_local(collection: CollectionLike, what: str, instead: str) -> Collec
     ParameterError
         When its documents lie elsewhere.
     """
-    if not isinstance(collection, Collection):
+    if collection.local is None:
         raise ParameterError(f"{what} needs a collection of octavo.open, got {type(collection).__name__}; {instead}")
-    return collection
+    return collection.local

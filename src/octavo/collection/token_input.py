@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from octavo._validation import check_flag
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.encoders.dense import as_encoder
 from octavo.encoders.tokens import TokenEncoder, encode_pooled, pooled, unit_tokens
@@ -54,8 +55,7 @@ def read_token_batches(
     """
     if vectors is not None:
         raise ParameterError("expected token_vectors= (one matrix a document), got vectors=")
-    if not isinstance(pooled, bool | np.bool_):
-        raise InputTypeError(f"expected pooled as True or False, got {type(pooled).__name__}")
+    pooled = check_flag(pooled, "pooled")
     if pooled and token_vectors is None:
         raise ParameterError("pooled=True says how token_vectors= are; give them, or leave it out")
     if token_vectors is None and encoder is None:
@@ -120,54 +120,6 @@ def make_ready(batch: Batch, dim: int | None, pooling: Mapping[str, Any] | None,
         batch.tokens = encode_pooled(encoder, batch.texts, dict(pooling or {}), dim)
     batch.ready = True
     return batch
-
-
-def read_token_queries(
-    queries: Any,
-    texts: Sequence[str] | None,
-    dim: int | None,
-    encoder: TokenEncoder | None,
-    *,
-    needs_text: bool,
-    needs_tokens: bool,
-) -> tuple[TokenMatrices | None, Sequence[str] | None]:
-    """Return queries as token vectors of unit length, where they are needed, and as words, where there are any.
-
-    Parameters
-    ----------
-    queries, texts
-        See `MultiVectorCollection.search_batch`.
-    dim : int or None
-        What the dimension has to be.
-    encoder : TokenEncoder or None
-        Makes token vectors of texts.
-    needs_text, needs_tokens : bool
-        What the search will use.
-    """
-    strings = [isinstance(query, str) for query in queries]
-    if any(strings) and not all(strings):
-        raise InputTypeError("expected queries all as str or all as token vectors, got a mixture")
-    words: Sequence[str] | None = texts if texts is not None else (list(queries) if all(strings) else None)
-    if texts is not None and not needs_text:
-        raise ParameterError("text belongs to mode='text' or 'hybrid', or to candidates from text; got neither")
-    if words is not None and (len(words) != len(queries) or not all(isinstance(word, str) for word in words)):
-        raise ParameterError(f"expected one text for each of {len(queries)} queries, got {len(words)}")
-    if needs_text and words is None:
-        raise ParameterError("full text needs words: give the query as a str, or text= beside the token vectors")
-    if not needs_tokens:
-        return None, words
-    if all(strings):
-        if encoder is None:
-            raise ParameterError(
-                "expected a query's token vectors, because the collection was opened without an encoder; open it with "
-                "one, or search by words with mode='text'"
-            )
-        queries = encoder.encode_queries(list(queries))
-    tokens = unit_tokens(queries, dim, "query")
-    empty = np.flatnonzero(tokens.lengths == 0)
-    if len(empty):
-        raise InvalidVectorsError(f"expected at least one token vector a query, got none for query {int(empty[0])}")
-    return tokens, words
 
 
 def is_sized(value: Any) -> bool:

@@ -1,7 +1,13 @@
-"""The contract of a compression step, and what all steps share: checked input, work in blocks, learned state."""
+"""The contract of whatever is learned here: sizes, configuration, learned state, and the steps of a codec.
+
+`Learner` is what steps and the encoders of the candidate stage share: a configuration that is JSON, `fit`, and learned
+arrays that can be taken out and put back. `Step` adds the encoding of vectors, block by block.
+"""
 
 from __future__ import annotations
 
+import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self, TypeAlias
@@ -9,75 +15,184 @@ from typing import Any, ClassVar, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from octavo._arrays import MAX_DIM, Codes, Floats, check_matrix, finite_floats, in_blocks
 from octavo._layout import CodeLayout
-from octavo.errors import CodecError, InputTypeError, InvalidVectorsError, NotFittedError
+from octavo._validation import check_integer
+from octavo.errors import CodecError, InvalidVectorsError, NotFittedError
 
-Floats: TypeAlias = npt.NDArray[np.float32]
-Codes: TypeAlias = npt.NDArray[np.uint8]
 State: TypeAlias = dict[str, npt.NDArray[Any]]
 
-#: Rows encoded at a time: bounds the memory for temporaries and keeps them in the cache.
-BLOCK_ROWS = 2048
+#: Type and shape of each learned array; -1 where any length will do.
+Shapes: TypeAlias = dict[str, tuple[npt.DTypeLike, tuple[int, ...]]]
 
-#: Vectors wider than this are refused, so that a damaged header cannot ask for absurd amounts of memory.
-MAX_DIM = 1 << 20
+_SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(%?)")
 
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
+#: From this many dimensions on a percentage is rounded to a multiple of 8, so that codes of any kind fill whole bytes.
+ROUND_FROM = 64
 
 
-def as_matrix(X: npt.ArrayLike, dim: int | None = None) -> npt.NDArray[Any]:
-    """Return `X` as a matrix of real numbers, checked for its shape but not yet converted.
+class Size:
+    """A number of dimensions, as the user wrote it.
 
-    Raises
-    ------
-    InputTypeError
-        If `X` does not hold real numbers.
-    InvalidVectorsError
-        If `X` is not a matrix, or its vectors do not have `dim` values.
+    Parameters
+    ----------
+    text : str or int
+        ``192``, ``"192"`` or ``"50%"``.
+
+    Examples
+    --------
+    >>> Size("50%").resolve(384), Size("33%").resolve(384), Size("33%").resolve(10), Size(5).resolve(384)
+    (192, 128, 3, 5)
     """
-    try:
-        array = np.asarray(X)
-    except ValueError as err:
-        raise InvalidVectorsError("expected vectors of one length, got rows of different lengths") from err
-    if array.dtype.kind not in "fiub":
-        raise InputTypeError(f"expected an array of real numbers, got one of {array.dtype}")
-    if array.ndim != 2:
-        hint = "; write X[None, :] for a single vector" if array.ndim == 1 else ""
-        raise InvalidVectorsError(f"expected an array of shape (n, dim), got shape {array.shape}{hint}")
-    if dim is not None and array.shape[1] != dim:
-        raise InvalidVectorsError(
-            f"expected vectors of dimension {dim}, got {array.shape[1]}; were they made by another model?"
-        )
-    if not 1 <= array.shape[1] <= MAX_DIM:
-        raise InvalidVectorsError(f"expected vectors of 1 to {MAX_DIM:,} values, got {array.shape[1]}")
-    return array
+
+    def __init__(self, text: str | int) -> None:
+        match = None if isinstance(text, bool) else _SIZE.fullmatch(str(text))
+        if match is None or (not match[2] and "." in match[1]):
+            raise CodecError(f"expected a number of dimensions or a percentage such as 50%, got {text!r}")
+        number = float(match[1])
+        if match[2]:
+            if not 0 < number <= 100:
+                raise CodecError(f"expected a percentage above 0 and at most 100, got {text!r}")
+        elif number < 1:
+            raise CodecError(f"expected at least 1 dimension, got {text!r}")
+        self.count = None if match[2] else int(match[1])
+        self.percent = number if match[2] else None
+
+    def __str__(self) -> str:
+        return str(self.count) if self.count is not None else f"{self.percent:.9g}%"
+
+    def resolve(self, dim: int) -> int:
+        """Return the number of dimensions to keep out of `dim`.
+
+        Raises
+        ------
+        CodecError
+            If it is more than `dim`.
+        """
+        if self.count is not None:
+            if self.count > dim:
+                raise CodecError(f"cannot keep {self.count} dimensions: only {dim} go in")
+            return self.count
+        assert self.percent is not None  # one of the two is set
+        if self.percent == 100:
+            return dim
+        unit = 8 if dim >= ROUND_FROM else 1
+        kept = math.floor(dim * self.percent / 100 / unit + 0.5) * unit
+        return min(max(kept, unit), dim)
 
 
-def finite_floats(block: npt.NDArray[Any], first_row: int = 0) -> Floats:
-    """Return the rows as C-contiguous float32, or raise if a value is not finite in float32."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        floats = np.ascontiguousarray(block, dtype=np.float32)
-    finite = np.isfinite(floats)
-    if not finite.all():
-        row = int(np.argmin(finite.all(axis=1)))
-        value = floats[row][~finite[row]][0]
-        raise InvalidVectorsError(f"expected finite float32 values, got {value} in row {first_row + row}")
-    return floats
+class Learner(ABC):
+    """Something with a configuration that learns from vectors, and whose learned state can be stored.
+
+    The configuration is what the constructor was given, JSON data with an ``"id"``; what `fit` learned is a set of named
+    arrays. The two rebuild it: ``type(x).from_config(x.get_config()).set_state(x.get_state())``.
+    """
+
+    _in_dim: int | None = None
+
+    @property
+    @abstractmethod
+    def _id(self) -> str:
+        """What the configuration is told from others by."""
+
+    @abstractmethod
+    def _options(self) -> dict[str, Any]:
+        """Return the configuration without the id, as JSON data."""
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the configuration as JSON data with an ``"id"``."""
+        return {"id": self._id, **self._options()}
+
+    def __eq__(self, other: object) -> bool:
+        """Compare configurations; what was learned does not count."""
+        return type(other) is type(self) and isinstance(other, Learner) and other.get_config() == self.get_config()
+
+    def __hash__(self) -> int:
+        return hash((self._id, repr(sorted(self._options().items()))))
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether `fit` or `set_state` has been called."""
+        return self._in_dim is not None
+
+    @property
+    def in_dim(self) -> int:
+        """Dimension of the vectors that go in.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        """
+        if self._in_dim is None:
+            raise NotFittedError(f"{self!r} has not been fitted; call fit with a sample of the vectors first")
+        return self._in_dim
+
+    def get_state(self) -> State:
+        """Return what was learned as named arrays.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        """
+        return {"in_dim": np.array(self.in_dim, np.int64), **self._get_arrays()}
+
+    def set_state(self, state: Mapping[str, npt.NDArray[Any]], /) -> Self:
+        """Restore what `get_state` returned.
+
+        Raises
+        ------
+        CodecError
+            If arrays are missing, unknown, of the wrong shape or type, or not finite.
+        """
+        self._in_dim = None
+        arrays = dict(state)
+        in_dim = arrays.pop("in_dim", None)
+        if in_dim is None or in_dim.shape != () or in_dim.dtype.kind != "i" or not 1 <= int(in_dim) <= MAX_DIM:
+            raise CodecError(f"the learned state of {self._id} holds no valid in_dim")
+        for name, array in arrays.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise CodecError(f"the learned state of {self._id} holds values in {name!r} that are not finite")
+        self._check_arrays(arrays, int(in_dim))
+        self._set_arrays(arrays, int(in_dim))
+        self._in_dim = int(in_dim)
+        return self
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the learned arrays, 0 before `fit`: what a process holds beside the codes."""
+        return sum(array.nbytes for array in self._get_arrays().values()) if self.is_fitted else 0
+
+    def _shapes(self, in_dim: int) -> Shapes:
+        """Return type and shape of each learned array."""
+        return {}
+
+    def _check_arrays(self, arrays: State, in_dim: int) -> None:
+        wanted = self._shapes(in_dim)
+        if set(arrays) != set(wanted):
+            raise CodecError(
+                f"expected the learned arrays {sorted(wanted)} for {self._id}, got {sorted(arrays)}; "
+                "was the codec stored by another version?"
+            )
+        for name, (dtype, shape) in wanted.items():
+            array = arrays[name]
+            fits = len(array.shape) == len(shape) and all(b in (-1, a) for a, b in zip(array.shape, shape, strict=True))
+            if array.dtype != dtype or not fits:
+                raise CodecError(
+                    f"expected {name!r} of {self._id} as {np.dtype(dtype)} of shape {shape}, "
+                    f"got {array.dtype} of shape {array.shape}"
+                )
+
+    def _get_arrays(self) -> State:
+        """Return what `fit` learned."""
+        return {}
+
+    def _set_arrays(self, arrays: State, in_dim: int) -> None:  # noqa: B027 - most learn nothing
+        """Restore what `_get_arrays` returned; types and shapes have been checked."""
 
 
-def to_float32(X: npt.NDArray[np.float64]) -> Floats:
-    """Round to float32; what is beyond its range becomes the largest finite value."""
-    return np.clip(X, -_FLOAT32_MAX, _FLOAT32_MAX).astype(np.float32)
-
-
-def in_blocks(X: npt.NDArray[Any], out: npt.NDArray[Any], encode: Callable[[Floats], npt.NDArray[Any]]) -> None:
-    """Fill `out` with ``encode(rows)``, checking and converting a block of rows at a time."""
-    for start in range(0, len(X), BLOCK_ROWS):
-        stop = start + BLOCK_ROWS
-        out[start:stop] = encode(finite_floats(X[start:stop], start))
-
-
-class Step(ABC):
+class Step(Learner):
     """One step of compression: learns in `fit`, then turns each vector into its code, whatever its company.
 
     All learning happens in `fit`; ``encode(X)[i]`` equals ``encode(X[i:i+1])[0]`` bit for bit. Derive from `Reducer` or
@@ -98,8 +213,6 @@ class Step(ABC):
 
     asymmetric: ClassVar[bool] = False
     """Whether queries are encoded differently from documents."""
-
-    _in_dim: int | None = None
 
     # -- configuration -------------------------------------------------------------------------------------------
 
@@ -131,12 +244,12 @@ class Step(ABC):
         """The step as a codec string writes it."""
         return self.name() if self.argument is None else f"{self.name()}:{self.argument}"
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the configuration as JSON data with an ``"id"``."""
-        config: dict[str, Any] = {"id": self.step_id}
-        if self.argument is not None:
-            config["argument"] = self.argument
-        return config
+    @property
+    def _id(self) -> str:
+        return self.step_id
+
+    def _options(self) -> dict[str, Any]:
+        return {} if self.argument is None else {"argument": self.argument}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], /) -> Self:
@@ -159,37 +272,12 @@ class Step(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({'' if self.argument is None else repr(self.argument)})"
 
-    def __eq__(self, other: object) -> bool:
-        """Compare configurations; what was learned does not count."""
-        return type(other) is type(self) and isinstance(other, Step) and other.get_config() == self.get_config()
-
-    def __hash__(self) -> int:
-        return hash((self.step_id, self.argument))
-
     # -- learning ------------------------------------------------------------------------------------------------
 
     @property
     def needs_fit(self) -> bool:
         """Whether `fit` looks at the vectors; if not, ``fit(np.empty((0, dim)))`` is enough."""
         return self.learns
-
-    @property
-    def is_fitted(self) -> bool:
-        """Whether `fit` or `set_state` has been called."""
-        return self._in_dim is not None
-
-    @property
-    def in_dim(self) -> int:
-        """Dimension of the vectors that the step takes.
-
-        Raises
-        ------
-        NotFittedError
-            Before `fit`.
-        """
-        if self._in_dim is None:
-            raise NotFittedError(f"{self!r} has not been fitted; call fit with a sample of the vectors first")
-        return self._in_dim
 
     def fit(self, X: npt.ArrayLike, /, *, seed: int = 0) -> Self:
         """Learn from a sample of vectors; the same sample and seed give the same codes.
@@ -212,7 +300,8 @@ class Step(ABC):
         CodecError
             If the step cannot be applied to vectors of this dimension.
         """
-        floats = finite_floats(as_matrix(X))
+        floats = finite_floats(check_matrix(X))
+        seed = check_integer(seed, "seed", least=0)
         if self.needs_fit and not len(floats):
             raise InvalidVectorsError(f"{self!r} learns from the vectors: expected at least one, got none")
         self._in_dim = None
@@ -223,42 +312,6 @@ class Step(ABC):
     @abstractmethod
     def _fit(self, X: Floats, seed: int) -> None:
         """Learn from checked vectors; `in_dim` is set afterwards."""
-
-    def get_state(self) -> State:
-        """Return what was learned as named arrays.
-
-        Raises
-        ------
-        NotFittedError
-            Before `fit`.
-        """
-        return {"in_dim": np.array(self.in_dim, np.int64), **self._get_arrays()}
-
-    def set_state(self, state: Mapping[str, npt.NDArray[Any]], /) -> Self:
-        """Restore what `get_state` returned.
-
-        Raises
-        ------
-        CodecError
-            If arrays are missing, unknown, of the wrong shape or type, or not finite.
-        """
-        self._in_dim = None
-        arrays = dict(state)
-        in_dim = arrays.pop("in_dim", None)
-        if in_dim is None or in_dim.shape != () or in_dim.dtype.kind != "i" or not 1 <= int(in_dim) <= MAX_DIM:
-            raise CodecError(f"the learned state of {self.step_id} holds no valid in_dim")
-        for name, array in arrays.items():
-            if array.dtype.kind in "f" and not np.isfinite(array).all():
-                raise CodecError(f"the learned state of {self.step_id} holds values in {name!r} that are not finite")
-        self._set_arrays(arrays, int(in_dim))
-        self._in_dim = int(in_dim)
-        return self
-
-    def _get_arrays(self) -> State:
-        return {}
-
-    def _set_arrays(self, arrays: State, in_dim: int) -> None:
-        check_arrays(self, arrays, {})
 
     # -- use -----------------------------------------------------------------------------------------------------
 
@@ -299,7 +352,7 @@ class Step(ABC):
     def encode_queries(self, X: npt.ArrayLike, /) -> npt.NDArray[Any]:
         """Encode queries; takes, returns and raises the same as `encode`.
 
-        Queries of `Int2` and `LloydMax` are wider than documents: ``int8``, of shape (n, in_dim).
+        Where `layout.compared` differs from `layout`, queries are laid out as the former says.
         """
         return self._run(X, self._encode_queries, self._query_width)
 
@@ -311,13 +364,13 @@ class Step(ABC):
         ndarray of shape (n,)
             Zeros, unless documents were centred.
         """
-        matrix = as_matrix(X, self.in_dim)
+        matrix = check_matrix(X, self.in_dim)
         out = np.zeros(len(matrix), np.float32)
         in_blocks(matrix, out, self._query_offset)
         return out
 
     def _run(self, X: npt.ArrayLike, encode: Callable[[Floats], npt.NDArray[Any]], width: int) -> npt.NDArray[Any]:
-        matrix = as_matrix(X, self.in_dim)
+        matrix = check_matrix(X, self.in_dim)
         out = np.empty((len(matrix), width), self._out_dtype)
         in_blocks(matrix, out, encode)
         return out
@@ -335,21 +388,6 @@ class Step(ABC):
     @abstractmethod
     def decode(self, codes: npt.NDArray[Any], /) -> Floats:
         """Return the vectors of shape (n, in_dim) that the codes stand for, as well as they are known."""
-
-
-def check_arrays(step: Step, arrays: State, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise `CodecError` unless the arrays are exactly those named, float and of the given shapes."""
-    if set(arrays) != set(shapes):
-        raise CodecError(
-            f"expected the learned arrays {sorted(shapes)} for {step.step_id}, got {sorted(arrays)}; "
-            "was the codec stored by another version?"
-        )
-    for name, shape in shapes.items():
-        if arrays[name].shape != shape or arrays[name].dtype.kind != "f":
-            raise CodecError(
-                f"expected {name!r} of {step.step_id} as floats of shape {shape}, "
-                f"got {arrays[name].dtype} of shape {arrays[name].shape}"
-            )
 
 
 class Reducer(Step):
@@ -373,6 +411,32 @@ class Reducer(Step):
         ------
         CodecError
             If more values are asked for than go in.
+        """
+        return in_dim
+
+    def decode(self, codes: npt.NDArray[Any], /) -> Floats:
+        """Return the vectors of shape (n, in_dim) that the reduced ones stand for, as well as they are known.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        InvalidVectorsError
+            If the vectors do not have `out_dim` values.
+        """
+        return self._decode(check_matrix(codes, self.out_dim, "reduced vectors"))
+
+    @abstractmethod
+    def _decode(self, X: npt.NDArray[Any]) -> Floats:
+        """Decode vectors that have been checked for their shape."""
+
+    def out_dim_for(self, in_dim: int) -> int:
+        """Return what `out_dim` will be once the step is fitted on vectors of `in_dim` values.
+
+        Raises
+        ------
+        CodecError
+            If the step cannot be applied to such vectors.
         """
         return in_dim
 

@@ -1,18 +1,28 @@
-"""Codecs: one or more tiers, coarse to fine, written as one string."""
+"""Codecs: one or more tiers, coarse to fine, written as one string.
+
+::
+
+    codec := tier { ">" tier }            coarse to fine
+    tier  := step { "|" step }            reducers first, one quantizer last (none: float32)
+    step  := name [ ":" argument ]
+"""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from octavo.compression import _codec_strings, _serialization
-from octavo.compression._base import Codes, Floats, Reducer, as_matrix, finite_floats, in_blocks
-from octavo.compression._pipeline import Pipeline
-from octavo.errors import CodecError, InvalidVectorsError
+from octavo._arrays import Codes, Floats, check_matrix, finite_floats, in_blocks
+from octavo.compression import _serialization
+from octavo.compression._base import Reducer, Step
+from octavo.compression._pipeline import Fitted, Pipeline, find_misplaced
+from octavo.compression._registry import is_step_name, loaded_step, step_class, step_names
+from octavo.errors import CodecError, InputTypeError, InvalidVectorsError, ParameterError
 
 
 class Codec:
@@ -48,7 +58,18 @@ class Codec:
         CodecError
             If the string cannot be read; the message points at the place and lists what could stand there.
         """
-        return cls(_codec_strings.parse_tiers(text))
+        return cls(_parse_tiers(text))
+
+    @classmethod
+    def identity(cls, dim: int) -> Self:
+        """Return a fitted codec of one float32 tier: what a collection uses until it has something to fit on.
+
+        Examples
+        --------
+        >>> Codec.identity(384).tiers[0].layout
+        CodeLayout(kind='f32', dim=384, scale=1.0)
+        """
+        return cls.parse("float32").fit(np.empty((0, dim), np.float32))
 
     @property
     def tiers(self) -> list[Pipeline]:
@@ -95,6 +116,25 @@ class Codec:
         """
         return self._tiers[0].in_dim
 
+    def check_dim(self, dim: int) -> None:
+        """Raise `CodecError` if a reducer keeps more dimensions than there are in vectors of `dim`.
+
+        Examples
+        --------
+        >>> Codec.parse("truncate:256|int8").check_dim(64)
+        Traceback (most recent call last):
+        octavo.errors.CodecError: the codec 'truncate:256|int8' does not fit vectors of 64 dimensions: cannot keep 256...
+        """
+        for tier in self._tiers:
+            left = dim
+            for reducer in tier.reducers:
+                try:
+                    left = reducer.out_dim_for(left)
+                except CodecError as err:
+                    raise CodecError(
+                        f"the codec {str(self)!r} does not fit vectors of {dim} dimensions: {err}; ask for fewer"
+                    ) from err
+
     def fit(self, X: npt.ArrayLike, /, *, seed: int = 0) -> Self:
         """Fit all tiers on a sample of vectors; reducers that tiers have in common are fitted once and then shared.
 
@@ -117,10 +157,10 @@ class Codec:
         CodecError
             If a step cannot be applied to vectors of this dimension.
         """
-        floats = finite_floats(as_matrix(X))
+        floats = finite_floats(check_matrix(X))
         if self.needs_fit and not len(floats):
             raise InvalidVectorsError(f"{self!r} learns from the vectors: expected at least one, got none")
-        done: dict[tuple[Reducer, ...], tuple[Reducer, Floats, Floats]] = {}
+        done: Fitted = {}
         # Fresh steps: a failure half-way must not leave this codec half old, half new.
         tiers = [tier.unfitted() for tier in self._tiers]
         for tier in tiers:
@@ -148,7 +188,7 @@ class Codec:
         InvalidVectorsError
             If the vectors have another dimension than those of `fit`, or hold NaN or infinity.
         """
-        matrix = as_matrix(X, self.in_dim)
+        matrix = check_matrix(X, self.in_dim)
         widths = [tier.layout.row_bytes for tier in self._tiers]
         ends = np.cumsum([0, *widths])
         rows = np.empty((len(matrix), int(ends[-1])), np.uint8)
@@ -166,6 +206,18 @@ class Codec:
                     done[key] = reducer._encode(done[before])
             codes.append(tier.quantizer._encode(done[key]))
         return np.concatenate(codes, axis=1)
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of what was learned, shared steps once: what a process holds beside the codes.
+
+        Examples
+        --------
+        >>> Codec.parse("svd:50%|int8").fit(np.ones((9, 16))).state_bytes
+        516
+        """
+        steps = {id(step): step for tier in self._tiers for step in tier.steps}
+        return sum(step.state_bytes for step in steps.values())
 
     def to_bytes(self) -> bytes:
         """Return configuration and learned state as bytes, without pickle; see ``_serialization`` for the format."""
@@ -187,12 +239,82 @@ class Codec:
         return codec
 
 
-def identity_codec(dim: int) -> Codec:
-    """Return a fitted codec of one float32 tier: what a collection uses until it has something to fit on.
+# -- codec strings ---------------------------------------------------------------------------------------------------
 
-    Examples
-    --------
-    >>> identity_codec(384).tiers[0].layout
-    CodeLayout(kind='f32', dim=384, scale=1.0)
+
+def _parse_tiers(text: str) -> list[Pipeline]:
+    """Return the unfitted tiers that a codec string describes.
+
+    Raises
+    ------
+    InputTypeError
+        If `text` is not a string.
+    CodecError
+        If it is not a codec string; the message points at the place and lists what could stand there.
     """
-    return Codec.parse("float32").fit(np.empty((0, dim), np.float32))
+    if not isinstance(text, str):
+        raise InputTypeError(f"expected a codec string such as 'svd:50%|float8 > int8', got {text!r}")
+    return [_parse_tier(text, tier, at) for tier, at in _split(text, 0, ">")]
+
+
+def _parse_tier(text: str, tier: str, start: int) -> Pipeline:
+    spans: list[tuple[str, int]] = []
+    steps: list[Step] = []
+    for raw, at in _split(tier, start, "|"):
+        token = raw.strip()
+        at += len(raw) - len(raw.lstrip())
+        if not token:
+            _fail(text, at, 1, "a step is missing", f"expected one of: {_alternatives()}")
+        spans.append((token, at))
+        steps.append(_parse_step(text, token, at))
+    if misplaced := find_misplaced(steps):
+        index, why = misplaced
+        token, at = spans[index]
+        _fail(text, at, len(token), why, "reducers come first, each keeping no more than it gets, then one quantizer")
+    return Pipeline(steps)
+
+
+def _parse_step(text: str, token: str, at: int) -> Step:
+    name, colon, argument = token.partition(":")
+    if not is_step_name(name):
+        close = difflib.get_close_matches(name.lower(), step_names(), n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        _fail(text, at, max(len(name), 1), f"unknown step {name!r}", f"{hint}expected one of: {_alternatives()}")
+    cls = step_class(name)
+    try:
+        return cls.from_argument(argument if colon else None)
+    except ParameterError as err:
+        skip = len(name) + 1 if argument else 0
+        raise _error(text, at + skip, max(len(token) - skip, 1), str(err), "") from err
+
+
+def _split(text: str, start: int, separator: str) -> list[tuple[str, int]]:
+    """Return the parts of `text`, each with its position, `text` itself standing at `start`."""
+    parts = []
+    for part in text.split(separator):
+        parts.append((part, start))
+        start += len(part) + len(separator)
+    return parts
+
+
+def _alternatives() -> str:
+    """Return all steps, reducers before quantizers, as they may be written."""
+    reducers: list[str] = []
+    quantizers: list[str] = []
+    others: list[str] = []  # not imported only to word a message: that may fail
+    for name in step_names():
+        cls = loaded_step(name)
+        (others if cls is None else reducers if issubclass(cls, Reducer) else quantizers).append(name)
+    more = f"; {', '.join(others)} (from installed packages)" if others else ""
+    return f"{', '.join(reducers)} (reducers); {', '.join(quantizers)} (quantizers){more}"
+
+
+def _error(text: str, at: int, length: int, problem: str, expected: str) -> CodecError:
+    # Tabs and line breaks would shift the caret away from what it points at.
+    shown = "".join(c if c.isprintable() else " " for c in text)
+    lines = [problem, f"    {shown}", f"    {' ' * at}{'^' * length}", expected]
+    return CodecError("\n".join(line for line in lines if line))
+
+
+def _fail(text: str, at: int, length: int, problem: str, expected: str) -> NoReturn:
+    raise _error(text, at, length, problem, expected)

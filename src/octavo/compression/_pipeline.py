@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from octavo._arrays import Codes, Floats
 from octavo._layout import CodeLayout
-from octavo.compression._base import Floats, Quantizer, Reducer, State, Step
-from octavo.compression._casts import Float32
+from octavo.compression._base import Quantizer, Reducer, State, Step
+from octavo.compression._quantizers import Float32
 from octavo.compression._registry import step_from_config
 from octavo.errors import CodecError, NotFittedError
+
+#: Reducers fitted on the same vectors: for each run of leading ones the last of them, fitted, and the vectors as it gives
+#: them, encoded as documents and as queries.
+Fitted: TypeAlias = dict[tuple[Reducer, ...], tuple[Reducer, Floats, Floats]]
 
 
 def find_misplaced(steps: Sequence[Step]) -> tuple[int, str] | None:
@@ -71,6 +76,12 @@ class Pipeline(Quantizer):
             reducers, quantizer = listed, Float32()
         self._reducers = [step for step in reducers if isinstance(step, Reducer)]
         self._quantizer: Quantizer = quantizer
+        #: Whether `query_offset` may give anything but zeros: a reducer centres documents and leaves queries as they are.
+        self.shifts_queries = any(step.asymmetric for step in self._reducers)
+        self._learned_layout: CodeLayout | None = None
+        if all(step.is_fitted for step in self.steps):
+            self._check_chain(self.steps[0].in_dim)
+            self._adopt()
 
     @property
     def steps(self) -> list[Step]:
@@ -129,36 +140,28 @@ class Pipeline(Quantizer):
         """Whether a step looks at the vectors, not only at their dimension."""
         return any(step.needs_fit for step in self.steps)
 
-    @property
-    def is_fitted(self) -> bool:
-        """Whether all steps have been fitted."""
-        return all(step.is_fitted for step in self.steps)
+    def fit(self, X: npt.ArrayLike, /, *, seed: int = 0) -> Self:
+        """Fit the steps one behind the other, each on what the one before it makes of the vectors; see `Step.fit`."""
+        super().fit(X, seed=seed)
+        self._adopt()
+        return self
 
-    @property
-    def in_dim(self) -> int:
-        """Dimension of the vectors that the pipeline takes."""
-        if not self.is_fitted:
-            raise NotFittedError(f"{self!r} has not been fitted; call fit with a sample of the vectors first")
-        return self.steps[0].in_dim
+    def _adopt(self) -> None:
+        """Take over what the fitted steps say: asked once here instead of at every query."""
+        self._in_dim = self.steps[0].in_dim
+        self._learned_layout = self._quantizer.layout
 
     def _fit(self, X: Floats, seed: int) -> None:
-        self.fit_sharing(X, seed, {})
+        self._learned_layout = None
+        self._fit_steps(X, seed, {})
 
-    def fit_sharing(
-        self, X: Floats, seed: int, done: dict[tuple[Reducer, ...], tuple[Reducer, Floats, Floats]]
-    ) -> None:
-        """Fit, taking over from `done` what other pipelines fitted on the same vectors, and adding to it.
+    def fit_sharing(self, X: Floats, seed: int, done: Fitted) -> None:
+        """Fit on checked vectors, taking over from `done` what other pipelines fitted on the same, and adding to it."""
+        self._in_dim, self._learned_layout = None, None
+        self._fit_steps(X, seed, done)
+        self._adopt()
 
-        Parameters
-        ----------
-        X : ndarray of shape (n, dim)
-            Checked vectors.
-        seed : int
-            As in `fit`.
-        done : dict
-            For each run of leading reducers: the last of them, fitted, and the vectors as it gives them, encoded as
-            documents and as queries.
-        """
+    def _fit_steps(self, X: Floats, seed: int, done: Fitted) -> None:
         documents = queries = X
         for i, reducer in enumerate(self._reducers):
             key = tuple(self._reducers[: i + 1])
@@ -176,16 +179,26 @@ class Pipeline(Quantizer):
     def _get_arrays(self) -> State:
         return {f"{i}.{name}": array for i, step in enumerate(self.steps) for name, array in step.get_state().items()}
 
+    def set_state(self, state: Mapping[str, npt.NDArray[Any]], /) -> Self:
+        """Restore what `get_state` returned; see `Step.set_state`."""
+        super().set_state(state)
+        self._adopt()
+        return self
+
+    def _check_arrays(self, arrays: State, in_dim: int) -> None:
+        pass  # each step checks its own
+
     def _set_arrays(self, arrays: State, in_dim: int) -> None:
+        self._learned_layout = None
         rest = dict(arrays)
         for i, step in enumerate(self.steps):
             prefix = f"{i}."
             step.set_state({name[len(prefix) :]: rest.pop(name) for name in list(rest) if name.startswith(prefix)})
         if rest:
             raise CodecError(f"the learned state of the pipeline holds unknown arrays: {', '.join(sorted(rest))}")
-        self.check_chain(in_dim)
+        self._check_chain(in_dim)
 
-    def check_chain(self, in_dim: int) -> None:
+    def _check_chain(self, in_dim: int) -> None:
         """Raise `CodecError` unless each fitted step takes what the one before it gives."""
         dim = in_dim
         for step in self.steps:
@@ -198,13 +211,30 @@ class Pipeline(Quantizer):
     @property
     def layout(self) -> CodeLayout:
         """How the codes lie in memory, and what a score over them means."""
-        _ = self.in_dim  # names the pipeline, not its last step, if it was not fitted
-        return self._quantizer.layout
+        if self._learned_layout is None:
+            raise NotFittedError(f"{self!r} has not been fitted; call fit with a sample of the vectors first")
+        return self._learned_layout
 
-    @property
-    def shifts_queries(self) -> bool:
-        """Whether `query_offset` may give anything but zeros: a reducer centres documents and leaves queries as they are."""
-        return any(step.asymmetric for step in self._reducers)
+    def layout_for(self, dim: int) -> CodeLayout:
+        """Return how codes of vectors of `dim` values will lie in memory, without fitting what has to learn.
+
+        Only its scale is a guess: that is learned.
+
+        Raises
+        ------
+        CodecError
+            If a reducer asks for more dimensions than go in.
+
+        Examples
+        --------
+        >>> from octavo.compression import SVD, Int8
+        >>> Pipeline([SVD("50%"), Int8()]).layout_for(384).row_bytes
+        192
+        """
+        for reducer in self._reducers:
+            dim = reducer.out_dim_for(dim)
+        # A quantizer's row depends on the number of values alone, so one vector is enough to ask it.
+        return self.unfitted()._quantizer.fit(np.ones((1, dim), np.float32)).layout
 
     def _encode(self, X: Floats) -> npt.NDArray[Any]:
         for step in self._reducers:
@@ -223,7 +253,7 @@ class Pipeline(Quantizer):
             X = step._encode_queries(X)
         return offset
 
-    def _decode(self, codes: npt.NDArray[np.uint8]) -> Floats:
+    def _decode(self, codes: Codes) -> Floats:
         vectors = self._quantizer.decode(codes)
         for step in reversed(self._reducers):
             vectors = step.decode(vectors)

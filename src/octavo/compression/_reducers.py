@@ -13,13 +13,14 @@ import numkong
 import numpy as np
 import numpy.typing as npt
 
-from octavo.compression._base import BLOCK_ROWS, Floats, Reducer, State, as_matrix, check_arrays, to_float32
+from octavo._arrays import BLOCK_ROWS, Floats, to_float32
+from octavo._validation import check_integer
+from octavo.compression._base import Reducer, Shapes, Size, State
 from octavo.compression._registry import register_step
-from octavo.compression._sizes import Size
 from octavo.errors import CodecError, NotFittedError
 
 
-class _Projection:
+class Projection:
     """Dot products with the columns of a matrix, the same for a row whatever its company.
 
     BLAS picks another kernel for the last rows of a matrix, so that a vector encoded alone differs in the last bit from
@@ -31,8 +32,8 @@ class _Projection:
         self.columns = columns
         self._packed = numkong.dots_pack(np.ascontiguousarray(columns.T))
 
-    def __reduce__(self) -> tuple[type[_Projection], tuple[Floats]]:
-        return _Projection, (self.columns,)  # the packed form belongs to this process
+    def __reduce__(self) -> tuple[type[Projection], tuple[Floats]]:
+        return Projection, (self.columns,)  # the packed form belongs to this process
 
     def __call__(self, X: Floats) -> npt.NDArray[np.float64]:
         if not len(X):
@@ -69,6 +70,10 @@ class _Sized(Reducer):
             return in_dim
         return self.size.resolve(self.size.count if in_dim is None else in_dim)
 
+    def out_dim_for(self, in_dim: int) -> int:
+        """Return the size for vectors of `in_dim` values."""
+        return self.size.resolve(in_dim)
+
 
 @register_step
 class Truncate(_Sized):
@@ -103,7 +108,6 @@ class Truncate(_Sized):
         self.size.resolve(X.shape[1])
 
     def _set_arrays(self, arrays: State, in_dim: int) -> None:
-        check_arrays(self, arrays, {})
         self.size.resolve(in_dim)
 
     def _encode(self, X: Floats) -> Floats:
@@ -112,21 +116,19 @@ class Truncate(_Sized):
         stretch = np.sqrt(np.divide(squares.sum(axis=1), kept, out=np.zeros_like(kept), where=kept > 0))
         return to_float32(X[:, : self.out_dim] * stretch[:, None])
 
-    def decode(self, codes: npt.NDArray[Any], /) -> Floats:
-        """Return the vectors, of their former length, with zeros for the values that were cut off."""
-        matrix = as_matrix(codes, self.out_dim)
-        out = np.zeros((len(matrix), self.in_dim), np.float32)
-        out[:, : self.out_dim] = matrix
+    def _decode(self, X: npt.NDArray[Any]) -> Floats:
+        out = np.zeros((len(X), self.in_dim), np.float32)  # zeros for the values that were cut off
+        out[:, : self.out_dim] = X
         return out
 
 
 class _Linear(Reducer):
     """A reducer that multiplies with a matrix of orthonormal columns."""
 
-    _project: _Projection | None = None
+    _project: Projection | None = None
 
     @property
-    def _projection(self) -> _Projection:
+    def _projection(self) -> Projection:
         if self._project is None or not self.is_fitted:
             raise NotFittedError(f"{self!r} has not been fitted; call fit with a sample of the vectors first")
         return self._project
@@ -140,20 +142,20 @@ class _Linear(Reducer):
         """Return how many columns the matrix has for vectors of `in_dim` values."""
         return in_dim
 
+    def _shapes(self, in_dim: int) -> Shapes:
+        return {"components": (np.float32, (in_dim, self._columns(in_dim)))}
+
     def _get_arrays(self) -> State:
         return {"components": self.components}
 
     def _set_arrays(self, arrays: State, in_dim: int) -> None:
-        check_arrays(self, arrays, {"components": (in_dim, self._columns(in_dim))})
-        self._project = _Projection(np.ascontiguousarray(arrays["components"], np.float32))
+        self._project = Projection(np.ascontiguousarray(arrays["components"]))
 
     def _encode(self, X: Floats) -> Floats:
         return to_float32(self._projection(X))
 
-    def decode(self, codes: npt.NDArray[Any], /) -> Floats:
-        """Return the vectors projected back to `in_dim` values."""
-        matrix = as_matrix(codes, self.out_dim).astype(np.float64)
-        return to_float32(matrix @ self.components.T.astype(np.float64))
+    def _decode(self, X: npt.NDArray[Any]) -> Floats:
+        return to_float32(X.astype(np.float64) @ self.components.T.astype(np.float64))
 
 
 @register_step
@@ -191,7 +193,7 @@ class SVD(_Sized, _Linear):
 
     def _fit(self, X: Floats, seed: int) -> None:
         kept = self.size.resolve(X.shape[1])
-        self._project = _Projection(_principal_directions(X, np.zeros(X.shape[1]), kept, seed))
+        self._project = Projection(_principal_directions(X, np.zeros(X.shape[1]), kept, seed))
 
 
 @register_step
@@ -218,7 +220,7 @@ class PCA(_Sized, _Linear):
     step_id = "pca"
     asymmetric = True
 
-    _mean: _Projection | None = None
+    _mean: Projection | None = None
     _projected_mean: npt.NDArray[np.float64]
 
     @property
@@ -234,20 +236,22 @@ class PCA(_Sized, _Linear):
     def _fit(self, X: Floats, seed: int) -> None:
         kept = self.size.resolve(X.shape[1])
         mean = X.mean(axis=0, dtype=np.float64)
-        self._project = _Projection(_principal_directions(X, mean, kept, seed))
+        self._project = Projection(_principal_directions(X, mean, kept, seed))
         self._set_mean(self._project, to_float32(mean))
 
-    def _set_mean(self, project: _Projection, mean: Floats) -> None:
-        self._mean = _Projection(np.ascontiguousarray(mean[:, None]))
+    def _set_mean(self, project: Projection, mean: Floats) -> None:
+        self._mean = Projection(np.ascontiguousarray(mean[:, None]))
         self._projected_mean = project(mean[None, :])
 
+    def _shapes(self, in_dim: int) -> Shapes:
+        return {**super()._shapes(in_dim), "mean": (np.float32, (in_dim,))}
+
     def _get_arrays(self) -> State:
-        return {"components": self.components, "mean": self.mean}
+        return {**super()._get_arrays(), "mean": self.mean}
 
     def _set_arrays(self, arrays: State, in_dim: int) -> None:
-        check_arrays(self, arrays, {"components": (in_dim, self._columns(in_dim)), "mean": (in_dim,)})
-        self._project = _Projection(np.ascontiguousarray(arrays["components"], np.float32))
-        self._set_mean(self._project, np.asarray(arrays["mean"], np.float32))
+        self._project = Projection(np.ascontiguousarray(arrays["components"]))
+        self._set_mean(self._project, arrays["mean"])
 
     def _encode(self, X: Floats) -> Floats:
         return to_float32(self._projection(X) - self._projected_mean)
@@ -259,9 +263,8 @@ class PCA(_Sized, _Linear):
         assert self._mean is not None  # the caller has looked at `in_dim`
         return to_float32(self._mean(X)[:, 0])
 
-    def decode(self, codes: npt.NDArray[Any], /) -> Floats:
-        """Return the documents projected back to `in_dim` values, with the mean added."""
-        return to_float32(super().decode(codes).astype(np.float64) + self.mean)
+    def _decode(self, X: npt.NDArray[Any]) -> Floats:
+        return to_float32(super()._decode(X).astype(np.float64) + self.mean)
 
 
 @register_step
@@ -292,9 +295,7 @@ class Rotate(_Linear):
     learns = False
 
     def __init__(self, seed: int | None = None) -> None:
-        if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63):
-            raise CodecError(f"expected a seed from 0 to 2**63 - 1, got {seed!r}")
-        self.seed = seed
+        self.seed = None if seed is None else check_integer(seed, "seed", least=0, most=2**63 - 1)
 
     @classmethod
     def from_argument(cls, argument: str | None) -> Self:
@@ -320,7 +321,7 @@ class Rotate(_Linear):
 
     def _fit(self, X: Floats, seed: int) -> None:
         rotation = _random_rotation(X.shape[1], seed if self.seed is None else self.seed)
-        self._project = _Projection(np.ascontiguousarray(rotation, np.float32))
+        self._project = Projection(np.ascontiguousarray(rotation, np.float32))
 
 
 def _random_rotation(dim: int, seed: int) -> npt.NDArray[np.float64]:

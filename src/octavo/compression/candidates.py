@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Self, TypeAlias, TypeVar
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from octavo.compression._base import MAX_DIM, Floats, State
+from octavo._arrays import Floats
+from octavo._validation import check_integer
+from octavo.compression._base import Learner
 from octavo.compression.token_matrices import TokenMatrices
-from octavo.errors import CodecError, InvalidVectorsError, NotFittedError, ParameterError
+from octavo.errors import CodecError, InvalidVectorsError
 
 Tokens: TypeAlias = TokenMatrices | Sequence[npt.ArrayLike]
 
 #: Tokens worked on at a time.
 _CHUNK_TOKENS = 8192
 
-E = TypeVar("E", bound="type[CandidateEncoder]")
 _ENCODERS: dict[str, type[CandidateEncoder]] = {}
 
 
-class CandidateEncoder(ABC):
+class CandidateEncoder(Learner):
     """Turn token matrices into ordinary vectors whose dot products find what MaxSim would rank high.
 
-    Most encoders give one vector a document and one a query, and the candidates of a query are the documents with the
-    largest dot products. Where `multi_vector` is true, a document has `vectors_per_document` vectors, a query as many
-    as it has tokens, and documents are compared by MaxSim again, only over far fewer vectors.
+    Every encoder gives one vector a document and one a query; the candidates of a query are the documents with the largest
+    dot products.
 
     All learning happens in `fit`. What `encode_documents` returns for a document does not depend on the others in the
     call.
@@ -35,11 +35,6 @@ class CandidateEncoder(ABC):
 
     encoder_id: ClassVar[str]
     """Names the kind of vectors, not the class: it never changes its meaning."""
-
-    multi_vector: ClassVar[bool] = False
-    """Whether documents and queries have several vectors each, to be compared by MaxSim."""
-
-    _in_dim: int | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -52,13 +47,9 @@ class CandidateEncoder(ABC):
 
     # -- configuration -----------------------------------------------------------------------------------------------
 
-    @abstractmethod
-    def _options(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the encoder, as JSON data."""
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the configuration as JSON data with an ``"id"``."""
-        return {"id": self.encoder_id, **self._options()}
+    @property
+    def _id(self) -> str:
+        return self.encoder_id
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], /) -> Self:
@@ -80,42 +71,12 @@ class CandidateEncoder(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._options().items())})"
 
-    def __eq__(self, other: object) -> bool:
-        """Compare configurations; what was learned does not count."""
-        return isinstance(other, CandidateEncoder) and other.get_config() == self.get_config()
-
-    def __hash__(self) -> int:
-        return hash(repr(self))
-
     # -- learning ----------------------------------------------------------------------------------------------------
-
-    @property
-    def is_fitted(self) -> bool:
-        """Whether `fit` or `set_state` has been called."""
-        return self._in_dim is not None
-
-    @property
-    def in_dim(self) -> int:
-        """Dimension of the token vectors that the encoder takes.
-
-        Raises
-        ------
-        NotFittedError
-            Before `fit`.
-        """
-        if self._in_dim is None:
-            raise NotFittedError(f"{self!r} has not been fitted; call fit with the token vectors of documents first")
-        return self._in_dim
 
     @property
     @abstractmethod
     def out_dim(self) -> int:
         """Dimension of the vectors that come out."""
-
-    @property
-    def vectors_per_document(self) -> int:
-        """Vectors that stand for one document; always 1 unless `multi_vector`."""
-        return 1
 
     def fit(self, documents: Tokens, /, *, seed: int = 0) -> Self:
         """Learn from the token vectors of documents; the same documents and seed give the same vectors.
@@ -139,6 +100,7 @@ class CandidateEncoder(ABC):
         tokens = TokenMatrices.of(documents)
         if not len(tokens.flat):
             raise InvalidVectorsError(f"{self!r} learns from token vectors: expected at least one, got none")
+        seed = check_integer(seed, "seed", least=0)
         self._in_dim = None
         self._fit(tokens, np.random.default_rng(seed))
         self._in_dim = tokens.dim
@@ -147,58 +109,6 @@ class CandidateEncoder(ABC):
     @abstractmethod
     def _fit(self, tokens: TokenMatrices, rng: np.random.Generator) -> None:
         """Learn from checked tokens; `in_dim` is set afterwards."""
-
-    def get_state(self) -> State:
-        """Return what was learned as named arrays.
-
-        Raises
-        ------
-        NotFittedError
-            Before `fit`.
-        """
-        return {"in_dim": np.array(self.in_dim, np.int64), **self._get_arrays()}
-
-    def set_state(self, state: Mapping[str, npt.NDArray[Any]], /) -> Self:
-        """Restore what `get_state` returned.
-
-        Raises
-        ------
-        CodecError
-            If arrays are missing, unknown, of the wrong shape or type, or not finite.
-        """
-        self._in_dim = None
-        arrays = dict(state)
-        in_dim = arrays.pop("in_dim", None)
-        if in_dim is None or in_dim.shape != () or in_dim.dtype.kind != "i" or not 1 <= int(in_dim) <= MAX_DIM:
-            raise CodecError(f"the learned state of {self.encoder_id} holds no valid in_dim")
-        wanted = self._shapes(int(in_dim))
-        if set(arrays) != set(wanted):
-            raise CodecError(f"expected the arrays {sorted(wanted)} for {self.encoder_id}, got {sorted(arrays)}")
-        for name, (dtype, shape) in wanted.items():
-            array = arrays[name]
-            fits = len(array.shape) == len(shape) and all(b in (-1, a) for a, b in zip(array.shape, shape, strict=True))
-            if array.dtype != dtype or not fits:
-                raise CodecError(
-                    f"expected {name!r} of {self.encoder_id} as {np.dtype(dtype)} of shape {shape}, "
-                    f"got {array.dtype} of shape {array.shape}"
-                )
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise CodecError(f"the learned state of {self.encoder_id} holds values in {name!r} that are not finite")
-        self._set_arrays(arrays)
-        self._in_dim = int(in_dim)
-        return self
-
-    @abstractmethod
-    def _get_arrays(self) -> State:
-        """Return what `_fit` learned."""
-
-    @abstractmethod
-    def _shapes(self, in_dim: int) -> dict[str, tuple[npt.DTypeLike, tuple[int, ...]]]:
-        """Return type and shape of each learned array; -1 where any length will do."""
-
-    @abstractmethod
-    def _set_arrays(self, arrays: State) -> None:
-        """Restore what `_get_arrays` returned; types and shapes have been checked."""
 
     # -- use ---------------------------------------------------------------------------------------------------------
 
@@ -212,8 +122,8 @@ class CandidateEncoder(ABC):
 
         Returns
         -------
-        ndarray of shape (n * vectors_per_document, out_dim), float32
-            The vectors of a document stand next to each other. All zero for a document without tokens.
+        ndarray of shape (n, out_dim), float32
+            All zero for a document without tokens.
 
         Raises
         ------
@@ -230,8 +140,7 @@ class CandidateEncoder(ABC):
         Returns
         -------
         ndarray of shape (n, out_dim), float32
-            All zero for a query without tokens. Of shape (n_tokens, out_dim), a vector for each token of the queries,
-            if `multi_vector`.
+            All zero for a query without tokens.
         """
         return self._run(queries, queries=True)
 
@@ -262,7 +171,7 @@ class CandidateEncoder(ABC):
 
     @abstractmethod
     def _encode_documents(self, tokens: TokenMatrices) -> npt.NDArray[Any]:
-        """Encode checked documents: shape (n * vectors_per_document, out_dim)."""
+        """Encode checked documents: shape (n, out_dim)."""
 
     @abstractmethod
     def _encode_queries(self, tokens: TokenMatrices) -> npt.NDArray[Any]:
@@ -281,10 +190,3 @@ def candidate_encoder_from_config(config: Mapping[str, Any]) -> CandidateEncoder
     if not isinstance(encoder_id, str) or encoder_id not in _ENCODERS:
         raise CodecError(f"expected a candidate encoder out of {', '.join(sorted(_ENCODERS))}, got {encoder_id!r}")
     return _ENCODERS[encoder_id].from_config(config)
-
-
-def check_count(value: int, name: str, least: int, most: int) -> int:
-    """Return an option as an int between two bounds."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
-        raise ParameterError(f"expected {name} as an integer from {least} to {most}, got {value!r}")
-    return int(value)

@@ -10,22 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from octavo.compression._base import MAX_DIM, Floats, State
-from octavo.compression._reducers import _Projection
-from octavo.compression.candidates import CandidateEncoder, candidate_encoder_from_config, check_count
-from octavo.compression.fixed_dimensional import FixedDimensionalEncoding
-from octavo.compression.token_matrices import TokenMatrices, unit_rows
-from octavo.compression.token_pooling import TokenPooling
-from octavo.errors import ParameterError
-
-__all__ = [
-    "CandidateEncoder",
-    "CentredMean",
-    "FixedDimensionalEncoding",
-    "RandomFeatures",
-    "WardVectors",
-    "candidate_encoder_from_config",
-]
+from octavo._arrays import MAX_DIM, Floats, unit_rows
+from octavo._validation import check_flag, check_integer, check_number
+from octavo.compression._base import Shapes, State
+from octavo.compression._reducers import Projection
+from octavo.compression.candidates import CandidateEncoder
+from octavo.compression.token_matrices import TokenMatrices
 
 #: Documents over which `RandomFeatures` takes the mean document vector.
 _CENTRE_DOCUMENTS = 256
@@ -53,7 +43,7 @@ class CentredMean(CandidateEncoder):
     encoder_id = "mean"
 
     def __init__(self, *, centre: bool = True) -> None:
-        self.centre = bool(centre)
+        self.centre = check_flag(centre, "centre")
 
     def _options(self) -> dict[str, Any]:
         return {"centre": self.centre}
@@ -67,87 +57,22 @@ class CentredMean(CandidateEncoder):
         mean = _means(tokens)[tokens.lengths > 0].mean(axis=0) if self.centre else np.zeros(tokens.dim)
         self._mean: Floats = mean.astype(np.float32)
 
-    def _shapes(self, in_dim: int) -> dict[str, tuple[npt.DTypeLike, tuple[int, ...]]]:
+    def _shapes(self, in_dim: int) -> Shapes:
         return {"mean": (np.float32, (in_dim,))}
 
     def _get_arrays(self) -> State:
         return {"mean": self._mean}
 
-    def _set_arrays(self, arrays: State) -> None:
+    def _set_arrays(self, arrays: State, in_dim: int) -> None:
         self._mean = arrays["mean"]
 
     def _encode_documents(self, tokens: TokenMatrices) -> Floats:
         centred = (_means(tokens) - self._mean).astype(np.float32)
         centred[tokens.lengths == 0] = 0
-        return unit_rows(centred)
+        return unit_rows(centred, keep_zeros=True)
 
     def _encode_queries(self, tokens: TokenMatrices) -> Floats:
         return self._encode_documents(tokens)
-
-
-class WardVectors(CandidateEncoder):
-    """Encode a document as a few vectors, the means of Ward clusters of its tokens.
-
-    Finds the most per byte of all encoders, but it is a small MaxSim itself: candidates come from comparing each query
-    token with each document's vectors.
-
-    Parameters
-    ----------
-    n : int, default=8
-        Vectors a document; one with fewer tokens repeats the last, which changes no maximum.
-
-    Examples
-    --------
-    >>> documents = [np.float32([[1, 0], [0, 1], [0, 2]]), np.float32([[0, 1]])]
-    >>> WardVectors(2).fit(documents).encode_documents(documents)
-    array([[1., 0.],
-           [0., 1.],
-           [0., 1.],
-           [0., 1.]], dtype=float32)
-    """
-
-    encoder_id = "ward"
-    multi_vector = True
-
-    def __init__(self, n: int = 8) -> None:
-        self.n = check_count(n, "n", 1, 1024)
-        self._pooling = TokenPooling(n_vectors=self.n, protected=0)
-
-    def _options(self) -> dict[str, Any]:
-        return {"n": self.n}
-
-    @property
-    def out_dim(self) -> int:
-        """Dimension of the vectors: that of the tokens."""
-        return self.in_dim
-
-    @property
-    def vectors_per_document(self) -> int:
-        """Vectors that stand for one document."""
-        return self.n
-
-    def _fit(self, tokens: TokenMatrices, rng: np.random.Generator) -> None:
-        pass  # each document is clustered by itself
-
-    def _shapes(self, in_dim: int) -> dict[str, tuple[npt.DTypeLike, tuple[int, ...]]]:
-        return {}
-
-    def _get_arrays(self) -> State:
-        return {}
-
-    def _set_arrays(self, arrays: State) -> None:
-        pass
-
-    def _encode_documents(self, tokens: TokenMatrices) -> Floats:
-        out = np.zeros((len(tokens), self.n, tokens.dim), np.float32)
-        for row, pooled in zip(out, self._pooling.pool(tokens), strict=True):
-            if len(pooled):
-                row[: len(pooled)] = pooled
-                row[len(pooled) :] = pooled[-1]
-        return out.reshape(-1, tokens.dim)
-
-    def _encode_queries(self, tokens: TokenMatrices) -> Floats:
-        return unit_rows(tokens.flat)
 
 
 class RandomFeatures(CandidateEncoder):
@@ -188,11 +113,9 @@ class RandomFeatures(CandidateEncoder):
     encoder_id = "random-features"
 
     def __init__(self, features: int = 1024, *, n_tokens: int | None = None, ridge: float = 0.01) -> None:
-        self.features = check_count(features, "features", 1, MAX_DIM)
-        self.n_tokens = None if n_tokens is None else check_count(n_tokens, "n_tokens", 1, MAX_DIM)
-        if not 0 < ridge < float("inf"):
-            raise ParameterError(f"expected ridge as a positive number, got {ridge!r}")
-        self.ridge = float(ridge)
+        self.features = check_integer(features, "features", least=1, most=MAX_DIM)
+        self.n_tokens = None if n_tokens is None else check_integer(n_tokens, "n_tokens", least=1, most=MAX_DIM)
+        self.ridge = check_number(ridge, "ridge", above=0)
 
     def _options(self) -> dict[str, Any]:
         return {"features": self.features, "n_tokens": self.n_tokens, "ridge": self.ridge}
@@ -217,14 +140,15 @@ class RandomFeatures(CandidateEncoder):
                 # A shift of about half a deviation, so that not all features bend at the mean.
                 "shifts": (0.5 * rng.standard_normal(self.features) - mean @ planes).astype(np.float32),
                 "centre": np.zeros(self.features, np.float32),
-            }
+            },
+            tokens.dim,
         )
         filled = np.flatnonzero(tokens.lengths)
         chosen = np.sort(rng.choice(filled, min(len(filled), _CENTRE_DOCUMENTS), replace=False))
         sample = TokenMatrices.of([tokens[int(i)] for i in chosen])
         self._arrays["centre"] = self._weights(sample).mean(axis=0).astype(np.float32)
 
-    def _shapes(self, in_dim: int) -> dict[str, tuple[npt.DTypeLike, tuple[int, ...]]]:
+    def _shapes(self, in_dim: int) -> Shapes:
         return {
             "training": (np.float32, (-1, in_dim)),
             "planes": (np.float32, (in_dim, self.features)),
@@ -235,18 +159,18 @@ class RandomFeatures(CandidateEncoder):
     def _get_arrays(self) -> State:
         return dict(self._arrays)
 
-    def _set_arrays(self, arrays: State) -> None:
+    def _set_arrays(self, arrays: State, in_dim: int) -> None:
         self._arrays = arrays
-        self._project = _Projection(np.ascontiguousarray(arrays["planes"]))
-        self._solve: _Projection | None = None
+        self._project = Projection(np.ascontiguousarray(arrays["planes"]))
+        self._solve: Projection | None = None
 
-    def _solver(self) -> _Projection:
+    def _solver(self) -> Projection:
         """Return the product that maps targets at the training tokens to ridge weights; built when first needed."""
         if self._solve is None:
             design = self._apply(self._arrays["training"])
             gram = design.T @ design
             gram[np.diag_indices_from(gram)] += self.ridge * max(float(np.trace(gram)) / len(gram), 1e-12)
-            self._solve = _Projection(np.ascontiguousarray(np.linalg.solve(gram, design.T).T, np.float32))
+            self._solve = Projection(np.ascontiguousarray(np.linalg.solve(gram, design.T).T, np.float32))
         return self._solve
 
     # -- use ---------------------------------------------------------------------------------------------------------

@@ -8,10 +8,12 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from octavo.compression._base import MAX_DIM, Floats, State
-from octavo.compression._reducers import _Projection
-from octavo.compression.candidates import CandidateEncoder, check_count
-from octavo.compression.token_matrices import TokenMatrices, unit_rows
+from octavo._arrays import MAX_DIM, Floats, unit_rows
+from octavo._validation import check_flag, check_integer, check_number
+from octavo.compression._base import Shapes, State
+from octavo.compression._reducers import Projection
+from octavo.compression.candidates import CandidateEncoder
+from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import CodecError, ParameterError
 
 Doubles = npt.NDArray[np.float64]
@@ -90,16 +92,16 @@ class FixedDimensionalEncoding(CandidateEncoder):
         carve: float | None = None,
         normalise: bool = False,
     ) -> None:
-        self.repetitions = check_count(repetitions, "repetitions", 1, 1024)
-        self.simhash_bits = check_count(simhash_bits, "simhash_bits", 0, 16)
-        self.projected_dim = None if projected_dim is None else check_count(projected_dim, "projected_dim", 1, MAX_DIM)
-        self.final_dim = None if final_dim is None else check_count(final_dim, "final_dim", 1, MAX_DIM)
-        if carve is not None and not -1 <= carve <= 1:
-            raise ParameterError(f"expected carve as a cosine between -1 and 1, got {carve!r}")
-        self.fill_empty = bool(fill_empty)
-        self.centre = bool(centre)
-        self.normalise = bool(normalise)
-        self.carve = None if carve is None else float(carve)
+        self.repetitions = check_integer(repetitions, "repetitions", least=1, most=1024)
+        self.simhash_bits = check_integer(simhash_bits, "simhash_bits", least=0, most=16)
+        self.projected_dim = (
+            None if projected_dim is None else check_integer(projected_dim, "projected_dim", least=1, most=MAX_DIM)
+        )
+        self.final_dim = None if final_dim is None else check_integer(final_dim, "final_dim", least=1, most=MAX_DIM)
+        self.fill_empty = check_flag(fill_empty, "fill_empty")
+        self.centre = check_flag(centre, "centre")
+        self.normalise = check_flag(normalise, "normalise")
+        self.carve = None if carve is None else check_number(carve, "carve", least=-1, most=1)
 
     @classmethod
     def preset(cls, name: str, **options: Any) -> Self:
@@ -147,10 +149,10 @@ class FixedDimensionalEncoding(CandidateEncoder):
             full = self._full_dim(dim)
             arrays["sketch_columns"] = rng.integers(0, self.final_dim, full, dtype=np.int32)
             arrays["sketch_signs"] = rng.integers(0, 2, full, dtype=np.uint8)
-        self._set_arrays(arrays)
+        self._set_arrays(arrays, dim)
 
-    def _shapes(self, in_dim: int) -> dict[str, tuple[npt.DTypeLike, tuple[int, ...]]]:
-        shapes: dict[str, tuple[npt.DTypeLike, tuple[int, ...]]] = {
+    def _shapes(self, in_dim: int) -> Shapes:
+        shapes: Shapes = {
             "mean": (np.float32, (in_dim,)),
             "planes": (np.float32, (in_dim, self.repetitions * self.simhash_bits)),
         }
@@ -164,7 +166,7 @@ class FixedDimensionalEncoding(CandidateEncoder):
     def _get_arrays(self) -> State:
         return dict(self._arrays)
 
-    def _set_arrays(self, arrays: State) -> None:
+    def _set_arrays(self, arrays: State, in_dim: int) -> None:
         self._arrays = arrays
         self._mean: Floats = arrays["mean"]
         # One product gives both the sides of all hyperplanes and the projected tokens.
@@ -172,7 +174,7 @@ class FixedDimensionalEncoding(CandidateEncoder):
         if self.projected_dim is not None:
             columns.append(_plus_minus(arrays["signs"]))
         merged = np.ascontiguousarray(np.concatenate(columns, axis=1))
-        self._project = _Projection(merged) if merged.shape[1] else None
+        self._project = Projection(merged) if merged.shape[1] else None
         if self.final_dim is not None:
             # Columns that end in the same place, side by side, can be added up in one pass.
             places = arrays["sketch_columns"]
@@ -199,7 +201,7 @@ class FixedDimensionalEncoding(CandidateEncoder):
         if self.fill_empty and len(centred):
             self._fill(sums, first, projected)
         encoded = self._finish(sums)
-        return unit_rows(encoded) if self.normalise else encoded
+        return unit_rows(encoded, keep_zeros=True) if self.normalise else encoded
 
     def _encode_queries(self, tokens: TokenMatrices) -> Floats:
         centred = TokenMatrices(tokens.flat - self._mean, tokens.offsets)
@@ -279,7 +281,7 @@ def _plus_minus(bits: npt.NDArray[np.uint8]) -> Floats:
 
 def _carve(query: Floats, cosine: float) -> Floats:
     """Replace each ball of similar tokens by its sum."""
-    units = unit_rows(query)
+    units = unit_rows(query, keep_zeros=True)
     left = np.arange(len(query))
     sums = []
     while len(left):

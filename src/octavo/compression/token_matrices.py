@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from octavo.compression._base import Floats
-from octavo.errors import InputTypeError, InvalidVectorsError, ParameterError
+from octavo._arrays import Floats, real_array
+from octavo.errors import InvalidVectorsError, ParameterError
 
 Offsets: TypeAlias = npt.NDArray[np.int64]
 
@@ -135,26 +135,11 @@ class TokenMatrices:
 
 
 def _matrix(matrix: npt.ArrayLike, document: int) -> Floats:
-    try:
-        array: npt.NDArray[Any] = np.asarray(matrix)
-    except ValueError as err:
-        raise InvalidVectorsError(f"expected token vectors of one length, got a ragged document {document}") from err
-    if array.dtype.kind not in "fiub":
-        raise InputTypeError(f"expected matrices of real numbers, got {array.dtype} in document {document}")
+    what = f"token vectors in document {document}"
+    array = real_array(matrix, what)
     if array.ndim == 1 and not array.size:
         array = array.reshape(0, 0)
     if array.ndim != 2:
-        raise InvalidVectorsError(
-            f"expected a matrix of shape (n_tokens, dim) a document, got shape {array.shape} in document {document}"
-        )
+        raise InvalidVectorsError(f"expected {what} of shape (n_tokens, dim), got shape {array.shape}")
     with np.errstate(over="ignore"):  # what overflows is refused as not finite
         return array.astype(np.float32, copy=False)
-
-
-def unit_rows(X: Floats) -> Floats:
-    """Scale rows to length one; zero rows, and those too short to be scaled, stay as they are or become zero."""
-    lengths = np.sqrt(np.einsum("ij,ij->i", X, X, dtype=np.float64))
-    with np.errstate(divide="ignore"):
-        factors = np.where(lengths > 0, 1.0 / lengths, 0.0)
-    scaled: Floats = (X * factors[:, None]).astype(np.float32)
-    return scaled

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self, get_args, overload
+from typing import Any, Self, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from octavo.compression._base import Floats
+from octavo._arrays import Floats, unit_rows
+from octavo._validation import check_integer, check_number
 from octavo.compression._ward import ward_labels
-from octavo.compression.token_matrices import TokenMatrices, unit_rows
+from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import CodecError, ParameterError
 
-PoolingMethod = Literal["hierarchical", "sequential", "kmeans"]
 Labels = npt.NDArray[np.int64]
-
-#: Passes of k-means over a document; it has settled before, as a rule.
-_KMEANS_PASSES = 10
 
 
 class TokenPooling:
@@ -28,7 +25,7 @@ class TokenPooling:
     group is replaced by its mean, scaled to unit length again: the mean of unlike vectors is short, and unscaled it
     would lose against any single vector. Queries are not pooled.
 
-    Groups of ``"hierarchical"`` are clusters by Ward's criterion over the dissimilarities ``1 - cosine``, as
+    Groups are clusters by Ward's criterion over the dissimilarities ``1 - cosine``, as
     ``scipy.cluster.hierarchy`` computes them from a condensed matrix, cut into at most so many clusters (where merges
     of equal height straddle the cut, all of them are made).
 
@@ -42,14 +39,8 @@ class TokenPooling:
         Keep at most so many vectors a document, the protected ones included.
     distance : float, optional
         Merge up to this height of Ward's tree (a dissimilarity ``1 - cosine`` for pairs, above it for larger groups).
-        Only for ``"hierarchical"``.
-    method : {"hierarchical", "sequential", "kmeans"}, default="hierarchical"
-        How groups are found. ``"sequential"``: neighbours in the text, runs of nearly equal length. ``"kmeans"``:
-        spherical k-means. Both are there to compare with.
     protected : int, default=1
         Leading tokens left alone; the first one often stands for the whole text.
-    seed : int, default=0
-        Seed for ``"kmeans"``.
 
     References
     ----------
@@ -73,36 +64,25 @@ class TokenPooling:
         *,
         n_vectors: int | None = None,
         distance: float | None = None,
-        method: PoolingMethod = "hierarchical",
         protected: int = 1,
-        seed: int = 0,
     ) -> None:
         if sum(size is not None for size in (factor, n_vectors, distance)) > 1:
             raise ParameterError(
                 f"expected one of factor, n_vectors and distance, got factor={factor}, n_vectors={n_vectors}, "
                 f"distance={distance}"
             )
-        if method not in get_args(PoolingMethod):
-            raise ParameterError(f"expected a method out of {', '.join(get_args(PoolingMethod))}, got {method!r}")
-        if distance is not None:
-            if method != "hierarchical":
-                raise ParameterError(f"distance needs method='hierarchical', got {method!r}; give factor or n_vectors")
-            if not 0 <= distance < float("inf"):
-                raise ParameterError(f"expected a distance of at least 0, got {distance!r}")
-        elif n_vectors is None and factor is None:
+        if factor is n_vectors is distance is None:
             factor = 2
-        self.protected = _integer(protected, "protected", 0)
-        self.factor = None if factor is None else _integer(factor, "factor", 1)
-        self.n_vectors = None if n_vectors is None else _integer(n_vectors, "n_vectors", self.protected + 1)
-        self.distance = None if distance is None else float(distance)
-        self.method: PoolingMethod = method
-        self.seed = _integer(seed, "seed", 0)
+        self.protected = check_integer(protected, "protected", least=0)
+        self.factor = None if factor is None else check_integer(factor, "factor", least=1)
+        self.n_vectors = None if n_vectors is None else check_integer(n_vectors, "n_vectors", least=self.protected + 1)
+        self.distance = None if distance is None else check_number(distance, "distance", least=0)
 
     def get_config(self) -> dict[str, Any]:
         """Return the configuration as JSON data with an ``"id"``."""
         sizes = {"factor": self.factor, "n_vectors": self.n_vectors, "distance": self.distance}
         size = {name: value for name, value in sizes.items() if value is not None}
-        return {"id": "pool", **size, "method": self.method, "protected": self.protected, "seed": self.seed}
+        return {"id": "pool", **size, "protected": self.protected}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], /) -> Self:
@@ -116,7 +96,7 @@ class TokenPooling:
         options = dict(config)
         if options.pop("id", None) != "pool":
             raise CodecError(f"expected the configuration of token pooling, got {dict(config)!r}")
-        if unknown := sorted(set(options) - {"factor", "n_vectors", "distance", "method", "protected", "seed"}):
+        if unknown := sorted(set(options) - {"factor", "n_vectors", "distance", "protected"}):
             raise CodecError(f"token pooling knows no configuration key {', '.join(map(repr, unknown))}")
         return cls(**options)
 
@@ -158,7 +138,7 @@ class TokenPooling:
         if not isinstance(matrices, TokenMatrices) and not len(matrices):
             return []
         tokens = TokenMatrices.of(matrices)
-        units = unit_rows(tokens.flat)
+        units = unit_rows(tokens.flat, keep_zeros=True)
         pooled = [self._pool(units[a:b]) for a, b in zip(tokens.offsets[:-1], tokens.offsets[1:], strict=True)]
         return TokenMatrices.of(pooled, dim=tokens.dim) if isinstance(matrices, TokenMatrices) else pooled
 
@@ -168,13 +148,18 @@ class TokenPooling:
         k = self._groups(n)
         if k == n and self.distance is None:
             return units.copy()
-        if self.method == "hierarchical":
-            labels = _hierarchical(free, k, self.distance)
-        elif self.method == "sequential":
-            labels = np.arange(n) * k // n
-        else:
-            labels = _kmeans(free, k, self.seed)
-        return np.concatenate([units[: self.protected], _means(free, labels)])
+        return np.concatenate([units[: self.protected], mean_directions(free, self._labels(free, k))])
+
+    def _labels(self, units: Floats, k: int) -> Labels:
+        """Put tokens into at most `k` groups: for each the smallest token of its group."""
+        if len(units) < 2:
+            return np.arange(len(units))
+        products = (units @ units.T).astype(np.float64)
+        # BLAS may round the two halves differently, and a hair above one.
+        distances = np.maximum(1.0 - (products + products.T) / 2, 0.0)
+        if self.distance is not None:
+            return ward_labels(distances, height=self.distance)
+        return ward_labels(distances, n_clusters=k)
 
     def _groups(self, n: int) -> int:
         """How many groups n tokens are put into at most."""
@@ -183,43 +168,11 @@ class TokenPooling:
         return min(n, max(n // self.factor, 1)) if self.factor is not None else n
 
 
-def _hierarchical(units: Floats, k: int, distance: float | None) -> Labels:
-    if len(units) < 2:
-        return np.arange(len(units))
-    products = (units @ units.T).astype(np.float64)
-    # BLAS may round the two halves differently, and a hair above one.
-    distances = np.maximum(1.0 - (products + products.T) / 2, 0.0)
-    return ward_labels(distances, height=distance) if distance is not None else ward_labels(distances, n_clusters=k)
-
-
-def _kmeans(units: Floats, k: int, seed: int) -> Labels:
-    """Spherical k-means: groups around k directions, starting from k of the tokens drawn at random."""
-    # A generator of its own for each document, so that a document's vectors do not depend on those before it.
-    centres = units[np.sort(np.random.default_rng(seed).permutation(len(units))[:k])]
-    labels = np.full(len(units), -1)
-    for _ in range(_KMEANS_PASSES):
-        nearest = np.argmax(units @ centres.T, axis=1)
-        if np.array_equal(nearest, labels):
-            break
-        labels = nearest
-        used, groups = np.unique(labels, return_inverse=True)
-        centres = centres.copy()  # a centre that lost all its tokens stays where it was
-        centres[used] = _means(units, groups)
-    _, first, groups = np.unique(labels, return_index=True, return_inverse=True)
-    return first[groups]
-
-
-def _means(units: Floats, labels: Labels) -> Floats:
+def mean_directions(units: Floats, labels: Labels) -> Floats:
     """Return the mean direction of each group, in ascending order of labels."""
     if not len(labels):
         return units
     order = np.argsort(labels, kind="stable")
     ordered = labels[order]
     starts = np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1])
-    return unit_rows(np.add.reduceat(units[order], starts, axis=0))
-
-
-def _integer(value: int, name: str, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ParameterError(f"expected {name} as an integer of at least {least}, got {value!r}")
-    return int(value)
+    return unit_rows(np.add.reduceat(units[order], starts, axis=0), keep_zeros=True)

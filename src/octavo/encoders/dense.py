@@ -82,8 +82,6 @@ class TextOnly:
 
 
 def _checked(vectors: Any, n: int, name: str) -> Floats:
-    if hasattr(vectors, "detach"):  # a torch tensor, perhaps on an accelerator
-        vectors = vectors.detach().cpu().float().numpy()
     matrix = as_matrix(vectors, None, f"the vectors of encoder {name!r}")
     if len(matrix) != n:
         raise InvalidVectorsError(f"expected {n} vectors of encoder {name!r}, one for each text, got {len(matrix)}")

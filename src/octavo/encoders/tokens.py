@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from octavo._arrays import Floats
-from octavo.compression.token_matrices import TokenMatrices, unit_rows
+from octavo._arrays import Floats, real_array, unit_rows
+from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
 from octavo.encoders.dense import _model_name, _type_name
 from octavo.encoders.models import load_sentence_transformer, resolve_model
@@ -135,7 +135,7 @@ class MeanProbe:
 def _mean(matrix: Floats, name: str) -> Floats:
     if not len(matrix):
         raise InvalidVectorsError(f"expected encoder {name!r} to give token vectors for a sentence, got none")
-    mean: Floats = unit_rows(matrix).mean(axis=0)
+    mean: Floats = unit_rows(matrix, keep_zeros=True).mean(axis=0)
     return mean
 
 
@@ -159,7 +159,7 @@ def unit_tokens(matrices: TokenMatrices | Sequence[Any], dim: int | None, what: 
     if not isinstance(matrices, TokenMatrices):
         matrices = [_array(matrix) for matrix in matrices]
     tokens = TokenMatrices.of(matrices, dim=dim)
-    units = unit_rows(tokens.flat)
+    units = unit_rows(tokens.flat, keep_zeros=True)
     directions = units.any(axis=1)
     if not directions.all():
         token = int(np.argmin(directions))
@@ -350,12 +350,5 @@ def _takes(model: Any, option: str) -> bool:
 
 
 def _array(matrix: Any) -> Any:
-    if hasattr(matrix, "detach"):  # a torch tensor, perhaps on an accelerator
-        matrix = matrix.detach().cpu().float().numpy()
-    try:
-        array = np.asarray(matrix)
-    except ValueError as err:
-        raise InvalidVectorsError(f"expected token vectors of one length, got a ragged matrix: {err}") from err
-    if array.ndim == 1 and not array.size:
-        array = array.reshape(0, 0)
-    return array
+    array = real_array(matrix, "token vectors")
+    return array.reshape(0, 0) if array.ndim == 1 and not array.size else array

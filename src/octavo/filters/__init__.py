@@ -31,6 +31,7 @@ from octavo.filters._tree import (
     PartOf,
     TextMatch,
     Value,
+    has_empty_part,
     matches,
 )
 from octavo.filters.like import escape_like
@@ -52,6 +53,7 @@ __all__ = [
     "TextMatch",
     "Value",
     "escape_like",
+    "has_empty_part",
     "matches",
     "parse_filter",
 ]

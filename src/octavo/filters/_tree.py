@@ -208,6 +208,19 @@ class Not(Filter):
         return f"Not({self.filter!r})"
 
 
+def has_empty_part(tree: Filter) -> bool:
+    """Tell whether a group without a filter stands anywhere in a tree, so that a part of it says nothing.
+
+    Examples
+    --------
+    >>> has_empty_part(And(Compare("year", ">=", 2020), And())), has_empty_part(Compare("year", ">=", 2020))
+    (True, False)
+    """
+    if isinstance(tree, Not):
+        return has_empty_part(tree.filter)
+    return isinstance(tree, _Group) and (not tree.filters or any(map(has_empty_part, tree.filters)))
+
+
 class _Shown:
     """Print a leaf as it is written, with a plain key instead of a `Field` where that says the same."""
 

@@ -11,20 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo._layout import CodeLayout
+from octavo._validation import check_integer
 from octavo.errors import CorruptCollectionError, MismatchError, ParameterError
-from octavo.index._checks import (
+from octavo.index._codes import (
     CORES,
     Codes,
     Rows,
     Scores,
     check_codes,
-    check_int,
     check_integers,
     resolve_threads,
+    to_scores,
+    unpack_int2,
+    unpack_int4,
 )
 from octavo.index._gate import Gate
-from octavo.index._kernels import to_scores, unpack_int2, unpack_int4
-from octavo.index.exact import score_rows_batch
 
 #: Scalar type that usearch stores, the numpy type under which it takes the codes, for each kind of code.
 _SCALARS: dict[str, tuple[str, type[np.generic]]] = {
@@ -82,8 +83,8 @@ class Graph:
         self._gate = Gate()
         self._writing = threading.Lock()
         self._mapped = False
-        self.connectivity = check_int(connectivity, "connectivity", 2)
-        self.expansion_add = check_int(expansion_add, "expansion_add", 1)
+        self.connectivity = check_integer(connectivity, "connectivity", least=2)
+        self.expansion_add = check_integer(expansion_add, "expansion_add", least=1)
         # Importing usearch takes longer than importing the rest of Octavo, and collections that stay small never need it.
         from usearch.compiled import Index, MetricKind, ScalarKind
 
@@ -194,9 +195,7 @@ class Graph:
         with self._writing:
             return int(self._index.remove_many(_keys(slots).tolist(), compact=False, threads=1))
 
-    def search(
-        self, queries: Codes, k: int, ef: int, *, threads: int = 1, codes: Codes | None = None
-    ) -> tuple[Rows, Scores]:
+    def search(self, queries: Codes, k: int, ef: int, *, threads: int = 1) -> tuple[Rows, Scores]:
         """Find likely best slots for each query.
 
         Parameters
@@ -209,19 +208,17 @@ class Graph:
             Candidates to explore; more finds more of the true neighbours and takes longer. At least `k` are explored.
         threads : int, default=1
             Threads to use; 0 means all cores.
-        codes : ndarray of shape (n, row_bytes), optional
-            The codes by slot. With them the results get exactly the scores of `exact_search`; without, scores of float
-            codes carry the rounding of a float32 distance.
 
         Returns
         -------
         slots : ndarray of shape (m, k), int64
             Best first; -1 where fewer than `k` were found.
         scores : ndarray of shape (m, k), float32
-            Similarities, higher is better; -inf where the slot is -1.
+            Similarities, higher is better; -inf where the slot is -1. Those of float codes carry the rounding of a
+            float32 distance.
         """
         check_codes(self.layout.compared, queries, "query codes")
-        k, ef, threads = check_int(k, "k", 1), check_int(ef, "ef", 1), _cores(threads)
+        k, ef, threads = check_integer(k, "k", least=1), check_integer(ef, "ef", least=1), _cores(threads)
         m, size = queries.shape[0], len(self)
         slots = np.full((m, k), -1, dtype=np.int64)
         scores = np.full((m, k), -np.inf, dtype=np.float32)
@@ -240,10 +237,6 @@ class Graph:
         found = found[:, :width]
         slots[:, :width][found] = keys[:, :width][found].astype(np.int64)
         scores[:, :width][found] = self._scores(distances[:, :width][found])  # elsewhere they are not numbers
-        if codes is not None:
-            scores = score_rows_batch(self.layout, codes, queries, slots)
-            order = np.lexsort((slots, -scores), axis=1)
-            slots, scores = np.take_along_axis(slots, order, axis=1), np.take_along_axis(scores, order, axis=1)
         return slots, scores
 
     @property

@@ -13,24 +13,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo._layout import CodeLayout
+from octavo._validation import check_integer
 from octavo.errors import InputTypeError, ParameterError
-from octavo.index._checks import Codes, Rows, Scores, check_codes, check_int, check_integers, resolve_threads
-from octavo.index._kernels import pack_queries, products
-from octavo.index._packed import Unpacking, check_stored, expand
-from octavo.index.maxsim_blocks import each, score_spans
+from octavo.index._codes import (
+    Codes,
+    Rows,
+    Scores,
+    check_codes,
+    check_integers,
+    pack_queries,
+    products,
+    resolve_threads,
+)
+from octavo.index.maxsim_blocks import score_spans
 
 #: Query tokens multiplied at once when there are several queries: the gathered codes are used for all of them.
 _TILE_TOKENS = 128
 
 
-def maxsim_scores(
+def maxsim_codes(
     layout: CodeLayout,
     codes: Codes,
     offsets: Rows,
     query: Codes,
     documents: Rows | None = None,
     *,
-    unpack: Unpacking | None = None,
     threads: int = 1,
 ) -> Scores:
     """Score documents against one query by MaxSim.
@@ -49,9 +56,6 @@ def maxsim_scores(
         Codes of the query's tokens, uint8, at least one.
     documents : ndarray of shape (r,), int64, optional
         Which documents to score, in any order; all of them if left out.
-    unpack : ndarray of shape (256, r), uint8, optional
-        For documents stored as packed levels (`octavo.compression.LloydMax`): the r bytes of codes that each stored byte
-        stands for; `codes` is then r times narrower. Queries are not packed.
     threads : int, default=1
         Threads to use; 0 means all cores.
 
@@ -76,79 +80,12 @@ def maxsim_scores(
     --------
     >>> tokens = np.array([[1, 0], [0, 2], [1, 1]], dtype=np.int8).view(np.uint8)  # documents of two tokens and of one
     >>> query = np.array([[1, 0], [0, 1]], dtype=np.int8).view(np.uint8)
-    >>> maxsim_scores(CodeLayout("i8", 2), tokens, np.array([0, 2, 3]), query).tolist()
+    >>> maxsim_codes(CodeLayout("i8", 2), tokens, np.array([0, 2, 3]), query).tolist()
     [3.0, 2.0]
     """
-    plain = _check_tokens(layout, codes, offsets, unpack)
+    plain = _check_tokens(layout, codes, offsets)
     _check_queries(layout, [query])
-    scores: Scores = score_spans(layout, plain, unpack, *_spans(offsets, documents), [query], resolve_threads(threads))[
-        0
-    ]
-    return scores
-
-
-def maxsim_scores_batch(
-    layout: CodeLayout,
-    codes: Codes,
-    offsets: Rows,
-    queries: Sequence[Codes],
-    documents: Rows,
-    *,
-    unpack: Unpacking | None = None,
-    threads: int = 1,
-) -> Scores:
-    """Score each query's own documents, as `maxsim_scores` does.
-
-    Parameters
-    ----------
-    layout : CodeLayout
-        What the codes of one token are.
-    codes : ndarray of shape (n_tokens, row_bytes)
-        Codes of all documents' tokens, uint8; may be a read-only memory map.
-    offsets : ndarray of shape (n_documents + 1,), int64
-        Tokens ``offsets[i]`` up to ``offsets[i + 1]`` belong to document ``i``.
-    queries : sequence of ndarray of shape (n_query_tokens, row_bytes)
-        Codes of each query's tokens.
-    documents : ndarray of shape (m, r), int64
-        Documents to score for each query; -1 is padding.
-    unpack : ndarray of shape (256, r), uint8, optional
-        For documents stored as packed levels (`octavo.compression.LloydMax`): the r bytes of codes that each stored byte
-        stands for; `codes` is then r times narrower. Queries are not packed.
-    threads : int, default=1
-        Threads to use, each for whole queries; 0 means all cores.
-
-    Returns
-    -------
-    ndarray of shape (m, r), float32
-        Scores, higher is better; -inf for padding and for documents without tokens.
-
-    Raises
-    ------
-    ParameterError
-        If a shape does not fit, a query has no tokens, or a document does not exist.
-    InputTypeError
-        If codes are not uint8 arrays.
-
-    Examples
-    --------
-    >>> tokens = np.array([[1, 0], [0, 2], [1, 1]], dtype=np.int8).view(np.uint8)
-    >>> query = np.array([[1, 0], [0, 1]], dtype=np.int8).view(np.uint8)
-    >>> offsets, wanted = np.array([0, 2, 3]), np.array([[1, 0], [1, -1]])
-    >>> maxsim_scores_batch(CodeLayout("i8", 2), tokens, offsets, [query, query[:1]], wanted).tolist()
-    [[2.0, 3.0], [1.0, -inf]]
-    """
-    plain = _check_tokens(layout, codes, offsets, unpack)
-    _check_queries(layout, queries)
-    documents = check_integers(documents, "documents", ndim=2)
-    if documents.shape[0] != len(queries):
-        raise ParameterError(f"expected documents of shape ({len(queries)}, r), got {documents.shape}")
-    scores = np.full(documents.shape, -np.inf, dtype=np.float32)
-
-    def fill(j: int) -> None:
-        real = documents[j] != -1
-        scores[j, real] = score_spans(layout, plain, unpack, *_spans(offsets, documents[j][real]), [queries[j]], 1)[0]
-
-    each(fill, range(len(queries)), min(resolve_threads(threads), len(queries)))
+    scores: Scores = score_spans(layout, plain, *_spans(offsets, documents), [query], resolve_threads(threads))[0]
     return scores
 
 
@@ -161,12 +98,11 @@ def maxsim_search(
     *,
     alive: NDArray[np.bool_] | None = None,
     documents: Rows | None = None,
-    unpack: Unpacking | None = None,
     threads: int = 1,
 ) -> tuple[Rows, Scores]:
     """Find the best documents for each query by scoring all of them with MaxSim.
 
-    Equal scores are ordered by document; the scores have the same bits as those of `maxsim_scores`.
+    Equal scores are ordered by document; the scores have the same bits as those of `maxsim_codes`.
 
     Parameters
     ----------
@@ -184,9 +120,6 @@ def maxsim_search(
         Boolean mask; documents where it is False are passed over.
     documents : ndarray of int64, optional
         Search only these documents. Combines with `alive`.
-    unpack : ndarray of shape (256, r), uint8, optional
-        For documents stored as packed levels (`octavo.compression.LloydMax`): the r bytes of codes that each stored byte
-        stands for; `codes` is then r times narrower. Queries are not packed.
     threads : int, default=1
         Threads to use; 0 means all cores.
 
@@ -212,9 +145,9 @@ def maxsim_search(
     >>> found.tolist(), scores.tolist()
     ([[0, 1, -1]], [[3.0, 2.0, -inf]])
     """
-    plain = _check_tokens(layout, codes, offsets, unpack)
+    plain = _check_tokens(layout, codes, offsets)
     _check_queries(layout, queries)
-    k, threads = check_int(k, "k", 1), resolve_threads(threads)
+    k, threads = check_integer(k, "k", least=1), resolve_threads(threads)
     n = len(offsets) - 1
     if alive is not None and (alive.dtype != np.bool_ or alive.ndim != 1 or alive.shape[0] < n):
         raise ParameterError(f"expected alive as a bool mask of {n} documents or more, got {alive.dtype} {alive.shape}")
@@ -229,16 +162,14 @@ def maxsim_search(
     found = np.full((len(queries), k), -1, dtype=np.int64)
     best = np.full((len(queries), k), -np.inf, dtype=np.float32)
     for first, last in _tiles(queries):
-        scores = score_spans(layout, plain, unpack, starts, lengths, queries[first:last], threads)
+        scores = score_spans(layout, plain, starts, lengths, queries[first:last], threads)
         for j, row in enumerate(scores, first):
             order = _top(row, k)
             found[j, : len(order)], best[j, : len(order)] = names[order], row[order]
     return found, best
 
 
-def maxsim_explain(
-    layout: CodeLayout, codes: Codes, offsets: Rows, query: Codes, document: int, *, unpack: Unpacking | None = None
-) -> Scores:
+def maxsim_explain(layout: CodeLayout, codes: Codes, offsets: Rows, query: Codes, document: int) -> Scores:
     """Return the similarity of each query token with each token of one document.
 
     The row maxima add up to the document's MaxSim score.
@@ -255,9 +186,6 @@ def maxsim_explain(
         Codes of the query's tokens, uint8.
     document : int
         Which document.
-    unpack : ndarray of shape (256, r), uint8, optional
-        For documents stored as packed levels (`octavo.compression.LloydMax`): the r bytes of codes that each stored byte
-        stands for; `codes` is then r times narrower. Queries are not packed.
 
     Returns
     -------
@@ -276,13 +204,13 @@ def maxsim_explain(
     >>> maxsim_explain(CodeLayout("i8", 2), tokens, np.array([0, 2, 3]), query, 0).tolist()
     [[1.0, 0.0], [0.0, 2.0]]
     """
-    plain = _check_tokens(layout, codes, offsets, unpack)
+    plain = _check_tokens(layout, codes, offsets)
     _check_queries(layout, [query])
-    start, length = _spans(offsets, np.array([check_int(document, "document", 0)]))
+    start, length = _spans(offsets, np.array([check_integer(document, "document", least=0)]))
     if not length[0]:
         return np.empty((len(query), 0), dtype=np.float32)
     rows = plain[int(start[0]) : int(start[0] + length[0])]
-    return np.ascontiguousarray(products(layout, expand(layout, rows, unpack), pack_queries(layout, query)).T)
+    return np.ascontiguousarray(products(layout, rows, pack_queries(layout, query)).T)
 
 
 # -- choosing and sharing out ---------------------------------------------------------------------------------------
@@ -313,9 +241,9 @@ def _tiles(queries: Sequence[Codes]) -> list[tuple[int, int]]:
 # -- checks ----------------------------------------------------------------------------------------------------------
 
 
-def _check_tokens(layout: CodeLayout, codes: Codes, offsets: Rows, unpack: Unpacking | None) -> Codes:
+def _check_tokens(layout: CodeLayout, codes: Codes, offsets: Rows) -> Codes:
     """Check codes and offsets; return the codes as a plain array, whose slices cost less than a memory map's."""
-    check_stored(layout, codes, unpack)
+    check_codes(layout, codes, "document codes")
     if not isinstance(offsets, np.ndarray) or offsets.ndim != 1 or offsets.dtype.kind not in "iu":
         got = f"{offsets.dtype} {offsets.shape}" if isinstance(offsets, np.ndarray) else type(offsets).__name__
         raise ParameterError(f"expected offsets as integers in one dimension, one more than documents, got {got}")

@@ -19,9 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo._layout import CodeLayout
-from octavo.index._checks import Codes, Rows, Scores
-from octavo.index._kernels import pack_queries, raw_products
-from octavo.index._packed import Unpacking, expand
+from octavo.index._codes import Codes, Rows, Scores, pack_queries, raw_products
 
 #: Most bytes of gathered codes, and of products, in one block.
 _BLOCK_BYTES = 384 << 10
@@ -53,7 +51,6 @@ _scratch = _Scratch()
 def score_spans(
     layout: CodeLayout,
     codes: Codes,
-    unpack: Unpacking | None,
     starts: Rows,
     lengths: Rows,
     queries: Sequence[Codes],
@@ -77,7 +74,7 @@ def score_spans(
     packed = pack_queries(layout, np.ascontiguousarray(together))
 
     def fill(block: Rows) -> None:
-        best = _best_matches(layout, codes, unpack, starts[block], lengths[block], packed)[:, :n_tokens]
+        best = _best_matches(layout, codes, starts[block], lengths[block], packed)[:, :n_tokens]
         scores[:, block] = _sum_matches(layout, best, edges, counts)
 
     blocks = _blocks(lengths, max(layout.compared.row_bytes, 4 * len(together)))
@@ -100,9 +97,7 @@ def _blocks(lengths: Rows, bytes_per_token: int) -> list[Rows]:
     return blocks
 
 
-def _best_matches(
-    layout: CodeLayout, codes: Codes, unpack: Unpacking | None, starts: Rows, lengths: Rows, packed: Any
-) -> NDArray[Any]:
+def _best_matches(layout: CodeLayout, codes: Codes, starts: Rows, lengths: Rows, packed: Any) -> NDArray[Any]:
     """Return the raw product of the best token for each document and query token, shape (documents, query tokens)."""
     ends = starts + lengths
     if np.array_equal(starts[1:], ends[:-1]):
@@ -110,7 +105,7 @@ def _best_matches(
     else:
         spans = [codes[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
         rows = np.concatenate(spans, out=_scratch.rows(int(lengths.sum()), codes.shape[1]))
-    raw = raw_products(layout, expand(layout, rows, unpack), packed)
+    raw = raw_products(layout, rows, packed)
     nearest = np.minimum if layout.kind == "b1" else np.maximum  # of Hamming distances the smallest is the best
     best: NDArray[Any] = nearest.reduceat(raw, np.cumsum(lengths) - lengths, axis=0)
     return best

@@ -83,4 +83,4 @@ class Tuning:
         return tuning
 
 
-_DAMAGED = "the stored tuning is damaged; run tune() again, or tune(None) to go back to the defaults"
+_DAMAGED = "the stored tuning is damaged; run tune() again, or forget_tuning() to go back to the defaults"

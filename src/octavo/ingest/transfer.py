@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from octavo.collection import Collection
+from octavo.collection import Collection, MultiVectorLike
 from octavo.collection.rebuild import add_stored, vectors_to_move
 from octavo.errors import MismatchError, ParameterError
 from octavo.store.documents import Document, chunked
@@ -26,6 +26,16 @@ _SAME_LENGTH = 0.02
 
 class Movable(Protocol):
     """What a collection must offer to be moved; `Collection` and the integrations' collections do."""
+
+    @property
+    def local(self) -> Collection | None:
+        """The collection itself, if its documents lie in files of Octavo's own; else None."""
+        ...
+
+    @property
+    def late(self) -> MultiVectorLike | None:
+        """The collection itself, if it keeps many vectors a document; else None."""
+        ...
 
     def ids(self) -> list[str]:
         """Return the ids of all documents."""
@@ -93,19 +103,20 @@ def ids_checksum(ids: Iterable[str]) -> str:
 
 def stored_vectors(collection: Any, ids: Sequence[str]) -> Any:
     """Return what a collection keeps for these documents: a matrix, or a list of token matrices."""
-    if hasattr(collection, "get_token_vectors"):
-        return collection.get_token_vectors(ids)
-    return vectors_to_move(collection, ids) if isinstance(collection, Collection) else collection.get_vectors(ids)
+    late, local = collection.late, collection.local
+    if late is not None:
+        return late.get_token_vectors(ids)
+    return vectors_to_move(local, ids) if local is not None else collection.get_vectors(ids)
 
 
 def write_stored(target: Any) -> Write:
     """Return what writes stored vectors into a collection: as they are into a local one, by its `add` into any other."""
-    late = hasattr(target, "get_token_vectors")
+    late, local = target.late is not None, target.local
 
     def write(documents: Sequence[Document], payloads: Sequence[str | None], vectors: Any) -> object:
         given = {"token_vectors": vectors} if late else {"vectors": vectors}
-        if isinstance(target, Collection):
-            return add_stored(target, documents, payloads=payloads, **given)
+        if local is not None:
+            return add_stored(local, documents, payloads=payloads, **given)
         return target.add(documents, payloads=payloads, **given)
 
     return write

@@ -8,7 +8,7 @@ import numpy as np
 
 from octavo._layout import CodeLayout
 from octavo._validation import check_flag, check_integer, check_number
-from octavo.compression import PCA, SVD, Codec, Pipeline, Truncate
+from octavo.compression import Codec
 from octavo.compression.token_pooling import TokenPooling
 from octavo.errors import ParameterError
 from octavo.index import planner
@@ -132,17 +132,7 @@ def tier_layouts(codec: str, dim: int) -> list[CodeLayout]:
     >>> [layout.row_bytes for layout in tier_layouts("binary > svd:50%|float8", 1024)]
     [128, 512]
     """
-    return [_layout(tier, dim) for tier in Codec.parse(codec)]
-
-
-def _layout(tier: Pipeline, dim: int) -> CodeLayout:
-    for reducer in tier.reducers:
-        if isinstance(reducer, Truncate | SVD | PCA):  # of a percentage, `bound` knows only that no more comes out
-            dim = Truncate(str(reducer.size)).fit(np.ones((1, dim), np.float32)).out_dim
-        elif (kept := reducer.bound(dim)) is not None:
-            dim = kept
-    # A quantizer's row depends on the number of values alone, so one vector is enough to ask it.
-    return tier.unfitted().quantizer.fit(np.ones((1, dim), np.float32)).layout
+    return [tier.layout_for(dim) for tier in Codec.parse(codec)]
 
 
 def local_size(workload: Workload) -> LocalSize:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,44 +14,54 @@ import numpy.typing as npt
 
 from octavo._arrays import Floats
 from octavo._layout import CodeLayout
+from octavo._validation import check_choice, check_integer
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import InvalidVectorsError, ParameterError
-from octavo.index import maxsim
+from octavo.index import maxsim, planner
 from octavo.retrievers.dense import DenseOptions, dense_search
-from octavo.retrievers.mmr import maximal_marginal_relevance
-from octavo.retrievers.search import Queries, Searcher, SearchOptions, full_text
+from octavo.retrievers.results import Ranking
+from octavo.retrievers.search import Queries, Searcher, SearchOptions, SnapshotRanker
 from octavo.store.snapshot import Mask, Slots, Snapshot
 from octavo.store.tokens import TokenView
-from octavo.store.writer import decode_rows
 
 Scores: TypeAlias = npt.NDArray[np.float32]
 CandidateSource: TypeAlias = Literal["vectors", "text", "both"]
 
-#: Documents that are few enough to be scored by MaxSim at once, without candidates.
-FEW = 1_024
-
-#: Candidates scored by MaxSim for each query, unless asked otherwise: so many for as many documents as `_CANDIDATES_FOR`,
-#: in proportion to the square root for more (measured: 400 of 5,183 and 800 of 20,000 lose 1 to 2 % of the ten best), and at
-#: least so many times k.
-DEFAULT_CANDIDATES = 400
+#: Documents for which `limits.late_candidates` are as many candidates as are needed, and candidates for each result at least.
 _CANDIDATES_FOR = 5_000
 _CANDIDATE_FACTOR = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LateOptions(SearchOptions):
-    """What shapes a search of a multi-vector collection; see `MultiVectorCollection.search`."""
+    """Everything that shapes a search by late interaction but the query, the filter and k.
+
+    Parameters
+    ----------
+    mode, alpha, fetch_k, lambda_mult, oversample, ef, exact, n_candidates, candidates
+        See `octavo.MultiVectorCollection.search`.
+    threads : int, default=1
+        Threads for a batch of queries; 0 means all cores.
+
+    Raises
+    ------
+    ParameterError
+        An option is not what it should be, or belongs to another mode.
+
+    Examples
+    --------
+    >>> LateOptions(n_candidates=200).depth(k=10, n_documents=1_000_000)
+    200
+    """
 
     n_candidates: int | None = None
     candidates: CandidateSource = "vectors"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._keep("n_candidates", lambda value: check_integer(value, "n_candidates", least=1))
+        check_choice(self.candidates, "candidates", get_args(CandidateSource))
         count = self.n_candidates
-        if count is not None and (isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1):
-            raise ParameterError(f"expected n_candidates as an integer of at least 1, got {count!r}")
-        if self.candidates not in get_args(CandidateSource):
-            raise ParameterError(f"expected candidates out of 'vectors', 'text' and 'both', got {self.candidates!r}")
         if count is not None and self.oversample is not None:
             raise ParameterError("n_candidates and oversample say the same thing; give one of them")
         if self.mode == "text" and (count is not None or self.candidates != "vectors"):
@@ -61,141 +72,121 @@ class LateOptions(SearchOptions):
             )
 
     @property
-    def needs_text(self) -> bool:
-        """Whether the full-text index takes part."""
+    def needs_words(self) -> bool:
+        """Whether queries must come with words, and the full-text index takes part."""
         return self.mode != "dense" or self.candidates != "vectors"
 
     def depth(self, k: int, n_documents: int) -> int:
         """Return how many candidates out of so many documents are scored for k results."""
         if self.n_candidates is not None:
-            return max(k, int(self.n_candidates))
+            return max(k, self.n_candidates)
         if self.oversample is not None:
             return max(k, round(self.oversample * k))
         growth = math.sqrt(max(1.0, n_documents / _CANDIDATES_FOR))
-        return max(round(DEFAULT_CANDIDATES * growth), _CANDIDATE_FACTOR * k)
+        return max(round(planner.limits.late_candidates * growth), _CANDIDATE_FACTOR * k)
 
-
-@dataclass(frozen=True)
-class LateQueries(Queries):
-    """A batch of queries as token vectors of unit length, where the mode needs them."""
-
-    tokens: TokenMatrices | None = None
-
-    def __len__(self) -> int:
-        return len(self.tokens) if self.tokens is not None else len(self.words or ())
+    def scores_all(self, k: int, n_documents: int) -> bool:
+        """Return whether so few documents can match that all of them are scored, unless the options say otherwise."""
+        few = n_documents <= max(self.depth(k, n_documents), planner.limits.few) and self.candidates == "vectors"
+        return bool(self.exact) or (self.exact is None and few)
 
 
 class LateSearcher(Searcher):
-    """The reading half of a multi-vector collection."""
+    """Opens rankers over the files of a multi-vector collection."""
 
     _filled: tuple[int, Mask | None] = (-2, None)  # commit, which documents have tokens (None: all)
 
-    def _dense(
-        self,
-        snapshot: Snapshot,
-        index: Any,
-        queries: Queries,
-        k: int,
-        mask: Mask | None,
-        options: SearchOptions,
-    ) -> list[tuple[Slots, Scores]]:
-        assert isinstance(queries, LateQueries)
-        assert queries.tokens is not None  # the collection has encoded them
-        assert isinstance(options, LateOptions)
-        view = snapshot.tokens
-        if view is None:
-            return [_nothing() for _ in range(len(queries))]
-        eligible = self._eligible(snapshot, view, mask)
-        matching = int(np.count_nonzero(eligible)) if eligible is not None else snapshot.n_slots
-        if matching == 0:
-            return [_nothing() for _ in range(len(queries))]
-        codes = [view.codec.encode_queries(query) for query in queries.tokens]
-        depth = options.depth(k, matching)
-        few = matching <= max(depth, FEW) and options.candidates == "vectors"
-        if options.exact or (options.exact is None and few) or not snapshot.fitted:
-            rankings = _exhaustive(view, codes, k, eligible, options.threads)
-        else:
-            found = self._candidates(snapshot, index, queries, min(depth, matching), eligible, options)
-            rankings = _scored(view, codes, found, k, options.threads)
-        offsets = [float(view.codec.query_offset(query).sum()) for query in queries.tokens]
-        return [(slots, scores + np.float32(offset)) for (slots, scores), offset in zip(rankings, offsets, strict=True)]
+    def _new_ranker(
+        self, connection: sqlite3.Connection, snapshot: Snapshot, text: Any, mask: Mask | None
+    ) -> SnapshotRanker:
+        return LateRanker(self, connection, snapshot, text, mask)
 
-    def _eligible(self, snapshot: Snapshot, view: TokenView, mask: Mask | None) -> Mask | None:
-        """Return which slots may come back: they match, belong to a document, and have tokens. None: every slot."""
+    def filled(self, snapshot: Snapshot, view: TokenView) -> Mask | None:
+        """Return which slots belong to a document with tokens. None: every slot."""
         known = self._filled  # read once: other threads search other snapshots
         if known[0] != snapshot.seq:
             view.offset_guard.check_all(view.offset_rows)  # all at once: later searches need not look again
             alive = snapshot.alive & (np.diff(view.offsets) > 0)
             known = self._filled = snapshot.seq, None if alive.all() else alive
-        filled = known[1]
-        if mask is None or filled is None:
-            return filled if mask is None else mask
-        return mask & filled
+        return known[1]
 
-    def _candidates(
-        self,
-        snapshot: Snapshot,
-        index: Any,
-        queries: LateQueries,
-        depth: int,
-        eligible: Mask | None,
-        options: LateOptions,
-    ) -> list[Slots]:
+
+class LateRanker(SnapshotRanker):
+    """Ranks the documents of one snapshot of a multi-vector collection by MaxSim."""
+
+    def __init__(
+        self, searcher: LateSearcher, connection: sqlite3.Connection, snapshot: Snapshot, text: Any, mask: Mask | None
+    ) -> None:
+        super().__init__(searcher, connection, snapshot, text, mask)
+        self._searcher: LateSearcher = searcher
+        self.cosines = False  # scores are sums of cosines
+
+    def by_vectors(self, queries: Queries, k: int, options: SearchOptions) -> list[Ranking]:
+        """Rank by MaxSim: all documents, or those that the candidate vectors or the words have found."""
+        assert queries.tokens is not None  # the options ask for them
+        assert isinstance(options, LateOptions)  # which every search of a multi-vector collection has
+        view = self._snapshot.tokens
+        if view is None:
+            return [_nothing() for _ in queries.tokens]
+        eligible = self._eligible(view)
+        matching = int(np.count_nonzero(eligible)) if eligible is not None else self._snapshot.n_slots
+        if matching == 0:
+            return [_nothing() for _ in queries.tokens]
+        k = min(k, matching)
+        codes = [view.codec.encode_queries(query) for query in queries.tokens]
+        if options.scores_all(k, matching) or not self._snapshot.fitted:
+            rankings = _exhaustive(view, codes, k, eligible, options.threads)
+        else:
+            depth = min(options.depth(k, matching), matching)
+            rankings = _scored(view, codes, self._candidates(queries, depth, eligible, options), k, options.threads)
+        offsets = [float(view.codec.query_offset(query).sum()) for query in queries.tokens]
+        return [(slots, scores + np.float32(offset)) for (slots, scores), offset in zip(rankings, offsets, strict=True)]
+
+    def _eligible(self, view: TokenView) -> Mask | None:
+        """Return which slots may come back: they match, belong to a document, and have tokens. None: every slot."""
+        filled = self._searcher.filled(self._snapshot, view)
+        if self._mask is None or filled is None:
+            return filled if self._mask is None else self._mask
+        return self._mask & filled
+
+    def _candidates(self, queries: Queries, depth: int, eligible: Mask | None, options: LateOptions) -> list[Slots]:
         """Return the slots to score for each query, in rising order."""
+        snapshot = self._snapshot
         assert queries.tokens is not None  # the caller has checked
         assert snapshot.tokens is not None
         found: list[list[Slots]] = [[] for _ in range(len(queries))]
         if options.candidates != "text":
             vectors = snapshot.tokens.codec.query_vectors(queries.tokens)
-            lengths = self._relative_lengths(snapshot, vectors)
+            lengths = self._searcher.relative_lengths(snapshot, vectors)
             shape = DenseOptions(ef=options.ef, exact=options.exact, threads=options.threads)
             slots, _ = dense_search(snapshot, vectors / lengths[:, None], depth, eligible, shape)
             for number, row in enumerate(slots):
                 found[number].append(row[row >= 0])
         if options.candidates != "vectors":
-            for number, (row, _) in enumerate(full_text(snapshot, index, queries, depth, eligible)):
+            assert queries.words is not None  # the options ask for them
+            for number, (row, _) in enumerate(self._full_text(queries.words, depth, eligible)):
                 found[number].append(np.asarray(row, np.int64))
         return [np.unique(np.concatenate(parts)) for parts in found]
 
-    def _diversified(
-        self,
-        snapshot: Snapshot,
-        queries: Queries,
-        rankings: list[tuple[Slots, Scores]],
-        k: int,
-        options: SearchOptions,
-    ) -> list[tuple[Slots, Scores]]:
-        """Choose by maximal marginal relevance.
-
-        Relevance is the mean cosine of the query's tokens with their best matches, similarity the cosine of two
-        documents' candidate vectors.
-        """
-        assert isinstance(queries, LateQueries)
-        assert options.lambda_mult is not None  # the caller asks only then
-        view = snapshot.tokens
-        if view is None:
-            return rankings
-        if queries.tokens is None:
-            raise ParameterError("MMR (lambda_mult) needs a query's tokens: open the collection with an encoder")
-        chosen = []
-        for query, (slots, scores) in zip(queries.tokens, rankings, strict=True):
-            relevance = _score(view, view.codec.encode_queries(query), slots) + view.codec.query_offset(query).sum()
-            # a document without tokens, found by its words: as far from the query as can be
-            relevance = np.where(np.isfinite(relevance), relevance / len(query), -1)
-            picked = maximal_marginal_relevance(
-                relevance, decode_rows(snapshot, slots), min(k, len(slots)), options.lambda_mult
-            )
-            chosen.append((slots[picked], scores[picked]))
-        return chosen
+    def relevance(self, queries: Queries, number: int, ranking: Ranking, vectors: Floats) -> Floats:
+        """Return the mean cosine of a query's tokens with their best matches."""
+        view = self._snapshot.tokens
+        assert queries.tokens is not None  # the options ask for them
+        assert view is not None  # something was found
+        query = queries.tokens[number]
+        sums = _score(view, view.codec.encode_queries(query), ranking[0]) + view.codec.query_offset(query).sum()
+        # a document without tokens, found by its words: as far from the query as can be
+        mean: Floats = np.where(np.isfinite(sums), sums / len(query), np.float32(-1))
+        return mean
 
 
-def _nothing() -> tuple[Slots, Scores]:
+def _nothing() -> Ranking:
     return np.zeros(0, np.int64), np.zeros(0, np.float32)
 
 
 def _exhaustive(
     view: TokenView, codes: Sequence[npt.NDArray[np.uint8]], k: int, eligible: Mask | None, threads: int
-) -> list[tuple[Slots, Scores]]:
+) -> list[Ranking]:
     """Score every eligible document."""
     documents = np.flatnonzero(eligible) if eligible is not None else None
     view.check(documents)
@@ -207,10 +198,10 @@ def _exhaustive(
 
 def _scored(
     view: TokenView, codes: Sequence[npt.NDArray[np.uint8]], found: Sequence[Slots], k: int, threads: int
-) -> list[tuple[Slots, Scores]]:
+) -> list[Ranking]:
     """Score each query's candidates and keep the k best, ties by slot."""
 
-    def best(number: int) -> tuple[Slots, Scores]:
+    def best(number: int) -> Ranking:
         slots = found[number]
         scores = _score(view, codes[number], slots)
         order = np.argsort(-scores, kind="stable")[:k]  # slots rise, so equal scores stay in their order
@@ -233,7 +224,7 @@ def _score(view: TokenView, query: npt.NDArray[np.uint8], slots: Slots) -> Score
     scores = []
     for part in halves:
         view.check(part)
-        scores.append(maxsim.maxsim_scores(view.layout, view.codes, view.offsets, query, part))
+        scores.append(maxsim.maxsim_codes(view.layout, view.codes, view.offsets, query, part))
     return np.concatenate(scores)
 
 
@@ -287,4 +278,4 @@ def maxsim_scores(query_tokens: npt.ArrayLike, documents: Sequence[npt.ArrayLike
     tokens = TokenMatrices.of(documents, dim=query.dim)
     layout = CodeLayout("f32", query.dim)
     flat, rows = (np.ascontiguousarray(matrix).view(np.uint8) for matrix in (tokens.flat, query.flat))
-    return maxsim.maxsim_scores(layout, flat, tokens.offsets, rows, threads=threads)
+    return maxsim.maxsim_codes(layout, flat, tokens.offsets, rows, threads=threads)

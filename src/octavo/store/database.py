@@ -20,9 +20,8 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from octavo._files import ADVICE, storage_errors
-from octavo.errors import CollectionLockedError, CorruptCollectionError, ReadOnlyError, StorageError
+from octavo.errors import CollectionLockedError, CorruptCollectionError, ParameterError, ReadOnlyError, StorageError
 from octavo.store._manifest import FORMAT_VERSION, check_manifest
-from octavo.store.documents import chunked
 from octavo.store.metadata import index as _metadata_index
 
 DATABASE_NAME = "octavo.db"
@@ -98,8 +97,24 @@ class Database:
                     connection.execute(statement)
 
     @contextlib.contextmanager
+    def calling(self, what: str) -> Iterator[None]:
+        """Say that this thread now runs a function of the caller's, inside a transaction: it must not begin another one."""
+        before, self._local.calling = getattr(self._local, "calling", None), what
+        try:
+            yield
+        finally:
+            self._local.calling = before
+
+    def _check_not_calling(self) -> None:
+        if (what := getattr(self._local, "calling", None)) is not None:
+            raise ParameterError(
+                f"{what} must not search or change the collection that is calling it; look first, and keep what was found"
+            )
+
+    @contextlib.contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """Yield this thread's connection inside a read transaction: one consistent state from start to end."""
+        self._check_not_calling()
         connection = self._reader()
         with translate_errors(self.path):
             connection.execute("BEGIN")
@@ -124,6 +139,7 @@ class Database:
         ReadOnlyError
             When the collection was opened for reading.
         """
+        self._check_not_calling()
         if self.read_only:
             raise ReadOnlyError("the collection was opened with read_only=True; open it without to write")
         if not self._write_lock.acquire(timeout=self._lock_timeout):
@@ -341,7 +357,8 @@ def select_documents(
     connection: sqlite3.Connection, columns: str, key: Literal["slot", "id"], values: Sequence[int] | Sequence[str]
 ) -> Iterator[Any]:
     """Yield columns of the documents whose slot or id is among `values`, in no particular order; absent ones are left out."""
-    for part in chunked(values, _BOUND_VALUES):
+    for start in range(0, len(values), _BOUND_VALUES):
+        part = values[start : start + _BOUND_VALUES]
         marks = ",".join("?" * len(part))
         yield from connection.execute(f"SELECT {columns} FROM documents WHERE {key} IN ({marks})", part)
 

@@ -91,7 +91,7 @@ class GraphFiles:
         if not self.behind(snapshot):
             return
         covered = snapshot.graph.covered if snapshot.graph is not None else 0
-        if snapshot.n_slots - covered > _BACKLOG * planner.TAIL_MAX:
+        if snapshot.n_slots - covered > _BACKLOG * planner.limits.tail_max:
             self.wait()
         self.start()
 
@@ -138,7 +138,7 @@ class GraphFiles:
         covered = snapshot.graph.covered if snapshot.graph is not None else 0
         if self._loaded_generation != snapshot.generation:
             self._saved, self._loaded_generation = 0, snapshot.generation
-        return covered - self._saved > max(self._saved * _GROWTH, planner.TAIL_MAX)
+        return covered - self._saved > max(self._saved * _GROWTH, planner.limits.tail_max)
 
     def _load(self, snapshot: Snapshot) -> GraphView | None:
         """Return the graph of the newest checkpoint, if there is one that matches its checksum."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from octavo.compression import Codec, document_vectors, fixed_dimensional  # noqa: F401 - the encoders register
+from octavo.compression import Codec
 from octavo.compression.candidates import CandidateEncoder, candidate_encoder_from_config
 from octavo.compression.token_pooling import TokenPooling
 from octavo.errors import CodecError, InputTypeError, ParameterError
@@ -39,7 +39,7 @@ def candidates_config(candidates: str | CandidateEncoder | None) -> dict[str, An
     Raises
     ------
     ParameterError
-        When there is no such encoder, or it makes several vectors a document.
+        When there is no such encoder.
     """
     if candidates is None:
         return None
@@ -50,11 +50,6 @@ def candidates_config(candidates: str | CandidateEncoder | None) -> dict[str, An
     else:
         raise InputTypeError(
             f"expected candidates as the name of a candidate encoder or such an encoder, got {type(candidates).__name__}"
-        )
-    if encoder.multi_vector:
-        raise ParameterError(
-            f"{encoder!r} makes several vectors a document; a collection finds candidates with one: use 'mean', 'fde' or "
-            "'random-features'"
         )
     return encoder.get_config()
 

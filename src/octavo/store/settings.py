@@ -62,6 +62,8 @@ class Settings:
             or self.lock_timeout < 0
         ):
             raise ParameterError(f"expected lock_timeout in seconds, 0 or more, got {self.lock_timeout!r}")
+        if self.codec is not None and self.dim is not None:
+            Codec.parse(self.codec).check_dim(self.dim)
 
     def for_new_collection(self) -> Settings:
         """Return the settings with the defaults filled in."""
@@ -120,6 +122,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and stored.get(name) is not None and value != stored[name]:
                 raise MismatchError(f"the collection was made with {name}={stored[name]!r}, got {value!r}; {advice}")
+        if stored["dim"] is None and self.dim is not None:
+            Codec.parse(stored["codec"]).check_dim(self.dim)
         return replace(
             self,
             codec=stored["codec"],

@@ -27,6 +27,7 @@ class TierView:
     file: VectorFile
     guard: BlockGuard
     codes: Codes
+    _verified = False  # whether all rows were found good
 
     @cached_property
     def layout(self) -> CodeLayout:
@@ -35,8 +36,11 @@ class TierView:
 
     def check(self, rows: Slots | None = None) -> None:
         """Verify the checksums of the blocks that hold `rows` (None: of all blocks), once each."""
+        if self._verified:
+            return
         if rows is None:
             self.guard.check_all(self.codes)
+            object.__setattr__(self, "_verified", True)  # the rows of a view never change, nor what is known of them
         else:
             self.guard.check_rows(self.codes, rows)
 

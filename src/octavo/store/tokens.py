@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from octavo._arrays import Floats
+from octavo._arrays import Floats, unit_rows
 from octavo._layout import CodeLayout
-from octavo.compression import Codec, Pipeline, document_vectors, fixed_dimensional  # noqa: F401 - they register
+from octavo.compression import Codec, Pipeline
 from octavo.compression.candidates import CandidateEncoder, candidate_encoder_from_config
-from octavo.compression.token_matrices import TokenMatrices, unit_rows
+from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import CodecError, CorruptCollectionError, OctavoError
 from octavo.store.vectors import BLOCK_ROWS, BlockGuard, Codes, VectorFile, block_checksums
 
@@ -62,8 +62,8 @@ class TokenCodec:
         tokens = sample.flat
         for reducer in pipeline.reducers:
             tokens = reducer.fit(tokens, seed=seed).encode(tokens)
-        pipeline.quantizer.fit(unit_rows(tokens), seed=seed)
-        return fitted
+        pipeline.quantizer.fit(unit_rows(tokens, keep_zeros=True), seed=seed)
+        return cls(Pipeline(pipeline.steps), fitted.candidates)
 
     @property
     def _rescaled(self) -> bool:
@@ -78,7 +78,7 @@ class TokenCodec:
             return self.pipeline.encode(tokens)
         for reducer in self.pipeline.reducers:
             tokens = reducer.encode(tokens)
-        return self.pipeline.quantizer.encode(unit_rows(tokens))
+        return self.pipeline.quantizer.encode(unit_rows(tokens, keep_zeros=True))
 
     def encode_queries(self, tokens: Floats) -> Codes:
         """Return the codes of a query's tokens, of shape ``(n_tokens, row_bytes)``."""
@@ -86,7 +86,7 @@ class TokenCodec:
             return self.pipeline.encode_queries(tokens)
         for reducer in self.pipeline.reducers:
             tokens = reducer.encode_queries(tokens)
-        return self.pipeline.quantizer.encode_queries(unit_rows(tokens))
+        return self.pipeline.quantizer.encode_queries(unit_rows(tokens, keep_zeros=True))
 
     def query_offset(self, tokens: Floats) -> Floats:
         """Return what to add to the similarities of each of a query's tokens, of shape ``(n_tokens,)``."""

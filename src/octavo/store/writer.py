@@ -16,7 +16,7 @@ import numpy as np
 
 from octavo._arrays import Floats
 from octavo._files import sync_directory
-from octavo.compression import Codec, identity_codec
+from octavo.compression import Codec
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import CollectionLockedError, InvalidVectorsError, ParameterError
 from octavo.index import Tuning
@@ -50,6 +50,11 @@ class Writer:
         """Call `callback(connection, added_ids, deleted_ids)` before the commit of every later add and delete."""
         if callback not in self._joined:
             self._joined.append(callback)
+
+    def _tell(self, connection: sqlite3.Connection, added: Sequence[str], deleted: Sequence[str]) -> None:
+        with self._store.database.calling("a function given to join_writes"):
+            for callback in self._joined:
+                callback(connection, added, deleted)
 
     # ------------------------------------------------------------------ add and delete
 
@@ -105,8 +110,7 @@ class Writer:
                 "alive": snapshot.n_alive + len(batch) - len(replaced),
             }
             write_manifest(connection, changes)
-            for callback in self._joined:
-                callback(connection, batch.ids, ())
+            self._tell(connection, batch.ids, ())
         self._publish(own=True)
         if snapshot.generation == 0:
             for tier in tiers:
@@ -140,8 +144,7 @@ class Writer:
             else:
                 self._bury(connection, [row[:2] for row in found], seq)
             write_manifest(connection, {"seq": seq, "alive": snapshot.n_alive - len(found)})
-            for callback in self._joined:
-                callback(connection, (), [row[2] for row in found])
+            self._tell(connection, (), [row[2] for row in found])
         self._publish()
         return len(found)
 
@@ -174,7 +177,8 @@ class Writer:
     def _first_generation(
         self, dim: int, snapshot: Snapshot, changes: dict[str, Any]
     ) -> tuple[list[TierView], TokenAppender | None]:
-        plain = identity_codec(dim)
+        Codec.parse(snapshot.codec_text).check_dim(dim)
+        plain = Codec.identity(dim)
         changes |= {"generation": 1, "codec_state": plain.to_bytes()}
         appender = None
         if self._store.settings.multi_vector:

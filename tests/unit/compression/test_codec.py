@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo._layout import CodeLayout
-from octavo.compression import PCA, Codec, Float32, Int8, Pipeline, Truncate, identity_codec
+from octavo.compression import PCA, Codec, Float32, Int8, Pipeline, Truncate
 from octavo.errors import CodecError, InvalidVectorsError, NotFittedError
 
 
@@ -149,7 +149,7 @@ def test_decoding_back_projects():
 
 
 def test_identity():
-    codec = identity_codec(5)
+    codec = Codec.identity(5)
     assert codec.tiers[0].layout == CodeLayout("f32", 5)
     X = vectors(dim=5)
     np.testing.assert_array_equal(codec.encode(X)[0].view(np.float32), X)

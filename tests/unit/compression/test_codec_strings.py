@@ -59,7 +59,7 @@ def test_equals_what_is_built_from_steps():
         ("int8:3", "3", "int8 takes no argument"),
         ("rotate:x|int8", "x", "expected a seed"),
         ("rotate:99999999999999999999|int8", "99999999999999999999", "expected a seed"),
-        ("rotate:9999999999999999999|int8", "9999999999999999999", "expected a seed"),
+        ("rotate:9999999999999999999|int8", "9999999999999999999", "expected seed"),
         (":3", ":", "unknown step ''"),
     ],
 )

@@ -1,7 +1,5 @@
 """One suite for every step: what the contract promises holds for each, alone or in front of / behind others."""
 
-import json
-
 import numkong
 import numpy as np
 import pytest
@@ -9,15 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from usearch.index import Index
 
-from octavo.compression import (
-    Codec,
-    Quantizer,
-    Reducer,
-    step_class,
-    step_from_config,
-    step_names,
-)
+import octavo.compression
+from octavo.compression import Codec, Reducer, _registry, register_step
+from octavo.compression._registry import step_class, step_names
 from octavo.errors import CodecError, InputTypeError, InvalidVectorsError, NotFittedError
+from octavo.testing import check_step
 
 #: For every registered step, the tokens it is tested as. A new step joins by a line here; a test fails without.
 TOKENS = {
@@ -72,8 +66,24 @@ def make(token):
     return step_class(name).from_argument(argument or None)
 
 
-def queries_width(step, codes):
-    return step.layout.compared.row_bytes if isinstance(step, Quantizer) else codes.shape[1]
+class Negate(Reducer):
+    """Turns all signs over: a reducer as another package might bring it."""
+
+    step_id = "negate"
+    learns = False
+
+    @property
+    def out_dim(self):
+        return self.in_dim
+
+    def _fit(self, X, seed):
+        pass
+
+    def _encode(self, X):
+        return -X
+
+    def _decode(self, X):
+        return -X
 
 
 def decode_queries(quantizer, queries):
@@ -93,180 +103,89 @@ def test_every_registered_step_is_tested():
 
 
 @pytest.mark.parametrize("token", ALL)
-class TestEveryStep:
-    def test_shapes(self, token):
-        X = vectors()
-        step = make(token).fit(X)
-        codes = step.encode(X)
-        assert isinstance(step, Reducer | Quantizer)
-        if isinstance(step, Reducer):
-            assert codes.shape == (60, step.out_dim)
-            assert codes.dtype == np.float32
-        else:
-            assert codes.shape == (60, step.layout.row_bytes)
-            assert codes.dtype == np.uint8
-        assert codes.flags.c_contiguous
-        assert step.in_dim == DIM
-        decoded = step.decode(codes)
-        assert decoded.shape == X.shape
-        assert decoded.dtype == np.float32
-        assert step.query_offset(X).shape == (60,)
-        assert step.encode(X[:0]).shape == (0, codes.shape[1])
-        assert step.encode_queries(X[:0]).shape == (0, queries_width(step, codes))
-        assert step.decode(codes[:0]).shape == (0, DIM)
-        assert step.query_offset(X[:0]).shape == (0,)
+def test_every_step_keeps_the_contract(token):
+    step = make(token)
+    check_step(step)
+    assert step.token == token
+    assert eval(repr(step), vars(octavo.compression)) == step
 
-    def test_the_same_seed_gives_the_same_codes(self, token):
-        X = vectors()
-        np.testing.assert_array_equal(
-            make(token).fit(X, seed=3).encode(X), make(token).fit(X.astype(np.float64), seed=3).encode(X.tolist())
-        )
 
-    def test_company_does_not_change_a_code(self, token):
-        X = vectors(5000)
-        step = make(token).fit(X[:50])
-        for encode in (step.encode, step.encode_queries, step.query_offset):
-            whole = encode(X)
-            for i in (0, 1, 17, 2047, 2048, 4998, 4999):
-                np.testing.assert_array_equal(encode(X[i : i + 1])[0], whole[i])
-            np.testing.assert_array_equal(encode(X[11:16]), whole[11:16])
+@pytest.mark.parametrize("token", QUANTIZERS)
+def test_no_sign_turns_over_beyond_the_range(token):
+    X = vectors()
+    step = make(token).fit(X)
+    for factor in (3.0, 1e10, 3e38):
+        larger = np.clip(X.astype(np.float64) * factor, -3e38, 3e38)
+        assert (np.sign(step.decode(step.encode(larger))) * np.sign(larger) >= 0).all()
 
-    def test_input_layout_does_not_matter(self, token):
-        X = vectors()
-        step = make(token).fit(X)
-        expected = step.encode(X)
-        read_only = X.copy()
-        read_only.flags.writeable = False
-        wide = np.zeros((60, 2 * DIM), np.float32)
-        wide[:, ::2] = X
-        for same in (np.asfortranarray(X), wide[:, ::2], read_only, X.astype(">f4")):
-            np.testing.assert_array_equal(step.encode(same), expected)
 
-    def test_the_input_is_left_alone(self, token):
-        X = vectors()
-        before = X.copy()
-        step = make(token).fit(X)
-        step.encode(X)[:] = 0
-        step.decode(step.encode(X))[:] = 0
-        np.testing.assert_array_equal(X, before)
+@pytest.mark.parametrize("token", ALL)
+def test_messages_say_what_came_and_where(token):
+    X = vectors()
+    step = make(token).fit(X)
+    with pytest.raises(InvalidVectorsError, match=r"expected vectors of dimension 33, got 32; .* another model"):
+        step.encode(X[:, :-1])
+    with pytest.raises(InvalidVectorsError, match=r"X\[None, :\]"):
+        step.encode_queries(X[0])
+    with pytest.raises(InvalidVectorsError, match="different lengths"):
+        step.encode([[1.0], [1.0, 2.0]])
+    with pytest.raises(InputTypeError, match="real numbers"):
+        step.encode(X.astype(str))
+    X[7, 2] = np.nan
+    for use in (step.encode, step.encode_queries, step.query_offset):
+        with pytest.raises(InvalidVectorsError, match="got NaN in row 7"):
+            use(X)
+    with pytest.raises(NotFittedError, match="call fit"):
+        make(token).encode(X)
+    with pytest.raises(CodecError, match="knows no configuration key 'colour'"):
+        type(step).from_config({**step.get_config(), "colour": 1})
 
-    def test_configuration_round_trip(self, token):
-        step = make(token)
-        config = json.loads(json.dumps(step.get_config()))
-        assert config["id"] == step.step_id
-        again = step_from_config(config)
-        assert again == step
-        assert hash(again) == hash(step)
-        assert again.token == step.token == make(step.token).token
-        assert not again.is_fitted
-        with pytest.raises(CodecError, match="knows no configuration key 'colour'"):
-            type(step).from_config({**config, "colour": 1})
-        with pytest.raises(CodecError, match="expected the configuration of"):
-            type(step).from_config({"id": "other"})
 
-    def test_repr_is_code(self, token):
-        import octavo.compression
+class Company(Negate):
+    """Breaks the contract: a row's code depends on the rows beside it."""
 
-        step = make(token)
-        assert eval(repr(step), vars(octavo.compression)) == step
+    step_id = "company"
 
-    def test_state_round_trip(self, token):
-        X = vectors()
-        step = make(token).fit(X, seed=5)
-        again = make(token).set_state(step.get_state())
-        np.testing.assert_array_equal(again.encode(X), step.encode(X))
-        np.testing.assert_array_equal(again.encode_queries(X), step.encode_queries(X))
-        np.testing.assert_array_equal(again.query_offset(X), step.query_offset(X))
-        np.testing.assert_array_equal(again.decode(step.encode(X)), step.decode(step.encode(X)))
+    def _encode(self, X):
+        return X - X.mean(axis=0)
 
-    def test_bad_state_is_refused(self, token):
-        step = make(token).fit(vectors())
-        state = step.get_state()
-        for bad in (
-            {},
-            {**state, "in_dim": np.array(0)},
-            {**state, "in_dim": np.array(1 << 40)},
-            {**state, "in_dim": np.array([DIM])},
-            {**state, "in_dim": np.array(3.5)},
-            {**state, "stranger": np.zeros(3)},
-            *({k: v for k, v in state.items() if k != name} for name in state),
-            *({**state, name: np.full(a.shape, np.nan)} for name, a in state.items() if name != "in_dim"),
-            *({**state, name: np.zeros((3, 3))} for name in state if name != "in_dim"),
-        ):
-            fresh = make(token)
-            with pytest.raises(CodecError):
-                fresh.set_state(bad)
-            with pytest.raises(NotFittedError):
-                fresh.encode(vectors())
 
-    def test_not_fitted(self, token):
-        step = make(token)
-        X = vectors()
-        assert not step.is_fitted
-        for use in (
-            lambda: step.encode(X),
-            lambda: step.encode_queries(X),
-            lambda: step.query_offset(X),
-            lambda: step.decode(X),
-            lambda: step.in_dim,
-            lambda: step.get_state(),
-            lambda: step.out_dim if isinstance(step, Reducer) else step.layout,
-        ):
-            with pytest.raises(NotFittedError, match="call fit"):
-                use()
+class Forgetful(Negate):
+    """Breaks the contract: what it learned is not in its state."""
 
-    def test_bad_vectors_are_refused(self, token):
-        X = vectors()
-        step = make(token).fit(X)
-        for use in (step.encode, step.encode_queries, step.query_offset):
-            with pytest.raises(InvalidVectorsError, match=r"expected vectors of dimension 33, got 32"):
-                use(X[:, :-1])
-            for value in (np.nan, np.inf, -np.inf):
-                bad = X.copy()
-                bad[7, 2] = value
-                with pytest.raises(InvalidVectorsError, match=f"got {value} in row 7"):
-                    use(bad)
-            with pytest.raises(InvalidVectorsError, match="got inf in row 0"):
-                use(np.full((1, DIM), 1e300))
-            with pytest.raises(InvalidVectorsError, match=r"X\[None, :\]"):
-                use(X[0])
-            with pytest.raises(InvalidVectorsError, match="different lengths"):
-                use([[1.0], [1.0, 2.0]])
-            with pytest.raises(InputTypeError, match="real numbers"):
-                use(X.astype(str))
-        X[3, 3] = np.nan
-        with pytest.raises(InvalidVectorsError, match="got nan in row 3"):
-            make(token).fit(X)
-        with pytest.raises(InvalidVectorsError):
-            make(token).fit(np.empty((3, 0)))
-        with pytest.raises(InvalidVectorsError, match="another model"):
-            step.encode(np.zeros((0, 5)))
+    step_id = "forgetful"
+    learns = True
 
-    def test_fitting_without_vectors(self, token):
-        step = make(token)
-        if step.needs_fit:
-            with pytest.raises(InvalidVectorsError, match="at least one"):
-                step.fit(np.empty((0, DIM)))
-        else:
-            X = vectors()
-            np.testing.assert_array_equal(step.fit(np.empty((0, DIM))).encode(X), make(token).fit(X).encode(X))
+    def _fit(self, X, seed):
+        self.mean = X.mean(axis=0)
 
-    def test_degenerate_samples(self, token):
-        for sample in (np.zeros((3, DIM)), vectors(1), np.full((4, DIM), 1e-40), np.full((2, DIM), 1e30)):
-            step = make(token).fit(sample)
-            step.encode(sample)
-            assert np.isfinite(step.decode(step.encode(sample))).all()
+    def _encode(self, X):
+        return X - getattr(self, "mean", 0)
 
-    def test_larger_documents_saturate(self, token):
-        X = vectors()
-        step = make(token).fit(X)
-        for factor in (3.0, 1e10, 3e38):
-            larger = np.clip(X.astype(np.float64) * factor, -3e38, 3e38)
-            codes = step.encode(larger)
-            decoded = step.decode(codes)
-            assert np.isfinite(codes if isinstance(step, Reducer) else decoded).all()
-            if isinstance(step, Quantizer):  # never wraps: no sign turns over
-                assert (np.sign(decoded) * np.sign(larger) >= 0).all()
+
+class Wrong(Negate):
+    """Breaks the contract: documents that are more similar have lower scores."""
+
+    step_id = "wrong"
+
+    def _encode_queries(self, X):
+        return X
+
+
+@pytest.mark.parametrize(
+    ("step", "promise"),
+    [(Company, "company of row"), (Forgetful, "learned state rebuilds"), (Wrong, "more similar have higher scores")],
+)
+def test_a_broken_step_is_found(step, promise, monkeypatch):
+    monkeypatch.setattr(_registry, "_STEPS", dict(_registry._STEPS))
+    check_step(register_step(Negate)())
+    with pytest.raises(AssertionError, match=promise):
+        check_step(register_step(step)())
+
+
+def test_check_step_takes_steps_only():
+    with pytest.raises(AssertionError, match="derived from Reducer or Quantizer"):
+        check_step("int8")
 
 
 @pytest.mark.parametrize("token", QUANTIZERS)

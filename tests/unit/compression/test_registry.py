@@ -9,9 +9,8 @@ from octavo.compression import (
     Step,
     _registry,
     register_step,
-    step_class,
-    step_names,
 )
+from octavo.compression._registry import step_class, step_names
 from octavo.errors import CodecError
 
 
@@ -31,8 +30,8 @@ class Negate(Reducer):
     def _encode(self, X):
         return -X
 
-    def decode(self, codes, /):
-        return -codes
+    def _decode(self, X):
+        return -X
 
 
 class Loaded:

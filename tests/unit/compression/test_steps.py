@@ -19,8 +19,8 @@ from octavo.compression import (
     Rotate,
     Truncate,
 )
-from octavo.compression._casts import _minifloat_values
-from octavo.errors import CodecError, InvalidVectorsError
+from octavo.compression._quantizers import _minifloat_values
+from octavo.errors import CodecError, InvalidVectorsError, ParameterError
 
 
 def float8_cases(dtype):
@@ -190,7 +190,7 @@ def test_rotate_is_orthogonal_and_seeded():
         assert np.abs(A - B).max() > 0.1
     np.testing.assert_array_equal(Rotate().fit(X, seed=2).components, Rotate(2).fit(X, seed=0).components)
     for wrong in (-1, True, 1.5, "3", 2**63):
-        with pytest.raises(CodecError, match="seed"):
+        with pytest.raises(ParameterError, match="seed"):
             Rotate(wrong)
 
 

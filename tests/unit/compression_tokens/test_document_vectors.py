@@ -8,22 +8,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from octavo.compression import CentredMean, FixedDimensionalEncoding, RandomFeatures, TokenMatrices
 from octavo.compression import candidates as _candidates
-from octavo.compression.document_vectors import (
-    CentredMean,
-    FixedDimensionalEncoding,
-    RandomFeatures,
-    WardVectors,
-    candidate_encoder_from_config,
-)
-from octavo.compression.token_matrices import TokenMatrices
-from octavo.compression.token_pooling import TokenPooling
+from octavo.compression.candidates import candidate_encoder_from_config
 from octavo.errors import CodecError, InvalidVectorsError, NotFittedError, ParameterError
 
 ENCODERS = [
     CentredMean(),
     CentredMean(centre=False),
-    WardVectors(3),
     RandomFeatures(32),
     RandomFeatures(24, n_tokens=50, ridge=0.1),
     FixedDimensionalEncoding(3, 2, 4),
@@ -70,16 +62,12 @@ def test_shapes(encoder):
     encoder.fit(documents)
     encoded = encoder.encode_documents(documents)
     assert encoded.dtype == np.float32
-    assert encoded.shape == (10 * encoder.vectors_per_document, encoder.out_dim)
-    assert not encoded[-encoder.vectors_per_document :].any()
+    assert encoded.shape == (10, encoder.out_dim)
+    assert not encoded[-1].any()
     queries = encoder.encode_queries(documents)
     assert queries.dtype == np.float32
-    if encoder.multi_vector:
-        assert queries.shape == (sum(map(len, documents)), encoder.out_dim)
-    else:
-        assert encoder.vectors_per_document == 1
-        assert queries.shape == (10, encoder.out_dim)
-        assert not queries[-1].any()
+    assert queries.shape == (10, encoder.out_dim)
+    assert not queries[-1].any()
 
 
 def test_a_document_does_not_depend_on_its_company(encoder, monkeypatch):
@@ -145,12 +133,7 @@ def test_candidates_are_found(encoder):
     documents, queries = draw(60, seed=1, most=40), draw(60, seed=2, most=10)
     encoder.fit(documents)
     encoded, asked = encoder.encode_documents(documents), encoder.encode_queries(queries)
-    if encoder.multi_vector:
-        similar = (asked @ encoded.T).reshape(len(asked), 60, -1).max(axis=2)
-        offsets = TokenMatrices.of(queries).offsets
-        scores = np.add.reduceat(similar, offsets[:-1], axis=0)
-    else:
-        scores = asked @ encoded.T
+    scores = asked @ encoded.T
     exact = np.array([[(q @ d.T).max(axis=1).sum() for d in documents] for q in queries])
     found = np.argsort(-scores, axis=1)[:, :20]
     recall = np.mean([np.isin(b, f).mean() for b, f in zip(np.argsort(-exact, axis=1)[:, :3], found, strict=True)])
@@ -163,15 +146,6 @@ def test_mean():
     centred = means - means.mean(axis=0)
     wanted = centred / np.linalg.norm(centred, axis=1, keepdims=True)
     assert_allclose(CentredMean().fit(documents).encode_documents(documents), wanted, atol=1e-5)
-
-
-def test_ward():
-    documents = draw(7)
-    encoded = WardVectors(4).fit(documents).encode_documents(documents).reshape(7, 4, 12)
-    for x, got in zip(documents, encoded, strict=True):
-        pooled = TokenPooling(n_vectors=4, protected=0).pool([x])[0]
-        assert_array_equal(got[: len(pooled)], pooled)
-        assert_array_equal(got[len(pooled) :], np.repeat(pooled[-1:], 4 - len(pooled), axis=0))
 
 
 def test_random_features_are_the_ridge_fit():
@@ -199,10 +173,9 @@ def test_random_features_are_the_ridge_fit():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: WardVectors(0), "n as an integer from 1"),
         (lambda: RandomFeatures(0), "features"),
         (lambda: RandomFeatures(8, n_tokens=0), "n_tokens"),
-        (lambda: RandomFeatures(8, ridge=0.0), "ridge as a positive"),
+        (lambda: RandomFeatures(8, ridge=0.0), "ridge as a number above 0"),
     ],
 )
 def test_options_that_do_not_fit(build, message):

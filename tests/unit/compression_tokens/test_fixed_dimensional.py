@@ -188,11 +188,11 @@ def test_presets(name, dim):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"repetitions": 0}, "repetitions as an integer from 1"),
-        ({"simhash_bits": 17}, "simhash_bits as an integer from 0 to 16"),
+        ({"repetitions": 0}, "repetitions as an integer between 1"),
+        ({"simhash_bits": 17}, "simhash_bits as an integer between 0 and 16"),
         ({"projected_dim": 0}, "projected_dim"),
         ({"final_dim": 1.5}, "final_dim"),
-        ({"carve": 2.0}, "carve as a cosine"),
+        ({"carve": 2.0}, "carve as a number between -1 and 1"),
     ],
 )
 def test_options_that_do_not_fit(options, message):

@@ -120,32 +120,11 @@ def test_distance(distance):
     assert_allclose(pooled, scipy_pool(x, height=distance), atol=3e-7)
 
 
-def test_sequential():
-    x = np.float32(unit(np.random.default_rng(0).standard_normal((8, 4))))
-    pooled = TokenPooling(factor=2, method="sequential").pool([x])[0]
-    runs = [x[1:4], x[4:6], x[6:8]]
-    assert_allclose(pooled, [x[0], *(unit(run.mean(axis=0)[None])[0] for run in runs)], atol=1e-6)
-
-
-def test_kmeans_settles_on_means_of_the_nearest():
-    rng = np.random.default_rng(1)
-    centres = unit(rng.standard_normal((6, 40)))
-    x = np.float32(unit(np.repeat(centres, 10, axis=0) + 0.02 * rng.standard_normal((60, 40))))
-    pooling = TokenPooling(n_vectors=12, method="kmeans", protected=0)
-    pooled = pooling.pool([x])[0]
-    assert len(pooled) <= 12
-    nearest = np.argmax(x @ pooled.T, axis=1)
-    for j, vector in enumerate(pooled):
-        assert_allclose(vector, unit(x[nearest == j].mean(axis=0)[None])[0], atol=1e-5)
-    assert_array_equal(smallest_members(nearest), np.sort(np.unique(smallest_members(nearest)))[nearest])
-
-
-@pytest.mark.parametrize("method", ["hierarchical", "sequential", "kmeans"])
 @pytest.mark.parametrize("size", [{"factor": 3}, {"n_vectors": 5}])
-def test_a_document_does_not_depend_on_its_company(method, size):
+def test_a_document_does_not_depend_on_its_company(size):
     rng = np.random.default_rng(2)
     documents = [topical(rng, n, 16) for n in (20, 0, 1, 2, 37)]
-    pooling = TokenPooling(**size, method=method)
+    pooling = TokenPooling(**size)
     together = pooling.pool(documents)
     for x, got in zip(documents, together, strict=True):
         assert_array_equal(pooling.pool([x])[0] if len(x) else np.empty((0, 16), np.float32), got)
@@ -155,9 +134,8 @@ def test_a_document_does_not_depend_on_its_company(method, size):
     assert ragged.lengths.tolist() == [len(x) for x in together]
 
 
-@pytest.mark.parametrize("method", ["hierarchical", "sequential", "kmeans"])
-def test_degenerate_documents(method):
-    pooling = TokenPooling(n_vectors=4, method=method, protected=2)
+def test_degenerate_documents():
+    pooling = TokenPooling(n_vectors=4, protected=2)
     documents = [
         np.zeros((0, 3)),
         [[0.0, 2.0, 0.0]],
@@ -186,7 +164,7 @@ def test_configuration():
     for pooling in (
         TokenPooling(),
         TokenPooling(3, protected=0),
-        TokenPooling(n_vectors=9, method="kmeans", seed=4),
+        TokenPooling(n_vectors=9),
         TokenPooling(distance=0.5),
     ):
         again = TokenPooling.from_config(pooling.get_config())
@@ -208,11 +186,10 @@ def test_configuration():
         ({"factor": 2.5}, "factor as an integer"),
         ({"factor": 2, "n_vectors": 8}, "one of factor"),
         ({"n_vectors": 1}, "n_vectors as an integer of at least 2"),
-        ({"distance": -1.0}, "distance of at least 0"),
-        ({"distance": 1.0, "method": "kmeans"}, "distance needs"),
-        ({"method": "mean"}, "hierarchical, sequential, kmeans"),
+        ({"distance": -1.0}, "distance as a number of at least 0"),
         ({"protected": -1}, "protected"),
-        ({"seed": True}, "seed"),
+        ({"distance": True}, "distance"),
+        ({"protected": True}, "protected"),
     ],
 )
 def test_options_that_do_not_fit(options, message):
@@ -225,7 +202,7 @@ def test_vectors_that_do_not_fit():
         TokenPooling().pool([np.ones((2, 3)), np.array([[1.0, np.nan, 0.0]])])
     with pytest.raises(InvalidVectorsError, match=r"\[3, 4\]"):
         TokenPooling().pool([np.ones((2, 3)), np.ones((2, 4))])
-    with pytest.raises(InvalidVectorsError, match=r"shape \(3,\) in document 0"):
+    with pytest.raises(InvalidVectorsError, match=r"document 0 of shape \(n_tokens, dim\), got shape \(3,\)"):
         TokenPooling().pool([np.ones(3)])
     with pytest.raises(InputTypeError, match="real numbers"):
         TokenPooling().pool([np.array([["a"]])])

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import octavo
-from octavo.compression.document_vectors import WardVectors
 from octavo.compression.token_pooling import TokenPooling
 from octavo.errors import (
     CodecError,
@@ -211,7 +210,6 @@ def test_settings_are_checked_on_opening(world: Any, tmp_path: Path, words: Word
         ({"pool_factor": 2, "pooling": TokenPooling(factor=2)}, ParameterError),
         ({"pooling": 2}, InputTypeError),
         ({"candidates": "nonsense"}, CodecError),
-        ({"candidates": WardVectors(4)}, ParameterError),
         ({"candidates": 3}, InputTypeError),
         ({"encoder": 7}, InputTypeError),
         ({"must_exist": True}, FileNotFoundError),

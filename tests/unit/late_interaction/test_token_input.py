@@ -81,7 +81,7 @@ def test_what_cannot_be_pooled_vectors_is_refused() -> None:
                 kb.add(["x"], ids=["x"], token_vectors=matrices, pooled=True)
         with pytest.raises(ParameterError, match="pooled"):
             kb.add(["x"], ids=["x"], pooled=True, vectors=None)
-        with pytest.raises(InputTypeError, match="pooled"):
+        with pytest.raises(ParameterError, match="pooled"):
             kb.add(["x"], ids=["x"], token_vectors=[np.eye(16)], pooled="yes")  # type: ignore[arg-type]
         assert "x" not in kb.ids()
         assert len(kb) == 60

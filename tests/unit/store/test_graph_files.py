@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,10 @@ DIM = 32
 
 
 @pytest.fixture
-def small_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_graphs(lowered_limits: Callable[..., AbstractContextManager[None]]) -> Iterator[None]:
     """Graphs from 1,000 rows on, with at most 500 beside them."""
-    monkeypatch.setattr("octavo.index.planner.graph_min", lambda layout: 1_000)
-    monkeypatch.setattr("octavo.index.planner.tail_max", lambda layout: 500)
-    monkeypatch.setattr("octavo.index.planner.TAIL_MAX", 500)
+    with lowered_limits(graph_min=1_000, tail_max=500):
+        yield
 
 
 def graph_of(kb: octavo.Collection):

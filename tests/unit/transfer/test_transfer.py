@@ -111,6 +111,8 @@ def test_another_text_is_noticed(source: octavo.Collection) -> None:
 class Elsewhere:
     """A collection that is reached by its public methods alone, as those of integrations are."""
 
+    local = late = None
+
     def __init__(self, collection: octavo.Collection) -> None:
         for name in ("ids", "get", "get_payloads", "get_vectors", "delete", "count", "add"):
             setattr(self, name, getattr(collection, name))

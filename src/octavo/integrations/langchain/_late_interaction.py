@@ -41,7 +41,7 @@ class LateInteractionRetriever(StoreRetriever):
     score_key : str, optional
         Put each document's score (higher is better) into its metadata under this key. The stored metadata stays as it
         is.
-    fetch_k, lambda_mult, alpha, fusion
+    fetch_k, lambda_mult, alpha
         See `OctavoRetriever`.
     search_kwargs : dict, optional
         More options of `octavo.MultiVectorCollection.search`: ``n_candidates``, ``candidates``, ``exact``, ``ef``,
@@ -50,7 +50,7 @@ class LateInteractionRetriever(StoreRetriever):
         Those of `octavo.open_multi_vector`: ``codec`` (``"int8"`` unless given), ``pool_factor`` (2), ``pooling``,
         ``candidates``, ``full_text``, ``read_only``, ...; and ``collection``, ``collection_name`` of `OctavoVectorStore`.
 
-    All from `mode` to `fusion` may be given to ``invoke`` and ``ainvoke``, too, for that call.
+    All from `mode` to `alpha` may be given to ``invoke`` and ``ainvoke``, too, for that call.
 
     Raises
     ------

@@ -37,8 +37,6 @@ class OctavoRetriever(StoreRetriever):
         ``mmr``: 1 is relevance alone, 0 the greatest diversity (0.5 unless given).
     alpha : float, optional
         ``hybrid``: weight of the vectors, between 0 (text alone) and 1 (vectors alone). None fuses by reciprocal rank.
-    fusion : {"rrf", "convex"}, optional
-        ``hybrid``: how the rankings are fused.
     search_kwargs : dict, optional
         More options of `octavo.Collection.search`: ``text``, ``ids``, ``oversample``, ``ef``, ``exact``.
 

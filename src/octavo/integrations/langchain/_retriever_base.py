@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
@@ -20,7 +20,6 @@ _BELONGS_TO: dict[str, tuple[str, ...]] = {
     "fetch_k": ("mmr", "hybrid"),
     "lambda_mult": ("mmr",),
     "alpha": ("hybrid",),
-    "fusion": ("hybrid",),
 }
 
 #: What a call may change for itself.
@@ -41,7 +40,6 @@ class StoreRetriever(BaseRetriever):
     fetch_k: int | None = Field(default=None, ge=1)
     lambda_mult: float | None = Field(default=None, ge=0, le=1)
     alpha: float | None = Field(default=None, ge=0, le=1)
-    fusion: Literal["rrf", "convex"] | None = None
     search_kwargs: dict[str, Any] = Field(default_factory=dict)
 
     # An option with a typing error must not pass unnoticed.

@@ -21,7 +21,7 @@ from octavo.integrations.langchain._relevance import (
 from octavo.retrievers.results import SearchResult
 
 #: Options of `Collection.search` that the search methods pass on.
-SEARCH_OPTIONS = ("ids", "mode", "text", "alpha", "fusion", "fetch_k", "oversample", "ef", "exact")
+SEARCH_OPTIONS = ("ids", "mode", "text", "alpha", "fetch_k", "oversample", "ef", "exact")
 
 #: Further options of `MultiVectorCollection.search`.
 LATE_OPTIONS = ("n_candidates", "candidates")
@@ -51,7 +51,7 @@ class SearchMethods(StoreBase):
             (``{"year": {"$gte": 2020}}``), a function of `Document`, a tree of `octavo.filters`, or LangChain's
             ``structured_query`` objects.
         **kwargs
-            Options of `octavo.Collection.search`: ``mode`` ("dense", "text", "hybrid"), ``alpha``, ``fusion``, ``text``,
+            Options of `octavo.Collection.search`: ``mode`` ("dense", "text", "hybrid"), ``alpha``, ``text``,
             ``ids``, ``fetch_k``, ``oversample``, ``ef``, ``exact``; for late interaction also ``n_candidates`` and
             ``candidates``.
 

@@ -12,9 +12,10 @@ import numpy as np
 
 from octavo._arrays import Floats, as_matrix, unit_rows
 from octavo._text_analysis import check_language
+from octavo._validation import check_integer
+from octavo.collection.searching import check_deletion
 from octavo.encoders.dense import Encoder, as_encoder, check_fingerprint, fingerprint
 from octavo.errors import CollectionNotFoundError, MismatchError, ParameterError
-from octavo.filters import parse_filter
 from octavo.integrations.qdrant._client import ServerOptions
 from octavo.integrations.qdrant._documents import payload_of
 from octavo.integrations.qdrant._ids import point_id
@@ -26,7 +27,7 @@ from octavo.integrations.qdrant.mapping import ClientCodec, map_codec
 from octavo.integrations.qdrant.mapping import Mapping as Mapped
 from octavo.integrations.qdrant.transport import Layout, Point, Transport
 from octavo.retrievers.search import FilterLike
-from octavo.store.documents import Batch, DocumentLike, check_ids, chunked, read_batches
+from octavo.store.documents import Batch, DocumentLike, chunked, read_batches
 
 _DELETED_AT_ONCE = 1000
 
@@ -223,8 +224,7 @@ class QdrantCollection(ReadingMethods):
             Also when the first call has fewer than `fit_after` vectors for reducers that have to learn.
         """
         self._require_open()
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ParameterError(f"expected batch_size as an integer of at least 1, got {batch_size!r}")
+        batch_size = check_integer(batch_size, "batch_size", least=1)
         if vectors is None and self._encoder is None:
             raise ParameterError(
                 "expected vectors=, because the collection was opened without an encoder; give either of them"
@@ -337,20 +337,14 @@ class QdrantCollection(ReadingMethods):
     def delete(self, ids: Iterable[str] | None = None, filter: FilterLike = None) -> int:
         """Delete documents by id, by filter, or those that both name; see `octavo.Collection.delete`."""
         self._require_open()
-        if ids is None and filter is None:
-            raise ParameterError("expected ids or filter, got neither; to delete every document call clear()")
-        listed = check_ids(ids) if ids is not None else None
-        if listed is None and not callable(filter) and parse_filter(filter) is None:
-            raise ParameterError(
-                "expected a filter with a condition, got an empty one; to delete every document call clear()"
-            )
+        listed, where = check_deletion(ids, filter)
         with self._writing:
             if listed is None:
-                found = [point.id for point in self._scroll(self._where(filter), ["id"])]
+                found = [point.id for point in self._scroll(self._where(where), ["id"])]
             else:
                 found = [point.id for point in self._retrieve(listed, False)]
-                if filter is not None:
-                    kept = {point.id for point in self._scroll(self._where(filter), ["id"])}
+                if where is not None:
+                    kept = {point.id for point in self._scroll(self._where(where), ["id"])}
                     found = [point for point in found if point in kept]
             return self._delete(found)
 
@@ -369,6 +363,10 @@ class QdrantCollection(ReadingMethods):
         """Build Qdrant's graph now; returns whether anything was done. A server does it on its own."""
         self._require_open()
         return self._transport.optimize() if self._manifest is not None else False
+
+    def flush(self) -> None:
+        """Build Qdrant's graph now; documents are durable without this."""
+        self.optimize()
 
     # ------------------------------------------------------------------ about it
 

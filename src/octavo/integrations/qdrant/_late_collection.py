@@ -321,6 +321,11 @@ class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
     # ------------------------------------------------------------------ about it
 
     @property
+    def late(self) -> QdrantMultiVectorCollection:  # type: ignore[override]  # None for a plain one
+        """The collection itself: it keeps many vectors a document."""
+        return self
+
+    @property
     def encoder(self) -> TokenEncoder | None:  # type: ignore[override]  # gives matrices where a plain one gives rows
         """What turns texts into token vectors, if it was given."""
         return self._token_encoder

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
-from octavo._arrays import Floats, as_matrix, unit_rows
+from octavo._arrays import Floats
+from octavo.collection.searching import DenseSearch, NothingRanked, Ranker, Where, check_filter
 from octavo.encoders.dense import Encoder
-from octavo.errors import CollectionClosedError, DocumentNotFoundError, InputTypeError, ParameterError
-from octavo.filters import matches, parse_filter
+from octavo.errors import CollectionClosedError, DocumentNotFoundError
+from octavo.filters import Filter, matches
 from octavo.integrations.qdrant._documents import FIELDS, document_of
 from octavo.integrations.qdrant._filters import DOCUMENTS, NOTHING, Condition, all_of, any_of, none_of, translate
 from octavo.integrations.qdrant._ids import point_id
 from octavo.integrations.qdrant._manifest import Manifest
+from octavo.integrations.qdrant._ranker import QdrantDenseRanker
 from octavo.integrations.qdrant._words import Words
 from octavo.integrations.qdrant.mapping import ClientCodec, Mapping, map_codec
-from octavo.integrations.qdrant.transport import DENSE, Point, Search, Transport
-from octavo.retrievers.fusion import convex_combination, reciprocal_rank_fusion
-from octavo.retrievers.mmr import maximal_marginal_relevance
-from octavo.retrievers.results import SearchResult
-from octavo.retrievers.search import FilterLike, Mode, SearchOptions
+from octavo.integrations.qdrant.transport import DENSE, Point, Transport
+from octavo.retrievers.search import FilterLike, SearchOptions, lets_through
 from octavo.store.documents import Document, check_ids, chunked
 
 _CHUNK = 256
-_QUERIES_AT_ONCE = 32
 
 
-class ReadingMethods(ABC):
+class ReadingMethods(DenseSearch):
     """What `QdrantCollection` does without writing."""
 
     _transport: Transport
@@ -106,189 +103,37 @@ class ReadingMethods(ABC):
 
     # ------------------------------------------------------------------ search
 
-    def search(
-        self,
-        query: Any,
-        k: int = 10,
-        *,
-        filter: FilterLike = None,
-        ids: Iterable[str] | None = None,
-        mode: Mode = "dense",
-        text: str | None = None,
-        alpha: float | None = None,
-        fusion: str = "rrf",
-        fetch_k: int | None = None,
-        lambda_mult: float | None = None,
-        oversample: float | None = None,
-        ef: int | None = None,
-        exact: bool | None = None,
-    ) -> SearchResult:
-        """Find the k best documents for one query; see `octavo.Collection.search`.
+    @contextlib.contextmanager
+    def _ranker(self, where: Where, ids: Sequence[str] | None, options: SearchOptions) -> Iterator[Ranker]:
+        if self._manifest is None:
+            yield NothingRanked()
+            return
+        condition = self._where(where)
+        if ids is not None:
+            condition = all_of(condition, {"has_id": [point_id(each) for each in ids]} if ids else NOTHING)
+        yield self._new_ranker(condition)
 
-        Raises
-        ------
-        InvalidVectorsError, InvalidFilterError, ParameterError, InputTypeError
-            When an argument cannot be used; the message says which and why.
-        """
-        options = SearchOptions(mode, alpha, fusion, fetch_k, lambda_mult, oversample, ef, exact, 1)
-        return self._run([query], [text] if text is not None else None, k, filter, ids, options)[0]
+    def _new_ranker(self, condition: Condition) -> Ranker:
+        return QdrantDenseRanker(
+            self._transport,
+            condition,
+            self._words(),
+            self._mapping.oversampling,
+            codec=self._fitted(),
+            cosines=self.metric == "cosine",
+        )
 
-    def search_batch(
-        self,
-        queries: Any,
-        k: int = 10,
-        *,
-        filter: FilterLike = None,
-        ids: Iterable[str] | None = None,
-        mode: Mode = "dense",
-        texts: Sequence[str] | None = None,
-        alpha: float | None = None,
-        fusion: str = "rrf",
-        fetch_k: int | None = None,
-        lambda_mult: float | None = None,
-        oversample: float | None = None,
-        ef: int | None = None,
-        exact: bool | None = None,
-    ) -> list[SearchResult]:
-        """Find the k best documents for each of many queries; see `octavo.Collection.search_batch`."""
-        if isinstance(queries, str):
-            raise InputTypeError("expected a sequence of queries, got a single str; use search(), or put it in a list")
-        options = SearchOptions(mode, alpha, fusion, fetch_k, lambda_mult, oversample, ef, exact, 0)
-        return self._run(queries, texts, k, filter, ids, options)
+    @property
+    def local(self) -> None:
+        """None: the documents lie in Qdrant."""
+        return None
 
-    def _run(
-        self,
-        queries: Any,
-        texts: Sequence[str] | None,
-        k: int,
-        filter: FilterLike,
-        ids: Iterable[str] | None,
-        options: SearchOptions,
-    ) -> list[SearchResult]:
-        self._require_open()
-        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-            raise ParameterError(f"expected k as an integer of at least 1, got {k!r}")
-        listed = check_ids(ids) if ids is not None else None
-        if not callable(filter):
-            parse_filter(filter)  # a malformed filter is an error even where there is nothing to search
-        vectors, words = self._read_queries(queries, texts, options)
-        if self._manifest is None or len(queries) == 0:
-            return [_result([]) for _ in queries]
-        where = self._where(filter)
-        if listed is not None:
-            where = all_of(where, {"has_id": [point_id(each) for each in listed]} if listed else NOTHING)
-        return [_result(ranking) for ranking in self._rank(vectors, words, int(k), where, options)]
-
-    def _read_queries(
-        self, queries: Any, texts: Sequence[str] | None, options: SearchOptions
-    ) -> tuple[Any, Sequence[str] | None]:
-        """Return what `_dense` and `_diversified` take of each query, and the words, where the mode needs them."""
-        strings = [isinstance(query, str) for query in queries]
-        if any(strings) and not all(strings):
-            raise InputTypeError("expected queries all as str or all as vectors, got a mixture")
-        if texts is not None and options.mode == "dense":
-            raise ParameterError("text belongs to mode='text' or 'hybrid', got mode='dense'")
-        words = texts if texts is not None else (list(queries) if any(strings) else None)
-        if words is not None and (len(words) != len(queries) or not all(isinstance(word, str) for word in words)):
-            raise ParameterError(f"expected one text for each of {len(queries)} queries, got {len(words)}")
-        if options.mode != "dense" and words is None and len(queries):
-            raise ParameterError(
-                f"mode={options.mode!r} needs words: give the query as a str, or text= beside the vector"
-            )
-        if len(queries) == 0 or (options.mode == "text" and options.lambda_mult is None):
-            return None, words
-        if any(strings):
-            if self._encoder is None:
-                raise ParameterError(
-                    "expected a query vector, because the collection was opened without an encoder; open it with one, or "
-                    "search by words with mode='text'"
-                )
-            queries = self._encoder.encode_queries(list(queries))
-        matrix = as_matrix(queries, self.dim, "the query" if len(queries) == 1 else "queries")
-        return (unit_rows(matrix, "queries") if self.metric == "cosine" else matrix), words
-
-    def _rank(
-        self,
-        vectors: Any,
-        words: Sequence[str] | None,
-        k: int,
-        where: Condition,
-        options: SearchOptions,
-    ) -> list[list[Point]]:
-        depth = k
-        if options.lambda_mult is not None:
-            depth = max(k, options.fetch_k or max(20, 4 * k))
-        if options.mode == "dense" or (options.mode == "hybrid" and options.alpha == 1):
-            rankings = self._dense(vectors, depth, where, options)
-        elif options.mode == "text" or options.alpha == 0:
-            rankings = self._text(words, depth, where, options)
-        else:
-            fetch = max(depth, options.fetch_k or max(100, 4 * depth))
-            pairs = zip(
-                self._dense(vectors, fetch, where, options), self._text(words, fetch, where, options), strict=True
-            )
-            rankings = [_fused(dense, text, depth, options.alpha) for dense, text in pairs]
-        if options.lambda_mult is None or options.lambda_mult == 1:
-            return [ranking[:k] for ranking in rankings]
-        assert vectors is not None  # MMR has asked for them
-        return [
-            self._diversified(ranking, vector, k, options.lambda_mult)
-            for ranking, vector in zip(rankings, vectors, strict=True)
-        ]
-
-    def _dense(self, vectors: Any, k: int, where: Condition, options: SearchOptions) -> list[list[Point]]:
-        assert vectors is not None  # the mode needs them
-        oversampling = options.oversample or self._mapping.oversampling
-        encoded, offsets = self._fitted().queries(vectors)
-        searches = [
-            Search(
-                k,
-                where,
-                dense=row.tolist(),
-                ef=options.ef,
-                exact=bool(options.exact),
-                oversampling=None if options.exact else oversampling,
-                with_vectors=options.lambda_mult not in (None, 1),
-            )
-            for row in encoded
-        ]
-        rankings = self._ask(searches)
-        return [
-            [Point(hit.id, hit.payload, hit.dense, score=hit.score + float(offset)) for hit in ranking]
-            for ranking, offset in zip(rankings, offsets, strict=True)
-        ]
-
-    def _text(self, words: Sequence[str] | None, k: int, where: Condition, options: SearchOptions) -> list[list[Point]]:
-        assert words is not None  # the mode needs them
-        with_vectors = options.lambda_mult not in (None, 1)
-        sparse = [self._words().query(text) for text in words]
-        asked = [Search(k, where, text=terms, with_vectors=with_vectors) for terms in sparse if terms[0]]
-        answers = iter(self._ask(asked))
-        return [next(answers) if terms[0] else [] for terms in sparse]
-
-    def _ask(self, searches: Sequence[Search]) -> list[list[Point]]:
-        return [ranking for part in chunked(searches, _QUERIES_AT_ONCE) for ranking in self._transport.search(part)]
-
-    def _diversified(self, ranking: list[Point], query: Any, k: int, lambda_mult: float) -> list[Point]:
-        if not ranking:
-            return []
-        vectors = self._decoded([hit.dense for hit in ranking])
-        lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query)
-        relevance = (vectors @ query) / np.where(lengths > 0, lengths, 1)
-        chosen = maximal_marginal_relevance(relevance, vectors, min(k, len(ranking)), lambda_mult)
-        return [ranking[number] for number in chosen]
+    @property
+    def late(self) -> None:
+        """None: it keeps one vector a document."""
+        return None
 
     # ------------------------------------------------------------------ inside
-
-    @property
-    @abstractmethod
-    def dim(self) -> int | None:
-        """Dimension of the vectors as they come in; None before the first ones."""
-
-    @property
-    @abstractmethod
-    def metric(self) -> str:
-        """How vectors are compared: "cosine" or "dot"."""
 
     @property
     def _mapping(self) -> Mapping:
@@ -331,11 +176,11 @@ class ReadingMethods(ABC):
 
     def _where(self, filter: FilterLike) -> Condition:
         """Return a filter that lets exactly the wanted documents through."""
-        if callable(filter):
-            return self._chosen(DOCUMENTS, filter)
-        tree = parse_filter(filter)
+        tree = check_filter(filter)
         if tree is None:
             return DOCUMENTS
+        if not isinstance(tree, Filter):
+            return self._chosen(DOCUMENTS, tree)
         bounds = translate(tree)
         if bounds.exact:
             return all_of(DOCUMENTS, bounds.lower)
@@ -345,29 +190,5 @@ class ReadingMethods(ABC):
 
     def _chosen(self, where: Condition, wanted: Callable[[Document], bool]) -> Condition:
         """Look at documents one by one, and return a filter for those that are wanted."""
-        found = [point.id for point in self._scroll(where, FIELDS) if wanted(document_of(point.payload))]
+        found = [point.id for point in self._scroll(where, FIELDS) if lets_through(wanted, document_of(point.payload))]
         return {"has_id": found} if found else NOTHING
-
-
-def _fused(dense: list[Point], text: list[Point], k: int, alpha: float | None) -> list[Point]:
-    points = {hit.payload["id"]: hit for hit in [*text, *dense]}
-    rankings = [
-        (np.array([hit.payload["id"] for hit in ranking], np.str_), np.array([hit.score for hit in ranking]))
-        for ranking in (dense, text)
-    ]
-    if alpha is None:
-        keys, scores = reciprocal_rank_fusion(rankings)
-    else:
-        keys, scores = convex_combination(rankings[0], rankings[1], alpha)
-    pairs = zip(keys[:k].tolist(), scores[:k].tolist(), strict=True)
-    return [Point(points[key].id, points[key].payload, points[key].dense, score=score) for key, score in pairs]
-
-
-def _result(ranking: Sequence[Point]) -> SearchResult:
-    documents = [document_of(hit.payload) for hit in ranking]
-    return SearchResult(
-        [document.id for document in documents],
-        np.array([hit.score for hit in ranking], np.float32),
-        documents,
-        [hit.payload.get("payload") for hit in ranking],
-    )

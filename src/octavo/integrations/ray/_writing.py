@@ -97,7 +97,7 @@ class BlockWriter:
     def _write(self, tag: str, table: pa.Table) -> UpsertReport:
         collection = self._target.for_tag(tag, table["text"].slice(0, 1000).to_pylist())
         metric = tag.partition(":")[0]
-        if hasattr(collection, "get_token_vectors"):
+        if collection.late is not None:
             raise MismatchError(
                 "the dataset has one vector a document, but the target is a collection for late interaction; choose "
                 "another, or build that one locally and move it with octavo push"

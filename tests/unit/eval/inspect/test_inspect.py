@@ -162,8 +162,8 @@ def test_files_that_are_not_vectors(tmp_path: Path) -> None:
     np.save(tmp_path / "objects.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(ParameterError, match="cannot be read"):
         inspect_file(tmp_path / "objects.npy")
-    np.savez(tmp_path / "many.npz", a=spread())
-    with pytest.raises(ParameterError, match="archive"):
+    np.savez(tmp_path / "many.npz", a=spread(), b=spread())
+    with pytest.raises(ParameterError, match="name one of"):
         inspect_file(tmp_path / "many.npz")
     np.save(tmp_path / "flat.npy", np.ones(5))
     with pytest.raises(InvalidVectorsError, match="shape"):

@@ -163,8 +163,7 @@ def test_the_graph_is_weighed_and_a_broken_one_is_caught(
 ) -> None:
     from octavo.index import Graph, planner
 
-    monkeypatch.setattr(planner, "GRAPH_MIN", 30)
-    monkeypatch.setattr(planner, "GRAPH_MIN_WIDE_ROWS", 30)
+    monkeypatch.setattr(planner, "limits", planner.Limits(graph_min=30))
     by_graph = {"codec": "int8", "exact": False}
     [sound] = run(tiny, encoder, by_graph, timing=quick)
     assert sound.ok

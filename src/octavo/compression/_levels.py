@@ -1,24 +1,18 @@
-"""Scalar quantization to the few best levels for normally distributed values: one, two or four bits a value.
-
-`Int2` is the step of codec strings, whose rows every search reads. `LloydMax` has other numbers of bits, for callers who
-hand its table to the MaxSim functions themselves.
-"""
+"""Scalar quantization to the few best levels for normally distributed values."""
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
+from octavo._arrays import Codes, Floats
 from octavo._layout import LEVELS_2BIT, CodeLayout
-from octavo.compression._base import Codes, Floats, Quantizer, State, check_arrays
+from octavo.compression._base import Quantizer, Shapes, State
 from octavo.compression._registry import register_step
-from octavo.errors import CodecError, ParameterError
-
-_BITS = (1, 2, 4)
+from octavo.errors import CodecError
 
 #: Deviation and bound stay within these, so that neither they nor their products leave the range of float32.
 _LEAST, _MOST = 1e-18, 1e18
@@ -51,7 +45,7 @@ def gaussian_levels(bits: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.
         levels = better
 
 
-class _Levels(Quantizer):
+class Levels(Quantizer):
     """A quantizer of documents to the best levels for normal values, and of queries to eight bits."""
 
     asymmetric = True
@@ -68,11 +62,13 @@ class _Levels(Quantizer):
         self._deviation = np.float32(min(max(deviation, _LEAST), _MOST) if bound > 0 else 1.0)
         self._bound = np.float32(min(max(bound, _LEAST), _MOST) if bound > 0 else 1.0)
 
+    def _shapes(self, in_dim: int) -> Shapes:
+        return {"deviation": (np.float32, ()), "bound": (np.float32, ())}
+
     def _get_arrays(self) -> State:
         return {"deviation": np.array(self._deviation), "bound": np.array(self._bound)}
 
     def _set_arrays(self, arrays: State, in_dim: int) -> None:
-        check_arrays(self, arrays, {"deviation": (), "bound": ()})
         deviation, bound = float(arrays["deviation"]), float(arrays["bound"])
         if not (deviation > 0 and bound > 0):
             raise CodecError(
@@ -127,7 +123,7 @@ class _Levels(Quantizer):
 
 
 @register_step
-class Int2(_Levels):
+class Int2(Levels):
     """Store four values in a byte, each as the nearest of the four best levels for normal values; the first in the lowest bits.
 
     The levels are -1.510, -0.453, 0.453 and 1.510 times the deviation of the fitted values; the squared error expected is then
@@ -165,79 +161,3 @@ class Int2(_Levels):
     @property
     def _whole_levels(self) -> npt.NDArray[np.int8]:
         return np.array(LEVELS_2BIT, np.int8)
-
-
-class LloydMax(_Levels):
-    """Store each value as one of 2, 4 or 16 levels; compare with queries of eight bits.
-
-    Meant for token vectors behind `Rotate`, which makes their values nearly normal. Nothing but the deviation of the
-    values is learned, so that adding a document costs only that document.
-
-    Codes of documents are packed, the first value in the lowest bits of a byte, and narrower than `layout` says: they are
-    unpacked to ``i8`` by the table `unpack` when they are compared, which the MaxSim functions of `octavo.index` do.
-    Queries are ``i8`` from the start. The searches over single vectors do not take a table, so codec strings do not know this
-    step; they know `Int2`, whose codes are those of two bits.
-
-    Parameters
-    ----------
-    bits : {1, 2, 4}, default=2
-        Bits a value.
-
-    References
-    ----------
-    Lloyd, S. P. (1982). Least squares quantization in PCM. IEEE Transactions on Information Theory 28(2).
-
-    Max, J. (1960). Quantizing for minimum distortion. IRE Transactions on Information Theory 6(1).
-
-    Examples
-    --------
-    >>> X = np.array([[-3.0, -0.5, 0.5, 3.0]], dtype=np.float32)
-    >>> step = LloydMax(2).fit(X)
-    >>> [f"{byte:08b}" for byte in step.encode(X)[0]]
-    ['11100100']
-    """
-
-    step_id = "lloyd-max"
-
-    def __init__(self, bits: int = 2) -> None:
-        if bits not in _BITS or isinstance(bits, bool):
-            raise ParameterError(f"expected bits out of 1, 2 and 4, got {bits!r}")
-        self.bits = int(bits)
-
-    @classmethod
-    def from_argument(cls, argument: str | None) -> Self:
-        """Build the step from its number of bits."""
-        if argument is None:
-            return cls()
-        if argument not in map(str, _BITS):
-            raise CodecError(f"expected {cls.name()}:1, {cls.name()}:2 or {cls.name()}:4, got {argument!r}")
-        return cls(int(argument))
-
-    @property
-    def argument(self) -> str:
-        """The number of bits."""
-        return str(self.bits)
-
-    def __repr__(self) -> str:
-        return f"LloydMax({self.bits})"
-
-    # -- use ---------------------------------------------------------------------------------------------------------
-
-    @property
-    def layout(self) -> CodeLayout:
-        """How unpacked codes and queries lie in memory."""
-        return CodeLayout("i8", self.in_dim, self._scale)
-
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes that one packed row takes."""
-        return -(-self.in_dim * self.bits // 8)
-
-    @property
-    def unpack(self) -> npt.NDArray[np.uint8]:
-        """Table of shape (256, 8 / bits): the ``i8`` codes that each stored byte stands for."""
-        return self._table.view(np.uint8)
-
-    @property
-    def _out_width(self) -> int:
-        return self.stored_bytes

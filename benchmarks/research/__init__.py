@@ -1,0 +1,1 @@
+"""What was compared and not taken: codes, poolings and candidate vectors that only benchmarks use."""

@@ -1,0 +1,640 @@
+"""Search, once for every collection: its signature, its documentation, its checks, and how rankings become an answer.
+
+`DenseSearch` and `LateSearch` are the public methods. A collection inherits one of them and supplies a `Ranker`: something
+that ranks the documents of one state by vectors or by words. How deep to look, how rankings are fused and diversified, and
+that nothing is asked for beyond what can match, is decided here, for a collection of files and one in Qdrant alike.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from octavo._arrays import Floats, as_matrix, unit_rows
+from octavo._validation import check_integer
+from octavo.collection.explanation import Explanation, explanation
+from octavo.compression.token_matrices import TokenMatrices
+from octavo.encoders.tokens import unit_tokens
+from octavo.errors import InputTypeError, InvalidFilterError, InvalidVectorsError, ParameterError
+from octavo.filters import Filter, has_empty_part, parse_filter
+from octavo.retrievers.fusion import convex_combination, reciprocal_rank_fusion
+from octavo.retrievers.late_interaction import CandidateSource, LateOptions
+from octavo.retrievers.mmr import maximal_marginal_relevance
+from octavo.retrievers.results import Ranking, SearchResult
+from octavo.retrievers.search import DocumentFilter, FilterLike, Mode, Queries, SearchOptions
+from octavo.store.documents import check_ids
+
+#: Depth of both rankings that a hybrid search fuses, unless `fetch_k` says otherwise, and at least this often k.
+_HYBRID_DEPTH = 100
+_HYBRID_FACTOR = 4
+
+#: Candidates that MMR chooses from, unless `fetch_k` says otherwise: as LangChain, but never fewer than 4 k.
+_MMR_DEPTH = 20
+_MMR_FACTOR = 4
+
+#: A filter that was checked: None restricts nothing.
+Where: TypeAlias = "Filter | DocumentFilter | None"
+
+
+class Ranker(Protocol):
+    """Ranks those documents of one state of a collection that a search lets through.
+
+    A ranking is a pair of arrays, best first: whole numbers that tell the documents apart (of equal scores the smaller
+    comes first), and scores.
+    """
+
+    cosines: bool  # whether the scores of `by_vectors` are cosines
+
+    def at_most(self, depth: int) -> int:
+        """Return how many results there can be if `depth` are asked for: never more than documents that match."""
+        ...
+
+    def by_vectors(self, queries: Queries, k: int, options: SearchOptions) -> list[Ranking]:
+        """Return the best documents for each query by its vectors; k is what `at_most` returned, above 0."""
+        ...
+
+    def by_words(self, words: Sequence[str], k: int, options: SearchOptions) -> list[Ranking]:
+        """Return the best documents for each query by its words."""
+        ...
+
+    def vectors(self, ranking: Ranking) -> Floats:
+        """Return a vector of each document, to tell how alike they are."""
+        ...
+
+    def relevance(self, queries: Queries, number: int, ranking: Ranking, vectors: Floats) -> Floats:
+        """Return how good documents are for a query, as (mean) cosines; `vectors` are what `vectors` returned of them."""
+        ...
+
+    def results(self, rankings: Sequence[Ranking]) -> list[SearchResult]:
+        """Put the documents beside their scores."""
+        ...
+
+
+class NothingRanked:
+    """The `Ranker` of a collection without documents."""
+
+    cosines = False
+
+    def at_most(self, depth: int) -> int:
+        """Return 0."""
+        return 0
+
+    def by_vectors(self, queries: Queries, k: int, options: SearchOptions) -> list[Ranking]:
+        """Return an empty ranking for each query."""
+        return [_NOTHING] * len(queries)
+
+    def by_words(self, words: Sequence[str], k: int, options: SearchOptions) -> list[Ranking]:
+        """Return an empty ranking for each query."""
+        return [_NOTHING] * len(words)
+
+    def vectors(self, ranking: Ranking) -> Floats:
+        """Return no vectors."""
+        return np.empty((0, 1), np.float32)
+
+    def relevance(self, queries: Queries, number: int, ranking: Ranking, vectors: Floats) -> Floats:
+        """Return no relevance."""
+        return np.empty(0, np.float32)
+
+    def results(self, rankings: Sequence[Ranking]) -> list[SearchResult]:
+        """Return an empty result for each ranking."""
+        return [SearchResult([], scores, [], []) for _, scores in rankings]
+
+
+class DenseSearch(Protocol):
+    """`search` and `search_batch` of a collection with one vector a document."""
+
+    @property
+    def dim(self) -> int | None:
+        """Dimension of the vectors as they come in; None before the first ones."""
+        ...
+
+    @property
+    def metric(self) -> str:
+        """How vectors are compared: "cosine" or "dot"."""
+        ...
+
+    @property
+    def encoder(self) -> Any:
+        """What turns texts into vectors, if one was given: one each, or for late interaction many."""
+        ...
+
+    def search(
+        self,
+        query: Any,
+        k: int = 10,
+        *,
+        filter: FilterLike = None,
+        ids: Iterable[str] | None = None,
+        mode: Mode = "dense",
+        text: str | None = None,
+        alpha: float | None = None,
+        fetch_k: int | None = None,
+        lambda_mult: float | None = None,
+        oversample: float | None = None,
+        ef: int | None = None,
+        exact: bool | None = None,
+    ) -> SearchResult:
+        """Find the k best documents for one query.
+
+        Parameters
+        ----------
+        query : str or array-like of shape (dim,)
+            A text (the encoder makes its vector), or a vector.
+        k : int, default=10
+            Results; if n documents match the filter, min(k, n) come back.
+        filter : dict, filter or callable, optional
+            Which documents may come back: the dict form (``{"year": {"$gte": 2020}}``), a tree of
+            `octavo.filters`, or a function from `Document` to bool, which has to look at every document.
+        ids : iterable of str, optional
+            Only these documents may come back.
+        mode : {"dense", "text", "hybrid"}, default="dense"
+            Vectors, BM25 full text, or both fused.
+        text : str, optional
+            The words to look for, when `query` is a vector or when they should differ from it.
+        alpha : float, optional
+            Hybrid: weight of the vectors in a convex combination of the two scores; 0 is text alone and 1 vectors alone,
+            exactly. None (default) fuses by reciprocal rank.
+        fetch_k : int, optional
+            MMR: candidates to choose from (default ``max(20, 4 * k)``). Hybrid: depth of both rankings (default
+            ``max(100, 4 * k)``).
+        lambda_mult : float, optional
+            Choose by maximal marginal relevance: 1 is relevance alone, 0 the greatest diversity.
+        oversample : float, optional
+            Candidates rescored per result; only codecs with more than one tier rescore.
+        ef : int, optional
+            Nodes that the graph search keeps in view; more finds more and takes longer.
+        exact : bool, optional
+            True scores every document in the finest tier; False uses the graph wherever there is one.
+
+        Returns
+        -------
+        SearchResult
+            ``.ids``, ``.scores`` (higher is better), ``.documents``; iterates as hits.
+
+        Raises
+        ------
+        InvalidVectorsError, InvalidFilterError, ParameterError, InputTypeError
+            When an argument cannot be used; the message says which and why.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> with octavo.open() as kb:
+        ...     _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1.0, 0.0], [0.0, 1.0]], metadata=[{"n": 1}, {"n": 2}])
+        ...     print(kb.search([0.9, 0.1], k=1).ids, kb.search([0.9, 0.1], filter={"n": {"$gt": 1}}).ids)
+        ...     print(kb.search("green", mode="text").ids)
+        ['r'] ['g']
+        ['g']
+        """
+        options = SearchOptions(
+            mode=mode,
+            alpha=alpha,
+            fetch_k=fetch_k,
+            lambda_mult=lambda_mult,
+            oversample=oversample,
+            ef=ef,
+            exact=exact,
+        )
+        return self._search([query], [text] if text is not None else None, k, filter, ids, options)[0]
+
+    def search_batch(
+        self,
+        queries: Any,
+        k: int = 10,
+        *,
+        filter: FilterLike = None,
+        ids: Iterable[str] | None = None,
+        mode: Mode = "dense",
+        texts: Sequence[str] | None = None,
+        alpha: float | None = None,
+        fetch_k: int | None = None,
+        lambda_mult: float | None = None,
+        oversample: float | None = None,
+        ef: int | None = None,
+        exact: bool | None = None,
+    ) -> list[SearchResult]:
+        """Find the k best documents for each of many queries, on all cores.
+
+        Parameters
+        ----------
+        queries : sequence of str, or array-like of shape (m, dim)
+            Texts or vectors.
+        texts : sequence of str, optional
+            The words to look for, one for each query, when the queries are vectors.
+        k, filter, ids, mode, alpha, fetch_k, lambda_mult, oversample, ef, exact
+            See `search`.
+
+        Returns
+        -------
+        list of SearchResult
+            One for each query, all from the same committed state.
+
+        Raises
+        ------
+        InvalidVectorsError, InvalidFilterError, ParameterError, InputTypeError
+            As `search`.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> with octavo.open() as kb:
+        ...     _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1.0, 0.0], [0.0, 1.0]])
+        ...     [result.ids for result in kb.search_batch([[0.9, 0.1], [0.2, 0.8]], k=1)]
+        [['r'], ['g']]
+        """
+        options = SearchOptions(
+            mode=mode,
+            alpha=alpha,
+            fetch_k=fetch_k,
+            lambda_mult=lambda_mult,
+            oversample=oversample,
+            ef=ef,
+            exact=exact,
+            threads=0,
+        )
+        return self._search(queries, texts, k, filter, ids, options)
+
+    # ------------------------------------------------------------------ what a collection supplies
+
+    def _require_open(self) -> None:
+        """Raise `CollectionClosedError` when the collection was closed."""
+        ...
+
+    def _ranker(
+        self, where: Where, ids: Sequence[str] | None, options: SearchOptions
+    ) -> AbstractContextManager[Ranker]:
+        """Return what ranks one state of the collection, restricted to what `where` and `ids` let through."""
+        ...
+
+    # ------------------------------------------------------------------ inside
+
+    def _search(
+        self,
+        queries: Any,
+        texts: Sequence[str] | None,
+        k: Any,
+        filter: FilterLike,
+        ids: Iterable[str] | None,
+        options: SearchOptions,
+    ) -> list[SearchResult]:
+        self._require_open()
+        wanted = check_integer(k, "k", least=1)
+        listed = check_ids(ids) if ids is not None else None
+        where = check_filter(filter)
+        read = self._read_queries(queries, texts, options)
+        if not len(read):
+            return []
+        with self._ranker(where, listed, options) as ranker:
+            return ranker.results(_rank(ranker, read, wanted, options))
+
+    def _read_queries(self, queries: Any, texts: Sequence[str] | None, options: SearchOptions) -> Queries:
+        """Return queries as vectors and as words, each where the search needs them."""
+        if isinstance(queries, str):
+            raise InputTypeError("expected a sequence of queries, got a single str; use search(), or put it in a list")
+        if not hasattr(queries, "__len__"):
+            raise InputTypeError(f"expected a sequence of queries, got {type(queries).__name__}; put them in a list")
+        if not len(queries):
+            return Queries()
+        are_words = _are_words(queries)
+        words: Sequence[str] | None = texts if texts is not None else (list(queries) if are_words else None)
+        if texts is not None and not options.needs_words:
+            raise ParameterError(
+                f"text belongs to mode='text' or 'hybrid' (or to candidates from text), got mode={options.mode!r}"
+            )
+        if words is not None and (len(words) != len(queries) or not all(isinstance(word, str) for word in words)):
+            raise ParameterError(f"expected one text for each of {len(queries)} queries, got {len(words)}")
+        if options.needs_words and words is None:
+            raise ParameterError(
+                f"a search by words (mode={options.mode!r}) needs words: give the query as a str, or text= beside its vectors"
+            )
+        if not options.needs_vectors:
+            return Queries(words=words)
+        if are_words and self.encoder is None:
+            raise ParameterError(
+                "expected a query's vectors, because the collection was opened without an encoder; open it with one, or "
+                "search by words with mode='text'"
+            )
+        return self._encoded(queries, words, are_words)
+
+    def _encoded(self, queries: Any, words: Sequence[str] | None, are_words: bool) -> Queries:
+        """Return queries as the collection compares them; the encoder is there if they are words."""
+        vectors = self.encoder.encode_queries(list(queries)) if are_words else queries
+        matrix = as_matrix(vectors, self.dim, "the query" if len(queries) == 1 else "queries")
+        return Queries(vectors=unit_rows(matrix, "queries") if self.metric == "cosine" else matrix, words=words)
+
+
+class LateSearch(DenseSearch, Protocol):
+    """`search`, `search_batch` and `explain` of a collection for late interaction."""
+
+    def search(
+        self,
+        query: Any,
+        k: int = 10,
+        *,
+        filter: FilterLike = None,
+        ids: Iterable[str] | None = None,
+        mode: Mode = "dense",
+        text: str | None = None,
+        alpha: float | None = None,
+        fetch_k: int | None = None,
+        lambda_mult: float | None = None,
+        n_candidates: int | None = None,
+        candidates: CandidateSource = "vectors",
+        oversample: float | None = None,
+        ef: int | None = None,
+        exact: bool | None = None,
+    ) -> SearchResult:
+        """Find the k best documents for one query by MaxSim.
+
+        Parameters
+        ----------
+        query : str or array-like of shape (n_tokens, dim)
+            A text (the encoder makes its token vectors), or token vectors.
+        k : int, default=10
+            Results; if n documents match the filter, min(k, n) come back.
+        filter : dict, filter or callable, optional
+            Which documents may come back: the dict form (``{"year": {"$gte": 2020}}``), a tree of
+            `octavo.filters`, or a function from `Document` to bool, which has to look at every document. Where few
+            documents match (a thousand), every one of them is scored.
+        ids : iterable of str, optional
+            Only these documents may come back.
+        mode : {"dense", "text", "hybrid"}, default="dense"
+            MaxSim, BM25 full text, or both fused.
+        text : str, optional
+            The words to look for, when `query` is given as token vectors or when they should differ from it.
+        alpha : float, optional
+            Hybrid: weight of MaxSim in a convex combination of the two scores; 0 is text alone and 1 MaxSim alone,
+            exactly. None (default) fuses by reciprocal rank.
+        fetch_k : int, optional
+            MMR: candidates to choose from (default ``max(20, 4 * k)``). Hybrid: depth of both rankings (default
+            ``max(100, 4 * k)``).
+        lambda_mult : float, optional
+            Choose by maximal marginal relevance: 1 is relevance alone, 0 the greatest diversity. Relevance is the mean
+            cosine of the query's tokens with their best matches, similarity the cosine of two documents' candidate vectors.
+        n_candidates : int, optional
+            Documents scored by MaxSim; by default 400, more above 5,000 documents (1,800 of 100,000), and at least 4 k.
+        candidates : {"vectors", "text", "both"}, default="vectors"
+            Where they come from: the candidate vectors, the best by BM25 (only documents with one of the words), or both.
+        oversample : float, optional
+            In place of `n_candidates`: so many candidates a result.
+        ef : int, optional
+            Nodes that the graph search for candidates keeps in view.
+        exact : bool, optional
+            True scores every document by MaxSim; False takes candidates however few documents there are. None scores
+            every document while there are few, or none is fitted yet.
+
+        Returns
+        -------
+        SearchResult
+            ``.ids``, ``.scores`` (MaxSim: the sum over the query's tokens), ``.documents``; iterates as hits.
+
+        Raises
+        ------
+        InvalidVectorsError, InvalidFilterError, ParameterError, InputTypeError
+            When an argument cannot be used; the message says which and why.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> with octavo.open_multi_vector(pool_factor=1) as kb:
+        ...     _ = kb.add(ids=["rg", "b"], token_vectors=[[[1.0, 0.0], [0.0, 1.0]], [[0.6, 0.8]]])
+        ...     [(hit.id, f"{hit.score:.1f}") for hit in kb.search([[1.0, 0.0], [0.0, 1.0]], k=2)]
+        [('rg', '2.0'), ('b', '1.4')]
+        """
+        options = LateOptions(
+            mode=mode,
+            alpha=alpha,
+            fetch_k=fetch_k,
+            lambda_mult=lambda_mult,
+            n_candidates=n_candidates,
+            candidates=candidates,
+            oversample=oversample,
+            ef=ef,
+            exact=exact,
+        )
+        return self._search([query], [text] if text is not None else None, k, filter, ids, options)[0]
+
+    def search_batch(
+        self,
+        queries: Any,
+        k: int = 10,
+        *,
+        filter: FilterLike = None,
+        ids: Iterable[str] | None = None,
+        mode: Mode = "dense",
+        texts: Sequence[str] | None = None,
+        alpha: float | None = None,
+        fetch_k: int | None = None,
+        lambda_mult: float | None = None,
+        n_candidates: int | None = None,
+        candidates: CandidateSource = "vectors",
+        oversample: float | None = None,
+        ef: int | None = None,
+        exact: bool | None = None,
+    ) -> list[SearchResult]:
+        """Find the k best documents for each of many queries, on all cores.
+
+        Parameters
+        ----------
+        queries : sequence of str, or sequence of array-like of shape (n_tokens, dim)
+            Texts or token vectors.
+        texts : sequence of str, optional
+            The words to look for, one for each query, when the queries are token vectors.
+        k, filter, ids, mode, alpha, fetch_k, lambda_mult, n_candidates, candidates, oversample, ef, exact
+            See `search`.
+
+        Returns
+        -------
+        list of SearchResult
+            One for each query, all from the same committed state.
+
+        Raises
+        ------
+        InvalidVectorsError, InvalidFilterError, ParameterError, InputTypeError
+            As `search`.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> with octavo.open_multi_vector(pool_factor=1) as kb:
+        ...     _ = kb.add(ids=["rg", "b"], token_vectors=[[[1.0, 0.0], [0.0, 1.0]], [[0.6, 0.8]]])
+        ...     [result.ids for result in kb.search_batch([[[1.0, 0.0]], [[0.6, 0.8]]], k=1)]
+        [['rg'], ['b']]
+        """
+        options = LateOptions(
+            mode=mode,
+            alpha=alpha,
+            fetch_k=fetch_k,
+            lambda_mult=lambda_mult,
+            n_candidates=n_candidates,
+            candidates=candidates,
+            oversample=oversample,
+            ef=ef,
+            exact=exact,
+            threads=0,
+        )
+        return self._search(queries, texts, k, filter, ids, options)
+
+    def explain(self, query: Any, id: str) -> Explanation:
+        """Say which of a document's vectors each token of a query matches.
+
+        Parameters
+        ----------
+        query : str or array-like of shape (n_tokens, dim)
+            A text, or token vectors.
+        id : str
+            The document; it need not be among the best.
+
+        Returns
+        -------
+        Explanation
+            Similarities of all pairs, the best match of each query token, and the tokens as strings where known.
+
+        Raises
+        ------
+        DocumentNotFoundError
+            When the id is not there.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> with octavo.open_multi_vector(pool_factor=1) as kb:
+        ...     _ = kb.add(ids=["rg"], token_vectors=[[[1.0, 0.0], [0.0, 1.0]]])
+        ...     kb.explain([[0.0, 1.0]], "rg").best.tolist()
+        [1]
+        """
+        self._require_open()
+        read = self._read_queries([query], None, LateOptions())
+        assert read.tokens is not None  # mode is "dense"
+        (identifier,) = check_ids([id])
+        similarities, stored, text = self._similarities(read.tokens, identifier)
+        return explanation(identifier, similarities, query, text, stored, self.encoder)
+
+    def _similarities(self, tokens: TokenMatrices, id: str) -> tuple[Floats, Floats, str]:
+        """Return the cosine of each token of one query with each vector of a document, the vectors, and the text."""
+        ...
+
+    def _encoded(self, queries: Any, words: Sequence[str] | None, are_words: bool) -> Queries:
+        given = self.encoder.encode_queries(list(queries)) if are_words else queries
+        tokens = unit_tokens(given, self.dim, "query")
+        empty = np.flatnonzero(tokens.lengths == 0)
+        if len(empty):
+            raise InvalidVectorsError(f"expected at least one token vector a query, got none for query {int(empty[0])}")
+        return Queries(tokens=tokens, words=words)
+
+
+# ---------------------------------------------------------------------- checks
+
+
+def check_filter(filter: FilterLike) -> Where:
+    """Return a filter in a form that can be used: a tree, a function, or None.
+
+    Raises
+    ------
+    InvalidFilterError
+        When it is neither, or can only be awaited.
+    """
+    if filter is None or isinstance(filter, Filter):
+        return filter
+    if not callable(filter):
+        return parse_filter(filter)
+    if inspect.iscoroutinefunction(filter) or inspect.iscoroutinefunction(getattr(filter, "__call__", None)):  # noqa: B004
+        raise InvalidFilterError(
+            "expected a filter function that returns True or False, got one that is async; filters cannot be awaited"
+        )
+    return filter
+
+
+def check_deletion(ids: Iterable[str] | None, filter: FilterLike) -> tuple[list[str] | None, Where]:
+    """Return what a deletion names, checked: a condition that says nothing must not delete everything.
+
+    Raises
+    ------
+    ParameterError
+        When neither is given, or a condition is empty, wherever in the filter.
+    """
+    if ids is None and filter is None:
+        raise ParameterError("expected ids or filter, got neither; to delete every document call clear()")
+    listed = check_ids(ids) if ids is not None else None
+    where = check_filter(filter)
+    empty = filter is not None and where is None
+    if empty or (isinstance(where, Filter) and has_empty_part(where)):
+        raise ParameterError(
+            f"expected a filter with a condition in each of its parts, got an empty one in {filter!r}; to delete every "
+            "document call clear()"
+        )
+    return listed, where
+
+
+def _are_words(queries: Any) -> bool:
+    if isinstance(queries, np.ndarray) and queries.dtype.kind not in "OUT":
+        return False
+    strings = [isinstance(query, str) for query in queries]
+    if any(strings) and not all(strings):
+        raise InputTypeError("expected queries all as str or all as vectors, got a mixture")
+    return strings[0]
+
+
+# ---------------------------------------------------------------------- from rankings to an answer
+
+
+def _rank(ranker: Ranker, queries: Queries, k: int, options: SearchOptions) -> list[Ranking]:
+    """Return the k best documents for each query, whatever they are ranked by."""
+    depth = k
+    if options.lambda_mult is not None:
+        depth = max(k, options.fetch_k or max(_MMR_DEPTH, _MMR_FACTOR * k))
+    fetch = max(depth, options.fetch_k or max(_HYBRID_DEPTH, _HYBRID_FACTOR * depth))
+    depth = ranker.at_most(depth)
+    if depth == 0:
+        return [_NOTHING] * len(queries)
+    # At either end of alpha the answer is one ranking alone, exactly: no deeper search may change it.
+    if options.vectors_alone:
+        rankings = ranker.by_vectors(queries, depth, options)
+    elif options.words_alone:
+        rankings = ranker.by_words(_words(queries), depth, options)
+    else:
+        fetch = ranker.at_most(fetch)
+        by_vectors = ranker.by_vectors(queries, fetch, options)
+        by_words = ranker.by_words(_words(queries), fetch, options)
+        rankings = [_fused(*pair, depth, options.alpha) for pair in zip(by_vectors, by_words, strict=True)]
+    if options.lambda_mult is None:
+        return rankings
+    if options.lambda_mult == 1:  # relevance alone: the ranking as it is, whatever rounding would make of it
+        return [(keys[:k], scores[:k]) for keys, scores in rankings]
+    return [_diversified(ranker, queries, number, ranking, k, options) for number, ranking in enumerate(rankings)]
+
+
+_NOTHING: Ranking = (np.empty(0, np.int64), np.empty(0, np.float32))
+
+
+def _words(queries: Queries) -> Sequence[str]:
+    assert queries.words is not None  # reading them has asked for words
+    return queries.words
+
+
+def _fused(by_vectors: Ranking, by_words: Ranking, k: int, alpha: float | None) -> Ranking:
+    if alpha is None:
+        keys, scores = reciprocal_rank_fusion([by_vectors, by_words])
+    else:
+        keys, scores = convex_combination(by_vectors, by_words, alpha)
+    return keys[:k], scores[:k].astype(np.float32)
+
+
+def _diversified(
+    ranker: Ranker, queries: Queries, number: int, ranking: Ranking, k: int, options: SearchOptions
+) -> Ranking:
+    """Choose k documents of a ranking by maximal marginal relevance."""
+    keys, scores = ranking
+    if not len(keys):
+        return ranking
+    assert options.lambda_mult is not None  # asked only then
+    vectors = ranker.vectors(ranking)
+    # Relevance must be a cosine as the similarity between documents is, for the two to be weighed against each other.
+    cosines = options.vectors_alone and ranker.cosines
+    relevance = scores if cosines else ranker.relevance(queries, number, ranking, vectors)
+    chosen = maximal_marginal_relevance(relevance, vectors, min(k, len(keys)), options.lambda_mult)
+    return keys[chosen], scores[chosen]

@@ -1,0 +1,233 @@
+"""Rankings that Qdrant makes: what a collection there supplies to `octavo.collection.searching`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from octavo._arrays import Floats
+from octavo.compression.token_matrices import TokenMatrices
+from octavo.integrations.qdrant._documents import document_of
+from octavo.integrations.qdrant._filters import Condition
+from octavo.integrations.qdrant._words import Words
+from octavo.integrations.qdrant.late_codec import LateCodec
+from octavo.integrations.qdrant.mapping import ClientCodec
+from octavo.integrations.qdrant.transport import TOKENS, Point, Search, Transport
+from octavo.retrievers.late_interaction import LateOptions
+from octavo.retrievers.results import Ranking, SearchResult
+from octavo.retrievers.search import Queries, SearchOptions, cosines
+from octavo.store.documents import chunked
+
+_QUERIES_AT_ONCE = 32
+
+#: Results up to which Qdrant is asked for them without knowing whether there are as many; for more, it is asked to count.
+_WITHOUT_COUNTING = 10_000
+
+
+class QdrantRanker:
+    """Ranks the points of one condition.
+
+    Parameters
+    ----------
+    transport : Transport
+        The collection.
+    where : Condition
+        Which points may come back.
+    words : Words
+        Makes of a query's words what the points were given.
+    oversampling : float or None
+        Candidates rescored per result, where Qdrant rescores and the options do not say.
+    """
+
+    def __init__(self, transport: Transport, where: Condition, words: Words, oversampling: float | None) -> None:
+        self._transport = transport
+        self._where = where
+        self._words = words
+        self._oversampling = oversampling
+        self._points: dict[int, Point] = {}
+        self.cosines = False
+
+    def at_most(self, depth: int) -> int:
+        """Return how many results there can be; a request of its own, so only where the number is large."""
+        return depth if depth <= _WITHOUT_COUNTING else min(depth, self._transport.count(self._where))
+
+    def by_words(self, words: Sequence[str], k: int, options: SearchOptions) -> list[Ranking]:
+        """Rank by BM25, as the stored weights of the words say."""
+        sparse = [self._words.query(text) for text in words]
+        with_vectors = _diversified(options)
+        asked = [Search(k, self._where, text=terms, with_vectors=with_vectors) for terms in sparse if terms[0]]
+        answers = iter(self._ask(asked))
+        return [self._named(next(answers) if terms[0] else []) for terms in sparse]
+
+    def results(self, rankings: Sequence[Ranking]) -> list[SearchResult]:
+        """Read the documents out of the payloads that came with the points."""
+        found = []
+        for keys, scores in rankings:
+            payloads = [self._points[key].payload for key in keys.tolist()]
+            documents = [document_of(payload) for payload in payloads]
+            ids = [document.id for document in documents]
+            found.append(SearchResult(ids, scores, documents, [payload.get("payload") for payload in payloads]))
+        return found
+
+    def _ask(self, searches: Sequence[Search]) -> list[list[Point]]:
+        return [ranking for part in chunked(searches, _QUERIES_AT_ONCE) for ranking in self._transport.search(part)]
+
+    def _named(self, points: Sequence[Point], offset: float = 0.0) -> Ranking:
+        """Return a ranking of points by the numbers that order documents by age, and remember which is which."""
+        keys = []
+        for point in points:
+            key = int(point.payload["order"])
+            while (known := self._points.setdefault(key, point)).id != point.id:  # two writers in one nanosecond
+                key += 1
+            if known.dense is None:
+                self._points[key] = point
+            keys.append(key)
+        scores = np.array([point.score + offset for point in points], np.float32)
+        return np.array(keys, np.int64), scores
+
+    def _found(self, ranking: Ranking) -> list[Point]:
+        return [self._points[key] for key in ranking[0].tolist()]
+
+
+class QdrantDenseRanker(QdrantRanker):
+    """Ranks points with one vector each.
+
+    Parameters
+    ----------
+    transport, where, words, oversampling
+        See `QdrantRanker`.
+    codec : ClientCodec
+        What runs before vectors are sent.
+    cosines : bool
+        Whether scores are cosines.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        where: Condition,
+        words: Words,
+        oversampling: float | None,
+        *,
+        codec: ClientCodec,
+        cosines: bool,
+    ) -> None:
+        super().__init__(transport, where, words, oversampling)
+        self._codec = codec
+        self.cosines = cosines
+
+    def by_vectors(self, queries: Queries, k: int, options: SearchOptions) -> list[Ranking]:
+        """Rank by vectors."""
+        assert queries.vectors is not None  # the options ask for them
+        encoded, offsets = self._codec.queries(queries.vectors)
+        oversampling = options.oversample or self._oversampling
+        searches = [
+            Search(
+                k,
+                self._where,
+                dense=row.tolist(),
+                ef=options.ef,
+                exact=bool(options.exact),
+                oversampling=None if options.exact else oversampling,
+                with_vectors=_diversified(options),
+            )
+            for row in encoded
+        ]
+        return [self._named(points, float(offset)) for points, offset in zip(self._ask(searches), offsets, strict=True)]
+
+    def vectors(self, ranking: Ranking) -> Floats:
+        """Return the vectors that came with the points."""
+        return self._codec.decode(np.array([point.dense for point in self._found(ranking)], np.float32))
+
+    def relevance(self, queries: Queries, number: int, ranking: Ranking, vectors: Floats) -> Floats:
+        """Return the cosines of a query with documents."""
+        assert queries.vectors is not None  # the options ask for them
+        return cosines(vectors, queries.vectors[number])
+
+
+class QdrantLateRanker(QdrantRanker):
+    """Ranks points with many vectors each: candidates and MaxSim in one request.
+
+    Parameters
+    ----------
+    transport, where, words, oversampling
+        See `QdrantRanker`.
+    codec : LateCodec
+        What runs before vectors are sent.
+    """
+
+    def __init__(
+        self, transport: Transport, where: Condition, words: Words, oversampling: float | None, *, codec: LateCodec
+    ) -> None:
+        super().__init__(transport, where, words, oversampling)
+        self._codec = codec
+
+    def by_vectors(self, queries: Queries, k: int, options: SearchOptions) -> list[Ranking]:
+        """Rank by MaxSim."""
+        assert queries.tokens is not None  # the options ask for them
+        assert isinstance(options, LateOptions)  # which every search of a multi-vector collection has
+        tokens, candidates, offsets = self._codec.queries(queries.tokens)
+        depth, every = self._depth(k, options)
+        searches: list[Search | None] = []
+        for number, (matrix, candidate) in enumerate(zip(tokens, candidates, strict=True)):
+            words = queries.words[number] if queries.words is not None else None
+            prefetch = [] if every else self._prefetch(words, candidate, depth, options)
+            search = Search(
+                k,
+                self._where,
+                tokens=matrix.tolist(),
+                exact=bool(options.exact),
+                oversampling=None if options.exact else self._oversampling,
+                with_vectors=_diversified(options),
+                prefetch=prefetch,
+            )
+            searches.append(search if every or prefetch else None)
+        answers = iter(self._ask([search for search in searches if search is not None]))
+        rankings = [next(answers) if search is not None else [] for search in searches]
+        return [self._named(points, float(offset)) for points, offset in zip(rankings, offsets, strict=True)]
+
+    def _depth(self, k: int, options: LateOptions) -> tuple[int, bool]:
+        """Return how many candidates to take, and whether every document is to be scored instead."""
+        if options.exact:
+            return k, True
+        asked = options.n_candidates is not None or options.oversample is not None
+        if asked and options.exact is False:
+            return self.at_most(options.depth(k, 0)), False
+        matching = self._transport.count(self._where)
+        return min(options.depth(k, matching), max(1, matching)), options.scores_all(k, matching)
+
+    def _prefetch(self, words: str | None, candidate: Floats, depth: int, options: LateOptions) -> list[Search]:
+        found = []
+        if options.candidates != "text":
+            found.append(Search(depth, self._where, dense=candidate.tolist(), ef=options.ef))
+        if options.candidates != "vectors":
+            assert words is not None  # the options ask for them
+            terms = self._words.query(words)
+            if terms[0]:
+                found.append(Search(depth, self._where, text=terms))
+        return found
+
+    def vectors(self, ranking: Ranking) -> Floats:
+        """Return the candidate vectors that came with the points; zero for documents without tokens."""
+        nothing = [0.0] * self._codec.candidate_dim
+        return np.array([point.dense or nothing for point in self._found(ranking)], np.float32)
+
+    def relevance(self, queries: Queries, number: int, ranking: Ranking, vectors: Floats) -> Floats:
+        """Return the mean cosine of a query's tokens with their best matches."""
+        assert queries.tokens is not None  # the options ask for them
+        query = queries.tokens[number]
+        tokens, _, (offset,) = self._codec.queries(TokenMatrices.of([query]))
+        points = self._found(ranking)
+        found = self._transport.retrieve([point.id for point in points], False, vectors=[TOKENS])
+        stored = {point.id: point.tokens for point in found}
+        relevance = np.full(len(points), -1.0, np.float32)  # without tokens, found by its words: as far as can be
+        for row, point in enumerate(points):
+            matrix = np.array(stored.get(point.id) or [], np.float32).reshape(-1, self._codec.token_dim)
+            if len(matrix):
+                relevance[row] = ((tokens.flat @ matrix.T).max(axis=1).sum() + offset) / len(query)
+        return relevance
+
+
+def _diversified(options: SearchOptions) -> bool:
+    return options.lambda_mult not in (None, 1)
