@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from octavo._printing import echo, print_json
-from octavo.eval.cli._options import Json, Seed, Vectors
+from octavo.eval.cli._options import Json, Seed, Vectors, print_table
 from octavo.eval.datasets import load_dataset
 from octavo.eval.vectors import Role
 
@@ -74,7 +74,8 @@ def inspect_command(
             raise typer.BadParameter("--queries belongs to --data and --vectors")
         found = (inspect_collection if is_collection(source) else inspect_file)(source, **options)
     elif vectors is not None:
-        found = inspect_file(vectors[queries], role=role, **options)
+        asked = None if queries else vectors[1]
+        found = inspect_file(vectors[queries], queries=asked, role=role, **options)
     else:
         if model is None:
             raise typer.BadParameter("--data needs --model, which encodes its texts")
@@ -85,11 +86,16 @@ def inspect_command(
         print_json(values)
         return
     for name, value in values.items():
-        if name not in ("suggestions", "outliers"):
+        if name not in ("suggestions", "outliers", "codecs", "recognised", "asked"):
             echo(f"{name.replace('_', ' '):<24} {_plain(value)}")
     for outlier in values["outliers"]:
         echo(f"{'outlier dimension':<24} {_plain(outlier)}")
-    echo("")
+    echo(f"{'recognised':<24} {', '.join(found.recognised) or 'nothing that stands out'}\n")
+    if found.codecs:
+        echo(f"Agreement with exact float32 search on this sample, searched with {found.asked}:\n")
+        sizes = [[c.codec, f"{c.ram_bytes:,}", f"{c.vector_bytes:,}", f"{c.agreement:.3f}"] for c in found.codecs]
+        print_table(["codec", "bytes in RAM", "bytes in all", "agreement@10"], sizes)
+        echo()
     for suggestion in found.suggestions:
         echo(f"- {suggestion.text}\n    why:   {suggestion.reason}\n    check: {suggestion.check}")
 

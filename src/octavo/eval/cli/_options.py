@@ -1,11 +1,13 @@
-"""Options that several commands share, so that they are called and explained the same everywhere."""
+"""Options and tables that several commands share, so that they are called, explained and printed the same everywhere."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import typer
 
+from octavo._printing import echo, printable
 from octavo.eval.analysis.scaling import Where
 from octavo.eval.datasets import load_dataset
 
@@ -67,3 +69,21 @@ def chosen_bytes(ram: bool, disk: bool, index: bool) -> Where:
     if len(chosen) > 1:
         raise typer.BadParameter(f"expected one of --ram, --disk and --index, got --{' and --'.join(chosen)}")
     return chosen[0] if chosen else "ram"
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a Markdown table with its columns aligned: for people, and for pasting."""
+    lines = [[printable(" ".join(cell.split())).replace("|", r"\|") for cell in row] for row in (headings, *rows)]
+    used = [at for at in range(len(headings)) if at == 0 or any(line[at] for line in lines[1:])]
+    widths = {at: max(3, *(len(line[at]) for line in lines)) for at in used}
+    numeric = {at for at in used[1:] if headings[at] != "text"}
+
+    def written(line: Sequence[str]) -> str:
+        cells = (line[at].rjust(widths[at]) if at in numeric else line[at].ljust(widths[at]) for at in used)
+        return f"| {' | '.join(cells)} |"
+
+    echo(written(lines[0]))
+    marks = ("-" * (widths[at] - 1) + ":" if at in numeric else ":" + "-" * (widths[at] - 1) for at in used)
+    echo(f"| {' | '.join(marks)} |")
+    for line in lines[1:]:
+        echo(written(line))

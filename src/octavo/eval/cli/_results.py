@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from octavo._printing import echo, print_json, printable
+from octavo._printing import echo, print_json
 from octavo.eval.analysis.pareto import CONFIDENCE, Pareto, pareto
 from octavo.eval.cli._options import (
     Budget,
@@ -22,6 +21,7 @@ from octavo.eval.cli._options import (
     Seed,
     Texts,
     chosen_bytes,
+    print_table,
     read_query_texts,
 )
 
@@ -93,12 +93,12 @@ def compare_command(
         ]
         for name, d in found.measures.items()
     ]
-    _print_table(headings, rows)
+    print_table(headings, rows)
     echo("\n" + found.caution)
     if found.changed:
         echo(f"\nQueries whose {found.changed_measure} changed most:\n")
         listed = [[q.id, f"{q.a:.4f}", f"{q.b:.4f}", f"{q.change:+.4f}", q.text or ""] for q in found.changed]
-        _print_table(["query", "A", "B", "B - A", "text"], listed)
+        print_table(["query", "A", "B", "B - A", "text"], listed)
 
 
 def pareto_command(
@@ -159,7 +159,7 @@ def pareto_command(
     totals = [f"bytes in all, {name}" for name in sets] or ["bytes in all"]
     bound = f"at least ({found.confidence:.0%})"
     headings = ["configuration", found.measure, "of float32", bound, "queries changed", "bytes/document"]
-    _print_table([*headings, *totals, "p50 ms", "on the frontier"], rows)
+    print_table([*headings, *totals, "p50 ms", "on the frontier"], rows)
     for line in found.left_out:
         echo(f"left out: {line}", err=True)
     for sentence, lines in zip(found.sentences, (found.recipe, found.cheap_recipe), strict=False):
@@ -225,21 +225,3 @@ def report_command(
     echo(found.html)
     for picture in found.pictures:
         echo(picture)
-
-
-def _print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a Markdown table with its columns aligned: for people, and for pasting."""
-    lines = [[printable(" ".join(cell.split())).replace("|", r"\|") for cell in row] for row in (headings, *rows)]
-    used = [at for at in range(len(headings)) if at == 0 or any(line[at] for line in lines[1:])]
-    widths = {at: max(3, *(len(line[at]) for line in lines)) for at in used}
-    numeric = {at for at in used[1:] if headings[at] != "text"}
-
-    def written(line: Sequence[str]) -> str:
-        cells = (line[at].rjust(widths[at]) if at in numeric else line[at].ljust(widths[at]) for at in used)
-        return f"| {' | '.join(cells)} |"
-
-    echo(written(lines[0]))
-    marks = ("-" * (widths[at] - 1) + ":" if at in numeric else ":" + "-" * (widths[at] - 1) for at in used)
-    echo(f"| {' | '.join(marks)} |")
-    for line in lines[1:]:
-        echo(written(line))

@@ -13,6 +13,7 @@ from octavo._validation import check_choice
 from octavo.collection import CollectionLike
 from octavo.errors import InputTypeError
 from octavo.eval.datasets import Dataset, load_dataset
+from octavo.eval.inspect._expected import QUERIES
 from octavo.eval.inspect._inspection import Inspection
 from octavo.eval.inspect._vectors import SAMPLE, inspect_vectors
 from octavo.eval.running.encodings import EmbeddingCache
@@ -23,7 +24,12 @@ from octavo.integrations.qdrant.location import parse_location
 
 
 def inspect_file(
-    path: str | os.PathLike[str], *, role: Role = "documents", sample: int = SAMPLE, seed: int = 0
+    path: str | os.PathLike[str],
+    *,
+    queries: str | os.PathLike[str] | None = None,
+    role: Role = "documents",
+    sample: int = SAMPLE,
+    seed: int = 0,
 ) -> Inspection:
     """Describe the embeddings in a file, see `octavo.eval.vectors`; of ``.npy`` only the sampled rows are read.
 
@@ -31,6 +37,8 @@ def inspect_file(
     ----------
     path : path
         ``.npy``, ``.npz#ARRAY`` or ``.parquet#COLUMN``.
+    queries : path, optional
+        A file of what they will be searched with.
     role : {"documents", "queries"}, default="documents"
         Which array is meant where a file has both and none is named.
     sample, seed
@@ -42,7 +50,9 @@ def inspect_file(
         When there is no such file, or it holds no plain numbers (pickled objects are never loaded).
     """
     check_choice(role, "role", get_args(Role))
-    return inspect_vectors(read_vectors(path, role).vectors, source=str(path), sample=sample, seed=seed)
+    asked = read_vectors(queries, "queries").vectors if queries is not None else None
+    vectors = read_vectors(path, role).vectors
+    return inspect_vectors(vectors, queries=asked, source=str(path), sample=sample, seed=seed)
 
 
 def is_collection(source: str | os.PathLike[str]) -> bool:
@@ -97,7 +107,7 @@ def inspect_dataset(
     sample: int = SAMPLE,
     seed: int = 0,
 ) -> Inspection:
-    """Describe the vectors that a model gives the texts of a data set; only the sampled ones are encoded.
+    """Describe the vectors that a model gives the texts of a data set; only the sampled ones are encoded, and some queries.
 
     Parameters
     ----------
@@ -122,5 +132,10 @@ def inspect_dataset(
         texts = [texts[i] for i in sorted(np.random.default_rng(seed).choice(n, sample, replace=False))]
     kept = EmbeddingCache(Path(cache) if cache is not None else None, loaded)
     vectors = kept.embed(texts, role, progress=False)
-    found = inspect_vectors(vectors, source=f"{dataset.name}, {role}, {loaded.name}", sample=sample, seed=seed)
+    asked = None
+    if role == "documents":
+        few = np.sort(np.random.default_rng(seed).permutation(len(dataset.queries))[:QUERIES])
+        asked = kept.embed([dataset.queries[i] for i in few], "queries", progress=False)
+    source = f"{dataset.name}, {role}, {loaded.name}"
+    found = inspect_vectors(vectors, queries=asked, source=source, sample=sample, seed=seed)
     return Inspection(**{**found.__dict__, "n": n})

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from octavo._arrays import as_matrix, check_directions
 from octavo._validation import check_integer
 from octavo.errors import InvalidVectorsError
 from octavo.eval.inspect import _geometry as geometry
+from octavo.eval.inspect._expected import expected_agreements
 from octavo.eval.inspect._inspection import Inspection, OutlierDimension
 from octavo.eval.inspect._suggestions import suggest
 
@@ -23,13 +25,22 @@ OUTLIER_FACTOR = 3.0
 _SHARES = (0.25, 0.5, 0.75)
 
 
-def inspect_vectors(vectors: ArrayLike, *, source: str = "array", sample: int = SAMPLE, seed: int = 0) -> Inspection:
+def inspect_vectors(
+    vectors: ArrayLike,
+    *,
+    queries: ArrayLike | None = None,
+    source: str = "array",
+    sample: int = SAMPLE,
+    seed: int = 0,
+) -> Inspection:
     """Describe a set of embeddings.
 
     Parameters
     ----------
     vectors : array-like of shape (n, dim)
         At least three vectors, not all the same.
+    queries : array-like of shape (m, dim), optional
+        What the vectors will be searched with: what codecs lose is then measured with these.
     source : str, default="array"
         What to call them.
     sample : int, default=5000
@@ -72,6 +83,8 @@ def inspect_vectors(vectors: ArrayLike, *, source: str = "array", sample: int = 
     singular, directions = _directions(units)
     variances = np.maximum(np.linalg.eigvalsh(np.cov(units, rowvar=False).reshape(units.shape[1], -1))[::-1], 0)
     dimensions, halves = _dimensions(distinct), _halves(distinct, directions)
+    quarter = units.shape[1] // 4
+    asked = _queries(queries, chosen.shape[1]) if queries is not None else None
     found = Inspection(
         source=source,
         n=n,
@@ -94,8 +107,13 @@ def inspect_vectors(vectors: ArrayLike, *, source: str = "array", sample: int = 
         prefix_energy=_cumulated((units**2).sum(axis=0)),
         agreement_svd_half=halves[0],
         agreement_truncate_half=halves[1],
+        agreement_first_quarter=_agreement(distinct, distinct[:, :quarter]),
+        agreement_last_quarter=_agreement(distinct, distinct[:, units.shape[1] - quarter :]),
+        variance_order=_variance_order(units),
         peak_to_rms=float(np.abs(units).max() / np.sqrt((units**2).mean())),
         outliers=_outliers(units),
+        asked="documents" if asked is None else "queries",
+        codecs=expected_agreements(np.asarray(distinct * np.median(norms), np.float32), asked, seed=seed),
     )
     return Inspection(**{**found.__dict__, "suggestions": suggest(found)})
 
@@ -148,17 +166,33 @@ def _dimensions(distinct: NDArray[np.float64]) -> tuple[float | None, float | No
 def _halves(distinct: NDArray[np.float64], directions: NDArray[Any]) -> tuple[float | None, float | None]:
     """Return the agreement of the half kept by `svd` and of the first half of the coordinates."""
     half = directions.shape[1] // 2
-    if len(distinct) <= AGREEMENT_NEIGHBOURS or half < 1:
-        return None, None
+    return _agreement(distinct, distinct @ directions[:, :half]), _agreement(distinct, distinct[:, :half])
+
+
+def _agreement(distinct: NDArray[np.float64], reduced: NDArray[np.float64]) -> float | None:
+    """Return the share of each vector's neighbours that stay by the cosine of fewer values; None for too few of either."""
+    if len(distinct) <= AGREEMENT_NEIGHBOURS or reduced.shape[1] < 1:
+        return None
+    lengths = np.linalg.norm(reduced, axis=1, keepdims=True)
     probes = np.arange(min(PROBES, len(distinct)))
-    prefix = distinct[:, :half]
-    lengths = np.linalg.norm(prefix, axis=1, keepdims=True)
-    prefix = prefix / np.where(lengths > 0, lengths, 1)
-    reduced = distinct @ directions[:, :half]
-    return (
-        geometry.neighbour_agreement(distinct, reduced, probes, AGREEMENT_NEIGHBOURS),
-        geometry.neighbour_agreement(distinct, prefix, probes, AGREEMENT_NEIGHBOURS),
-    )
+    unit = reduced / np.where(lengths > 0, lengths, 1)
+    return geometry.neighbour_agreement(distinct, unit, probes, AGREEMENT_NEIGHBOURS)
+
+
+def _variance_order(units: NDArray[np.float64]) -> float:
+    """Return Spearman's correlation of falling variances with the order of the coordinates."""
+    if units.shape[1] < 2:
+        return 0.0
+    ranks = np.argsort(np.argsort(-units.var(axis=0), kind="stable"), kind="stable")
+    return float(np.corrcoef(ranks, np.arange(len(ranks)))[0, 1])
+
+
+def _queries(queries: ArrayLike, dim: int) -> NDArray[np.float32]:
+    found = as_matrix(queries, None, "queries")
+    if found.shape[1] != dim:
+        raise InvalidVectorsError(f"expected queries of the vectors' dimension {dim}, got {found.shape[1]}")
+    check_directions(found, "queries")
+    return found
 
 
 def _outliers(units: NDArray[np.float64]) -> list[OutlierDimension]:
