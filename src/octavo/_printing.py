@@ -57,9 +57,21 @@ def print_json(value: Any) -> None:
     """Print a value as JSON, whose own escapes stand for what a terminal would obey."""
     import typer
 
-    text = json.dumps(value, ensure_ascii=False, indent=2)
+    text = to_json(value, indent=2)
     # Line breaks are json's own: those of strings are escaped by now.
     typer.echo(_ACTIVE.sub(lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text))
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """Return a value as JSON; dates and times of metadata as ISO strings.
+
+    Examples
+    --------
+    >>> from datetime import date
+    >>> to_json({"day": date(2024, 5, 1)})
+    '{"day": "2024-05-01"}'
+    """
+    return json.dumps(value, ensure_ascii=False, indent=indent, default=lambda time: time.isoformat())
 
 
 def console() -> Console:

@@ -6,11 +6,12 @@
     ├── ParameterError (ValueError)          an option or argument is not what it should be
     │   └── CodecError                       a codec string or configuration cannot be read
     ├── InputTypeError (TypeError)           an argument has the wrong type
-    ├── InvalidVectorsError (ValueError)     NaN, infinity, wrong dimension, zero vectors under cosine
+    ├── InvalidVectorsError (ValueError)     NaN, infinity, wrong dimension, zero token vectors
     ├── InvalidFilterError (ValueError)      an unknown operator or a malformed filter
     ├── NotFittedError (RuntimeError)        a step was used before `fit`
     ├── DocumentNotFoundError (KeyError)     an id is not in the collection
     ├── CollectionNotFoundError (FileNotFoundError)
+    │   └── ForeignCollectionError           something is there, but Octavo has not made it
     ├── CollectionClosedError (RuntimeError)
     ├── CollectionLockedError (TimeoutError) another process holds the write lock
     ├── ReadOnlyError (PermissionError)
@@ -42,7 +43,7 @@ class InputTypeError(OctavoError, TypeError):
 
 
 class InvalidVectorsError(OctavoError, ValueError):
-    """Vectors hold NaN or infinity, have the wrong dimension, or are zero where cosine is meant."""
+    """Vectors hold NaN or infinity, have the wrong dimension, or are token vectors of zeros."""
 
 
 class InvalidFilterError(OctavoError, ValueError):
@@ -62,6 +63,10 @@ class DocumentNotFoundError(OctavoError, KeyError):
 
 class CollectionNotFoundError(OctavoError, FileNotFoundError):
     """There is no collection at the path."""
+
+
+class ForeignCollectionError(CollectionNotFoundError):
+    """There is something at the place, but no collection that Octavo has made: it is not to be created over."""
 
 
 class CollectionClosedError(OctavoError, RuntimeError):

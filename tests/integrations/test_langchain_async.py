@@ -97,7 +97,7 @@ async def test_searching_uses_the_async_methods_and_agrees_with_sync(store: Octa
         assert await store.asimilarity_search("text 3", 3, mode="hybrid") == sync.similarity_search(
             "text 3", 3, mode="hybrid"
         )
-        for bad in ({"nprobe": 1}, {"score_threshold": 0.1}):
+        for bad in ({"nprobe": 1}, {"fusion": "rrf"}):
             with pytest.raises((TypeError, ValueError)):
                 await store.asimilarity_search("q", **bad)
 

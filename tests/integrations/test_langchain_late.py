@@ -314,8 +314,10 @@ def test_nothing_is_created_without_a_model(tmp_path: Path) -> None:
 
 def test_another_model_is_refused(tmp_path: Path) -> None:
     LateInteractionRetriever.from_documents(DOCUMENTS, words, path=tmp_path / "kb").close()
-    with pytest.raises(MismatchError, match="words"):
-        LateInteractionRetriever(tmp_path / "kb", lambda texts: [-matrix for matrix in words(texts)])
+    with LateInteractionRetriever(tmp_path / "kb", lambda texts: [-matrix for matrix in words(texts)]) as retriever:
+        for ask in (lambda: retriever.invoke("sonata"), lambda: retriever.add_documents(DOCUMENTS)):
+            with pytest.raises(MismatchError, match="words"):
+                ask()
     with pytest.raises(MismatchError, match="pool"):
         LateInteractionRetriever(tmp_path / "kb", words, pool_factor=3)
 
@@ -369,7 +371,7 @@ def test_pooling_and_codec_reach_the_collection() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"k": 0}, {"mode": "dense"}, {"cutoff": 3}, {"metric": "cosine"}, {"encoder": words}]
+    "options", [{"k": -1}, {"mode": "dense"}, {"cutoff": 3}, {"metric": "cosine"}, {"encoder": words}]
 )
 def test_bad_options(options: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises((ValidationError, TypeError)):
@@ -382,7 +384,7 @@ def test_a_failed_build_closes_the_collection(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(InputTypeError):
         LateInteractionRetriever.from_texts(["red", 3], words)  # type: ignore[list-item]
     with pytest.raises(ValidationError):
-        LateInteractionRetriever(model=words, k=0)
+        LateInteractionRetriever(model=words, k=-1)
     assert len(closed) == 2
 
 

@@ -131,7 +131,9 @@ def test_again_encodes_only_what_changed(run: Run, corpus: Path) -> None:
     cli_encoder.calls.clear()
     again = json.loads(run("index", str(corpus), "-p", "kb", "-m", MODEL, "--json").stdout)
     assert [again[name] for name in ("added", "updated", "unchanged", "removed")] == [1, 1, 1, 0]
-    assert [text for text in cli_encoder.calls if not text.startswith("Octavo asks")] == ["dogs howl at night", "new"]
+    changed = ["dogs howl at night", "new"]
+    assert [text for text in cli_encoder.calls if text in changed] == changed
+    assert len(cli_encoder.calls) <= len(changed) + 1  # one that is stored, to see that it is the same model
     with octavo.open("kb", read_only=True) as collection:
         assert set(collection.ids()) == {"a", "b", "3", "d"}
         assert collection.get(["b"])[0].text == "dogs howl at night"

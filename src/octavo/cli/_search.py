@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from octavo._printing import console, print_json, printable
+from octavo._printing import console, print_json, printable, to_json
 from octavo.cli._app import app
 from octavo.cli._encoders import open_with_encoder
 from octavo.cli._locations import open_place
@@ -85,6 +85,4 @@ def _print(result: SearchResult) -> None:
         snippet = printable(" ".join(hit.text.split()))
         out.print(Text("    " + (snippet if len(snippet) <= _SNIPPET else snippet[:_SNIPPET] + " …")), soft_wrap=True)
         if hit.metadata:
-            out.print(
-                Text("    " + printable(json.dumps(hit.metadata, ensure_ascii=False)), style="dim"), soft_wrap=True
-            )
+            out.print(Text("    " + printable(to_json(hit.metadata)), style="dim"), soft_wrap=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import sqlite3
@@ -14,19 +13,19 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from octavo._arrays import Floats, as_matrix, check_directions, unit_rows
+from octavo._arrays import Floats, as_matrix, unit_rows
 from octavo._progress import progress_bar
 from octavo._validation import check_integer, check_number
+from octavo.collection.model_check import LocalVectors, ModelCheck, prompts_of
 from octavo.collection.searching import DenseSearch, Ranker, Where, check_deletion, check_filter
 from octavo.collection.token_input import is_sized
 from octavo.compression import Codec
-from octavo.encoders.dense import Encoder, TextOnly, check_fingerprint, fingerprint
+from octavo.encoders.dense import Encoder, TextOnly
 from octavo.errors import (
     CollectionLockedError,
     CorruptCollectionError,
     DocumentNotFoundError,
     InputTypeError,
-    MismatchError,
     ParameterError,
     StorageError,
 )
@@ -81,14 +80,7 @@ class Collection(DenseSearch):
         self._text = TextFiles(self._store)
         self._searcher = self._new_searcher()
         self._settled: Snapshot | None = None  # a state whose graph reaches as far as it should
-        self._fingerprint = self._stored_fingerprint()
-        try:
-            if self._encoder is not None and self._fingerprint is not None:
-                with contextlib.suppress(NotImplementedError):  # an encoder that can only be awaited
-                    check_fingerprint(self._fingerprint, self._encoder)
-        except BaseException:
-            self._store.close()
-            raise
+        self._model = self.model_check()
         if self._graph.behind(self._store.snapshot):
             self._graph.start()
 
@@ -185,7 +177,8 @@ class Collection(DenseSearch):
         Raises
         ------
         InvalidVectorsError
-            NaN, infinity, another dimension, or a zero vector under cosine.
+            NaN, infinity or another dimension. (A vector of zeros, as some models give for an empty text, is kept; under
+            cosine its score is 0, give or take what the codec rounds.)
         ParameterError, InputTypeError
             Anything else about the input. Inputs with a length are checked as a whole before anything is written; of a
             stream, the batches before the bad one stay.
@@ -198,8 +191,6 @@ class Collection(DenseSearch):
             self._encode_nothing()
         if is_sized(vectors) and len(vectors):
             vectors = as_matrix(vectors, self.dim)
-            if self.metric == "cosine":
-                check_directions(vectors)
         batches = read_batches(
             documents,
             ids,
@@ -213,7 +204,7 @@ class Collection(DenseSearch):
 
     def _encode_nothing(self) -> None:
         """Let texts be stored without an encoder, to be searched by their words, where no vectors are."""
-        stored = self._stored_fingerprint()
+        stored = LocalVectors(self._store).read_encoder()
         if (stored["name"] if stored is not None else None) != (TextOnly.name if self.dim is not None else None):
             raise ParameterError(
                 "expected vectors=, because the collection holds vectors and was opened without an encoder; give either of them"
@@ -223,7 +214,9 @@ class Collection(DenseSearch):
     def _add_batches(self, batches: Iterator[Batch]) -> list[str]:
         added: list[str] = []
         for batch in batches:
-            self._writer.add(self._ready(batch), self._fingerprint_to_store())
+            encoded = not batch.ready and batch.vectors is None and batch.matrices is None
+            batch = self._ready(batch)
+            self._writer.add(batch, self._encoder_to_store(batch) if encoded else None)
             added += batch.ids
             with _afterwards("documents were added"):
                 self._fit_or_compact(self._fit_at_most)
@@ -298,7 +291,10 @@ class Collection(DenseSearch):
         ParameterError
             When the collection is empty.
         """
-        self._writer.fit(str(Codec.parse(codec)) if codec is not None else None)
+        text = str(Codec.parse(codec)) if codec is not None else None
+        if self._current().fitted:  # what the first codec has dropped makes vectors differ from fresh ones
+            self._model.refitted()
+        self._writer.fit(text)
         self._graph.catch_up()
 
     def compact(self, *, secure: bool = False) -> int:
@@ -349,10 +345,10 @@ class Collection(DenseSearch):
         if path is None:
             copied = copy_collection(self._store, None)
             assert copied is not None  # a copy in memory has no path to open it from
-            return type(self)(copied, self._given_encoder())
+            return type(self)(copied, self._encoder)
         copy_collection(self._store, Path(path).expanduser())
         settings = Settings(lock_timeout=self._store.settings.lock_timeout)
-        return type(self)(Store(Path(path).expanduser(), settings), self._given_encoder())
+        return type(self)(Store(Path(path).expanduser(), settings), self._encoder)
 
     def snapshot(self, path: str | os.PathLike[str]) -> Path:
         """Write a backup of the newest commit to a new directory, while others may go on writing.
@@ -513,7 +509,10 @@ class Collection(DenseSearch):
             ``.ok``, ``.problems`` and ``.repaired``, each a sentence that names the file.
         """
         if repair:
-            return repair_damage(self._store, self._writer, self._graph, self._text, self._given_encoder())
+            if self._encoder is not None:
+                with contextlib.suppress(CorruptCollectionError):  # nothing left to compare with
+                    self._model.run(self._encoder.name, None, self._encoder.encode_documents)
+            return repair_damage(self._store, self._writer, self._graph, self._text, self._encoder)
         return verify_files(self._store, self._text)
 
     def export(
@@ -561,11 +560,17 @@ class Collection(DenseSearch):
 
     def encode_documents(self, texts: Sequence[str]) -> Floats:
         """Return the encoder's vectors for documents, of shape ``(len(texts), dim)``, as the encoder gives them."""
-        return self._require_encoder().encode_documents(texts)
+        vectors: Floats = self._of_the_same_model(self._require_encoder().encode_documents(texts))
+        return vectors
 
     def encode_queries(self, texts: Sequence[str]) -> Floats:
         """Return the encoder's vectors for queries, of shape ``(len(texts), dim)``, as the encoder gives them."""
-        return self._require_encoder().encode_queries(texts)
+        vectors: Floats = self._of_the_same_model(self._require_encoder().encode_queries(texts))
+        return vectors
+
+    def model_check(self) -> ModelCheck:
+        """Return what notices that an encoder is not the one that made the stored vectors; for those who encode themselves."""
+        return ModelCheck(LocalVectors(self._store))
 
     @contextlib.contextmanager
     def connection(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
@@ -677,10 +682,10 @@ class Collection(DenseSearch):
         if batch.ready:
             return batch
         if batch.vectors is None:
-            batch.vectors = self._require_encoder().encode_documents(batch.texts)
+            batch.vectors = self.encode_documents(batch.texts)
         batch.vectors = as_matrix(batch.vectors, self.dim)
         if self.metric == "cosine":
-            batch.vectors = unit_rows(batch.vectors)
+            batch.vectors = unit_rows(batch.vectors, keep_zeros=True)
         batch.ready = True
         return batch
 
@@ -700,26 +705,17 @@ class Collection(DenseSearch):
             if snapshot.dead > max(_COMPACT_DEAD, snapshot.n_slots // 2):
                 self._writer.compact()
 
-    def _fingerprint_to_store(self) -> dict[str, Any] | None:
-        """Return the encoder's fingerprint when the collection has none yet."""
-        if self._encoder is None or self._fingerprint is not None:
-            return None
-        stored = self._stored_fingerprint()  # another process may have been first
-        if stored is None:
-            try:
-                self._fingerprint = fingerprint(self._encoder)
-            except NotImplementedError:  # an encoder that can only be awaited
-                return None
-            if self.dim is not None and self._fingerprint["dim"] != self.dim:
-                found, self._fingerprint = self._fingerprint, None
-                raise MismatchError(
-                    f"the collection holds vectors of dimension {self.dim}, but encoder {found['name']!r} makes "
-                    f"{found['dim']}; give vectors of the encoder's dimension or open the collection without it"
-                )
-            return self._fingerprint
-        check_fingerprint(stored, self._encoder)
-        self._fingerprint = stored
-        return None
+    def _of_the_same_model(self, vectors: Any) -> Any:
+        """Return vectors that the encoder has made, unless those in the collection are another encoder's."""
+        encoder = self._require_encoder()
+        dim = next((int(matrix.shape[-1]) for matrix in vectors if matrix.size), None)
+        self._model.run(encoder.name, dim, encoder.encode_documents)
+        return vectors
+
+    def _encoder_to_store(self, batch: Batch) -> dict[str, Any] | None:
+        """Return the manifest's entry about the encoder, to be written with a batch that it has encoded; None to leave it."""
+        encoder = self._require_encoder()
+        return self._model.entry(encoder.name, prompts_of(encoder), batch.dim, batch.ids, batch.texts)
 
     def _require_open(self) -> None:
         self._store.require_open()
@@ -739,22 +735,13 @@ class Collection(DenseSearch):
         with self._store.read() as (_, snapshot):
             return snapshot
 
-    def _given_encoder(self) -> Any:
-        """Return the encoder as the caller knows it."""
-        return self._encoder
-
     def _require_encoder(self) -> Encoder:
         if self._encoder is None:
-            stored = self._stored_fingerprint()
+            stored = LocalVectors(self._store).read_encoder()
             if stored is not None and stored["name"] == TextOnly.name:
                 return TextOnly()
             raise ParameterError("the collection was opened without an encoder; open it with encoder=")
         return self._encoder
-
-    def _stored_fingerprint(self) -> dict[str, Any] | None:
-        with self._store.read() as (connection, _):
-            row = connection.execute("SELECT value FROM manifest WHERE key = 'encoder'").fetchone()
-        return json.loads(row[0]) if row else None
 
 
 @contextlib.contextmanager

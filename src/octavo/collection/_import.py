@@ -21,7 +21,7 @@ from octavo.collection._opening import open_store
 from octavo.collection.rebuild import open_from_blueprint, stored_batch
 from octavo.compression import Codec
 from octavo.errors import CollectionNotFoundError, CorruptCollectionError, InputTypeError, OctavoError, ParameterError
-from octavo.store.documents import Batch, Document
+from octavo.store.documents import Batch, Document, metadata_from_tagged
 from octavo.store.settings import Settings
 from octavo.store.upkeep.backup import restore_collection
 from octavo.store.upkeep.blueprint import Blueprint
@@ -272,7 +272,7 @@ class _Export:
     def _document(self, line: bytes, number: int) -> tuple[Document, str | None]:
         try:
             record = json.loads(line)
-            return Document(record["id"], record["text"], record["metadata"]), record["payload"]
+            return Document(record["id"], record["text"], metadata_from_tagged(record["metadata"])), record["payload"]
         except (ValueError, KeyError, TypeError, RecursionError) as err:
             raise CorruptCollectionError(
                 f"line {number + 1} of {self.folder / DOCUMENTS} is not a document ({err!r}); export again"

@@ -10,12 +10,13 @@ import numpy as np
 from octavo._arrays import Floats
 from octavo._validation import check_integer
 from octavo.collection._collection import Collection, with_progress
+from octavo.collection.model_check import LocalTokens, ModelCheck
 from octavo.collection.searching import LateSearch
-from octavo.collection.token_input import make_ready, not_late, read_token_batches
+from octavo.collection.token_input import make_ready, read_token_batches
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
-from octavo.encoders.tokens import MeanProbe, TokenEncoder
-from octavo.errors import DocumentNotFoundError, InvalidVectorsError, ParameterError
+from octavo.encoders.tokens import TokenEncoder
+from octavo.errors import DocumentNotFoundError, ParameterError
 from octavo.retrievers.late_interaction import LateSearcher, similarities
 from octavo.retrievers.search import Searcher, slots_of_ids
 from octavo.retrievers.tuning import TuningReport
@@ -32,19 +33,13 @@ class MultiVectorCollection(LateSearch, Collection):
 
     _fit_at_most = 4_096  # documents that wait as float16 matrices of full width within one `add`
 
+    _encoder: TokenEncoder | None  # type: ignore[assignment]  # gives matrices where that of a plain one gives rows
+
     def __init__(self, store: Store, encoder: TokenEncoder | None) -> None:
-        self._token_encoder = encoder
-        # What tells two encoders apart is asked of one vector a text: the mean of its tokens.
-        try:
-            super().__init__(store, MeanProbe(encoder) if encoder is not None else None)
-        except InvalidVectorsError as err:
-            raise not_late(self._fingerprint, encoder.name if encoder is not None else "none") from err
+        super().__init__(store, encoder)  # type: ignore[arg-type]
 
     def _new_searcher(self) -> Searcher:
         return LateSearcher(self._store, self._text)
-
-    def _given_encoder(self) -> Any:
-        return self._token_encoder
 
     def __repr__(self) -> str:
         return super().__repr__().replace("octavo.Collection", "octavo.MultiVectorCollection")
@@ -57,7 +52,7 @@ class MultiVectorCollection(LateSearch, Collection):
     @property
     def encoder(self) -> TokenEncoder | None:  # type: ignore[override]  # gives matrices where a plain one gives rows
         """What turns texts into token vectors, if it was given."""
-        return self._token_encoder
+        return self._encoder
 
     @property
     def pooling(self) -> TokenPooling:
@@ -66,11 +61,17 @@ class MultiVectorCollection(LateSearch, Collection):
 
     def encode_documents(self, texts: Sequence[str]) -> list[Floats]:  # type: ignore[override]
         """Return the encoder's token vectors for documents, one matrix each, as the encoder gives them: not pooled."""
-        return self._require_token_encoder().encode_documents(texts)
+        matrices: list[Floats] = self._of_the_same_model(self._require_encoder().encode_documents(texts))
+        return matrices
 
     def encode_queries(self, texts: Sequence[str]) -> list[Floats]:  # type: ignore[override]
         """Return the encoder's token vectors for queries, one matrix each, as the encoder gives them."""
-        return self._require_token_encoder().encode_queries(texts)
+        matrices: list[Floats] = self._of_the_same_model(self._require_encoder().encode_queries(texts))
+        return matrices
+
+    def model_check(self) -> ModelCheck:
+        """Return what notices that an encoder is not the one that made the stored vectors; for those who encode themselves."""
+        return ModelCheck(LocalTokens(self._store))
 
     # ------------------------------------------------------------------ writing
 
@@ -127,7 +128,7 @@ class MultiVectorCollection(LateSearch, Collection):
             pooled=pooled,
             batch_size=batch_size,
             dim=self.dim,
-            encoder=self._token_encoder,
+            encoder=self._encoder,
         )
         if documents is None:
             documents = token_vectors  # as long, and that is all that is asked of it now
@@ -136,10 +137,14 @@ class MultiVectorCollection(LateSearch, Collection):
         return self._add_batches(with_progress(batches, documents) if progress else batches)
 
     def _as_given(self, batch: Batch) -> Batch:
-        return make_ready(batch, self.dim, None, self._token_encoder)
+        return make_ready(batch, self.dim, None, self._encoder)
 
     def _ready(self, batch: Batch) -> Batch:
-        return make_ready(batch, self.dim, self._store.settings.pooling or {}, self._token_encoder)
+        encoded = not batch.ready and batch.matrices is None
+        batch = make_ready(batch, self.dim, self._store.settings.pooling or {}, self._encoder)
+        if encoded and self._encoder is not None:
+            self._model.run(self._encoder.name, batch.dim, self._encoder.encode_documents)
+        return batch
 
     def _maintain(self, fit_after: int | None) -> None:
         tokens = self._store.snapshot.tokens
@@ -191,11 +196,6 @@ class MultiVectorCollection(LateSearch, Collection):
             stored = view.decode(np.array([slot])).flat
             text: str = connection.execute("SELECT text FROM documents WHERE slot = ?", (slot,)).fetchone()[0]
         return matrix, stored, text
-
-    def _require_token_encoder(self) -> TokenEncoder:
-        if self._token_encoder is None:
-            raise ParameterError("the collection was opened without an encoder; open it with encoder=")
-        return self._token_encoder
 
 
 def _slot(found: Mapping[str, int], identifier: str) -> int:

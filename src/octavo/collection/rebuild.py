@@ -58,7 +58,6 @@ def open_from_blueprint(
             blueprint.start(collection._store, collection._writer)
         elif blueprint.codec_state is not None:
             _take_over(collection, blueprint)
-        collection._fingerprint = collection._stored_fingerprint()
     except BaseException:
         collection.close()
         raise

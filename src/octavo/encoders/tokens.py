@@ -116,7 +116,7 @@ def is_multi_vector(encoder: Any) -> bool:
 
 
 class MeanProbe:
-    """A token encoder seen as one that gives one vector a text, to be fingerprinted: the mean of the unit tokens."""
+    """A token encoder seen as one that gives one vector a text, to be compared with others: the mean of the unit tokens."""
 
     def __init__(self, encoder: TokenEncoder) -> None:
         self._encoder = encoder

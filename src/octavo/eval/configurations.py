@@ -14,7 +14,7 @@ from octavo.errors import InputTypeError, ParameterError
 from octavo.eval.baselines import check_baseline
 
 if TYPE_CHECKING:
-    from octavo.integrations.qdrant.mapping import Mapping as QdrantMapping
+    from octavo.integrations.qdrant.points import CodecMapping
 
 Mode: TypeAlias = Literal["dense", "text", "hybrid", "late"]
 Metric: TypeAlias = Literal["cosine", "dot"]
@@ -242,10 +242,10 @@ def _check_qdrant(configuration: Configuration) -> None:
         )
 
 
-def _mapping_of(configuration: Configuration) -> QdrantMapping | None:
+def _mapping_of(configuration: Configuration) -> CodecMapping | None:
     """Return what the codec is in Qdrant; None for full text alone."""
-    from octavo.integrations.qdrant.late_codec import map_token_codec  # local runs need none of it
-    from octavo.integrations.qdrant.mapping import map_codec
+    from octavo.integrations.qdrant.late_points import map_token_codec  # local runs need none of it
+    from octavo.integrations.qdrant.points import map_codec
 
     if configuration.codec is None:
         return None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
-import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from octavo.filters import Filter
 from octavo.retrievers.dense import DenseOptions, dense_search
 from octavo.retrievers.results import Ranking, SearchResult
 from octavo.store.database import document_crc, select_documents
-from octavo.store.documents import Document
+from octavo.store.documents import Document, metadata_from_json
 from octavo.store.metadata.index import select
 from octavo.store.snapshot import Mask, Snapshot
 from octavo.store.store import Store
@@ -303,7 +303,7 @@ def mask_of_callable(connection: sqlite3.Connection, snapshot: Snapshot, where: 
     """Ask a function about every document; as slow as it sounds."""
     mask = np.zeros(snapshot.n_slots, np.bool_)
     for row in connection.execute("SELECT slot, id, text, metadata FROM documents"):
-        mask[row[0]] = lets_through(where, Document(row[1], row[2], json.loads(row[3])))
+        mask[row[0]] = lets_through(where, Document(row[1], row[2], metadata_from_json(row[3])))
     return mask
 
 
@@ -347,7 +347,7 @@ def read_documents(connection: sqlite3.Connection, slots: Sequence[int]) -> dict
                 f"the stored document {identifier!r} is damaged (its checksum does not match); add it again or restore "
                 "the collection from a backup"
             )
-        documents[slot] = Document(identifier, text, json.loads(metadata)), payload
+        documents[slot] = Document(identifier, text, metadata_from_json(metadata)), payload
     if len(documents) != len(set(slots)):
         raise CorruptCollectionError("a vector has no document; run verify() to see what else is damaged")
     return documents
@@ -371,4 +371,4 @@ def read_results(connection: sqlite3.Connection, rankings: Sequence[Ranking]) ->
 
 def fresh(document: Document) -> Document:
     """Return an equal document that shares no mutable state with the given one."""
-    return Document(document.id, document.text, json.loads(json.dumps(document.metadata)))
+    return Document(document.id, document.text, copy.deepcopy(document.metadata))

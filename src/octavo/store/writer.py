@@ -22,7 +22,7 @@ from octavo.errors import CollectionLockedError, InvalidVectorsError, ParameterE
 from octavo.index import Tuning
 from octavo.store._late_generations import Rows, fit_late, kept, mended, reencoded, waiting_codec
 from octavo.store.database import document_crc, select_documents, write_manifest
-from octavo.store.documents import Batch
+from octavo.store.documents import Batch, metadata_from_json
 from octavo.store.metadata import index as _metadata_index
 from octavo.store.snapshot import Mask, Slots, Snapshot, TierView
 from octavo.store.store import Store
@@ -162,7 +162,7 @@ class Writer:
         slots = [(slot,) for slot, _ in found]
         connection.executemany("DELETE FROM documents WHERE slot = ?", slots)
         connection.executemany("INSERT INTO tombstones VALUES (?, ?)", [(slot, seq) for (slot,) in slots])
-        _metadata_index.remove(connection, ((slot, json.loads(metadata)) for slot, metadata in found))
+        _metadata_index.remove(connection, ((slot, metadata_from_json(metadata)) for slot, metadata in found))
 
     def _add_tokens(
         self, connection: sqlite3.Connection, appender: TokenAppender, batch: Batch, changes: dict[str, Any]
@@ -452,7 +452,7 @@ def decode_rows(snapshot: Snapshot, rows: Slots) -> Floats:
 def stored_metadata(connection: sqlite3.Connection) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield slot and metadata of every document, without holding them all in memory."""
     for slot, metadata in connection.execute("SELECT slot, metadata FROM documents ORDER BY slot"):
-        yield slot, json.loads(metadata)
+        yield slot, metadata_from_json(metadata)
 
 
 def _mended_rows(

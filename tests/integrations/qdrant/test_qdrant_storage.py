@@ -14,7 +14,7 @@ import pytest
 
 from octavo.errors import CodecError, CollectionLockedError, CollectionNotFoundError, MismatchError, ParameterError
 from octavo.integrations.qdrant import QdrantCollection
-from octavo.integrations.qdrant.mapping import map_codec
+from octavo.integrations.qdrant.points import map_codec
 
 pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py")
 

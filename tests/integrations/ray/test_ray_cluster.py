@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import octavo
-from octavo.integrations.qdrant import open_location
+from octavo.integrations.qdrant import open_collection
 
 pytest.importorskip("ray.data", reason="needs ray[data]: pip install 'octavo[ray]'")
 pa = pytest.importorskip("pyarrow")
@@ -168,7 +168,7 @@ def test_a_place_in_qdrant(folder: Path, job: Any) -> None:
     assert 0 < result["created"]["documents"] < total
     assert result["completed"]["documents"] == total
     assert_failures(result["completed"])
-    with open_location(f"qdrant:{folder / 'there'}") as there:
+    with open_collection(f"qdrant:{folder / 'there'}") as there:
         assert (there.codec, there.count()) == ("svd:50%|int8", total)
         assert there.get(["4-3"])[0].metadata == {"year": 2003, "tag": "t"}
         for identifier in ("0-0", "3-59", "5-30"):

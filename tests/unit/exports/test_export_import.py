@@ -157,8 +157,11 @@ def test_with_an_encoder(tmp_path: Path) -> None:
     with octavo.import_from(tmp_path / "out", tmp_path / "again", encoder) as again:
         assert again.search("banana", 1).ids == ["b"]
         assert again.info().encoder is not None
-    with pytest.raises(octavo.OctavoError, match="encoder"):
-        octavo.import_from(tmp_path / "out", tmp_path / "third", lambda texts: -encoder(texts)[:, ::-1])
+    with (
+        octavo.import_from(tmp_path / "out", tmp_path / "third", lambda texts: -encoder(texts)[:, ::-1]) as other,
+        pytest.raises(octavo.OctavoError, match="encoder"),
+    ):
+        other.search("banana")
 
 
 # ------------------------------------------------------------------ damage and bad arguments

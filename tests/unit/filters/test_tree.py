@@ -183,8 +183,8 @@ def test_operands_become_plain_python() -> None:
         (lambda: Compare("a", "==", b"x"), "got bytes"),
         (lambda: Compare(1, "==", 1), "a key or a Field"),
         (lambda: In("a", "abc"), "In expects a list"),
-        (lambda: Between("a", 1, "b"), "two numbers or two strings"),
-        (lambda: Between("a", None, None), "two numbers or two strings"),
+        (lambda: Between("a", 1, "b"), "two numbers, two strings or two dates"),
+        (lambda: Between("a", None, None), "two numbers, two strings or two dates"),
         (lambda: Like("a", 3), "Like expects a string, got 3"),
         (lambda: Like("a", "x\\"), "lone backslash"),
         (lambda: TextMatch("a", None), "TextMatch expects a string"),
@@ -228,3 +228,15 @@ def test_a_hostile_pattern_takes_no_time() -> None:
     start = time.perf_counter()
     assert not predicate("a" * 5000)
     assert time.perf_counter() - start < 2  # a backtracking regular expression would not end
+
+
+def test_true_and_one_make_different_leaves() -> None:
+    """Answers to filters are remembered by filter: one that asks for 1 must not get the answer of one that asks for True."""
+    for one, other in ((True, 1), ((True,), (1,)), (False, 0.0)):
+        assert Compare("a", "==", one) != Compare("a", "==", other)
+        assert In("a", [one]) != In("a", [other])
+        assert Contains("a", one) != Contains("a", other)
+    assert Between("a", False, 5) != Between("a", 0, 5)
+    assert Compare("a", "==", 1) == Compare("a", "==", 1.0)
+    assert Compare(Field("a", typed=True), "==", 1) != Compare("a", "==", 1)
+    assert len({Compare("a", "==", True), Compare("a", "==", 1)}) == 2

@@ -116,11 +116,14 @@ def test_unit_tokens() -> None:
 def test_another_encoder_is_refused(tmp_path: Any) -> None:
     with octavo.open_multi_vector(tmp_path / "kb", PyLate()) as kb:
         kb.add(["a", "bb"])
-    with pytest.raises(MismatchError, match=r"late/model.*other"):
-        octavo.open_multi_vector(
-            tmp_path / "kb", TokenEncoder(lambda texts: [np.eye(3)[:1]] * len(texts), name="other")
-        )
-    octavo.open_multi_vector(tmp_path / "kb", PyLate()).close()
+    other = TokenEncoder(lambda texts: [np.eye(3)[:1]] * len(texts), name="other")
+    with (
+        octavo.open_multi_vector(tmp_path / "kb", other) as kb,
+        pytest.raises(MismatchError, match=r"late/model.*other"),
+    ):
+        kb.search("a")
+    with octavo.open_multi_vector(tmp_path / "kb", PyLate()) as kb:
+        kb.search("a")
 
 
 needs_model = pytest.mark.skipif(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from octavo.filters import (
     TextMatch,
     matches,
 )
+from octavo.store.documents import metadata_from_json, normal_to_json
 from octavo.store.metadata import index as metadata_index
 from octavo.store.metadata._values import PREFIX
 
@@ -58,13 +59,25 @@ TEXTS = [
 ]
 NUMBERS = [0, 1, -1, 2, 0.5, 1.0, -0.0, 2**53, 2.0**53, 2**53 + 1, 2**63 - 1, -(2**63), 2**63, 2.0**63, 2**80, 1e300]
 NUMBERS += [-(2**80), 10**400, -1e300, 9.3e18, 5e-324]
+TIMES: list[date] = [
+    date(2024, 5, 1),
+    datetime(2024, 5, 1),
+    datetime(2024, 5, 1, tzinfo=UTC),
+    datetime(2024, 5, 1, 2, tzinfo=timezone(timedelta(hours=2))),
+    datetime(2024, 5, 1, 0, 0, 0, 1),
+    date.min,
+    datetime.max.replace(tzinfo=timezone(timedelta(hours=-12))),
+]
+TIME_TEXTS = ["2024-05-01", "2024-05-01T02:00+02:00", "20240501", "2024-05-02"]
 KEYS = ["a", "b", "a.b", "", "\ud800"]
 
-scalars = st.sampled_from([None, True, False, *NUMBERS, *TEXTS])
+scalars = st.sampled_from([None, True, False, *NUMBERS, *TEXTS, *TIMES, *TIME_TEXTS])
 json_values = st.recursive(
     scalars,
     lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from([*KEYS, *TEXTS[:4]]), inner, max_size=3)
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=2).map(tuple)
+        | st.dictionaries(st.sampled_from([*KEYS, *TEXTS[:4]]), inner, max_size=3)
     ),
     max_leaves=6,
 )
@@ -76,18 +89,20 @@ documents = st.builds(
 ) | st.dictionaries(st.sampled_from(KEYS), json_values, max_size=1)
 operands = scalars | st.lists(scalars | st.lists(scalars, max_size=2), max_size=3).map(tuple)
 fields = st.builds(
-    lambda path, elements: Field(*path, elements=elements),
+    lambda path, elements, typed: Field(*path, elements=elements, typed=typed),
     st.just(["a"])
     | st.lists(st.sampled_from(KEYS[:2]), min_size=1, max_size=2)
     | st.sampled_from([["a.b"], [""], ["\ud800"]]),
+    st.booleans(),
     st.booleans(),
 )
 texts = st.sampled_from(TEXTS)
 patterns = st.text(alphabet="aAlß%_\x00\ud7ff", max_size=4) | st.just(LONG + "%") | st.just("\\%%")
 leaves = st.one_of(
     st.builds(Compare, fields, st.sampled_from(["==", ">", ">=", "<", "<="]), operands),
-    st.builds(Between, fields, texts, texts),
-    st.builds(Between, fields, st.sampled_from(NUMBERS), st.sampled_from(NUMBERS)),
+    st.builds(Between, fields, texts | st.sampled_from(TIME_TEXTS), texts | st.sampled_from(TIME_TEXTS)),
+    st.builds(Between, fields, st.sampled_from(TIMES), st.sampled_from(TIMES)),
+    st.builds(Between, fields, st.sampled_from([*NUMBERS, True, False]), st.sampled_from([*NUMBERS, True, False])),
     st.builds(In, fields, st.lists(operands, max_size=4)),
     st.builds(Exists, fields),
     st.builds(Contains, fields, operands),
@@ -112,7 +127,7 @@ def indexed(metadata: Sequence[Metadata]) -> Iterator[sqlite3.Connection]:
     connection.execute("CREATE TABLE documents (slot INTEGER PRIMARY KEY, metadata TEXT NOT NULL)")
     connection.executescript(metadata_index.DDL)
     connection.executemany(
-        "INSERT INTO documents VALUES (?, ?)", ((slot, json.dumps(item)) for slot, item in enumerate(metadata))
+        "INSERT INTO documents VALUES (?, ?)", ((slot, normal_to_json(item, "")) for slot, item in enumerate(metadata))
     )
     metadata_index.insert(connection, enumerate(metadata))
     connection.commit()
@@ -147,14 +162,42 @@ def test_the_index_agrees_with_the_evaluator(
 
 
 @pytest.mark.parametrize(
-    "operand", [*NUMBERS, *TEXTS, None, True, (), (1,), (1, "a")], ids=lambda value: repr(value)[:20]
+    "operand",
+    [*NUMBERS, *TEXTS, *TIMES, *TIME_TEXTS, None, True, False, (), (1,), (True,), (1, "a"), (TIMES[0],)],
+    ids=lambda value: repr(value)[:20],
 )
 def test_each_value_against_each_operand(operand: Any) -> None:
-    values = [*NUMBERS, *TEXTS, None, True, False, {}, {"a": 1}, [], [1], [1.0, "a"], [[1]], [[]], [None], {"b": {}}]
+    values = [
+        *NUMBERS,
+        *TEXTS,
+        *TIMES,
+        *TIME_TEXTS,
+        (1,),
+        (TIMES[3],),
+        None,
+        True,
+        False,
+        {},
+        {"a": 1},
+        [],
+        [1],
+        [True],
+        [1.0, "a"],
+        [[1]],
+        [[]],
+        [None],
+        {"b": {}},
+    ]
     metadata = [{"x": value} for value in values] + [{"x": [value]} for value in values] + [{}]
     alive = np.ones(len(metadata), np.bool_)
     with indexed(metadata) as connection:
-        for field in (Field("x"), Field("x", elements=True), Field("x", "a")):
+        for field in (
+            Field("x"),
+            Field("x", elements=True),
+            Field("x", "a"),
+            Field("x", typed=True),
+            Field("x", elements=True, typed=True),
+        ):
             wanted: list[Filter] = [Compare(field, op, operand) for op in ("==", ">", ">=", "<", "<=")]  # type: ignore[arg-type]
             wanted += [In(field, [operand, "b"]), Contains(field, operand)]
             if isinstance(operand, str):
@@ -163,6 +206,8 @@ def test_each_value_against_each_operand(operand: Any) -> None:
                 wanted += [Between(field, operand, "b"), Between(field, "a", operand)]
             elif isinstance(operand, (int, float)):
                 wanted += [Between(field, operand, 2**63), Between(field, -1, operand)]
+            elif isinstance(operand, date):
+                wanted += [Between(field, operand, TIMES[-1]), Between(field, TIMES[0], operand)]
             for tree in wanted:
                 assert metadata_index.select(connection, tree, alive).tolist() == oracle(tree, metadata, alive), tree
 
@@ -173,7 +218,7 @@ def test_removing_leaves_no_trace(metadata: list[Metadata], data: st.DataObject)
     gone = data.draw(st.sets(st.integers(0, len(metadata) - 1)))
     kept = [(slot, item) for slot, item in enumerate(metadata) if slot not in gone]
     with indexed(metadata) as connection, indexed([]) as fresh:
-        stored = [(slot, json.loads(json.dumps(metadata[slot]))) for slot in sorted(gone)]
+        stored = [(slot, metadata_from_json(normal_to_json(metadata[slot], ""))) for slot in sorted(gone)]
         metadata_index.remove(connection, stored)
         metadata_index.remove(connection, stored)  # no error when it is gone already
         # Insert everything once more for the same numbering of fields, then take the rest out by hand.

@@ -19,7 +19,7 @@ from octavo.collection import CollectionLike
 from octavo.errors import InputTypeError, ParameterError
 from octavo.eval.datasets._base import read_corpus
 from octavo.eval.results import write_atomically
-from octavo.integrations.qdrant import open_location
+from octavo.integrations.qdrant import open_collection
 from octavo.integrations.qdrant.location import parse_location
 
 Method = Literal["sentence", "title"]
@@ -159,7 +159,7 @@ def _documents(source: Any) -> dict[str, str]:
         found = dict(source)
     elif isinstance(source, str | os.PathLike):
         if parse_location(source) is not None:
-            with open_location(source) as there:
+            with open_collection(source) as there:
                 return _documents(there)
         place = Path(source).expanduser()
         if not place.is_dir() or not (place / "octavo.db").is_file():

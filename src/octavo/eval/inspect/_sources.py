@@ -19,7 +19,7 @@ from octavo.eval.inspect._vectors import SAMPLE, inspect_vectors
 from octavo.eval.running.encodings import EmbeddingCache
 from octavo.eval.running.models import load_model
 from octavo.eval.vectors import Role, read_vectors
-from octavo.integrations.qdrant import QdrantInfo, open_location
+from octavo.integrations.qdrant import QdrantInfo, open_collection
 from octavo.integrations.qdrant.location import parse_location
 
 
@@ -77,7 +77,7 @@ def inspect_collection(
     """
     if isinstance(collection, str | os.PathLike):
         if parse_location(collection) is not None:
-            with open_location(collection) as there:
+            with open_collection(collection) as there:
                 return inspect_collection(there, sample=sample, seed=seed)
         with octavo.open(collection, read_only=True, must_exist=True) as opened:
             return inspect_collection(opened, sample=sample, seed=seed)

@@ -120,7 +120,9 @@ def _coordinates(found: Inspection) -> list[Suggestion]:
     if not found.ordered or first is None or last is None:
         return []
     cut, turned = _of(found, "truncate:50%|int8"), _of(found, "svd:50%|int8")
-    quarters = f"the first quarter of the coordinates keeps {first:.0%} of each vector's ten nearest neighbours, the last {last:.0%}"
+    quarters = (
+        f"the first quarter of the coordinates keeps {first:.0%} of the ten nearest neighbours, the last {last:.0%}"
+    )
     pair = ""
     better = "truncate:50%|int8"
     if cut is not None and turned is not None:

@@ -230,7 +230,7 @@ def _applies(option: str, mode: str, codec: str | None, pooled: bool, store: str
 
 def _rescores(codec: str, store: str | None) -> bool:
     if store == "qdrant":
-        from octavo.integrations.qdrant.mapping import map_codec  # not needed for local runs
+        from octavo.integrations.qdrant.points import map_codec  # not needed for local runs
 
         return map_codec(codec).quantization is not None
     return len(Codec.parse(codec)) > 1

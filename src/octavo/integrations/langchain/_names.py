@@ -18,6 +18,24 @@ _LONGEST = 200
 _SUFFIX = ".name"
 
 
+def absolute_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path that means the same after the working directory has changed.
+
+    Raises
+    ------
+    InputTypeError
+        When it is neither a str nor path-like.
+    ParameterError
+        When it is empty.
+    """
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise InputTypeError(f"expected path as a str or path-like, got {type(path).__name__}")
+    if not text:
+        raise ParameterError("expected the path of a directory, got an empty string; leave path out to work in memory")
+    return Path(text).expanduser().absolute()
+
+
 def directory_name(name: str) -> str:
     """Return the directory name that stands for a collection name.
 

@@ -15,6 +15,7 @@ So whatever run dies where, the next one ends with exactly the documents that th
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import sqlite3
@@ -27,8 +28,7 @@ from langchain_core.indexing import RecordManager
 from octavo.collection import Collection, CollectionLike
 from octavo.collection.protocol import require_local
 from octavo.errors import InputTypeError, ParameterError
-from octavo.integrations.langchain._base import StoreBase
-from octavo.integrations.langchain._embedding import in_thread
+from octavo.integrations.langchain._vectorstore import OctavoVectorStore
 from octavo.store.documents import check_ids
 
 _SCHEMA = (
@@ -75,8 +75,8 @@ class OctavoRecordManager(RecordManager):
     1
     """
 
-    def __init__(self, store: StoreBase | Collection, namespace: str = "default") -> None:
-        if isinstance(store, StoreBase):
+    def __init__(self, store: OctavoVectorStore | Collection, namespace: str = "default") -> None:
+        if isinstance(store, OctavoVectorStore):
             given: CollectionLike = store._collection
         elif isinstance(store, CollectionLike):
             given = store
@@ -102,7 +102,7 @@ class OctavoRecordManager(RecordManager):
 
     async def acreate_schema(self) -> None:
         """Create the table, off the event loop."""
-        await in_thread(self.create_schema)
+        await asyncio.to_thread(self.create_schema)
 
     def get_time(self) -> float:
         """Return the time in seconds, later than every record and earlier answer, even when the clock goes back."""
@@ -111,7 +111,7 @@ class OctavoRecordManager(RecordManager):
 
     async def aget_time(self) -> float:
         """Return the time, off the event loop; see `get_time`."""
-        return await in_thread(self.get_time)
+        return await asyncio.to_thread(self.get_time)
 
     def _tick(self, connection: sqlite3.Connection) -> float:
         row = connection.execute(
@@ -176,7 +176,7 @@ class OctavoRecordManager(RecordManager):
         time_at_least: float | None = None,
     ) -> None:
         """Record that documents are up to date, off the event loop; see `update`."""
-        await in_thread(self.update, keys, group_ids=group_ids, time_at_least=time_at_least)
+        await asyncio.to_thread(self.update, keys, group_ids=group_ids, time_at_least=time_at_least)
 
     def exists(self, keys: Sequence[str]) -> list[bool]:
         """Tell for each key whether it is recorded and its document is stored."""
@@ -194,7 +194,7 @@ class OctavoRecordManager(RecordManager):
 
     async def aexists(self, keys: Sequence[str]) -> list[bool]:
         """Tell for each key whether it is recorded and stored, off the event loop."""
-        return await in_thread(self.exists, keys)
+        return await asyncio.to_thread(self.exists, keys)
 
     def list_keys(
         self,
@@ -245,7 +245,7 @@ class OctavoRecordManager(RecordManager):
         limit: int | None = None,
     ) -> list[str]:
         """Return the keys of recorded documents, off the event loop; see `list_keys`."""
-        return await in_thread(self.list_keys, before=before, after=after, group_ids=group_ids, limit=limit)
+        return await asyncio.to_thread(self.list_keys, before=before, after=after, group_ids=group_ids, limit=limit)
 
     def delete_keys(self, keys: Sequence[str]) -> None:
         """Forget records; the documents stay."""
@@ -260,7 +260,7 @@ class OctavoRecordManager(RecordManager):
 
     async def adelete_keys(self, keys: Sequence[str]) -> None:
         """Forget records, off the event loop; the documents stay."""
-        await in_thread(self.delete_keys, keys)
+        await asyncio.to_thread(self.delete_keys, keys)
 
     def _on_write(self, connection: sqlite3.Connection, added: Sequence[str], deleted: Sequence[str]) -> None:
         """Take part in the transaction that adds or deletes documents."""

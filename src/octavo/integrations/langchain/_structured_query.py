@@ -38,7 +38,7 @@ class OctavoTranslator(Visitor):
     >>> from langchain_core.structured_query import Comparator, Comparison, StructuredQuery
     >>> query = StructuredQuery(query="bees", filter=Comparison(Comparator.GT, "year", 2020))
     >>> OctavoTranslator().visit_structured_query(query)
-    ('bees', {'filter': Compare(Field('year', elements=True), '>', 2020)})
+    ('bees', {'filter': Compare(Field('year', elements=True, typed=True), '>', 2020)})
     """
 
     allowed_comparators = tuple(_COMPARATORS)

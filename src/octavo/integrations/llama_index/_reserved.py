@@ -71,7 +71,7 @@ def on_stored_keys(tree: Filter) -> Filter:
 
 def _on_key(leaf: Leaf, key: str) -> Leaf:
     old = _field(leaf)
-    field = Field(key, *old.path[1:], elements=old.elements)
+    field = Field(key, *old.path[1:], elements=old.elements, typed=old.typed)
     # every leaf is a frozen dataclass with a `field`; the abstract base does not say so
     return dataclasses.replace(leaf, field=field)  # type: ignore[type-var]
 

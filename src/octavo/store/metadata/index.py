@@ -11,7 +11,6 @@ row of the value (see `octavo.store.metadata._values`). The latter are decided b
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
@@ -20,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.errors import CorruptCollectionError, InvalidFilterError
-from octavo.filters._tree import And, Filter, Leaf, Not, Or, matches
+from octavo.filters import And, Filter, Leaf, Not, Or, matches
+from octavo.store.documents import metadata_from_json
 from octavo.store.metadata._probes import Probe, probes
 from octavo.store.metadata._values import ELEMENT, Stored, field_name, rows_of
 
@@ -226,5 +226,5 @@ def _verify(conn: sqlite3.Connection, leaf: Leaf, candidates: NDArray[np.int64],
         slots = candidates[start : start + _CHUNK].tolist()
         marks = ", ".join("?" * len(slots))
         for slot, stored in conn.execute(f"SELECT slot, metadata FROM documents WHERE slot IN ({marks})", slots):
-            if matches(leaf, json.loads(stored)):
+            if matches(leaf, metadata_from_json(stored)):
                 mask[slot] = True

@@ -280,7 +280,7 @@ def _repair_rows(store: Store, writer: Writer, encoder: Encoder | None, damage: 
         for part in chunked(slots.tolist(), 1024):
             encoded: Floats = encoder.encode_documents([texts[slot] for slot in part])
             if store.settings.metric == "cosine":
-                encoded = unit_rows(encoded)
+                encoded = unit_rows(encoded, keep_zeros=True)
             vectors.update(zip(part, encoded, strict=True))
         notes.append(f"{len(slots):,} vectors were encoded again from their texts")
     copied = needed & ~from_text

@@ -12,13 +12,17 @@ import pytest
 import octavo
 from octavo.compression import Codec
 from octavo.errors import CollectionNotFoundError, InputTypeError, InvalidVectorsError, ParameterError
-from octavo.eval.datasets import Dataset
+from octavo.eval import Dataset, ReadyVectors, Timing, load_dataset, run
 from octavo.eval.inspect import Inspection, inspect_collection, inspect_dataset, inspect_file, inspect_vectors
 from octavo.eval.inspect import _geometry as geometry
 
 
 def spread(n: int = 600, dim: int = 24, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(n, dim))
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def manifold(d: int, dim: int = 20, n: int = 1500) -> np.ndarray:
@@ -105,21 +109,92 @@ def test_an_outlier_dimension_is_found_and_suggests_a_rotation() -> None:
     assert "rotate|int8" not in codecs(inspect_vectors(spread(400, 32)))
 
 
-def test_a_narrow_cone_warns_of_binary() -> None:
-    wide, narrow = inspect_vectors(spread()), inspect_vectors(spread() + 2)
+def test_a_narrow_cone_warns_of_coarse_codes() -> None:
+    wide, narrow = inspect_vectors(unit(spread())), inspect_vectors(unit(spread() + 2))
     assert wide.mean_cosine < 0.05
     assert narrow.mean_cosine > 0.7
-    assert "binary > int8" in codecs(wide)
-    assert "binary > int8" not in codecs(narrow)
-    assert any("svd rather than pca" in s.text for s in narrow.suggestions)
+    assert (wide.recognised, narrow.recognised) == ([], ["anisotropic"])
+    assert any("coarse codes that do not subtract the mean" in s.text for s in narrow.suggestions)
+    assert any("no centring of your own" in s.text for s in narrow.suggestions)
+    assert not any("coarse codes" in s.text for s in wide.suggestions)
 
 
-def test_a_matryoshka_like_prefix_suggests_truncating_and_others_do_not() -> None:
-    decay = np.r_[np.ones(12), np.full(12, 0.02)]
-    front, back = spread() * decay, spread() * decay[::-1]
-    assert "truncate:50%|int8" in codecs(inspect_vectors(front))
-    assert "svd:50%|int8" in codecs(inspect_vectors(back))
-    assert "svd:50%|int8 > int8" in codecs(inspect_vectors(spread()))
+def test_prefixes_are_told_from_coordinates_in_no_order() -> None:
+    """In two steps, as training for two lengths leaves them; falling steadily, as after a PCA; the other way round; evenly."""
+    steps, steady = np.r_[np.ones(12), np.full(12, 0.3)], np.linspace(1, 0.05, 24)
+    trained, ordered = inspect_vectors(unit(spread() * steps)), inspect_vectors(unit(spread() * steady))
+    assert (trained.recognised, ordered.recognised) == (["Matryoshka"], ["ordered by variance"])
+    assert trained.variance_order < 0.85 < ordered.variance_order
+    backwards = inspect_vectors(unit(spread() * steps[::-1]))
+    assert backwards.recognised == inspect_vectors(unit(spread())).recognised == []
+    said = [s.text for s in trained.suggestions if "for half the dimensions" in s.text]
+    assert len(said) == 1
+    assert "trained for short prefixes (Matryoshka)" in said[0]
+    assert not [s for s in backwards.suggestions if "for half the dimensions" in s.text]
+    useful = inspect_vectors(spread() * np.r_[np.ones(12), np.full(12, 0.02)])
+    assert any(s.codec == "truncate:50%|int8" and "for half the dimensions" in s.text for s in useful.suggestions)
+
+
+def test_expected_losses_are_those_of_a_run(tiny_run: tuple[Dataset, ReadyVectors]) -> None:
+    """What inspect expects of a codec on all vectors with the real queries is the agreement that a run measures."""
+    data, ready = tiny_run
+    found = inspect_vectors(ready.documents, queries=ready.queries)
+    assert found.asked == "queries"
+    expected = {one.codec: one for one in found.codecs}
+    assert len(expected) > 5
+    quick = Timing(queries=1, repeats=1, warmup=0)
+    quick = Timing(queries=1, repeats=1, warmup=0)
+    for result in run(data, None, list(expected), vectors=ready, measures=["nDCG@10"], timing=quick):
+        one = expected[result.label]
+        assert one.agreement == pytest.approx(result.agreement.float32, abs=0.02)
+        assert one.vector_bytes == result.storage.vector_bytes_per_document
+        assert one.ram_bytes == pytest.approx(result.storage.ram_bytes_per_document, abs=1.01)  # with a flag a document
+
+
+@pytest.fixture
+def tiny_run() -> tuple[Dataset, ReadyVectors]:
+    rng = np.random.default_rng(0)
+    documents = rng.normal(size=(400, 48)) * np.geomspace(1, 0.1, 48) + 0.3
+    queries = documents[:60] + 0.3 * rng.normal(size=(60, 48))
+    names = [str(n) for n in range(400)]
+    data = Dataset(
+        name="cloud", document_ids=names, texts=names, query_ids=names[:60], queries=names[:60],
+        qrels={name: {name: 1} for name in names[:60]},
+    )  # fmt: skip
+    return data, ReadyVectors(documents.astype(np.float32), queries.astype(np.float32))
+
+
+# ------------------------------------------------------------------ four real models
+
+
+@pytest.mark.parametrize(
+    ("model", "recognised"),
+    [
+        ("wl", ["varying lengths", "Matryoshka"]),
+        ("sm64", ["anisotropic", "outlier dimensions", "ordered by variance"]),
+        ("e5", ["anisotropic"]),
+    ],
+)
+def test_real_models_are_recognised(shared_vectors: Path, model: str, recognised: list[str]) -> None:
+    place = shared_vectors / f"{model}-cranfield.npz"
+    found = inspect_file(place, queries=place)
+    assert found.recognised == recognised
+    agreements = {one.codec: one.agreement for one in found.codecs}
+    suggested = [agreements[s.codec] for s in found.suggestions[: 3 if model == "wl" else 2] if s.codec is not None]
+    assert suggested
+    assert min(suggested) >= 0.94
+    anisotropic = "anisotropic" in recognised
+    assert (agreements["binary > int8"] < 0.7) is anisotropic  # where plain signs fail, they are not suggested
+    assert ("binary > int8" in codecs(found)) is not anisotropic
+
+
+def test_nothing_stands_out_in_minilm(shared_data: Path, minilm: str) -> None:
+    data = load_dataset(shared_data / "vaswani")
+    some = Dataset(
+        name="vaswani", document_ids=data.document_ids[:150], texts=data.texts[:150], query_ids=data.query_ids[:1],
+        queries=data.queries[:1], qrels={data.query_ids[0]: {data.document_ids[0]: 1}},
+    )  # fmt: skip
+    assert inspect_dataset(some, minilm).recognised == []
 
 
 def test_unequal_lengths_and_duplicates_are_mentioned() -> None:

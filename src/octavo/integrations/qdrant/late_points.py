@@ -13,12 +13,12 @@ from octavo.compression import Codec, Float32, Pipeline
 from octavo.compression.candidates import CandidateEncoder, candidate_encoder_from_config
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import CorruptCollectionError
-from octavo.integrations.qdrant.mapping import Mapping, map_codec
+from octavo.integrations.qdrant.points import CodecMapping, map_codec
 from octavo.store.late_settings import CANDIDATE_CODEC, check_token_codec
 from octavo.store.tokens import TokenCodec
 
 
-def map_token_codec(text: str) -> Mapping:
+def map_token_codec(text: str) -> CodecMapping:
     """Return what a token codec means for Qdrant.
 
     Raises
@@ -35,7 +35,7 @@ def map_token_codec(text: str) -> Mapping:
     return map_codec(text)
 
 
-def candidate_mapping() -> Mapping:
+def candidate_mapping() -> CodecMapping:
     """Return how the candidate vectors are kept."""
     return map_codec(CANDIDATE_CODEC)
 
