@@ -39,7 +39,7 @@ from octavo.compression import (
     TokenPooling,
 )
 from octavo.index.maxsim import maxsim_codes, maxsim_search
-from octavo.store._late_generations import FIT_TOKENS
+from octavo.store._generations import FIT_TOKENS
 from octavo.store.tokens import TokenCodec
 from research.lloyd_max import LloydMax
 from research.pooling import POOLINGS as POOLING_CLASSES

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import sqlite3
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import numpy as np
 
 import octavo
 from octavo.index import planner
+from octavo.store.sqlite import connect_file, fold
 
 DIM = 32
 ROWS = 400
@@ -110,8 +110,8 @@ def _copy_open(path: Path, destination: Path, *, keep_log: bool) -> None:
     """Copy an open collection between commits; without `keep_log` its log is folded into the database."""
     shutil.copytree(path, destination)
     if not keep_log:
-        with contextlib.closing(sqlite3.connect(destination / "octavo.db")) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with contextlib.closing(connect_file(destination / "octavo.db", patience=5)) as connection:
+            fold(connection, empty=True)
 
 
 def _open(path: Path, recipe: Recipe) -> Any:

@@ -29,8 +29,8 @@ def index_command(
         Path,
         typer.Argument(
             metavar="SOURCE",
-            help=f"A folder of text and Markdown files ({' '.join(TEXT_SUFFIXES)}, at all depths), one such file, or "
-            "JSON lines (.jsonl, .jsonl.gz).",
+            help=f"A folder of text and Markdown files ({' '.join(TEXT_SUFFIXES)}, at all depths; links to files are "
+            "followed, links to folders are not), one such file, or JSON lines (.jsonl, .jsonl.gz).",
             show_default=False,
         ),
     ],

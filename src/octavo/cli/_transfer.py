@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 
 import octavo
+from octavo import Collection
 from octavo._printing import echo, print_json
 from octavo._progress import progress_bar
 from octavo.cli._app import app
 from octavo.cli._options import CollectionArgument, Json
-from octavo.collection import Collection
 from octavo.collection.rebuild import Blueprint, blueprint_of, most_token_vectors, open_from_blueprint
 from octavo.errors import ParameterError
 from octavo.ingest.transfer import Movable, TransferReport, Write, transfer, write_stored

@@ -23,10 +23,9 @@ from octavo.errors import MismatchError, OctavoError
 from octavo.retrievers.search import read_documents, slots_of_ids
 from octavo.store.database import write_manifest
 from octavo.store.documents import Document
-from octavo.store.snapshot import Slots, Snapshot
+from octavo.store.snapshot import Slots, Snapshot, decode_rows
 from octavo.store.store import Store
 from octavo.store.tokens import mean_vectors
-from octavo.store.writer import decode_rows
 
 _log = logging.getLogger(__name__)
 
@@ -122,7 +121,7 @@ class LocalVectors:
 
     def write_encoder(self, entry: dict[str, Any]) -> None:
         """See `Known`."""
-        with self._store.database.write() as connection:
+        with self._store.write() as connection:
             write_manifest(connection, {"encoder": json.dumps(entry)})
 
     def sample(self, ids: Sequence[str]) -> tuple[list[str], list[str], Floats]:

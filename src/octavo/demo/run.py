@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 import octavo
+from octavo import Collection
 from octavo._arrays import Floats
-from octavo.collection import Collection
 from octavo.demo._corpus import Docstring, docstrings
 from octavo.demo._crash import CrashReport, kill_a_writer
 from octavo.demo._frameworks import Answers, ask_langchain, ask_llama_index, ask_plain

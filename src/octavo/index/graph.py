@@ -295,10 +295,10 @@ class Graph:
         graph = cls(layout, connectivity, expansion_add)
         try:
             if mapped:
-                graph._index.view_index_from_path(os.fspath(path))
+                _view(graph._index, os.fspath(path))
             else:
                 graph._index.load_index_from_path(os.fspath(path))
-        except (RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise CorruptCollectionError(f"usearch cannot read the graph {Path(path)}: {error}; rebuild it") from error
         index = graph._index
         if index.dtype != graph._scalar or index.ndim != layout.dim:
@@ -329,6 +329,37 @@ class Graph:
         if self.layout.kind == "b1":
             return to_scores(self.layout, distances)
         return to_scores(self.layout, np.float32(1.0) - distances)  # usearch's inner product distance is 1 - dot
+
+
+def _view(index: Any, path: str) -> None:
+    """Map a file, and keep descriptor 0 open.
+
+    usearch closes descriptor 0, whosever it is, when it cannot open or map a file: one that is missing or empty (looked for
+    here first), or any while no descriptor or address space is left.
+    """
+    if os.stat(path).st_size == 0:
+        raise ValueError("the file is empty")
+    try:
+        kept = os.dup(0)
+    except OSError:  # it is closed, or none is left
+        kept = -1
+    try:
+        index.view_index_from_path(path)
+    except BaseException:
+        if kept >= 0 and not _is_open(0):
+            os.dup2(kept, 0)
+        raise
+    finally:
+        if kept >= 0:
+            os.close(kept)
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
 
 
 def _cores(threads: int) -> int:

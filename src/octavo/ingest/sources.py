@@ -75,7 +75,8 @@ class Source:
     ----------
     path : Path
         A folder, which is searched at all depths for text and Markdown files; such a file; or JSON lines, which may be
-        compressed with gzip. Hidden files and folders are left out.
+        compressed with gzip. Hidden files and folders are left out. Links to files are followed, wherever they lead; links
+        to folders are not.
     fields : Fields
         For JSON lines.
     chunk_size, overlap : int or None
@@ -208,6 +209,11 @@ class Source:
             if not isinstance(value, str):
                 raise ValueError(f"expected a string in {name!r}, got {type(value).__name__}")
         metadata = _metadata(record, {id_field, text_field, title_field}, fields.metadata)
+        if b"\\u" in line:  # the only way in which UTF-8 can name half a pair
+            try:
+                json.dumps([identifier, title, text, metadata], ensure_ascii=False).encode()
+            except UnicodeEncodeError as error:
+                raise ValueError(f"it holds a lone surrogate, which is no valid Unicode ({error.reason})") from None
         if self._chunk_size and (clash := {"document", "chunk"} & metadata.keys()):
             raise ValueError(f"the metadata field {min(clash)!r} is what chunks are numbered by; leave it out")
         return str(identifier), "\n".join(part for part in (title, text) if part), metadata
@@ -248,7 +254,7 @@ def _is_text_name(name: str) -> bool:
 
 
 def _walk(folder: Path, skipped: Skipped) -> Iterator[Path]:
-    """Yield the text files below a folder, sorted; links to folders are not followed, so there are no circles."""
+    """Yield the text files below a folder, sorted; links to files are followed, links to folders are not: no circles."""
 
     def stop(error: OSError) -> None:
         raise error

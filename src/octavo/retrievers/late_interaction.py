@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from octavo.retrievers.dense import DenseOptions, dense_search
 from octavo.retrievers.results import Ranking
 from octavo.retrievers.search import Queries, Searcher, SearchOptions, SnapshotRanker
 from octavo.store.snapshot import Mask, Slots, Snapshot
+from octavo.store.sqlite import Connection
 from octavo.store.tokens import TokenView
 
 Scores: TypeAlias = npt.NDArray[np.float32]
@@ -96,9 +96,7 @@ class LateSearcher(Searcher):
 
     _filled: tuple[int, Mask | None] = (-2, None)  # commit, which documents have tokens (None: all)
 
-    def _new_ranker(
-        self, connection: sqlite3.Connection, snapshot: Snapshot, text: Any, mask: Mask | None
-    ) -> SnapshotRanker:
+    def _new_ranker(self, connection: Connection, snapshot: Snapshot, text: Any, mask: Mask | None) -> SnapshotRanker:
         return LateRanker(self, connection, snapshot, text, mask)
 
     def filled(self, snapshot: Snapshot, view: TokenView) -> Mask | None:
@@ -115,7 +113,7 @@ class LateRanker(SnapshotRanker):
     """Ranks the documents of one snapshot of a multi-vector collection by MaxSim."""
 
     def __init__(
-        self, searcher: LateSearcher, connection: sqlite3.Connection, snapshot: Snapshot, text: Any, mask: Mask | None
+        self, searcher: LateSearcher, connection: Connection, snapshot: Snapshot, text: Any, mask: Mask | None
     ) -> None:
         super().__init__(searcher, connection, snapshot, text, mask)
         self._searcher: LateSearcher = searcher

@@ -20,6 +20,9 @@ from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import InputTypeError, ParameterError
 from octavo.filters.times import plain_datetime64, plain_time
 
+#: Bytes of a document: its id, text, metadata and payload. SQLite keeps rows of up to 10^9 bytes.
+LARGEST_DOCUMENT = 900_000_000
+
 DocumentLike: TypeAlias = "str | Document | Mapping[str, Any]"
 
 
@@ -126,11 +129,24 @@ def normal_to_json(metadata: dict[str, Any], where: str) -> str:
         text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_tagged)
     except RecursionError as err:
         raise ParameterError(f"{where}: the metadata is nested too deeply to be stored as JSON") from err
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # lone surrogates survive as \\uXXXX escapes
-        text = json.dumps(metadata, ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=_tagged)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            _refuse_surrogates(metadata, (), where)
     return text
+
+
+def _refuse_surrogates(value: Any, path: tuple[str, ...], where: str) -> None:
+    """Raise `ParameterError` for the first string that UTF-8 cannot hold; keys were looked at before."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _refuse_surrogates(inner, (*path, key), where)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _refuse_surrogates(inner, path, where)
+    elif isinstance(value, str):
+        check_text(value, f"the metadata of {where} under {_shown(path)}")
 
 
 def metadata_to_tagged(metadata: Mapping[str, Any], where: str = "the metadata") -> Any:
@@ -273,7 +289,7 @@ _ATOMS = frozenset({str, int, bool, type(None)})
 
 
 def check_text(value: Any, what: str) -> str:
-    """Return `value` if it is a string that can be stored as UTF-8."""
+    """Return `value` as a plain str if it is a string that can be stored as UTF-8."""
     if not isinstance(value, str):
         raise InputTypeError(f"expected {what} to be a str, got {type(value).__name__}")
     if not value.isascii():
@@ -281,7 +297,7 @@ def check_text(value: Any, what: str) -> str:
             value.encode()
         except UnicodeEncodeError as err:
             raise ParameterError(f"expected {what} to be valid Unicode, but it holds a lone surrogate: {err}") from err
-    return value
+    return value if type(value) is str else str.__str__(value)
 
 
 def check_ids(ids: Any, what: str = "ids") -> list[str]:
@@ -292,10 +308,19 @@ def check_ids(ids: Any, what: str = "ids") -> list[str]:
         listed = list(ids)
     except TypeError as err:
         raise InputTypeError(f"expected {what} as a list of str, got {type(ids).__name__}") from err
-    for value in listed:
+    for number, value in enumerate(listed):
         if not isinstance(value, str):
             raise InputTypeError(f"expected {what} of type str, got {value!r} ({type(value).__name__})")
+        if type(value) is not str or not value.isascii():
+            listed[number] = check_text(value, f"number {number} of {what}")
     return listed
+
+
+def _refuse_table(value: Any, name: str, advice: str) -> None:
+    """Raise for a table of pandas, Polars, PyArrow and the like: to iterate over one gives the names of its columns."""
+    if hasattr(value, "columns") and len(getattr(value, "shape", ())) == 2:
+        columns = ", ".join(repr(str(column)) for column in list(getattr(value, "column_names", value.columns))[:5])
+        raise InputTypeError(f"expected {name}, got a {type(value).__name__} with the columns {columns}; {advice}")
 
 
 def _sized(value: Any) -> bool:
@@ -320,6 +345,10 @@ def read_batches(
         raise InputTypeError(
             f"expected an iterable of documents, got a single {type(documents).__name__}; put it in a list"
         )
+    _refuse_table(documents, "texts or documents", "give the column that holds the texts, such as table['text']")
+    _refuse_table(ids, "ids", "give the column that holds them, such as table['id']")
+    _refuse_table(metadata, "metadata as one mapping for each document", "give a list of its rows as dicts")
+    _refuse_table(payloads, "payloads", "give the column that holds them")
     if isinstance(metadata, Mapping):
         raise InputTypeError(
             "expected metadata as an iterable with one mapping for each document, got a single mapping"
@@ -421,23 +450,33 @@ def _append(batch: Batch, row: dict[str, Any], seen: set[str]) -> None:
         metadata = row["metadata"]
     if metadata is None:
         metadata = {}
-    check_text(identifier, f"the id of document {position}")
-    check_text(text, f"the text of document {position}")
+    identifier = check_text(identifier, f"the id of document {position}")
+    text = check_text(text, f"the text of document {position}")
     if not isinstance(metadata, Mapping):
         raise InputTypeError(
             f"document {position}: expected metadata to be a mapping, got {type(metadata).__name__} {metadata!r}"
         )
     payload = row.get("payloads")
     if payload is not None:
-        check_text(payload, f"the payload of document {position}")
+        payload = check_text(payload, f"the payload of document {position}")
     if identifier in seen:
         raise ParameterError(f"expected each id once in a call, got {identifier!r} twice (document {position})")
     seen.add(identifier)
     where = f"document {position}"
     normal = normal_metadata(metadata, where)
+    stored = normal_to_json(normal, where)
+    parts = {"id": identifier, "text": text, "metadata": stored, "payload": payload or ""}
+    if sum(map(len, parts.values())) * 4 > LARGEST_DOCUMENT:  # a character has at most four bytes
+        sizes = {name: len(part.encode()) for name, part in parts.items()}
+        if sum(sizes.values()) > LARGEST_DOCUMENT:
+            largest = max(sizes, key=sizes.__getitem__)
+            raise ParameterError(
+                f"{where}: expected at most {LARGEST_DOCUMENT:,} bytes in all, got {sum(sizes.values()):,}, of which its "
+                f"{largest} has {sizes[largest]:,}; cut it into several documents"
+            )
     batch.ids.append(identifier)
     batch.texts.append(text)
-    batch.metadata.append(normal_to_json(normal, where))
+    batch.metadata.append(stored)
     batch.parsed.append(normal)
     batch.payloads.append(payload)
 

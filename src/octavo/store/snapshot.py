@@ -9,6 +9,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from octavo._arrays import Floats
+from octavo._files import HeldFile
 from octavo._layout import CodeLayout
 from octavo.compression import Codec, Pipeline
 from octavo.index import Graph, Tuning
@@ -51,6 +53,13 @@ class GraphView:
 
     graph: Graph
     covered: int
+    file: HeldFile | None = None  # what it is mapped from
+    bytes: int = 0  # and its length
+
+    @property
+    def whole(self) -> bool:
+        """Whether the file still has the length that is mapped; reading beyond its end would kill the process."""
+        return self.file is None or self.file.size() >= self.bytes
 
 
 @dataclass(frozen=True)
@@ -103,6 +112,18 @@ class Snapshot:
         return (*(tier.file for tier in self.tiers), *(self.tokens.files if self.tokens is not None else ()))
 
     @property
+    def whole(self) -> bool:
+        """Whether each mapped file still has the length that it had."""
+        return all(file.whole for file in self.files) and (self.graph is None or self.graph.whole)
+
+    @property
     def dead(self) -> int:
         """Rows that no longer belong to a document."""
         return self.n_slots - self.n_alive
+
+
+def decode_rows(snapshot: Snapshot, rows: Slots) -> Floats:
+    """Return the vectors of `rows`, decoded from the finest tier."""
+    finest = snapshot.tiers[-1]
+    finest.check(rows)
+    return finest.pipeline.decode(finest.codes[rows])

@@ -116,7 +116,8 @@ def without_text_index(make: Callable[..., dict[str, Any]], path: Path, *args: A
 
 
 def tidy(path: Path) -> None:
-    """Take away what the full-text index does not need any more."""
+    """Take away what the full-text index does not need any more, and the lock file, which is made anew."""
+    (path / "octavo.lock").unlink()
     current = max((path / "text").iterdir())
     for entry in (path / "text").iterdir():
         if entry != current:

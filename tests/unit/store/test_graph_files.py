@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import octavo
+from octavo._files import Directory, HeldFile
+from octavo.index import Graph
+from octavo.store.graph_files import GraphFiles
+from octavo.store.snapshot import GraphView
 from octavo.store.upkeep import verify as _verify
 
 DIM = 32
@@ -135,4 +146,111 @@ def test_verify_beside_a_writer_that_replaces_the_graph(
     (graph,) = (tmp_path / "kb").glob("*.graph")
     graph.unlink()
     with octavo.open(tmp_path / "kb", read_only=read_only) as kb:
+        assert "is missing" in kb.verify().problems[0]
+
+
+VIEW = """
+    import os, sys, numpy as np
+    from octavo._layout import CodeLayout
+    from octavo.errors import CorruptCollectionError
+    from octavo.index import Graph
+    folder, what = sys.argv[1:]
+    path = os.path.join(folder, "graph")
+    if what != "missing":
+        graph = Graph(CodeLayout("i8", 8))
+        graph.add(np.arange(50), np.arange(400, dtype=np.uint8).reshape(50, 8))
+        graph.save(path)
+        if what == "empty":
+            os.truncate(path, 0)
+    before = os.fstat(0)
+    if what == "no descriptor":
+        import resource
+        held = os.dup(0)
+        highest = max(map(int, os.listdir("/proc/self/fd")))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest, highest))
+        try:
+            while True:
+                os.dup(0)
+        except OSError:
+            os.close(held)  # one is left, for the copy that is put back
+    try:
+        Graph.load(path, CodeLayout("i8", 8), mapped=True)
+        print("loaded")
+    except CorruptCollectionError as err:
+        print("refused")
+    print(os.path.samestat(before, os.fstat(0)))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="usearch's fault is about POSIX descriptors")
+@pytest.mark.parametrize("what", ["missing", "empty", "no descriptor"])
+def test_a_map_that_fails_does_not_close_descriptor_0(tmp_path: Path, what: str) -> None:
+    if what == "no descriptor" and not sys.platform.startswith("linux"):
+        pytest.skip("descriptors are counted in /proc")
+    with (tmp_path / "input").open("w+b") as file:
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(VIEW), str(tmp_path), what],
+            stdin=file,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.stdout.split() == ["refused", "True"], done.stderr
+
+
+@pytest.mark.usefixtures("small_graphs")
+def test_one_thread_at_a_time_makes_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, written = GraphFiles._write, []
+
+    def slowly(folder: Directory, draft: str, graph: Graph) -> HeldFile:
+        written.append(draft)
+        time.sleep(0.3)
+        return real(folder, draft, graph)
+
+    monkeypatch.setattr(GraphFiles, "_write", staticmethod(slowly))
+    with octavo.open(tmp_path / "kb", fit_after=500) as kb:
+        kb.add(vectors=np.random.default_rng(0).standard_normal((1_200, DIM)), batch_size=1_200)
+        kb._graph.wait()
+        written.clear()
+        kb.add(vectors=np.random.default_rng(1).standard_normal((200, DIM)))
+        kb._graph.catch_up(tail=0)
+        written.clear()
+        threads = [threading.Thread(target=kb._graph.checkpoint) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(written) == 1
+        (file,) = (tmp_path / "kb").glob("*.graph")
+        with kb.connection() as connection:
+            entry = kb._store.artifact(connection, "graph")
+        assert entry is not None
+        assert entry["file"] == file.name
+        assert graph_of(kb).mapped
+        kb._graph.checkpoint()  # what is mapped is not mapped again
+        assert len(written) == 1
+        assert kb.verify().ok
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a file that is held open has a path in /proc")
+@pytest.mark.usefixtures("small_graphs")
+def test_a_checkpoint_that_another_process_removes_is_mapped_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = GraphFiles._map
+
+    def late(self: GraphFiles, *arguments: Any) -> GraphView:
+        for file in (tmp_path / "kb").glob("*.graph"):
+            file.unlink()
+        return real(self, *arguments)
+
+    monkeypatch.setattr(GraphFiles, "_map", late)
+    matrix = np.random.default_rng(0).standard_normal((1_200, DIM)).astype(np.float32)
+    with octavo.open(tmp_path / "kb", fit_after=500) as kb:
+        kb.add(vectors=matrix, ids=[str(i) for i in range(1_200)])
+        kb.flush()
+        assert not list((tmp_path / "kb").glob("*.graph"))
+        assert graph_of(kb).mapped
+        assert kb.search(matrix[7], 1, exact=False).ids == ["7"]
+    with octavo.open(tmp_path / "kb") as kb:
         assert "is missing" in kb.verify().problems[0]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
+import apsw
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,6 @@ from hypothesis import strategies as st
 
 from octavo.errors import InvalidFilterError
 from octavo.filters import (
-    And,
     Between,
     Compare,
     Contains,
@@ -30,9 +30,11 @@ from octavo.filters import (
     TextMatch,
     matches,
 )
-from octavo.store.documents import metadata_from_json, normal_to_json
+from octavo.store.documents import _tagged, metadata_from_json
 from octavo.store.metadata import index as metadata_index
 from octavo.store.metadata._values import PREFIX
+from octavo.store.sqlite import Connection, connect_scratch
+from strategies import filter_trees
 
 Metadata = dict[str, Any]
 
@@ -72,7 +74,7 @@ TIME_TEXTS = ["2024-05-01", "2024-05-01T02:00+02:00", "20240501", "2024-05-02"]
 KEYS = ["a", "b", "a.b", "", "\ud800"]
 
 scalars = st.sampled_from([None, True, False, *NUMBERS, *TEXTS, *TIMES, *TIME_TEXTS])
-json_values = st.recursive(
+anything = st.recursive(
     scalars,
     lambda inner: (
         st.lists(inner, max_size=4)
@@ -84,9 +86,9 @@ json_values = st.recursive(
 # Most documents have the field that most filters ask for.
 documents = st.builds(
     lambda rest, value: {**rest, "a": value},
-    st.dictionaries(st.sampled_from(KEYS), json_values, max_size=2),
-    json_values,
-) | st.dictionaries(st.sampled_from(KEYS), json_values, max_size=1)
+    st.dictionaries(st.sampled_from(KEYS), anything, max_size=2),
+    anything,
+) | st.dictionaries(st.sampled_from(KEYS), anything, max_size=1)
 operands = scalars | st.lists(scalars | st.lists(scalars, max_size=2), max_size=3).map(tuple)
 fields = st.builds(
     lambda path, elements, typed: Field(*path, elements=elements, typed=typed),
@@ -110,27 +112,23 @@ leaves = st.one_of(
     st.builds(TextMatch, fields, texts, st.booleans()),
     st.builds(PartOf, fields, texts | st.just(LONG + "abÄ")),
 )
-trees = st.recursive(
-    leaves,
-    lambda inner: st.one_of(
-        st.builds(Not, inner),
-        st.lists(inner, max_size=3).map(lambda items: And(*items)),
-        st.lists(inner, max_size=3).map(lambda items: Or(*items)),
-    ),
-    max_leaves=5,
-)
+trees = filter_trees(leaves, max_leaves=5)
+
+
+def stored_json(metadata: Metadata) -> str:
+    """As it is stored, with the lone surrogates that only other hands can have written there."""
+    return json.dumps(_tagged(metadata))
 
 
 @contextmanager
-def indexed(metadata: Sequence[Metadata]) -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(":memory:")
+def indexed(metadata: Sequence[Metadata]) -> Iterator[Connection]:
+    connection = connect_scratch()
     connection.execute("CREATE TABLE documents (slot INTEGER PRIMARY KEY, metadata TEXT NOT NULL)")
-    connection.executescript(metadata_index.DDL)
+    connection.execute(metadata_index.DDL)
     connection.executemany(
-        "INSERT INTO documents VALUES (?, ?)", ((slot, normal_to_json(item, "")) for slot, item in enumerate(metadata))
+        "INSERT INTO documents VALUES (?, ?)", ((slot, stored_json(item)) for slot, item in enumerate(metadata))
     )
     metadata_index.insert(connection, enumerate(metadata))
-    connection.commit()
     try:
         yield connection
     finally:
@@ -141,7 +139,7 @@ def oracle(tree: Filter, metadata: Sequence[Metadata], alive: np.ndarray) -> lis
     return [bool(lives and matches(tree, item)) for lives, item in zip(alive, metadata, strict=True)]
 
 
-def everything(connection: sqlite3.Connection) -> list[Any]:
+def everything(connection: Connection) -> list[Any]:
     return connection.execute("SELECT * FROM octavo_fields ORDER BY 1, 2, 3, 4").fetchall()
 
 
@@ -218,7 +216,7 @@ def test_removing_leaves_no_trace(metadata: list[Metadata], data: st.DataObject)
     gone = data.draw(st.sets(st.integers(0, len(metadata) - 1)))
     kept = [(slot, item) for slot, item in enumerate(metadata) if slot not in gone]
     with indexed(metadata) as connection, indexed([]) as fresh:
-        stored = [(slot, metadata_from_json(normal_to_json(metadata[slot], ""))) for slot in sorted(gone)]
+        stored = [(slot, metadata_from_json(stored_json(metadata[slot]))) for slot in sorted(gone)]
         metadata_index.remove(connection, stored)
         metadata_index.remove(connection, stored)  # no error when it is gone already
         # Insert everything once more for the same numbering of fields, then take the rest out by hand.
@@ -248,9 +246,10 @@ def test_clearing_and_filling_again() -> None:
 def test_a_rollback_takes_the_index_back() -> None:
     with indexed([{"a": 1}]) as connection:
         before = everything(connection)
+        connection.execute("BEGIN")
         metadata_index.insert(connection, [(1, {"a": 1, "new": 2})])
         metadata_index.remove(connection, [(0, {"a": 1})])
-        connection.rollback()
+        connection.execute("ROLLBACK")
         assert everything(connection) == before
         assert connection.execute("SELECT count(*) FROM octavo_field_names").fetchone() == (1,)
 
@@ -283,7 +282,7 @@ def test_a_huge_list_stays_within_the_variable_limit() -> None:
     metadata = [{"id": f"id-{number}"} for number in range(2000)]
     alive = np.ones(len(metadata), np.bool_)
     with indexed(metadata) as connection:
-        connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
+        connection.limit(apsw.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
         wanted = In("id", [f"id-{number}" for number in range(0, 200_000, 2)])
         np.testing.assert_array_equal(metadata_index.select(connection, wanted, alive), np.arange(2000) % 2 == 0)
         assert metadata_index.select(connection, Not(wanted), alive).sum() == 1000

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from octavo._files import write_atomically
 from octavo._printing import echo, print_json
 from octavo.encoders.models import is_attribute, load_attribute
 from octavo.errors import MissingExtraError, OctavoError, ParameterError
@@ -21,7 +22,7 @@ from octavo.eval.cli._options import IgnoreIdenticalIds, Vectors
 from octavo.eval.configurations import Configuration
 from octavo.eval.datasets import Dataset, load_dataset
 from octavo.eval.gates import Gate
-from octavo.eval.results import Result, load_results, write_atomically
+from octavo.eval.results import Result, load_results
 from octavo.eval.running.measures import DEFAULT_MEASURES
 from octavo.eval.running.runner import run
 from octavo.eval.running.sweeps import Shape, expand_all, expand_sweep, read_plan

@@ -14,11 +14,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 import octavo
+from octavo._files import write_atomically
 from octavo._validation import check_choice, check_integer
 from octavo.collection import CollectionLike
 from octavo.errors import InputTypeError, ParameterError
 from octavo.eval.datasets._base import read_corpus
-from octavo.eval.results import write_atomically
 from octavo.integrations.qdrant import open_collection
 from octavo.integrations.qdrant.location import parse_location
 

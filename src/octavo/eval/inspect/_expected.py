@@ -22,6 +22,9 @@ CODECS = (
     "truncate:50%|int8",
     "svd:50%|int8 > int8",
     "binary > int8",
+    "rabitq:4",
+    "rabitq:2",
+    "rabitq:1 > int8",
 )
 
 #: Results compared, and queries tried.
@@ -41,7 +44,7 @@ def expected_agreements(
         Real queries. Without them, some of the documents ask for their neighbours, which flatters codecs that are learned
         from documents.
     codecs : sequence of str
-        Those that do not fit the dimension are left out.
+        Those that cannot be had, or do not fit the dimension, are left out.
     seed : int, default=0
         Which queries are tried, and of everything random in a codec.
 

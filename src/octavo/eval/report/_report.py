@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from octavo._files import write_atomically
 from octavo.errors import ParameterError
 from octavo.eval.analysis.compare import paired_values
 from octavo.eval.analysis.pareto import NothingFitsError, Pareto, pareto, plane
@@ -21,7 +22,7 @@ from octavo.eval.analysis.statistics import PairedDifference, paired_difference
 from octavo.eval.report import _page, _plots
 from octavo.eval.report._page import Html, element, join
 from octavo.eval.report._tables import ReportData, changed_table, configuration_table, difference_tables, provenance
-from octavo.eval.results import EXPLANATION_SUFFIX, Result, load_results, write_atomically
+from octavo.eval.results import EXPLANATION_SUFFIX, Result, load_results
 
 #: Resamples of tests and intervals on a page, where there are many: 10,000 queries and 40 comparisons stay under a minute.
 RESAMPLES = 1_999

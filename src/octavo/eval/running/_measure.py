@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 import octavo
+from octavo import Collection, MultiVectorCollection
 from octavo._arrays import Floats
-from octavo.collection import Collection, MultiVectorCollection
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import ParameterError
 from octavo.eval.baselines import encode_baseline, rank_all

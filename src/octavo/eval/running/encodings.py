@@ -30,8 +30,8 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo._arrays import Floats
+from octavo._files import write_atomically
 from octavo._progress import progress_bar
-from octavo.eval.results import write_atomically
 from octavo.eval.running.models import EvalModel, same_probes
 from octavo.eval.vectors import Role
 

@@ -13,11 +13,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from octavo._files import write_atomically
 from octavo._version import __version__
 from octavo.errors import InputTypeError, ParameterError
 from octavo.eval.configurations import Configuration, as_configuration, digest
 from octavo.eval.datasets import Dataset, load_dataset
-from octavo.eval.results import CACHE_NAME, EXPLANATION_SUFFIX, ModelInfo, Result, ResultError, write_atomically
+from octavo.eval.results import CACHE_NAME, EXPLANATION_SUFFIX, ModelInfo, Result, ResultError
 from octavo.eval.running._environment import describe_environment
 from octavo.eval.running._measure import AGREEMENT_DEPTH, Embedded, Measured, measure_baseline, measure_collection
 from octavo.eval.running.encodings import EmbeddingCache, TokenCache

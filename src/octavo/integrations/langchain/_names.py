@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from octavo._files import sync_directory, sync_file
+from octavo._files import write_atomically
 from octavo.errors import InputTypeError, ParameterError
 from octavo.store.database import DATABASE_NAME
 
@@ -16,24 +16,6 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 _LONGEST = 200
 
 _SUFFIX = ".name"
-
-
-def absolute_path(path: str | os.PathLike[str]) -> Path:
-    """Return a path that means the same after the working directory has changed.
-
-    Raises
-    ------
-    InputTypeError
-        When it is neither a str nor path-like.
-    ParameterError
-        When it is empty.
-    """
-    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
-    if not isinstance(text, str):
-        raise InputTypeError(f"expected path as a str or path-like, got {type(path).__name__}")
-    if not text:
-        raise ParameterError("expected the path of a directory, got an empty string; leave path out to work in memory")
-    return Path(text).expanduser().absolute()
 
 
 def directory_name(name: str) -> str:
@@ -83,12 +65,7 @@ def remember_name(root: str | os.PathLike[str], name: str) -> None:
     note = path.with_name(path.name + _SUFFIX)
     if not path.name.startswith("h-") or note.exists():
         return
-    note.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = note.with_name(f"{note.name}.{os.getpid()}.tmp")
-    draft.write_bytes(name.encode())
-    sync_file(draft)
-    draft.replace(note)
-    sync_directory(note.parent)
+    write_atomically(note, name, private=True)
 
 
 def forget_name(root: str | os.PathLike[str], name: str) -> None:

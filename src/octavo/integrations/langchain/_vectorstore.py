@@ -15,10 +15,11 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.structured_query import FilterDirective, StructuredQuery
 from langchain_core.vectorstores import VectorStore
 
-from octavo._files import put_in_place_of
+from octavo import open as open_collection
+from octavo import open_multi_vector
+from octavo._files import as_path, put_in_place_of
 from octavo._validation import check_integer
-from octavo.collection import CollectionLike, MultiVectorLike, open_multi_vector
-from octavo.collection import open as open_collection
+from octavo.collection import CollectionLike, MultiVectorLike
 from octavo.collection.protocol import require_local
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError
@@ -170,7 +171,7 @@ class OctavoVectorStore(VectorStore):
     def _open(
         self, path: str | os.PathLike[str] | None, codec: str | None, name: str | None, options: dict[str, Any]
     ) -> CollectionLike:
-        directory = _names.absolute_path(path) if path is not None else None
+        directory = as_path(path, "path") if path is not None else None
         if name is not None:
             inside = _names.collection_path(directory or Path(), name)  # checks the name even where nothing is written
             if directory is not None:
@@ -984,7 +985,7 @@ class OctavoVectorStore(VectorStore):
             When the folder holds files, but no collection to replace, or the documents lie in Qdrant.
         """
         collection = require_local(self._collection, "save_local", "octavo pull makes a local one of it")
-        target = _names.absolute_path(folder_path)
+        target = as_path(folder_path, "folder_path")
         if collection_name is not None:
             _names.remember_name(target, collection_name)
             target = _names.collection_path(target, collection_name)
@@ -1058,7 +1059,7 @@ class OctavoVectorStore(VectorStore):
     @staticmethod
     def list_collections(path: str | os.PathLike[str]) -> list[str]:
         """Return the names of the collections that share a directory, sorted."""
-        return _names.list_names(_names.absolute_path(path))
+        return _names.list_names(as_path(path, "path"))
 
     def delete_collection(self) -> None:
         """Close the store and delete its collection from disk; the store cannot be used afterwards.

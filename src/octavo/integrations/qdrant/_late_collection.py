@@ -28,7 +28,7 @@ from octavo.integrations.qdrant.late_points import LateCodec, candidate_mapping,
 from octavo.integrations.qdrant.points import CodecMapping, payload_of, point_id
 from octavo.integrations.qdrant.transport import TOKENS, Layout, Point, TokenLayout, Transport
 from octavo.store.documents import Batch, DocumentLike, check_ids, chunked
-from octavo.store.late_settings import DEFAULT_CANDIDATES, DEFAULT_POOLING, candidates_config, pooling_config
+from octavo.store.settings import DEFAULT_CANDIDATES, DEFAULT_POOLING, candidates_config, pooling_config
 from octavo.store.tokens import mean_vectors
 
 #: Numbers that one document's token vectors may have: a server refuses more.

@@ -14,7 +14,7 @@ from octavo.compression.candidates import CandidateEncoder, candidate_encoder_fr
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import CorruptCollectionError
 from octavo.integrations.qdrant.points import CodecMapping, map_codec
-from octavo.store.late_settings import CANDIDATE_CODEC, check_token_codec
+from octavo.store.settings import CANDIDATE_CODEC, check_token_codec
 from octavo.store.tokens import TokenCodec
 
 

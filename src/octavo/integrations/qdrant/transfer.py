@@ -33,7 +33,7 @@ from octavo.integrations.qdrant.location import open_either
 from octavo.integrations.qdrant.points import ClientCodec, map_codec
 from octavo.integrations.qdrant.transport import Point
 from octavo.store.documents import Batch, Document, read_batches
-from octavo.store.late_settings import CANDIDATE_CODEC
+from octavo.store.settings import CANDIDATE_CODEC
 from octavo.store.tokens import TokenCodec
 
 _STATES = ("codec_state", "token_codec", "candidate_state")

@@ -21,7 +21,6 @@ import hashlib
 import io
 import json
 import os
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from octavo._files import write_atomically
 from octavo.collection.model_check import prompts_of
 from octavo.compression import Codec
 from octavo.encoders.dense import Encoder, check_fingerprint, cosine, fingerprint
@@ -85,7 +85,7 @@ class Checkpoint:
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            _write(path, json.dumps(_described(encoder)).encode())
+            write_atomically(path, json.dumps(_described(encoder)).encode())
             return
         _compare(stored, encoder)
 
@@ -105,7 +105,7 @@ class Checkpoint:
 
     def save_fitted(self, key: str, tag: str) -> None:
         """Remember which codec was fitted for `key`."""
-        _write(self.folder / f"fitted-{key}.json", json.dumps({"codec": tag}).encode())
+        write_atomically(self.folder / f"fitted-{key}.json", json.dumps({"codec": tag}).encode())
 
     def load_fitted(self, key: str) -> Codec | None:
         """Return the codec that was fitted for `key`, if there is one."""
@@ -133,7 +133,7 @@ class Checkpoint:
 
     def mark_written(self, target: str, key: str) -> None:
         """Remember that these documents are in a target."""
-        _write(self._written(target) / key, b"")
+        write_atomically(self._written(target) / key, b"")
 
     def is_written(self, target: str, key: str) -> bool:
         """Tell whether these documents were written into a target."""
@@ -185,21 +185,8 @@ def _file_name(tag: str) -> str:
     return tag.replace(":", "-")  # which file names on Windows cannot hold
 
 
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
 def _write_checked(path: Path, data: bytes) -> None:
-    _write(path, hashlib.sha256(data).digest() + data)
+    write_atomically(path, hashlib.sha256(data).digest() + data)
 
 
 def _read_checked(path: Path) -> bytes | None:

@@ -398,12 +398,12 @@ def test_a_broken_multi_vector_index_never_gets_the_score_of_a_working_one(
     evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = evaluate(OctavoSearch(TokenEncoderOfWords(), codec="int8", mode="late", pool_factor=1))
-    real = octavo.collection.MultiVectorCollection.search_batch
+    real = octavo.MultiVectorCollection.search_batch
 
     def broken(self: Any, queries: Any, **options: Any) -> Any:
         return real(self, queries[1:] + queries[:1], **options)  # each query gets another one's answer
 
-    monkeypatch.setattr(octavo.collection.MultiVectorCollection, "search_batch", broken)
+    monkeypatch.setattr(octavo.MultiVectorCollection, "search_batch", broken)
     bad = evaluate(OctavoSearch(TokenEncoderOfWords(), codec="int8", mode="late", pool_factor=2))
     assert bad["ndcg_at_10"] < 0.5 * good["ndcg_at_10"]
     # The same configuration as before, in another version of Octavo: measured again.

@@ -1,4 +1,7 @@
-"""New generations of a multi-vector collection: what is learned, and the rows that are written."""
+"""New generations of vector files: what is learned, and the rows that are written.
+
+Functions that begin with ``late`` are those of multi-vector collections, whose rows are tokens and candidate vectors.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from octavo._arrays import Floats
 from octavo.compression import Codec, Float32
 from octavo.compression.candidates import candidate_encoder_from_config
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import ParameterError
-from octavo.store.late_settings import check_token_codec
-from octavo.store.settings import Settings
-from octavo.store.snapshot import Mask, Slots, Snapshot
+from octavo.store.settings import Settings, check_token_codec
+from octavo.store.snapshot import Mask, Slots, Snapshot, decode_rows
 from octavo.store.tokens import TokenCodec, TokenView
 from octavo.store.vectors import Codes
+
+#: Vectors that the codec is fitted on, at most.
+FIT_SAMPLE = 16_384
 
 #: Token vectors that the codec and the candidate encoder are fitted on, at most (200 MB at 384 dimensions).
 FIT_TOKENS = 1 << 17
 
-#: Tokens decoded or re-encoded at a time.
-_CHUNK_TOKENS = 1 << 15
-
-_CHUNK_SLOTS = 8_192
+#: Slots, and tokens, decoded or re-encoded at a time.
+_CHUNK_SLOTS, _CHUNK_TOKENS = 8_192, 1 << 15
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,90 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.tiers[0])
+
+
+# ---------------------------------------------------------------------- one vector a document
+
+
+def fit_codec(snapshot: Snapshot, settings: Settings, codec_text: str) -> Codec:
+    """Fit a codec on a sample of what is stored; there is at least one document."""
+    alive = np.flatnonzero(snapshot.alive)
+    rng = np.random.default_rng(settings.seed)
+    chosen = alive if len(alive) <= FIT_SAMPLE else np.sort(rng.choice(alive, FIT_SAMPLE, replace=False))
+    return Codec.parse(codec_text).fit(decode_rows(snapshot, chosen), seed=settings.seed or 0)
+
+
+def reencoded(snapshot: Snapshot, codec: Codec) -> Iterator[Rows]:
+    """Yield every slot in other codes."""
+    for rows in _runs(snapshot.n_slots):
+        vectors = decode_rows(snapshot, rows)
+        yield Rows([pipeline.encode(vectors) for pipeline in codec.tiers])
+
+
+def kept(snapshot: Snapshot, slots: Slots) -> Iterator[Rows]:
+    """Yield the rows of `slots` as they are."""
+    for start in range(0, len(slots), _CHUNK_SLOTS):
+        rows = slots[start : start + _CHUNK_SLOTS]
+        for tier in snapshot.tiers:
+            tier.check(rows)
+        yield Rows([tier.codes[rows] for tier in snapshot.tiers])
+
+
+def mended(
+    snapshot: Snapshot, damaged: Mapping[int, Mask], source: Slots, vectors: Mapping[int, Floats]
+) -> Iterator[Rows]:
+    """Yield every slot with damaged rows made anew.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        The state in which the damage was found.
+    damaged : mapping of int to ndarray of bool
+        Which rows of each tier are damaged.
+    source : ndarray of int, shape (n_slots,)
+        The tier from which a row is decoded.
+    vectors : mapping of int to ndarray of shape (dim,)
+        Better: the vector itself, by slot.
+    """
+    for rows in _runs(snapshot.n_slots):
+        yield Rows(
+            [
+                _mended_rows(snapshot, number, rows, damaged.get(number), source, vectors)
+                for number in range(len(snapshot.tiers))
+            ]
+        )
+
+
+def _runs(n_slots: int) -> Iterator[Slots]:
+    for start in range(0, n_slots, _CHUNK_SLOTS):
+        yield np.arange(start, min(start + _CHUNK_SLOTS, n_slots))
+
+
+def _mended_rows(
+    snapshot: Snapshot,
+    number: int,
+    rows: Slots,
+    damaged: Mask | None,
+    source: Slots,
+    vectors: Mapping[int, Floats],
+) -> Codes:
+    tier = snapshot.tiers[number]
+    codes = np.zeros((len(rows), tier.layout.row_bytes), np.uint8)
+    good = rows if damaged is None else rows[~damaged[rows]]
+    codes[good - rows[0]] = tier.codes[good]
+    for row in rows if damaged is None else rows[damaged[rows]]:
+        if damaged is None or not snapshot.alive[row]:
+            continue
+        if int(row) in vectors:
+            vector = vectors[int(row)][None]
+        else:
+            other = snapshot.tiers[int(source[row])]
+            vector = other.pipeline.decode(other.codes[row : row + 1])
+        codes[row - rows[0]] = tier.pipeline.encode(vector)[0]
+    return codes
+
+
+# ---------------------------------------------------------------------- many vectors a document
 
 
 def waiting_codec(codec_text: str, dim: int) -> TokenCodec:
@@ -79,7 +167,7 @@ def fit_late(snapshot: Snapshot, settings: Settings, codec_text: str) -> tuple[C
     return codec, tokens
 
 
-def reencoded(snapshot: Snapshot, codec: Codec, tokens: TokenCodec) -> Iterator[Rows]:
+def late_reencoded(snapshot: Snapshot, codec: Codec, tokens: TokenCodec) -> Iterator[Rows]:
     """Yield every slot in other codes; slots of deleted documents are left without tokens."""
     view = _view(snapshot)
     for first, last in _chunks(view, np.arange(snapshot.n_slots)):
@@ -87,7 +175,7 @@ def reencoded(snapshot: Snapshot, codec: Codec, tokens: TokenCodec) -> Iterator[
         yield _encoded_rows(view, np.arange(first, last), alive, codec, tokens, {})
 
 
-def kept(snapshot: Snapshot, slots: Slots) -> Iterator[Rows]:
+def late_kept(snapshot: Snapshot, slots: Slots) -> Iterator[Rows]:
     """Yield the rows of `slots` as they are."""
     view = _view(snapshot)
     for first, last in _chunks(view, slots):
@@ -97,7 +185,7 @@ def kept(snapshot: Snapshot, slots: Slots) -> Iterator[Rows]:
         yield Rows([tier.codes[part] for tier in snapshot.tiers], view.rows(part), view.lengths(part))
 
 
-def mended(
+def late_mended(
     snapshot: Snapshot, codec: Codec, lost: Mask, damaged: Mask, matrices: Mapping[int, TokenMatrices]
 ) -> Iterator[Rows]:
     """Yield every slot with damaged parts made anew.

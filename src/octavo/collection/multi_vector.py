@@ -9,7 +9,7 @@ import numpy as np
 
 from octavo._arrays import Floats
 from octavo._validation import check_integer
-from octavo.collection._collection import Collection, with_progress
+from octavo.collection.collection import Collection, with_progress
 from octavo.collection.model_check import LocalTokens, ModelCheck
 from octavo.collection.searching import LateSearch
 from octavo.collection.token_input import make_ready, read_token_batches

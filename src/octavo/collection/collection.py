@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from octavo._arrays import Floats, as_matrix, unit_rows
+from octavo._files import as_path
 from octavo._progress import progress_bar
 from octavo._validation import check_integer, check_number
 from octavo.collection.model_check import LocalVectors, ModelCheck, prompts_of
@@ -25,7 +25,6 @@ from octavo.errors import (
     CollectionLockedError,
     CorruptCollectionError,
     DocumentNotFoundError,
-    InputTypeError,
     ParameterError,
     StorageError,
 )
@@ -37,14 +36,15 @@ from octavo.store.documents import Batch, Document, DocumentLike, check_ids, chu
 from octavo.store.graph_files import GraphFiles
 from octavo.store.info import CollectionInfo, describe
 from octavo.store.settings import Settings
-from octavo.store.snapshot import Snapshot
-from octavo.store.store import Store, delete_files
+from octavo.store.snapshot import Snapshot, decode_rows
+from octavo.store.sqlite import Connection
+from octavo.store.store import Store
 from octavo.store.text.files import TextFiles
 from octavo.store.upkeep.copy import copy_collection
 from octavo.store.upkeep.erase import erase_leftovers
 from octavo.store.upkeep.export import export_store
 from octavo.store.upkeep.verify import VerifyReport, repair_damage, verify_files
-from octavo.store.writer import Writer, decode_rows
+from octavo.store.writer import Writer
 
 _log = logging.getLogger(__name__)
 
@@ -251,7 +251,7 @@ class Collection(DenseSearch):
         """
         listed, where = check_deletion(ids, filter)
 
-        def choose(connection: sqlite3.Connection, snapshot: Snapshot) -> list[int]:
+        def choose(connection: Connection, snapshot: Snapshot) -> list[int]:
             mask = self._searcher.mask(connection, snapshot, where)
             if listed is None:
                 return np.flatnonzero(mask).tolist() if mask is not None else []
@@ -346,9 +346,10 @@ class Collection(DenseSearch):
             copied = copy_collection(self._store, None)
             assert copied is not None  # a copy in memory has no path to open it from
             return type(self)(copied, self._encoder)
-        copy_collection(self._store, Path(path).expanduser())
+        destination = as_path(path, "path")
+        copy_collection(self._store, destination)
         settings = Settings(lock_timeout=self._store.settings.lock_timeout)
-        return type(self)(Store(Path(path).expanduser(), settings), self._encoder)
+        return type(self)(Store(destination, settings), self._encoder)
 
     def snapshot(self, path: str | os.PathLike[str]) -> Path:
         """Write a backup of the newest commit to a new directory, while others may go on writing.
@@ -373,19 +374,14 @@ class Collection(DenseSearch):
         CorruptCollectionError
             When a vector file does not match its checksums: damage is not copied.
         """
-        if not isinstance(path, str | os.PathLike):
-            raise InputTypeError(f"expected path as a str or path-like, got {type(path).__name__}")
-        destination = Path(path).expanduser().absolute()
+        destination = as_path(path, "path")
         copy_collection(self._store, destination)
         return destination
 
     def destroy(self) -> None:
         """Close the collection and delete its files; other files in the directory stay, and so does the directory then."""
-        directory = self._store.directory
         self._graph.wait()
-        self._store.close()
-        if directory is not None:
-            delete_files(directory)
+        self._store.destroy()
 
     def flush(self) -> None:
         """Save the graph, so that the next `open` need not extend it. Documents are durable without this."""
@@ -548,9 +544,7 @@ class Collection(DenseSearch):
         CorruptCollectionError
             When something does not match its checksum.
         """
-        if not isinstance(path, str | os.PathLike):
-            raise InputTypeError(f"expected path as a str or path-like, got {type(path).__name__}")
-        destination = Path(path).expanduser().absolute()
+        destination = as_path(path, "path")
         if not progress:
             export_store(self._store, destination, dtype=dtype)
             return destination
@@ -573,7 +567,7 @@ class Collection(DenseSearch):
         return ModelCheck(LocalVectors(self._store))
 
     @contextlib.contextmanager
-    def connection(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
+    def connection(self, *, write: bool = False) -> Iterator[Connection]:
         """Yield a connection to the collection's database inside a transaction, for adapters that keep tables there.
 
         Parameters
@@ -583,13 +577,13 @@ class Collection(DenseSearch):
         """
         self._store.require_open()
         if write:
-            with self._store.database.write() as connection:
+            with self._store.write() as connection:
                 yield connection
         else:
-            with self._store.database.read() as connection:
+            with self._store.read() as (connection, _):
                 yield connection
 
-    def join_writes(self, callback: Callable[[sqlite3.Connection, Sequence[str], Sequence[str]], None]) -> None:
+    def join_writes(self, callback: Callable[[Connection, Sequence[str], Sequence[str]], None]) -> None:
         """Call `callback(connection, added_ids, deleted_ids)` inside every later write transaction of this object.
 
         An exception in it rolls the transaction back. Registering the same callback twice has no effect.

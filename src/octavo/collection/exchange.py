@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice, pairwise
@@ -14,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from octavo._files import make_directory, put_in_place
+from octavo._files import as_path, followed, fresh_directory, is_occupied
 from octavo._validation import check_integer
-from octavo.collection._collection import Collection, with_progress
-from octavo.collection._opening import open_store
+from octavo.collection.collection import Collection, with_progress
+from octavo.collection.opening import open_store
 from octavo.collection.rebuild import open_from_blueprint, stored_batch
 from octavo.compression import Codec
-from octavo.errors import CollectionNotFoundError, CorruptCollectionError, InputTypeError, OctavoError, ParameterError
+from octavo.errors import CollectionNotFoundError, CorruptCollectionError, OctavoError, ParameterError
 from octavo.store.documents import Batch, Document, metadata_from_tagged
 from octavo.store.settings import Settings
 from octavo.store.upkeep.backup import restore_collection
@@ -51,7 +49,8 @@ def import_from(
     Parameters
     ----------
     folder : str or path-like
-        The export. Every file is compared with its checksum first.
+        The export. Every file is compared with its checksum first; links are followed, since files are only read, and only
+        those with the names of an export.
     path : str, path-like or None
         A directory that does not exist or is empty; the collection appears there in one step, complete. None builds it
         in memory.
@@ -91,11 +90,11 @@ def import_from(
     >>> folder.cleanup()
     """
     batch_size = check_integer(batch_size, "batch_size", least=1)
-    source = _path(folder, "folder")
+    source = as_path(folder, "folder")
     if codec is not None:
         codec = str(Codec.parse(codec))
-    destination = _path(path, "path") if path is not None else None
-    if destination is not None and destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+    destination = as_path(path, "path") if path is not None else None
+    if destination is not None and is_occupied(followed(destination)):  # before the files are read
         raise ParameterError(f"expected a new or empty directory for the collection, but {destination} holds something")
     export = _Export(source)
     blueprint = export.blueprint(codec)
@@ -107,14 +106,11 @@ def import_from(
             collection.close()
             raise
         return collection
-    make_directory(destination.parent)
-    draft = destination.parent / f".{destination.name}.{uuid.uuid4().hex}.tmp"
-    try:
-        with closing(open_from_blueprint(draft, blueprint)) as collection:
-            export.fill(collection, batch_size, progress=progress)
-        put_in_place(draft, destination)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)  # gone already where all went well
+    with (
+        fresh_directory(destination, "the collection") as draft,
+        closing(open_from_blueprint(draft, blueprint)) as collection,
+    ):
+        export.fill(collection, batch_size, progress=progress)
     return open_store(destination, encoder, Settings(must_exist=True))
 
 
@@ -127,10 +123,10 @@ def restore(snapshot: str | os.PathLike[str], path: str | os.PathLike[str], *, o
         What `Collection.snapshot` wrote (or any collection that is at rest). It is only read, and may lie on a read-only
         file system.
     path : str or path-like
-        Where the collection should be.
+        Where the collection should be. If it is a link to a directory, that directory is meant, and the link stays.
     overwrite : bool, default=False
-        Replace the collection that is there. Close it first, in every process: one that still has it open goes on with the
-        old files, and what it writes to them is lost.
+        Replace the collection that is there. Whoever still has it open is told so by a `CollectionReplacedError` the next
+        time that it reads or writes, and changes nothing.
 
     Raises
     ------
@@ -154,13 +150,7 @@ def restore(snapshot: str | os.PathLike[str], path: str | os.PathLike[str], *, o
     ['r']
     >>> folder.cleanup()
     """
-    restore_collection(_path(snapshot, "snapshot"), _path(path, "path"), overwrite=overwrite)
-
-
-def _path(value: Any, name: str) -> Path:
-    if not isinstance(value, str | os.PathLike):
-        raise InputTypeError(f"expected {name} as a str or path-like, got {type(value).__name__}")
-    return Path(value).expanduser().absolute()
+    restore_collection(as_path(snapshot, "snapshot"), as_path(path, "path"), overwrite=overwrite)
 
 
 class _Export:

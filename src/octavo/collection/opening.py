@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any, Literal
 
-from octavo.collection._collection import Collection
-from octavo.collection._multi_vector import MultiVectorCollection
+from octavo._files import as_path
+from octavo.collection.collection import Collection
+from octavo.collection.multi_vector import MultiVectorCollection
 from octavo.collection.token_input import token_encoder_for
 from octavo.compression.candidates import CandidateEncoder
 from octavo.compression.token_pooling import TokenPooling
 from octavo.encoders.dense import as_encoder
 from octavo.encoders.tokens import TokenEncoder, is_multi_vector
-from octavo.errors import InputTypeError
-from octavo.store.late_settings import candidates_config, pooling_config
-from octavo.store.settings import Settings
+from octavo.store.settings import Settings, candidates_config, pooling_config
 from octavo.store.store import Store
 
 
@@ -201,9 +199,7 @@ def open_multi_vector(
 
 def open_store(path: str | os.PathLike[str] | None, encoder: Any, settings: Settings) -> Collection:
     """Open the store and put the collection of its kind in front of it."""
-    if path is not None and not isinstance(path, str | os.PathLike):
-        raise InputTypeError(f"expected path as a str or path-like, or None, got {type(path).__name__}")
-    directory = Path(path).expanduser() if path is not None else None
+    directory = as_path(path, "path") if path is not None else None
     if directory is None or not Store.exists(directory):  # an encoder that cannot be used must not leave a directory
         encoder = _wrapped(encoder, late=bool(settings.multi_vector))
     store = Store(directory, settings)
