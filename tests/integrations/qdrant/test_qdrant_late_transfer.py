@@ -332,5 +332,6 @@ def test_the_encoder_goes_along(tmp_path: Path) -> None:
         assert there.search("blue green", 1).ids == ["gb"]
     with octavo.open_multi_vector(tmp_path / "back", encoder) as back:
         assert back.search("blue green", 1).ids == ["gb"]
-    with pytest.raises(MismatchError):
-        QdrantMultiVectorCollection.open(path=tmp_path / "q", encoder=Words("others", 1))
+    wrong = QdrantMultiVectorCollection.open(path=tmp_path / "q", encoder=Words("others", 1))
+    with wrong, pytest.raises(MismatchError):
+        wrong.search("blue green", 1)
