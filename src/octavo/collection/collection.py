@@ -14,12 +14,13 @@ import numpy as np
 
 from octavo._arrays import Floats, as_matrix, unit_rows
 from octavo._files import as_path
+from octavo._progress import progress_bar
 from octavo._validation import check_integer, check_number
 from octavo.collection.model_check import LocalVectors, ModelCheck, prompts_of
 from octavo.collection.searching import DenseSearch, Ranker, Where, check_deletion, check_filter
 from octavo.collection.token_input import is_sized
 from octavo.compression import Codec
-from octavo.encoders.dense import Encoder
+from octavo.encoders.dense import Encoder, TextOnly
 from octavo.errors import (
     CollectionLockedError,
     CorruptCollectionError,
@@ -159,7 +160,8 @@ class Collection(DenseSearch):
         metadata : iterable of mapping, optional
             One JSON object for each document.
         vectors : array-like of shape (n, dim), optional
-            Ready vectors; otherwise the encoder makes them from the texts.
+            Ready vectors; otherwise the encoder makes them from the texts. With neither, a collection holds texts that are
+            searched by their words alone (``mode="text"``).
         payloads : iterable of str, optional
             Opaque strings stored beside the documents, for adapters; they cannot be searched.
         batch_size : int, default=1024
@@ -183,10 +185,10 @@ class Collection(DenseSearch):
         """
         self._store.require_open()
         batch_size = check_integer(batch_size, "batch_size", least=1)
+        if isinstance(self._encoder, TextOnly) and self.dim is None:
+            self._encoder = None  # a call that failed before it stored anything decides nothing
         if vectors is None and self._encoder is None:
-            raise ParameterError(
-                "expected vectors=, because the collection was opened without an encoder; give either of them"
-            )
+            self._encode_nothing()
         if is_sized(vectors) and len(vectors):
             vectors = as_matrix(vectors, self.dim)
         batches = read_batches(
@@ -199,6 +201,15 @@ class Collection(DenseSearch):
             dim=self.dim if vectors is not None else None,
         )
         return self._add_batches(with_progress(batches, documents) if progress else batches)
+
+    def _encode_nothing(self) -> None:
+        """Let texts be stored without an encoder, to be searched by their words, where no vectors are."""
+        stored = LocalVectors(self._store).read_encoder()
+        if (stored["name"] if stored is not None else None) != (TextOnly.name if self.dim is not None else None):
+            raise ParameterError(
+                "expected vectors=, because the collection holds vectors and was opened without an encoder; give either of them"
+            )
+        self._encoder = TextOnly()
 
     def _add_batches(self, batches: Iterator[Batch]) -> list[str]:
         added: list[str] = []
@@ -537,9 +548,7 @@ class Collection(DenseSearch):
         if not progress:
             export_store(self._store, destination, dtype=dtype)
             return destination
-        from octavo._progress import progress_bar  # slow to import
-
-        with progress_bar("export", len(self), shown=True) as advance:
+        with progress_bar("export", len(self)) as advance:
             export_store(self._store, destination, dtype=dtype, advance=advance)
         return destination
 
@@ -722,6 +731,9 @@ class Collection(DenseSearch):
 
     def _require_encoder(self) -> Encoder:
         if self._encoder is None:
+            stored = LocalVectors(self._store).read_encoder()
+            if stored is not None and stored["name"] == TextOnly.name:
+                return TextOnly()
             raise ParameterError("the collection was opened without an encoder; open it with encoder=")
         return self._encoder
 
@@ -737,9 +749,7 @@ def _afterwards(what: str) -> Iterator[None]:
 
 def with_progress(batches: Iterator[Batch], documents: Any) -> Iterator[Batch]:
     """Draw a progress bar while batches are taken."""
-    from octavo._progress import progress_bar  # slow to import
-
-    with progress_bar("add", len(documents) if is_sized(documents) else None, shown=True) as advance:
+    with progress_bar("add", len(documents) if is_sized(documents) else None) as advance:
         for batch in batches:
             yield batch
             advance(len(batch))
