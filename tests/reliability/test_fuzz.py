@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import octavo
@@ -22,18 +22,14 @@ from octavo.compression import Codec
 from octavo.errors import CodecError, InputTypeError, InvalidFilterError, OctavoError, ParameterError
 from octavo.filters import matches, parse_filter
 from octavo.store.sqlite import Connection, connect_file, fold_on_close
+from strategies import FEW, MANY, json_values
 
 DIM = 8
-FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-MANY = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
-
 #: Bytes that opening a small, forged collection may take.
 ENOUGH = 50_000_000
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=12,
+JSON = json_values(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8), st.text(max_size=5), max_leaves=12
 )
 
 

@@ -104,7 +104,7 @@ def test_what_follows_a_commit_is_logged_and_not_raised(
 def test_neither_from_a_deletion(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     with octavo.open() as kb:
         kb.add(ids=["a", "b"], vectors=np.eye(2))
-        monkeypatch.setattr("octavo.collection._collection._COMPACT_DEAD", 0)
+        monkeypatch.setattr("octavo.collection.collection._COMPACT_DEAD", 0)
         monkeypatch.setattr(kb._writer, "compact", _breaks)
         assert kb.delete(["a"]) == 1
         kb.add(ids=["b"], vectors=np.eye(2)[:1])

@@ -131,7 +131,9 @@ def test_again_encodes_only_what_changed(run: Run, corpus: Path) -> None:
     cli_encoder.calls.clear()
     again = json.loads(run("index", str(corpus), "-p", "kb", "-m", MODEL, "--json").stdout)
     assert [again[name] for name in ("added", "updated", "unchanged", "removed")] == [1, 1, 1, 0]
-    assert [text for text in cli_encoder.calls if not text.startswith("Octavo asks")] == ["dogs howl at night", "new"]
+    changed = ["dogs howl at night", "new"]
+    assert [text for text in cli_encoder.calls if text in changed] == changed
+    assert len(cli_encoder.calls) <= len(changed) + 1  # one that is stored, to see that it is the same model
     with octavo.open("kb", read_only=True) as collection:
         assert set(collection.ids()) == {"a", "b", "3", "d"}
         assert collection.get(["b"])[0].text == "dogs howl at night"
@@ -253,7 +255,7 @@ def test_wrong_usage_of_search(run: Run, corpus: Path, arguments: tuple[str, ...
     [
         (("corpus.jsonl", "--codec", "int7"), 2, "int7"),
         (("corpus.jsonl", "--metric", "taxi"), 2, "metric"),
-        (("corpus.jsonl", "--chunk-size", "-5"), 2, "chunk size"),
+        (("corpus.jsonl", "--chunk-size", "-5"), 2, "chunk_size"),
         (("corpus.jsonl", "--chunk-size", "10", "--overlap", "9"), 2, "overlap"),
         (("corpus.jsonl", "--model", "no_such_module:encode"), 2, "no_such_module"),
         (("corpus.jsonl", "--model", "cli_encoder:decode"), 2, "decode"),

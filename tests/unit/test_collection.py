@@ -486,7 +486,7 @@ def _bad_adds() -> list[tuple[str, dict[str, object], type[OctavoError], str]]:
             "surrogate value",
             {"vectors": vectors(2), "metadata": [{}, {"a": [{"b": "x\ud800"}]}]},
             ParameterError,
-            r"document 1: the metadata under 'a\.b'.*surrogate",
+            r"metadata of document 1 under 'a\.b'.*surrogate",
         ),
         ("surrogate payload", {"vectors": vectors(1), "payloads": ["\ud800"]}, ParameterError, "payload of document 0"),
         (

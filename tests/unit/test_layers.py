@@ -19,7 +19,7 @@ ROOT = Path(octavo.__file__).parent
 #: From the bottom up. A part imports only from lower ones and from itself; parts on one line do not know each other.
 LAYERS = [
     {"errors", "_version"},
-    {"_layout", "_validation", "_arrays", "_files", "_text_analysis", "_progress", "_forks"},
+    {"_layout", "_validation", "_arrays", "_files", "_text_analysis", "_progress", "_printing", "_forks", "_rotation"},
     {"filters"},
     {"compression", "index"},
     {"encoders"},
@@ -31,6 +31,7 @@ LAYERS = [
     {"eval", "planning"},
     {"demo"},
     {"cli"},
+    {"__main__"},
 ]
 
 #: Where each framework may be imported. Everything else reaches them through the integrations.
@@ -278,7 +279,7 @@ def test_no_option_is_accepted_and_ignored() -> None:
         ("store.writer", "octavo.store.text._index", False),
         ("eval.cli", "octavo.store._manifest.check", False),
         ("eval.cli", "octavo._arrays.Floats", True),
-        ("collection.searching", "octavo.collection._collection._helper", True),
+        ("collection.searching", "octavo.collection.collection._helper", True),
         ("eval.cli", "octavo.collection.searching._helper", False),
     ],
 )

@@ -23,6 +23,7 @@ from octavo.filters import And, Compare, Filter, Not, Or
 from octavo.retrievers import LateOptions, SearchOptions
 from octavo.retrievers.results import Ranking, SearchResult
 from octavo.retrievers.search import Queries
+from strategies import filter_trees
 
 HUGE = 2**31 - 1
 MEGABYTE = 1 << 20
@@ -358,18 +359,7 @@ def test_an_empty_condition_deletes_nothing(dense: octavo.Collection, where: Any
     dense.count(where)  # only a deletion is that strict
 
 
-_TREES: st.SearchStrategy[Filter] = st.recursive(
-    st.just(_LEAF),
-    lambda inner: (
-        st.lists(inner, max_size=3).map(lambda parts: And(*parts))
-        | st.lists(inner, max_size=3).map(lambda parts: Or(*parts))
-        | inner.map(Not)
-    ),
-    max_leaves=8,
-)
-
-
-@given(_TREES)
+@given(filter_trees(st.just(_LEAF)))
 def test_which_trees_have_an_empty_part(tree: Filter) -> None:
     empty = re.search(r"(And|Or)\(\)", repr(tree)) is not None
     with octavo.open() as kb:

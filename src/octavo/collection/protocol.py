@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from octavo._arrays import Floats
-from octavo.collection._collection import Collection
+from octavo.collection.collection import Collection
 from octavo.collection.model_check import ModelCheck
 from octavo.collection.searching import DenseSearch, LateSearch
 from octavo.compression.token_pooling import TokenPooling

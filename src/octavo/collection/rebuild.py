@@ -10,8 +10,8 @@ import numpy as np
 
 from octavo._arrays import Codes, Floats, as_matrix
 from octavo._files import as_path
-from octavo.collection._collection import Collection
-from octavo.collection._opening import open_store
+from octavo.collection.collection import Collection
+from octavo.collection.opening import open_store
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import MismatchError, ParameterError
 from octavo.retrievers.search import read_documents, slots_of_ids

@@ -618,12 +618,11 @@ _NOTHING: Ranking = (np.empty(0, np.int64), np.empty(0, np.float32))
 def _by_vectors(ranker: Ranker, queries: Queries, k: int, options: SearchOptions) -> list[Ranking]:
     """Rank by vectors; a query of zeros has no direction, so that every document has the score 0 (bits know no zero)."""
     rankings = ranker.by_vectors(queries, k, options)
-    if queries.vectors is None or queries.vectors.any(axis=1).all():
+    if queries.vectors is None:
         return rankings
-    pointing = [bool(vector.any()) for vector in queries.vectors]
     return [
-        (keys, scores if somewhere else np.zeros_like(scores))
-        for (keys, scores), somewhere in zip(rankings, pointing, strict=True)
+        (keys, scores if vector.any() else np.zeros_like(scores))
+        for (keys, scores), vector in zip(rankings, queries.vectors, strict=True)
     ]
 
 

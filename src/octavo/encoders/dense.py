@@ -9,7 +9,7 @@ import numpy as np
 
 from octavo._arrays import Floats, as_matrix
 from octavo.encoders.models import load_sentence_transformer
-from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError
+from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError
 
 
 @runtime_checkable
@@ -50,6 +50,29 @@ class _Wrapped:
 
     def encode_queries(self, texts: Sequence[str], /) -> Floats:
         return _checked(self._queries(list(texts)), len(texts), self.name)
+
+
+class TextOnly:
+    """What stands in for an encoder where texts are searched by their words alone: one and the same vector for each."""
+
+    name = "none (full text alone)"
+
+    def encode_documents(self, texts: Sequence[str], /) -> Floats:
+        """Return vectors of one dimension, which say nothing."""
+        return np.ones((len(texts), 1), np.float32)
+
+    def encode_queries(self, texts: Sequence[str], /) -> Floats:
+        """Raise: there is nothing to compare with.
+
+        Raises
+        ------
+        ParameterError
+            Always.
+        """
+        raise ParameterError(
+            "the collection holds texts without vectors, because it was filled without an encoder: search it with mode='text', "
+            "or fill a new one that was opened with encoder="
+        )
 
 
 def _checked(vectors: Any, n: int, name: str) -> Floats:

@@ -23,6 +23,9 @@ SCHEMA_VERSION = 1
 #: Directory of cached embeddings within an output directory; never searched for results.
 CACHE_NAME = ".cache"
 
+#: How the file beside a result ends that holds one match of late interaction, token by token.
+EXPLANATION_SUFFIX = ".explain.json"
+
 #: Levels of `Agreement`, as they are called in files and in ``--fail-under``.
 AgreementLevel = Literal["float32", "same_codes", "codes_float32"]
 
@@ -43,6 +46,8 @@ class DatasetInfo:
         How many; only queries with at least one judgement are asked and count.
     fingerprint : str
         Hash of ids, texts and judgements: equal if and only if the data is.
+    ignore_identical_ids : bool, default=False
+        Whether a document was left out of the results of the query that has its id.
     """
 
     name: str
@@ -52,6 +57,7 @@ class DatasetInfo:
     queries: int
     judgements: int
     fingerprint: str
+    ignore_identical_ids: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +74,16 @@ class ModelInfo:
         Dimension of the vectors as they come from the model.
     layers : int or None
         Transformer layers kept; None if the model was used whole.
+    encoder : str or None
+        How to name it again: a name, a folder's absolute path, or ``module:attribute``. None for an object that has no such
+        name, and for ready vectors.
     """
 
     name: str
     fingerprint: str
     dim: int
     layers: int | None = None
+    encoder: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,6 +316,11 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that the file holds."""
         values = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **asdict(self)}
+        # Fields that came later are written where they say something: files of earlier versions have none of them.
+        if not self.dataset.ignore_identical_ids:
+            del values["dataset"]["ignore_identical_ids"]
+        if self.model is not None and self.model.encoder is None:
+            del values["model"]["encoder"]
         return {**values, "configuration": self.configuration.to_dict()}
 
     @classmethod

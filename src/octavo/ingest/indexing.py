@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from octavo._validation import check_integer
 from octavo.collection import CollectionLike
 from octavo.ingest.sources import SourceDocument
 from octavo.store.documents import Document, metadata_to_tagged
@@ -51,6 +52,7 @@ def ingest(
     -------
     IngestReport
     """
+    batch_size = check_integer(batch_size, "batch_size", least=1)
     report = IngestReport()
     seen: set[str] = set()
     parents: set[str] = set()

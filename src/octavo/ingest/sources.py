@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from octavo._validation import check_integer
 from octavo.errors import OctavoError
 from octavo.ingest.chunking import split_text
 
@@ -110,7 +111,7 @@ class Source:
             )
         self._fields = fields or Fields()
         default_size, default_overlap = (0, 0) if self.is_json else (FILE_CHUNK_SIZE, FILE_CHUNK_OVERLAP)
-        self._chunk_size = default_size if chunk_size is None else chunk_size
+        self._chunk_size = default_size if chunk_size is None else check_integer(chunk_size, "chunk_size", least=0)
         if overlap is None:
             overlap = default_overlap if chunk_size is None else self._chunk_size // 10
         self._overlap = overlap
@@ -150,6 +151,10 @@ class Source:
         single = not self.path.is_dir()
         for path in [self.path] if single else _walk(self.path, skipped):
             name = path.name if single else path.relative_to(self.path).as_posix()
+            if not _is_encodable(name):
+                raise SourceError(
+                    f"expected file names in UTF-8, got {name!r}; rename the file, its name becomes an id"
+                )
             text = _decode(path.read_bytes(), name, skipped)
             if text is not None:
                 yield name, text, {"path": name}
@@ -183,7 +188,12 @@ class Source:
             raise SourceError(f"{self.path.name} is damaged or cut short after line {number}: {error}") from error
 
     def _parse(self, line: bytes) -> tuple[str, str, dict[str, Any]]:
-        record = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        try:
+            record = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        except RecursionError:
+            raise ValueError("lists and objects are nested too deeply") from None
+        if b"\\u" in line and not _is_encodable(json.dumps(record, ensure_ascii=False)):
+            raise ValueError("half of a surrogate pair stands alone (\\ud800 to \\udfff), which is no character")
         if not isinstance(record, dict):
             raise ValueError(f"expected a JSON object, got {type(record).__name__}")
         fields = self._fields
@@ -207,6 +217,15 @@ class Source:
         if self._chunk_size and (clash := {"document", "chunk"} & metadata.keys()):
             raise ValueError(f"the metadata field {min(clash)!r} is what chunks are numbered by; leave it out")
         return str(identifier), "\n".join(part for part in (title, text) if part), metadata
+
+
+def _is_encodable(text: str) -> bool:
+    """Tell whether a text can be stored: lone surrogates have no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _required(record: dict[str, Any], name: str, option: str) -> Any:

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from octavo import Collection
 from octavo._validation import check_integer
-from octavo.collection import Collection, MultiVectorLike
+from octavo.collection import MultiVectorLike
 from octavo.collection.rebuild import add_stored, vectors_to_move
 from octavo.errors import MismatchError, ParameterError
 from octavo.store.documents import Document, chunked, metadata_to_tagged

@@ -146,7 +146,7 @@ def _refuse_surrogates(value: Any, path: tuple[str, ...], where: str) -> None:
         for inner in value:
             _refuse_surrogates(inner, path, where)
     elif isinstance(value, str):
-        check_text(value, f"{where}: the metadata under {_shown(path)}")
+        check_text(value, f"the metadata of {where} under {_shown(path)}")
 
 
 def metadata_to_tagged(metadata: Mapping[str, Any], where: str = "the metadata") -> Any:

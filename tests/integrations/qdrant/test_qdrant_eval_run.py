@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from octavo.cli import app
 from octavo.errors import CodecError, MissingExtraError, ParameterError
-from octavo.eval import Configuration, Dataset, Result, Timing, expand, load_results, run
+from octavo.eval import Configuration, Dataset, Result, Timing, expand_sweep, load_results, run
 from octavo.eval.analysis.pareto import pareto
 from octavo.eval.analysis.recipe import recipe
 from octavo.eval.analysis.scaling import footprint
@@ -24,7 +24,7 @@ from octavo.eval.report import find_explanation
 
 pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py: pip install 'octavo[qdrant]'")
 
-from octavo.eval.run import _qdrant as module
+from octavo.eval.running import _qdrant as module
 from octavo.integrations.qdrant import QdrantCollection, QdrantMultiVectorCollection
 
 DIM, N = 32, 300
@@ -91,7 +91,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def both(data: Dataset, out: Path) -> dict[str, Result]:
     """Results of two codecs in both stores, by their labels."""
     results = run(
-        data, Words(), expand({"codec": ["float32", "int8"], "store": ["local", "qdrant"]}), out=out, timing=QUICK
+        data, Words(), expand_sweep({"codec": ["float32", "int8"], "store": ["local", "qdrant"]}), out=out, timing=QUICK
     )
     return {result.label: result for result in results}
 
@@ -231,7 +231,7 @@ def test_words(data: Dataset, options: dict[str, Any]) -> None:
 
 
 def test_late_interaction(data: Dataset, tmp_path: Path) -> None:
-    wanted = expand({"codec": "float16", "mode": "late", "pool_factor": 1, "store": ["local", "qdrant"]})
+    wanted = expand_sweep({"codec": "float16", "mode": "late", "pool_factor": 1, "store": ["local", "qdrant"]})
     wanted.append(
         Configuration(
             codec="int8", mode="hybrid", pool_factor=2, candidates="both", n_candidates=40, exact=False, store="qdrant"
@@ -310,16 +310,16 @@ def test_without_the_core_nothing_is_encoded(data: Dataset, monkeypatch: pytest.
 
 def test_stores_multiply() -> None:
     entry = {"codec": ["float32", "int8"], "oversample": [2, 4], "store": ["local", "qdrant"]}
-    assert [one.label for one in expand(entry)] == [
+    assert [one.label for one in expand_sweep(entry)] == [
         "float32",
         "float32, store qdrant",
         "int8",
         "int8, oversample 2, store qdrant",  # which rescores in Qdrant
         "int8, oversample 4, store qdrant",
     ]
-    assert expand({"codec": "int8", "store": "local"}) == [Configuration(codec="int8")]
+    assert expand_sweep({"codec": "int8", "store": "local"}) == [Configuration(codec="int8")]
     with pytest.raises(ParameterError, match="oversample applies to none"):
-        expand({"codec": "float32", "oversample": 2, "store": "qdrant"})
+        expand_sweep({"codec": "float32", "oversample": 2, "store": "qdrant"})
 
 
 # ---------------------------------------------------------------------- the command line
@@ -375,7 +375,7 @@ def test_the_command(invoke: Callable[..., Any], tmp_path: Path) -> None:
 
 
 def test_the_codecs_that_are_measured_when_nobody_says_which() -> None:
-    from octavo.eval.cli import QDRANT_CODECS, _configurations
+    from octavo.eval.cli._run import QDRANT_CODECS, _configurations
 
     found = _configurations({"store": ["local", "qdrant"]}, {}, [], None)
     assert [one.codec for one in found if one.store == "qdrant"] == list(QDRANT_CODECS)

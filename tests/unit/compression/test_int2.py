@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from octavo.index._kernels import unpack_int2
 
 import octavo
 from octavo._layout import LEVELS_2BIT, CodeLayout
@@ -17,6 +16,7 @@ from octavo.compression import Codec, Int2
 from octavo.compression._levels import gaussian_levels
 from octavo.errors import CodecError, InvalidVectorsError, ParameterError
 from octavo.index import Graph, exact_search, score_rows
+from octavo.index._codes import unpack_int2
 
 
 def normal(n: int, dim: int, seed: int = 0) -> np.ndarray:

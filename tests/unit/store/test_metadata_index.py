@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -15,7 +16,6 @@ from hypothesis import strategies as st
 
 from octavo.errors import InvalidFilterError
 from octavo.filters import (
-    And,
     Between,
     Compare,
     Contains,
@@ -30,10 +30,11 @@ from octavo.filters import (
     TextMatch,
     matches,
 )
-from octavo.store.documents import metadata_from_json, normal_to_json
+from octavo.store.documents import _tagged, metadata_from_json
 from octavo.store.metadata import index as metadata_index
 from octavo.store.metadata._values import PREFIX
 from octavo.store.sqlite import Connection, connect_scratch
+from strategies import filter_trees
 
 Metadata = dict[str, Any]
 
@@ -73,7 +74,7 @@ TIME_TEXTS = ["2024-05-01", "2024-05-01T02:00+02:00", "20240501", "2024-05-02"]
 KEYS = ["a", "b", "a.b", "", "\ud800"]
 
 scalars = st.sampled_from([None, True, False, *NUMBERS, *TEXTS, *TIMES, *TIME_TEXTS])
-json_values = st.recursive(
+anything = st.recursive(
     scalars,
     lambda inner: (
         st.lists(inner, max_size=4)
@@ -85,9 +86,9 @@ json_values = st.recursive(
 # Most documents have the field that most filters ask for.
 documents = st.builds(
     lambda rest, value: {**rest, "a": value},
-    st.dictionaries(st.sampled_from(KEYS), json_values, max_size=2),
-    json_values,
-) | st.dictionaries(st.sampled_from(KEYS), json_values, max_size=1)
+    st.dictionaries(st.sampled_from(KEYS), anything, max_size=2),
+    anything,
+) | st.dictionaries(st.sampled_from(KEYS), anything, max_size=1)
 operands = scalars | st.lists(scalars | st.lists(scalars, max_size=2), max_size=3).map(tuple)
 fields = st.builds(
     lambda path, elements, typed: Field(*path, elements=elements, typed=typed),
@@ -111,15 +112,12 @@ leaves = st.one_of(
     st.builds(TextMatch, fields, texts, st.booleans()),
     st.builds(PartOf, fields, texts | st.just(LONG + "abÄ")),
 )
-trees = st.recursive(
-    leaves,
-    lambda inner: st.one_of(
-        st.builds(Not, inner),
-        st.lists(inner, max_size=3).map(lambda items: And(*items)),
-        st.lists(inner, max_size=3).map(lambda items: Or(*items)),
-    ),
-    max_leaves=5,
-)
+trees = filter_trees(leaves, max_leaves=5)
+
+
+def stored_json(metadata: Metadata) -> str:
+    """As it is stored, with the lone surrogates that only other hands can have written there."""
+    return json.dumps(_tagged(metadata))
 
 
 @contextmanager
@@ -128,7 +126,7 @@ def indexed(metadata: Sequence[Metadata]) -> Iterator[Connection]:
     connection.execute("CREATE TABLE documents (slot INTEGER PRIMARY KEY, metadata TEXT NOT NULL)")
     connection.execute(metadata_index.DDL)
     connection.executemany(
-        "INSERT INTO documents VALUES (?, ?)", ((slot, normal_to_json(item, "")) for slot, item in enumerate(metadata))
+        "INSERT INTO documents VALUES (?, ?)", ((slot, stored_json(item)) for slot, item in enumerate(metadata))
     )
     metadata_index.insert(connection, enumerate(metadata))
     try:
@@ -218,7 +216,7 @@ def test_removing_leaves_no_trace(metadata: list[Metadata], data: st.DataObject)
     gone = data.draw(st.sets(st.integers(0, len(metadata) - 1)))
     kept = [(slot, item) for slot, item in enumerate(metadata) if slot not in gone]
     with indexed(metadata) as connection, indexed([]) as fresh:
-        stored = [(slot, metadata_from_json(normal_to_json(metadata[slot], ""))) for slot in sorted(gone)]
+        stored = [(slot, metadata_from_json(stored_json(metadata[slot]))) for slot in sorted(gone)]
         metadata_index.remove(connection, stored)
         metadata_index.remove(connection, stored)  # no error when it is gone already
         # Insert everything once more for the same numbering of fields, then take the rest out by hand.

@@ -15,9 +15,10 @@ import numpy as np
 
 import octavo
 from octavo._files import write_atomically
+from octavo._validation import check_choice, check_integer
 from octavo.collection import CollectionLike
 from octavo.errors import InputTypeError, ParameterError
-from octavo.eval.datasets import read_corpus
+from octavo.eval.datasets._base import read_corpus
 from octavo.integrations.qdrant import open_collection
 from octavo.integrations.qdrant.location import parse_location
 
@@ -115,10 +116,8 @@ def make(
     Azzopardi, de Rijke and Balog, "Building simulated queries for known-item topics: an analysis using six European
     languages", SIGIR 2007.
     """
-    if method not in get_args(Method):
-        raise ParameterError(f"expected method as one of {', '.join(get_args(Method))}, got {method!r}")
-    if isinstance(queries, bool) or not isinstance(queries, int) or queries < 1:
-        raise ParameterError(f"expected queries as a positive integer, got {queries!r}")
+    check_choice(method, "method", get_args(Method))
+    queries = check_integer(queries, "queries", least=1)
     folder = Path(out).expanduser()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ParameterError(

@@ -15,10 +15,11 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.structured_query import FilterDirective, StructuredQuery
 from langchain_core.vectorstores import VectorStore
 
+from octavo import open as open_collection
+from octavo import open_multi_vector
 from octavo._files import as_path, put_in_place_of
 from octavo._validation import check_integer
-from octavo.collection import CollectionLike, MultiVectorLike, open_multi_vector
-from octavo.collection import open as open_collection
+from octavo.collection import CollectionLike, MultiVectorLike
 from octavo.collection.protocol import require_local
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError

@@ -8,12 +8,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from octavo._validation import check_integer, check_number
 from octavo.errors import CollectionClosedError, InputTypeError, MissingExtraError, ParameterError, ServerError
 from octavo.integrations.qdrant._filters import Condition
 from octavo.integrations.qdrant.transport import DENSE, TEXT, TOKENS, Layout, Point, Search, Status, TokenLayout
+
+#: Where a server's key is taken from: a command line is seen by everybody on the machine, and a pickle by whoever reads it.
+KEY_VARIABLE: Final = "QDRANT_API_KEY"
 
 _PAGE = 256
 T = TypeVar("T")
@@ -94,6 +97,13 @@ class ClientTransport:
     def place(self) -> str:
         """Where it is."""
         return f"{self._url} ({self._name})"
+
+    def reference(self) -> dict[str, Any]:
+        """Return where the server is, without the key."""
+        if self._url == ":memory:":
+            raise InputTypeError("a collection in memory cannot be pickled: no other process reaches it")
+        options = {"timeout": self._options.timeout, "retries": self._options.retries}
+        return {"url": self._url, "name": self._name, **options}
 
     def exists(self) -> bool:
         """Whether there is such a collection."""

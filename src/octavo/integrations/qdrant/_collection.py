@@ -22,11 +22,12 @@ from octavo.errors import (
     CollectionClosedError,
     CollectionNotFoundError,
     DocumentNotFoundError,
+    InputTypeError,
     MismatchError,
     ParameterError,
 )
 from octavo.filters import Filter, matches
-from octavo.integrations.qdrant._client import ServerOptions
+from octavo.integrations.qdrant._client import KEY_VARIABLE, ServerOptions
 from octavo.integrations.qdrant._filters import DOCUMENTS, NOTHING, Condition, all_of, any_of, none_of, translate
 from octavo.integrations.qdrant._manifest import Manifest, Plan, average_length, encode_state, layout_of, transport_of
 from octavo.integrations.qdrant._ranker import QdrantDenseRanker
@@ -661,6 +662,13 @@ class QdrantCollection(DenseSearch):
             self._closed = True
             self._transport.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._manifest is None:
+            raise InputTypeError(
+                "a collection without documents cannot be pickled: there is nothing in Qdrant yet for another process to open"
+            )
+        return _reopen, (type(self), self._transport.reference(), self.encoder)
+
     def __enter__(self) -> Self:
         return self
 
@@ -726,6 +734,13 @@ class QdrantCollection(DenseSearch):
         """Look at documents one by one, and return a filter for those that are wanted."""
         found = [point.id for point in self._scroll(where, FIELDS) if lets_through(wanted, document_of(point))]
         return {"has_id": found} if found else NOTHING
+
+
+def _reopen(kind: type[QdrantCollection], reference: dict[str, Any], encoder: Any) -> QdrantCollection:
+    """Open what was pickled; a server's key is this process's own."""
+    if "url" in reference:
+        reference = reference | {"api_key": os.environ.get(KEY_VARIABLE) or None}
+    return kind.open(encoder=encoder, **reference)
 
 
 def _vectors(batch: Batch) -> Floats:

@@ -41,15 +41,18 @@ CONFIG_FILE: Final = "edge_config.json"
 #: Lengths and checksums of the core's files, as they were when the collection was closed.
 SUMS_FILE: Final = "octavo-sums.json"
 
+#: Where the core builds segments.
+_DRAFTS: Final = "temp_segments"
+
 #: What the core keeps in the directory.
-_CORE_ENTRIES: Final = (CONFIG_FILE, "wal", "segments")
+_CORE_ENTRIES: Final = (CONFIG_FILE, "wal", "segments", _DRAFTS)
 
 #: How long another process may take to load a collection, and how often it is looked for.
 _LOADING_SECONDS: Final = 1.0
 _LOADING_STEPS: Final = 20
 
 #: Bytes of a file that are read at a time.
-_BLOCK: Final = 1 << 22
+_BLOCK: Final = 1 << 16
 
 #: The core takes 32 bits; nobody has so many nodes.
 _MOST_EF: Final = 2**31 - 1
@@ -124,10 +127,9 @@ class EdgeTransport:
         """Where it is."""
         return str(self._path)
 
-    @property
-    def path(self) -> Path:
-        """The directory, absolute."""
-        return self._path
+    def reference(self) -> dict[str, Any]:
+        """Return the directory, absolute."""
+        return {"path": str(self._path)}
 
     def exists(self) -> bool:
         """Whether there is a shard."""
@@ -466,6 +468,8 @@ class EdgeTransport:
     def optimize(self) -> bool:
         """Build the graph now."""
         with self._changing() as shard:
+            with storage_errors(self._path):
+                (self._path / _DRAFTS).mkdir(mode=0o700, exist_ok=True)  # or the core makes one that everybody may read
             return bool(shard.optimize())
 
     def status(self) -> Status:
@@ -535,10 +539,10 @@ def _checksum(path: Path) -> list[int]:
             for position in range(start, end, _BLOCK):
                 file.seek(position)
                 data = file.read(min(_BLOCK, end - position))
-                if data.count(0) < len(data):  # zeros that are written are as good as those that are not
-                    stripped = data.rstrip(b"\0")
-                    lead = len(stripped) - len(stripped.lstrip(b"\0"))
-                    crc = zlib.crc32(f"{position + lead}:".encode() + stripped[lead:], crc)
+                written = data.rstrip(b"\0")  # zeros that are written are as good as those that are not
+                if written:
+                    lead = len(written) - len(written.lstrip(b"\0"))
+                    crc = zlib.crc32(f"{position + lead}:".encode() + written[lead:], crc)
     return [length, crc]
 
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from octavo.compression import Codec
 from octavo.errors import CollectionNotFoundError, ForeignCollectionError, MismatchError, ParameterError
-from octavo.integrations.qdrant._client import ServerOptions
+from octavo.integrations.qdrant._client import KEY_VARIABLE, ServerOptions
 from octavo.integrations.qdrant._collection import QdrantCollection
 from octavo.integrations.qdrant._late_collection import QdrantMultiVectorCollection
 from octavo.integrations.qdrant._manifest import Manifest, transport_of
@@ -18,9 +18,6 @@ from octavo.integrations.qdrant.edge import CONFIG_FILE, SUMS_FILE, absolute_pat
 
 #: What stands before the directory of Qdrant's core, where nothing lies there yet that would tell.
 EMBEDDED: Final = "qdrant:"
-
-#: Where a server's key is taken from: a command line is seen by everybody on the machine.
-KEY_VARIABLE: Final = "QDRANT_API_KEY"
 
 DEFAULT_NAME: Final = "octavo"
 

@@ -87,6 +87,16 @@ class Transport(Protocol):
         """Where it is, for messages."""
         ...
 
+    def reference(self) -> dict[str, Any]:
+        """Return what `QdrantCollection.open` takes to reach the same collection from another process; no secret is in it.
+
+        Raises
+        ------
+        InputTypeError
+            When no other process can.
+        """
+        ...
+
     def exists(self) -> bool:
         """Whether there is such a collection."""
         ...

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from octavo.collection import Collection
+from octavo import Collection
 from octavo.collection.model_check import prompts_of
 from octavo.collection.rebuild import Blueprint, add_stored, open_from_blueprint
 from octavo.compression import Codec
