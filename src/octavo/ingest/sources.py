@@ -209,11 +209,6 @@ class Source:
             if not isinstance(value, str):
                 raise ValueError(f"expected a string in {name!r}, got {type(value).__name__}")
         metadata = _metadata(record, {id_field, text_field, title_field}, fields.metadata)
-        if b"\\u" in line:  # the only way in which UTF-8 can name half a pair
-            try:
-                json.dumps([identifier, title, text, metadata], ensure_ascii=False).encode()
-            except UnicodeEncodeError as error:
-                raise ValueError(f"it holds a lone surrogate, which is no valid Unicode ({error.reason})") from None
         if self._chunk_size and (clash := {"document", "chunk"} & metadata.keys()):
             raise ValueError(f"the metadata field {min(clash)!r} is what chunks are numbered by; leave it out")
         return str(identifier), "\n".join(part for part in (title, text) if part), metadata
