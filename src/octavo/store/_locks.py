@@ -344,7 +344,7 @@ class Shadow:
 
     _all: dict[tuple[int, int], Shadow] = {}  # noqa: RUF012 (one registry for the process)
     _registry = threading.Lock()
-    _released: deque[Shadow] = deque()  # one entry for each user that has gone and is not yet counted
+    _released: deque[Shadow] = deque()  # noqa: RUF012 - one entry for each user that has gone and is not yet counted
 
     def __init__(self, key: tuple[int, int], database: Path) -> None:
         self._key = key
