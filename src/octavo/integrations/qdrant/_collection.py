@@ -236,7 +236,7 @@ class QdrantCollection(DenseSearch):
         """Create the collection in Qdrant before there are documents, where that can be done."""
         if sample is not None:
             vectors = as_matrix(sample, plan.dim, "sample")
-            self._start(unit_rows(vectors) if plan.metric == "cosine" else vectors, [])
+            self._start(unit_rows(vectors, keep_zeros=True) if plan.metric == "cosine" else vectors, [])
         elif plan.dim is not None and not ClientCodec.of(plan.codec).learns:
             self._start(np.zeros((0, plan.dim), np.float32), [])
 
@@ -293,7 +293,7 @@ class QdrantCollection(DenseSearch):
         Raises
         ------
         InvalidVectorsError
-            NaN, infinity, another dimension, or a zero vector under cosine.
+            NaN, infinity or another dimension.
         ParameterError
             Also when the first call has fewer than `fit_after` vectors for reducers that have to learn.
         """
@@ -312,8 +312,6 @@ class QdrantCollection(DenseSearch):
             batch_size=batch_size,
             dim=self.dim if vectors is not None else None,
         )
-        if vectors is not None and hasattr(vectors, "__len__") and len(vectors) and self.metric == "cosine":
-            unit_rows(as_matrix(vectors, self.dim))  # checked as a whole, before anything is written
         added: list[str] = []
         with self._writing:
             if self._manifest is None:
@@ -352,7 +350,7 @@ class QdrantCollection(DenseSearch):
             assert self._encoder is not None  # add has asked for one of the two
             batch.vectors = self.encode_documents(batch.texts)
         matrix = as_matrix(batch.vectors, self.dim)
-        batch.vectors = unit_rows(matrix) if self.metric == "cosine" and len(matrix) else matrix
+        batch.vectors = unit_rows(matrix, keep_zeros=True) if self.metric == "cosine" and len(matrix) else matrix
         return batch
 
     def _start(self, sample: Floats, texts: Sequence[str]) -> None:
@@ -618,7 +616,7 @@ class QdrantCollection(DenseSearch):
     def _as_stored(self, vectors: Any) -> Floats:
         matrix = as_matrix(vectors, self.dim, "vectors of the encoder")
         codec = self._fitted()
-        return codec.decode(codec.documents(unit_rows(matrix) if self.metric == "cosine" else matrix))
+        return codec.decode(codec.documents(unit_rows(matrix, keep_zeros=True) if self.metric == "cosine" else matrix))
 
     def _of_the_same_model(self, vectors: Any) -> Any:
         """Return vectors that the encoder has made, unless those in the collection are another encoder's."""
