@@ -350,8 +350,13 @@ class Directory:
         """Return the names of all entries."""
         if self._fd is None:
             return os.listdir(self.path)
+        with storage_errors(self.path, "read"):
+            return self._listed(self._fd)
+
+    @staticmethod
+    def _listed(directory: int) -> list[str]:
         fd = os.open(
-            ".", os.O_RDONLY | _DIRECTORY, dir_fd=self._fd
+            ".", os.O_RDONLY | _DIRECTORY, dir_fd=directory
         )  # listing moves a position, which threads would share
         try:
             return os.listdir(fd)
