@@ -251,8 +251,7 @@ def test_late_interaction(data: Dataset, tmp_path: Path) -> None:
     lines = recipe(there).python
     assert lines.startswith("from octavo.integrations.qdrant import QdrantMultiVectorCollection\n")
     assert (
-        "QdrantMultiVectorCollection.create(path=\"kb.qdrant\", encoder='words', codec='float16', pool_factor=1)"
-        in lines
+        "QdrantMultiVectorCollection.create(path='kb.qdrant', encoder=encoder, codec='float16', pool_factor=1)" in lines
     )
     assert recipe(there).shell is None
 
@@ -262,11 +261,13 @@ def test_late_interaction(data: Dataset, tmp_path: Path) -> None:
 
 def test_the_recipe_can_be_followed(both: dict[str, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = recipe(both["int8, store qdrant"])
-    assert found.shell == "octavo index SOURCE --path qdrant:kb.qdrant --model words --codec int8"
+    assert found.shell is None  # an object has no name that a command could take
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    exec(found.python.replace("encoder='words', ", ""), names)
+    names: dict[str, Any] = {"encoder": Words()}
+    exec(found.python, names)
     assert names["kb"].codec == "int8"
+    names["kb"].add(["red round"], ids=["r"])
+    assert names["kb"].search("red", 1).ids == ["r"]
     names["kb"].close()
 
 
