@@ -342,7 +342,9 @@ class Shadow:
     """
 
     _all: dict[tuple[int, int], Shadow] = {}  # noqa: RUF012 (one registry for the process)
-    _registry = threading.Lock()
+    _registry = (
+        threading.RLock()
+    )  # a connection may be destroyed, and released, wherever Python collects garbage: here, too
 
     def __init__(self, key: tuple[int, int], database: Path) -> None:
         self._key = key
@@ -365,20 +367,22 @@ class Shadow:
         """Return the shadow of a database that is open in this process; None where locks know no descriptions."""
         if not _has_descriptions():
             return None
-        with cls._registry:
-            try:
-                with storage_errors(database, "locked"):
-                    found = database.stat()
-                    key = found.st_dev, found.st_ino
+        try:
+            with cls._registry, storage_errors(database, "locked"):
+                found = database.stat()
+                key = found.st_dev, found.st_ino
+                while True:
                     shadow = cls._all.get(key)
                     if shadow is None:
                         shadow = cls._all[key] = cls(key, database)
-            except OSError as err:
-                if err.errno in _UNSUPPORTED or isinstance(err, FileNotFoundError | PermissionError):
-                    return None  # an immutable database has no file of shared memory
-                raise
-            shadow._users += 1
-            return shadow
+                    shadow._users += 1
+                    if shadow._fds:
+                        return shadow
+                    # else garbage was collected between the lines, its last user among it
+        except OSError as err:
+            if err.errno in _UNSUPPORTED or isinstance(err, FileNotFoundError | PermissionError):
+                return None  # an immutable database has no file of shared memory
+            raise
 
     def release(self) -> None:
         """Let go, once for each `of`."""
@@ -398,7 +402,7 @@ class Shadow:
     @classmethod
     def forget(cls) -> None:
         """In a forked child: close the parent's descriptors, which does not take the locks from the parent."""
-        cls._registry = threading.Lock()
+        cls._registry = threading.RLock()
         inherited, cls._all = cls._all, {}
         for shadow in inherited.values():
             shadow._drop()
