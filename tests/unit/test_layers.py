@@ -52,6 +52,9 @@ HEAVY = {"torch", "sentence_transformers", "transformers", "matplotlib", "scipy"
 HEAVY_ALLOWED_IN = ("integrations", "eval")
 
 
+#: Given by a framework to every method of this kind, whether it has a use for it or not.
+GIVEN_BY_FRAMEWORKS = {"run_manager"}
+
 #: What only decides whether an option can be taken; reading it there is not using it.
 CHECKS = {"__post_init__"}
 
@@ -206,7 +209,11 @@ def unread_parameters(source: str) -> list[str]:
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or _only_declares(node):
             continue
         names = {inner.id for part in node.body for inner in ast.walk(part) if isinstance(inner, ast.Name)}
-        found += [f"{node.name}({argument.arg}=)" for argument in node.args.kwonlyargs if argument.arg not in names]
+        found += [
+            f"{node.name}({argument.arg}=)"
+            for argument in node.args.kwonlyargs
+            if argument.arg not in names | GIVEN_BY_FRAMEWORKS
+        ]
     return found
 
 

@@ -120,7 +120,7 @@ def test_no_operation_follows_a_link(tmp_path: Path, home: Path, pattern: str, m
 
 
 @posix
-@pytest.mark.parametrize("name", ["octavo.db", "octavo.db-wal", "octavo.db-shm"])
+@pytest.mark.parametrize("name", ["octavo.db", "octavo.db-wal", "octavo.db-shm", "octavo.lock"])
 def test_a_database_that_is_a_link_is_damage(tmp_path: Path, home: Path, name: str) -> None:
     path = collection(tmp_path / "kb")
     (path / name).unlink(missing_ok=True)
@@ -317,7 +317,10 @@ def test_a_mapped_file_that_another_program_cuts_is_no_signal(tmp_path: Path, wh
         assert dense == ["dense found ['0']"] * 2
         assert len([line for line in lines if line.startswith("text found")]) == 2
     else:
-        assert all("CorruptCollectionError" in line and ".vec is damaged" in line for line in dense), lines
+        # the second time, a graph may have been loaded, which has codes of its own
+        assert "CorruptCollectionError" in dense[0]
+        assert ".vec is damaged" in dense[0]
+        assert dense[1] in (dense[0], "dense found ['0']")
         assert "vectors CorruptCollectionError" in lines
         assert "text found" in done.stdout
         assert ".vec is damaged" in lines[-1]
