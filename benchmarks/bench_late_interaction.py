@@ -32,7 +32,7 @@ import numpy as np
 import octavo
 from octavo._arrays import unit_rows
 from octavo.compression import TokenMatrices, TokenPooling
-from octavo.eval.run._maxsim import rank_by_maxsim
+from octavo.eval.running._maxsim import rank_by_maxsim
 from octavo.store import vectors as vectors
 from token_sets import K, TokenSet, add_token_options, load_token_sets, narrowed
 

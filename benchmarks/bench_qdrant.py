@@ -25,7 +25,7 @@ import numpy as np
 import octavo
 from common import K, exact_top
 from octavo.eval import Dataset, load_dataset
-from octavo.eval.run.measures import Measures, strictly_decreasing
+from octavo.eval.running.measures import Measures, strictly_decreasing
 from octavo.integrations.qdrant import QdrantCollection
 
 CODECS = [

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from octavo.compression import TokenMatrices
-from octavo.eval.run._maxsim import rank_by_maxsim
+from octavo.eval.running._maxsim import rank_by_maxsim
 from token_sets import K, add_token_options, load_token_sets, narrowed
 
 CHILD = Path(__file__).parent / "late_child.py"

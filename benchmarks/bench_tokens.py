@@ -38,8 +38,8 @@ from octavo.compression import (
     TokenMatrices,
     TokenPooling,
 )
-from octavo.index.maxsim import maxsim_scores, maxsim_search
-from octavo.store._late_generations import FIT_TOKENS
+from octavo.index.maxsim import maxsim_codes, maxsim_search
+from octavo.store._generations import FIT_TOKENS
 from octavo.store.tokens import TokenCodec
 from research.lloyd_max import LloydMax
 from research.pooling import POOLINGS as POOLING_CLASSES
@@ -121,7 +121,7 @@ def speed(args: argparse.Namespace) -> None:
             to_codes(flat, kind).tofile(path)
             codes = np.memmap(path, np.uint8, "r").reshape(-1, layout.row_bytes)
             asked = to_codes(query, kind)
-            run = timed(lambda c=codes, q=asked, la=layout: maxsim_scores(la, c, offsets, q, some), args.repeat)
+            run = timed(lambda c=codes, q=asked, la=layout: maxsim_codes(la, c, offsets, q, some), args.repeat)
             emit(what="1000 scattered documents", kind=kind, **shape, **run)
             run = timed(lambda c=codes, q=asked, la=layout: maxsim_search(la, c, offsets, [q], 10), args.repeat // 4)
             emit(what=f"all {args.documents} documents", kind=kind, **shape, **run)

@@ -22,7 +22,7 @@ import numpy as np
 
 import octavo
 from bench_transfer import octavo_command, run
-from octavo.integrations.qdrant import open_location
+from octavo.integrations.qdrant import open_collection
 from token_sets import K, TokenSet, add_token_options, load_token_sets
 
 
@@ -92,7 +92,7 @@ def main() -> None:
                 "pull s": round(pull_s, 1),
             }
             print(json.dumps(line), flush=True)
-            with octavo.open(work / "kb") as one, octavo.open(work / "back") as back, open_location(place) as there:
+            with octavo.open(work / "kb") as one, octavo.open(work / "back") as back, open_collection(place) as there:
                 print(json.dumps({"codec": codec, "vectors": int(one._current().tokens.codes.shape[0])}))
                 print(json.dumps({"source and pulled": compare(one, back, queries)}), flush=True)
                 print(json.dumps({"source and Qdrant": compare(one, there, queries)}), flush=True)

@@ -153,7 +153,7 @@ class Study:
         forced = [Configuration(codec=codec, exact=False) for codec in GRAPH_CODECS]
         # Collections as small as these are scanned; with the thresholds lowered they get a graph. The results lie apart,
         # since the same configuration without it is another measurement.
-        with mock.patch.multiple(planner, GRAPH_MIN=1_000, GRAPH_MIN_WIDE_ROWS=1_000):
+        with mock.patch.object(planner, "limits", planner.Limits(graph_min=1_000)):
             return graph_table(self.run([self.load("scifact"), self.load("vaswani")], forced, out=self.out / "graph"))
 
 

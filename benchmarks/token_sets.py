@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from octavo._arrays import unit_rows
 from octavo.compression import SVD, TokenMatrices
 from octavo.eval import Dataset, load_dataset
-from octavo.eval.run._maxsim import rank_by_maxsim
-from octavo.eval.run.encodings import TokenCache
-from octavo.eval.run.measures import Measures
-from octavo.eval.run.models import EvalModel, load_model
+from octavo.eval.running._maxsim import rank_by_maxsim
+from octavo.eval.running.encodings import TokenCache
+from octavo.eval.running.measures import Measures
+from octavo.eval.running.models import EvalModel, load_model
 
 MODEL = "all-MiniLM-L6-v2"
 K = 10

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import sqlite3
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import numpy as np
 
 import octavo
 from octavo.index import planner
+from octavo.store.sqlite import connect_file, fold
 
 DIM = 32
 ROWS = 400
@@ -73,9 +73,7 @@ RECIPES = {
 
 def small_graphs() -> None:
     """Have graphs built for a few hundred documents, so that there is a file of one to damage."""
-    planner.graph_min = lambda layout: 100
-    planner.tail_max = lambda layout: 50
-    planner.TAIL_MAX = 50
+    planner.limits = planner.Limits(graph_min=100, tail_max=50)
 
 
 def prepare(folder: Path, recipe: Recipe, seed: int) -> None:
@@ -112,8 +110,8 @@ def _copy_open(path: Path, destination: Path, *, keep_log: bool) -> None:
     """Copy an open collection between commits; without `keep_log` its log is folded into the database."""
     shutil.copytree(path, destination)
     if not keep_log:
-        with contextlib.closing(sqlite3.connect(destination / "octavo.db")) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with contextlib.closing(connect_file(destination / "octavo.db", patience=5)) as connection:
+            fold(connection, empty=True)
 
 
 def _open(path: Path, recipe: Recipe) -> Any:

@@ -129,9 +129,7 @@ class Operation:
         if self.graph:
             from octavo.index import planner
 
-            planner.graph_min = lambda layout: 50
-            planner.tail_max = lambda layout: 20
-            planner.TAIL_MAX = 20
+            planner.limits = planner.Limits(graph_min=50, tail_max=20)
 
     def model(self, steps: Iterable[Step] = ()) -> Model:
         """Return what is in the collection after `before` and some steps."""

@@ -5,7 +5,12 @@ everything else.
 """
 
 from octavo._version import __version__
-from octavo.collection import Collection, MultiVectorCollection, import_from, open, open_multi_vector, restore
+from octavo.collection import CollectionInfo, VerifyReport
+from octavo.collection.collection import Collection
+from octavo.collection.exchange import import_from, restore
+from octavo.collection.multi_vector import MultiVectorCollection
+from octavo.collection.opening import open, open_multi_vector
+from octavo.encoders.dense import Encoder
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import OctavoError
 from octavo.retrievers.results import Hit, SearchResult
@@ -13,12 +18,15 @@ from octavo.store.documents import Document
 
 __all__ = [
     "Collection",
+    "CollectionInfo",
     "Document",
+    "Encoder",
     "Hit",
     "MultiVectorCollection",
     "OctavoError",
     "SearchResult",
     "TokenEncoder",
+    "VerifyReport",
     "__version__",
     "import_from",
     "open",

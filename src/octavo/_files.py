@@ -1,4 +1,4 @@
-"""File-system steps that must survive power loss, and what is raised where the disk does not take them."""
+"""Files and directories: steps that survive power loss, paths that cannot lead elsewhere, and errors that say what to do."""
 
 from __future__ import annotations
 
@@ -6,12 +6,23 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import sys
+import uuid
+import weakref
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from octavo.errors import StorageError
+from octavo.errors import (
+    AccessDeniedError,
+    CorruptCollectionError,
+    InputTypeError,
+    OctavoError,
+    ParameterError,
+    StorageError,
+)
 
 #: What the C library's ``renameat2`` is told (Linux): paths are relative to the working directory; exchange the two.
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -19,26 +30,92 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 #: The kernel, or the file system, cannot exchange names.
 _CANNOT_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
+#: Whether files can be opened relative to a directory that is held open (not on Windows).
+_RELATIVE = os.open in os.supports_dir_fd and os.stat in os.supports_dir_fd
+
+#: Links are not followed, a pipe is not waited for, text is not translated, and no child process inherits the file.
+_CAREFULLY = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY", "O_CLOEXEC"))
+
+_DIRECTORY = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
+
+#: How often a directory is emptied in which somebody may still be creating files.
+_DELETIONS = 20
+
 ADVICE = "the collection is as its last commit left it; free space or mend the disk, then try again"
+
+
+# ---------------------------------------------------------------------- paths and errors
+
+
+def as_path(value: Any, name: str) -> Path:
+    """Return a path as the caller means it now: absolute, so that a later ``chdir`` does not change what it names.
+
+    Parameters
+    ----------
+    value : str or path-like
+        What the caller gave; ``~`` is expanded.
+    name : str
+        The option, as the message calls it.
+
+    Raises
+    ------
+    InputTypeError
+        When it is neither a str nor a path-like of one.
+    ParameterError
+        When it is empty, holds a NUL character or a lone surrogate, or begins with the ``~`` of an unknown user.
+
+    Examples
+    --------
+    >>> as_path("kb", "path").is_absolute()
+    True
+    >>> as_path("", "path")
+    Traceback (most recent call last):
+    octavo.errors.ParameterError: expected path to name a file or folder, got an empty string; write '.' for this folder
+    """
+    try:
+        text = os.fspath(value)
+    except TypeError:
+        text = None
+    if not isinstance(text, str):
+        raise InputTypeError(f"expected {name} as a str or path-like, got {type(value).__name__}")
+    if not text:
+        raise ParameterError(
+            f"expected {name} to name a file or folder, got an empty string; write '.' for this folder"
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as err:
+        raise ParameterError(f"expected {name} in valid Unicode, got {text!r}, which holds a lone surrogate") from err
+    if "\0" in text:
+        raise ParameterError(f"expected {name} as a path, got {text!r}, which holds a NUL character")
+    try:
+        return Path(text).expanduser().absolute()
+    except (RuntimeError, OSError) as err:  # no such user; a working directory that was deleted
+        raise ParameterError(f"expected {name} as a path, got {text!r}, but {err}") from err
 
 
 @contextlib.contextmanager
 def storage_errors(path: Path | None, action: str = "written") -> Iterator[None]:
-    """Turn what a full or failing disk raises into `StorageError`, which names the file and what to do.
+    """Turn what the operating system refuses into `StorageError`, which names the file and what to do.
 
-    Errors that Python has a class of its own for (a missing file, a refused permission) are about something else, and
-    pass through.
+    A file that is missing, or there already, is something that the caller knows more about: such errors pass through.
     """
     try:
         yield
+    except (OctavoError, FileNotFoundError, FileExistsError):
+        raise
     except OSError as err:
-        if type(err) is not OSError:
-            raise
         name = path if path is not None else "the collection"
-        raise StorageError(err.errno, f"{name} could not be {action}: {err.strerror or err}; {ADVICE}") from err
+        if isinstance(err, PermissionError):
+            advice = "check who owns it and who may write to it, and to the folder that it lies in"
+            denied = f"{name} could not be {action}: {err.strerror or err}; {advice}"
+            raise AccessDeniedError(err.errno, denied) from err
+        raise StorageError(
+            err.errno or errno.EIO, f"{name} could not be {action}: {err.strerror or err}; {ADVICE}"
+        ) from err
 
 
-def make_directory(path: Path, mode: int = 0o777) -> None:
+def make_directory(path: Path, mode: int = 0o700) -> None:
     """Create a directory, and those above it that are missing, so that all of their names survive power loss.
 
     Parameters
@@ -46,17 +123,39 @@ def make_directory(path: Path, mode: int = 0o777) -> None:
     path : Path
         Harmless if it is there.
     mode : int
-        Of the last level; those above are made as the user's umask says.
+        Of all that are made: whoever may read a parent learns the names of what lies in it.
+
+    Raises
+    ------
+    ParameterError
+        When it, or one above it, is a link that leads nowhere, or a file.
     """
     missing = []
     level = path
-    while not level.exists():
-        missing.append(level)
-        level = level.parent
     with storage_errors(path, "created"):
+        while not _is_there(level):
+            missing.append(level)
+            level = level.parent
         for level in reversed(missing):
-            level.mkdir(mode if level == path else 0o777, exist_ok=True)
+            with contextlib.suppress(FileExistsError):  # another process was first
+                level.mkdir(mode)
+            if not level.is_dir():
+                target = (
+                    f"is a link to {os.readlink(level)}, which does not exist" if level.is_symlink() else "is a file"
+                )
+                raise ParameterError(f"expected {path} to be a folder or a place for a new one, but {level} {target}")
             sync_directory(level.parent)
+    if not path.is_dir():
+        raise ParameterError(f"expected {path} to be a folder or a place for a new one, but it is a file")
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether there is something at a path; unlike `Path.exists`, errors other than "no such file" are errors."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def sync_directory(path: Path) -> None:
@@ -79,6 +178,354 @@ def sync_file(path: Path) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+# ---------------------------------------------------------------------- what is held open
+
+
+class HeldFile:
+    """A file that is held open until nobody refers to it any more.
+
+    So no thread can close it, and have its number given to another file, while a second one writes to it.
+
+    Parameters
+    ----------
+    fd : int
+        Its descriptor, which is this object's from now on.
+    writable : bool
+        Whether it was opened for writing.
+    """
+
+    __slots__ = ("__weakref__", "fd", "writable")
+
+    def __init__(self, fd: int, *, writable: bool = False) -> None:
+        self.fd = fd
+        self.writable = writable
+
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(self.fd)
+
+    def size(self) -> int:
+        """Return its length in bytes now, even if it was deleted."""
+        return os.fstat(self.fd).st_size
+
+    def is_same(self, other: HeldFile) -> bool:
+        """Tell whether the other is the same file."""
+        return os.path.samestat(os.fstat(self.fd), os.fstat(other.fd))
+
+    def read_blocks(self, size: int = 1 << 20) -> Iterator[bytes]:
+        """Yield its content from the beginning, whoever else reads from it."""
+        position = 0
+        while block := _pread(self.fd, size, position):
+            yield block
+            position += len(block)
+
+    def native_path(self, fallback: Path) -> str:
+        """Return a path that leads to this very file where the system has one, for libraries that take nothing else."""
+        held = f"/proc/self/fd/{self.fd}"
+        return held if os.path.exists(held) else str(fallback)
+
+
+def _pread(fd: int, size: int, position: int) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(fd, size, position)
+    os.lseek(fd, position, os.SEEK_SET)  # Windows
+    return os.read(fd, size)
+
+
+class Directory:
+    """A directory that is held open: what lies in it is reached through it, whatever its path comes to mean later.
+
+    Nothing in it is reached through a link: one that is there is damage, or an attempt to have somebody else's file written.
+    Where the operating system cannot open files relative to a directory (Windows), paths are used, and links are looked for
+    first.
+
+    Parameters
+    ----------
+    path : Path
+        A directory that exists; a link to one will do.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd: int | None = None
+        if _RELATIVE:
+            with storage_errors(path, "opened"):
+                self._hold(os.open(path, os.O_RDONLY | _DIRECTORY))
+
+    def _hold(self, fd: int) -> None:
+        self._fd = fd
+        self._release = weakref.finalize(self, os.close, fd)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r})"
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        if self._fd is not None:
+            self._release()
+            self._fd = None
+
+    def is_at_its_path(self) -> bool:
+        """Tell whether its path still leads to this very directory."""
+        if self._fd is None:
+            return self.path.is_dir()
+        try:
+            return os.path.samestat(os.fstat(self._fd), os.stat(self.path))
+        except OSError as err:
+            if err.errno in (errno.ENOENT, errno.ENOTDIR, errno.EBADF):  # the last where a daemon has closed everything
+                return False
+            raise
+
+    def _at(self, name: str) -> tuple[str | Path, dict[str, int]]:
+        """Return how a call of `os` is told of an entry."""
+        return (self.path / name, {}) if self._fd is None else (name, {"dir_fd": self._fd})
+
+    def stat(self, name: str) -> os.stat_result | None:
+        """Return what the system knows of an entry (of a link, not of what it leads to); None if there is none."""
+        where, relative = self._at(name)
+        try:
+            return os.stat(where, follow_symlinks=False, **relative)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def open(self, name: str, flags: int, mode: int = 0o600) -> int:
+        """Open a regular file and return its descriptor.
+
+        Raises
+        ------
+        FileNotFoundError, FileExistsError
+            As `os.open`.
+        CorruptCollectionError
+            When it is a link, or no regular file.
+        StorageError
+            When the system refuses for another reason.
+        """
+        where, relative = self._at(name)
+        if self._fd is None:
+            self.check_regular(name)
+        with storage_errors(self.path / name, "created" if flags & os.O_CREAT else "opened"):
+            try:
+                fd = os.open(where, flags | _CAREFULLY, mode, **relative)
+            except OSError as err:
+                if err.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR, errno.EEXIST):
+                    self.check_regular(name)
+                raise
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                os.close(fd)
+                raise self._not_ours(name, "not a regular file")
+            return fd
+
+    def sub(self, name: str, *, create: bool = False) -> Directory:
+        """Open a directory in this one.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is none.
+        CorruptCollectionError
+            When it is a link or a file.
+        """
+        where, relative = self._at(name)
+        with storage_errors(self.path / name, "opened"):
+            if create:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(where, 0o700, **relative)
+            found = self.stat(name)
+            if found is not None and not stat.S_ISDIR(found.st_mode):
+                raise self._not_ours(name, "a link" if stat.S_ISLNK(found.st_mode) else "not a folder")
+            if self._fd is None:
+                return Directory(self.path / name)
+            inner = Directory.__new__(Directory)
+            inner.path = self.path / name
+            inner._hold(os.open(name, os.O_RDONLY | _DIRECTORY | os.O_NOFOLLOW, dir_fd=self._fd))
+            return inner
+
+    def hold(self, name: str, *, write: bool = False) -> HeldFile:
+        """Open a regular file that is there and hold it; see `open`."""
+        return HeldFile(self.open(name, os.O_RDWR if write else os.O_RDONLY), writable=write)
+
+    def names(self) -> list[str]:
+        """Return the names of all entries."""
+        if self._fd is None:
+            return os.listdir(self.path)
+        with storage_errors(self.path, "read"):
+            return self._listed(self._fd)
+
+    @staticmethod
+    def _listed(directory: int) -> list[str]:
+        fd = os.open(
+            ".", os.O_RDONLY | _DIRECTORY, dir_fd=directory
+        )  # listing moves a position, which threads would share
+        try:
+            return os.listdir(fd)
+        finally:
+            os.close(fd)
+
+    def replace(self, old: str, new: str) -> None:
+        """Give an entry another name, in place of what has it."""
+        if self._fd is None:
+            os.replace(self.path / old, self.path / new)
+        else:
+            os.replace(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def link_from(self, other: Directory, name: str) -> None:
+        """Make a hard link to a file of another directory, under the same name."""
+        if self._fd is None or other._fd is None:
+            os.link(other.path / name, self.path / name, follow_symlinks=False)
+        else:
+            os.link(name, name, src_dir_fd=other._fd, dst_dir_fd=self._fd, follow_symlinks=False)
+
+    def remove(self, name: str) -> bool:
+        """Delete a file or a link (not what it leads to) that is no longer wanted; tells whether nothing is there now."""
+        where, relative = self._at(name)
+        try:
+            os.unlink(where, **relative)
+        except FileNotFoundError:
+            return True
+        except OSError:  # a leftover is removed by the next open
+            return False
+        return True
+
+    def remove_tree(self, name: str) -> bool:
+        """Delete an entry with all that is in it; links are deleted, never followed."""
+        found = self.stat(name)
+        if found is None:
+            return True
+        if not stat.S_ISDIR(found.st_mode):
+            return self.remove(name)
+        where, relative = self._at(name)
+        for _ in range(_DELETIONS):
+            shutil.rmtree(where, ignore_errors=True, dir_fd=relative.get("dir_fd"))
+            if self.stat(name) is None:
+                return True
+        return False
+
+    def sync(self) -> None:
+        """Make created, renamed and deleted names survive power loss."""
+        if self._fd is None:
+            sync_directory(self.path)
+            return
+        with storage_errors(self.path):
+            os.fsync(self._fd)
+
+    def native_path(self) -> str:
+        """Return a path for libraries that take nothing else, which leads to this very directory where the system has one."""
+        held = f"/proc/self/fd/{self._fd}"
+        return held if self._fd is not None and os.path.isdir(held) else str(self.path)
+
+    def check_regular(self, name: str) -> None:
+        """Raise `CorruptCollectionError` when an entry is a link or anything else than a regular file."""
+        found = self.stat(name)
+        if found is not None and not stat.S_ISREG(found.st_mode):
+            raise self._not_ours(name, "a link" if stat.S_ISLNK(found.st_mode) else "not a regular file")
+
+    def _not_ours(self, name: str, what: str) -> CorruptCollectionError:
+        return CorruptCollectionError(
+            f"{self.path / name} is {what}; Octavo makes no such thing and follows none inside a collection: see "
+            "where it leads, then remove it or restore the file from a backup"
+        )
+
+
+# ---------------------------------------------------------------------- in one step
+
+
+def write_atomically(path: Path, data: str | bytes, *, private: bool = False) -> None:
+    """Write a file so that a reader, a crash or a power cut sees all of it or the one before.
+
+    Parameters
+    ----------
+    path : Path
+        The file; missing folders above it are created.
+    data : str or bytes
+        Its content; text is written as UTF-8.
+    private : bool, default=False
+        Let nobody but its owner read it; otherwise as the user's umask says.
+    """
+    if not path.parent.is_dir():
+        make_directory(path.parent, 0o700 if private else 0o777)
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+    with storage_errors(path):
+        try:
+            with os.fdopen(os.open(draft, flags, 0o600 if private else 0o666), "wb") as file:
+                file.write(data.encode() if isinstance(data, str) else data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, path)
+            sync_directory(path.parent)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def fresh_directory(destination: Path, what: str, *, replace: bool = False) -> Iterator[Path]:
+    """Make a directory that appears in one step, complete, or not at all.
+
+    Parameters
+    ----------
+    destination : Path
+        A directory that does not exist or is empty. A link to a directory means that directory; the link stays.
+    what : str
+        What will be there, as the message calls it.
+    replace : bool, default=False
+        Take the place of what is there, in one step where the system has one. The caller knows that it may be lost.
+
+    Yields
+    ------
+    Path
+        An empty directory beside it, to be filled; every file in it is to be synced.
+
+    Raises
+    ------
+    ParameterError
+        When there is something at the destination.
+    StorageError
+        When the system refuses; nothing has changed then.
+    """
+    with storage_errors(destination):
+        target = followed(destination)
+        occupied = is_occupied(target)
+        if occupied and not replace:
+            raise ParameterError(f"expected a new or empty directory for {what}, but {destination} holds something")
+        make_directory(target.parent)
+        draft = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
+        try:
+            draft.mkdir(0o700)
+            yield draft
+            sync_directory(draft)
+            if occupied:
+                shutil.rmtree(put_in_place_of(draft, target), ignore_errors=True)
+            else:
+                put_in_place(draft, target)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)  # gone already where all went well
+
+
+def followed(path: Path) -> Path:
+    """Return what a link leads to, and any other path as it is.
+
+    Raises
+    ------
+    ParameterError
+        When it leads nowhere.
+    """
+    if not path.is_symlink():
+        return path
+    target = Path(os.path.realpath(path))
+    if not target.exists():
+        raise ParameterError(
+            f"expected {path} to be a folder or a place for a new one, but it is a link to {target}, which "
+            "does not exist"
+        )
+    return target
+
+
+def is_occupied(path: Path) -> bool:
+    """Tell whether there is something at a path other than an empty directory."""
+    with storage_errors(path, "read"):
+        return path.exists() and (not path.is_dir() or any(path.iterdir()))
 
 
 def put_in_place(draft: Path, destination: Path) -> None:
@@ -172,9 +619,3 @@ def _renameat2() -> Callable[[bytes, bytes], int] | None:
         return ctypes.get_errno() if call(_AT_FDCWD, one, _AT_FDCWD, other, _RENAME_EXCHANGE) else 0
 
     return exchange
-
-
-def remove(path: Path) -> None:
-    """Delete a file that is no longer part of the collection; a leftover is removed by the next open."""
-    with contextlib.suppress(OSError):
-        path.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -102,14 +103,14 @@ class CodeLayout:
         if self.centred and self.kind not in CENTRED:
             raise ParameterError(f"expected a kind out of {', '.join(CENTRED)} to be centred, got {self.kind!r}")
 
-    @property
+    @cached_property
     def code_bytes(self) -> int:
         """Bytes that the codes of one row take (sub-byte values are padded to a whole byte, each plane by itself)."""
         if self.kind in ("r1", "r2", "r3"):
             return BITS[self.kind] * ((self.dim + 7) // 8)
         return (self.dim * BITS[self.kind] + 7) // 8
 
-    @property
+    @cached_property
     def row_bytes(self) -> int:
         """Bytes that one row takes: codes, and what stands before or behind them."""
         if self.query:
@@ -121,7 +122,7 @@ class CodeLayout:
         """Whether rows carry a factor."""
         return self.kind in RABITQ
 
-    @property
+    @cached_property
     def compared(self) -> CodeLayout:
         """How queries lie in memory; differs from this layout for ``i2`` and where it is centred.
 

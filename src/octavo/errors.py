@@ -6,17 +6,20 @@
     ├── ParameterError (ValueError)          an option or argument is not what it should be
     │   └── CodecError                       a codec string or configuration cannot be read
     ├── InputTypeError (TypeError)           an argument has the wrong type
-    ├── InvalidVectorsError (ValueError)     NaN, infinity, wrong dimension, zero vectors under cosine
+    ├── InvalidVectorsError (ValueError)     NaN, infinity, wrong dimension, zero token vectors
     ├── InvalidFilterError (ValueError)      an unknown operator or a malformed filter
     ├── NotFittedError (RuntimeError)        a step was used before `fit`
     ├── DocumentNotFoundError (KeyError)     an id is not in the collection
     ├── CollectionNotFoundError (FileNotFoundError)
+    │   ├── CollectionReplacedError          moved, deleted or replaced under an open handle
+    │   └── ForeignCollectionError           something is there, but Octavo has not made it
     ├── CollectionClosedError (RuntimeError)
     ├── CollectionLockedError (TimeoutError) another process holds the write lock
     ├── ReadOnlyError (PermissionError)
     ├── MismatchError (ValueError)           the collection was made with another encoder, codec or metric
     ├── CorruptCollectionError (OSError)     a file is damaged; the message names it and what to do
     ├── StorageError (OSError)               the disk is full or failing; nothing of the write was kept
+    │   └── AccessDeniedError (PermissionError)  the operating system refuses access to a file or folder
     └── MissingExtraError (ImportError)      an optional dependency is not installed
 
 A message says what was expected, what came, and what to do.
@@ -42,7 +45,7 @@ class InputTypeError(OctavoError, TypeError):
 
 
 class InvalidVectorsError(OctavoError, ValueError):
-    """Vectors hold NaN or infinity, have the wrong dimension, or are zero where cosine is meant."""
+    """Vectors hold NaN or infinity, have the wrong dimension, or are token vectors of zeros."""
 
 
 class InvalidFilterError(OctavoError, ValueError):
@@ -62,6 +65,14 @@ class DocumentNotFoundError(OctavoError, KeyError):
 
 class CollectionNotFoundError(OctavoError, FileNotFoundError):
     """There is no collection at the path."""
+
+
+class CollectionReplacedError(CollectionNotFoundError):
+    """The directory of an open collection was moved, deleted or replaced; nothing was read from or written to what is there."""
+
+
+class ForeignCollectionError(CollectionNotFoundError):
+    """There is something at the place, but no collection that Octavo has made: it is not to be created over."""
 
 
 class CollectionClosedError(OctavoError, RuntimeError):
@@ -89,6 +100,10 @@ class StorageError(OctavoError, OSError):
 
     The collection is as its last commit left it.
     """
+
+
+class AccessDeniedError(StorageError, PermissionError):
+    """The operating system refuses access to a file or folder."""
 
 
 class ServerError(OctavoError, ConnectionError):

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import itertools
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path, PurePosixPath
 from typing import Any
+from uuid import UUID
 
+import numpy as np
 import pytest
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
@@ -319,3 +324,73 @@ def test_bad_arguments(store: OctavoVectorStore, records: OctavoRecordManager, t
     OctavoVectorStore(EMBEDDING, tmp_path / "ro").close()
     with OctavoVectorStore(EMBEDDING, tmp_path / "ro", read_only=True) as read_only, pytest.raises(ReadOnlyError):
         OctavoRecordManager(read_only)
+
+
+# ---------------------------------------------------------------------- sources that are no strings
+
+
+class Shelf(enum.Enum):
+    TOP = 1
+
+
+SOURCES = [5, 0, True, 2.5, 3.0, np.int64(7), np.float32(0.5), date(2024, 5, 1), datetime(2024, 5, 1, tzinfo=UTC)]
+SOURCES += [
+    UUID(int=1),
+    PurePosixPath("a/b"),
+    Decimal("1.5"),
+    Shelf.TOP,
+    b"x",
+    ("a", 1),
+    "5",
+    "",
+    "\x1foctavo:number:5",
+]
+
+
+@pytest.mark.parametrize("cleanup", ["incremental", "scoped_full"])
+@pytest.mark.parametrize("source", SOURCES, ids=repr)
+def test_any_source_is_cleaned_up(
+    store: OctavoVectorStore, records: OctavoRecordManager, cleanup: Any, source: Any
+) -> None:
+    def run(*texts: str, of: Any = source) -> tuple[int, int, int, int]:
+        documents = [Document(page_content=text) for text in texts]
+        return counts(
+            langchain_index(
+                documents, records, store, cleanup=cleanup, source_id_key=lambda _: of, key_encoder="sha256"
+            )
+        )
+
+    others = [other for other in SOURCES if repr(other) != repr(source)]
+    for number, other in enumerate(others):
+        run(f"of another {number}", of=other)
+    assert run("a", "b") == (2, 0, 0, 0)
+    assert run("a", "c") == (1, 0, 1, 1)
+    assert texts_of(store) == sorted(["a", "c", *(f"of another {number}" for number in range(len(others)))])
+
+
+def test_sources_in_the_metadata(store: OctavoVectorStore, records: OctavoRecordManager) -> None:
+    def run(*texts: str, source: Any) -> tuple[int, int, int, int]:
+        documents = [Document(page_content=text, metadata={"source": source}) for text in texts]
+        return counts(index(documents, records, store, "incremental"))
+
+    assert run("a", "b", source=5) == (2, 0, 0, 0)
+    assert run("a", source=5) == (0, 0, 1, 1)
+    for unusable in (UUID(int=1), PurePosixPath("a"), object()):
+        before = texts_of(store)
+        with pytest.raises((TypeError, ValueError)):
+            run("new", source=unusable)
+        assert texts_of(store) == before
+
+
+def test_equal_sources_are_one(store: OctavoVectorStore, records: OctavoRecordManager) -> None:
+    store.add_texts(["1"], ids=["a"])
+    for first, second in ((1, 1.0), (1, True), (1, np.int8(1)), (0.5, Decimal("0.5")), ("x", np.str_("x"))):
+        records.update(["a"], group_ids=[first])
+        assert records.list_keys(group_ids=[second]) == ["a"]
+        assert records.list_keys(group_ids=[str(first) + "?"]) == []
+    records.update(["a"], group_ids=[1])
+    assert records.list_keys(group_ids=["1"]) == []
+    with pytest.raises(InputTypeError, match="source_id_key"):
+        records.update(["a"], group_ids=[object()])
+    with pytest.raises(ParameterError, match="limit"):
+        records.list_keys(limit=-2)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import hashlib
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 from uuid import UUID
 
-import numpy as np
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import BaseDocumentCompressor, Document
@@ -39,21 +36,7 @@ from octavo.integrations.langchain import (
     OctavoRetriever,
     OctavoVectorStore,
 )
-
-DIM = 64
-
-
-def words(texts: Sequence[str]) -> list[Any]:
-    """Give each word a direction of its own."""
-    matrices = []
-    for text in texts:
-        rows = []
-        for word in text.lower().replace(".", "").split():
-            seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "little")
-            row = np.random.default_rng(seed).standard_normal(DIM)
-            rows.append(row / np.linalg.norm(row))
-        matrices.append(np.array(rows, np.float32).reshape(-1, DIM))
-    return matrices
+from toy_models import DIM, Slow, oracle, words
 
 
 class MultiVectorEncoder:
@@ -71,21 +54,6 @@ class MultiVectorEncoder:
 
     def encode_query(self, texts: list[str], **options: Any) -> list[Any]:
         return words(texts)
-
-
-class Slow:
-    """Takes its time, as real models do."""
-
-    def encode_documents(self, texts: list[str]) -> list[Any]:
-        time.sleep(0.3)
-        return words(texts)
-
-    encode_queries = encode_documents
-
-
-def oracle(query: str, texts: Sequence[str]) -> list[float]:
-    (tokens,) = words([query])
-    return [float((tokens @ matrix.T).max(axis=1).sum()) for matrix in words(texts)]
 
 
 DOCUMENTS = [
@@ -216,20 +184,11 @@ async def test_async(retriever: LateInteractionRetriever) -> None:
 
 
 async def test_async_leaves_the_loop_free() -> None:
-    ticks = 0
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            await asyncio.sleep(0.01)
-            ticks += 1
-
-    ticker = asyncio.create_task(tick())
-    retriever = await LateInteractionRetriever.afrom_texts(TEXTS, Slow(), ids=["s", "d", "v", "g"])
+    model = Slow(asyncio.get_running_loop())
+    retriever = await LateInteractionRetriever.afrom_texts(TEXTS, model, ids=["s", "d", "v", "g"])
     assert ids_of(await retriever.ainvoke("violin sonata", k=1)) == ["v"]
-    await MaxSimReranker(model=Slow()).acompress_documents(DOCUMENTS, QUERY)
-    ticker.cancel()
-    assert ticks > 15  # more than a second of sleeping models
+    await MaxSimReranker(model=model).acompress_documents(DOCUMENTS, QUERY)
+    assert model.answers >= 4  # documents, a query, and both once more for the reranker
     retriever.close()
 
 
@@ -314,8 +273,10 @@ def test_nothing_is_created_without_a_model(tmp_path: Path) -> None:
 
 def test_another_model_is_refused(tmp_path: Path) -> None:
     LateInteractionRetriever.from_documents(DOCUMENTS, words, path=tmp_path / "kb").close()
-    with pytest.raises(MismatchError, match="words"):
-        LateInteractionRetriever(tmp_path / "kb", lambda texts: [-matrix for matrix in words(texts)])
+    with LateInteractionRetriever(tmp_path / "kb", lambda texts: [-matrix for matrix in words(texts)]) as retriever:
+        for ask in (lambda: retriever.invoke("sonata"), lambda: retriever.add_documents(DOCUMENTS)):
+            with pytest.raises(MismatchError, match="words"):
+                ask()
     with pytest.raises(MismatchError, match="pool"):
         LateInteractionRetriever(tmp_path / "kb", words, pool_factor=3)
 
@@ -369,7 +330,7 @@ def test_pooling_and_codec_reach_the_collection() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"k": 0}, {"mode": "dense"}, {"cutoff": 3}, {"metric": "cosine"}, {"encoder": words}]
+    "options", [{"k": -1}, {"mode": "dense"}, {"cutoff": 3}, {"metric": "cosine"}, {"encoder": words}]
 )
 def test_bad_options(options: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises((ValidationError, TypeError)):
@@ -382,7 +343,7 @@ def test_a_failed_build_closes_the_collection(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(InputTypeError):
         LateInteractionRetriever.from_texts(["red", 3], words)  # type: ignore[list-item]
     with pytest.raises(ValidationError):
-        LateInteractionRetriever(model=words, k=0)
+        LateInteractionRetriever(model=words, k=-1)
     assert len(closed) == 2
 
 

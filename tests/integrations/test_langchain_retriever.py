@@ -76,7 +76,9 @@ def test_scores_go_into_copies_of_the_metadata(store: OctavoVectorStore, mode: A
 @pytest.mark.parametrize(
     "options",
     [
-        {"k": 0},
+        {"k": -1},
+        {"k": 1.5},
+        {"k": None},
         {"mode": "best"},
         {"topk": 3},
         {"lambda_mult": 2.0, "mode": "mmr"},
@@ -97,7 +99,7 @@ def test_bad_options_for_one_call_raise(store: OctavoVectorStore) -> None:
     with pytest.raises(TypeError, match="top_k"):
         retriever.invoke("apple", top_k=3)
     with pytest.raises(ValueError, match="k"):
-        retriever.invoke("apple", k=0)
+        retriever.invoke("apple", k=-1)
     with pytest.raises(ValueError, match="alpha"):
         retriever.invoke("apple", alpha=0.5)
 

@@ -16,8 +16,8 @@ from langchain_core.vectorstores import InMemoryVectorStore
 
 from octavo.errors import InputTypeError, InvalidFilterError, ParameterError
 from octavo.filters import parse_filter
-from octavo.integrations.langchain import OctavoTranslator, OctavoVectorStore
-from octavo.integrations.langchain._relevance import (
+from octavo.integrations.langchain import OctavoRetriever, OctavoTranslator, OctavoVectorStore
+from octavo.integrations.langchain._vectorstore import (
     cosine_relevance,
     fraction_relevance,
     positive_relevance,
@@ -339,23 +339,43 @@ def test_ids_and_exact(store: OctavoVectorStore) -> None:
     assert store.similarity_search("q", exact=True) == store.similarity_search("q")
 
 
-@pytest.mark.parametrize(
-    "options", [{"nprobe": 3}, {"lambda_mult": 0.5}, {"score_threshold": 0.5}, {"filters": {"n": 1}}]
-)
+@pytest.mark.parametrize("options", [{"nprobe": 3}, {"fusion": "rrf"}, {"filters": {"n": 1}}])
 def test_unknown_options_raise_everywhere(store: OctavoVectorStore, options: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ParameterError), match=next(iter(options))):
         store.similarity_search("q", **options)
     with pytest.raises((TypeError, ParameterError), match=next(iter(options))):
         store.similarity_search_by_vector([0.0] * 16, **options)
-    if "lambda_mult" not in options:
-        with pytest.raises((TypeError, ParameterError), match=next(iter(options))):
-            store.max_marginal_relevance_search("q", **options)
+    with pytest.raises((TypeError, ParameterError), match=next(iter(options))):
+        store.max_marginal_relevance_search("q", **options)
     with pytest.raises((TypeError, ParameterError), match=next(iter(options))):
         store.as_retriever(search_kwargs=options).invoke("q")
 
 
+@pytest.mark.parametrize("options", [{"fetch_k": 3}, {"lambda_mult": 0.1}, {"score_threshold": 0.99}])
+def test_options_of_langchains_other_search_types_have_no_effect(
+    store: OctavoVectorStore, options: dict[str, Any]
+) -> None:
+    """A retriever whose search type is configured at run time passes them all."""
+    everything = {"fetch_k": 30, "lambda_mult": 0.5, "score_threshold": 0.1} | options
+    assert store.similarity_search("q", **everything) == store.similarity_search("q")
+    assert store.as_retriever(search_kwargs=everything).invoke("q") == store.similarity_search("q")
+    diverse = store.as_retriever(search_type="mmr", search_kwargs=everything)
+    assert diverse.invoke("q") == store.max_marginal_relevance_search(
+        "q", 4, everything["fetch_k"], everything["lambda_mult"]
+    )
+    good = store.as_retriever(search_type="similarity_score_threshold", search_kwargs=everything)
+    assert good.invoke("q") == [
+        document
+        for document, score in store.similarity_search_with_relevance_scores("q")
+        if score >= everything["score_threshold"]
+    ]
+    assert store.similarity_search("text", mode="hybrid", fetch_k=7) == [
+        document for document, _ in store.similarity_search_with_score("text", mode="hybrid", fetch_k=7)
+    ]
+
+
 def test_options_of_another_mode_raise(store: OctavoVectorStore) -> None:
-    for options in ({"alpha": 0.5}, {"fetch_k": 5}, {"text": "x"}, {"mode": "best"}):
+    for options in ({"alpha": 0.5}, {"text": "x"}, {"mode": "best"}, {"mode": "hybrid", "fetch_k": 0}):
         with pytest.raises(ParameterError):
             store.similarity_search("q", **options)
 
@@ -364,11 +384,20 @@ def test_bad_queries_and_k_raise(store: OctavoVectorStore) -> None:
     for bad in (None, 3, ["q"], [0.1] * 16):
         with pytest.raises(InputTypeError, match="query"):
             store.similarity_search(bad)  # type: ignore[arg-type]
-    for k in (0, -1, 1.5, "3"):
+    for k in (-1, 1.5, "3", True):
         with pytest.raises((ParameterError, InputTypeError)):
             store.similarity_search("q", k=k)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="dimension"):
         store.similarity_search_by_vector([1.0, 2.0])
+
+
+def test_k_of_0_gives_nothing(store: OctavoVectorStore) -> None:
+    assert store.similarity_search("q", k=0) == []
+    assert store.similarity_search("q", k=np.int64(0), mode="hybrid") == []
+    assert store.max_marginal_relevance_search("q", k=0) == []
+    assert store.similarity_search_with_relevance_scores("q", k=0) == []
+    assert store.as_retriever(search_kwargs={"k": 0}).invoke("q") == []
+    assert OctavoRetriever(vectorstore=store, k=0).invoke("q") == []
 
 
 def test_more_than_there_is(store: OctavoVectorStore) -> None:

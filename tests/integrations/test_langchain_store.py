@@ -293,8 +293,11 @@ def test_documents_are_there_after_reopening(tmp_path: Path) -> None:
 
 def test_another_embedding_or_codec_is_refused(tmp_path: Path) -> None:
     OctavoVectorStore.from_texts(["one"], EMBEDDING, path=tmp_path / "kb", codec="int8").close()
-    with pytest.raises(MismatchError):
-        OctavoVectorStore(DeterministicFakeEmbedding(size=8), tmp_path / "kb")
+    with OctavoVectorStore(DeterministicFakeEmbedding(size=8), tmp_path / "kb") as store:
+        for ask in (lambda: store.similarity_search("one"), lambda: store.add_texts(["two"])):
+            with pytest.raises(MismatchError, match=r"dimension 16.*dimension 8"):
+                ask()
+        assert store.count() == 1
     with pytest.raises(MismatchError, match="float8"):
         OctavoVectorStore(EMBEDDING, tmp_path / "kb", codec="float8")
 

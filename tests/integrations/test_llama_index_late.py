@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import hashlib
 import pickle
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import fsspec
-import numpy as np
 import pytest
 
 pytest.importorskip("llama_index.core", reason="llama-index-core is not installed")
@@ -41,21 +38,7 @@ from octavo.errors import (
     ParameterError,
 )
 from octavo.integrations.llama_index import LateInteractionIndex, MaxSimRerank, OctavoVectorStore, as_retriever
-
-DIM = 64
-
-
-def words(texts: Sequence[str]) -> list[Any]:
-    """Give each word a direction of its own."""
-    matrices = []
-    for text in texts:
-        rows = []
-        for word in text.lower().replace(".", "").split():
-            seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "little")
-            row = np.random.default_rng(seed).standard_normal(DIM)
-            rows.append(row / np.linalg.norm(row))
-        matrices.append(np.array(rows, np.float32).reshape(-1, DIM))
-    return matrices
+from toy_models import Slow, oracle, words
 
 
 class Counting:
@@ -74,21 +57,6 @@ class Counting:
     def encode_queries(self, texts: list[str]) -> list[Any]:
         self.queries += texts
         return words(texts)
-
-
-class Slow:
-    """Takes its time, as real models do."""
-
-    def encode_documents(self, texts: list[str]) -> list[Any]:
-        time.sleep(0.3)
-        return words(texts)
-
-    encode_queries = encode_documents
-
-
-def oracle(query: str, texts: Sequence[str]) -> list[float]:
-    (tokens,) = words([query])
-    return [float((tokens @ matrix.T).max(axis=1).sum()) for matrix in words(texts)]
 
 
 def make_documents() -> list[Document]:
@@ -179,21 +147,12 @@ async def test_async(index: LateInteractionIndex) -> None:
 
 
 async def test_async_leaves_the_loop_free() -> None:
-    ticks = 0
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            await asyncio.sleep(0.01)
-            ticks += 1
-
-    index = LateInteractionIndex(model=Slow())
-    ticker = asyncio.create_task(tick())
+    model = Slow(asyncio.get_running_loop())
+    index = LateInteractionIndex(model=model)
     await index.ainsert(Document(text="violin"))
     hits = await index.as_retriever().aretrieve("violin")
-    await MaxSimRerank(Slow()).apostprocess_nodes(hits, query_str="violin")
-    ticker.cancel()
-    assert ticks > 15  # more than a second of sleeping models
+    await MaxSimRerank(model).apostprocess_nodes(hits, query_str="violin")
+    assert model.answers >= 4  # a node, a query, and both once more for the reranker
     index.close()
 
 
@@ -262,7 +221,7 @@ def test_refresh_knows_documents_after_reopening(tmp_path: Path) -> None:
     encoded = len(model.documents)
     index = LateInteractionIndex(model=model, path=tmp_path / "kb")
     assert index.refresh_ref_docs(make_documents()) == [False] * 4
-    assert len(model.documents) == encoded + 1  # the probe, by which the model was recognised
+    assert len(model.documents) == encoded  # opening asks the model nothing
     documents = [*make_documents()[1:], Document(id_="wind", text="Wind mills")]
     documents[0].set_content("A diesel engine needs no spark")
     assert index.refresh_ref_docs(documents) == [True, False, False, True]
@@ -394,10 +353,24 @@ def test_contradictions(tmp_path: Path) -> None:
         LateInteractionIndex(path=tmp_path / "dense")
 
 
-def test_another_model_is_refused(tmp_path: Path) -> None:
-    LateInteractionIndex.from_documents(make_documents(), model=words, path=tmp_path / "kb").close()
-    with pytest.raises(MismatchError, match="words"):
-        LateInteractionIndex(path=tmp_path / "kb", model=lambda texts: [-matrix for matrix in words(texts)])
+@pytest.mark.parametrize("use", ["insert", "retrieve"])
+def test_another_model_is_refused(tmp_path: Path, use: str) -> None:
+    """Also where what is encoded of a node holds metadata, which the stored text does not."""
+    documents = [Document(id_=name, text=name, metadata={"topic": "strings"}) for name in ("violin", "cello", "harp")]
+    LateInteractionIndex.from_documents(documents, model=words, path=tmp_path / "kb").close()
+
+    def other(texts: list[str]) -> list[Any]:
+        return [-matrix for matrix in words(texts)]
+
+    index = LateInteractionIndex(path=tmp_path / "kb", model=other)  # opening asks the model nothing
+    with pytest.raises(MismatchError, match=r"built with encoder .*words.*got .*other"):
+        index.insert(Document(text="lute")) if use == "insert" else index.as_retriever().retrieve("harp")
+    assert len(index.collection) == 3
+    index.close()
+    again = LateInteractionIndex(path=tmp_path / "kb", model=words)
+    again.insert(Document(text="lute"))
+    assert sources(again.as_retriever(similarity_top_k=1).retrieve("harp")) == ["harp"]
+    again.close()
 
 
 def test_pooling_and_codec_reach_the_collection() -> None:

@@ -6,6 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -25,21 +27,17 @@ def _matrix() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def good(tmp_path_factory: pytest.TempPathFactory, lowered_limits: Callable[..., AbstractContextManager[None]]) -> Path:
     path = tmp_path_factory.mktemp("good") / "kb"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("octavo.index.planner.graph_min", lambda layout: 100)
-        patch.setattr("octavo.index.planner.tail_max", lambda layout: 50)
-        patch.setattr("octavo.index.planner.TAIL_MAX", 50)
-        with octavo.open(path, codec="int8 > float16", fit_after=100) as kb:
-            kb.add(
-                [f"text number {i}" for i in range(N)],
-                ids=[str(i) for i in range(N)],
-                metadata=[{"n": i} for i in range(N)],
-                vectors=_matrix(),
-            )
-            kb.search("text", mode="text")
-            assert kb.info().graph_covers == N
+    with lowered_limits(graph_min=100, tail_max=50), octavo.open(path, codec="int8 > float16", fit_after=100) as kb:
+        kb.add(
+            [f"text number {i}" for i in range(N)],
+            ids=[str(i) for i in range(N)],
+            metadata=[{"n": i} for i in range(N)],
+            vectors=_matrix(),
+        )
+        kb.search("text", mode="text")
+        assert kb.info().graph_covers == N
     return path
 
 

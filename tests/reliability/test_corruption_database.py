@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,19 @@ import octavo
 from octavo.errors import CollectionNotFoundError, CorruptCollectionError
 from octavo.filters import parse_filter
 from octavo.store.metadata import index as _metadata_index
+from octavo.store.sqlite import Connection, Rows, connect_file, fold_on_close
 from octavo.store.vectors import BlockGuard
 
 IDS = [f"identifier {i}" for i in range(60)]
+
+
+@contextlib.contextmanager
+def edited(path: Path) -> Iterator[Connection]:
+    """Change what a closed collection's database says, checksums of its pages included."""
+    with contextlib.closing(connect_file(path / "octavo.db", patience=5)) as connection:
+        with connection:
+            yield connection
+        fold_on_close(connection)
 
 
 @pytest.fixture
@@ -57,7 +67,7 @@ def test_an_old_database_deletes_no_later_files(path: Path, tmp_path: Path) -> N
 
 def _change(path: Path, root: str, old: bytes, new: bytes) -> None:
     """Overwrite bytes within the root page of a table or index."""
-    with contextlib.closing(sqlite3.connect(path / "octavo.db")) as connection:
+    with edited(path) as connection:
         (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (root,)).fetchone()
         (size,) = connection.execute("PRAGMA page_size").fetchone()
     content = (path / "octavo.db").read_bytes()
@@ -79,7 +89,7 @@ def test_a_damaged_index_of_ids_is_rebuilt(path: Path) -> None:
 
 
 def test_a_lost_document_is_missed(path: Path) -> None:
-    with contextlib.closing(sqlite3.connect(path / "octavo.db")) as connection, connection:
+    with edited(path) as connection:
         connection.execute("DELETE FROM documents WHERE slot = 30")
     with octavo.open(path) as kb:
         with pytest.raises(CorruptCollectionError, match="missing"):
@@ -89,7 +99,7 @@ def test_a_lost_document_is_missed(path: Path) -> None:
 
 def test_a_repaired_metadata_index_is_asked_again(path: Path) -> None:
     """What a filter found before the repair is not remembered."""
-    with contextlib.closing(sqlite3.connect(path / "octavo.db")) as connection, connection:
+    with edited(path) as connection:
         connection.execute("UPDATE octavo_fields SET slot = 5 WHERE slot = 30")
     with octavo.open(path) as kb, octavo.open(path) as other:
         assert kb.count({"n": 30}) == other.count({"n": 30}) == 1
@@ -102,7 +112,7 @@ def test_a_repaired_metadata_index_is_asked_again(path: Path) -> None:
 def test_indexes_stay_where_documents_are_damaged(path: Path) -> None:
     """They may be all that is left of a document's id."""
     _change(path, "sqlite_autoindex_documents_1", b"identifier 47", b"identifier 4x")
-    with contextlib.closing(sqlite3.connect(path / "octavo.db")) as connection, connection:
+    with edited(path) as connection:
         connection.execute("UPDATE documents SET crc = crc + 1 WHERE slot = 3")
     before = (path / "octavo.db").read_bytes()
     with octavo.open(path) as kb:
@@ -111,7 +121,7 @@ def test_indexes_stay_where_documents_are_damaged(path: Path) -> None:
 
 
 def test_values_of_another_type_are_damage(path: Path) -> None:
-    with contextlib.closing(sqlite3.connect(path / "octavo.db")) as connection, connection:
+    with edited(path) as connection:
         connection.execute("UPDATE documents SET text = x'ff00' WHERE slot = 30")
     with octavo.open(path) as kb:
         with pytest.raises(CorruptCollectionError, match="identifier 30"):
@@ -120,7 +130,7 @@ def test_values_of_another_type_are_damage(path: Path) -> None:
 
 
 def test_slots_out_of_range_are_damage(path: Path) -> None:
-    with contextlib.closing(sqlite3.connect(path / "octavo.db")) as connection, connection:
+    with edited(path) as connection:
         connection.execute("UPDATE octavo_fields SET slot = -30000 WHERE slot = 30")
         connection.execute("UPDATE documents SET slot = 30000 WHERE slot = 40")
     with octavo.open(path) as kb:
@@ -146,7 +156,7 @@ def test_numpy_has_nothing_left_to_import_in_threads() -> None:
 def test_a_slot_of_the_metadata_index_that_is_no_number(tmp_path: Path) -> None:
     with octavo.open(tmp_path / "kb") as kb:
         kb.add(["a", "b"], ids=["a", "b"], metadata=[{"n": 1}, {"n": 2}], vectors=np.eye(2, dtype=np.float32))
-    with contextlib.closing(sqlite3.connect(tmp_path / "kb" / "octavo.db")) as connection, connection:
+    with edited(tmp_path / "kb") as connection:
         connection.execute("UPDATE octavo_fields SET slot = 'x' WHERE slot = 0")
     with octavo.open(tmp_path / "kb") as kb:
         with pytest.raises(CorruptCollectionError, match="metadata index"):
@@ -160,22 +170,22 @@ def test_a_field_of_the_metadata_index_without_a_number(path: Path, monkeypatch:
     """SQLite gives None for the number of a row in a page that another has been written over."""
     with octavo.open(path) as kb:
 
-        class Damaged(sqlite3.Connection):
-            def execute(self, sql: str, *more: object) -> sqlite3.Cursor:
-                if sql.startswith("SELECT field FROM octavo_field_names"):
-                    return super().execute("SELECT NULL")
-                return super().execute(sql, *more)
+        class Damaged:
+            def execute(self, sql: str, *more: object) -> Rows:
+                return kb_connection.execute(
+                    "SELECT nullif(?, 0) & NULL" if sql.startswith("SELECT field FROM") else sql, *more
+                )
 
         with (
-            contextlib.closing(sqlite3.connect(path / "octavo.db", factory=Damaged)) as connection,
+            kb.connection() as kb_connection,
             pytest.raises(CorruptCollectionError, match=r"metadata index in octavo\.db is damaged"),
         ):
-            _metadata_index.select(connection, parse_filter({"n": 30}), np.ones(60, np.bool_))
+            _metadata_index.select(Damaged(), parse_filter({"n": 30}), np.ones(60, np.bool_))
         assert kb.ids({"n": 30}) == [IDS[30]]
 
 
 def test_a_manifest_that_has_lost_the_codec(path: Path) -> None:
-    with contextlib.closing(sqlite3.connect(path / "octavo.db")) as connection, connection:
+    with edited(path) as connection:
         connection.execute("DELETE FROM manifest WHERE key = 'codec_state'")
     with pytest.raises(CorruptCollectionError, match="codec_state"):
         octavo.open(path)

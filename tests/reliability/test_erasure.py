@@ -18,11 +18,8 @@ DOOMED = (5, 77, 130, 299)
 
 
 @pytest.fixture(autouse=True)
-def early_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+def early_graph(small_limits: None) -> None:
     """Let small collections have a graph, so that its checkpoints are looked at as well."""
-    monkeypatch.setattr("octavo.index.planner.graph_min", lambda layout: 100)
-    monkeypatch.setattr("octavo.index.planner.tail_max", lambda layout: 50)
-    monkeypatch.setattr("octavo.index.planner.TAIL_MAX", 50)
 
 
 def _marks(i: int) -> dict[str, bytes]:

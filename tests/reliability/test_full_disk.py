@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,9 @@ import pytest
 
 import octavo
 from octavo import _files as _fs
+from octavo._files import Directory
 from octavo.errors import StorageError
+from octavo.store.graph_files import GraphFiles
 
 resource = pytest.importorskip("resource", reason="limits on the size of files are POSIX")
 
@@ -70,11 +72,17 @@ def _text_search(kb: octavo.Collection) -> object:
     return kb.search("word", mode="text")
 
 
+@pytest.fixture
+def early_graph(lowered_limits: Callable[..., AbstractContextManager[None]]) -> Iterator[None]:
+    """Let a collection of a hundred documents have a graph; all of them may wait beside it."""
+    with lowered_limits(graph_min=100):
+        yield
+
+
 @pytest.mark.parametrize("operation", [_refit, _flush, _text_search])
 def test_other_writers_say_so_too(
-    tmp_path: Path, operation: Callable[[octavo.Collection], object], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, operation: Callable[[octavo.Collection], object], early_graph: None
 ) -> None:
-    monkeypatch.setattr("octavo.index.planner.graph_min", lambda layout: 100)
     with octavo.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
         kb.add(_texts(N), ids=[f"a{i}" for i in range(N)], vectors=_vectors(N))
         with largest_file(4_096), pytest.raises(StorageError, match="as its last commit left it"):
@@ -133,24 +141,28 @@ def test_new_directories_are_synced_at_every_level(tmp_path: Path, monkeypatch: 
     synced: list[Path] = []
     real = _fs.sync_directory
     monkeypatch.setattr(_fs, "sync_directory", lambda path: (synced.append(path), real(path))[1])
-    before = os.umask(0o022)
-    try:
-        _fs.make_directory(tmp_path / "a" / "b" / "c", 0o700)
-    finally:
-        os.umask(before)
+    _fs.make_directory(tmp_path / "a" / "b" / "c")
     assert synced == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
-    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o755
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "a" / "b" / "c").stat().st_mode) == 0o700
     _fs.make_directory(tmp_path / "a")  # harmless
     assert len(synced) == 3
 
 
-def test_a_draft_that_another_process_erased_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("octavo.index.planner.graph_min", lambda layout: 100)
+def test_a_draft_that_another_process_erased_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early_graph: None
+) -> None:
     with octavo.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
         kb.add(_texts(500), vectors=_vectors(500))
         with monkeypatch.context() as patched:
-            patched.setattr("octavo.store.graph_files.sync_file", lambda path: path.unlink())
+            real = GraphFiles._write
+
+            def write_and_lose(folder: Directory, draft: str, graph: object) -> object:
+                written = real(folder, draft, graph)  # type: ignore[arg-type]
+                folder.remove(draft)
+                return written
+
+            patched.setattr(GraphFiles, "_write", staticmethod(write_and_lose))
             kb.flush()
         assert not list((tmp_path / "kb").glob("*.graph*"))
         kb.flush()
@@ -166,7 +178,9 @@ def test_errors_with_a_class_of_their_own_pass_through(tmp_path: Path) -> None:
     assert "could not be read" in str(caught.value)
 
 
-def test_a_file_that_cannot_be_created_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_created_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lowered_limits: Callable[..., AbstractContextManager[None]]
+) -> None:
     real = os.open
 
     def failing(path: object, flags: int, *rest: int, **more: int) -> int:
@@ -176,22 +190,21 @@ def test_a_file_that_cannot_be_created_is_named(tmp_path: Path, monkeypatch: pyt
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "open", failing)
-        with pytest.raises(StorageError, match=r"octavo\.db could not be created"):
+        with pytest.raises(StorageError, match=r"octavo\.lock could not be created"):
             octavo.open(tmp_path / "kb")
     with octavo.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
         kb.add(_texts(500), vectors=_vectors(500))
-        monkeypatch.setattr("octavo.index.planner.graph_min", lambda layout: 100)
-        with monkeypatch.context() as patched:
-            patched.setattr(os, "open", failing)
-            with pytest.raises(StorageError, match=r"\.graph\.tmp could not be created"):
-                kb.flush()
-        kb.flush()
+        with lowered_limits(graph_min=100):
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "open", failing)
+                with pytest.raises(StorageError, match=r"\.graph\.tmp could not be created"):
+                    kb.flush()
+            kb.flush()
 
 
 def test_the_older_checkpoint_stays_until_the_newer_one_is_committed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early_graph: None
 ) -> None:
-    monkeypatch.setattr("octavo.index.planner.graph_min", lambda layout: 100)
     with octavo.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
         kb.add(_texts(500), vectors=_vectors(500))
         kb.flush()
@@ -205,7 +218,7 @@ def test_the_older_checkpoint_stays_until_the_newer_one_is_committed(
             patched.setattr("octavo.store.database.Database._commit", fails)
             with pytest.raises(StorageError, match="the commit failed"):
                 kb.flush()
-            kb._store.database._writing_connection().execute("ROLLBACK")  # what the real one does
+            kb._store.database._writing_session().connection.execute("ROLLBACK")  # what the real one does
         assert older.exists()
         assert kb.verify().ok
         kb.flush()
@@ -217,13 +230,13 @@ def test_the_directory_of_a_text_commit_is_synced_after_its_last_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: dict[Path, set[tuple[str, int]]] = {}
-    real = _fs.sync_directory
+    real = Directory.sync
 
-    def sync(path: Path) -> None:
-        synced[path] = {(entry.name, entry.stat().st_ino) for entry in path.iterdir()}
-        real(path)
+    def sync(folder: Directory) -> None:
+        synced[folder.path] = {(entry.name, entry.stat().st_ino) for entry in folder.path.iterdir()}
+        real(folder)
 
-    monkeypatch.setattr(_fs, "sync_directory", sync)
+    monkeypatch.setattr(Directory, "sync", sync)
     with octavo.open(tmp_path / "kb") as kb:
         for number in range(2):
             kb.add(_texts(50), vectors=_vectors(50, number))
@@ -236,8 +249,8 @@ def test_the_directory_of_a_text_commit_is_synced_after_its_last_file(
 def test_a_link_that_was_made_and_reported_as_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.link
 
-    def link(source: Path, destination: Path) -> None:
-        real(source, destination)
+    def link(*where: object, **more: object) -> None:
+        real(*where, **more)  # type: ignore[arg-type]
         raise OSError(errno.EIO, "Input/output error")
 
     with octavo.open(tmp_path / "kb") as kb:

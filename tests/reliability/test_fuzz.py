@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
-import sqlite3
 import struct
 import tracemalloc
 from collections.abc import Iterator
@@ -14,25 +14,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import octavo
 from octavo.compression import Codec
 from octavo.errors import CodecError, InputTypeError, InvalidFilterError, OctavoError, ParameterError
 from octavo.filters import matches, parse_filter
+from octavo.store.sqlite import Connection, connect_file, fold_on_close
+from strategies import FEW, MANY, json_values
 
 DIM = 8
-FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-MANY = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
-
 #: Bytes that opening a small, forged collection may take.
 ENOUGH = 50_000_000
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=12,
+JSON = json_values(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8), st.text(max_size=5), max_leaves=12
 )
 
 
@@ -283,13 +280,21 @@ VALUES = {
 }
 
 
+@contextlib.contextmanager
+def edited(path: Path) -> Iterator[Connection]:
+    """Change what a closed collection's database says, checksums of its pages included."""
+    with contextlib.closing(connect_file(path / "octavo.db", patience=5)) as connection:
+        with connection:
+            yield connection
+        fold_on_close(connection)
+
+
 @pytest.mark.parametrize("key", sorted(VALUES))
 def test_forged_manifests(good: Path, tmp_path: Path, key: str) -> None:
     for number, value in enumerate(VALUES[key]):
         path = Path(shutil.copytree(good, tmp_path / str(number)))
-        with sqlite3.connect(path / "octavo.db") as connection:
+        with edited(path) as connection:
             connection.execute("UPDATE manifest SET value = ? WHERE key = ?", (value, key))
-        connection.close()
         try:
             _open_forged(path)
         except Exception as err:
@@ -303,14 +308,13 @@ def test_names_of_files_stay_inside(good: Path, tmp_path: Path, name: str) -> No
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
     path = Path(shutil.copytree(good, tmp_path / "kb"))
-    with sqlite3.connect(path / "octavo.db") as connection:
+    with edited(path) as connection:
         (stored,) = connection.execute("SELECT value FROM artifacts WHERE name = 'text'").fetchone()
         entry = json.loads(stored)
         entry["manifest"] |= {"directory": "../../out"}
         connection.execute("UPDATE artifacts SET value = ? WHERE name = 'text'", (json.dumps(entry),))
         graph = {"file": name, "generation": 2, "covered": 60, "bytes": 4, "crc": 0}
         connection.execute("INSERT OR REPLACE INTO artifacts VALUES ('graph', ?)", (json.dumps(graph),))
-    connection.close()
     _open_forged(path)
     try:
         with octavo.open(path) as kb:

@@ -19,10 +19,7 @@ N = 300
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077], ids=oct)
-def umask(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("octavo.index.planner.graph_min", lambda layout: 100)
-    monkeypatch.setattr("octavo.index.planner.tail_max", lambda layout: 50)
-    monkeypatch.setattr("octavo.index.planner.TAIL_MAX", 50)
+def umask(request: pytest.FixtureRequest, small_limits: None) -> Iterator[None]:
     before = os.umask(request.param)
     yield
     os.umask(before)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import octavo
-from octavo import _files as _fs
+from octavo import _files
 from octavo.errors import StorageError
 
 OLD, NEW = ["a", "b"], ["c", "d", "e"]
@@ -25,14 +25,14 @@ PLACES = ["before the exchange", "after the exchange", "after the sync", "within
 KILLED = """
     import os, shutil, signal, sys
     import octavo
-    from octavo.store import _fs
+    from octavo import _files
 
     source, target, place, whole = sys.argv[1:]
     def die(*_, **__):
         os.kill(os.getpid(), signal.SIGKILL)
     if whole == "fallback":
-        _fs._renameat2 = lambda: None
-    exchange, replace, sync, rmtree = _fs._exchange, os.replace, _fs.sync_directory, shutil.rmtree
+        _files._renameat2 = lambda: None
+    exchange, replace, sync, rmtree = _files._exchange, os.replace, _files.sync_directory, shutil.rmtree
     swapped = False
 
     def patched_exchange(one, other):
@@ -61,7 +61,7 @@ KILLED = """
         if swapped and place == "between the renames":
             die()
 
-    _fs._exchange, _fs.sync_directory = patched_exchange, patched_sync
+    _files._exchange, _files.sync_directory = patched_exchange, patched_sync
     shutil.rmtree, os.replace = patched_rmtree, patched_replace
     octavo.restore(source, target, overwrite=True)
 """
@@ -97,16 +97,16 @@ def _cannot(one: bytes, other: bytes) -> int:
 @pytest.fixture(params=["as the system can", "no such call", "not on this file system"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "no such call":
-        monkeypatch.setattr(_fs, "_renameat2", lambda: None)
+        monkeypatch.setattr(_files, "_renameat2", lambda: None)
     elif request.param == "not on this file system":
-        monkeypatch.setattr(_fs, "_renameat2", lambda: _cannot)
+        monkeypatch.setattr(_files, "_renameat2", lambda: _cannot)
     return str(request.param)
 
 
 @pytest.mark.usefixtures("way")
 def test_the_draft_has_the_name_and_the_old_one_another(tmp_path: Path) -> None:
     draft, there = _directories(tmp_path)
-    old = _fs.put_in_place_of(draft, there)
+    old = _files.put_in_place_of(draft, there)
     assert _names(there) == ["draft"]
     assert _names(old) == ["there"]
     assert _names(tmp_path) == sorted([there.name, old.name])
@@ -115,11 +115,11 @@ def test_the_draft_has_the_name_and_the_old_one_another(tmp_path: Path) -> None:
 def test_linux_exchanges_in_one_step(tmp_path: Path) -> None:
     """Where the C library has the call and the file system takes it, neither name is free at any time."""
     draft, there = _directories(tmp_path)
-    if not _fs._exchange(draft, there):
+    if not _files._exchange(draft, there):
         pytest.skip("names cannot be exchanged here")
     assert (_names(draft), _names(there)) == (["there"], ["draft"])
     with pytest.raises(FileNotFoundError) as caught:
-        _fs._exchange(draft, tmp_path / "nothing")
+        _files._exchange(draft, tmp_path / "nothing")
     assert caught.value.filename == str(draft)
     assert caught.value.filename2 == str(tmp_path / "nothing")
 
@@ -131,9 +131,9 @@ def test_if_the_names_cannot_be_synced_the_old_one_is_back(tmp_path: Path, monke
     def failing(path: Path) -> None:
         raise StorageError(errno.ENOSPC, f"{path} could not be written")
 
-    monkeypatch.setattr(_fs, "sync_directory", failing)
+    monkeypatch.setattr(_files, "sync_directory", failing)
     with pytest.raises(StorageError, match="could not be written"):
-        _fs.put_in_place_of(draft, there)
+        _files.put_in_place_of(draft, there)
     assert (_names(draft), _names(there)) == (["draft"], ["there"])
     assert _names(tmp_path) == ["draft", "there"]
 
@@ -147,7 +147,7 @@ def test_an_error_leaves_the_old_collection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, expected: type[OSError]
 ) -> None:
     backup, target = _make(tmp_path / "backup", NEW), _make(tmp_path / "kb", OLD)
-    monkeypatch.setattr(_fs, "_renameat2", lambda: lambda one, other: code)
+    monkeypatch.setattr(_files, "_renameat2", lambda: lambda one, other: code)
     with pytest.raises(expected) as caught:
         octavo.restore(backup, target, overwrite=True)
     assert caught.value.errno == code
@@ -186,7 +186,7 @@ def test_a_killed_process_leaves_the_old_or_the_new_one(
     tmp_path: Path, killed: Callable[[str, str], Path], place: str
 ) -> None:
     draft, there = _directories(tmp_path)
-    if not _fs._exchange(draft, there):
+    if not _files._exchange(draft, there):
         pytest.skip("names cannot be exchanged here")
     target = killed(place, "exchange")
     assert _ids(target) == (OLD if place == "before the exchange" else NEW)

@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 
 import octavo
 from octavo.cli import app
-from octavo.demo import DemoOptions, DemoReport, Docstring, docstrings, run_demo
+from octavo.demo._corpus import Docstring, docstrings
 from octavo.demo._crash import BATCH, kill_a_writer
 from octavo.demo._measure import CODECS, compare_codecs
+from octavo.demo.run import DemoOptions, DemoReport, run_demo
 from octavo.encoders.dense import Encoder, as_encoder
 from octavo.errors import MissingExtraError, OctavoError, ParameterError
 
@@ -153,7 +154,7 @@ def report(tmp_path_factory: pytest.TempPathFactory, corpus: list[Docstring], en
         return lambda done: None
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("octavo.demo._run.docstrings", lambda: corpus)  # reading them again would take seconds
+        patch.setattr("octavo.demo.run.docstrings", lambda: corpus)  # reading them again would take seconds
         found = run_demo(DemoOptions(tmp_path_factory.mktemp("demo"), 500), encoder, progress)
     assert len(steps) == 4
     return found
@@ -181,7 +182,7 @@ def test_all_interfaces_find_the_same(report: DemoReport) -> None:
 
 
 def test_missing_frameworks_are_named_with_their_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from octavo.demo import _run
+    from octavo.demo import run as _run
 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     found = DemoReport(python="3", available=0)
@@ -196,7 +197,7 @@ def test_missing_frameworks_are_named_with_their_command(tmp_path: Path, monkeyp
 
 
 def test_encoding_stops_when_the_budget_is_spent(corpus: list[Docstring], encoder: Encoder) -> None:
-    from octavo.demo import _run
+    from octavo.demo import run as _run
 
     done: list[int] = []
     assert len(_run._encode(corpus[:3000], encoder, 0.0, done.append)) == 500  # the deadline is long past
@@ -229,7 +230,7 @@ def test_command_fails_when_something_was_lost(monkeypatch: pytest.MonkeyPatch, 
 def test_command_usage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, corpus: list[Docstring], encoder: Encoder
 ) -> None:
-    monkeypatch.setattr("octavo.demo._run.docstrings", lambda: corpus)
+    monkeypatch.setattr("octavo.demo.run.docstrings", lambda: corpus)
     monkeypatch.setattr("octavo.cli._demo.load_encoder", lambda name: encoder)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("mine")
@@ -253,7 +254,7 @@ def test_command_without_the_model_library(monkeypatch: pytest.MonkeyPatch) -> N
 def test_wrong_number_of_documents(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, corpus: list[Docstring], encoder: Encoder
 ) -> None:
-    monkeypatch.setattr("octavo.demo._run.docstrings", lambda: corpus)
+    monkeypatch.setattr("octavo.demo.run.docstrings", lambda: corpus)
     with pytest.raises(ParameterError, match="expected 500 to"):
         run_demo(DemoOptions(tmp_path, 10**6), encoder, lambda what, steps: lambda done: None)
 

@@ -1,4 +1,7 @@
-"""Imports point one way, as docs/architecture.md draws it; the walk reads the sources and imports nothing."""
+"""The rules of the house, as docs/architecture.md draws it: checked by reading the sources, without importing them.
+
+Imports point one way and make no circle, what is private to a package stays in it, and no option is accepted and ignored.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ ROOT = Path(octavo.__file__).parent
 #: From the bottom up. A part imports only from lower ones and from itself; parts on one line do not know each other.
 LAYERS = [
     {"errors", "_version"},
-    {"_layout", "_validation", "_arrays", "_files", "_text_analysis", "_progress"},
+    {"_layout", "_validation", "_arrays", "_files", "_text_analysis", "_progress", "_printing", "_forks", "_rotation"},
     {"filters"},
     {"compression", "index"},
     {"encoders"},
@@ -28,6 +31,7 @@ LAYERS = [
     {"eval", "planning"},
     {"demo"},
     {"cli"},
+    {"__main__"},
 ]
 
 #: Where each framework may be imported. Everything else reaches them through the integrations.
@@ -48,6 +52,13 @@ HEAVY = {"torch", "sentence_transformers", "transformers", "matplotlib", "scipy"
 HEAVY_ALLOWED_IN = ("integrations", "eval")
 
 
+#: Given by a framework to every method of this kind, whether it has a use for it or not.
+GIVEN_BY_FRAMEWORKS = {"run_manager"}
+
+#: What only decides whether an option can be taken; reading it there is not using it.
+CHECKS = {"__post_init__"}
+
+
 @dataclass(frozen=True)
 class Import:
     """One import statement."""
@@ -58,12 +69,17 @@ class Import:
     at_import: bool  # runs when the module is imported, not when a function is called or a type checker reads it
 
 
-def imports() -> Iterator[Import]:
+def modules() -> Iterator[tuple[str, bool, str]]:
+    """Yield the name of each module relative to octavo, whether it is a package, and its source."""
     for path in sorted(ROOT.rglob("*.py")):
         parts = list(path.relative_to(ROOT).with_suffix("").parts)
         is_package = parts[-1] == "__init__"
-        name = ".".join(parts[:-1] if is_package else parts)
-        yield from imports_of(path.read_text(encoding="utf-8"), name, is_package)
+        yield ".".join(parts[:-1] if is_package else parts), is_package, path.read_text(encoding="utf-8")
+
+
+def imports() -> Iterator[Import]:
+    for name, is_package, source in modules():
+        yield from imports_of(source, name, is_package)
 
 
 def imports_of(source: str, importer: str, is_package: bool) -> Iterator[Import]:
@@ -115,6 +131,97 @@ def problem(found: Import) -> str | None:
     return None
 
 
+def crossing(found: Import, packages: set[str]) -> str | None:
+    """Say what an import takes that is private to another package: a module, or a name out of a module."""
+    first, *steps = found.imported.split(".")
+    if first != "octavo":
+        return None
+    for depth, step in enumerate(steps[1:], start=1):
+        if not step.startswith("_") or step.startswith("__"):
+            continue
+        owner = ".".join(steps[:depth])
+        home = owner if owner in packages else owner.rpartition(".")[0]
+        inside = f"{found.importer}.".startswith(f"{home}.") if home else "." not in found.importer
+        if not inside:
+            return f"octavo.{found.importer}, line {found.line}: imports {found.imported}, private to octavo.{owner}"
+    return None
+
+
+def circles(edges: dict[str, set[str]]) -> list[list[str]]:
+    """Return the groups of nodes that reach each other, found by removing what has no way in or no way out."""
+    rest = {node: {other for other in targets if other in edges} for node, targets in edges.items()}
+    reached = {node: _reachable(node, rest) for node in rest}
+    groups = {frozenset({node} | {other for other in reached[node] if node in reached[other]}) for node in rest}
+    return sorted(
+        sorted(group) for group in groups if len(group) > 1 or next(iter(group)) in reached[next(iter(group))]
+    )
+
+
+def _reachable(start: str, edges: dict[str, set[str]]) -> set[str]:
+    seen: set[str] = set()
+    pending = list(edges[start])
+    while pending:
+        node = pending.pop()
+        if node not in seen:
+            seen.add(node)
+            pending += edges[node]
+    return seen
+
+
+def module_edges() -> dict[str, set[str]]:
+    names = {name for name, _, _ in modules()}
+    edges: dict[str, set[str]] = {name: set() for name in names}
+    for found in imports():
+        first, _, imported = found.imported.partition(".")
+        if first == "octavo":
+            edges[found.importer].add(imported if imported in names else imported.rpartition(".")[0])
+    return edges
+
+
+def unread_options(sources: dict[str, str]) -> list[str]:
+    """Return the fields of classes of options that nothing reads but the check that they can be taken."""
+    fields: list[tuple[str, str]] = []
+    read: set[str] = set()
+    for source in sources.values():
+        tree = ast.parse(source)
+        checks = {
+            id(inner)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef) and node.name in CHECKS
+            for inner in ast.walk(node)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef) and node.name.endswith(("Options", "Settings")):
+                fields += [
+                    (node.name, part.target.id)
+                    for part in node.body
+                    if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)
+                ]
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and id(node) not in checks:
+                read.add(node.attr)
+    return [f"{owner}.{name}" for owner, name in fields if name not in read]
+
+
+def unread_parameters(source: str) -> list[str]:
+    """Return the keyword-only parameters that their function never looks at; what it only declares is left out."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or _only_declares(node):
+            continue
+        names = {inner.id for part in node.body for inner in ast.walk(part) if isinstance(inner, ast.Name)}
+        found += [
+            f"{node.name}({argument.arg}=)"
+            for argument in node.args.kwonlyargs
+            if argument.arg not in names | GIVEN_BY_FRAMEWORKS
+        ]
+    return found
+
+
+def _only_declares(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    body = [part for part in node.body if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))]
+    return all(isinstance(part, ast.Raise | ast.Pass) for part in body)
+
+
 def test_every_module_has_a_layer() -> None:
     modules = {path.stem for path in ROOT.glob("*.py")} - {"__init__"}
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
@@ -132,23 +239,78 @@ def test_imports_point_down() -> None:
     [
         ("index.exact", "from octavo.store import Document", "not below"),
         ("index.exact", "from octavo.compression import Codec", "not below"),
-        ("store._writer", "def f():\n    import octavo", "not below"),
-        ("store._writer", "from octavo import open", "not below"),
-        ("store._writer", "from ..retrievers import fusion", "not below"),
-        ("store._writer", "from .. import collection", "not below"),
-        ("store._writer", "from . import _fs", None),
-        ("store._writer", "from ..index import exact", None),
+        ("store.writer", "def f():\n    import octavo", "not below"),
+        ("store.writer", "from octavo import open", "not below"),
+        ("store.writer", "from ..retrievers import fusion", "not below"),
+        ("store.writer", "from .. import collection", "not below"),
+        ("store.writer", "from . import vectors", None),
+        ("store.writer", "from ..index import exact", None),
         ("eval.runs", "from octavo.integrations.langchain import OctavoVectorStore", None),
-        ("store._encoders", "def f():\n    import langchain_core", "only integrations.langchain"),
+        ("encoders.dense", "def f():\n    import langchain_core", "only integrations.langchain"),
         ("integrations.langchain._base", "import langchain_core.documents", None),
         ("integrations.llama_index._base", "import langchain_core", "only integrations.langchain"),
         ("integrations.langchain._base", "from langchain.chains import x", "nothing may import"),
-        ("store._writer", "import pickle", "nothing may import"),
-        ("_models", "import torch", "when it is imported"),
-        ("_models", "def f():\n    import torch", None),
-        ("_models", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch", None),
+        ("store.writer", "import pickle", "nothing may import"),
+        ("encoders.models", "import torch", "when it is imported"),
+        ("encoders.models", "def f():\n    import torch", None),
+        ("encoders.models", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch", None),
     ],
 )
 def test_the_check_itself(importer: str, source: str, expected: str | None) -> None:
     messages = [message for message in map(problem, imports_of(source, importer, False)) if message]
     assert (expected in messages[0] and len(messages) == 1) if expected else messages == []
+
+
+def test_what_is_private_to_a_package_stays_in_it() -> None:
+    packages = {name for name, is_package, _ in modules() if is_package}
+    assert [message for found in imports() if (message := crossing(found, packages))] == []
+
+
+def test_no_circle() -> None:
+    assert circles(module_edges()) == []
+
+
+def test_no_option_is_accepted_and_ignored() -> None:
+    sources = {name: source for name, _, source in modules()}
+    assert unread_options(sources) == []
+    assert [f"octavo.{name}: {each}" for name, source in sources.items() for each in unread_parameters(source)] == []
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported", "allowed"),
+    [
+        ("store.writer", "octavo.store._manifest", True),
+        ("store.text.files", "octavo.store._manifest", True),
+        ("store", "octavo.store._manifest", True),
+        ("eval.cli", "octavo._arrays._helper", False),
+        ("store.writer", "octavo.store.text._index", False),
+        ("eval.cli", "octavo.store._manifest.check", False),
+        ("eval.cli", "octavo._arrays.Floats", True),
+        ("collection.searching", "octavo.collection.collection._helper", True),
+        ("eval.cli", "octavo.collection.searching._helper", False),
+    ],
+)
+def test_the_check_of_private_things(importer: str, imported: str, allowed: bool) -> None:
+    packages = {"store", "store.text", "eval", "collection"}
+    assert (crossing(Import(importer, imported, 1, True), packages) is None) is allowed
+
+
+def test_the_check_of_circles() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == [["b", "c"]]
+    assert circles({"a": {"b"}, "b": set()}) == []
+
+
+def test_the_check_of_options() -> None:
+    source = """
+class SearchOptions:
+    used: int
+    ignored: int
+    def __post_init__(self):
+        check(self.used, self.ignored)
+def search(options, *, k, forgotten):
+    return options.used + k
+def later(*, anything):
+    raise NotImplementedError
+"""
+    assert unread_options({"m": source}) == ["SearchOptions.ignored"]
+    assert unread_parameters(source) == ["search(forgotten=)"]

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from octavo._printing import echo
 from octavo._version import __version__
 from octavo.errors import InvalidFilterError, OctavoError, ParameterError
 
@@ -25,7 +26,7 @@ class _Group(TyperGroup):
         except (OctavoError, OSError) as error:
             if ctx.params.get("debug"):
                 raise
-            typer.echo(f"error: {error}", err=True)
+            echo(f"error: {error}", err=True)
             # A value that cannot be used is a mistake in the command; the rest went wrong while it ran.
             usage = isinstance(error, ParameterError | InvalidFilterError)
             raise typer.Exit(USAGE if usage else FAILURE) from None
@@ -44,7 +45,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"octavo {__version__}")
+        echo(f"octavo {__version__}")
         raise typer.Exit
 
 

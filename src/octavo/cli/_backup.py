@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 import octavo
+from octavo._printing import echo, print_json
 from octavo.cli._app import app
 from octavo.cli._options import CollectionArgument, Json
-from octavo.cli._output import print_json
 
 
 @app.command("snapshot")
@@ -27,7 +27,7 @@ def snapshot_command(
     if as_json:
         print_json({"path": str(path), "snapshot": str(written), "documents": info.documents, "commits": info.commits})
     else:
-        typer.echo(f"{written}: {info.documents:,} documents, as of commit {info.commits:,}")
+        echo(f"{written}: {info.documents:,} documents, as of commit {info.commits:,}")
 
 
 @app.command("restore")
@@ -48,4 +48,4 @@ def restore_command(
     if as_json:
         print_json({"snapshot": str(snapshot), "path": str(path), "documents": documents})
     else:
-        typer.echo(f"{path}: {documents:,} documents restored, everything matches its checksum")
+        echo(f"{path}: {documents:,} documents restored, everything matches its checksum")

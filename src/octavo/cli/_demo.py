@@ -13,11 +13,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from octavo._printing import console, human_bytes, note, print_json, printable
+from octavo._progress import progress_bar
 from octavo.cli._app import FAILURE, app
 from octavo.cli._encoders import DEFAULT_MODEL, load_encoder
 from octavo.cli._options import Json
-from octavo.cli._output import console, human_bytes, note, print_json, progress_bar
-from octavo.demo import DemoOptions, DemoReport, run_demo
+from octavo.demo.run import DemoOptions, DemoReport, run_demo
 from octavo.errors import ParameterError
 
 _SHOWN = 90
@@ -70,7 +71,7 @@ def demo_command(
         raise typer.Exit(FAILURE)
 
 
-def _begin(bars: ExitStack, what: str, steps: int) -> Callable[[int], None]:
+def _begin(bars: ExitStack, what: str, steps: int) -> Callable[[int], object]:
     bars.close()  # the bar of the step before
     note(what)
     return bars.enter_context(progress_bar(what, steps)) if steps else lambda done: None
@@ -129,12 +130,12 @@ def _print_answers(out: Console, report: DemoReport) -> None:
     for name, answers in report.answers.items():
         out.print(f"   {name}", style="bold")
         for identifier in answers.ids:
-            text = report.texts[identifier]
+            text = printable(report.texts[identifier])
             out.print(f"     {text if len(text) <= _SHOWN else text[:_SHOWN] + ' …'}", markup=False, soft_wrap=True)
         if answers.prompt is not None:
             out.print("     The chain ends in this prompt (no language model is at hand offline):", style="dim")
             for line in answers.prompt.splitlines():
-                out.print(f"     | {line}", markup=False, style="dim", soft_wrap=True)
+                out.print(f"     | {printable(line)}", markup=False, style="dim", soft_wrap=True)
     for name, command in report.missing.items():
         out.print(f"   {name}: not installed. Install it: {command}", markup=False, soft_wrap=True)
 
@@ -152,4 +153,4 @@ def _print_crash(out: Console, report: DemoReport) -> None:
         f"   Lost: {crash.lost}. In half a batch: {crash.partial}. Verify: {len(crash.problems)} problems. {verdict}."
     )
     for problem in crash.problems:
-        out.print(f"   problem: {problem}", markup=False, soft_wrap=True)
+        out.print(f"   problem: {printable(problem)}", markup=False, soft_wrap=True)

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 import octavo
+from octavo._printing import echo, print_json
 from octavo.cli._app import app
 from octavo.cli._options import CollectionArgument, Json
-from octavo.cli._output import print_json
 
 
 @app.command("export")
@@ -28,7 +28,7 @@ def export_command(
     if as_json:
         print_json({"path": str(path), "export": str(written), "documents": documents})
     else:
-        typer.echo(f"{written}: {documents:,} documents")
+        echo(f"{written}: {documents:,} documents")
 
 
 @app.command("import")
@@ -49,4 +49,4 @@ def import_command(
     if as_json:
         print_json({"export": str(folder), "path": str(path), "documents": documents, "codec": found})
     else:
-        typer.echo(f"{path}: {documents:,} documents, codec {found}")
+        echo(f"{path}: {documents:,} documents, codec {found}")

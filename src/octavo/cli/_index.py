@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
+from octavo._printing import console, human_bytes, note, print_json, printable
+from octavo._progress import progress_bar
 from octavo.cli._app import app
 from octavo.cli._encoders import DEFAULT_MODEL, load_encoder, load_stored_encoder, stored_encoder
 from octavo.cli._locations import open_or_create_place
 from octavo.cli._options import Json, Model, PlaceOption
-from octavo.cli._output import console, human_bytes, note, print_json, progress_bar
 from octavo.encoders.dense import Encoder
 from octavo.errors import CollectionNotFoundError, ParameterError
 from octavo.ingest.indexing import IngestReport, ingest
@@ -28,8 +29,8 @@ def index_command(
         Path,
         typer.Argument(
             metavar="SOURCE",
-            help=f"A folder of text and Markdown files ({' '.join(TEXT_SUFFIXES)}, at all depths), one such file, or "
-            "JSON lines (.jsonl, .jsonl.gz).",
+            help=f"A folder of text and Markdown files ({' '.join(TEXT_SUFFIXES)}, at all depths; links to files are "
+            "followed, links to folders are not), one such file, or JSON lines (.jsonl, .jsonl.gz).",
             show_default=False,
         ),
     ],
@@ -93,7 +94,7 @@ def index_command(
 
     Run it again to add new documents and replace changed ones; unchanged ones are not encoded again. An interrupted run
     keeps the batches that were committed and continues there. Everything is read once before anything is written, so a
-    bad line stops the run with the collection as it was.
+    bad line stops the run with the collection as it was. Links to files are read, links to folders are not followed.
     """
     if prune and skip_bad_lines:
         raise typer.BadParameter("--prune would remove the documents of the lines that --skip-bad-lines leaves out")
@@ -149,7 +150,7 @@ def _print(report: IngestReport, skipped: Skipped, info: Any, path: str, disk_by
     ):
         if names:
             more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-            note(f"{len(names)} {what}: {', '.join(names[:_LISTED])}{more}")
+            note(f"{len(names)} {what}: {', '.join(map(printable, names[:_LISTED]))}{more}")
     if skipped.other_files:
         note(f"{skipped.other_files} files with other endings, left out")
     on_disk = f", {human_bytes(disk_bytes)} on disk" if disk_bytes is not None else ""

@@ -6,11 +6,12 @@ from contextlib import closing
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
+from octavo._printing import console, human_bytes, print_json, printable
 from octavo.cli._app import app
 from octavo.cli._locations import open_place
 from octavo.cli._options import Json, PlaceArgument
-from octavo.cli._output import console, human_bytes, print_json
 from octavo.store.info import CollectionInfo
 
 
@@ -26,7 +27,7 @@ def info_command(path: PlaceArgument, as_json: Json = False) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in (_local(info) if isinstance(info, CollectionInfo) else _in_qdrant(info)).items():
-        table.add_row(name, value)
+        table.add_row(name, Text(printable(value)))
     console().print(table)
 
 

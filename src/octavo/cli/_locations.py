@@ -10,7 +10,7 @@ import typer
 import octavo
 from octavo.collection import CollectionLike
 from octavo.errors import ParameterError
-from octavo.integrations.qdrant.location import open_location, open_or_create, parse_location
+from octavo.integrations.qdrant.location import open_collection, open_or_create, parse_location
 
 #: What commands do that need Octavo's own files, and what to do instead where there are none.
 _INSTEAD = {
@@ -54,7 +54,7 @@ def open_place(place: str, encoder: Any = None, *, read_only: bool) -> Collectio
         When there is none.
     """
     if parse_location(place) is not None:
-        return open_location(place, encoder)
+        return open_collection(place, encoder)
     return octavo.open(place, encoder, read_only=read_only, must_exist=True)
 
 

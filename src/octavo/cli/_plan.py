@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from octavo._printing import console, human_bytes, print_json
 from octavo.cli._app import app
 from octavo.cli._options import Json
-from octavo.cli._output import console, human_bytes, print_json
 from octavo.errors import ParameterError
 from octavo.eval.analysis.pareto import parse_bytes
 from octavo.planning import FanOut, Hardware, Plan, ShardLatency, Workload, plan, simulate_fan_out

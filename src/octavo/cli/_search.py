@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from octavo._printing import console, print_json, printable, to_json
 from octavo.cli._app import app
 from octavo.cli._encoders import open_with_encoder
 from octavo.cli._locations import open_place
 from octavo.cli._options import Json, Model, PlaceOption
-from octavo.cli._output import console, print_json
 from octavo.retrievers.results import SearchResult
 
 _SNIPPET = 300
@@ -80,8 +80,9 @@ def _print(result: SearchResult) -> None:
     if not len(result):
         out.print("No documents found.")
     for rank, hit in enumerate(result, start=1):
-        out.print(Text.assemble(f"{rank:>2}  ", (f"{hit.score:.4f}", "cyan"), "  ", (hit.id, "bold")), soft_wrap=True)
-        snippet = " ".join(hit.text.split())
+        head = Text.assemble(f"{rank:>2}  ", (f"{hit.score:.4f}", "cyan"), "  ", (printable(hit.id), "bold"))
+        out.print(head, soft_wrap=True)
+        snippet = printable(" ".join(hit.text.split()))
         out.print(Text("    " + (snippet if len(snippet) <= _SNIPPET else snippet[:_SNIPPET] + " …")), soft_wrap=True)
         if hit.metadata:
-            out.print(Text("    " + json.dumps(hit.metadata, ensure_ascii=False), style="dim"), soft_wrap=True)
+            out.print(Text("    " + printable(to_json(hit.metadata)), style="dim"), soft_wrap=True)

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import typer
 
 import octavo
+from octavo import Collection
+from octavo._printing import echo, print_json
+from octavo._progress import progress_bar
 from octavo.cli._app import app
 from octavo.cli._options import CollectionArgument, Json
-from octavo.cli._output import print_json, progress_bar
-from octavo.collection import Collection
 from octavo.collection.rebuild import Blueprint, blueprint_of, most_token_vectors, open_from_blueprint
 from octavo.errors import ParameterError
 from octavo.ingest.transfer import Movable, TransferReport, Write, transfer, write_stored
@@ -124,7 +125,7 @@ def _print(report: TransferReport, source: str, target: str, as_json: bool) -> N
         print_json({"source": source, "target": target, **asdict(report)})
         return
     removed = f", {report.removed:,} removed" if report.removed else ""
-    typer.echo(
+    echo(
         f"{source} -> {target}: {report.copied:,} documents copied, {report.present:,} there already{removed}; now "
         f"{report.documents:,} on both sides, ids equal (SHA-256 {report.ids_sha256[:16]}…), "
         f"{report.compared:,} compared as a whole"

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 import octavo
+from octavo._printing import echo, print_json
 from octavo.cli._app import app
 from octavo.cli._encoders import load_encoder
 from octavo.cli._options import CollectionArgument, Json
-from octavo.cli._output import print_json
 from octavo.retrievers.tuning import TuningReport
 
 
@@ -58,12 +58,12 @@ def tune_command(
     if as_json:
         print_json(asdict(report) if report is not None else {"tuning": None})
     elif report is None:
-        typer.echo(f"{path}: searches use the defaults again")
+        echo(f"{path}: searches use the defaults again")
     else:
-        typer.echo(_told(report))
+        echo(_summary(report))
 
 
-def _told(report: TuningReport) -> str:
+def _summary(report: TuningReport) -> str:
     tuning = report.tuning
     if tuning is None:
         return f"too small for a graph: searches are exact and take {report.query_ms:.2f} ms; nothing to tune"

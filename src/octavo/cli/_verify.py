@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 import octavo
+from octavo._printing import echo, print_json
 from octavo.cli._app import FAILURE, app
 from octavo.cli._encoders import load_encoder
 from octavo.cli._options import CollectionArgument, Json
-from octavo.cli._output import print_json
 
 
 @app.command("verify")
@@ -41,10 +41,10 @@ def verify_command(
                     "repaired": report.repaired})  # fmt: skip
     else:
         for line in report.repaired:
-            typer.echo(f"repaired: {line}")
+            echo(f"repaired: {line}")
         for line in report.problems:
-            typer.echo(f"problem: {line}")
+            echo(f"problem: {line}")
         if report.ok:
-            typer.echo(f"{path}: {documents:,} documents, everything matches its checksum")
+            echo(f"{path}: {documents:,} documents, everything matches its checksum")
     if not report.ok:
         raise typer.Exit(FAILURE)

@@ -1,20 +1,14 @@
-"""The public face of a collection: opening it, writing to it, searching it."""
+"""Collections: what one is, wherever its documents lie, and what it tells. `octavo` itself opens them."""
 
-from octavo.collection._collection import Collection
-from octavo.collection._import import import_from, restore
-from octavo.collection._multi_vector import MultiVectorCollection
-from octavo.collection._opening import open, open_multi_vector
 from octavo.collection.explanation import Explanation
 from octavo.collection.protocol import CollectionLike, MultiVectorLike
+from octavo.store.info import CollectionInfo
+from octavo.store.upkeep.verify import VerifyReport
 
 __all__ = [
-    "Collection",
+    "CollectionInfo",
     "CollectionLike",
     "Explanation",
-    "MultiVectorCollection",
     "MultiVectorLike",
-    "import_from",
-    "open",
-    "open_multi_vector",
-    "restore",
+    "VerifyReport",
 ]

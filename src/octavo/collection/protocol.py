@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from octavo._arrays import Floats
-from octavo.collection._collection import Collection
+from octavo.collection.collection import Collection
+from octavo.collection.model_check import ModelCheck
 from octavo.collection.searching import DenseSearch, LateSearch
 from octavo.compression.token_pooling import TokenPooling
 from octavo.encoders.tokens import TokenEncoder
@@ -105,6 +106,10 @@ class CollectionLike(DenseSearch, Protocol):
 
     def encode_queries(self, texts: Sequence[str]) -> Any:
         """Return the encoder's vectors for queries."""
+        ...
+
+    def model_check(self) -> ModelCheck:
+        """Return what notices that an encoder is not the one that made the stored vectors."""
         ...
 
     def info(self) -> Any:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from octavo._arrays import Codes, Floats, as_matrix
-from octavo.collection._collection import Collection
-from octavo.collection._opening import open_store
+from octavo._files import as_path
+from octavo.collection.collection import Collection
+from octavo.collection.opening import open_store
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import MismatchError, ParameterError
 from octavo.retrievers.search import read_documents, slots_of_ids
@@ -50,7 +50,7 @@ def open_from_blueprint(
     MismatchError
         When there is a collection with other settings, or whose codec has learned something else.
     """
-    there = path is not None and Store.exists(Path(path).expanduser())
+    there = path is not None and Store.exists(as_path(path, "path"))
     asked = blueprint.as_settings(Settings(lock_timeout=lock_timeout))
     collection = open_store(path, encoder, asked)
     try:
@@ -58,7 +58,6 @@ def open_from_blueprint(
             blueprint.start(collection._store, collection._writer)
         elif blueprint.codec_state is not None:
             _take_over(collection, blueprint)
-        collection._fingerprint = collection._stored_fingerprint()
     except BaseException:
         collection.close()
         raise

@@ -260,6 +260,10 @@ class DenseSearch(Protocol):
 
     # ------------------------------------------------------------------ what a collection supplies
 
+    def encode_queries(self, texts: Sequence[str]) -> Any:
+        """Return the encoder's vectors for queries."""
+        ...
+
     def _require_open(self) -> None:
         """Raise `CollectionClosedError` when the collection was closed."""
         ...
@@ -322,9 +326,9 @@ class DenseSearch(Protocol):
 
     def _encoded(self, queries: Any, words: Sequence[str] | None, are_words: bool) -> Queries:
         """Return queries as the collection compares them; the encoder is there if they are words."""
-        vectors = self.encoder.encode_queries(list(queries)) if are_words else queries
+        vectors = self.encode_queries(list(queries)) if are_words else queries
         matrix = as_matrix(vectors, self.dim, "the query" if len(queries) == 1 else "queries")
-        return Queries(vectors=unit_rows(matrix, "queries") if self.metric == "cosine" else matrix, words=words)
+        return Queries(vectors=unit_rows(matrix, keep_zeros=True) if self.metric == "cosine" else matrix, words=words)
 
 
 class LateSearch(DenseSearch, Protocol):
@@ -519,7 +523,7 @@ class LateSearch(DenseSearch, Protocol):
         ...
 
     def _encoded(self, queries: Any, words: Sequence[str] | None, are_words: bool) -> Queries:
-        given = self.encoder.encode_queries(list(queries)) if are_words else queries
+        given = self.encode_queries(list(queries)) if are_words else queries
         tokens = unit_tokens(given, self.dim, "query")
         empty = np.flatnonzero(tokens.lengths == 0)
         if len(empty):
@@ -538,6 +542,8 @@ def check_filter(filter: FilterLike) -> Where:
     InvalidFilterError
         When it is neither, or can only be awaited.
     """
+    if filter is None or isinstance(filter, Filter):
+        return filter
     if not callable(filter):
         return parse_filter(filter)
     if inspect.iscoroutinefunction(filter) or inspect.iscoroutinefunction(getattr(filter, "__call__", None)):  # noqa: B004
@@ -591,12 +597,12 @@ def _rank(ranker: Ranker, queries: Queries, k: int, options: SearchOptions) -> l
         return [_NOTHING] * len(queries)
     # At either end of alpha the answer is one ranking alone, exactly: no deeper search may change it.
     if options.vectors_alone:
-        rankings = ranker.by_vectors(queries, depth, options)
+        rankings = _by_vectors(ranker, queries, depth, options)
     elif options.words_alone:
         rankings = ranker.by_words(_words(queries), depth, options)
     else:
         fetch = ranker.at_most(fetch)
-        by_vectors = ranker.by_vectors(queries, fetch, options)
+        by_vectors = _by_vectors(ranker, queries, fetch, options)
         by_words = ranker.by_words(_words(queries), fetch, options)
         rankings = [_fused(*pair, depth, options.alpha) for pair in zip(by_vectors, by_words, strict=True)]
     if options.lambda_mult is None:
@@ -607,6 +613,17 @@ def _rank(ranker: Ranker, queries: Queries, k: int, options: SearchOptions) -> l
 
 
 _NOTHING: Ranking = (np.empty(0, np.int64), np.empty(0, np.float32))
+
+
+def _by_vectors(ranker: Ranker, queries: Queries, k: int, options: SearchOptions) -> list[Ranking]:
+    """Rank by vectors; a query of zeros has no direction, so that every document has the score 0 (bits know no zero)."""
+    rankings = ranker.by_vectors(queries, k, options)
+    if queries.vectors is None:
+        return rankings
+    return [
+        (keys, scores if vector.any() else np.zeros_like(scores))
+        for (keys, scores), vector in zip(rankings, queries.vectors, strict=True)
+    ]
 
 
 def _words(queries: Queries) -> Sequence[str]:

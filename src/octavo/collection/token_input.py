@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from octavo._validation import check_flag
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.encoders.dense import as_encoder
 from octavo.encoders.tokens import TokenEncoder, encode_pooled, pooled, unit_tokens
@@ -54,8 +55,7 @@ def read_token_batches(
     """
     if vectors is not None:
         raise ParameterError("expected token_vectors= (one matrix a document), got vectors=")
-    if not isinstance(pooled, bool | np.bool_):
-        raise InputTypeError(f"expected pooled as True or False, got {type(pooled).__name__}")
+    pooled = check_flag(pooled, "pooled")
     if pooled and token_vectors is None:
         raise ParameterError("pooled=True says how token_vectors= are; give them, or leave it out")
     if token_vectors is None and encoder is None:

@@ -9,11 +9,11 @@ import numpy.typing as npt
 
 from octavo._arrays import Codes, Floats, row_lengths, to_float32
 from octavo._layout import CodeKind, CodeLayout, from_logarithms
+from octavo._rotation import ROUNDS, StructuredRotation
 from octavo._validation import check_integer
 from octavo.compression._base import Shapes, State
 from octavo.compression._quantizers import CentredQuantizer, pack_nibbles, unpack_nibbles
 from octavo.compression._registry import register_step
-from octavo.compression._rotation import StructuredRotation
 from octavo.errors import CodecError
 
 _KINDS: dict[int, CodeKind] = {1: "r1", 2: "r2", 3: "r3", 4: "r4"}
@@ -91,7 +91,7 @@ class RaBitQ(CentredQuantizer):
     # -- learning ----------------------------------------------------------------------------------------------------
 
     def _fit_centred(self, X: Floats, seed: int) -> None:
-        self._rotation = StructuredRotation.draw(X.shape[1], np.random.default_rng(seed))
+        self._rotation = StructuredRotation(X.shape[1], seed)
         found = row_lengths(X)
         chosen = np.flatnonzero(found > 0)
         chosen = chosen[:: max(1, len(chosen) // _STRETCH_ROWS)]
@@ -100,7 +100,7 @@ class RaBitQ(CentredQuantizer):
         if not len(chosen):
             return
         self._radius = np.float32(np.median(found[chosen]))
-        turned = self._rotation((X[chosen] / found[chosen, None]).astype(np.float32))
+        turned = self._rotation.apply((X[chosen] / found[chosen, None]).astype(np.float32))
         if self.bits > 1:
             self._stretch = np.float32(max(self._stretches(X.shape[1]), key=lambda t: self._fits(turned, t)))
         self._product = np.float32(np.median(_products(turned, self._grid(turned, self._stretch))))
@@ -124,13 +124,12 @@ class RaBitQ(CentredQuantizer):
         return float((_products(turned, codes) / row_lengths(codes)).mean())
 
     def _shapes(self, in_dim: int) -> Shapes:
-        rounds = StructuredRotation.ROUNDS
         numbers: Shapes = dict.fromkeys(("stretch", "product", "radius", "whole"), (np.float32, ()))
         return {
             **super()._shapes(in_dim),
             **numbers,
-            "order": (np.int32, (rounds, in_dim)),
-            "signs": (np.uint8, (rounds, 2, in_dim)),
+            "order": (np.int32, (ROUNDS, in_dim)),
+            "signs": (np.uint8, (ROUNDS, 2, in_dim)),
         }
 
     def _get_arrays(self) -> State:
@@ -158,7 +157,7 @@ class RaBitQ(CentredQuantizer):
         U, lengths = self._directions(X)
         centred = U - self._mean
         radii = row_lengths(centred)
-        turned = self._rotation((centred / np.where(radii > 0, radii, 1)[:, None]).astype(np.float32))
+        turned = self._rotation.apply((centred / np.where(radii > 0, radii, 1)[:, None]).astype(np.float32))
         codes = self._grid(turned, self._stretch) if self.bits == 1 else self._stretched(turned)
         products = _products(turned, codes)
         factors = np.divide(
@@ -225,7 +224,7 @@ class RaBitQ(CentredQuantizer):
             centred = X - along[:, None] * self._mean
             square = -along / 2 * float(self._radius) ** 2
             offset = offset + along / 2 * (float(self._whole) ** 2 - mean2)
-        turned = self._rotation(to_float32(centred)).astype(np.float64)
+        turned = self._rotation.apply(to_float32(centred)).astype(np.float64)
         largest = np.abs(turned).max(axis=1)
         if self.bits == 4:
             step = largest / 119  # 16 times a nibble and a nibble, so that the kernel for nibbles multiplies both
@@ -242,7 +241,7 @@ class RaBitQ(CentredQuantizer):
         radii = from_logarithms(tails[:, 0]) * self._radius
         # Of all multiples of the codes the one nearest to the vector: its length times the cosine of the two.
         share = radii * self._product / np.square(row_lengths(whole))
-        vectors = self._rotation.inverse((whole * share[:, None]).astype(np.float32)) + self._mean
+        vectors = self._rotation.undo((whole * share[:, None]).astype(np.float32)) + self._mean
         lengths = self._lengths_of(codes)
         return vectors if lengths is None else vectors * lengths[:, None]
 

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo._arrays import BLOCK_ROWS, Floats, row_lengths, to_float32
+from octavo._rotation import ROUNDS, StructuredRotation
 from octavo._validation import check_integer
 from octavo.compression._base import Reducer, Shapes, Size, State
 from octavo.compression._registry import register_step
-from octavo.compression._rotation import StructuredRotation
 from octavo.errors import CodecError, NotFittedError
 
 
@@ -344,12 +344,10 @@ class Rotate(Reducer):
         return self.in_dim
 
     def _fit(self, X: Floats, seed: int) -> None:
-        rng = np.random.default_rng(seed if self.seed is None else self.seed)
-        self._rotation = StructuredRotation.draw(X.shape[1], rng)
+        self._rotation = StructuredRotation(X.shape[1], seed if self.seed is None else self.seed)
 
     def _shapes(self, in_dim: int) -> Shapes:
-        rounds = StructuredRotation.ROUNDS
-        return {"order": (np.int32, (rounds, in_dim)), "signs": (np.uint8, (rounds, 2, in_dim))}
+        return {"order": (np.int32, (ROUNDS, in_dim)), "signs": (np.uint8, (ROUNDS, 2, in_dim))}
 
     def _get_arrays(self) -> State:
         return {"order": self._rotation.order, "signs": self._rotation.signs}
@@ -358,10 +356,10 @@ class Rotate(Reducer):
         self._rotation = StructuredRotation.restore(arrays["order"], arrays["signs"])
 
     def _encode(self, X: Floats) -> Floats:
-        return self._rotation(X)
+        return self._rotation.apply(X)
 
     def _decode(self, X: npt.NDArray[Any]) -> Floats:
-        return self._rotation.inverse(np.ascontiguousarray(X, np.float32))
+        return self._rotation.undo(np.ascontiguousarray(X, np.float32))
 
 
 def _stretched(X: npt.NDArray[Any], lengths: npt.NDArray[np.float64]) -> Floats:

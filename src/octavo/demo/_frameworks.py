@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from octavo.collection import Collection
+from octavo import Collection
 
 #: What a retrieved text is shortened to where it is shown.
 _SHOWN = 100

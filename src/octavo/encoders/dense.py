@@ -1,8 +1,7 @@
-"""Whatever turns texts into vectors, behind one interface, and the fingerprint that tells two of them apart."""
+"""Whatever turns texts into vectors, behind one interface, and how they are described."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,12 +9,7 @@ import numpy as np
 
 from octavo._arrays import Floats, as_matrix
 from octavo.encoders.models import load_sentence_transformer
-from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError
-
-_PROBE = "Octavo asks every encoder for this sentence."
-
-#: Two encodings of the probe that are closer than this come from the same model (numerics differ between machines).
-_SAME_MODEL = 0.99
+from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError
 
 
 @runtime_checkable
@@ -56,6 +50,29 @@ class _Wrapped:
 
     def encode_queries(self, texts: Sequence[str], /) -> Floats:
         return _checked(self._queries(list(texts)), len(texts), self.name)
+
+
+class TextOnly:
+    """What stands in for an encoder where texts are searched by their words alone: one and the same vector for each."""
+
+    name = "none (full text alone)"
+
+    def encode_documents(self, texts: Sequence[str], /) -> Floats:
+        """Return vectors of one dimension, which say nothing."""
+        return np.ones((len(texts), 1), np.float32)
+
+    def encode_queries(self, texts: Sequence[str], /) -> Floats:
+        """Raise: there is nothing to compare with.
+
+        Raises
+        ------
+        ParameterError
+            Always.
+        """
+        raise ParameterError(
+            "the collection holds texts without vectors, because it was filled without an encoder: search it with mode='text', "
+            "or fill a new one that was opened with encoder="
+        )
 
 
 def _checked(vectors: Any, n: int, name: str) -> Floats:
@@ -135,51 +152,32 @@ def _model_name(value: Any) -> str:
     return card if isinstance(card, str) and card else _type_name(value)
 
 
-def fingerprint(encoder: Encoder) -> dict[str, Any]:
-    """Describe an encoder: name, prompts, dimension, and its vector for a fixed sentence.
+def fingerprint(name: str, prompts: dict[str, str], dim: int) -> dict[str, Any]:
+    """Describe an encoder for the manifest.
 
-    The probe is left out for encoders that give another vector each time.
+    Its vectors are not part of it: which model they come from is told by the documents themselves, see
+    `octavo.collection.model_check`.
     """
-    first, second = (encoder.encode_documents([_PROBE])[0] for _ in range(2))
-    described: dict[str, Any] = {
-        "name": encoder.name,
-        "prompts": getattr(encoder, "prompts", {}),
-        "dim": len(first),
-    }
-    if _cosine(first, second) > _SAME_MODEL:
-        described["probe"] = base64.b64encode(first.astype("<f4").tobytes()).decode("ascii")
-    return described
+    return {"name": name, "prompts": prompts, "dim": dim}
 
 
-def check_fingerprint(stored: dict[str, Any], encoder: Encoder) -> None:
-    """Compare an encoder with the one that the collection was built with.
+def check_fingerprint(stored: dict[str, Any], name: str, dim: int | None) -> None:
+    """Compare an encoder with the one that the collection was built with, as far as that takes no encoding.
 
     Raises
     ------
     MismatchError
-        When the dimension or the vector of the probe sentence differs; the message names both encoders.
+        When the dimension differs; the message names both encoders.
     """
-    vector = encoder.encode_documents([_PROBE])[0]
-    if len(vector) != stored["dim"]:
+    if dim is not None and stored.get("dim") not in (None, dim):
         raise MismatchError(
-            f"the collection was built with encoder {stored['name']!r} (dimension {stored['dim']}), got {encoder.name!r} "
-            f"(dimension {len(vector)}); open it with the first, or build a new collection with the second"
-        )
-    probe = stored.get("probe")
-    if probe is None:
-        return
-    expected = np.frombuffer(base64.b64decode(probe), dtype="<f4")
-    similarity = _cosine(expected, vector)
-    if similarity < _SAME_MODEL:
-        if _cosine(vector, encoder.encode_documents([_PROBE])[0]) < _SAME_MODEL:
-            return  # not deterministic: nothing can be told from its vectors
-        raise MismatchError(
-            f"the collection was built with encoder {stored['name']!r}, got {encoder.name!r}, whose vector for the probe "
-            f"sentence differs (cosine {similarity:.3f}); open it with the first, or build a new collection with the second"
+            f"the collection was built with encoder {stored['name']!r} (dimension {stored['dim']}), got {name!r} "
+            f"(dimension {dim}); open it with the first, or build a new collection with the second"
         )
 
 
-def _cosine(a: Any, b: Any) -> float:
+def cosine(a: Any, b: Any) -> float:
+    """Return the cosine of two vectors; where one is zero, 1 if they are equal and 0 if not."""
     x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
     product = float(np.linalg.norm(x) * np.linalg.norm(y))
     return float(x @ y) / product if product else float(np.array_equal(x, y))

@@ -68,11 +68,15 @@ class TokenEncoder:
 
     def __init__(self, model: Any, *, name: str | None = None) -> None:
         self._backend = _backend(model)
+        self._model: Any = model._model if isinstance(model, TokenEncoder) else model
         self.name = name if name is not None else self._backend.name
         self.prompts = self._backend.prompts
 
     def __repr__(self) -> str:
         return f"TokenEncoder({self.name!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (self._model, self.name)  # a model given by name is loaded again
 
     def encode_documents(self, texts: Sequence[str], /) -> list[Floats]:
         """Return the token vectors of each document, float32 of shape ``(n_tokens, dim)``.
@@ -110,13 +114,17 @@ class TokenEncoder:
             raise InvalidVectorsError(f"the token vectors of encoder {self.name!r} cannot be used: {err}") from err
 
 
+def _unpickled(model: Any, name: str) -> TokenEncoder:
+    return TokenEncoder(model, name=name)
+
+
 def is_multi_vector(encoder: Any) -> bool:
     """Tell whether an encoder gives a matrix a text without being asked to: not so for names and callables."""
     return isinstance(encoder, TokenEncoder) or _is_late_model(encoder)
 
 
 class MeanProbe:
-    """A token encoder seen as one that gives one vector a text, to be fingerprinted: the mean of the unit tokens."""
+    """A token encoder seen as one that gives one vector a text, to be compared with others: the mean of the unit tokens."""
 
     def __init__(self, encoder: TokenEncoder) -> None:
         self._encoder = encoder

@@ -9,10 +9,11 @@ from octavo.eval.datasets import Dataset, DatasetError, DatasetLoader, load_data
 from octavo.eval.gates import Gate
 from octavo.eval.results import Result, ResultError, load_results, result_schema
 from octavo.eval.rivals import Rival, register_rival
-from octavo.eval.run._measure import Timing
-from octavo.eval.run.measures import register_measure
-from octavo.eval.run.runner import run
-from octavo.eval.run.sweeps import expand
+from octavo.eval.running.measures import register_measure
+from octavo.eval.running.runner import run
+from octavo.eval.running.sweeps import expand_sweep
+from octavo.eval.running.timing import Timing
+from octavo.eval.vectors import ReadyVectors
 
 __all__ = [
     "Average",
@@ -21,12 +22,13 @@ __all__ = [
     "DatasetError",
     "DatasetLoader",
     "Gate",
+    "ReadyVectors",
     "Result",
     "ResultError",
     "Rival",
     "Timing",
     "average",
-    "expand",
+    "expand_sweep",
     "load_dataset",
     "load_results",
     "markdown",

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
+from octavo._validation import check_choice, check_flag, check_integer, check_number
 from octavo.compression import Codec
 from octavo.errors import InputTypeError, ParameterError
 from octavo.eval.baselines import check_baseline
 
+if TYPE_CHECKING:
+    from octavo.integrations.qdrant.points import CodecMapping
+
 Mode: TypeAlias = Literal["dense", "text", "hybrid", "late"]
+Metric: TypeAlias = Literal["cosine", "dot"]
 Kind: TypeAlias = Literal["collection", "baseline"]
 
 #: Where the documents that MaxSim scores come from.
@@ -86,7 +90,7 @@ class Configuration:
     exact: bool | None = None
     alpha: float | None = None
     connectivity: int = 16
-    metric: Literal["cosine", "dot"] = "cosine"
+    metric: Metric = "cosine"
     layers: int | None = None
     pool_factor: int | None = None
     n_candidates: int | None = None
@@ -99,33 +103,27 @@ class Configuration:
         if self.store == "local":
             object.__setattr__(self, "store", None)
         if self.store is not None:
-            from octavo.eval._qdrant_options import check_qdrant  # imports much that local runs do not need
-
-            check_qdrant(self)
+            _check_qdrant(self)
 
     def _check_options(self) -> None:
-        if self.mode not in get_args(Mode):
-            raise ParameterError(f"expected mode {', '.join(map(repr, get_args(Mode)))}, got {self.mode!r}")
+        check_choice(self.mode, "mode", get_args(Mode))
         if self.pool_factor is not None and self.mode not in ("late", "hybrid"):
             raise ParameterError(f"pool_factor belongs to mode='late' or 'hybrid', got mode={self.mode!r}")
-        if self.candidates is not None and self.candidates not in get_args(Candidates):
-            raise ParameterError(f"expected candidates 'vectors', 'text' or 'both', got {self.candidates!r}")
+        if self.candidates is not None:
+            check_choice(self.candidates, "candidates", get_args(Candidates))
         if not self.late and (given := [name for name in _LATE if getattr(self, name) is not None]):
             raise ParameterError(
                 f"{given[0]} belongs to mode='late', or to mode='hybrid' with a pool_factor, got mode={self.mode!r}"
             )
-        if self.metric not in ("cosine", "dot"):
-            raise ParameterError(f"expected metric 'cosine' or 'dot', got {self.metric!r}")
+        check_choice(self.metric, "metric", get_args(Metric))
         for name, least in (("ef", 1), ("connectivity", 2), ("layers", 1), ("pool_factor", 1), ("n_candidates", 1)):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise ParameterError(f"expected {name} as an integer of at least {least}, got {value!r}")
-        for name, low, high in (("oversample", 1.0, math.inf), ("alpha", 0.0, 1.0)):
-            value = getattr(self, name)
-            if value is not None and (not _is_number(value) or not low <= value <= high or math.isinf(value)):
-                raise ParameterError(f"expected {name} between {low:g} and {high:g}, got {value!r}")
-        if self.exact not in (None, True, False):
-            raise ParameterError(f"expected exact as True, False or None, got {self.exact!r}")
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, check_integer(getattr(self, name), name, least=least))
+        for name, low, high in (("oversample", 1.0, None), ("alpha", 0.0, 1.0)):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, check_number(getattr(self, name), name, least=low, most=high))
+        if self.exact is not None:
+            object.__setattr__(self, "exact", check_flag(self.exact, "exact"))
         if self.alpha is not None and self.mode != "hybrid":
             raise ParameterError(f"alpha belongs to mode='hybrid', got mode={self.mode!r}")
         if self.baseline is not None:
@@ -217,6 +215,59 @@ class Configuration:
     def with_layers(self, layers: int | None) -> Configuration:
         """Return the same configuration for a model cut to `layers` layers."""
         return replace(self, layers=layers)
+
+
+def _check_qdrant(configuration: Configuration) -> None:
+    """Check that a configuration can be measured in Qdrant; the rest is refused before anything is embedded."""
+    if configuration.store != "qdrant":
+        raise ParameterError(_other_store(configuration.store))
+    if configuration.baseline is not None:
+        raise ParameterError(
+            f"a baseline is scanned outside any collection: expected no store beside baseline={configuration.baseline!r}"
+        )
+    mapping = _mapping_of(configuration)
+    if mapping is None:
+        return
+    if configuration.exact:
+        for name in ("ef", "oversample"):
+            if (value := getattr(configuration, name)) is not None:
+                raise ParameterError(
+                    f"in Qdrant exact=True compares with every vector in full: expected no {name}, got {value:g}; leave one "
+                    "of the two out"
+                )
+    if configuration.oversample is not None and mapping.quantization is None:
+        raise ParameterError(
+            f"Qdrant rescores what quantized vectors have found, and codec {configuration.codec!r} has none there: expected no "
+            f"oversample, or a codec such as 'int8 > {mapping.datatype}', got oversample={configuration.oversample:g}"
+        )
+
+
+def _mapping_of(configuration: Configuration) -> CodecMapping | None:
+    """Return what the codec is in Qdrant; None for full text alone."""
+    from octavo.integrations.qdrant.late_points import map_token_codec  # local runs need none of it
+    from octavo.integrations.qdrant.points import map_codec
+
+    if configuration.codec is None:
+        return None
+    return map_token_codec(configuration.codec) if configuration.late else map_codec(configuration.codec)
+
+
+def _other_store(store: object) -> str:
+    from octavo.integrations.qdrant.location import EMBEDDED
+
+    text = str(store)
+    expected = "expected store 'local' or 'qdrant' (Qdrant's core in this process)"
+    if text.startswith(EMBEDDED):
+        return (
+            f"{expected}, got {text!r}; every configuration is measured in a directory of its own, which is deleted "
+            f"afterwards, so give {EMBEDDED.rstrip(':')!r} alone"
+        )
+    if text.startswith(("http://", "https://")):
+        return (
+            f"{expected}, got {text!r}; a server does not tell the bytes of a collection, and its network would be timed "
+            "with it: measure codecs and graph with 'qdrant'"
+        )
+    return f"{expected}, got {store!r}"
 
 
 def as_configuration(value: Configuration | str | Mapping[str, Any]) -> Configuration:

@@ -52,8 +52,15 @@ class Gate:
             raise ParameterError(f"expected a condition such as 'nDCG@10=0.99x' or 'agreement=0.95', got {text!r}")
         return cls(measure, least, relative)
 
-    def failures(self, results: Sequence[Result]) -> list[str]:
+    def failures(self, results: Sequence[Result], known: Sequence[Result] | None = None) -> list[str]:
         """Return a sentence for each result that is below; baselines are not held to anything.
+
+        Parameters
+        ----------
+        results : sequence of Result
+            What is held to the condition.
+        known : sequence of Result, optional
+            Where float32 is looked for, `results` by default.
 
         Raises
         ------
@@ -69,7 +76,7 @@ class Gate:
             value, least = result.value(self.measure), self.least
             said = f"{least:g}"
             if self.relative:
-                reference = _float32(result, results).value(self.measure)
+                reference = _float32(result, known if known is not None else results).value(self.measure)
                 least *= reference
                 said = f"{least:.4f} ({self.least:g} of float32's {reference:.4f})"
             if value < least - 1e-12:
@@ -94,7 +101,7 @@ def _float32(result: Result, results: Sequence[Result]) -> Result:
     ]
     if not same:
         raise ParameterError(
-            "a condition relative to float32 needs it in the same call; add --codec float32, or give a value without x"
+            "a condition relative to float32 needs its result on the same data; add --codec float32, or give a value without x"
         )
     mode = result.configuration.mode
     return min(same, key=lambda other: (other.configuration.mode != mode, other.configuration.store is not None))

@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from octavo._files import write_atomically
 from octavo.errors import OctavoError, ParameterError
 from octavo.eval.configurations import Configuration, Kind, digest
 
@@ -21,6 +22,9 @@ SCHEMA_VERSION = 1
 
 #: Directory of cached embeddings within an output directory; never searched for results.
 CACHE_NAME = ".cache"
+
+#: How the file beside a result ends that holds one match of late interaction, token by token.
+EXPLANATION_SUFFIX = ".explain.json"
 
 #: Levels of `Agreement`, as they are called in files and in ``--fail-under``.
 AgreementLevel = Literal["float32", "same_codes", "codes_float32"]
@@ -42,6 +46,8 @@ class DatasetInfo:
         How many; only queries with at least one judgement are asked and count.
     fingerprint : str
         Hash of ids, texts and judgements: equal if and only if the data is.
+    ignore_identical_ids : bool, default=False
+        Whether a document was left out of the results of the query that has its id.
     """
 
     name: str
@@ -51,6 +57,7 @@ class DatasetInfo:
     queries: int
     judgements: int
     fingerprint: str
+    ignore_identical_ids: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +74,16 @@ class ModelInfo:
         Dimension of the vectors as they come from the model.
     layers : int or None
         Transformer layers kept; None if the model was used whole.
+    encoder : str or None
+        How to name it again: a name, a folder's absolute path, or ``module:attribute``. None for an object that has no such
+        name, and for ready vectors.
     """
 
     name: str
     fingerprint: str
     dim: int
     layers: int | None = None
+    encoder: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,6 +316,11 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that the file holds."""
         values = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **asdict(self)}
+        # Fields that came later are written where they say something: files of earlier versions have none of them.
+        if not self.dataset.ignore_identical_ids:
+            del values["dataset"]["ignore_identical_ids"]
+        if self.model is not None and self.model.encoder is None:
+            del values["model"]["encoder"]
         return {**values, "configuration": self.configuration.to_dict()}
 
     @classmethod
@@ -409,18 +425,3 @@ def result_schema() -> dict[str, Any]:
     text = resources.files("octavo.eval").joinpath("result.schema.json").read_text(encoding="utf-8")
     schema: dict[str, Any] = json.loads(text)
     return schema
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, or a crash, sees all of it or the one before."""
-    data = content.encode("utf-8") if isinstance(content, str) else content
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -6,6 +6,8 @@
 - ``$ne``, ``$neq``, ``$nin`` and ``$not`` are exact complements, so they include documents without the field.
 - Where a value is a list, the comparing operators hold if they hold for the list or for one of its elements.
 - ``{"field": None}`` means null or missing.
+- ``true`` and ``1`` are different values, as they are in JSON; ``1`` and ``1.0`` are one.
+- Dates and times are compared by the instant; see `octavo.filters.Compare`.
 - A bare list means ``$in`` (as in LangChain's FAISS store); ``{"$eq": [...]}`` compares with the list itself.
 - A key with dots means the top-level key of that name or the nested path: ``"a.b"`` is ``metadata["a.b"]`` or
   ``metadata["a"]["b"]``.
@@ -31,6 +33,7 @@ from octavo.filters._tree import (
     Not,
     Or,
     Value,
+    are_ends,
     as_value,
 )
 
@@ -61,7 +64,7 @@ def parse_filter(obj: Mapping[str, Any] | Filter | None) -> Filter | None:
     Examples
     --------
     >>> parse_filter({"year": {"$gt": 2020}})
-    Compare(Field('year', elements=True), '>', 2020)
+    Compare(Field('year', elements=True, typed=True), '>', 2020)
     >>> parse_filter({}) is None
     True
     """
@@ -153,10 +156,10 @@ def _list_of(name: str, operand: object) -> list[Any]:
 
 def _over_fields(key: str, make: Callable[[Field], Filter], *, elements: bool = True) -> Filter:
     """Apply a leaf to each address that a key may mean."""
-    fields = [Field(key, elements=elements)]
+    fields = [Field(key, elements=elements, typed=True)]
     nested = key.split(".")
     if len(nested) > 1 and all(nested):
-        fields.append(Field(*nested, elements=elements))
+        fields.append(Field(*nested, elements=elements, typed=True))
     return _any([make(field) for field in fields])
 
 
@@ -196,7 +199,7 @@ def _ordered(comparison: Comparison) -> Callable[[str, str, object], Filter]:
     def make(key: str, name: str, operand: object) -> Filter:
         value = _operand(key, name, operand)
         if value is None or isinstance(value, tuple):
-            _refuse(key, name, "a number or a string", operand)
+            _refuse(key, name, "a number, a string, a date or a time", operand)
         return _over_fields(key, lambda field: Compare(field, comparison, value))
 
     return make
@@ -206,9 +209,8 @@ def _between(key: str, name: str, operand: object) -> Filter:
     if not isinstance(operand, (list, tuple)) or len(operand) != 2:
         _refuse(key, name, "a list [low, high]", operand)
     low, high = (_operand(key, name, end) for end in operand)
-    both_text = isinstance(low, str) and isinstance(high, str)
-    if not both_text and not (isinstance(low, (int, float)) and isinstance(high, (int, float))):
-        _refuse(key, name, "two numbers or two strings", operand)
+    if not are_ends(low, high):
+        _refuse(key, name, "two numbers, two strings, or two dates or times", operand)
     return _over_fields(key, lambda field: Between(field, low, high))  # type: ignore[arg-type]
 
 

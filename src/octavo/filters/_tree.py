@@ -6,19 +6,23 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 
 from octavo.errors import InvalidFilterError
 from octavo.filters.like import compile_like
+from octavo.filters.times import Instant, instant, instant_of, plain_datetime64, plain_time
 
-#: What a leaf compares with: a JSON value without objects; lists are kept as tuples so that trees can be hashed.
-Value: TypeAlias = "bool | int | float | str | tuple[Value, ...] | None"
+#: What a leaf compares with: a JSON value without objects, or a date or time; lists are kept as tuples so that trees can
+#: be hashed.
+Value: TypeAlias = "bool | int | float | str | date | tuple[Value, ...] | None"
 
 Comparison = Literal["==", ">", ">=", "<", "<="]
 
-_ORDER: dict[str, Callable[[Any, Any], bool]] = {
+_RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
+    "==": operator.eq,
     ">": operator.gt,
     ">=": operator.ge,
     "<": operator.lt,
@@ -35,8 +39,13 @@ def as_value(obj: object) -> Value:
     Raises
     ------
     InvalidFilterError
-        The operand is no JSON value, is an object (mapping), or is NaN.
+        The operand is no JSON value and no date or time, is an object (mapping), or is NaN.
     """
+    if isinstance(obj, date | np.datetime64):
+        time = plain_time(obj) if isinstance(obj, date) else plain_datetime64(obj)
+        if time is None:
+            raise InvalidFilterError(f"a filter compares with dates and times to the microsecond, got {obj!r}")
+        return time
     if isinstance(obj, np.generic):
         obj = obj.item()
     if obj is None or isinstance(obj, bool):
@@ -56,14 +65,43 @@ def as_value(obj: object) -> Value:
     if isinstance(obj, Mapping):
         raise InvalidFilterError(f"a filter cannot compare with the object {obj!r}; compare its fields one by one")
     raise InvalidFilterError(
-        f"a filter compares with JSON values (str, int, float, bool, None or a list of these), "
-        f"got {type(obj).__name__}; give dates as the ISO strings that the metadata holds"
+        f"a filter compares with JSON values (str, int, float, bool, None or a list of these), dates and times, "
+        f"got {type(obj).__name__}"
     )
 
 
-def _thaw(value: Value) -> object:
-    """Give an operand in the form in which JSON metadata holds it."""
-    return [_thaw(item) for item in value] if isinstance(value, tuple) else value
+def _comparable(value: Any) -> Any:
+    """Give an operand, or a value of metadata, in the form in which they are compared: tuples as lists, times on one axis."""
+    if isinstance(value, tuple | list):
+        return [_comparable(item) for item in value]
+    return instant(value) if isinstance(value, date) else value
+
+
+def _compare(value: Any, test: Callable[[Any, Any], bool], operand: Any) -> bool:
+    """Compare a value of metadata with an operand, both in their comparable form; False where they have no order."""
+    if isinstance(value, Instant):  # a string that names a time stands for it
+        operand = instant_of(operand)
+    try:
+        return bool(test(value, operand))
+    except TypeError:
+        return False
+
+
+def _same_kind(a: Any, b: Any) -> bool:
+    """Say whether booleans stand in the same places of two equal values, so that they are equal in JSON too."""
+    if isinstance(a, list | tuple):
+        return all(map(_same_kind, a, b))
+    return isinstance(a, bool) == isinstance(b, bool)
+
+
+def _same_leaf(leaf: object, other: object) -> bool:
+    """Compare two leaves; ``True`` and ``1`` make different ones, since they mean different things in a typed field."""
+    if type(leaf) is not type(other):
+        return False
+    names = [name for name in leaf.__slots__ if name != "field"]  # type: ignore[attr-defined]
+    pairs = [(getattr(leaf, name), getattr(other, name)) for name in names]
+    same_field: bool = leaf.field == other.field  # type: ignore[attr-defined]
+    return same_field and all(a == b and _same_kind(a, b) for a, b in pairs)
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -77,34 +115,41 @@ class Field:
         ``Field("a", "b")`` is ``metadata["a"]["b"]``.
     elements : bool, default=False
         Where the value is a list, a leaf also holds if it holds for one of the elements.
+    typed : bool, default=False
+        Keep booleans and numbers apart, as JSON and MongoDB do; otherwise ``True`` is 1 and ``False`` is 0, as in Python.
+        The dict form sets it.
 
     Examples
     --------
     >>> Field("author", "name")
     Field('author', 'name')
+    >>> matches(Compare(Field("open", typed=True), "==", 1), {"open": True})
+    False
     """
 
     path: tuple[str, ...]
     elements: bool
+    typed: bool
 
-    def __init__(self, *path: str, elements: bool = False) -> None:
+    def __init__(self, *path: str, elements: bool = False, typed: bool = False) -> None:
         if not path or not all(isinstance(key, str) for key in path):
             raise InvalidFilterError(f"a field is addressed by one or more string keys, got {path!r}")
         object.__setattr__(self, "path", tuple(str.__str__(key) for key in path))
         object.__setattr__(self, "elements", bool(elements))
+        object.__setattr__(self, "typed", bool(typed))
 
     def __repr__(self) -> str:
-        suffix = ", elements=True" if self.elements else ""
+        suffix = ", elements=True" * self.elements + ", typed=True" * self.typed
         return f"Field({', '.join(map(repr, self.path))}{suffix})"
 
     def find(self, metadata: Mapping[str, Any]) -> Any:
-        """Give the value at this address, or a marker that equals nothing."""
+        """Give the value at this address as it is compared, or a marker that equals nothing."""
         value: Any = metadata
         for key in self.path:
             if not isinstance(value, Mapping) or key not in value:
                 return _MISSING
             value = value[key]
-        return value
+        return _comparable(value)
 
 
 class Filter:
@@ -126,7 +171,11 @@ class Leaf(Filter, ABC):
 
     @abstractmethod
     def test(self, value: Any) -> bool:
-        """Say whether the leaf holds for a value that is there; never raises on a JSON value."""
+        """Say whether the leaf holds for a value that is there, as `Field.find` gives it; never raises on one."""
+
+    def _equal(self, value: Any, operand: Value) -> bool:
+        comparable = _comparable(operand)
+        return _compare(value, operator.eq, comparable) and (not self.at.typed or _same_kind(value, comparable))
 
 
 def _set_field(leaf: Leaf) -> None:
@@ -230,7 +279,7 @@ class _Shown:
         shown = []
         for name in self.__dataclass_fields__:  # type: ignore[attr-defined]
             value = getattr(self, name)
-            if isinstance(value, Field) and len(value.path) == 1 and not value.elements:
+            if isinstance(value, Field) and value == Field(value.path[0]):
                 value = value.path[0]
             if name != "ignore_case":
                 shown.append(repr(value))
@@ -243,8 +292,10 @@ class _Shown:
 class Compare(_Shown, Leaf):
     """The value stands in a relation to another, as Python has it.
 
-    ``True == 1 == 1.0``; numbers are compared exactly, strings by code point, lists element by element. Values that
-    Python cannot order (a number and a string, say) do not match. There is no ``!=``: write
+    ``1 == 1.0``, and ``True == 1`` unless the field is `typed`; numbers are compared exactly, strings by code point, lists
+    element by element, dates and times by the instant: a date is its midnight, a time without zone is taken as UTC, and a
+    string in ISO form stands for the time that it names where the document has a time. Values that Python cannot order (a
+    number and a string, say) do not match, nor do a boolean and a number in a typed field. There is no ``!=``: write
     ``Not(Compare(f, "==", v))`` to include the documents without the field, ``And(Exists(f), Not(...))`` to leave
     them out.
 
@@ -254,13 +305,15 @@ class Compare(_Shown, Leaf):
         Where to look; a string is a top-level key.
     op : {"==", ">", ">=", "<", "<="}
         The relation of the document's value to `value`.
-    value : None, bool, int, float, str or list of these
+    value : None, bool, int, float, str, date, datetime or list of these
         What to compare with.
     """
 
     field: Field | str
     op: Comparison
     value: Value
+
+    __eq__ = _same_leaf
 
     def __post_init__(self) -> None:
         _set_field(self)
@@ -272,30 +325,37 @@ class Compare(_Shown, Leaf):
 
     def test(self, value: Any) -> bool:
         """See `Leaf.test`."""
-        operand = _thaw(self.value)
         if self.op == "==":
-            return bool(value == operand)
-        try:
-            return bool(_ORDER[self.op](value, operand))
-        except TypeError:
+            return self._equal(value, self.value)
+        if self.at.typed and isinstance(value, bool) != isinstance(self.value, bool):
             return False
+        return _compare(value, _RELATIONS[self.op], _comparable(self.value))
+
+
+def are_ends(low: Value, high: Value) -> bool:
+    """Say whether two operands can be the ends of one range: both numbers, both strings, or both dates or times."""
+    ends = (low, high)
+    return any(all(isinstance(end, kind) for end in ends) for kind in (str, (int, float), date))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Between(_Shown, Leaf):
-    """The value lies between two others, both included; both are numbers or both are strings."""
+    """The value lies between two others, both included; both are numbers, both strings, or both dates or times."""
 
     field: Field | str
-    low: bool | int | float | str
-    high: bool | int | float | str
+    low: bool | int | float | str | date
+    high: bool | int | float | str | date
+
+    __eq__ = _same_leaf
 
     def __post_init__(self) -> None:
         _set_field(self)
         _set_value(self, "low")
         _set_value(self, "high")
-        ends = (self.low, self.high)
-        if not (all(isinstance(e, str) for e in ends) or all(isinstance(e, (int, float)) for e in ends)):
-            raise InvalidFilterError(f"Between expects two numbers or two strings, got {self.low!r} and {self.high!r}")
+        if not are_ends(self.low, self.high):
+            raise InvalidFilterError(
+                f"Between expects two numbers, two strings or two dates or times, got {self.low!r} and {self.high!r}"
+            )
 
     def test(self, value: Any) -> bool:
         """See `Leaf.test`."""
@@ -309,6 +369,8 @@ class In(_Shown, Leaf):
     field: Field | str
     values: Collection[Value]
 
+    __eq__ = _same_leaf
+
     def __post_init__(self) -> None:
         _set_field(self)
         if not isinstance(self.values, (list, tuple, set, frozenset, range)):
@@ -317,7 +379,7 @@ class In(_Shown, Leaf):
 
     def test(self, value: Any) -> bool:
         """See `Leaf.test`."""
-        return any(value == _thaw(operand) for operand in self.values)
+        return any(self._equal(value, operand) for operand in self.values)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -344,6 +406,8 @@ class Contains(_Shown, Leaf):
     field: Field | str
     value: Value
 
+    __eq__ = _same_leaf
+
     def __post_init__(self) -> None:
         _set_field(self)
         _set_value(self, "value")
@@ -351,7 +415,7 @@ class Contains(_Shown, Leaf):
     def test(self, value: Any) -> bool:
         """See `Leaf.test`."""
         if isinstance(value, list):
-            return _thaw(self.value) in value
+            return any(self._equal(item, self.value) for item in value)
         if isinstance(value, (str, Mapping)):
             return isinstance(self.value, str) and self.value in value
         return False

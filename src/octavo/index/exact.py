@@ -11,9 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo._layout import CodeLayout
+from octavo._validation import check_integer
 from octavo.errors import ParameterError
-from octavo.index._checks import Codes, Rows, Scores, check_codes, check_int, check_integers, resolve_threads
-from octavo.index._kernels import pack_queries, products, take_rows
+from octavo.index._codes import (
+    Codes,
+    Rows,
+    Scores,
+    check_codes,
+    check_integers,
+    pack_queries,
+    products,
+    resolve_threads,
+    take_rows,
+)
 
 #: Queries scanned together. The codes are read from memory once for all of them.
 _QUERY_TILE = 64
@@ -85,7 +95,7 @@ def exact_search(
     """
     check_codes(layout, codes, "document codes")
     check_codes(layout.compared, queries, "query codes")
-    k = check_int(k, "k", 1)
+    k = check_integer(k, "k", least=1)
     threads = resolve_threads(threads)
     n, m = codes.shape[0], queries.shape[0]
     if alive is not None:
@@ -256,58 +266,12 @@ def score_rows(layout: CodeLayout, codes: Codes, query: Codes, rows: Rows) -> Sc
     check_codes(layout, codes, "document codes")
     check_codes(layout.compared, query, "query codes")
     if query.shape[0] != 1:
-        raise ParameterError(f"expected one query, got {query.shape[0]}; score_rows_batch takes several")
+        raise ParameterError(f"expected one query, got {query.shape[0]}")
     rows = check_integers(rows, "rows")
     if rows.size == 0:
         return np.empty(0, dtype=np.float32)
     _check_range(rows, codes.shape[0])
     return products(layout, take_rows(codes, rows), pack_queries(layout, query))[:, 0]
-
-
-def score_rows_batch(layout: CodeLayout, codes: Codes, queries: Codes, rows: Rows) -> Scores:
-    """Score each query's own rows, as `score_rows` does.
-
-    Parameters
-    ----------
-    layout : CodeLayout
-        What the codes are.
-    codes : ndarray of shape (n, row_bytes)
-        Document codes, uint8; may be a read-only memory map.
-    queries : ndarray of shape (m, row_bytes)
-        Query codes, uint8, laid out as `layout.compared`.
-    rows : ndarray of shape (m, r), int64
-        Rows to score for each query; -1 is padding.
-
-    Returns
-    -------
-    ndarray of shape (m, r), float32
-        Similarities, higher is better; -inf where the row is -1.
-
-    Raises
-    ------
-    ParameterError
-        If a shape does not fit or a row does not exist.
-
-    Examples
-    --------
-    >>> documents = np.array([[1, 0], [0, 2], [1, 1]], dtype=np.int8).view(np.uint8)
-    >>> score_rows_batch(CodeLayout("i8", 2), documents, documents[:2], np.array([[2, 0], [1, -1]])).tolist()
-    [[1.0, 1.0], [4.0, -inf]]
-    """
-    check_codes(layout, codes, "document codes")
-    check_codes(layout.compared, queries, "query codes")
-    rows = check_integers(rows, "rows", ndim=2)
-    if rows.shape[0] != queries.shape[0]:
-        raise ParameterError(f"expected rows of shape ({queries.shape[0]}, r), got {rows.shape}")
-    scores = np.full(rows.shape, -np.inf, dtype=np.float32)
-    for j in range(rows.shape[0]):
-        real = rows[j] != -1
-        wanted = rows[j][real]
-        if wanted.size:
-            _check_range(wanted, codes.shape[0])
-            packed = pack_queries(layout, queries[j : j + 1])
-            scores[j, real] = products(layout, take_rows(codes, wanted), packed)[:, 0]
-    return scores
 
 
 def _check_range(rows: NDArray[Any], n: int) -> None:

@@ -11,27 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo._layout import CodeLayout
+from octavo._validation import check_integer
 from octavo.errors import CorruptCollectionError, MismatchError, ParameterError
-from octavo.index._checks import (
+from octavo.index._codes import (
     CORES,
     Codes,
     Rows,
     Scores,
     check_codes,
-    check_int,
     check_integers,
-    resolve_threads,
-)
-from octavo.index._gate import Gate
-from octavo.index._kernels import (
     code_values,
+    resolve_threads,
     row_terms,
     split_query,
     to_scores,
     unpack_codes,
     unpack_int4,
 )
-from octavo.index.exact import score_rows_batch
+from octavo.index._gate import Gate
 
 #: Scalar type that usearch stores, the numpy type under which it takes the codes, for each kind of code.
 _SCALARS: dict[str, tuple[str, type[np.generic]]] = {
@@ -98,8 +95,8 @@ class Graph:
         self._gate = Gate()
         self._writing = threading.Lock()
         self._mapped = False
-        self.connectivity = check_int(connectivity, "connectivity", 2)
-        self.expansion_add = check_int(expansion_add, "expansion_add", 1)
+        self.connectivity = check_integer(connectivity, "connectivity", least=2)
+        self.expansion_add = check_integer(expansion_add, "expansion_add", least=1)
         # Importing usearch takes longer than importing the rest of Octavo, and collections that stay small never need it.
         from usearch.compiled import Index, MetricKind, ScalarKind
 
@@ -216,9 +213,7 @@ class Graph:
         with self._writing:
             return int(self._index.remove_many(_keys(slots).tolist(), compact=False, threads=1))
 
-    def search(
-        self, queries: Codes, k: int, ef: int, *, threads: int = 1, codes: Codes | None = None
-    ) -> tuple[Rows, Scores]:
+    def search(self, queries: Codes, k: int, ef: int, *, threads: int = 1) -> tuple[Rows, Scores]:
         """Find likely best slots for each query.
 
         Parameters
@@ -231,20 +226,17 @@ class Graph:
             Candidates to explore; more finds more of the true neighbours and takes longer. At least `k` are explored.
         threads : int, default=1
             Threads to use; 0 means all cores.
-        codes : ndarray of shape (n, row_bytes), optional
-            The codes by slot. With them the results get exactly the scores of `exact_search`, which also decide which of
-            all explored slots are the best; without, scores of float codes carry the rounding of a float32 distance, and
-            those of rows with factors or lengths only tell an order.
 
         Returns
         -------
         slots : ndarray of shape (m, k), int64
             Best first; -1 where fewer than `k` were found.
         scores : ndarray of shape (m, k), float32
-            Similarities, higher is better; -inf where the slot is -1.
+            Similarities, higher is better; -inf where the slot is -1. Those of float codes carry the rounding of a
+            float32 distance.
         """
         check_codes(self.layout.compared, queries, "query codes")
-        k, ef, threads = check_int(k, "k", 1), check_int(ef, "ef", 1), _cores(threads)
+        k, ef, threads = check_integer(k, "k", least=1), check_integer(ef, "ef", least=1), _cores(threads)
         m, size = queries.shape[0], len(self)
         slots = np.full((m, k), -1, dtype=np.int64)
         scores = np.full((m, k), -np.inf, dtype=np.float32)
@@ -256,19 +248,11 @@ class Graph:
             keys, distances, counts, _, _ = self._index.search_many(native, count, threads=threads, dtype=self._scalar)
         # A slot that another thread removed meanwhile comes back under usearch's free key.
         found = (np.arange(count) < counts[:, None]) & (keys != _FREE_KEY)
-        width = min(k, count) if codes is None else count
+        width = min(k, count)
         if not found[:, :width].all():
             order = np.argsort(~found, axis=1, kind="stable")
             keys, distances, found = (np.take_along_axis(a, order, axis=1) for a in (keys, distances, found))
         found = found[:, :width]
-        if codes is not None:
-            explored = np.where(found, keys[:, :width], 0).astype(np.int64)
-            explored[~found] = -1
-            exact = score_rows_batch(self.layout, codes, queries, explored)
-            order = np.lexsort((explored, -exact), axis=1)[:, :k]
-            slots[:, : order.shape[1]] = np.take_along_axis(explored, order, axis=1)
-            scores[:, : order.shape[1]] = np.take_along_axis(exact, order, axis=1)
-            return slots, scores
         slots[:, :width][found] = keys[:, :width][found].astype(np.int64)
         distances = np.where(found, distances[:, :width], 0)  # elsewhere they are not numbers
         scores[:, :width][found] = self._scores(distances, terms)[found]
@@ -330,10 +314,10 @@ class Graph:
         graph = cls(layout, connectivity, expansion_add)
         try:
             if mapped:
-                graph._index.view_index_from_path(os.fspath(path))
+                _view(graph._index, os.fspath(path))
             else:
                 graph._index.load_index_from_path(os.fspath(path))
-        except (RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise CorruptCollectionError(f"usearch cannot read the graph {Path(path)}: {error}; rebuild it") from error
         index = graph._index
         if index.dtype != graph._scalar or index.ndim != graph._ndim:
@@ -411,6 +395,37 @@ def _bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
     largest = np.array(0x7F7F0000, np.uint32).view(np.float32)
     bits = np.ascontiguousarray(np.clip(values, -largest, largest), np.float32).view(np.uint32)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def _view(index: Any, path: str) -> None:
+    """Map a file, and keep descriptor 0 open.
+
+    usearch closes descriptor 0, whosever it is, when it cannot open or map a file: one that is missing or empty (looked for
+    here first), or any while no descriptor or address space is left.
+    """
+    if os.stat(path).st_size == 0:
+        raise ValueError("the file is empty")
+    try:
+        kept = os.dup(0)
+    except OSError:  # it is closed, or none is left
+        kept = -1
+    try:
+        index.view_index_from_path(path)
+    except BaseException:
+        if kept >= 0 and not _is_open(0):
+            os.dup2(kept, 0)
+        raise
+    finally:
+        if kept >= 0:
+            os.close(kept)
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
 
 
 def _cores(threads: int) -> int:

@@ -13,16 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo._layout import CodeLayout
+from octavo._validation import check_integer
 from octavo.errors import InputTypeError, ParameterError
-from octavo.index._checks import Codes, Rows, Scores, check_codes, check_int, check_integers, resolve_threads
-from octavo.index._kernels import pack_queries, products
-from octavo.index.maxsim_blocks import each, score_spans
+from octavo.index._codes import (
+    Codes,
+    Rows,
+    Scores,
+    check_codes,
+    check_integers,
+    pack_queries,
+    products,
+    resolve_threads,
+)
+from octavo.index.maxsim_blocks import score_spans
 
 #: Query tokens multiplied at once when there are several queries: the gathered codes are used for all of them.
 _TILE_TOKENS = 128
 
 
-def maxsim_scores(
+def maxsim_codes(
     layout: CodeLayout,
     codes: Codes,
     offsets: Rows,
@@ -71,73 +80,12 @@ def maxsim_scores(
     --------
     >>> tokens = np.array([[1, 0], [0, 2], [1, 1]], dtype=np.int8).view(np.uint8)  # documents of two tokens and of one
     >>> query = np.array([[1, 0], [0, 1]], dtype=np.int8).view(np.uint8)
-    >>> maxsim_scores(CodeLayout("i8", 2), tokens, np.array([0, 2, 3]), query).tolist()
+    >>> maxsim_codes(CodeLayout("i8", 2), tokens, np.array([0, 2, 3]), query).tolist()
     [3.0, 2.0]
     """
     plain = _check_tokens(layout, codes, offsets)
     _check_queries(layout, [query])
     scores: Scores = score_spans(layout, plain, *_spans(offsets, documents), [query], resolve_threads(threads))[0]
-    return scores
-
-
-def maxsim_scores_batch(
-    layout: CodeLayout,
-    codes: Codes,
-    offsets: Rows,
-    queries: Sequence[Codes],
-    documents: Rows,
-    *,
-    threads: int = 1,
-) -> Scores:
-    """Score each query's own documents, as `maxsim_scores` does.
-
-    Parameters
-    ----------
-    layout : CodeLayout
-        What the codes of one token are.
-    codes : ndarray of shape (n_tokens, row_bytes)
-        Codes of all documents' tokens, uint8; may be a read-only memory map.
-    offsets : ndarray of shape (n_documents + 1,), int64
-        Tokens ``offsets[i]`` up to ``offsets[i + 1]`` belong to document ``i``.
-    queries : sequence of ndarray of shape (n_query_tokens, row_bytes)
-        Codes of each query's tokens.
-    documents : ndarray of shape (m, r), int64
-        Documents to score for each query; -1 is padding.
-    threads : int, default=1
-        Threads to use, each for whole queries; 0 means all cores.
-
-    Returns
-    -------
-    ndarray of shape (m, r), float32
-        Scores, higher is better; -inf for padding and for documents without tokens.
-
-    Raises
-    ------
-    ParameterError
-        If a shape does not fit, a query has no tokens, or a document does not exist.
-    InputTypeError
-        If codes are not uint8 arrays.
-
-    Examples
-    --------
-    >>> tokens = np.array([[1, 0], [0, 2], [1, 1]], dtype=np.int8).view(np.uint8)
-    >>> query = np.array([[1, 0], [0, 1]], dtype=np.int8).view(np.uint8)
-    >>> offsets, wanted = np.array([0, 2, 3]), np.array([[1, 0], [1, -1]])
-    >>> maxsim_scores_batch(CodeLayout("i8", 2), tokens, offsets, [query, query[:1]], wanted).tolist()
-    [[2.0, 3.0], [1.0, -inf]]
-    """
-    plain = _check_tokens(layout, codes, offsets)
-    _check_queries(layout, queries)
-    documents = check_integers(documents, "documents", ndim=2)
-    if documents.shape[0] != len(queries):
-        raise ParameterError(f"expected documents of shape ({len(queries)}, r), got {documents.shape}")
-    scores = np.full(documents.shape, -np.inf, dtype=np.float32)
-
-    def fill(j: int) -> None:
-        real = documents[j] != -1
-        scores[j, real] = score_spans(layout, plain, *_spans(offsets, documents[j][real]), [queries[j]], 1)[0]
-
-    each(fill, range(len(queries)), min(resolve_threads(threads), len(queries)))
     return scores
 
 
@@ -154,7 +102,7 @@ def maxsim_search(
 ) -> tuple[Rows, Scores]:
     """Find the best documents for each query by scoring all of them with MaxSim.
 
-    Equal scores are ordered by document; the scores have the same bits as those of `maxsim_scores`.
+    Equal scores are ordered by document; the scores have the same bits as those of `maxsim_codes`.
 
     Parameters
     ----------
@@ -199,7 +147,7 @@ def maxsim_search(
     """
     plain = _check_tokens(layout, codes, offsets)
     _check_queries(layout, queries)
-    k, threads = check_int(k, "k", 1), resolve_threads(threads)
+    k, threads = check_integer(k, "k", least=1), resolve_threads(threads)
     n = len(offsets) - 1
     if alive is not None and (alive.dtype != np.bool_ or alive.ndim != 1 or alive.shape[0] < n):
         raise ParameterError(f"expected alive as a bool mask of {n} documents or more, got {alive.dtype} {alive.shape}")
@@ -258,7 +206,7 @@ def maxsim_explain(layout: CodeLayout, codes: Codes, offsets: Rows, query: Codes
     """
     plain = _check_tokens(layout, codes, offsets)
     _check_queries(layout, [query])
-    start, length = _spans(offsets, np.array([check_int(document, "document", 0)]))
+    start, length = _spans(offsets, np.array([check_integer(document, "document", least=0)]))
     if not length[0]:
         return np.empty((len(query), 0), dtype=np.float32)
     rows = plain[int(start[0]) : int(start[0] + length[0])]

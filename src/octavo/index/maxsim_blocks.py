@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo._layout import CodeLayout
-from octavo.index._checks import Codes, Rows, Scores
-from octavo.index._kernels import pack_queries, products, raw_products
+from octavo.index._codes import Codes, Rows, Scores, pack_queries, products, raw_products
 
 #: Most bytes of gathered codes, and of products, in one block.
 _BLOCK_BYTES = 384 << 10

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from octavo._layout import BITS, QUERY_PLANES, CodeLayout
+from octavo._validation import check_integer
 from octavo.errors import ParameterError
-from octavo.index._checks import check_int
 from octavo.index.tuning import Tuning
 
 #: Fixed cost of one call from Python, in microseconds.
@@ -41,17 +41,6 @@ UNPACK_BYTE_US = 0.000_9
 #: Exploring one candidate of a graph: microseconds a candidate, and a byte of the row.
 VISIT_US = 1.2
 VISIT_BYTE_US = 0.005
-
-#: Below this many rows no graph is built, however short the rows are ...
-GRAPH_MIN = 20_000
-#: ... and above this many one always is ...
-GRAPH_MIN_WIDE_ROWS = 5_000
-#: ... in between, once a scan takes longer than this, in microseconds.
-SCAN_BUDGET_US = 750.0
-#: Rows not yet linked that are scanned beside the graph, at most ...
-TAIL_MAX = 8_192
-#: ... and as many as can be scanned in this time, in microseconds: about what searching the graph takes.
-TAIL_BUDGET_US = 400.0
 
 #: Rows up to which the smallest `ef` below gives 0.98 of the exact top ten. Each doubling beyond adds `EF_STEP`: with
 #: 64 throughout, recall of i8 fell to 0.964 at 100,000 rows and to 0.909 at 200,000.
@@ -85,6 +74,47 @@ OVERSAMPLE_ROWS, _OVERSAMPLE_STEP = 100_000, {"b1": 5.0, "r1": 3.0}
 #: Hamming distances are few and tie often, which makes the walk through the graph lose its way earlier.
 _EF = {"b1": 128, "r1": 192}
 _EF_OTHERS = 64
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where one way of searching gives way to another; there is one such object, `limits`, and tests replace it.
+
+    Parameters
+    ----------
+    graph_min : int, default=20,000
+        Below this many rows no graph is built, however short the rows are ...
+    graph_min_wide : int, default=5,000
+        ... above this many one may be ...
+    scan_budget_us : float, default=750
+        ... as soon as a scan takes longer than this, in microseconds.
+    tail_max : int, default=8,192
+        Rows not yet linked that are scanned beside the graph, at most ...
+    tail_budget_us : float, default=400
+        ... and as many as can be scanned in this time, in microseconds: about what searching the graph takes.
+    few : int, default=1,024
+        Matches that are few enough to be scored at once in the finest tier, or by MaxSim, without candidates.
+    late_candidates : int, default=400
+        Candidates that MaxSim scores for each query, unless asked otherwise: so many of 5,000 documents, in proportion to
+        the square root for more (measured: 400 of 5,183 and 800 of 20,000 lose 1 to 2 % of the ten best).
+
+    Examples
+    --------
+    >>> limits == Limits()
+    True
+    """
+
+    graph_min: int = 20_000
+    graph_min_wide: int = 5_000
+    scan_budget_us: float = 750.0
+    tail_max: int = 8_192
+    tail_budget_us: float = 400.0
+    few: int = 1_024
+    late_candidates: int = 400
+
+
+#: The limits in force.
+limits = Limits()
 
 
 @dataclass(frozen=True)
@@ -157,8 +187,8 @@ def graph_min(layout: CodeLayout) -> int:
     >>> graph_min(CodeLayout("b1", 384)), graph_min(CodeLayout("f32", 4096))
     (20000, 5000)
     """
-    affordable = (SCAN_BUDGET_US - CALL_US) / _scan_row_us(layout)
-    return int(min(GRAPH_MIN, max(GRAPH_MIN_WIDE_ROWS, affordable)))
+    affordable = (limits.scan_budget_us - CALL_US) / _scan_row_us(layout)
+    return int(min(limits.graph_min, max(limits.graph_min_wide, affordable)))
 
 
 def tail_max(layout: CodeLayout) -> int:
@@ -169,8 +199,8 @@ def tail_max(layout: CodeLayout) -> int:
     >>> tail_max(CodeLayout("i8", 384))
     8192
     """
-    affordable = (TAIL_BUDGET_US - CALL_US) / _scan_row_us(layout)
-    return int(min(TAIL_MAX, max(1_024, affordable)))
+    affordable = (limits.tail_budget_us - CALL_US) / _scan_row_us(layout)
+    return int(min(limits.tail_max, max(1_024, affordable)))
 
 
 def default_oversample(layout: CodeLayout, n: int = 0) -> float:
@@ -209,7 +239,7 @@ def default_ef(layout: CodeLayout, k: int, *, n: int = 0, rescored: bool = False
     >>> default_ef(CodeLayout("i8", 384), 10), default_ef(CodeLayout("i8", 384), 100)
     (64, 200)
     """
-    k = check_int(k, "k", 1)
+    k = check_integer(k, "k", least=1)
     least = _EF.get(layout.kind, _EF_OTHERS)
     if n > EF_ROWS:
         least += int(EF_STEP * math.log2(n / EF_ROWS))
@@ -220,7 +250,7 @@ def default_ef(layout: CodeLayout, k: int, *, n: int = 0, rescored: bool = False
 def explored(layout: CodeLayout, k: int, *, n: int, rescored: bool, tuning: Tuning | None) -> int:
     """Return how many candidates a graph of `n` rows should explore for the best `k`: as tuned, or `default_ef`."""
     if tuning is not None:
-        return tuning.ef_for(check_int(k, "k", 1), n, EF_STEP)
+        return tuning.ef_for(check_integer(k, "k", least=1), n, EF_STEP)
     return default_ef(layout, k, n=n, rescored=rescored)
 
 
@@ -277,10 +307,10 @@ def choose(
     >>> choose(bits, 10, n_alive=5_000).method
     'scan'
     """
-    k = check_int(k, "k", 1)
-    n_alive = check_int(n_alive, "n_alive", 0)
-    linked = check_int(linked, "linked", 0)
-    matching = n_alive if n_matching is None else check_int(n_matching, "n_matching", 0)
+    k = check_integer(k, "k", least=1)
+    n_alive = check_integer(n_alive, "n_alive", least=0)
+    linked = check_integer(linked, "linked", least=0)
+    matching = n_alive if n_matching is None else check_integer(n_matching, "n_matching", least=0)
     if matching > n_alive:
         raise ParameterError(f"expected at most n_alive={n_alive} matching rows, got {matching}")
 
@@ -292,7 +322,7 @@ def choose(
         return Plan(exact, 0, 0, 0, exact_us)
 
     if ef is not None:
-        explore = check_int(ef, "ef", 1)
+        explore = check_integer(ef, "ef", least=1)
     else:
         explore = explored(layout, k, n=linked, rescored=rescored, tuning=tuning)
     fetch = k

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from octavo._validation import check_integer
 from octavo.errors import ParameterError
 
 # Best first. A piece ends behind the last of these that lies in its second half.
@@ -40,9 +41,9 @@ def split_text(text: str, size: int, overlap: int = 0) -> list[str]:
     >>> split_text("One sentence. Another sentence. The end.", 20)
     ['One sentence.', 'Another sentence.', 'The end.']
     """
-    if size < 1:
-        raise ParameterError(f"expected a chunk size of at least 1 character, got {size}")
-    if not 0 <= overlap <= size // 2:
+    size = check_integer(size, "chunk size", least=1)
+    overlap = check_integer(overlap, "overlap", least=0)
+    if overlap > size // 2:
         raise ParameterError(
             f"expected an overlap of 0 to {size // 2} characters (half of the chunk size), got {overlap}"
         )

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from octavo._validation import check_integer
 from octavo.collection import CollectionLike
 from octavo.ingest.sources import SourceDocument
-from octavo.store.documents import Document
+from octavo.store.documents import Document, metadata_to_tagged
 
 
 @dataclass
@@ -51,6 +52,7 @@ def ingest(
     -------
     IngestReport
     """
+    batch_size = check_integer(batch_size, "batch_size", least=1)
     report = IngestReport()
     seen: set[str] = set()
     parents: set[str] = set()
@@ -90,4 +92,4 @@ def _differs(stored: Document | None, document: SourceDocument) -> bool:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
+    return json.dumps(metadata_to_tagged(value), sort_keys=True)

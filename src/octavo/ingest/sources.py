@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from octavo._validation import check_integer
 from octavo.errors import OctavoError
 from octavo.ingest.chunking import split_text
 
@@ -74,7 +75,8 @@ class Source:
     ----------
     path : Path
         A folder, which is searched at all depths for text and Markdown files; such a file; or JSON lines, which may be
-        compressed with gzip. Hidden files and folders are left out.
+        compressed with gzip. Hidden files and folders are left out. Links to files are followed, wherever they lead; links
+        to folders are not.
     fields : Fields
         For JSON lines.
     chunk_size, overlap : int or None
@@ -109,7 +111,7 @@ class Source:
             )
         self._fields = fields or Fields()
         default_size, default_overlap = (0, 0) if self.is_json else (FILE_CHUNK_SIZE, FILE_CHUNK_OVERLAP)
-        self._chunk_size = default_size if chunk_size is None else chunk_size
+        self._chunk_size = default_size if chunk_size is None else check_integer(chunk_size, "chunk_size", least=0)
         if overlap is None:
             overlap = default_overlap if chunk_size is None else self._chunk_size // 10
         self._overlap = overlap
@@ -149,6 +151,10 @@ class Source:
         single = not self.path.is_dir()
         for path in [self.path] if single else _walk(self.path, skipped):
             name = path.name if single else path.relative_to(self.path).as_posix()
+            if not _is_encodable(name):
+                raise SourceError(
+                    f"expected file names in UTF-8, got {name!r}; rename the file, its name becomes an id"
+                )
             text = _decode(path.read_bytes(), name, skipped)
             if text is not None:
                 yield name, text, {"path": name}
@@ -182,7 +188,10 @@ class Source:
             raise SourceError(f"{self.path.name} is damaged or cut short after line {number}: {error}") from error
 
     def _parse(self, line: bytes) -> tuple[str, str, dict[str, Any]]:
-        record = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        try:
+            record = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        except RecursionError:
+            raise ValueError("lists and objects are nested too deeply") from None
         if not isinstance(record, dict):
             raise ValueError(f"expected a JSON object, got {type(record).__name__}")
         fields = self._fields
@@ -198,9 +207,21 @@ class Source:
             if not isinstance(value, str):
                 raise ValueError(f"expected a string in {name!r}, got {type(value).__name__}")
         metadata = _metadata(record, {id_field, text_field, title_field}, fields.metadata)
+        if b"\\u" in line and not _is_encodable(json.dumps([identifier, title, text, metadata], ensure_ascii=False)):
+            # The only way in which UTF-8 can name half a pair.
+            raise ValueError("it holds a lone surrogate, which is no valid Unicode")
         if self._chunk_size and (clash := {"document", "chunk"} & metadata.keys()):
             raise ValueError(f"the metadata field {min(clash)!r} is what chunks are numbered by; leave it out")
         return str(identifier), "\n".join(part for part in (title, text) if part), metadata
+
+
+def _is_encodable(text: str) -> bool:
+    """Tell whether a text can be stored: lone surrogates have no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _required(record: dict[str, Any], name: str, option: str) -> Any:
@@ -229,7 +250,7 @@ def _is_text_name(name: str) -> bool:
 
 
 def _walk(folder: Path, skipped: Skipped) -> Iterator[Path]:
-    """Yield the text files below a folder, sorted; links to folders are not followed, so there are no circles."""
+    """Yield the text files below a folder, sorted; links to files are followed, links to folders are not: no circles."""
 
     def stop(error: OSError) -> None:
         raise error

@@ -10,10 +10,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from octavo.collection import Collection, MultiVectorLike
+from octavo import Collection
+from octavo._validation import check_integer
+from octavo.collection import MultiVectorLike
 from octavo.collection.rebuild import add_stored, vectors_to_move
 from octavo.errors import MismatchError, ParameterError
-from octavo.store.documents import Document, chunked
+from octavo.store.documents import Document, chunked, metadata_to_tagged
 
 #: Documents that are compared as a whole at the end, vectors included, spread evenly over the collection.
 VERIFIED = 256
@@ -160,8 +162,7 @@ def transfer(
     MismatchError
         When the two are not equal afterwards; the message says in what.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ParameterError(f"expected batch_size as an integer of at least 1, got {batch_size!r}")
+    batch_size = check_integer(batch_size, "batch_size", least=1)
     write = write if write is not None else write_stored(target)
     listed = source.ids()
     there = set(target.ids())
@@ -205,7 +206,7 @@ def _contents(collection: Movable, ids: Sequence[str]) -> dict[str, str]:
 
 def _content(document: Document, payload: str | None) -> str:
     # As JSON, because Python takes 1, 1.0 and True for the same.
-    return json.dumps([document.text, document.metadata, payload], sort_keys=True)
+    return json.dumps([document.text, metadata_to_tagged(document.metadata), payload], sort_keys=True)
 
 
 def _verify_ids(expected: Sequence[str], target: Movable) -> str:

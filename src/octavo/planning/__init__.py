@@ -1,8 +1,8 @@
 """What a collection will take: bytes and hours on one machine, nodes of a cluster, and what fan-out costs in latency."""
 
-from octavo.planning._cluster import ClusterPlan, Hardware, Plan, plan, point_bytes
+from octavo.planning._cluster import ClusterPlan, Hardware, Plan, plan
 from octavo.planning._fan_out import FanOut, ShardLatency, simulate_fan_out
-from octavo.planning._local import LocalSize, Workload, local_size, tier_layouts
+from octavo.planning._local import LocalSize, Workload
 
 __all__ = [
     "ClusterPlan",
@@ -12,9 +12,6 @@ __all__ = [
     "Plan",
     "ShardLatency",
     "Workload",
-    "local_size",
     "plan",
-    "point_bytes",
     "simulate_fan_out",
-    "tier_layouts",
 ]

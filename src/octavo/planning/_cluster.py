@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from octavo._validation import check_integer, check_number
 from octavo.errors import ParameterError
 from octavo.planning import _measured as measured
 from octavo.planning._local import LocalSize, Workload, local_size, tier_layouts
@@ -49,13 +50,11 @@ class Hardware:
 
     def __post_init__(self) -> None:
         for name in ("cores", "replicas"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ParameterError(f"expected {name} as an integer of at least 1, got {value!r}")
-        for name in ("ram_bytes", "disk_bytes", "encode_rate"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ParameterError(f"expected {name} as a number above 0, got {value!r}")
+            object.__setattr__(self, name, check_integer(getattr(self, name), name, least=1))
+        object.__setattr__(self, "ram_bytes", check_number(self.ram_bytes, "ram_bytes", above=0))
+        for name in ("disk_bytes", "encode_rate"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, check_number(value, name, above=0))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from octavo._validation import check_integer, check_number
 from octavo.errors import ParameterError
 
 Times = npt.NDArray[np.float64]
@@ -44,10 +45,10 @@ class ShardLatency:
     stall_ms: float = 50.0
 
     def __post_init__(self) -> None:
-        for name, most in (("median_ms", np.inf), ("spread", np.inf), ("stall_share", 1.0), ("stall_ms", np.inf)):
-            value = getattr(self, name)
-            if not 0 <= value <= most or value == np.inf or (name == "median_ms" and value == 0):
-                raise ParameterError(f"expected {name} as a finite number of at least 0, got {value!r}")
+        check_number(self.median_ms, "median_ms", above=0)
+        check_number(self.spread, "spread", least=0)
+        check_number(self.stall_share, "stall_share", least=0, most=1)
+        check_number(self.stall_ms, "stall_ms", least=0)
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Times:
         """Return answer times in milliseconds."""
@@ -137,15 +138,13 @@ def simulate_fan_out(
     True
     """
     latency = latency if latency is not None else ShardLatency()
-    for name, value in (("replicas", replicas), ("queries", queries), *(("shards", count) for count in shards)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ParameterError(f"expected {name} as an integer of at least 1, got {value!r}")
+    replicas, queries = check_integer(replicas, "replicas", least=1), check_integer(queries, "queries", least=1)
+    shards = [check_integer(count, "shards", least=1) for count in shards]
     hedge_ms = None
     if hedge_percentile is not None:
         if replicas < 2:
             raise ParameterError(f"expected at least 2 replicas to hedge between, got {replicas}")
-        if not 0 < hedge_percentile < 100:
-            raise ParameterError(f"expected hedge_percentile between 0 and 100, got {hedge_percentile!r}")
+        check_number(hedge_percentile, "hedge_percentile", above=0, below=100)
         hedge_ms = float(np.percentile(latency.draw(np.random.default_rng(seed), (200_000,)), hedge_percentile))
     return [_simulate(count, replicas, latency, hedge_ms, queries, seed) for count in shards]
 

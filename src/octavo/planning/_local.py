@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from octavo._layout import CodeLayout
+from octavo._validation import check_flag, check_integer, check_number
 from octavo.compression import Codec
 from octavo.compression.token_pooling import TokenPooling
 from octavo.errors import ParameterError
@@ -62,14 +63,12 @@ class Workload:
 
     def __post_init__(self) -> None:
         for name, least in (("documents", 1), ("dim", 1), ("pool_factor", 1), ("connectivity", 2)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ParameterError(f"expected {name} as an integer of at least {least}, got {value!r}")
+            object.__setattr__(self, name, check_integer(getattr(self, name), name, least=least))
         for name in ("text_bytes", "id_bytes", "metadata_bytes", "metadata_fields"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ParameterError(f"expected {name} as a number of at least 0, got {getattr(self, name)!r}")
-        if self.tokens is not None and not 1 <= self.tokens < float("inf"):
-            raise ParameterError(f"expected tokens as a number of at least 1, got {self.tokens!r}")
+            object.__setattr__(self, name, check_number(getattr(self, name), name, least=0))
+        if self.tokens is not None:
+            object.__setattr__(self, "tokens", check_number(self.tokens, "tokens", least=1))
+        check_flag(self.full_text, "full_text")
         if self.tokens is not None and len(Codec.parse(self.codec)) > 1:
             raise ParameterError(f"expected a codec of one tier for token vectors, got {self.codec!r}")
         tier_layouts(self.codec, self.dim)

@@ -13,13 +13,12 @@ import numpy.typing as npt
 
 from octavo._arrays import Floats
 from octavo.index import Graph, exact_search, planner, score_rows
-from octavo.index.exact import score_rows_batch
 from octavo.store.snapshot import Mask, Slots, Snapshot, TierView
 
 Scores = npt.NDArray[np.float32]
 
-#: Matches that are few enough to be scored in the finest tier at once.
-_FEW = 1_024
+#: Share of the rows below which matching rows are gathered without asking the planner.
+_SCATTERED = 0.25
 
 
 @dataclass(frozen=True)
@@ -70,14 +69,14 @@ def dense_search(
     scores : ndarray of shape (m, k)
         Padded with -inf.
     """
-    eligible = mask if mask is not None else (snapshot.alive if snapshot.dead else None)
+    eligible = mask if mask is not None else (snapshot.alive if snapshot.n_alive < snapshot.n_slots else None)
     matching = int(np.count_nonzero(mask)) if mask is not None else snapshot.n_alive
     if not snapshot.tiers or matching == 0:
         return _nothing(len(queries), k)
     finest = snapshot.tiers[-1]
     wanted = min(k, matching)
     sizes = _stage_sizes(snapshot, wanted, matching, options)
-    if options.exact or sizes[0] >= matching or (mask is not None and matching <= _FEW):
+    if options.exact or sizes[0] >= matching or (mask is not None and matching <= planner.limits.few):
         found = _scan(finest, queries, wanted, eligible, matching, options.threads)
     elif len(snapshot.tiers) == 1:
         found = _candidates(snapshot, queries, wanted, eligible, matching, options)
@@ -110,8 +109,7 @@ def _scan(
     tier: TierView, queries: Floats, k: int, eligible: Mask | None, matching: int, threads: int
 ) -> tuple[Slots, Scores]:
     codes = tier.pipeline.encode_queries(queries)
-    layout, n = tier.layout, len(tier.codes)
-    if eligible is not None and planner.gather_us(layout, matching) < planner.scan_us(layout, n):
+    if eligible is not None and _worth_gathering(tier, matching):
         rows = np.flatnonzero(eligible)
         tier.check(rows)
         return exact_search(tier.layout, tier.codes, codes, k, rows=rows, threads=threads)
@@ -119,22 +117,32 @@ def _scan(
     return exact_search(tier.layout, tier.codes, codes, k, alive=eligible, threads=threads)
 
 
+def _worth_gathering(tier: TierView, matching: int) -> bool:
+    """Tell whether it is quicker to copy the matching rows together than to read all rows in order."""
+    n = len(tier.codes)
+    if matching < _SCATTERED * n:  # a gathered row costs at most three times as much, whatever its width
+        return True
+    return planner.gather_us(tier.layout, matching) < planner.scan_us(tier.layout, n)
+
+
 def _candidates(
     snapshot: Snapshot, queries: Floats, count: int, eligible: Mask | None, matching: int, options: DenseOptions
 ) -> tuple[Slots, Scores]:
     """Return `count` candidates for each query from the coarse tier, by graph or by scan."""
     coarse, view = snapshot.tiers[0], snapshot.graph
+    if view is None or view.covered == 0:
+        return _scan(coarse, queries, count, eligible, matching, options.threads)
     plan = planner.choose(
         coarse.layout,
         count,
         n_alive=snapshot.n_slots,  # the graph still walks through the dead ones
         n_matching=matching if eligible is not None else None,
-        linked=view.covered if view is not None else 0,
+        linked=view.covered,
         ef=options.ef,
         rescored=len(snapshot.tiers) > 1,
         tuning=snapshot.tuning,
     )
-    if view is None or view.covered == 0 or (plan.method != "graph" and options.exact is not False):
+    if plan.method != "graph" and options.exact is not False:
         return _scan(coarse, queries, count, eligible, matching, options.threads)
     fetch, ef, limit = plan.fetch, plan.ef, plan.limit
     if plan.method != "graph":  # exact=False: by graph, whatever it costs
@@ -183,7 +191,9 @@ def _walk(
     found[found >= snapshot.n_slots] = -1  # linked by a commit that this snapshot does not see
     rows = np.unique(found)
     coarse.check(rows[rows >= 0])
-    scores = score_rows_batch(coarse.layout, coarse.codes, codes, found)
+    scores = np.full(found.shape, -np.inf, np.float32)
+    for query, row, into in zip(codes, found, scores, strict=True):
+        into[row >= 0] = score_rows(coarse.layout, coarse.codes, query, row[row >= 0])
     order = np.lexsort((found, -scores), axis=1)[:, :count]
     return np.take_along_axis(found, order, 1), np.take_along_axis(scores, order, 1)
 

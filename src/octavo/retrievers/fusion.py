@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from octavo._validation import check_number
 from octavo.errors import ParameterError
 
 Keys: TypeAlias = npt.NDArray[Any]
@@ -57,13 +58,10 @@ def reciprocal_rank_fusion(
     >>> slots.tolist()
     [3, 7, 4, 5]
     """
-    if not (np.isfinite(k) and k >= 0):
-        raise ParameterError(f"expected k of 0 or more, got {k}")
-    factors = [1.0] * len(rankings) if weights is None else [float(weight) for weight in weights]
+    k = check_number(k, "k", least=0)
+    factors = [1.0] * len(rankings) if weights is None else [check_number(each, "weights", least=0) for each in weights]
     if len(factors) != len(rankings):
         raise ParameterError(f"expected one weight for each of {len(rankings)} rankings, got {len(factors)}")
-    if not all(np.isfinite(factor) and factor >= 0 for factor in factors):
-        raise ParameterError(f"expected finite weights of 0 or above, got {factors}")
     parts = [
         (keys, factor / (k + np.arange(1.0, len(keys) + 1)))
         for (keys, _), factor in zip(map(_checked, rankings), factors, strict=True)
@@ -126,8 +124,7 @@ def convex_combination(
     >>> slots.tolist(), scores.round(2).tolist()
     ([3, 7, 4, 5], [0.9, 0.5, 0.25, 0.0])
     """
-    if not 0 <= alpha <= 1:
-        raise ParameterError(f"expected alpha from 0 (words only) to 1 (vectors only), got {alpha}")
+    alpha = check_number(alpha, "alpha", least=0, most=1)
     by_vector, by_words = _checked(dense), _checked(text)
     if alpha == 1:
         return by_vector
@@ -144,8 +141,8 @@ def convex_combination(
 
 def _normalised(scores: Scores, minimum: float | None, name: str) -> Scores:
     """Map [minimum, best] to [0, 1]."""
-    if minimum is not None and not np.isfinite(minimum):
-        raise ParameterError(f"expected a finite {name} or None, got {minimum}")
+    if minimum is not None:
+        minimum = check_number(minimum, name)
     if len(scores) == 0:
         return scores
     low, best = float(scores.min()) if minimum is None else minimum, float(scores.max())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,23 +16,18 @@ from octavo._layout import CodeLayout
 from octavo._validation import check_choice, check_integer
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import InvalidVectorsError, ParameterError
-from octavo.index import maxsim
+from octavo.index import maxsim, planner
 from octavo.retrievers.dense import DenseOptions, dense_search
 from octavo.retrievers.results import Ranking
 from octavo.retrievers.search import Queries, Searcher, SearchOptions, SnapshotRanker
 from octavo.store.snapshot import Mask, Slots, Snapshot
+from octavo.store.sqlite import Connection
 from octavo.store.tokens import TokenView
 
 Scores: TypeAlias = npt.NDArray[np.float32]
 CandidateSource: TypeAlias = Literal["vectors", "text", "both"]
 
-#: Documents that are few enough to be scored by MaxSim at once, without candidates.
-FEW = 1_024
-
-#: Candidates scored by MaxSim for each query, unless asked otherwise: so many for as many documents as `_CANDIDATES_FOR`,
-#: in proportion to the square root for more (measured: 400 of 5,183 and 800 of 20,000 lose 1 to 2 % of the ten best), and at
-#: least so many times k.
-DEFAULT_CANDIDATES = 400
+#: Documents for which `limits.late_candidates` are as many candidates as are needed, and candidates for each result at least.
 _CANDIDATES_FOR = 5_000
 _CANDIDATE_FACTOR = 4
 
@@ -89,11 +83,11 @@ class LateOptions(SearchOptions):
         if self.oversample is not None:
             return max(k, round(self.oversample * k))
         growth = math.sqrt(max(1.0, n_documents / _CANDIDATES_FOR))
-        return max(round(DEFAULT_CANDIDATES * growth), _CANDIDATE_FACTOR * k)
+        return max(round(planner.limits.late_candidates * growth), _CANDIDATE_FACTOR * k)
 
     def scores_all(self, k: int, n_documents: int) -> bool:
         """Return whether so few documents can match that all of them are scored, unless the options say otherwise."""
-        few = n_documents <= max(self.depth(k, n_documents), FEW) and self.candidates == "vectors"
+        few = n_documents <= max(self.depth(k, n_documents), planner.limits.few) and self.candidates == "vectors"
         return bool(self.exact) or (self.exact is None and few)
 
 
@@ -102,9 +96,7 @@ class LateSearcher(Searcher):
 
     _filled: tuple[int, Mask | None] = (-2, None)  # commit, which documents have tokens (None: all)
 
-    def _new_ranker(
-        self, connection: sqlite3.Connection, snapshot: Snapshot, text: Any, mask: Mask | None
-    ) -> SnapshotRanker:
+    def _new_ranker(self, connection: Connection, snapshot: Snapshot, text: Any, mask: Mask | None) -> SnapshotRanker:
         return LateRanker(self, connection, snapshot, text, mask)
 
     def filled(self, snapshot: Snapshot, view: TokenView) -> Mask | None:
@@ -121,7 +113,7 @@ class LateRanker(SnapshotRanker):
     """Ranks the documents of one snapshot of a multi-vector collection by MaxSim."""
 
     def __init__(
-        self, searcher: LateSearcher, connection: sqlite3.Connection, snapshot: Snapshot, text: Any, mask: Mask | None
+        self, searcher: LateSearcher, connection: Connection, snapshot: Snapshot, text: Any, mask: Mask | None
     ) -> None:
         super().__init__(searcher, connection, snapshot, text, mask)
         self._searcher: LateSearcher = searcher
@@ -230,7 +222,7 @@ def _score(view: TokenView, query: npt.NDArray[np.uint8], slots: Slots) -> Score
     scores = []
     for part in halves:
         view.check(part)
-        scores.append(maxsim.maxsim_scores(view.layout, view.codes, view.offsets, query, part))
+        scores.append(maxsim.maxsim_codes(view.layout, view.codes, view.offsets, query, part))
     return np.concatenate(scores)
 
 
@@ -284,4 +276,4 @@ def maxsim_scores(query_tokens: npt.ArrayLike, documents: Sequence[npt.ArrayLike
     tokens = TokenMatrices.of(documents, dim=query.dim)
     layout = CodeLayout("f32", query.dim)
     flat, rows = (np.ascontiguousarray(matrix).view(np.uint8) for matrix in (tokens.flat, query.flat))
-    return maxsim.maxsim_scores(layout, flat, tokens.offsets, rows, threads=threads)
+    return maxsim.maxsim_codes(layout, flat, tokens.offsets, rows, threads=threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from octavo._validation import check_integer, check_number
 from octavo.errors import InvalidVectorsError, ParameterError
 
 
@@ -56,10 +57,8 @@ def maximal_marginal_relevance(
     relevance = np.asarray(query_scores, dtype=np.float64)
     rows = np.asarray(vectors)
     rows = rows.astype(np.float64 if rows.dtype == np.float64 else np.float32, copy=False)
-    if k < 1:
-        raise ParameterError(f"expected k of 1 or more, got {k}")
-    if not 0 <= lambda_mult <= 1:
-        raise ParameterError(f"expected lambda_mult from 0 (diversity) to 1 (relevance), got {lambda_mult}")
+    k = check_integer(k, "k", least=1)
+    lambda_mult = check_number(lambda_mult, "lambda_mult", least=0, most=1)
     if relevance.size == 0 and rows.size == 0:
         return np.empty(0, np.int64)
     if relevance.ndim != 1 or rows.ndim != 2 or len(relevance) != len(rows):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
-import json
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
@@ -21,12 +20,12 @@ from octavo.filters import Filter
 from octavo.retrievers.dense import DenseOptions, dense_search
 from octavo.retrievers.results import Ranking, SearchResult
 from octavo.store.database import document_crc, select_documents
-from octavo.store.documents import Document
+from octavo.store.documents import Document, metadata_from_json
 from octavo.store.metadata.index import select
-from octavo.store.snapshot import Mask, Snapshot
+from octavo.store.snapshot import Mask, Snapshot, decode_rows
+from octavo.store.sqlite import Connection
 from octavo.store.store import Store
 from octavo.store.text.files import TextFiles
-from octavo.store.writer import decode_rows
 
 Mode: TypeAlias = Literal["dense", "text", "hybrid"]
 DocumentFilter: TypeAlias = Callable[[Document], bool]
@@ -167,9 +166,7 @@ class Searcher:
                 yield self._new_ranker(connection, snapshot, text.snapshot if text is not None else None, mask)
                 return
 
-    def _new_ranker(
-        self, connection: sqlite3.Connection, snapshot: Snapshot, text: Any, mask: Mask | None
-    ) -> SnapshotRanker:
+    def _new_ranker(self, connection: Connection, snapshot: Snapshot, text: Any, mask: Mask | None) -> SnapshotRanker:
         return SnapshotRanker(self, connection, snapshot, text, mask)
 
     @property
@@ -177,9 +174,7 @@ class Searcher:
         """Whether vectors are compared by cosine."""
         return self._store.settings.metric == "cosine"
 
-    def mask(
-        self, connection: sqlite3.Connection, snapshot: Snapshot, where: Filter | DocumentFilter | None
-    ) -> Mask | None:
+    def mask(self, connection: Connection, snapshot: Snapshot, where: Filter | DocumentFilter | None) -> Mask | None:
         """Return which slots match a filter; None when there is none."""
         if where is None:
             return None
@@ -234,7 +229,7 @@ class SnapshotRanker:
     """
 
     def __init__(
-        self, searcher: Searcher, connection: sqlite3.Connection, snapshot: Snapshot, text: Any, mask: Mask | None
+        self, searcher: Searcher, connection: Connection, snapshot: Snapshot, text: Any, mask: Mask | None
     ) -> None:
         self._searcher = searcher
         self._connection = connection
@@ -292,18 +287,18 @@ def cosines(vectors: Floats, query: Floats) -> Floats:
 # ---------------------------------------------------------------------- masks and documents
 
 
-def mask_of_ids(connection: sqlite3.Connection, snapshot: Snapshot, ids: Sequence[str]) -> Mask:
+def mask_of_ids(connection: Connection, snapshot: Snapshot, ids: Sequence[str]) -> Mask:
     """Return which slots hold these ids."""
     mask = np.zeros(snapshot.n_slots, np.bool_)
     mask[list(slots_of_ids(connection, ids).values())] = True
     return mask
 
 
-def mask_of_callable(connection: sqlite3.Connection, snapshot: Snapshot, where: DocumentFilter) -> Mask:
+def mask_of_callable(connection: Connection, snapshot: Snapshot, where: DocumentFilter) -> Mask:
     """Ask a function about every document; as slow as it sounds."""
     mask = np.zeros(snapshot.n_slots, np.bool_)
     for row in connection.execute("SELECT slot, id, text, metadata FROM documents"):
-        mask[row[0]] = lets_through(where, Document(row[1], row[2], json.loads(row[3])))
+        mask[row[0]] = lets_through(where, Document(row[1], row[2], metadata_from_json(row[3])))
     return mask
 
 
@@ -326,12 +321,12 @@ def lets_through(where: DocumentFilter, document: Document) -> bool:
     return bool(answer)
 
 
-def slots_of_ids(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, int]:
+def slots_of_ids(connection: Connection, ids: Sequence[str]) -> dict[str, int]:
     """Return the slot of each id that is there."""
     return dict(select_documents(connection, "id, slot", "id", ids))
 
 
-def read_documents(connection: sqlite3.Connection, slots: Sequence[int]) -> dict[int, tuple[Document, str | None]]:
+def read_documents(connection: Connection, slots: Sequence[int]) -> dict[int, tuple[Document, str | None]]:
     """Return the documents in these slots with their payloads, checked against their checksums.
 
     Raises
@@ -347,13 +342,13 @@ def read_documents(connection: sqlite3.Connection, slots: Sequence[int]) -> dict
                 f"the stored document {identifier!r} is damaged (its checksum does not match); add it again or restore "
                 "the collection from a backup"
             )
-        documents[slot] = Document(identifier, text, json.loads(metadata)), payload
+        documents[slot] = Document(identifier, text, metadata_from_json(metadata)), payload
     if len(documents) != len(set(slots)):
         raise CorruptCollectionError("a vector has no document; run verify() to see what else is damaged")
     return documents
 
 
-def read_results(connection: sqlite3.Connection, rankings: Sequence[Ranking]) -> list[SearchResult]:
+def read_results(connection: Connection, rankings: Sequence[Ranking]) -> list[SearchResult]:
     """Put the documents beside their scores."""
     wanted = [slots.tolist() for slots, _ in rankings]
     if len(wanted) == 1:
@@ -371,4 +366,4 @@ def read_results(connection: sqlite3.Connection, rankings: Sequence[Ranking]) ->
 
 def fresh(document: Document) -> Document:
     """Return an equal document that shares no mutable state with the given one."""
-    return Document(document.id, document.text, json.loads(json.dumps(document.metadata)))
+    return Document(document.id, document.text, copy.deepcopy(document.metadata))

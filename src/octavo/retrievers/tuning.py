@@ -14,8 +14,7 @@ from octavo._arrays import Floats
 from octavo.errors import ParameterError
 from octavo.index import Graph, Tuning, exact_search, planner
 from octavo.retrievers.dense import DenseOptions, dense_search
-from octavo.store.snapshot import Snapshot
-from octavo.store.writer import decode_rows
+from octavo.store.snapshot import Snapshot, decode_rows
 
 #: Candidates rescored per result that are tried.
 OVERSAMPLES = tuple(round(1.5 * 1.2**step, 1) for step in range(27))

@@ -1,61 +1,165 @@
-"""The SQLite database of a collection: schema, connections, transactions.
+"""The SQLite database of a collection: who may read and write when, in which thread and process.
 
 WAL mode with ``synchronous=FULL``: a committed transaction survives ``kill -9`` and power loss, readers never wait for the
-writer. The write lock is SQLite's own and is released by the operating system when a process dies.
+writer. Each thread reads through a connection of its own; writers take turns, within the process and between processes. All
+locks are released by the operating system when a process dies.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import sqlite3
 import threading
+import time
 import uuid
 import weakref
 import zlib
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
 
-from octavo._files import ADVICE, storage_errors
-from octavo.errors import CollectionLockedError, CorruptCollectionError, ParameterError, ReadOnlyError, StorageError
+from octavo import _forks
+from octavo._files import storage_errors
+from octavo.errors import (
+    CollectionClosedError,
+    CollectionLockedError,
+    OctavoError,
+    ParameterError,
+    ReadOnlyError,
+)
+from octavo.store import sqlite
+from octavo.store._locks import LockFile, ReadLock, Shadow
 from octavo.store._manifest import FORMAT_VERSION, check_manifest
-from octavo.store.documents import chunked
-from octavo.store.metadata import index as _metadata_index
+from octavo.store._schema import check_schema, create_tables
+from octavo.store.sqlite import Connection, translate_errors
 
 DATABASE_NAME = "octavo.db"
 
-#: Values bound in one statement; SQLite takes 32,766 since 3.32 and 999 before.
+#: Values bound in one statement; SQLite takes 32,766.
 _BOUND_VALUES = 900
 
-#: What SQLite says of a damaged file in an error that it also raises for other reasons.
-_DAMAGE = ("malformed", "corrupt", "no such table", "no such column", "not decode to UTF-8")
+#: Pages in the write-ahead log from which on a writer folds it into the database, and how many seconds it waits for readers
+#: to leave then: readers wait meanwhile, so not long unless the log has become large.
+_FOLD_PATIENCE = {1_000: 0.0, 8_000: 0.02, 64_000: 0.2}
 
-#: SQLite's primary result codes of a disk that is full (SQLITE_FULL) or failing (SQLITE_IOERR).
-_DISK_ERRORS = {13: errno.ENOSPC, 10: errno.EIO}
+#: Seconds that a fork waits for running transactions to end.
+_FORK_PATIENCE = 5.0
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS manifest (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS documents (
-    slot INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, text TEXT NOT NULL, metadata TEXT NOT NULL, payload TEXT,
-    crc INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS tombstones (slot INTEGER PRIMARY KEY, seq INTEGER NOT NULL);
-CREATE INDEX IF NOT EXISTS tombstones_by_seq ON tombstones (seq);
-CREATE TABLE IF NOT EXISTS blocks (
-    tier INTEGER NOT NULL, block INTEGER NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (tier, block)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS artifacts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-"""
+#: Databases, by device and inode, that this process must not touch: it was forked from one that was inside a transaction.
+_unusable: set[tuple[int, int]] = set()
+
+_CLOSED = "the collection was closed; open it again with octavo.open"
 
 
 def document_crc(identifier: str, text: str, metadata: str, payload: str | None) -> int:
-    """Return the checksum stored beside a document; SQLite itself does not notice a flipped bit inside a value."""
+    """Return the checksum stored beside a document, which also tells a document from an older one of its own."""
     try:
         crc = zlib.crc32(metadata.encode(), zlib.crc32(text.encode(), zlib.crc32(identifier.encode())))
         return zlib.crc32(payload.encode(), crc) if payload is not None else crc
     except AttributeError:
         return -1  # a damaged page gives values of any type; no stored checksum is negative
+
+
+class _Turns:
+    """Let threads in one after the other, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition(threading.Lock())
+        self._waiting: deque[int] = deque()
+
+    def acquire(self, patience: float) -> bool:
+        me = threading.get_ident()
+        with self._changed:
+            if me in self._waiting:
+                raise ParameterError(
+                    "expected one write at a time, but this thread is inside a write of the same collection (in a function "
+                    "given to join_writes?); write when that has returned"
+                )
+            self._waiting.append(me)
+            if not self._changed.wait_for(lambda: self._waiting[0] == me, min(patience, threading.TIMEOUT_MAX)):
+                self._waiting.remove(me)
+                self._changed.notify_all()
+                return False
+            return True
+
+    def release(self) -> None:
+        with self._changed:
+            if self._waiting and self._waiting[0] == threading.get_ident():
+                self._waiting.popleft()
+                self._changed.notify_all()
+
+
+class _Closing:
+    """Held while a connection is being closed, which may happen wherever Python destroys one; a fork waits for it."""
+
+    rests_last = True  # who is inside a transaction may have to close a connection to come out of it
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        _forks.register(self)
+
+    def before_fork(self) -> None:
+        self.lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        self.lock.release()
+
+    def after_fork_in_child(self) -> None:
+        self.lock = threading.RLock()
+
+
+_closing = _Closing()
+
+
+class _Session:
+    """A connection, and what belongs to it: its announcement as a reader, and its share of the locks that last."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.pid = os.getpid()
+        self.connection = connection
+        self.read_lock: ReadLock | None = None
+        self.shadow: Shadow | None = None
+        self.is_open = True
+        self.log = log = [0]  # pages in the write-ahead log after the last commit
+        # the hook must not know the connection, or neither would ever be destroyed
+
+        def note(_: Any, __: str, pages: int) -> int:
+            log[0] = pages
+            return 0
+
+        connection.set_wal_hook(note)
+
+    def drop_locks(self) -> None:
+        """Give up all but SQLite's own locks."""
+        if self.read_lock is not None:
+            self.read_lock.close()
+        shadow, self.shadow = self.shadow, None
+        if shadow is not None:
+            shadow.release()
+
+    def close(self) -> None:
+        """Close the connection; harmless when it is closed already."""
+        with _closing.lock:
+            self.is_open = False
+            self.connection.close(True)
+            self.drop_locks()
+
+    def inherit(self, *, close: bool, keep: bool) -> None:
+        """In a forked child: close the connection, keep it, or else leave it to the parent without ever destroying it."""
+        self.shadow = None
+        self.drop_locks()
+        if close:
+            self.close()
+        elif not keep:
+            _forks.keep_for_ever(self)
+            return
+        self.pid = os.getpid()
+
+    def __del__(self) -> None:  # its thread is gone
+        if self.pid == os.getpid():
+            with contextlib.suppress(sqlite.Error):
+                self.close()
 
 
 class Database:
@@ -71,19 +175,44 @@ class Database:
         Refuse writes.
     """
 
+    rests_last = False
+
     def __init__(self, directory: Path | None, *, lock_timeout: float, read_only: bool) -> None:
         self._directory = directory
         self._path = directory / DATABASE_NAME if directory is not None else None
         self._lock_timeout = lock_timeout
         self.read_only = read_only
         self._memory_name = f"octavo-{uuid.uuid4().hex}"
-        self._local = threading.local()
-        self._write_lock = threading.RLock()
-        self._writer: _Connection | None = None
+        self._writer: _Session | None = None
         self._unsettled = False  # a commit has failed and its frames may still be in the log
-        self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._closed = False
-        self._anchor = self._connect() if directory is None else None  # keeps an in-memory database alive
+        self._refused = ""  # why this process must not use it
+        self._quiet = True  # at the last fork, no transaction was running
+        self._frozen = 0
+        self._sessions: weakref.WeakSet[_Session] = weakref.WeakSet()
+        self._anchor: _Session | None = None
+        self._begin_anew()
+        if self._path is not None and _unusable and _identity(self._path) in _unusable:
+            raise CollectionClosedError(_FORKED_INSIDE)
+        _forks.register(self)
+        try:
+            if directory is None:
+                self._anchor = self._connect()  # keeps an in-memory database alive
+            elif not read_only:
+                self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin_anew(self) -> None:
+        """Have no thread inside and no connection, as in a new process."""
+        self._pid = os.getpid()
+        self._local = threading.local()
+        self._turns = _Turns()
+        self._changed = threading.Condition(threading.Lock())
+        self._inside: Counter[int] = Counter()  # threads, and how many transactions they are in
+        self._frozen = 0
+        self._lock_file: LockFile | None = None
 
     @property
     def path(self) -> Path | None:
@@ -91,11 +220,18 @@ class Database:
         return self._path
 
     def create_schema(self) -> None:
-        """Create the tables; harmless when they exist."""
+        """Create the tables; harmless when they exist.
+
+        Raises
+        ------
+        CorruptCollectionError
+            When there are others, or they are not as Octavo makes them.
+        """
         with self.write() as connection:
-            for statement in (_SCHEMA + _metadata_index.DDL).split(";"):
-                if statement.strip():
-                    connection.execute(statement)
+            if self._path is None or not check_schema(connection, self._path):
+                create_tables(connection)
+
+    # ------------------------------------------------------------------ transactions
 
     @contextlib.contextmanager
     def calling(self, what: str) -> Iterator[None]:
@@ -113,79 +249,168 @@ class Database:
             )
 
     @contextlib.contextmanager
-    def read(self) -> Iterator[sqlite3.Connection]:
-        """Yield this thread's connection inside a read transaction: one consistent state from start to end."""
+    def read(self) -> Iterator[Connection]:
+        """Yield this thread's connection inside a read transaction: one consistent state from start to end.
+
+        Raises
+        ------
+        CollectionClosedError
+            When the collection was closed, or this process was forked at a moment that does not allow to use it.
+        ParameterError
+            When this thread is reading already.
+        """
         self._check_not_calling()
-        connection = self._reader()
-        with translate_errors(self.path):
-            connection.execute("BEGIN")
+        with self._entered(), translate_errors(self._path):
+            session = self._reader()
+            connection = session.connection
+            if not connection.get_autocommit():
+                raise ParameterError(
+                    "expected one reading of a collection at a time, but this thread is inside one (in a function given as a "
+                    "filter, perhaps); read before or after it"
+                )
+            if session.read_lock is not None:
+                session.read_lock.enter()
             try:
-                if self._directory is None:
-                    # Take the lock now. A database in memory has no write-ahead log: readers wait for a writer's commit,
-                    # and must not do so later, when they may hold a lock that the writer waits for.
-                    connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
-                yield connection
+                connection.execute("BEGIN")
+                try:
+                    if self._directory is None:
+                        # Take the lock now. A database in memory has no write-ahead log: readers wait for a writer's
+                        # commit, and must not do so later, when they may hold a lock that the writer waits for.
+                        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+                    yield connection
+                finally:
+                    # SQLite ends it by itself when the disk fails; in a forked child it is the parent's
+                    if session.pid == os.getpid() and connection.in_transaction:
+                        connection.execute("COMMIT")
             finally:
-                if connection.in_transaction:  # SQLite ends it by itself when the disk fails
-                    connection.execute("COMMIT")
+                if session.read_lock is not None and session.pid == os.getpid():
+                    session.read_lock.leave()
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
+    def write(self, timeout: float | None = None, *, unchecked: bool = False) -> Iterator[Connection]:
         """Yield the writing connection inside a transaction; commits on leaving, rolls back on an exception.
+
+        Parameters
+        ----------
+        timeout : float or None
+            Seconds to wait for other writers; None waits as long as the lock timeout says.
+        unchecked : bool
+            Do not compare pages with their checksums: to repair what can be.
 
         Raises
         ------
         CollectionLockedError
-            When another writer held the lock for longer than the lock timeout.
+            When other writers held the lock for longer than the lock timeout.
+        CollectionClosedError
+            When the collection was closed, or this process was forked at a moment that does not allow to use it.
+        ParameterError
+            When this thread is writing already.
         ReadOnlyError
             When the collection was opened for reading.
         """
         self._check_not_calling()
         if self.read_only:
             raise ReadOnlyError("the collection was opened with read_only=True; open it without to write")
-        if not self._write_lock.acquire(timeout=self._lock_timeout):
+        with self._turn(timeout) as left, self._entered(), translate_errors(self._path):
+            session = self._connect() if unchecked else self._writing_session()
+            connection = session.connection
+            connection.set_patience(left)
+            if unchecked:
+                connection.pragma("checksum_verification", 0)
+            if self._unsettled:
+                self._settle(connection)
+            self._begin(connection)
+            try:
+                yield connection
+                if session.pid != os.getpid():
+                    raise CollectionClosedError("a transaction cannot be committed by a process forked within it")
+            except BaseException:
+                if session.pid == os.getpid() and connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            else:
+                self._commit(connection)
+                self._fold_if_due(session)
+            finally:
+                if unchecked:
+                    session.close()
+
+    @contextlib.contextmanager
+    def _turn(self, patience: float | None = None) -> Iterator[float]:
+        """Be the only writer of all threads and processes; yields the seconds that are left of the timeout."""
+        self._require_usable()
+        patience = self._lock_timeout if patience is None else patience
+        end = time.monotonic() + patience
+        turns = self._turns
+        if not turns.acquire(patience):
             raise CollectionLockedError(
-                f"another thread has been writing for more than {self._lock_timeout:g} s; try again or raise lock_timeout"
+                f"other threads have been writing for more than {patience:g} s; try again or raise lock_timeout"
             )
         try:
-            with translate_errors(self.path):
-                connection = self._writing_connection()
-                if self._unsettled:
-                    self._settle(connection)
-                self._begin(connection)
-                try:
-                    yield connection
-                except BaseException:
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
-                    raise
-                self._commit(connection)
+            with contextlib.ExitStack() as stack:
+                locks = self._locks()
+                if locks is not None:
+                    stack.enter_context(locks.turn(max(0.0, end - time.monotonic()), of=patience))
+                yield max(0.0, end - time.monotonic())
         finally:
-            self._write_lock.release()
+            turns.release()
 
-    def _begin(self, connection: sqlite3.Connection) -> None:
+    @contextlib.contextmanager
+    def _entered(self) -> Iterator[None]:
+        """Count this thread among those that a fork and `close` have to wait for."""
+        me = threading.get_ident()
+        self._require_usable()
+        with self._changed:
+            while self._frozen and not self._inside[me]:
+                self._changed.wait()
+            if self._closed:
+                raise CollectionClosedError(_CLOSED)
+            self._inside[me] += 1
+        inside, changed = self._inside, self._changed
         try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as err:
-            if _is_busy(err):
-                raise CollectionLockedError(
-                    f"another process holds the write lock of {self.path or 'the collection'} and did not "
-                    f"release it within {self._lock_timeout:g} s; try again or raise lock_timeout"
-                ) from err
-            raise
+            yield
+        finally:
+            with changed:
+                inside[me] -= 1
+                if not inside[me]:
+                    del inside[me]
+                changed.notify_all()
+            if inside is self._inside and not inside:
+                self._close_if_over()
 
-    def _commit(self, connection: sqlite3.Connection) -> None:
+    def _require_usable(self) -> None:
+        if self._refused:
+            raise CollectionClosedError(self._refused)
+        if self._pid != os.getpid():
+            raise CollectionClosedError(
+                "this process was forked without Python's knowledge, and cannot use a collection that its parent has opened; "
+                "open it after the fork"
+            )
+        if self._closed:
+            raise CollectionClosedError(_CLOSED)
+
+    def _begin(self, connection: Connection) -> None:
+        try:
+            with translate_errors(self._path):
+                connection.execute("BEGIN IMMEDIATE")
+        except CollectionLockedError as err:
+            raise CollectionLockedError(
+                f"another process holds the write lock of {self._path or 'the collection'} and did not "
+                f"release it within {self._lock_timeout:g} s; try again or raise lock_timeout"
+            ) from err
+
+    def _commit(self, connection: Connection) -> None:
         try:
             connection.execute("COMMIT")
         except BaseException:
             self._unsettled = self._directory is not None
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            with contextlib.suppress(sqlite3.Error, OSError):
+            with contextlib.suppress(sqlite.Error, OctavoError, OSError):
                 self._settle(connection)
             raise
 
-    def _settle(self, connection: sqlite3.Connection) -> None:
+    def _settle(self, connection: Connection) -> None:
         """Overwrite in the log what a failed commit may have left there.
 
         When the last step of a commit fails, say the `fsync`, its frames lie complete in the log, and a recovery would
@@ -195,180 +420,279 @@ class Database:
         self._begin(connection)
         try:
             # a page is rewritten even if the value stays the same, unlike one of a table
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            connection.execute(f"PRAGMA user_version = {int(version)}")
+            version = connection.pragma("user_version")
+            connection.pragma("user_version", int(version))
             connection.execute("COMMIT")
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
         self._unsettled = False
 
-    def checkpoint(self) -> bool:
-        """Fold the write-ahead log into the database file and empty it; False when others still read from it."""
-        if self._directory is None or self.read_only:
-            return True
-        with self._write_lock, contextlib.suppress(sqlite3.Error, OSError):
-            busy = self._writing_connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-            return not busy
+    # ------------------------------------------------------------------ the write-ahead log
+
+    def _fold_if_due(self, session: _Session) -> None:
+        due = [patience for pages, patience in _FOLD_PATIENCE.items() if session.log[0] >= pages]
+        if due:
+            self._fold(session, due[-1], empty=False)
+
+    def _fold(self, session: _Session, patience: float, *, empty: bool) -> bool:
+        """Copy the log into the database file, in a turn to write, while nobody reads; False where somebody does."""
+        assert self._lock_file is not None  # only called for files
+        with (
+            contextlib.suppress(sqlite.Error, OSError),  # a full disk: what was committed is safe in the log
+            self._lock_file.no_readers(patience) as alone,
+        ):
+            session.connection.set_patience(patience)
+            return alone and sqlite.fold(session.connection, empty=empty)
         return False
 
-    def vacuum(self) -> bool:
+    def checkpoint(self, patience: float = 1.0) -> bool:
+        """Fold the write-ahead log into the database file and empty it; False when others keep it in use."""
+        if self._directory is None or self.read_only:
+            return True
+        try:
+            with self._turn(patience), self._entered(), translate_errors(self._path):
+                session = self._writing_session()
+                return self._fold(session, patience, empty=True)
+        except OctavoError:
+            return False
+
+    def vacuum(self, *, patient: bool = False) -> bool:
         """Rewrite the database file without the space of deleted rows; returns what `checkpoint` does.
+
+        Parameters
+        ----------
+        patient : bool
+            Wait as long as the lock timeout for readers of the log to leave.
 
         Raises
         ------
         StorageError
             When there is no space for it, or the disk fails; nothing but the space is missing then.
         """
-        with self._write_lock, translate_errors(self.path):
-            self._writing_connection().execute("VACUUM")
-        return self.checkpoint()
+        with self._turn() as left, self._entered(), translate_errors(self._path):
+            session = self._writing_session()
+            session.connection.set_patience(left)
+            session.connection.execute("VACUUM")
+            if self._directory is None:
+                return True
+            end = time.monotonic() + left
+            while not (folded := self._fold(session, 0.2, empty=True)) and patient and time.monotonic() < end:
+                time.sleep(0.05)  # let those that wait read in between
+            return folded
 
-    def load_from(self, source: sqlite3.Connection) -> None:
+    def load_from(self, source: Connection) -> None:
         """Replace everything in this in-memory database by a copy of what another connection sees."""
-        image = bytearray(source.serialize())
+        image = bytearray(source.serialize("main"))
         image[18:20] = b"\x01\x01"  # "not WAL" in the file header: a database in memory has no write-ahead log
-        with self._write_lock, translate_errors(self.path), contextlib.closing(sqlite3.connect(":memory:")) as plain:
-            plain.deserialize(bytes(image))
-            plain.backup(self._writing_connection())
+        with (
+            self._turn(),
+            self._entered(),
+            translate_errors(self._path),
+            contextlib.closing(sqlite.connect_scratch()) as plain,
+        ):
+            plain.deserialize("main", bytes(image))
+            plain.copy_into(self._writing_session().connection)
 
-    def close(self) -> None:
-        """Close every connection of this process."""
-        with self._write_lock:
-            self._closed = True
-            for connection in list(self._connections):
-                if connection.pid == os.getpid():
-                    with contextlib.suppress(sqlite3.Error):
-                        connection.close()
-            self._writer = None
-            self._anchor = None
+    # ------------------------------------------------------------------ damage
 
-    def _reader(self) -> sqlite3.Connection:
-        connection: _Connection | None = getattr(self._local, "connection", None)
-        if connection is None or connection.pid != os.getpid():
-            _abandon(connection)
-            connection = self._local.connection = self._connect()
-        return connection
+    def integrity_problems(self, connection: Connection, most: int = 20) -> list[str]:
+        """Return what SQLite finds wrong with the database, as `connection` sees it; a damaged page is looked through."""
+        name = str(self._path or "the database")
+        try:
+            rows = connection.execute(f"PRAGMA integrity_check({most})").fetchall()
+        except sqlite.Error as err:
+            found = [f"{name}: a page is damaged ({err})"]
+            with contextlib.suppress(sqlite.Error, OctavoError), contextlib.closing(self._connect()) as other:
+                other.connection.pragma("checksum_verification", 0)
+                rows = other.connection.execute(f"PRAGMA integrity_check({most})").fetchall()
+                found += [f"{name}: {row[0]}" for row in rows if row[0] != "ok"]
+            return found
+        return [f"{name}: {row[0]}" for row in rows if row[0] != "ok"]
 
-    def _writing_connection(self) -> sqlite3.Connection:
-        if self._writer is None or self._writer.pid != os.getpid():
-            _abandon(self._writer)
+    # ------------------------------------------------------------------ connections
+
+    def _reader(self) -> _Session:
+        session: _Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = self._local.session = self._connect()
+        return session
+
+    def _writing_session(self) -> _Session:
+        if self._writer is None:
             self._writer = self._connect()
         return self._writer
 
-    def _connect(self) -> _Connection:
-        with translate_errors(self.path):
-            if self._directory is None:
-                connection = self._open_uri(f"file:/{self._memory_name}?vfs=memdb")
-            elif self.read_only:
-                connection = self._open_read_only()
+    def _locks(self) -> LockFile | None:
+        """Return this handle's lock file; None in memory."""
+        if self._lock_file is None and self._directory is not None:
+            self._lock_file = LockFile(self._directory, read_only=self.read_only, patience=self._lock_timeout)
+        return self._lock_file
+
+    def _prepare(self) -> None:
+        """Make the database file where there is none."""
+        assert self._path is not None  # only called for files
+        if self._path.exists() and self._path.stat().st_size:
+            return
+        with self._turn():
+            # SQLite would create it readable for everybody; its companions take over the permissions.
+            with storage_errors(self._path, "created"), contextlib.suppress(FileExistsError):
+                os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            if not self._path.stat().st_size:
+                with translate_errors(self._path):
+                    connection = sqlite.connect_file(self._path, patience=self._lock_timeout)
+                    sqlite.prepare_empty(connection)
+                    connection.close()
+
+    def _connect(self) -> _Session:
+        with translate_errors(self._path):
+            if self._path is None:
+                connection = sqlite.connect_memory(self._memory_name, patience=self._lock_timeout)
+                session = _Session(connection)
             else:
-                # SQLite would create it readable for everybody; its companions take over the permissions.
-                path = self._directory / DATABASE_NAME
-                with storage_errors(path, "created"), contextlib.suppress(FileExistsError):
-                    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-                connection = self._open_uri(f"file:{quote(str(path))}?mode=rw")
-                try:
-                    connection.execute("PRAGMA journal_mode=WAL")
-                except UnicodeDecodeError as err:  # what SQLite says of a damaged name of a table
-                    raise CorruptCollectionError(f"{path} is damaged ({err}); restore it from a backup") from err
-                connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("PRAGMA temp_store=MEMORY")
-            connection.execute("PRAGMA cell_size_check=ON")  # looks at each page that is read for nonsense
-            connection.execute("PRAGMA cache_size=-8000")
-        self._connections.add(connection)
+                session = self._connect_file(self._path)
+        self._sessions.add(session)
+        return session
+
+    def _connect_file(self, path: Path) -> _Session:
+        locks = self._locks()
+        assert locks is not None  # there is a directory
+        connection, immutable = self._open_read_only(path) if self.read_only else (self._open_to_write(path), False)
+        session = _Session(connection)
+        try:
+            check_schema(connection, path)
+            if locks.announces and not immutable:
+                session.shadow = Shadow.of(path)
+                session.read_lock = ReadLock(path.parent, patience=self._lock_timeout)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def _open_to_write(self, path: Path) -> Connection:
+        connection = sqlite.connect_file(path, patience=self._lock_timeout)
+        connection.pragma("journal_mode", "wal")
+        connection.pragma("synchronous", "FULL")
         return connection
 
-    def _open_read_only(self) -> _Connection:
-        uri = f"file:{quote(str(self.path))}?mode=ro"
-        connection = self._open_uri(uri)
+    def _open_read_only(self, path: Path) -> tuple[Connection, bool]:
+        connection = sqlite.connect_file(path, patience=self._lock_timeout, read_only=True)
         try:
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        except sqlite3.OperationalError:
+            with translate_errors(path):
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except ReadOnlyError:
             # WAL needs a file of shared memory beside the database, which cannot be made on a read-only file system.
             # Once the last writer has closed, there is no log left and the database can be read as it stands.
-            log = Path(f"{self.path}-wal")
+            log = Path(f"{path}-wal")
             connection.close()
             if log.exists() and log.stat().st_size:
                 raise
-            connection = self._open_uri(f"{uri}&immutable=1")
-        return connection
+            return sqlite.connect_file(path, patience=self._lock_timeout, read_only=True, immutable=True), True
+        return connection, False
 
-    def _open_uri(self, uri: str) -> _Connection:
-        connection = sqlite3.connect(
-            uri,
-            uri=True,
-            timeout=self._lock_timeout,
-            isolation_level=None,
-            check_same_thread=False,
-            factory=_Connection,
-            cached_statements=256,
-        )
-        connection.pid = os.getpid()
-        return connection
+    def close(self) -> None:
+        """Close every connection of this process, those of running transactions as soon as they end."""
+        with self._changed:
+            self._closed = True
+            if self._pid != os.getpid() or self._refused:
+                return
+            me = threading.get_ident()
+            self._changed.wait_for(
+                lambda: not any(thread != me for thread in self._inside), min(self._lock_timeout, threading.TIMEOUT_MAX)
+            )
+            busy = bool(self._inside)
+        if not busy:
+            self._close_sessions()
+
+    def _close_if_over(self) -> None:
+        if self._closed:  # `close` did not wait for this thread
+            self._close_sessions()
+
+    def _close_sessions(self) -> None:
+        last, self._writer, self._anchor = self._writer, None, None
+        for session in list(self._sessions):
+            if session is not last:
+                session.close()
+        if last is not None:
+            if self._lock_file is not None and last.is_open and self._lock_file.try_alone():
+                last.drop_locks()
+                sqlite.fold_on_close(last.connection)
+            last.close()
+        if self._lock_file is not None:
+            self._lock_file.close()
+
+    # ------------------------------------------------------------------ forks
+
+    def before_fork(self) -> None:
+        """Let no transaction begin, and wait a little for those that run: then a child can do without what it inherits."""
+        me = threading.get_ident()
+        with self._changed:
+            self._frozen += 1
+            self._quiet = (
+                self._changed.wait_for(lambda: not any(thread != me for thread in self._inside), _FORK_PATIENCE)
+                and not self._inside[me]
+            )
+
+    def after_fork_in_parent(self) -> None:
+        """Let transactions begin again."""
+        with self._changed:
+            self._frozen -= 1
+            self._changed.notify_all()
+
+    def after_fork_in_child(self) -> None:
+        """Give up the parent's connections and locks.
+
+        SQLite keeps a list of the files that a process has open and of the locks that it holds. A child has inherited the
+        list, but not the locks. Connections at rest can be closed on this side without effect on the parent (nothing is
+        checkpointed, nothing deleted), which empties the list. Connections in the middle of something cannot, and then this
+        process must not touch the database.
+        """
+        if self._pid == os.getpid():
+            return
+        Shadow.forget()
+        if self._lock_file is not None:
+            self._lock_file.close()
+        sessions, writer = list(self._sessions), self._writer
+        self._begin_anew()
+        for session in sessions:
+            session.inherit(close=self._quiet and self._path is not None, keep=self._quiet)
+        self._writer = writer if self._path is None else None
+        if not self._quiet and not self._closed and sessions:
+            self._refused = _FORKED_INSIDE
+            if self._path is not None:
+                _unusable.add(_identity(self._path))
 
 
-class _Connection(sqlite3.Connection):
-    """A connection that knows which process opened it, and that closes itself when its thread is gone."""
-
-    pid: int = 0
-
-    def __del__(self) -> None:
-        if self.pid == os.getpid():
-            self.close()
+_FORKED_INSIDE = (
+    "this process was forked while a transaction of the collection was running, and cannot use it: SQLite's state belongs to "
+    "the parent. Fork while nobody reads or writes it, or start processes afresh (multiprocessing's 'spawn' or 'forkserver')"
+)
 
 
-#: Connections of the parent process. SQLite wants them neither used nor closed on this side of a fork.
-_ABANDONED: list[_Connection] = []
-
-
-def _abandon(connection: _Connection | None) -> None:
-    if connection is not None:
-        _ABANDONED.append(connection)
-
-
-@contextlib.contextmanager
-def translate_errors(path: Path | None) -> Iterator[None]:
-    """Turn SQLite's errors about damaged files and failing disks into errors that name the file and what to do."""
+def _identity(path: Path) -> tuple[int, int]:
     try:
-        yield
-    except sqlite3.DatabaseError as err:
-        name = str(path) if path is not None else "the in-memory database"
-        if isinstance(err, sqlite3.OperationalError):
-            if _is_busy(err):
-                raise CollectionLockedError(f"{name} stayed locked by another process: {err}") from err
-            if (number := _DISK_ERRORS.get(getattr(err, "sqlite_errorcode", 0) & 0xFF)) is not None:
-                raise StorageError(number, f"{name} could not be read or written: {err}; {ADVICE}") from err
-            if "readonly" in str(err) or "read-only" in str(err) or "unable to open" in str(err):
-                raise ReadOnlyError(
-                    f"{name} cannot be written: {err}; open it with read_only=True to search it"
-                ) from err
-            if not any(sign in str(err) for sign in _DAMAGE):
-                raise
-        elif isinstance(err, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.DataError):
-            raise
-        raise CorruptCollectionError(f"{name} is damaged ({err}); restore it from a backup") from err
-
-
-def _is_busy(err: sqlite3.OperationalError) -> bool:
-    return getattr(err, "sqlite_errorcode", 0) & 0xFF in (5, 6) or "locked" in str(err)
+        found = path.stat()
+    except OSError:
+        return -1, -1
+    return found.st_dev, found.st_ino
 
 
 def select_documents(
-    connection: sqlite3.Connection, columns: str, key: Literal["slot", "id"], values: Sequence[int] | Sequence[str]
+    connection: Connection, columns: str, key: Literal["slot", "id"], values: Sequence[int] | Sequence[str]
 ) -> Iterator[Any]:
     """Yield columns of the documents whose slot or id is among `values`, in no particular order; absent ones are left out."""
-    for part in chunked(values, _BOUND_VALUES):
+    for start in range(0, len(values), _BOUND_VALUES):
+        part = values[start : start + _BOUND_VALUES]
         marks = ",".join("?" * len(part))
         yield from connection.execute(f"SELECT {columns} FROM documents WHERE {key} IN ({marks})", part)
 
 
-def read_manifest(connection: sqlite3.Connection) -> dict[str, Any]:
+def read_manifest(connection: Connection) -> dict[str, Any]:
     """Return all manifest entries, checked unless there are none yet or a later version wrote them."""
     manifest = dict(connection.execute("SELECT key, value FROM manifest").fetchall())
     return check_manifest(manifest) if manifest.get("format_version") == FORMAT_VERSION else manifest
 
 
-def write_manifest(connection: sqlite3.Connection, values: dict[str, Any]) -> None:
+def write_manifest(connection: Connection, values: dict[str, Any]) -> None:
     """Set manifest entries."""
     connection.executemany("INSERT OR REPLACE INTO manifest VALUES (?, ?)", list(values.items()))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date, datetime
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -15,6 +18,10 @@ from octavo._arrays import Codes, Floats, as_matrix
 from octavo.compression import Codec
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import InputTypeError, ParameterError
+from octavo.filters.times import plain_datetime64, plain_time
+
+#: Bytes of a document: its id, text, metadata and payload. SQLite keeps rows of up to 10^9 bytes.
+LARGEST_DOCUMENT = 900_000_000
 
 DocumentLike: TypeAlias = "str | Document | Mapping[str, Any]"
 
@@ -30,7 +37,7 @@ class Document:
     text : str
         The text; may be empty.
     metadata : dict
-        Any JSON object. A fresh copy each time: changing it does not change the collection.
+        Any JSON object; dates, times and tuples as well. A fresh copy each time: changing it does not change the collection.
     """
 
     id: str
@@ -44,7 +51,7 @@ class Batch:
 
     ids: list[str]
     texts: list[str]
-    metadata: list[str]  # JSON
+    metadata: list[str]  # JSON, see `metadata_to_json`
     parsed: list[Mapping[str, Any]]
     payloads: list[str | None]
     vectors: Floats | None
@@ -71,55 +78,218 @@ class Batch:
         return int(self.vectors.shape[1])
 
 
-def metadata_to_json(metadata: Mapping[str, Any], where: str) -> str:
-    """Return metadata as JSON text that reads back equal.
+def normal_metadata(metadata: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return metadata made of plain values only, equal to what was given, sharing nothing mutable with it.
+
+    What is accepted, and what becomes of it, says ``docs/decisions/typed-metadata.md``.
+
+    Parameters
+    ----------
+    metadata : mapping
+        The caller's.
+    where : str
+        Whose it is, for messages.
 
     Raises
     ------
     InputTypeError
-        When a key is not a string or a value is not JSON.
+        When a key is not a string or a value cannot be stored.
     ParameterError
-        When a number is NaN or infinite, or the nesting is too deep.
+        When a number is NaN or infinite, a key is no valid Unicode, or the nesting is too deep.
     """
     try:
-        _check_keys(metadata, where)
-        text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except InputTypeError:
-        raise
-    except TypeError as err:
-        raise InputTypeError(
-            f"{where}: expected JSON values (None, bool, int, float, str, list, dict), but {err}; convert the value first"
-        ) from err
-    except ValueError as err:
-        raise ParameterError(f"{where}: expected finite numbers and no cycles, but {err}") from err
+        plain: dict[str, Any] = _normal(metadata, (), where)
     except RecursionError as err:
         raise ParameterError(f"{where}: the metadata is nested too deeply to be stored as JSON") from err
+    return plain
+
+
+def metadata_to_json(metadata: Mapping[str, Any], where: str) -> str:
+    """Return metadata as JSON text from which `metadata_from_json` makes an equal object.
+
+    Raises
+    ------
+    InputTypeError, ParameterError
+        As `normal_metadata`.
+
+    Examples
+    --------
+    >>> from datetime import date
+    >>> metadata_to_json({"day": date(2024, 5, 1)}, "document 0")
+    '{"day":{"octavo:date":"2024-05-01"}}'
+    """
+    return normal_to_json(normal_metadata(metadata, where), where)
+
+
+def normal_to_json(metadata: dict[str, Any], where: str) -> str:
+    """Return what `normal_metadata` gave as JSON text."""
     try:
-        text.encode()
-    except UnicodeEncodeError:  # lone surrogates survive as \\uXXXX escapes
-        text = json.dumps(metadata, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+        if _needs_tags(metadata):
+            metadata = _tagged(metadata)
+        text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_tagged)
+    except RecursionError as err:
+        raise ParameterError(f"{where}: the metadata is nested too deeply to be stored as JSON") from err
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            _refuse_surrogates(metadata, (), where)
     return text
 
 
-def _check_keys(value: Any, where: str) -> None:
-    # json.dumps would turn the key 1 into "1" silently: what comes back would not be what went in.
-    if isinstance(value, Mapping):
+def _refuse_surrogates(value: Any, path: tuple[str, ...], where: str) -> None:
+    """Raise `ParameterError` for the first string that UTF-8 cannot hold; keys were looked at before."""
+    if isinstance(value, dict):
         for key, inner in value.items():
-            if not isinstance(key, str):
-                raise InputTypeError(f"{where}: expected metadata keys of type str, got {key!r} ({type(key).__name__})")
-            if type(inner) not in _ATOMS:
-                _check_keys(inner, where)
+            _refuse_surrogates(inner, (*path, key), where)
     elif isinstance(value, list | tuple):
         for inner in value:
-            if type(inner) not in _ATOMS:
-                _check_keys(inner, where)
+            _refuse_surrogates(inner, path, where)
+    elif isinstance(value, str):
+        check_text(value, f"the metadata of {where} under {_shown(path)}")
 
 
-_ATOMS = frozenset({str, int, float, bool, type(None)})
+def metadata_to_tagged(metadata: Mapping[str, Any], where: str = "the metadata") -> Any:
+    """Return metadata in its stored form, as objects that JSON has; `metadata_from_tagged` is the way back.
+
+    Examples
+    --------
+    >>> metadata_to_tagged({"pair": (1, 2)})
+    {'pair': {'octavo:tuple': [1, 2]}}
+    """
+    return _tagged(normal_metadata(metadata, where))
+
+
+def metadata_from_json(text: str) -> Any:
+    """Return the metadata that `metadata_to_json` has written.
+
+    Examples
+    --------
+    >>> metadata_from_json('{"day":{"octavo:date":"2024-05-01"}}')
+    {'day': datetime.date(2024, 5, 1)}
+    """
+    if _MARK not in text:
+        return json.loads(text)
+    return json.loads(text, object_hook=_untagged)
+
+
+def metadata_from_tagged(value: Any) -> Any:
+    """Return the metadata of a stored form that has been read as JSON already; see `metadata_from_json`.
+
+    Examples
+    --------
+    >>> metadata_from_tagged({"day": {"octavo:date": "2024-05-01"}})
+    {'day': datetime.date(2024, 5, 1)}
+    """
+    if isinstance(value, dict):
+        return _untagged({key: metadata_from_tagged(inner) for key, inner in value.items()})
+    return [metadata_from_tagged(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _normal(value: Any, path: tuple[str, ...], where: str) -> Any:
+    if type(value) in _ATOMS:
+        return value
+    if isinstance(value, float | np.floating):
+        number = float(value)
+        if not math.isfinite(number):
+            raise ParameterError(f"{where}: expected finite numbers, got {number} under {_shown(path)}; leave it out")
+        if number == value:
+            return number
+    elif isinstance(value, Mapping):
+        return {
+            _normal_key(key, path, where): inner if type(inner) in _ATOMS else _normal(inner, (*path, key), where)
+            for key, inner in value.items()
+        }
+    elif isinstance(value, list):
+        return [inner if type(inner) in _ATOMS else _normal(inner, path, where) for inner in value]
+    elif isinstance(value, tuple):
+        return tuple([inner if type(inner) in _ATOMS else _normal(inner, path, where) for inner in value])
+    elif isinstance(value, str):
+        return str.__str__(value)
+    elif isinstance(value, int):
+        return int(value)
+    elif isinstance(value, np.bool_ | np.integer):
+        return value.item()
+    elif isinstance(value, date | np.datetime64):
+        time = plain_time(value) if isinstance(value, date) else plain_datetime64(value)
+        if time is not None:
+            return time
+    shown = repr(value)
+    raise InputTypeError(
+        f"{where}: expected JSON values (None, bool, int, float, str, list, dict), dates, times or tuples, got "
+        f"{type(value).__name__} {shown if len(shown) <= 60 else shown[:57] + '...'} under {_shown(path)}; convert the "
+        "value first, for instance with str(), float() or sorted()"
+    )
+
+
+def _normal_key(key: Any, path: tuple[str, ...], where: str) -> str:
+    # json.dumps would turn the key 1 into "1" silently: what comes back would not be what went in.
+    if not isinstance(key, str):
+        inside = f" under {_shown(path)}" if path else ""
+        raise InputTypeError(f"{where}: expected metadata keys of type str, got {key!r} ({type(key).__name__}){inside}")
+    if not key.isascii():
+        check_text(key, f"{where}: a metadata key" if not path else f"{where}: a metadata key under {_shown(path)}")
+    return key if type(key) is str else str.__str__(key)
+
+
+def _shown(path: tuple[str, ...]) -> str:
+    return repr(".".join(map(str.__str__, path)))
+
+
+#: What every key of a typed value begins with in the stored text.
+_MARK = '"octavo:'
+
+_TAG = re.compile("octavo(:+)(date|datetime|tuple)")
+
+
+def _needs_tags(value: Any) -> bool:
+    """Tell whether there are tuples, which JSON would make lists of, or objects that look like a typed value."""
+    if isinstance(value, dict):
+        if len(value) == 1 and _TAG.fullmatch(next(iter(value))):
+            return True
+        return any(_needs_tags(inner) for inner in value.values() if type(inner) not in _ATOMS)
+    if isinstance(value, list):
+        return any(_needs_tags(inner) for inner in value if type(inner) not in _ATOMS)
+    return isinstance(value, tuple)
+
+
+def _tagged(value: Any) -> Any:
+    """Return the stored form of a normal value."""
+    if isinstance(value, dict):
+        if len(value) == 1 and _TAG.fullmatch(key := next(iter(value))):
+            return {key.replace(":", "::", 1): _tagged(value[key])}
+        return {key: _tagged(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_tagged(inner) for inner in value]
+    if isinstance(value, tuple):
+        return {"octavo:tuple": [_tagged(inner) for inner in value]}
+    if isinstance(value, datetime):
+        return {"octavo:datetime": value.isoformat()}
+    if isinstance(value, date):
+        return {"octavo:date": value.isoformat()}
+    return value
+
+
+def _untagged(value: dict[str, Any]) -> Any:
+    """Return the normal value of an object of the stored form whose values are normal already."""
+    if len(value) != 1 or not (found := _TAG.fullmatch(key := next(iter(value)))):
+        return value
+    inner = value[key]
+    if len(found[1]) > 1:
+        return {key.replace("::", ":", 1): inner}
+    if found[2] == "tuple":
+        return tuple(inner) if isinstance(inner, list) else value
+    try:
+        return (datetime if found[2] == "datetime" else date).fromisoformat(inner)
+    except (ValueError, TypeError):
+        return value
+
+
+_ATOMS = frozenset({str, int, bool, type(None)})
 
 
 def check_text(value: Any, what: str) -> str:
-    """Return `value` if it is a string that can be stored as UTF-8."""
+    """Return `value` as a plain str if it is a string that can be stored as UTF-8."""
     if not isinstance(value, str):
         raise InputTypeError(f"expected {what} to be a str, got {type(value).__name__}")
     if not value.isascii():
@@ -127,7 +297,7 @@ def check_text(value: Any, what: str) -> str:
             value.encode()
         except UnicodeEncodeError as err:
             raise ParameterError(f"expected {what} to be valid Unicode, but it holds a lone surrogate: {err}") from err
-    return value
+    return value if type(value) is str else str.__str__(value)
 
 
 def check_ids(ids: Any, what: str = "ids") -> list[str]:
@@ -138,10 +308,19 @@ def check_ids(ids: Any, what: str = "ids") -> list[str]:
         listed = list(ids)
     except TypeError as err:
         raise InputTypeError(f"expected {what} as a list of str, got {type(ids).__name__}") from err
-    for value in listed:
+    for number, value in enumerate(listed):
         if not isinstance(value, str):
             raise InputTypeError(f"expected {what} of type str, got {value!r} ({type(value).__name__})")
+        if type(value) is not str or not value.isascii():
+            listed[number] = check_text(value, f"number {number} of {what}")
     return listed
+
+
+def _refuse_table(value: Any, name: str, advice: str) -> None:
+    """Raise for a table of pandas, Polars, PyArrow and the like: to iterate over one gives the names of its columns."""
+    if hasattr(value, "columns") and len(getattr(value, "shape", ())) == 2:
+        columns = ", ".join(repr(str(column)) for column in list(getattr(value, "column_names", value.columns))[:5])
+        raise InputTypeError(f"expected {name}, got a {type(value).__name__} with the columns {columns}; {advice}")
 
 
 def _sized(value: Any) -> bool:
@@ -166,6 +345,10 @@ def read_batches(
         raise InputTypeError(
             f"expected an iterable of documents, got a single {type(documents).__name__}; put it in a list"
         )
+    _refuse_table(documents, "texts or documents", "give the column that holds the texts, such as table['text']")
+    _refuse_table(ids, "ids", "give the column that holds them, such as table['id']")
+    _refuse_table(metadata, "metadata as one mapping for each document", "give a list of its rows as dicts")
+    _refuse_table(payloads, "payloads", "give the column that holds them")
     if isinstance(metadata, Mapping):
         raise InputTypeError(
             "expected metadata as an iterable with one mapping for each document, got a single mapping"
@@ -267,23 +450,34 @@ def _append(batch: Batch, row: dict[str, Any], seen: set[str]) -> None:
         metadata = row["metadata"]
     if metadata is None:
         metadata = {}
-    check_text(identifier, f"the id of document {position}")
-    check_text(text, f"the text of document {position}")
+    identifier = check_text(identifier, f"the id of document {position}")
+    text = check_text(text, f"the text of document {position}")
     if not isinstance(metadata, Mapping):
         raise InputTypeError(
             f"document {position}: expected metadata to be a mapping, got {type(metadata).__name__} {metadata!r}"
         )
     payload = row.get("payloads")
     if payload is not None:
-        check_text(payload, f"the payload of document {position}")
+        payload = check_text(payload, f"the payload of document {position}")
     if identifier in seen:
         raise ParameterError(f"expected each id once in a call, got {identifier!r} twice (document {position})")
     seen.add(identifier)
-    plain = metadata if isinstance(metadata, dict) else dict(metadata)
+    where = f"document {position}"
+    normal = normal_metadata(metadata, where)
+    stored = normal_to_json(normal, where)
+    parts = {"id": identifier, "text": text, "metadata": stored, "payload": payload or ""}
+    if sum(map(len, parts.values())) * 4 > LARGEST_DOCUMENT:  # a character has at most four bytes
+        sizes = {name: len(part.encode()) for name, part in parts.items()}
+        if sum(sizes.values()) > LARGEST_DOCUMENT:
+            largest = max(sizes, key=sizes.__getitem__)
+            raise ParameterError(
+                f"{where}: expected at most {LARGEST_DOCUMENT:,} bytes in all, got {sum(sizes.values()):,}, of which its "
+                f"{largest} has {sizes[largest]:,}; cut it into several documents"
+            )
     batch.ids.append(identifier)
     batch.texts.append(text)
-    batch.metadata.append(metadata_to_json(plain, f"document {position}"))
-    batch.parsed.append(plain)
+    batch.metadata.append(stored)
+    batch.parsed.append(normal)
     batch.payloads.append(payload)
 
 

@@ -6,6 +6,7 @@ an answer. What it does not reach yet is scanned exactly.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import json
@@ -14,19 +15,21 @@ import re
 import threading
 import time
 import uuid
+import weakref
 import zlib
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from octavo._files import ADVICE, remove, storage_errors, sync_directory, sync_file
-from octavo.errors import CollectionLockedError, OctavoError, StorageError
+from octavo import _forks
+from octavo._files import ADVICE, Directory, HeldFile, storage_errors
+from octavo.errors import CollectionLockedError, CollectionReplacedError, OctavoError, StorageError
 from octavo.index import Graph, planner
 from octavo.store.snapshot import GraphView, Snapshot
 from octavo.store.store import Store
 
-#: Rows linked between two publications.
-_CHUNK = 16_384
+#: Rows linked between two publications, and between two looks at whether the process is about to end.
+_CHUNK = 4_096
 
 #: While documents stream in, rows may wait outside the graph up to this multiple of what may be scanned beside it.
 _BACKLOG = 8
@@ -38,6 +41,17 @@ _GROWTH = 0.25
 _DRAFT_AGE = 3_600.0
 
 _NAME = re.compile(r"g(\d{6,})-[0-9a-f]{32}\.graph(\.tmp)?")
+
+
+#: What may have a thread.
+_building: weakref.WeakSet[GraphFiles] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_building() -> None:
+    # A thread that comes back from native code into an interpreter that is being taken down ends the process by a signal.
+    for files in list(_building):
+        files.stop()
 
 
 class GraphFiles:
@@ -53,8 +67,34 @@ class GraphFiles:
         self._store = store
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._stopped = False  # the process is about to end
+        _forks.register(self)
         self._loaded_generation = -1
         self._saved = 0  # slots that the newest checkpoint covers
+
+    # ------------------------------------------------------------------ forks and the end
+
+    rests_last = False
+
+    def before_fork(self) -> None:
+        """Nothing to do: building takes long, and a child begins anew."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing to do."""
+
+    def after_fork_in_child(self) -> None:
+        """Have no thread; a graph that one was building cannot be used here, nor be destroyed."""
+        busy, self._lock, self._thread = self._lock.locked(), threading.Lock(), None
+        if busy:
+            _forks.keep_for_ever(self._store.forget_graph_after_fork())
+            self._saved, self._loaded_generation = 0, -1
+
+    def stop(self) -> None:
+        """Give up building and wait until the thread has noticed: it must not be within usearch when the process ends."""
+        self._stopped = True
+        self.wait()
+
+    # ------------------------------------------------------------------ building
 
     def behind(self, snapshot: Snapshot, tail: int | None = None) -> bool:
         """Tell whether more rows wait outside the graph than `tail` (None: than should be scanned beside it)."""
@@ -71,17 +111,18 @@ class GraphFiles:
     def catch_up(self, tail: int | None = None) -> None:
         """Extend the graph until at most `tail` rows wait outside it; the caller waits."""
         with self._lock:
-            while self.behind(self._store.snapshot, tail) and not self._store.closed:
+            while self.behind(self._store.snapshot, tail) and not self._over():
                 self._extend(self._store.snapshot)
         if not self._store.settings.read_only and self._due(self._store.snapshot):
             # It only saves time later, and the write that it follows is durable: no reason to fail that.
-            with contextlib.suppress(StorageError, CollectionLockedError):
+            with contextlib.suppress(StorageError, CollectionLockedError, CollectionReplacedError):
                 self.checkpoint()
 
     def start(self) -> None:
         """Extend the graph in a thread of its own; searches stay exact, if slower, until it is done."""
         if self._lock.locked() or (self._thread is not None and self._thread.is_alive()):
             return
+        _building.add(self)
         self._thread = threading.Thread(target=self._quietly, name="octavo-graph", daemon=True)
         self._thread.start()
 
@@ -91,7 +132,7 @@ class GraphFiles:
         if not self.behind(snapshot):
             return
         covered = snapshot.graph.covered if snapshot.graph is not None else 0
-        if snapshot.n_slots - covered > _BACKLOG * planner.TAIL_MAX:
+        if snapshot.n_slots - covered > _BACKLOG * planner.limits.tail_max:
             self.wait()
         self.start()
 
@@ -112,6 +153,9 @@ class GraphFiles:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
+    def _over(self) -> bool:
+        return self._stopped or self._store.closed
+
     def _extend(self, snapshot: Snapshot) -> None:
         view = snapshot.graph
         if view is None:
@@ -129,7 +173,7 @@ class GraphFiles:
             view.graph.add(missing, coarse.codes[missing])
             view = GraphView(view.graph, end)
             self._store.publish_graph(snapshot.generation, view)
-            if self._store.closed:
+            if self._over():
                 return
 
     # ------------------------------------------------------------------ checkpoints
@@ -138,95 +182,119 @@ class GraphFiles:
         covered = snapshot.graph.covered if snapshot.graph is not None else 0
         if self._loaded_generation != snapshot.generation:
             self._saved, self._loaded_generation = 0, snapshot.generation
-        return covered - self._saved > max(self._saved * _GROWTH, planner.TAIL_MAX)
+        return covered - self._saved > max(self._saved * _GROWTH, planner.limits.tail_max)
 
     def _load(self, snapshot: Snapshot) -> GraphView | None:
         """Return the graph of the newest checkpoint, if there is one that matches its checksum."""
-        directory = self._store.directory
-        if directory is None:
+        folder = self._store.folder
+        if folder is None:
             return None
-        with self._store.database.read() as connection:
+        with self._store.read() as (connection, _):
             entry = self._store.artifact(connection, "graph")
         if entry is None or entry["generation"] != snapshot.generation or entry["covered"] > snapshot.n_slots:
             return None
-        path = directory / entry["file"]
         try:
-            if path.stat().st_size != entry["bytes"] or file_crc(path) != entry["crc"]:
+            file = folder.hold(entry["file"])
+            if graph_damage(file, entry) is not None:
                 return None
-            graph = self._map(path, snapshot)
+            view = self._map(file, entry["file"], snapshot, entry["covered"])
         except (OSError, OctavoError, RuntimeError):
             return None
         self._saved, self._loaded_generation = entry["covered"], snapshot.generation
-        view = GraphView(graph, entry["covered"])
         self._store.publish_graph(snapshot.generation, view)
         return view
 
-    def _map(self, path: Path, snapshot: Snapshot) -> Graph:
+    def _map(self, file: HeldFile, name: str, snapshot: Snapshot, covered: int) -> GraphView:
+        """Return a graph that is searched where it lies, in a file that cannot vanish meanwhile."""
+        assert self._store.folder is not None  # only collections on disk have graph files
+        path = file.native_path(self._store.folder.path / name)
         connectivity = self._store.settings.connectivity or 16
-        return Graph.load(path, snapshot.tiers[0].layout, connectivity=connectivity, mapped=True)
+        graph = Graph.load(path, snapshot.tiers[0].layout, connectivity=connectivity, mapped=True)
+        return GraphView(graph, covered, file, file.size())
 
     def checkpoint(self, *, keep: bool = False) -> None:
         """Save the graph beside the vector files and record its checksum.
 
-        Afterwards searches read it from that file, which gives its memory back; with `keep`, the graph stays in memory.
+        Afterwards searches read it from that file, which gives its memory back; with `keep`, the graph stays in memory. One
+        thread does so at a time: the file of a checkpoint is deleted by the next one.
         """
         store = self._store
-        directory, snapshot = store.directory, store.snapshot
-        if directory is None or snapshot.graph is None or store.settings.read_only:
-            return
-        if self._loaded_generation == snapshot.generation and snapshot.graph.covered == self._saved:
+        folder = store.folder
+        if folder is None or store.settings.read_only or self._is_saved(store.snapshot):
             return
         with self._lock:
             snapshot = store.snapshot
-            if snapshot.graph is None:
+            view = snapshot.graph
+            if view is None or self._is_saved(snapshot):  # by the thread that had the lock until now
                 return
-            covered = snapshot.graph.covered
             name = f"g{snapshot.generation:06d}-{uuid.uuid4().hex}.graph"
-            path, draft = directory / name, directory / f"{name}.tmp"
+            draft = f"{name}.tmp"
             try:
-                with storage_errors(draft, "created"):  # by ourselves: usearch would make it readable for all
-                    os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-                _save(snapshot.graph.graph, draft)
-                sync_file(draft)
+                store.require_in_place()
+                file = self._write(folder, draft, view.graph)
                 entry = {
                     "file": name,
                     "generation": snapshot.generation,
-                    "covered": covered,
-                    "bytes": draft.stat().st_size,
-                    "crc": file_crc(draft),
+                    "covered": view.covered,
+                    "bytes": file.size(),
+                    "crc": file_crc(file),
                 }
-                with storage_errors(path):
-                    os.replace(draft, path)
-                sync_directory(directory)
-                with store.database.write() as connection:
+                with storage_errors(folder.path / name):
+                    folder.replace(draft, name)
+                folder.sync()
+                with store.write() as connection:
                     current = connection.execute("SELECT value FROM manifest WHERE key = 'generation'").fetchone()[0]
                     kept = store.artifact(connection, "graph")
-                    further = kept is not None and kept["generation"] == current and kept["covered"] >= covered
-                    if current == snapshot.generation and not further:  # another process may have saved more
+                    further = kept is not None and kept["generation"] == current and kept["covered"] >= view.covered
+                    there = folder.stat(name) is not None  # another process may have removed what nobody knew of
+                    if current == snapshot.generation and not further and there:  # or have saved more
                         connection.execute("INSERT OR REPLACE INTO artifacts VALUES ('graph', ?)", (json.dumps(entry),))
-                self._remove_others(directory)
-                self._saved, self._loaded_generation = covered, snapshot.generation
+                self._remove_others(folder)
+                self._saved, self._loaded_generation = view.covered, snapshot.generation
             except FileNotFoundError:
                 return  # another process has erased the draft, with all else that knew deleted documents
             except BaseException:
-                remove(draft)
+                folder.remove(draft)
                 raise
             if not keep:
-                with contextlib.suppress(OSError, OctavoError):  # gone already: another process saved a newer one
-                    store.publish_graph(snapshot.generation, GraphView(self._map(path, snapshot), covered))
+                with contextlib.suppress(OSError, OctavoError):
+                    store.publish_graph(snapshot.generation, self._map(file, name, snapshot, view.covered))
 
-    def _remove_others(self, directory: Path) -> None:
+    def _is_saved(self, snapshot: Snapshot) -> bool:
+        """Tell whether there is nothing to save: no graph, one that is read from its file, or one that was saved as it is."""
+        view = snapshot.graph
+        if view is None or view.graph.mapped:
+            return True
+        return self._loaded_generation == snapshot.generation and view.covered == self._saved
+
+    @staticmethod
+    def _write(folder: Directory, draft: str, graph: Graph) -> HeldFile:
+        """Write a graph, all of it: a draft that a full disk has cut short must not get a checksum that matches."""
+        # created by ourselves: usearch would make it readable for all
+        file = HeldFile(folder.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR), writable=True)
+        path = folder.path / draft
+        try:
+            graph.save(file.native_path(path))
+        except RuntimeError as err:  # what usearch makes of any error of the operating system
+            raise StorageError(errno.EIO, f"{path} could not be written: {err}; {ADVICE}") from err
+        if file.size() != graph.file_bytes:
+            raise StorageError(errno.ENOSPC, f"{path} was cut short; {ADVICE}")
+        with storage_errors(path):
+            os.fsync(file.fd)
+        return file
+
+    def _remove_others(self, folder: Directory) -> None:
         # Only once the new name is committed: where a process dies before that, the old file is the checkpoint. Under the
         # write lock, since another process may commit a newer one. A file that another process saved but has not recorded
         # yet goes too: that process then records a name without a file, which reads as "no checkpoint". Drafts may still
         # be being written, so only old ones are removed.
-        with self._store.database.write() as connection:
+        with self._store.write() as connection:
             kept = self._store.artifact(connection, "graph")
-            for entry in directory.iterdir():
-                match = _NAME.fullmatch(entry.name)
-                old = match is not None and (match[2] is None or _age(entry) > _DRAFT_AGE)
-                if old and (kept is None or entry.name != kept["file"]):
-                    remove(entry)
+            for name in folder.names():
+                match = _NAME.fullmatch(name)
+                old = match is not None and (match[2] is None or _age(folder, name) > _DRAFT_AGE)
+                if old and (kept is None or name != kept["file"]):
+                    folder.remove(name)
 
     def close(self) -> None:
         """Stop extending and save what is there."""
@@ -235,27 +303,21 @@ class GraphFiles:
             self.checkpoint(keep=True)
 
 
-def _save(graph: Graph, path: Path) -> None:
-    """Write a graph, all of it: a draft that a full disk has cut short must not get a checksum that matches."""
-    try:
-        graph.save(path)
-    except RuntimeError as err:  # what usearch makes of any error of the operating system
-        raise StorageError(errno.EIO, f"{path} could not be written: {err}; {ADVICE}") from err
-    if path.stat().st_size != graph.file_bytes:
-        raise StorageError(errno.ENOSPC, f"{path} was cut short; {ADVICE}")
+def _age(folder: Directory, name: str) -> float:
+    found = folder.stat(name)
+    return time.time() - found.st_mtime if found is not None else 0.0
 
 
-def _age(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:
-        return 0.0
+def graph_damage(file: HeldFile, entry: dict[str, Any]) -> str | None:
+    """Return what is wrong with the file of a checkpoint, if anything is."""
+    if file.size() != entry["bytes"] or file_crc(file) != entry["crc"]:
+        return f"{entry['file']} is damaged (its checksum does not match); it is rebuilt when it is needed"
+    return None
 
 
-def file_crc(path: Path) -> int:
+def file_crc(file: HeldFile) -> int:
     """Return the CRC-32 of a file's content."""
     crc = 0
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            crc = zlib.crc32(chunk, crc)
+    for block in file.read_blocks():
+        crc = zlib.crc32(block, crc)
     return crc

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import sqlite3
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,8 +12,8 @@ from octavo.encoders.dense import Encoder
 from octavo.encoders.tokens import TokenEncoder
 from octavo.store.database import DATABASE_NAME
 from octavo.store.snapshot import Snapshot
+from octavo.store.sqlite import Connection, library_version
 from octavo.store.store import Store
-from octavo.store.text.files import DIRECTORY_NAME
 from octavo.store.tokens import TokenView
 
 
@@ -99,7 +98,7 @@ class CollectionInfo:
 
 
 def describe(
-    store: Store, connection: sqlite3.Connection, snapshot: Snapshot, encoder: Encoder | TokenEncoder | None
+    store: Store, connection: Connection, snapshot: Snapshot, encoder: Encoder | TokenEncoder | None
 ) -> CollectionInfo:
     """Measure a collection."""
     manifest = dict(
@@ -164,30 +163,30 @@ def _tokens(store: Store, view: TokenView) -> dict[str, Any]:
     }
 
 
-def _disk(store: Store, connection: sqlite3.Connection, snapshot: Snapshot) -> dict[str, int]:
-    directory = store.directory
-    if directory is None:
+def _disk(store: Store, connection: Connection, snapshot: Snapshot) -> dict[str, int]:
+    folder = store.folder
+    if folder is None:
         return {}
-    sizes: dict[str, int] = {}
-    for number, tier in enumerate(snapshot.tiers):
-        assert tier.file.path is not None  # on disk, every tier is a file
-        sizes[f"tier {number}"] = tier.file.path.stat().st_size
+
+    def size(name: str) -> int:  # of files that another process may be deleting
+        found = folder.stat(name)
+        return found.st_size if found is not None else 0
+
+    sizes = {f"tier {number}": tier.file.bytes for number, tier in enumerate(snapshot.tiers)}
     if snapshot.tokens is not None:
-        paths = [file.path for file in snapshot.tokens.files]
-        sizes["tokens"] = sum(path.stat().st_size for path in paths if path is not None)
-    names = [DATABASE_NAME, f"{DATABASE_NAME}-wal", f"{DATABASE_NAME}-shm"]
-    sizes["documents"] = sum((directory / name).stat().st_size for name in names if (directory / name).exists())
+        sizes["tokens"] = sum(file.bytes for file in snapshot.tokens.files)
+    sizes["documents"] = sum(size(f"{DATABASE_NAME}{suffix}") for suffix in ("", "-wal", "-shm"))
     graph = store.artifact(connection, "graph")
-    if graph is not None and (directory / graph["file"]).exists():
-        sizes["graph"] = (directory / graph["file"]).stat().st_size
-    text = directory / DIRECTORY_NAME
-    if text.is_dir():
-        sizes["full text"] = sum(entry.stat().st_size for entry in text.rglob("*") if entry.is_file())
+    if graph is not None and size(graph["file"]):
+        sizes["graph"] = size(graph["file"])
+    text = store.artifact(connection, "text")
+    if text is not None:
+        sizes["full text"] = sum(length for length, _ in text["manifest"]["files"].values())
     return sizes
 
 
 def _versions() -> dict[str, str]:
     from importlib import metadata  # slow to import, and needed only here
 
-    found = {"octavo": __version__, "python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
+    found = {"octavo": __version__, "python": platform.python_version(), "sqlite": library_version()}
     return found | {name: metadata.version(name) for name in ("numpy", "usearch", "numkong", "tantivy")}

@@ -7,19 +7,27 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from octavo._text_analysis import check_language
+from octavo._validation import check_integer, check_number
 from octavo.compression import Codec
-from octavo.errors import MismatchError, ParameterError
+from octavo.compression.candidates import CandidateEncoder, candidate_encoder_from_config
+from octavo.compression.token_pooling import TokenPooling
+from octavo.errors import CodecError, InputTypeError, MismatchError, ParameterError
 from octavo.store._manifest import FORMAT_VERSION
-from octavo.store.late_settings import (
-    CANDIDATE_CODEC,
-    DEFAULT_CANDIDATES,
-    DEFAULT_POOLING,
-    candidates_config,
-    check_token_codec,
-)
 
 #: Documents after which the codec is fitted, unless the caller says otherwise.
 DEFAULT_FIT_AFTER = 1_000
+
+#: The codec of the candidate vectors; their only purpose is to be close to the right order.
+CANDIDATE_CODEC = "int8"
+
+DEFAULT_POOLING: dict[str, Any] = TokenPooling(factor=2).get_config()
+DEFAULT_CANDIDATES = "mean"
+
+#: Beyond these, nothing can be stored or linked; the database holds 64 bits, and usearch less.
+_LARGEST = {"dim": 2**24 - 1, "fit_after": 2**47, "seed": 2**63 - 1, "connectivity": 2**15}
+
+#: Seconds; SQLite counts milliseconds in 31 bits.
+_LONGEST_WAIT = 2_000_000.0
 
 _METRICS = ("cosine", "dot")
 
@@ -52,16 +60,13 @@ class Settings:
             raise ParameterError(f"expected metric 'cosine' or 'dot', got {self.metric!r}")
         if self.full_text is not None:
             check_language(self.full_text)
-        for name, low in (("dim", 1), ("fit_after", 1), ("seed", 0), ("connectivity", 2)):
+        for name, least in (("dim", 1), ("fit_after", 1), ("seed", 0), ("connectivity", 2)):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
-                raise ParameterError(f"expected {name} as an integer of at least {low}, got {value!r}")
-        if (
-            isinstance(self.lock_timeout, bool)
-            or not isinstance(self.lock_timeout, int | float)
-            or self.lock_timeout < 0
-        ):
-            raise ParameterError(f"expected lock_timeout in seconds, 0 or more, got {self.lock_timeout!r}")
+            if value is not None:
+                object.__setattr__(self, name, check_integer(value, name, least=least, most=_LARGEST[name]))
+        object.__setattr__(
+            self, "lock_timeout", check_number(self.lock_timeout, "lock_timeout", least=0, most=_LONGEST_WAIT)
+        )
         if self.codec is not None and self.dim is not None:
             Codec.parse(self.codec).check_dim(self.dim)
 
@@ -157,3 +162,54 @@ class Settings:
             "alive": 0,
             "dim": self.dim,
         }
+
+
+# ---------------------------------------------------------------------- many vectors a document
+
+
+def pooling_config(pool_factor: int | None, pooling: TokenPooling | None) -> dict[str, Any] | None:
+    """Return what was asked of pooling as JSON data; None when nothing was.
+
+    Raises
+    ------
+    ParameterError
+        When both were given, or the factor cannot be used.
+    """
+    if pooling is None:
+        return TokenPooling(factor=pool_factor).get_config() if pool_factor is not None else None
+    if pool_factor is not None:
+        raise ParameterError(f"expected pool_factor or pooling, got both ({pool_factor!r} and {pooling!r})")
+    if not isinstance(pooling, TokenPooling):
+        raise InputTypeError(f"expected pooling as an octavo TokenPooling, got {type(pooling).__name__}")
+    return pooling.get_config()
+
+
+def candidates_config(candidates: str | CandidateEncoder | None) -> dict[str, Any] | None:
+    """Return the configuration of the asked candidate encoder; None when nothing was asked.
+
+    Raises
+    ------
+    ParameterError
+        When there is no such encoder.
+    """
+    if candidates is None:
+        return None
+    if isinstance(candidates, str):
+        encoder = candidate_encoder_from_config({"id": candidates})
+    elif isinstance(candidates, CandidateEncoder):
+        encoder = candidates
+    else:
+        raise InputTypeError(
+            f"expected candidates as the name of a candidate encoder or such an encoder, got {type(candidates).__name__}"
+        )
+    return encoder.get_config()
+
+
+def check_token_codec(text: str) -> None:
+    """Raise `CodecError` unless a codec has one tier: MaxSim reads the tokens once."""
+    codec = Codec.parse(text)
+    if len(codec.tiers) > 1:
+        raise CodecError(
+            f"expected a token codec of one tier, such as 'int8' or 'svd:128|int8', got {text!r}; the candidate stage "
+            "takes the place of a coarse tier"
+        )

@@ -9,6 +9,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from octavo._arrays import Floats
+from octavo._files import HeldFile
 from octavo._layout import CodeLayout
 from octavo.compression import Codec, Pipeline
 from octavo.index import Graph, Tuning
@@ -27,6 +29,7 @@ class TierView:
     file: VectorFile
     guard: BlockGuard
     codes: Codes
+    _verified = False  # whether all rows were found good
 
     @cached_property
     def layout(self) -> CodeLayout:
@@ -35,8 +38,11 @@ class TierView:
 
     def check(self, rows: Slots | None = None) -> None:
         """Verify the checksums of the blocks that hold `rows` (None: of all blocks), once each."""
+        if self._verified:
+            return
         if rows is None:
             self.guard.check_all(self.codes)
+            object.__setattr__(self, "_verified", True)  # the rows of a view never change, nor what is known of them
         else:
             self.guard.check_rows(self.codes, rows)
 
@@ -47,6 +53,13 @@ class GraphView:
 
     graph: Graph
     covered: int
+    file: HeldFile | None = None  # what it is mapped from
+    bytes: int = 0  # and its length
+
+    @property
+    def whole(self) -> bool:
+        """Whether the file still has the length that is mapped; reading beyond its end would kill the process."""
+        return self.file is None or self.file.size() >= self.bytes
 
 
 @dataclass(frozen=True)
@@ -93,12 +106,28 @@ class Snapshot:
     tokens: TokenView | None = None
     tuning: Tuning | None = None
 
-    @property
+    @cached_property
     def files(self) -> tuple[VectorFile, ...]:
         """The files of all tiers, and of the tokens."""
         return (*(tier.file for tier in self.tiers), *(self.tokens.files if self.tokens is not None else ()))
+
+    @cached_property
+    def _mapped(self) -> tuple[VectorFile, ...]:
+        return tuple(file for file in self.files if not file.resident)
+
+    @property
+    def whole(self) -> bool:
+        """Whether each mapped file still has the length that it had."""
+        return all(file.whole for file in self._mapped) and (self.graph is None or self.graph.whole)
 
     @property
     def dead(self) -> int:
         """Rows that no longer belong to a document."""
         return self.n_slots - self.n_alive
+
+
+def decode_rows(snapshot: Snapshot, rows: Slots) -> Floats:
+    """Return the vectors of `rows`, decoded from the finest tier."""
+    finest = snapshot.tiers[-1]
+    finest.check(rows)
+    return finest.pipeline.decode(finest.codes[rows])

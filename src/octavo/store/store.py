@@ -3,38 +3,47 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
-import shutil
-import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from octavo._files import make_directory, remove, sync_directory
+from octavo import _forks
+from octavo._files import Directory, as_path, is_occupied, make_directory, storage_errors, sync_directory
 from octavo._version import __version__
 from octavo.compression import Codec
 from octavo.errors import (
     CollectionClosedError,
     CollectionLockedError,
     CollectionNotFoundError,
+    CollectionReplacedError,
     CorruptCollectionError,
     MismatchError,
+    OctavoError,
     ParameterError,
 )
-from octavo.index import Tuning
+from octavo.index import Graph, Tuning
+from octavo.store._locks import LOCK_NAME
 from octavo.store._manifest import FORMAT_VERSION, check_artifact
 from octavo.store.database import DATABASE_NAME, Database, read_manifest, write_manifest
 from octavo.store.settings import Settings
 from octavo.store.snapshot import GraphView, Mask, Snapshot, TierView
+from octavo.store.sqlite import Connection
 from octavo.store.tokens import TokenView, grow_tokens, open_tokens
 from octavo.store.vectors import BLOCK_ROWS, BlockGuard, VectorFile
 
-#: Everything that may lie in a collection's directory, but for the directory of the full-text index.
-_OWN_FILE = re.compile(r"octavo\.db(-wal|-shm)?|g\d{6,}-(\d+|tokens|offsets)\.vec|g\d{6,}-[0-9a-f]{32}\.graph(\.tmp)?")
+#: The directory of the full-text index.
+TEXT_DIRECTORY = "text"
+
+#: Everything else that may lie in a collection's directory.
+_OWN_FILE = re.compile(
+    r"octavo\.(db(-wal|-shm)?|lock)|g\d{6,}-(\d+|tokens|offsets)\.vec|g\d{6,}-[0-9a-f]{32}\.graph(\.tmp)?"
+)
 
 _VECTOR_FILE = re.compile(r"g(\d{6,})-(\d+|tokens|offsets)\.vec")
 
@@ -45,45 +54,94 @@ class Store:
     Parameters
     ----------
     directory : Path or None
-        The collection's directory; None keeps everything in memory.
+        The collection's directory; None keeps everything in memory. Its path is made absolute, and the directory is held
+        open: everything but the database, which SQLite opens by path, is reached through it. Each transaction compares what
+        is at the path now with what is held.
     settings : Settings
         What was asked for; an existing collection's own settings win where nothing was asked.
     """
 
     def __init__(self, directory: Path | None, settings: Settings) -> None:
-        self.directory = directory
+        self.directory = as_path(directory, "path") if directory is not None else None
         self.closed = False
         self._state_lock = threading.RLock()
+        _forks.register(self)
         self._damaged: set[int] = set()  # generations whose files are short, and not because they are being replaced
         self._memory_files: dict[tuple[int, int | str], VectorFile] = {}
-        exists = directory is not None and self.exists(directory)
+        self._closing: list[Callable[[], None]] = []
+        exists = self.directory is not None and self.exists(self.directory)
         if not exists:
             self._check_creatable(settings)
-        if directory is not None and not exists:
-            make_directory(directory, 0o700)
-        self.database = Database(directory, lock_timeout=settings.lock_timeout, read_only=settings.read_only)
+        if self.directory is not None and not exists:
+            make_directory(self.directory)
+        self.folder = Directory(self.directory) if self.directory is not None else None
+        self.identity: str | None = None
+        self._database_file: os.stat_result | None = None
+        self._database_path = str(self.directory / DATABASE_NAME) if self.directory is not None else ""
+        self._threads = threading.local()  # which threads have a connection of their own
+        try:
+            self._check_no_links()
+            self.database = Database(self.directory, lock_timeout=settings.lock_timeout, read_only=settings.read_only)
+        except BaseException:
+            self._release()
+            raise
         try:
             if not settings.read_only:
                 self.database.create_schema()
+            self._remember_place()
             self.settings = self._load_or_create_settings(settings)
             self._snapshot = self._empty_snapshot()
             with self.read() as (_, snapshot):
                 pass
-            if directory is not None and not settings.read_only and snapshot.generation == 0:
+            if self.folder is not None and not settings.read_only and snapshot.generation == 0:
                 # even if it was there before: the process that made it may have died before it came to this
-                sync_directory(directory)
-                sync_directory(directory.parent)
+                self.folder.sync()
+                sync_directory(self.folder.path.parent)
             self._remove_leftovers()
         except BaseException:
             self.database.close()
+            self._release()
             raise
+
+    # ------------------------------------------------------------------ forks
+
+    rests_last = False
+
+    def before_fork(self) -> None:
+        """Nothing to do: what is published does not change, and who publishes is inside a transaction."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing to do."""
+
+    def after_fork_in_child(self) -> None:
+        """Take a free lock. The parent's files may be read and written through its descriptors, as they hold no position."""
+        self._state_lock = threading.RLock()
+
+    def forget_graph_after_fork(self) -> Graph | None:
+        """In a forked child, take back what was published of a graph, and return it."""
+        view, self._snapshot = self._snapshot.graph, replace(self._snapshot, graph=None)
+        return view.graph if view is not None else None
 
     # ------------------------------------------------------------------ opening
 
     @staticmethod
     def exists(directory: Path) -> bool:
-        """Tell whether there is a collection in a directory."""
-        return (directory / DATABASE_NAME).is_file()
+        """Tell whether there is a collection in a directory.
+
+        Raises
+        ------
+        CorruptCollectionError
+            When its database is a link.
+        AccessDeniedError
+            When the directory may not be looked into.
+        """
+        path = directory / DATABASE_NAME
+        with storage_errors(path, "read"):
+            if path.is_symlink():
+                raise CorruptCollectionError(
+                    f"{path} is a link, and no collection of Octavo's has one; see where it leads"
+                )
+            return path.is_file()
 
     def _check_creatable(self, settings: Settings) -> None:
         where = self.directory
@@ -93,11 +151,11 @@ class Store:
                 if where is not None
                 else "a collection in memory cannot be opened with must_exist or read_only: it starts empty"
             )
-        if where is None or not where.exists():
+        if where is None or not is_occupied(where):
             return
         if not where.is_dir():
             raise ParameterError(f"expected a directory for the collection, but {where} is a file")
-        if any(_VECTOR_FILE.fullmatch(entry.name) for entry in where.iterdir()):
+        if any(_VECTOR_FILE.fullmatch(name) for name in os.listdir(where)):
             raise CorruptCollectionError(
                 f"{where} holds vector files but no {DATABASE_NAME}, or an empty one; restore {DATABASE_NAME} from a backup, "
                 "or choose an empty directory for a new collection"
@@ -107,12 +165,14 @@ class Store:
         with self.database.read() as connection:
             manifest = read_manifest(connection)
         if not manifest:
-            with self.database.write() as connection:
+            with self.write() as connection:
                 manifest = read_manifest(connection)  # another process may have been first
                 if not manifest:
                     self._check_creatable(asked)  # an emptied database beside vector files is no new collection
                     created = asked.for_new_collection()
-                    write_manifest(connection, created.to_manifest() | {"created_with": __version__})
+                    self.identity = new_identity()
+                    about = {"created_with": __version__, "identity": self.identity}
+                    write_manifest(connection, created.to_manifest() | about)
                     return created
         version = manifest.get("format_version")
         if version != FORMAT_VERSION:
@@ -120,6 +180,7 @@ class Store:
                 f"the collection has format version {version}, this version of Octavo ({__version__}) reads "
                 f"{FORMAT_VERSION}; upgrade Octavo, or export the collection with the version that wrote it"
             )
+        self.identity = manifest.get("identity")
         return asked.for_existing_collection(manifest)
 
     def _empty_snapshot(self) -> Snapshot:
@@ -127,16 +188,84 @@ class Store:
 
     def _remove_leftovers(self) -> None:
         """Delete vector files of other generations: what a dead writer, or a reader on Windows, left behind."""
-        if self.directory is None or self.settings.read_only:
+        if self.folder is None or self.settings.read_only:
             return
-        with self.database.write() as connection:  # nobody else is between writing files and committing them
+        with self.write() as connection:  # nobody else is between writing files and committing them
             current = int(read_manifest(connection)["generation"])
             # A database without the files that it names may be an old copy of itself: later ones are not its to delete.
-            own = bool(current) and self.vector_path(current, 0).exists()
-            for entry in self.directory.iterdir():
-                match = _VECTOR_FILE.fullmatch(entry.name)
+            own = bool(current) and self.folder.stat(vector_name(current, 0)) is not None
+            for name in self.folder.names():
+                match = _VECTOR_FILE.fullmatch(name)
                 if match and (int(match[1]) < current or (own and int(match[1]) > current)):
-                    remove(entry)
+                    self.folder.remove(name)
+
+    # ------------------------------------------------------------------ is it still there?
+
+    def _check_no_links(self) -> None:
+        if self.folder is not None:
+            for name in (DATABASE_NAME, f"{DATABASE_NAME}-wal", f"{DATABASE_NAME}-shm", LOCK_NAME):
+                self.folder.check_regular(name)
+
+    def _remember_place(self) -> None:
+        if self.folder is not None:
+            self._database_file = self.folder.stat(DATABASE_NAME)
+            self.require_in_place()
+
+    def in_place(self, *, to_read: bool = False) -> bool:
+        """Tell whether the directory that was opened, with the database that was opened, is what lies at the path now.
+
+        Parameters
+        ----------
+        to_read : bool, default=False
+            Look at the database alone, which takes a microsecond: the same file at the same path is the same collection, but
+            for a directory of hard links.
+        """
+        if self.folder is None:
+            return True
+        opened = self._database_file
+        try:
+            same = opened is None or os.path.samestat(os.stat(self._database_path, follow_symlinks=False), opened)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return same and (to_read or self.folder.is_at_its_path())
+
+    def require_in_place(self, *, to_read: bool = False) -> None:
+        """Raise `CollectionReplacedError` when the directory was moved, deleted or replaced."""
+        if not self.in_place(to_read=to_read):
+            raise CollectionReplacedError(
+                f"the collection that was opened at {self.directory} is no longer there: its directory or {DATABASE_NAME} was "
+                "moved, deleted or replaced; nothing was changed, here or there: close this one and open the collection again"
+            )
+
+    @contextlib.contextmanager
+    def write(self, timeout: float | None = None, *, unchecked: bool = False) -> Iterator[Connection]:
+        """Yield the writing connection inside a transaction of this very collection; see `Database.write`.
+
+        Parameters
+        ----------
+        timeout : float or None
+            Seconds to wait for other writers; None waits as long as `lock_timeout` says.
+        unchecked : bool
+            Do not compare pages with their checksums: to repair what can be.
+
+        Raises
+        ------
+        CollectionReplacedError
+            When the collection is no longer at its path. Nothing was written.
+        """
+        self.require_open()
+        self.require_in_place()
+        with self.database.write(timeout, unchecked=unchecked) as connection:
+            self.require_in_place()
+            if self.identity is not None:
+                row = connection.execute("SELECT value FROM manifest WHERE key = 'identity'").fetchone()
+                if row is None or row[0] != self.identity:
+                    raise CollectionReplacedError(
+                        f"{self.database.path} now holds another collection than the one that was opened; nothing was changed: "
+                        "close this one and open it again"
+                    )
+            yield connection
+            self.require_in_place()
 
     # ------------------------------------------------------------------ snapshots
 
@@ -151,15 +280,27 @@ class Store:
             raise CollectionClosedError("the collection was closed; open it again with octavo.open")
 
     @contextlib.contextmanager
-    def read(self) -> Iterator[tuple[sqlite3.Connection, Snapshot]]:
-        """Yield a connection inside a read transaction and the snapshot of exactly the same commit."""
+    def read(self) -> Iterator[tuple[Connection, Snapshot]]:
+        """Yield a connection inside a read transaction and the snapshot of exactly the same commit.
+
+        Raises
+        ------
+        CollectionReplacedError
+            When the collection is no longer at its path.
+        """
         self.require_open()
+        if not getattr(self._threads, "connected", False):  # a new connection opens what is at the path
+            self.require_in_place(to_read=True)
         for _ in range(100):
             with self.database.read() as connection:
+                self.require_in_place(to_read=True)
+                self._threads.connected = True
                 row = connection.execute("SELECT value FROM manifest WHERE key = 'seq'").fetchone()
                 if row is None:
                     raise CorruptCollectionError(f"{self.database.path} is damaged: its manifest is empty")
                 snapshot = self._snapshot if self._snapshot.seq == row[0] else self.refresh(connection)
+                if snapshot is not None and not snapshot.whole:
+                    snapshot = self._without_what_was_cut(connection, snapshot)
                 if snapshot is not None and (snapshot.generation in self._damaged or not _incomplete(snapshot)):
                     yield connection, snapshot
                     return
@@ -171,11 +312,20 @@ class Store:
                     self._damaged.add(snapshot.generation)
         raise CollectionLockedError("the collection kept changing while it was being opened; try again")
 
+    def _without_what_was_cut(self, connection: Connection, snapshot: Snapshot) -> Snapshot | None:
+        """Open the files again after another program has made one shorter: to read on in its map would kill the process."""
+        with self._state_lock:
+            if not all(file.whole for file in snapshot.files):
+                self._snapshot = self._empty_snapshot()
+                return self.refresh(connection)
+            self._snapshot = replace(snapshot, graph=None)
+            return self._snapshot
+
     def _changed_since(self, seq: int) -> bool:
         with self.database.read() as connection:
             return bool(connection.execute("SELECT value FROM manifest WHERE key = 'seq'").fetchone()[0] != seq)
 
-    def refresh(self, connection: sqlite3.Connection, *, own: bool = False) -> Snapshot | None:
+    def refresh(self, connection: Connection, *, own: bool = False) -> Snapshot | None:
         """Publish the state that `connection` sees; None when a newer one was published before.
 
         Parameters
@@ -227,7 +377,7 @@ class Store:
                 self._snapshot = replace(self._snapshot, graph=graph)
 
     def _open_generation(
-        self, connection: sqlite3.Connection, manifest: dict[str, Any]
+        self, connection: Connection, manifest: dict[str, Any]
     ) -> tuple[tuple[TierView, ...], Codec | None, Mask]:
         n_slots, generation = int(manifest["slots"]), int(manifest["generation"])
         if generation == 0:
@@ -252,35 +402,28 @@ class Store:
         alive[dead] = False
         return tuple(tiers), codec, alive
 
-    def _open_tokens(self, connection: sqlite3.Connection, manifest: dict[str, Any]) -> TokenView | None:
+    def _open_tokens(self, connection: Connection, manifest: dict[str, Any]) -> TokenView | None:
         if not self.settings.multi_vector or int(manifest["generation"]) == 0:
             return None
         return open_tokens(connection, manifest, self._open_file, known_good=self.directory is None)
 
     def _open_file(self, generation: int, tier: int | str, row_bytes: int) -> VectorFile:
-        if self.directory is None:
+        if self.folder is None:
             # in memory there is nothing to open: the rows are handed over by the writer
             return self._memory_files[generation, tier]
-        return VectorFile(self.vector_path(generation, tier), row_bytes)
+        return VectorFile(self.folder, vector_name(generation, tier), row_bytes)
 
     def new_vector_file(self, generation: int, tier: int | str, row_bytes: int) -> VectorFile:
         """Return an empty file for one tier (or the tokens or offsets) of a new generation."""
-        if self.directory is None:
+        name = vector_name(generation, tier)
+        if self.folder is None:
             self._memory_files = {key: file for key, file in self._memory_files.items() if key[0] >= generation - 1}
-            file = self._memory_files[generation, tier] = VectorFile(None, row_bytes)
+            file = self._memory_files[generation, tier] = VectorFile(None, name, row_bytes)
             return file
-        path = self.vector_path(generation, tier)
-        remove(path)
-        return VectorFile(path, row_bytes)
+        self.folder.remove(name)
+        return VectorFile(self.folder, name, row_bytes)
 
-    def vector_path(self, generation: int, tier: int | str) -> Path:
-        """Return the name of a tier's file."""
-        assert self.directory is not None  # only collections on disk have files
-        return self.directory / f"g{generation:06d}-{tier}.vec"
-
-    def _grow_tiers(
-        self, connection: sqlite3.Connection, current: Snapshot, n_slots: int, own: bool
-    ) -> tuple[TierView, ...]:
+    def _grow_tiers(self, connection: Connection, current: Snapshot, n_slots: int, own: bool) -> tuple[TierView, ...]:
         if n_slots == current.n_slots:
             return current.tiers
         first = current.n_slots // BLOCK_ROWS
@@ -294,7 +437,7 @@ class Store:
             tiers.append(replace(tier, codes=codes))
         return tuple(tiers)
 
-    def _updated_alive(self, connection: sqlite3.Connection, current: Snapshot, n_slots: int) -> Mask:
+    def _updated_alive(self, connection: Connection, current: Snapshot, n_slots: int) -> Mask:
         rows = connection.execute("SELECT slot FROM tombstones WHERE seq > ?", (current.seq,)).fetchall()
         if not rows and n_slots == current.n_slots:
             return current.alive
@@ -306,18 +449,57 @@ class Store:
 
     # ------------------------------------------------------------------ small things
 
-    def artifact(self, connection: sqlite3.Connection, name: str) -> dict[str, Any] | None:
+    def artifact(self, connection: Connection, name: str) -> dict[str, Any] | None:
         """Return what is recorded about a derived file."""
         row = connection.execute("SELECT value FROM artifacts WHERE name = ?", (name,)).fetchone()
         return check_artifact(name, row[0]) if row else None
 
+    def at_close(self, callback: Callable[[], None]) -> None:
+        """Call something before the files are released."""
+        self._closing.append(callback)
+
     def close(self) -> None:
         """Release every file."""
+        if not self.closed:
+            for callback in self._closing:
+                with contextlib.suppress(OctavoError, OSError):  # what they would save can be made anew
+                    callback()
         self.closed = True
-        self.database.checkpoint()
+        if self.in_place():
+            self.database.checkpoint()
         self.database.close()
-        for file in self._snapshot.files:
-            file.close()
+        self._release()
+
+    def _release(self) -> None:
+        """Let go of files and maps; what the collection is made with can still be asked for."""
+        snapshot = getattr(self, "_snapshot", None)
+        if snapshot is not None:
+            for file in snapshot.files:
+                file.close()
+            nothing = np.zeros(0, np.bool_)
+            self._snapshot = replace(snapshot, alive=nothing, codec=None, tiers=(), graph=None, tokens=None)
+        self._memory_files = {}
+        if self.folder is not None:
+            self.folder.close()
+
+    def destroy(self) -> None:
+        """Close, and delete the files of this very collection; other files in the directory stay, and so does it then.
+
+        Raises
+        ------
+        CollectionClosedError
+            When it was closed before: there is no telling whether what is at the path is still the same.
+        CollectionReplacedError
+            When the collection is no longer at its path. Nothing was deleted.
+        """
+        self.require_open()
+        self.require_in_place()
+        folder = Directory(self.directory) if self.directory is not None else None
+        self.require_in_place()
+        self.close()
+        if folder is not None:
+            _delete_from(folder)
+            folder.close()
 
 
 def _tuning(manifest: dict[str, Any]) -> Tuning | None:
@@ -340,11 +522,28 @@ def is_own_file(name: str) -> bool:
     return _OWN_FILE.fullmatch(name) is not None
 
 
+def vector_name(generation: int, tier: int | str) -> str:
+    """Return the name of the file of a tier, or of the tokens or offsets."""
+    return f"g{generation:06d}-{tier}.vec"
+
+
+def new_identity() -> str:
+    """Return what tells a collection from all others, copies of it included."""
+    return os.urandom(16).hex()
+
+
 def delete_files(directory: Path) -> None:
-    """Delete the files of a collection, and the directory if nothing else is in it."""
-    for entry in directory.iterdir():
-        if is_own_file(entry.name) and entry.is_file():
-            remove(entry)
-    shutil.rmtree(directory / "text", ignore_errors=True)
-    with contextlib.suppress(OSError):
-        directory.rmdir()
+    """Delete the files of a collection, and the directory if nothing else is in it. Links are deleted, never followed."""
+    folder = Directory(directory)
+    _delete_from(folder)
+    folder.close()
+
+
+def _delete_from(folder: Directory) -> None:
+    for name in folder.names():
+        if is_own_file(name):
+            folder.remove(name)
+    folder.remove_tree(TEXT_DIRECTORY)
+    if folder.is_at_its_path():
+        with contextlib.suppress(OSError):
+            folder.path.rmdir()

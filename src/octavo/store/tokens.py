@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import sqlite3
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from octavo.compression import Codec, Pipeline
 from octavo.compression.candidates import CandidateEncoder, candidate_encoder_from_config
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import CodecError, CorruptCollectionError, OctavoError
+from octavo.store.sqlite import Connection
 from octavo.store.vectors import BLOCK_ROWS, BlockGuard, Codes, VectorFile, block_checksums
 
 #: What stands for the token tier in the name of its file and in the table of block checksums.
@@ -254,7 +254,7 @@ OpenFile = Callable[[int, "int | str", int], VectorFile]
 
 
 def open_tokens(
-    connection: sqlite3.Connection, manifest: dict[str, Any], open_file: OpenFile, *, known_good: bool
+    connection: Connection, manifest: dict[str, Any], open_file: OpenFile, *, known_good: bool
 ) -> TokenView:
     """Return the tokens of the generation that the manifest names."""
     codec = TokenCodec.from_manifest(manifest)
@@ -268,9 +268,7 @@ def open_tokens(
     return TokenView(codec, file, guard, file.view(n_tokens), offset_file, offset_guard, offsets)
 
 
-def grow_tokens(
-    connection: sqlite3.Connection, current: TokenView, n_slots: int, n_tokens: int, *, own: bool
-) -> TokenView:
+def grow_tokens(connection: Connection, current: TokenView, n_slots: int, n_tokens: int, *, own: bool) -> TokenView:
     """Return the view after a commit within the same generation."""
     codes = current.file.view(n_tokens)
     offsets = as_offsets(current.offset_file.view(n_slots + 1))
@@ -280,7 +278,7 @@ def grow_tokens(
     return replace(current, codes=codes, offsets=offsets)
 
 
-def _sums(connection: sqlite3.Connection, tier: int, first: int = 0) -> dict[int, int]:
+def _sums(connection: Connection, tier: int, first: int = 0) -> dict[int, int]:
     rows = connection.execute("SELECT block, crc FROM blocks WHERE tier = ? AND block >= ?", (tier, first))
     return dict(rows.fetchall())
 

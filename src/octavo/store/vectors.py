@@ -6,7 +6,7 @@ and the block checksums in SQLite. Bytes beyond the committed length are a dead 
 
 from __future__ import annotations
 
-import contextlib
+import mmap
 import os
 import zlib
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ import numpy as np
 import numpy.ma  # np.unique would on its first call, and two threads that do so at once fail within numpy
 import numpy.typing as npt
 
-from octavo._files import storage_errors
-from octavo.errors import CorruptCollectionError
+from octavo._files import ADVICE, Directory, HeldFile, storage_errors
+from octavo.errors import CorruptCollectionError, StorageError
 
 Codes: TypeAlias = npt.NDArray[np.uint8]
 
@@ -59,31 +59,62 @@ def block_checksums(codes: Codes, start: int, tail: int) -> dict[int, int]:
 
 
 class VectorFile:
-    """Rows of codes on disk (or in memory when `path` is None), read through a memory map.
+    """Rows of codes on disk, read through a memory map, or in memory.
 
     Parameters
     ----------
-    path : Path or None
-        The file; None keeps the rows in memory.
+    folder : Directory or None
+        Where it lies; None keeps the rows in memory.
+    name : str
+        The file's name there.
     row_bytes : int
         Bytes in a row.
     """
 
-    def __init__(self, path: Path | None, row_bytes: int) -> None:
-        self.path = path
+    def __init__(self, folder: Directory | None, name: str, row_bytes: int) -> None:
+        self.name = name if folder is not None else "in-memory vectors"
         self.row_bytes = row_bytes
+        self._folder = folder
         self._rows: Codes = np.zeros((0, row_bytes), np.uint8)
-        self._fd = -1
+        self._held: HeldFile | None = None
+        self._mapped_bytes = 0
         self.incomplete = False  # the file is missing or shorter than what was committed
 
     @property
-    def name(self) -> str:
-        """The file's name, for messages."""
-        return self.path.name if self.path is not None else "in-memory vectors"
+    def path(self) -> Path | None:
+        """Where the file lies, for messages and for those who copy it."""
+        return self._folder.path / self.name if self._folder is not None else None
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the file, or of the rows in memory."""
+        if self._folder is None:
+            return self._rows.nbytes
+        held = self._held
+        if held is not None:
+            return held.size()
+        if self._mapped_bytes:  # deleted by this process, or closed: what is mapped is there
+            return self._mapped_bytes
+        found = self._folder.stat(self.name)
+        return found.st_size if found is not None else 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether the file still has the length that is mapped; reading beyond its end would kill the process."""
+        held = self._held
+        return held is None or held.size() >= self._mapped_bytes
 
     def write(self, start: int, codes: Codes) -> None:
-        """Write rows from slot `start` on; not durable before `sync`."""
-        if self.path is None:
+        """Write rows from slot `start` on; not durable before `sync`.
+
+        Raises
+        ------
+        StorageError
+            When the disk is full or fails.
+        CorruptCollectionError
+            When the file is a link, or another one than that which is mapped.
+        """
+        if self._folder is None:
             needed = start + len(codes)
             if needed > len(self._rows):
                 grown = np.zeros((max(needed, 2 * len(self._rows), 1024), self.row_bytes), np.uint8)
@@ -92,20 +123,36 @@ class VectorFile:
             self._rows[start:needed] = codes
             return
         with storage_errors(self.path):
-            if self._fd < 0:
-                self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
+            held = self._writable(self._folder)
             data = np.ascontiguousarray(codes).reshape(-1).data
             position = start * self.row_bytes
             while len(data):
-                written = _pwrite(self._fd, data, position)
+                written = _pwrite(held.fd, data, position)
                 position += written
                 data = data[written:]
 
+    def _writable(self, folder: Directory) -> HeldFile:
+        held = self._held
+        if held is not None and held.writable:
+            return held
+        try:
+            fd = folder.open(self.name, os.O_RDWR)
+        except FileNotFoundError:
+            fd = folder.open(self.name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        fresh = HeldFile(fd, writable=True)
+        if held is not None and not fresh.is_same(held):
+            raise CorruptCollectionError(
+                f"{self.path} was replaced while the collection was open; close it, run verify() on what is there now"
+            )
+        self._held = fresh
+        return fresh
+
     def sync(self) -> None:
         """Make what was written survive power loss."""
-        if self._fd >= 0:
+        held = self._held
+        if held is not None:
             with storage_errors(self.path):
-                os.fsync(self._fd)
+                os.fsync(held.fd)
 
     def view(self, n_rows: int) -> Codes:
         """Return the first `n_rows` rows without copying them.
@@ -115,17 +162,33 @@ class VectorFile:
         """
         if n_rows <= len(self._rows):
             return self._rows[:n_rows]
-        assert self.path is not None  # an in-memory file always holds what was written
-        size = self.path.stat().st_size if self.path.exists() else 0
-        rows = size // self.row_bytes
+        rows = self._map()
         self.incomplete = rows < n_rows
-        if rows:
-            self._rows = np.memmap(self.path, dtype=np.uint8, mode="r", shape=(rows, self.row_bytes)).view(np.ndarray)
         if self.incomplete:
             padded = np.zeros((n_rows, self.row_bytes), np.uint8)
             padded[:rows] = self._rows[:rows]
-            self._rows = padded
+            self._rows, self._mapped_bytes = padded, 0
         return self._rows[:n_rows]
+
+    def _map(self) -> int:
+        """Map all whole rows of the file; returns how many there are."""
+        assert self._folder is not None  # in memory there is always what was written
+        if self._held is None:
+            try:
+                self._held = self._folder.hold(self.name)
+            except FileNotFoundError:
+                return 0
+        while rows := self._held.size() // self.row_bytes:
+            length = rows * self.row_bytes
+            try:
+                mapped = mmap.mmap(self._held.fd, length, access=mmap.ACCESS_READ)
+            except ValueError:  # it has just become shorter
+                continue
+            except OSError as err:
+                raise StorageError(err.errno, f"{self.path} could not be mapped: {err.strerror}; {ADVICE}") from err
+            self._rows, self._mapped_bytes = np.frombuffer(mapped, np.uint8).reshape(rows, self.row_bytes), length
+            return rows
+        return 0
 
     def prefetch(self, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> bool:
         """Ask the operating system to read rows ``[start, end)`` ahead, if they seem not to be in memory.
@@ -145,39 +208,30 @@ class VectorFile:
             Whether it was asked; False where the rows are in memory already, or the system cannot be asked (only Linux
             tells both what is in memory and takes such requests).
         """
-        if self.path is None or not _CAN_PREFETCH or not len(starts):
+        held = self._held  # None: closed, or in memory
+        if held is None or not _CAN_PREFETCH or not len(starts):
             return False
-        try:
-            fd = os.open(self.path, os.O_RDONLY)  # costs less than keeping one safe from a `close` in another thread
-        except OSError:  # replaced by a newer generation; the map still holds it
+        probes = starts[:: -(-len(starts) // _PROBES)].tolist()
+        if all(_in_memory(held.fd, start * self.row_bytes) for start in probes):
             return False
-        try:
-            probes = starts[:: -(-len(starts) // _PROBES)].tolist()
-            if all(_in_memory(fd, start * self.row_bytes) for start in probes):
-                return False
-            for position, length in _whole_blocks(starts, ends, self.row_bytes):
-                os.posix_fadvise(fd, position, length, os.POSIX_FADV_WILLNEED)
-        finally:
-            os.close(fd)
+        for position, length in _whole_blocks(starts, ends, self.row_bytes):
+            os.posix_fadvise(held.fd, position, length, os.POSIX_FADV_WILLNEED)
         return True
 
     @property
     def resident(self) -> bool:
         """Whether the rows live in anonymous memory rather than in a mapped file."""
-        return self.path is None
+        return self._folder is None
 
     def close(self) -> None:
-        """Release the file handle; views stay valid."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Let go of the file; views stay valid."""
+        self._held = None
 
     def unlink(self) -> None:
         """Delete the file, if it can be deleted (an open map keeps it alive on Windows)."""
         self.close()
-        if self.path is not None:
-            with contextlib.suppress(OSError):
-                self.path.unlink()
+        if self._folder is not None:
+            self._folder.remove(self.name)
 
 
 def _whole_blocks(

@@ -7,35 +7,42 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from octavo._arrays import Floats, unit_rows
-from octavo._files import sync_directory
+from octavo._arrays import Floats
 from octavo.compression import Codec
 from octavo.compression.token_matrices import TokenMatrices
-from octavo.errors import CollectionLockedError, InvalidVectorsError, ParameterError
+from octavo.errors import CollectionLockedError, InvalidVectorsError, OctavoError, ParameterError
 from octavo.index import Tuning
-from octavo.store._late_generations import Rows, fit_late, kept, mended, reencoded, waiting_codec
+from octavo.store._generations import (
+    Rows,
+    fit_codec,
+    fit_late,
+    kept,
+    late_kept,
+    late_mended,
+    late_reencoded,
+    mended,
+    reencoded,
+    waiting_codec,
+)
 from octavo.store.database import document_crc, select_documents, write_manifest
-from octavo.store.documents import Batch
+from octavo.store.documents import Batch, metadata_from_json
 from octavo.store.metadata import index as _metadata_index
 from octavo.store.snapshot import Mask, Slots, Snapshot, TierView
+from octavo.store.sqlite import Connection, Error
 from octavo.store.store import Store
 from octavo.store.tokens import TokenAppender, TokenCodec
-from octavo.store.vectors import BLOCK_ROWS, BlockGuard, Codes, block_checksums
+from octavo.store.vectors import BLOCK_ROWS, BlockGuard, block_checksums
 
 #: Takes part in a write transaction: connection, added ids, deleted ids.
-JoinedWrite: TypeAlias = Callable[[sqlite3.Connection, Sequence[str], Sequence[str]], None]
+JoinedWrite: TypeAlias = Callable[[Connection, Sequence[str], Sequence[str]], None]
 
-#: Vectors that the codec is fitted on, at most.
-FIT_SAMPLE = 16_384
-
-#: Rows decoded or re-encoded at a time.
+#: Documents whose metadata is read at a time.
 _CHUNK = 8_192
 
 
@@ -51,7 +58,7 @@ class Writer:
         if callback not in self._joined:
             self._joined.append(callback)
 
-    def _tell(self, connection: sqlite3.Connection, added: Sequence[str], deleted: Sequence[str]) -> None:
+    def _tell(self, connection: Connection, added: Sequence[str], deleted: Sequence[str]) -> None:
         with self._store.database.calling("a function given to join_writes"):
             for callback in self._joined:
                 callback(connection, added, deleted)
@@ -65,7 +72,7 @@ class Writer:
         cosine is meant).
         """
         store = self._store
-        with store.database.write() as connection:
+        with store.write() as connection:
             snapshot = self._current(connection)
             dim = batch.dim
             if snapshot.dim is not None and snapshot.dim != dim:
@@ -118,7 +125,7 @@ class Writer:
             if appender is not None:
                 appender.close()
 
-    def delete(self, choose: Callable[[sqlite3.Connection, Snapshot], Sequence[int]] | None) -> int:
+    def delete(self, choose: Callable[[Connection, Snapshot], Sequence[int]] | None) -> int:
         """Delete documents; returns how many there were.
 
         Parameters
@@ -127,7 +134,7 @@ class Writer:
             Names the slots, inside the transaction, since a slot means nothing once another process has compacted.
             None deletes everything.
         """
-        with self._store.database.write() as connection:
+        with self._store.write() as connection:
             snapshot = self._current(connection)
             if choose is None:
                 found = connection.execute("SELECT slot, metadata, id FROM documents").fetchall()
@@ -150,22 +157,22 @@ class Writer:
 
     def set_tuning(self, tuning: Tuning | None) -> None:
         """Record how hard to look from now on; None goes back to the planner's constants."""
-        with self._store.database.write() as connection:
+        with self._store.write() as connection:
             snapshot = self._current(connection)
             changes = {"seq": snapshot.seq + 1, "tuning": tuning.to_json() if tuning is not None else ""}
             write_manifest(connection, changes)
         self._publish()
 
-    def _bury(self, connection: sqlite3.Connection, found: Sequence[tuple[int, str]], seq: int) -> None:
+    def _bury(self, connection: Connection, found: Sequence[tuple[int, str]], seq: int) -> None:
         if not found:
             return
         slots = [(slot,) for slot, _ in found]
         connection.executemany("DELETE FROM documents WHERE slot = ?", slots)
         connection.executemany("INSERT INTO tombstones VALUES (?, ?)", [(slot, seq) for (slot,) in slots])
-        _metadata_index.remove(connection, ((slot, json.loads(metadata)) for slot, metadata in found))
+        _metadata_index.remove(connection, ((slot, metadata_from_json(metadata)) for slot, metadata in found))
 
     def _add_tokens(
-        self, connection: sqlite3.Connection, appender: TokenAppender, batch: Batch, changes: dict[str, Any]
+        self, connection: Connection, appender: TokenAppender, batch: Batch, changes: dict[str, Any]
     ) -> Floats:
         """Write the tokens of a batch; returns the candidate vectors of its documents."""
         assert batch.tokens is not None  # the collection encodes before it writes
@@ -205,25 +212,20 @@ class Writer:
             When there is no document to fit it on.
         """
         store = self._store
-        with store.database.write() as connection:
+        with store.write() as connection:
             snapshot = self._current(connection)
             text = codec_text or snapshot.codec_text
-            alive = np.flatnonzero(snapshot.alive)
-            if not len(alive):
+            if not snapshot.n_alive:
                 raise ParameterError("expected at least one document to fit the codec on; the collection is empty")
             changes = {"codec": text, "fitted": 1}
             if snapshot.tokens is not None:
                 codec, tokens = fit_late(snapshot, store.settings, text)
-                self._switch(connection, snapshot, codec, reencoded(snapshot, codec, tokens), changes, tokens=tokens)
+                chunks = late_reencoded(snapshot, codec, tokens)
+                self._switch(connection, snapshot, codec, chunks, changes, tokens=tokens)
             else:
-                codec = self._fitted(snapshot, text, alive)
-                self._switch(
-                    connection,
-                    snapshot,
-                    codec,
-                    _reencoded(snapshot, codec, unit=self._store.settings.metric == "cosine"),
-                    changes,
-                )
+                codec = fit_codec(snapshot, store.settings, text)
+                unit = store.settings.metric == "cosine"
+                self._switch(connection, snapshot, codec, reencoded(snapshot, codec, unit=unit), changes)
         self._after_switch(snapshot)
 
     def adopt(self, codec: Codec, tokens: TokenCodec | None, changes: dict[str, Any]) -> None:
@@ -234,7 +236,7 @@ class Writer:
         ParameterError
             When the collection holds vectors already.
         """
-        with self._store.database.write() as connection:
+        with self._store.write() as connection:
             snapshot = self._current(connection)
             if snapshot.generation != 0:
                 raise ParameterError(
@@ -243,16 +245,6 @@ class Writer:
             changes = {"codec": str(codec), "dim": codec.in_dim, "fitted": 1} | changes
             self._switch(connection, snapshot, codec, (), changes, tokens=tokens)
         self._after_switch(snapshot)
-
-    def _fitted(self, snapshot: Snapshot, text: str, alive: Slots) -> Codec:
-        settings = self._store.settings
-        rng = np.random.default_rng(settings.seed)
-        chosen = alive if len(alive) <= FIT_SAMPLE else np.sort(rng.choice(alive, FIT_SAMPLE, replace=False))
-        cosine = settings.metric == "cosine"
-        sample = decode_rows(snapshot, chosen)
-        # What a codec gives back is not quite of unit length, which the vectors that come in are.
-        sample = unit_rows(sample, keep_zeros=True) if cosine else sample
-        return Codec.parse(text).fit(sample, seed=settings.seed or 0, lengths=not cosine)
 
     def compact(self, *, always: bool = False) -> int:
         """Renumber the slots without the dead ones; returns how many were dropped.
@@ -263,7 +255,7 @@ class Writer:
             Write a new generation even where nothing is dead.
         """
         store = self._store
-        with store.database.write() as connection:
+        with store.write() as connection:
             snapshot = self._current(connection)
             if snapshot.codec is None or (snapshot.dead == 0 and not always):
                 return 0
@@ -276,54 +268,33 @@ class Writer:
             rebuild_metadata_index(connection)
             changes = {"slots": len(alive)}
             if snapshot.tokens is not None:
-                chunks = kept(snapshot, alive)
+                chunks = late_kept(snapshot, alive)
                 codec = snapshot.tokens.codec
                 self._switch(connection, snapshot, snapshot.codec, chunks, changes, tokens=codec, renumbered=True)
             else:
-                self._switch(connection, snapshot, snapshot.codec, _kept(snapshot, alive), changes, renumbered=True)
+                self._switch(connection, snapshot, snapshot.codec, kept(snapshot, alive), changes, renumbered=True)
         self._after_switch(snapshot)
         return snapshot.dead
 
     def rebuild(
         self, snapshot: Snapshot, damaged: Mapping[int, Mask], source: Slots, vectors: Mapping[int, Floats]
     ) -> None:
-        """Write a new generation in which damaged rows come from another tier or from given vectors.
-
-        Parameters
-        ----------
-        snapshot : Snapshot
-            The state in which the damage was found.
-        damaged : mapping of int to ndarray of bool
-            Which rows of each tier are damaged.
-        source : ndarray of int, shape (n_slots,)
-            The tier from which a row is decoded.
-        vectors : mapping of int to ndarray of shape (dim,)
-            Better: the vector itself, by slot.
+        """Write a new generation in which damaged rows come from another tier or from given vectors; see `mended`.
 
         Raises
         ------
         CollectionLockedError
             When another writer changed the collection since; look again.
         """
-
-        def chunks() -> Iterator[Rows]:
-            for rows in _runs(snapshot.n_slots):
-                yield Rows(
-                    [
-                        _mended_rows(snapshot, number, rows, damaged.get(number), source, vectors)
-                        for number in range(len(snapshot.tiers))
-                    ]
-                )
-
-        with self._store.database.write() as connection:
+        with self._store.write() as connection:
             codec = self._unchanged(connection, snapshot)
-            self._switch(connection, snapshot, codec, chunks(), {})
+            self._switch(connection, snapshot, codec, mended(snapshot, damaged, source, vectors), {})
         self._after_switch(snapshot)
 
     def rebuild_late(
         self, snapshot: Snapshot, lost: Mask, damaged: Mask, matrices: Mapping[int, TokenMatrices]
     ) -> None:
-        """Write a new generation of a multi-vector collection with damaged parts made anew; see `mended`.
+        """Write a new generation of a multi-vector collection with damaged parts made anew; see `late_mended`.
 
         Raises
         ------
@@ -331,13 +302,13 @@ class Writer:
             When another writer changed the collection since; look again.
         """
         assert snapshot.tokens is not None  # only called for multi-vector collections
-        with self._store.database.write() as connection:
+        with self._store.write() as connection:
             codec = self._unchanged(connection, snapshot)
-            chunks = mended(snapshot, codec, lost, damaged, matrices)
+            chunks = late_mended(snapshot, codec, lost, damaged, matrices)
             self._switch(connection, snapshot, codec, chunks, {}, tokens=snapshot.tokens.codec)
         self._after_switch(snapshot)
 
-    def _unchanged(self, connection: sqlite3.Connection, snapshot: Snapshot) -> Codec:
+    def _unchanged(self, connection: Connection, snapshot: Snapshot) -> Codec:
         current = self._current(connection)
         if current.seq != snapshot.seq or current.codec is None:
             raise CollectionLockedError(
@@ -347,7 +318,7 @@ class Writer:
 
     def _switch(
         self,
-        connection: sqlite3.Connection,
+        connection: Connection,
         snapshot: Snapshot,
         codec: Codec,
         chunks: Iterable[Rows],
@@ -388,8 +359,8 @@ class Writer:
             appender.sync()
             appender.close()
             self._record_tokens(connection, appender, changes)
-        if self._store.directory is not None:
-            sync_directory(self._store.directory)
+        if self._store.folder is not None:
+            self._store.folder.sync()
         changes |= {"generation": generation, "seq": snapshot.seq + 1, "codec_state": codec.to_bytes()}
         write_manifest(connection, changes)
 
@@ -399,7 +370,7 @@ class Writer:
             file.unlink()
 
     @staticmethod
-    def _record_tokens(connection: sqlite3.Connection, appender: TokenAppender, changes: dict[str, Any]) -> None:
+    def _record_tokens(connection: Connection, appender: TokenAppender, changes: dict[str, Any]) -> None:
         connection.executemany(
             "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?)", [(*key, crc) for key, crc in appender.sums.items()]
         )
@@ -411,13 +382,13 @@ class Writer:
             file = self._store.new_vector_file(generation, number, pipeline.layout.row_bytes)
             file.write(0, np.zeros((0, pipeline.layout.row_bytes), np.uint8))  # the file exists, even when empty
             tiers.append(TierView(pipeline, file, BlockGuard(file.name), file.view(0)))
-        if self._store.directory is not None:
-            sync_directory(self._store.directory)
+        if self._store.folder is not None:
+            self._store.folder.sync()
         return tiers
 
     # ------------------------------------------------------------------ publishing
 
-    def _current(self, connection: sqlite3.Connection) -> Snapshot:
+    def _current(self, connection: Connection) -> Snapshot:
         self._store.require_open()
         snapshot = self._store.refresh(connection)
         assert snapshot is not None  # nobody commits while we hold the write lock
@@ -429,69 +400,17 @@ class Writer:
         The commit is durable, so a failure here must not look like one of the write: whoever reads next sees that there is
         a newer commit, tries again, and is told what is wrong.
         """
-        with contextlib.suppress(OSError, sqlite3.Error, MemoryError), self._store.database.read() as connection:
+        with contextlib.suppress(OSError, OctavoError, Error, MemoryError), self._store.database.read() as connection:
             self._store.refresh(connection, own=own)
 
 
-def _runs(n_slots: int) -> Iterator[Slots]:
-    for start in range(0, n_slots, _CHUNK):
-        yield np.arange(start, min(start + _CHUNK, n_slots))
-
-
-def _reencoded(snapshot: Snapshot, codec: Codec, *, unit: bool) -> Iterator[Rows]:
-    for rows in _runs(snapshot.n_slots):
-        vectors = decode_rows(snapshot, rows)
-        if unit:
-            vectors = unit_rows(vectors, keep_zeros=True)
-        yield Rows([pipeline.encode(vectors) for pipeline in codec.tiers])
-
-
-def _kept(snapshot: Snapshot, slots: Slots) -> Iterator[Rows]:
-    for start in range(0, len(slots), _CHUNK):
-        rows = slots[start : start + _CHUNK]
-        for tier in snapshot.tiers:
-            tier.check(rows)
-        yield Rows([tier.codes[rows] for tier in snapshot.tiers])
-
-
-def decode_rows(snapshot: Snapshot, rows: Slots) -> Floats:
-    """Return the vectors of `rows`, decoded from the finest tier."""
-    finest = snapshot.tiers[-1]
-    finest.check(rows)
-    return finest.pipeline.decode(finest.codes[rows])
-
-
-def stored_metadata(connection: sqlite3.Connection) -> Iterator[tuple[int, dict[str, Any]]]:
+def stored_metadata(connection: Connection) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield slot and metadata of every document, without holding them all in memory."""
     for slot, metadata in connection.execute("SELECT slot, metadata FROM documents ORDER BY slot"):
-        yield slot, json.loads(metadata)
+        yield slot, metadata_from_json(metadata)
 
 
-def _mended_rows(
-    snapshot: Snapshot,
-    number: int,
-    rows: Slots,
-    damaged: Mask | None,
-    source: Slots,
-    vectors: Mapping[int, Floats],
-) -> Codes:
-    tier = snapshot.tiers[number]
-    codes = np.zeros((len(rows), tier.layout.row_bytes), np.uint8)
-    good = rows if damaged is None else rows[~damaged[rows]]
-    codes[good - rows[0]] = tier.codes[good]
-    for row in rows if damaged is None else rows[damaged[rows]]:
-        if damaged is None or not snapshot.alive[row]:
-            continue
-        if int(row) in vectors:
-            vector = vectors[int(row)][None]
-        else:
-            other = snapshot.tiers[int(source[row])]
-            vector = other.pipeline.decode(other.codes[row : row + 1])
-        codes[row - rows[0]] = tier.pipeline.encode(vector)[0]
-    return codes
-
-
-def rebuild_metadata_index(connection: sqlite3.Connection) -> None:
+def rebuild_metadata_index(connection: Connection) -> None:
     """Index the metadata of all documents anew, some thousand at a time."""
     _metadata_index.clear(connection)
     rows = stored_metadata(connection)
@@ -499,7 +418,7 @@ def rebuild_metadata_index(connection: sqlite3.Connection) -> None:
         _metadata_index.insert(connection, part)
 
 
-def _write_blocks(connection: sqlite3.Connection, tier: int, sums: dict[int, int]) -> None:
+def _write_blocks(connection: Connection, tier: int, sums: dict[int, int]) -> None:
     connection.executemany(
         "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?)", [(tier, block, crc) for block, crc in sums.items()]
     )

@@ -89,9 +89,7 @@ def dense(
 ) -> dict[str, Any]:
     """Write a collection with one vector a document."""
     if graph:
-        planner.graph_min = lambda layout: 50  # type: ignore[assignment]
-        planner.tail_max = lambda layout: 10  # type: ignore[assignment]
-        planner.TAIL_MAX = 10  # type: ignore[misc]
+        planner.limits = planner.Limits(graph_min=50, tail_max=10)
     with octavo.open(path, codec=codec, fit_after=fit_after, metric=metric) as kb:
         fill(kb, vectors=vectors(N, 1))
         kb.add(["grove replaced"], ids=["doc-4"], metadata=[{"n": 4, "even": True}], vectors=vectors(1, 2))
@@ -118,7 +116,8 @@ def without_text_index(make: Callable[..., dict[str, Any]], path: Path, *args: A
 
 
 def tidy(path: Path) -> None:
-    """Take away what the full-text index does not need any more."""
+    """Take away what the full-text index does not need any more, and the lock file, which is made anew."""
+    (path / "octavo.lock").unlink()
     current = max((path / "text").iterdir())
     for entry in (path / "text").iterdir():
         if entry != current:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import decimal
 import json
 import subprocess
 import sys
 import textwrap
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,11 +32,12 @@ from llama_index.core.schema import (
     RelatedNodeInfo,
     TextNode,
 )
-from llama_index.core.vector_stores.types import VectorStoreQuery
+from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter, MetadataFilters, VectorStoreQuery
 
 import octavo
-from octavo.errors import InputTypeError, MismatchError
-from octavo.integrations.llama_index import OctavoVectorStore, StoredObject
+from octavo.errors import InputTypeError, MismatchError, ParameterError
+from octavo.integrations.llama_index import OctavoVectorStore
+from octavo.integrations.llama_index._nodes import StoredObject
 
 MakeStore = Callable[..., OctavoVectorStore]
 
@@ -236,13 +240,157 @@ def test_objects_that_only_live_in_memory(make_store: MakeStore) -> None:
         store.add([node])
 
 
-def test_what_json_changes(make_store: MakeStore) -> None:
-    store = make_store()
-    metadata = {"day": dt.date(2024, 2, 29), "pair": (1, 2)}
+ZONE = dt.timezone(dt.timedelta(hours=2))
+
+TYPED: dict[str, Any] = {
+    "day": dt.date(2024, 2, 29),
+    "time": dt.datetime(2024, 2, 29, 12, 30, 1, 5),
+    "zoned": dt.datetime(2024, 2, 29, 12, 30, tzinfo=ZONE),
+    "pair": (1, (2, "x")),
+    "list": [dt.date(2024, 3, 1), (1,), {"deep": dt.date(1, 1, 1)}],
+    "octavo:date": {"octavo:date": "no date"},
+}
+
+
+def test_typed_values_come_back_equal(store: OctavoVectorStore) -> None:
+    related = RelatedNodeInfo(node_id="source", metadata=TYPED)
+    inner = TextNode(id_="inner", text="i", metadata=TYPED, relationships={NodeRelationship.SOURCE: related})
+    nodes = [
+        TextNode(id_="plain", text="t", metadata=TYPED, embedding=VECTOR),
+        Document(id_="document", text="t", metadata=TYPED, embedding=VECTOR),
+        TextNode(
+            id_="related",
+            text="t",
+            relationships={NodeRelationship.SOURCE: related, NodeRelationship.CHILD: [related, related]},
+            embedding=VECTOR,
+        ),
+        IndexNode(id_="index", text="t", index_id="x", obj=inner, metadata=TYPED, embedding=VECTOR),
+        IndexNode(
+            id_="twice", text="t", index_id="x", obj=IndexNode(text="u", index_id="y", obj=inner), embedding=VECTOR
+        ),
+    ]
+    before = [node.model_copy(deep=True) for node in nodes]
+    store.add(nodes)
+    for node, as_given, kept in zip(store.get_nodes(), before, nodes, strict=True):
+        assert kept == as_given  # what the caller has is left alone
+        assert node.metadata == as_given.metadata
+        assert repr(node.metadata) == repr(as_given.metadata)  # tuples are tuples, dates are dates
+        assert node.relationships == as_given.relationships
+        for one, other in zip(related_to(node), related_to(as_given), strict=True):
+            assert repr(one.metadata) == repr(other.metadata)
+    found = {node.node_id: node for node in store.get_nodes()}
+    assert repr(found["index"].obj.metadata) == repr(TYPED)  # type: ignore[attr-defined]
+    assert repr(found["twice"].obj.obj.source_node.metadata) == repr(TYPED)  # type: ignore[attr-defined]
+
+
+def related_to(node: BaseNode) -> list[RelatedNodeInfo]:
+    listed = node.relationships.values()
+    return [info for infos in listed for info in (infos if isinstance(infos, list) else [infos])]
+
+
+def test_numpy_scalars_become_numbers(store: OctavoVectorStore) -> None:
+    metadata = {"n": np.int64(5), "x": np.float32(0.5), "yes": np.True_, "when": np.datetime64("2024-02-29")}
     store.add([TextNode(id_="a", text="t", metadata=metadata, embedding=VECTOR)])
-    assert store.get_nodes()[0].metadata == {"day": "2024-02-29", "pair": [1, 2]}
-    with pytest.raises(InputTypeError, match="keys of type str"):
-        store.add([TextNode(id_="b", text="t", metadata={"n": {1: "one"}}, embedding=VECTOR)])
+    (node,) = store.get_nodes()
+    assert repr(node.metadata) == repr({"n": 5, "x": 0.5, "yes": True, "when": dt.date(2024, 2, 29)})
+
+
+@pytest.mark.parametrize(
+    "value", [{1, 2}, b"bytes", Path("file"), uuid.UUID(int=1), decimal.Decimal("1.5"), object(), float("nan")]
+)
+def test_what_has_no_one_meaning_is_refused_by_name(make_store: MakeStore, value: Any) -> None:
+    store = make_store()
+    good = TextNode(id_="good", text="t", embedding=VECTOR)
+    for where, node in {
+        "node 'bad' at position 1": TextNode(id_="bad", text="t", metadata={"a": {"b": value}}, embedding=VECTOR),
+        "node 'bad' at position 1, its relationship SOURCE": TextNode(
+            id_="bad",
+            text="t",
+            embedding=VECTOR,
+            relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id="s", metadata={"a": {"b": 1}})},
+        ),
+    }.items():
+        for info in related_to(node):
+            info.metadata["a"]["b"] = value
+        with pytest.raises((InputTypeError, ParameterError), match=rf"^{where}.* under 'a\.b'"):
+            store.add([good, node])
+    assert len(store.client) == 0
+
+
+LONE = ["\ud800", "\ud801"]
+
+
+def test_keys_never_collapse(make_store: MakeStore) -> None:
+    """Pydantic writes every key that is no valid Unicode as the same three signs, and keys 1 and "1" as one."""
+    store = make_store()
+    for metadata, words in (
+        (dict.fromkeys(LONE, 1), "a metadata key"),
+        ({"inner": dict.fromkeys(LONE, 1)}, "a metadata key under 'inner'"),
+        ({"inner": {1: "one", "1": "two"}}, "keys of type str, got 1"),
+    ):
+        with pytest.raises((InputTypeError, ParameterError), match=rf"node 'n' at position 0.*{words}"):
+            store.add([TextNode(id_="n", text="t", metadata=metadata, embedding=VECTOR)])
+        related = RelatedNodeInfo(node_id="s", metadata=metadata)
+        node = TextNode(id_="n", text="t", relationships={NodeRelationship.SOURCE: related}, embedding=VECTOR)
+        with pytest.raises((InputTypeError, ParameterError), match=rf"node 'n' at position 0.*SOURCE.*{words}"):
+            store.add([node])
+    with pytest.raises(ParameterError, match="a key in the fields of node 'o'"):
+        store.add([Odd(id_="o", text="t", more=dict.fromkeys(LONE, 1), embedding=VECTOR)])
+    assert len(store.client) == 0
+    store.add([Odd(id_="o", text="\ufffd", more={"\ufffd": 1}, embedding=VECTOR)])
+    assert store.get_nodes()[0].model_dump()["more"] == {"\ufffd": 1}
+
+
+class Odd(TextNode):
+    more: dict[str, int] = Field(default_factory=dict)
+
+
+def test_surrogates_are_one_error_with_the_node_s_place(make_store: MakeStore) -> None:
+    store = make_store()
+    good = TextNode(id_="good", text="t", embedding=VECTOR)
+    with pytest.raises(ParameterError, match=r"the text of node 'bad' at position 1 to be valid Unicode"):
+        store.add([good, TextNode(id_="bad", text="half \ud83d", embedding=VECTOR)])
+    with pytest.raises(ParameterError, match=r"the id of node '.ud83d' at position 1 to be valid Unicode"):
+        store.add([good, TextNode(id_="\ud83d", text="t", embedding=VECTOR)])
+    related = RelatedNodeInfo(node_id="s", metadata={"a": "\ud83d"})
+    for node, words in (
+        (TextNode(id_="bad", text="t", metadata={"a": "\ud83d"}), "the metadata of node 'bad' at position 1 under 'a'"),
+        (
+            TextNode(id_="bad", text="t", relationships={NodeRelationship.SOURCE: related}),
+            "the fields and relationships of node 'bad' at position 1",
+        ),
+        (
+            TextNode(id_="bad", text="t", text_template="{content} \ud83d"),
+            "the fields and relationships of node 'bad' at position 1",
+        ),
+    ):
+        node.embedding = VECTOR
+        with pytest.raises(ParameterError, match=f"{words} to be valid Unicode"):
+            store.add([good, node])
+    assert len(store.client) == 0
+
+
+def test_times_are_compared_as_times(store: OctavoVectorStore) -> None:
+    """LlamaIndex's filters hold no dates: strings in ISO form stand for them."""
+    times = {
+        "a": dt.date(2024, 1, 1),
+        "b": dt.datetime(2024, 1, 1, 12, tzinfo=dt.UTC),
+        "c": dt.datetime(2024, 1, 2, 1, tzinfo=dt.timezone(dt.timedelta(hours=2))),  # an hour before midnight in UTC
+        "d": dt.datetime(2024, 1, 3),
+    }
+    store.add([TextNode(id_=key, text="t", metadata={"at": time}, embedding=VECTOR) for key, time in times.items()])
+    store.add([TextNode(id_="s", text="t", metadata={"at": "2024-01-01T12:00:00"}, embedding=VECTOR)])
+
+    def ids(value: Any, operator: str) -> str:
+        one = MetadataFilter(key="at", value=value, operator=FilterOperator(operator))
+        return "".join(node.node_id for node in store.get_nodes(filters=MetadataFilters(filters=[one])))
+
+    assert ids("2024-01-02", "<") == "abcs"
+    assert ids("2024-01-01T13:00:00+01:00", "==") == "b"
+    assert ids("2024-01-01T12:00:00", "==") == "bs"
+    assert ids("2024-01-01", ">") == "bcds"
+    assert ids(["2024-01-03", "2024-01-01"], "in") == "ad"
+    assert ids("2024-01-03", "!=") == "abcs"
 
 
 def test_what_is_stored_is_small_and_documented(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -22,7 +23,15 @@ from llama_index.core.schema import Document, TextNode
 from llama_index.core.vector_stores.simple import SimpleVectorStore
 from llama_index.core.vector_stores.types import VectorStoreQuery
 
-from octavo.errors import CollectionNotFoundError, CorruptCollectionError, MismatchError, ParameterError, ReadOnlyError
+import octavo
+from octavo.errors import (
+    CollectionNotFoundError,
+    CorruptCollectionError,
+    InputTypeError,
+    MismatchError,
+    ParameterError,
+    ReadOnlyError,
+)
 from octavo.integrations.llama_index import OctavoVectorStore
 
 MakeStore = Callable[..., OctavoVectorStore]
@@ -363,6 +372,137 @@ def test_damaged_pointers(
     assert len(copies(folder)) == 1
     store.persist(str(folder / POINTER))  # saving again puts it right
     OctavoVectorStore.from_persist_dir(str(folder)).close()
+
+
+def test_a_link_that_leads_out_of_the_folder_is_damage(
+    make_store: MakeStore, library: list[TextNode], tmp_path: Path
+) -> None:
+    folder = tmp_path / "saved"
+    store = make_store("elsewhere")
+    store.add(library)
+    store.persist(str(folder / POINTER))
+    (copy_of_it,) = copies(folder)
+    shutil.rmtree(folder / copy_of_it)
+    (folder / copy_of_it).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CorruptCollectionError, match="outside"):
+        OctavoVectorStore.from_persist_dir(str(folder))
+    store.persist(str(folder / POINTER))  # does not delete what the link leads to
+    assert store.client.verify().ok
+    assert len(store.client) == 12
+
+
+LEADING_OUT = ["../x", "..", ".", "a/b", "a\\b", "..\\x", "/etc/x", "C:foo", "C:\\foo", "stream:x", "", "a\0b", "a\nb"]
+
+
+@pytest.mark.parametrize("namespace", LEADING_OUT)
+def test_namespaces_never_lead_out_of_the_folder(
+    tmp_path: Path, namespace: str, memory: tuple[fsspec.AbstractFileSystem, str]
+) -> None:
+    fs, root = memory
+    for directory, options in ((str(tmp_path / "saved"), {}), (root, {"fs": fs})):
+        with pytest.raises(ParameterError, match="plain name"):
+            OctavoVectorStore.from_persist_dir(directory, namespace, **options)
+
+
+@pytest.mark.parametrize("namespace", ["../x", "../../x", "a/../../x", "C:foo", "a:b", "a\\..\\..\\x", ""])
+def test_saving_under_a_name_that_leads_out_is_refused(
+    make_store: MakeStore, tmp_path: Path, namespace: str, memory: tuple[fsspec.AbstractFileSystem, str]
+) -> None:
+    context = StorageContext.from_defaults()
+    context.add_vector_store(make_store(), namespace)
+    fs, root = memory
+    for directory, options in ((str(tmp_path / "deep" / "saved"), {}), (root, {"fs": fs})):
+        with pytest.raises(ParameterError, match="plain name"):
+            context.persist(directory, **options)
+    assert not list(tmp_path.rglob("*x__*"))
+
+
+def test_odd_but_plain_names(make_store: MakeStore, library: list[TextNode], tmp_path: Path) -> None:
+    names = ["..x", "x..", "über uns", "a.b", "-", "~", "__", "a__b"]
+    for name in names:
+        store = make_store()
+        store.add(library)
+        context = StorageContext.from_defaults()
+        context.add_vector_store(store, name)
+        context.persist(str(tmp_path / "saved"))
+        loaded = OctavoVectorStore.from_persist_dir(str(tmp_path / "saved"), name)
+        assert len(loaded.client) == 12
+        loaded.close()
+    found = OctavoVectorStore.from_namespaced_persist_dir(str(tmp_path / "saved"))
+    assert sorted(found) == sorted(names)  # core's own stores beside them are left out
+    for loaded in found.values():
+        loaded.close()
+
+
+def test_saving_to_a_place_above(make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    for folder in ("..", "../saved", "."):
+        StorageContext.from_defaults(vector_store=make_store()).persist(folder)
+        OctavoVectorStore.from_persist_dir(folder).close()
+    assert (tmp_path / POINTER).is_file()
+    with pytest.raises(ParameterError, match="persist_dir"):
+        OctavoVectorStore.from_persist_dir("")
+
+
+@pytest.mark.parametrize("name", ["../evil.txt", "a/../../evil.txt", "/evil.txt", "C:evil.txt", "a\\..\\evil.txt"])
+def test_files_of_a_saved_copy_stay_below_it(tmp_path: Path, name: str) -> None:
+    from octavo.integrations.llama_index import _persistence
+
+    assert not _persistence._stays_inside(name)
+    for good in (".", "kb", "kb/text/0.seg"):
+        assert _persistence._stays_inside(good)
+
+
+# ---------------------------------------------------------------------- paths
+
+
+def test_paths_are_absolute_from_the_first_moment(
+    library: list[TextNode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("sub/kb", "sub"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    with contextlib.closing(OctavoVectorStore("kb")) as store:
+        store.add(library[:6])
+        monkeypatch.chdir(tmp_path / "sub")
+        store.add(library[6:])
+        assert store.path == str(tmp_path / "kb")
+        assert len(copy.deepcopy(store).client) == 12
+        assert len(pickle.loads(pickle.dumps(store)).client) == 12
+        assert OctavoVectorStore.from_dict(store.to_dict()).path == store.path
+        assert store.client.verify().ok
+    assert os.listdir(tmp_path / "sub" / "kb") == []
+    monkeypatch.chdir(tmp_path)
+    with contextlib.closing(OctavoVectorStore(collection=octavo.open("kb"))) as store:
+        monkeypatch.chdir(tmp_path / "sub")
+        assert store.path == str(tmp_path / "kb")
+
+
+def test_saved_paths_are_absolute_too(
+    make_store: MakeStore, library: list[TextNode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_store().persist("saved/" + POINTER)
+    (tmp_path / "sub").mkdir()
+    with contextlib.closing(OctavoVectorStore.from_persist_dir("saved")) as loaded:
+        monkeypatch.chdir(tmp_path / "sub")
+        loaded.add(library)
+        assert Path(loaded.path or "").is_relative_to(tmp_path / "saved")
+    monkeypatch.chdir(tmp_path)
+    with contextlib.closing(OctavoVectorStore.from_persist_dir("saved", path="apart")) as apart:
+        monkeypatch.chdir(tmp_path / "sub")
+        assert apart.path == str(tmp_path / "apart")
+    assert os.listdir(tmp_path / "sub") == []
+
+
+def test_an_empty_path_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParameterError, match="None keeps everything in memory"):
+        OctavoVectorStore("")
+    with pytest.raises(InputTypeError, match="path"):
+        OctavoVectorStore(7)  # type: ignore[arg-type]
+    assert os.listdir(tmp_path) == []
 
 
 # ---------------------------------------------------------------------- pickle and copies

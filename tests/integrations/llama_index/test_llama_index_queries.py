@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from llama_index.core.embeddings import BaseEmbedding
 from llama_index.core.indices.query.embedding_utils import get_top_k_mmr_embeddings
-from llama_index.core.schema import TextNode
+from llama_index.core.postprocessor import SimilarityPostprocessor
+from llama_index.core.schema import NodeWithScore, TextNode
 from llama_index.core.vector_stores.simple import SimpleVectorStore
 from llama_index.core.vector_stores.types import (
     FilterCondition,
@@ -240,6 +241,54 @@ def test_mmr_candidates(exact: Asker) -> None:
         exact(mode="mmr", mmr_threshold=1.5)
 
 
+def scores_of(found: VectorStoreQueryResult) -> dict[str, float]:
+    return dict(zip(found.ids or [], found.similarities or [], strict=True))
+
+
+def test_a_similarity_cutoff_means_similarity_under_mmr(exact: Asker, library: list[TextNode]) -> None:
+    by_id = {node.node_id: node for node in library}
+    similar = scores_of(exact("apple pie", k=12))
+    found = scores_of(exact("apple pie", k=6, mode="mmr", mmr_threshold=0.5))
+    assert found == pytest.approx({name: similar[name] for name in found}, abs=1e-6)
+    hits = [NodeWithScore(node=by_id[name], score=score) for name, score in found.items()]
+    kept = [hit.node_id for hit in SimilarityPostprocessor(similarity_cutoff=0.3).postprocess_nodes(hits)]
+    assert kept == [name for name in found if similar[name] >= 0.3]
+    assert kept[0] == "n0"
+    # core's store returns what the choice was made by instead: at the first place half of the similarity
+    reference = SimpleVectorStore()
+    reference.add(library)
+    query = VectorStoreQuery(
+        query_embedding=exact.embedding.get_query_embedding("apple pie"), similarity_top_k=6, mode="mmr"
+    )
+    expected = reference.query(query)
+    assert expected.similarities[0] == pytest.approx(0.5 * similar["n0"], abs=1e-6)
+
+
+# ---------------------------------------------------------------------- nothing to rank by
+
+
+@pytest.mark.parametrize("mode", ["default", "mmr"])
+def test_a_zero_query_returns_what_the_filters_leave(ask: Asker, mode: str) -> None:
+    zeros = [0.0] * 32
+    found = ask(k=20, mode=mode, query_embedding=zeros, filters=where("topic", "music"))
+    assert (found.ids, found.similarities) == (["n8", "n9", "n10", "n11"], [0.0] * 4)
+    assert agree(found)
+    assert ask(k=2, mode=mode, query_embedding=zeros, filters=where("topic", "music")).ids == ["n8", "n9"]
+    assert ask(k=20, mode=mode, query_embedding=zeros, node_ids=["n4", "n1"]).ids == ["n1", "n4"]
+    assert ask(k=20, mode=mode, query_embedding=zeros, doc_ids=["d1"]).ids == ["n3", "n4", "n5"]
+    assert ask(k=0, mode=mode, query_embedding=zeros).ids == []
+    assert len(ask(k=20, mode=mode, query_embedding=zeros).ids) == 12
+
+
+def test_a_zero_query_leaves_hybrid_to_the_words(ask: Asker) -> None:
+    zeros = [0.0] * 32
+    words = ask("apple engine", k=6, mode="text_search")
+    for alpha in (None, 0.5, 0.0):
+        assert ask("apple engine", k=6, mode="hybrid", alpha=alpha, query_embedding=zeros).ids == words.ids
+    found = ask("apple engine", k=3, mode="hybrid", alpha=1.0, query_embedding=zeros)
+    assert (found.ids, found.similarities) == (["n0", "n1", "n2"], [0.0] * 3)
+
+
 # ---------------------------------------------------------------------- restrictions
 
 
@@ -259,10 +308,16 @@ def test_filters_documents_and_nodes_intersect(ask: Asker, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_empty_lists_of_ids_restrict_nothing(ask: Asker, mode: str) -> None:
+def test_empty_filters_and_core_s_empty_list_of_nodes_restrict_nothing(ask: Asker, mode: str) -> None:
     free = ask(mode=VectorStoreQueryMode(mode))
-    found = ask(mode=VectorStoreQueryMode(mode), node_ids=[], doc_ids=[], filters=MetadataFilters(filters=[]))
-    assert found.ids == free.ids
+    found = ask(mode=VectorStoreQueryMode(mode), node_ids=[], filters=MetadataFilters(filters=[]))
+    assert found.ids == free.ids  # `index.as_retriever()` passes node_ids=[] with every query
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_access_list_that_is_empty_lets_nothing_through(ask: Asker, mode: str) -> None:
+    found = ask(mode=VectorStoreQueryMode(mode), doc_ids=[])
+    assert (found.nodes, found.similarities, found.ids) == ([], [], [])
 
 
 def test_unknown_ids_find_nothing(ask: Asker) -> None:
@@ -336,13 +391,22 @@ def test_options_are_checked(exact: Asker) -> None:
         exact(output_fields=["text"])
     with pytest.raises(ParameterError, match="alpha"):
         exact(mode="hybrid", alpha=2.0)
-    for k in (0, -1):
-        with pytest.raises(ParameterError, match="at least 1"):
+    for k in (-1, 1.5, True, "3"):
+        with pytest.raises(ParameterError, match="similarity_top_k"):
             exact(k=k)
+    assert exact(k=np.int64(2)).ids == exact(k=2).ids
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_results_wanted(ask: Asker, mode: str) -> None:
+    found = ask(k=0, mode=VectorStoreQueryMode(mode))
+    assert (found.nodes, found.similarities, found.ids) == ([], [], [])
+    with pytest.raises(ParameterError, match="unknown option"):  # what is wrong stays wrong
+        ask(k=0, mode=VectorStoreQueryMode(mode), options={"top_p": 1})
 
 
 def test_bad_query_embeddings(exact: Asker) -> None:
-    for bad, words in (([1.0, 2.0], "dimension 32"), ([float("nan")] * 32, "NaN"), ([0.0] * 32, "zero")):
+    for bad, words in (([1.0, 2.0], "dimension 32"), ([float("nan")] * 32, "NaN"), ([0.0] * 7, "dimension 32")):
         with pytest.raises(InvalidVectorsError, match=words):
             exact(query_embedding=bad)
 

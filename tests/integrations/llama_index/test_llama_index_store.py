@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -106,8 +107,7 @@ def bad_batches() -> dict[str, tuple[Callable[[TextNode], Any], type[Exception],
         "no embedding": (edited(embedding=None), InvalidVectorsError, "n5"),
         "dimension": (edited(embedding=[1.0, 2.0]), InvalidVectorsError, "n5"),
         "NaN": (edited(embedding=[float("nan")] * 32), InvalidVectorsError, "NaN"),
-        "overflow": (edited(embedding=[1e300] * 32), InvalidVectorsError, "infinity"),
-        "zero": (edited(embedding=[0.0] * 32), InvalidVectorsError, "zero"),
+        "overflow": (edited(embedding=[1e300] * 32), InvalidVectorsError, "finite"),
         "no node": (lambda node: node.text, InputTypeError, "str"),
         "unserialisable": (edited(metadata={"what": object()}), InputTypeError, "n5"),
         "NaN in metadata": (edited(metadata={"what": float("nan")}), ParameterError, "finite"),
@@ -250,8 +250,74 @@ def test_delete_nodes_of_nothing_deletes_nothing(make_store: MakeStore, library:
     store.delete_nodes()
     store.delete_nodes([])
     store.delete_nodes([], where("topic", "music"))
-    store.delete_nodes(filters=MetadataFilters(filters=[]))
     assert len(store.client) == len(library)
+
+
+NOTHING = MetadataFilters(filters=[])
+
+
+@pytest.mark.parametrize(
+    ("filters", "place"),
+    [
+        (NOTHING, "filters"),
+        (MetadataFilters(filters=[NOTHING]), "filters.filters[0]"),
+        (MetadataFilters(filters=[where("topic", "food"), NOTHING], condition="or"), "filters.filters[1]"),
+        (
+            MetadataFilters(filters=[MetadataFilters(filters=[NOTHING])], condition="not"),
+            "filters.filters[0].filters[0]",
+        ),
+    ],
+)
+@pytest.mark.parametrize("ids", [None, ["n0"], []])
+def test_a_deletion_with_an_empty_group_is_refused(
+    make_store: MakeStore, library: list[TextNode], filters: MetadataFilters, place: str, ids: list[str] | None
+) -> None:
+    store = make_store()
+    store.add(library)
+    with pytest.raises(ParameterError, match=f"empty group at {re.escape(place)};"):
+        store.delete_nodes(ids, filters)
+    assert len(store.client) == len(library)
+
+
+def test_a_condition_that_nothing_meets_deletes_nothing(make_store: MakeStore, library: list[TextNode]) -> None:
+    store = make_store()
+    store.add(library)
+    for value, operator in ((None, "=="), ([], "any"), ([], "in"), (5, "all"), (5, "text_match")):
+        store.delete_nodes(filters=where("topic", value, operator))
+    assert len(store.client) == len(library)
+
+
+def test_ids_that_are_no_strings_are_named(make_store: MakeStore, library: list[TextNode]) -> None:
+    store = make_store()
+    store.add(library)
+    for call in (
+        lambda: store.get_nodes(["n0", 7]),  # type: ignore[list-item]
+        lambda: store.delete_nodes(["n0", 7]),  # type: ignore[list-item]
+        lambda: store.query(VectorStoreQuery(query_embedding=library[0].embedding, node_ids=["n0", 7])),  # type: ignore[list-item]
+        lambda: store.query(VectorStoreQuery(query_embedding=library[0].embedding, doc_ids=["d0", 7])),  # type: ignore[list-item]
+    ):
+        with pytest.raises(InputTypeError, match=r"_ids of type str, got 7 \(int\) at position 1; .* write '7'"):
+            call()
+    with pytest.raises(InputTypeError, match="as a list of str, got 'n0'"):
+        store.get_nodes("n0")  # type: ignore[arg-type]
+    with pytest.raises(InputTypeError, match="ref_doc_id of type str, got 7"):
+        store.delete(7)  # type: ignore[arg-type]
+    assert len(store.client) == len(library)
+
+
+def test_the_same_id_twice(make_store: MakeStore, library: list[TextNode]) -> None:
+    store = make_store()
+    store.add(library)
+    first, second = store.get_nodes(["n3", "n3"])
+    assert (first.node_id, second.node_id) == ("n3", "n3")
+    first.metadata["topic"] = "changed"
+    assert second.metadata["topic"] == "food"
+    found = store.query(
+        VectorStoreQuery(query_embedding=library[3].embedding, node_ids=["n3", "n3"], similarity_top_k=5)
+    )
+    assert found.ids == ["n3"]
+    store.delete_nodes(["n3", "n3"])
+    assert len(store.client) == 11
 
 
 def test_clear(store: OctavoVectorStore, library: list[TextNode]) -> None:

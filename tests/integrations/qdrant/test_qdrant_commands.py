@@ -17,7 +17,7 @@ from octavo.cli import app
 
 pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py: pip install 'octavo[qdrant]'")
 
-from octavo.integrations.qdrant import QdrantCollection, open_location
+from octavo.integrations.qdrant import QdrantCollection, open_collection
 
 ENCODER = '''
 import zlib
@@ -89,7 +89,7 @@ def test_another_codec_and_no_collection_are_errors(run: Run) -> None:
     assert "made with codec 'int8' and metric 'cosine', got 'binary'" in refused.stderr
     assert "metric 'cosine'" in run("index", "docs.jsonl", "--path", PLACE, *MODEL, "--metric", "dot", code=1).stderr
     for command in (("info", "qdrant:nowhere"), ("search", "q", "--path", "qdrant:nowhere", "--mode", "text")):
-        assert "expected a collection at nowhere, but there is none" in run(*command, code=1).stderr
+        assert "nowhere, but there is none" in run(*command, code=1).stderr
     with QdrantCollection.open(path="there") as held:
         assert "another process, or another object" in run("info", PLACE, code=1).stderr
         assert len(held) == 20
@@ -124,7 +124,7 @@ def test_a_pushed_directory_is_pulled_by_its_name_alone(run: Run, tmp_path: Path
         ids = kb.ids()
     run("push", "kb", "--to", PLACE)
     run("pull", "there", "back")
-    with octavo.open(tmp_path / "back", must_exist=True) as back, open_location("there") as there:
+    with octavo.open(tmp_path / "back", must_exist=True) as back, open_collection("there") as there:
         assert back.ids() == there.ids() == ids
 
 
@@ -138,7 +138,7 @@ def test_a_test_set_and_an_inspection(run: Run, tmp_path: Path) -> None:
     assert (made["documents"], made["queries"]) == (30, 5)
     assert (tmp_path / "known" / "qrels" / "test.tsv").is_file()
     seen = json.loads(run("eval", "inspect", "there", "--json").stdout)
-    assert (seen["n"], seen["dim"], seen["source"]) == (30, 8, "there, decoded from codec 'float16'")
+    assert (seen["n"], seen["dim"], seen["source"]) == (30, 8, f"{tmp_path / 'there'}, decoded from codec 'float16'")
 
 
 def test_a_server_that_is_not_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import json
 import sys
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 
 from octavo.cli import app
 from octavo.errors import CodecError, MissingExtraError, ParameterError
-from octavo.eval import Configuration, Dataset, Result, Timing, expand, load_results, run
+from octavo.eval import Configuration, Dataset, Result, Timing, expand_sweep, load_results, run
 from octavo.eval.analysis.pareto import pareto
 from octavo.eval.analysis.recipe import recipe
 from octavo.eval.analysis.scaling import footprint
@@ -24,7 +25,7 @@ from octavo.eval.report import find_explanation
 
 pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py: pip install 'octavo[qdrant]'")
 
-from octavo.eval.run import _qdrant as module
+from octavo.eval.running import _qdrant as module
 from octavo.integrations.qdrant import QdrantCollection, QdrantMultiVectorCollection
 
 DIM, N = 32, 300
@@ -91,7 +92,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def both(data: Dataset, out: Path) -> dict[str, Result]:
     """Results of two codecs in both stores, by their labels."""
     results = run(
-        data, Words(), expand({"codec": ["float32", "int8"], "store": ["local", "qdrant"]}), out=out, timing=QUICK
+        data, Words(), expand_sweep({"codec": ["float32", "int8"], "store": ["local", "qdrant"]}), out=out, timing=QUICK
     )
     return {result.label: result for result in results}
 
@@ -231,7 +232,7 @@ def test_words(data: Dataset, options: dict[str, Any]) -> None:
 
 
 def test_late_interaction(data: Dataset, tmp_path: Path) -> None:
-    wanted = expand({"codec": "float16", "mode": "late", "pool_factor": 1, "store": ["local", "qdrant"]})
+    wanted = expand_sweep({"codec": "float16", "mode": "late", "pool_factor": 1, "store": ["local", "qdrant"]})
     wanted.append(
         Configuration(
             codec="int8", mode="hybrid", pool_factor=2, candidates="both", n_candidates=40, exact=False, store="qdrant"
@@ -250,10 +251,8 @@ def test_late_interaction(data: Dataset, tmp_path: Path) -> None:
     assert explained is not None
     lines = recipe(there).python
     assert lines.startswith("from octavo.integrations.qdrant import QdrantMultiVectorCollection\n")
-    assert (
-        "QdrantMultiVectorCollection.create(path=\"kb.qdrant\", encoder='words', codec='float16', pool_factor=1)"
-        in lines
-    )
+    made = "QdrantMultiVectorCollection.create(path='kb.qdrant', encoder=encoder, codec='float16', pool_factor=1)"
+    assert made in lines
     assert recipe(there).shell is None
 
 
@@ -261,12 +260,19 @@ def test_late_interaction(data: Dataset, tmp_path: Path) -> None:
 
 
 def test_the_recipe_can_be_followed(both: dict[str, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = recipe(both["int8, store qdrant"])
-    assert found.shell == "octavo index SOURCE --path qdrant:kb.qdrant --model words --codec int8"
+    result = both["int8, store qdrant"]
+    found = recipe(result)
+    assert found.shell is None  # an object has no name that a command line could load
+    assert result.model is not None
+    named = recipe(replace(result, model=replace(result.model, encoder="mine:words")))
+    assert named.shell == "octavo index SOURCE --path qdrant:kb.qdrant --model mine:words --codec int8"
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    exec(found.python.replace("encoder='words', ", ""), names)
+    names: dict[str, Any] = {"encoder": Words()}
+    *lines, search = found.python.replace("# kb.", "kb.").splitlines()
+    names |= {"texts": ["red house", "blue sky"], "ids": ["r", "b"]}
+    exec("\n".join(lines), names)
     assert names["kb"].codec == "int8"
+    assert eval(search.replace("your question", "blue sky"), names).ids[0] == "b"
     names["kb"].close()
 
 
@@ -310,16 +316,16 @@ def test_without_the_core_nothing_is_encoded(data: Dataset, monkeypatch: pytest.
 
 def test_stores_multiply() -> None:
     entry = {"codec": ["float32", "int8"], "oversample": [2, 4], "store": ["local", "qdrant"]}
-    assert [one.label for one in expand(entry)] == [
+    assert [one.label for one in expand_sweep(entry)] == [
         "float32",
         "float32, store qdrant",
         "int8",
         "int8, oversample 2, store qdrant",  # which rescores in Qdrant
         "int8, oversample 4, store qdrant",
     ]
-    assert expand({"codec": "int8", "store": "local"}) == [Configuration(codec="int8")]
+    assert expand_sweep({"codec": "int8", "store": "local"}) == [Configuration(codec="int8")]
     with pytest.raises(ParameterError, match="oversample applies to none"):
-        expand({"codec": "float32", "oversample": 2, "store": "qdrant"})
+        expand_sweep({"codec": "float32", "oversample": 2, "store": "qdrant"})
 
 
 # ---------------------------------------------------------------------- the command line
@@ -375,7 +381,7 @@ def test_the_command(invoke: Callable[..., Any], tmp_path: Path) -> None:
 
 
 def test_the_codecs_that_are_measured_when_nobody_says_which() -> None:
-    from octavo.eval.cli import QDRANT_CODECS, _configurations
+    from octavo.eval.cli._run import QDRANT_CODECS, _configurations
 
     found = _configurations({"store": ["local", "qdrant"]}, {}, [], None)
     assert [one.codec for one in found if one.store == "qdrant"] == list(QDRANT_CODECS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,14 @@ from octavo.filters import (
 
 SCALARS: list[Any] = [None, True, False, 0, 1, 1.0, -2, 0.1, 0.1 + 2**-56, 2**53, 2**53 + 1, 2**64, -(2**70), 1e300]
 SCALARS += ["", "a", "ab", "b.c", "Ab", "\u00e9", "1", "true"]
+TIMES: list[Any] = [
+    date(2024, 5, 1),
+    datetime(2024, 5, 1),
+    datetime(2024, 5, 1, 2, tzinfo=timezone(timedelta(hours=2))),
+]
+TIMES += [datetime(2024, 5, 1, 0, 0, 0, 1), datetime(9999, 12, 31, 23, 59, 59, 999999), date(1, 1, 1)]
+TIME_TEXTS = ["2024-05-01", "2024-05-01T00:00:00.000001+00:00", "2024-05-02"]
+SCALARS += [*TIMES, *TIME_TEXTS]
 KEYS = ["a", "b", "a.b", "a[]", ""]
 
 
@@ -36,7 +45,8 @@ def _value(rng: random.Random, depth: int = 0) -> Any:
     if kind < 0.65 or depth > 1:
         return rng.choice(SCALARS)
     if kind < 0.85:
-        return [_value(rng, depth + 1) for _ in range(rng.randrange(4))]
+        items = [_value(rng, depth + 1) for _ in range(rng.randrange(4))]
+        return items if rng.random() < 0.8 else tuple(items)
     return {key: _value(rng, depth + 1) for key in rng.sample(KEYS, rng.randrange(3))}
 
 
@@ -49,10 +59,11 @@ def _tree(rng: random.Random, depth: int = 0) -> Filter:
         if rng.random() < 0.3:
             return Not(_tree(rng, depth + 1))
         return rng.choice([And, Or])(*(_tree(rng, depth + 1) for _ in range(rng.randrange(4))))
-    field = Field(*(rng.choice(KEYS) for _ in range(1 + (rng.random() < 0.3))), elements=rng.random() < 0.4)
+    path = [rng.choice(KEYS) for _ in range(1 + (rng.random() < 0.3))]
+    field = Field(*path, elements=rng.random() < 0.4, typed=rng.random() < 0.5)
     numbers = [value for value in SCALARS if isinstance(value, int | float)]
     strings = [value for value in SCALARS if isinstance(value, str)]
-    pair = rng.choice([numbers, strings])
+    pair = rng.choice([numbers, strings, TIMES, TIME_TEXTS])
     make = [
         lambda: Compare(field, rng.choice(["==", ">", ">=", "<", "<="]), _operand(rng)),
         lambda: Compare(field, rng.choice([">", ">=", "<", "<="]), rng.choice([float("inf"), float("-inf"), *numbers])),

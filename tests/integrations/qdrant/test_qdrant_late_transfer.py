@@ -18,7 +18,7 @@ from octavo.collection.rebuild import blueprint_of as local_blueprint
 from octavo.collection.rebuild import open_from_blueprint as open_local
 from octavo.errors import CodecError, InvalidVectorsError, MismatchError, ParameterError
 from octavo.ingest.transfer import transfer
-from octavo.integrations.qdrant import QdrantCollection, QdrantMultiVectorCollection, open_location
+from octavo.integrations.qdrant import QdrantCollection, QdrantMultiVectorCollection, open_collection
 from octavo.integrations.qdrant import _late_collection as late_collection
 
 pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py: pip install 'octavo[qdrant]'")
@@ -196,7 +196,7 @@ def test_commands_and_a_kill(tmp_path: Path) -> None:
         assert isinstance(other, octavo.MultiVectorCollection)
         assert_equal(one, other)
         assert_same_scores(one, other, 0.04)
-    with open_location(place) as there:
+    with open_collection(place) as there:
         assert isinstance(there, QdrantMultiVectorCollection)
         assert there.count() == 600
     assert json.loads(run("info", place, "--json").stdout)["documents"] == 600
@@ -250,7 +250,10 @@ def test_another_collection_there_is_refused(tmp_path: Path) -> None:
         plain.add(["x"], vectors=np.ones((1, DIM)))
         with pytest.raises(MismatchError, match="not pushed from this one"):
             qdrant.open_from_blueprint(local_blueprint(plain), path=tmp_path / "late")
-    with open_location(f"qdrant:{tmp_path / 'single'}") as single, open_location(f"qdrant:{tmp_path / 'late'}") as late:
+    with (
+        open_collection(f"qdrant:{tmp_path / 'single'}") as single,
+        open_collection(f"qdrant:{tmp_path / 'late'}") as late,
+    ):
         assert single.ids() == late.ids() == ["x"]
 
 
@@ -329,5 +332,8 @@ def test_the_encoder_goes_along(tmp_path: Path) -> None:
         assert there.search("blue green", 1).ids == ["gb"]
     with octavo.open_multi_vector(tmp_path / "back", encoder) as back:
         assert back.search("blue green", 1).ids == ["gb"]
-    with pytest.raises(MismatchError):
-        QdrantMultiVectorCollection.open(path=tmp_path / "q", encoder=Words("others", 1))
+    with (
+        QdrantMultiVectorCollection.open(path=tmp_path / "q", encoder=Words("others", 1)) as there,
+        pytest.raises(MismatchError),
+    ):
+        there.search("blue green", 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from octavo.errors import ParameterError
-from octavo.integrations.qdrant.location import Location, open_location, parse_location
+from octavo.integrations.qdrant.location import Location, open_collection, parse_location
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from octavo.integrations.qdrant.location import Location, open_location, parse_l
         ("https://h/prefix#kb", None, Location(url="https://h/prefix", name="kb")),
         ("https://h", "kb", Location(url="https://h", name="kb")),
         ("https://h#kb", "kb", Location(url="https://h", name="kb")),
-        ("qdrant:a/b", None, Location(path=Path("a/b"))),
+        ("qdrant:a/b", None, Location(path=Path("a/b").absolute())),
         ("kb", None, None),
         ("ftp://h", None, None),
     ],
@@ -57,4 +57,4 @@ def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_another_directory_is_no_place_in_qdrant(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="expected a place in Qdrant"):
-        open_location(tmp_path)
+        open_collection(tmp_path)

@@ -44,7 +44,7 @@ class Model:
 def vector_of(text: str) -> np.ndarray:
     """The vector of a text, so that the test need not be told."""
     vector = np.random.default_rng(zlib.crc32(text.encode())).standard_normal(DIM).astype(np.float32)
-    return vector if text != "zero" else 0 * vector
+    return vector if text != "nan" else np.nan * vector
 
 
 def open_kb(path: str) -> object:
@@ -110,7 +110,7 @@ def run_in_tasks(folder: Path, documents: Any, model: dict[str, Any], out: dict[
 
 def run_into_qdrant(folder: Path, documents: Any, model: dict[str, Any], out: dict[str, Any]) -> None:
     """Write into a place in Qdrant: half of it from this process, which creates it, and then all of it from a task."""
-    from octavo.integrations.qdrant import open_location
+    from octavo.integrations.qdrant import open_collection
     from octavo.integrations.ray import encode, fit_codec, upsert
 
     place = f"qdrant:{folder / 'there'}"
@@ -118,7 +118,7 @@ def run_into_qdrant(folder: Path, documents: Any, model: dict[str, Any], out: di
     encoded = encode(documents, Model, codec, checkpoint=folder / "job", **model)
     half = encoded.filter(half_of)
     out["created"] = upsert(half, place, codec=codec, checkpoint=folder / "job").to_dict()
-    target = functools.partial(open_location, place)  # one process at a time holds a directory of Qdrant's core
+    target = functools.partial(open_collection, place)  # one process at a time holds a directory of Qdrant's core
     out["completed"] = upsert(encoded, target, codec=codec, checkpoint=folder / "job", concurrency=1).to_dict()
 
 

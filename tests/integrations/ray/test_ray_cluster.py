@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import octavo
-from octavo.integrations.qdrant import open_location
+from octavo.integrations.qdrant import open_collection
 
 pytest.importorskip("ray.data", reason="needs ray[data]: pip install 'octavo[ray]'")
 pa = pytest.importorskip("pyarrow")
@@ -59,7 +59,7 @@ def folder(tmp_path: Path) -> Path:
             for row in range(ROWS)
         ]
         if file == 2:
-            rows[7]["text"], rows[9]["text"], rows[11]["id"] = "broken", "zero", None
+            rows[7]["text"], rows[9]["text"], rows[11]["id"] = "broken", "nan", None
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / "in" / f"{file}.parquet")
     return tmp_path
 
@@ -136,7 +136,7 @@ def assert_complete(path: Path) -> None:
             assert kb.get_vectors([identifier])[0] == pytest.approx(vector / np.linalg.norm(vector), abs=0.02)
 
 
-FAILURES = {"2-7": "ValueError: cannot encode this", "2-9": "zero vector", "": "expected the id to be a str"}
+FAILURES = {"2-7": "ValueError: cannot encode this", "2-9": "finite", "": "expected the id to be a str"}
 
 
 def assert_failures(report: dict[str, Any]) -> None:
@@ -168,7 +168,7 @@ def test_a_place_in_qdrant(folder: Path, job: Any) -> None:
     assert 0 < result["created"]["documents"] < total
     assert result["completed"]["documents"] == total
     assert_failures(result["completed"])
-    with open_location(f"qdrant:{folder / 'there'}") as there:
+    with open_collection(f"qdrant:{folder / 'there'}") as there:
         assert (there.codec, there.count()) == ("svd:50%|int8", total)
         assert there.get(["4-3"])[0].metadata == {"year": 2003, "tag": "t"}
         for identifier in ("0-0", "3-59", "5-30"):

@@ -16,7 +16,7 @@ from octavo.compression import Codec, Int2
 from octavo.compression._levels import gaussian_levels
 from octavo.errors import CodecError, InvalidVectorsError, ParameterError
 from octavo.index import Graph, exact_search, score_rows
-from octavo.index._kernels import unpack_int2
+from octavo.index._codes import unpack_int2
 
 
 def normal(n: int, dim: int, seed: int = 0) -> np.ndarray:
@@ -181,12 +181,12 @@ def test_a_graph_over_the_coarse_tier(tmp_path: Path) -> None:
     graph = Graph(step.layout)
     graph.add(np.arange(600), codes, threads=1)
     truth, exact = exact_search(step.layout, codes, queries, 10)
-    slots, scores = graph.search(queries, 10, 400, codes=codes)
+    slots, scores = graph.search(queries, 10, 400)
     assert np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(slots, truth, strict=True)]) >= 0.95
-    assert_allclose(scores[:, 0], exact[:, 0], rtol=1e-6)
+    assert_allclose(scores[:, 0], exact[:, 0], rtol=1e-4)
     graph.save(tmp_path / "graph")
     again = Graph.load(tmp_path / "graph", step.layout)
-    assert_array_equal(again.search(queries, 10, 400, codes=codes)[0], slots)
+    assert_array_equal(again.search(queries, 10, 400)[0], slots)
 
 
 @pytest.mark.parametrize("codec", ["rotate|int2", "svd:16|rotate|int2"])

@@ -157,7 +157,7 @@ def test_what_all_documents_have_in_common_costs_nothing(step):
     found, scores = exact_search(tier.layout, tier.encode(X), tier.encode_queries(Q), 10)
     agreement = np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(found, best, strict=True)])
     assert agreement > {"int8": 0.9, "int4": 0.6, "float8-e4m3": 0.8, "int2": 0.3, "rabitq": 0.35}[step.step_id]
-    np.testing.assert_allclose(scores, np.take_along_axis(Q @ X.T, found, 1), atol=0.03)
+    np.testing.assert_allclose(scores, np.take_along_axis(Q @ X.T, found, 1), atol=0.05)
 
 
 def test_binary_takes_signs_and_counts_zero_as_no():

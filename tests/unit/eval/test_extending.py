@@ -12,8 +12,8 @@ import pytest
 
 from octavo.eval import datasets
 from octavo.eval.rivals import unregister_rival
-from octavo.eval.run import measures
-from octavo.eval.run.measures import Measures, unregister_measure
+from octavo.eval.running import measures
+from octavo.eval.running.measures import Measures, unregister_measure
 
 pytest.importorskip("ir_measures", reason="needs ir-measures")
 
@@ -35,7 +35,7 @@ def test_the_page_does_what_it_says(capsys: pytest.CaptureFixture[str], monkeypa
 
 
 def test_measures_of_installed_packages_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = metadata.EntryPoint("Last@2", "test_extending_package:last", "octavo.eval.run.measures")
+    point = metadata.EntryPoint("Last@2", "test_extending_package:last", "octavo.eval.measures")
     package = types.ModuleType("test_extending_package")
     package.last = (lambda grades, ids: float(grades.get(ids[-1], 0)), 2)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, package.__name__, package)

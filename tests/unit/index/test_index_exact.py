@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from octavo._layout import CodeLayout
 from octavo.errors import InputTypeError, ParameterError
-from octavo.index import exact, exact_search, score_rows, score_rows_batch
+from octavo.index import exact, exact_search, score_rows
 
 LAYOUT = CodeLayout("i8", 4, scale=0.5)
 
@@ -148,8 +148,3 @@ def test_rescoring_checks_rows():
             score_rows(LAYOUT, codes, codes[0], np.array(rows))
     with pytest.raises(ParameterError, match="one query, got 2"):
         score_rows(LAYOUT, codes, codes[:2], np.array([0]))
-    with pytest.raises(ParameterError, match=r"shape \(2, r\)"):
-        score_rows_batch(LAYOUT, codes, codes[:2], np.array([[0]]))
-    with pytest.raises(ParameterError, match="between 0 and 2"):
-        score_rows_batch(LAYOUT, codes, codes[:1], np.array([[3]]))
-    assert score_rows_batch(LAYOUT, codes, codes[:1], np.array([[-1, 0]])).tolist() == [[-np.inf, 0.0]]

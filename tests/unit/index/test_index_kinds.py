@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from octavo.index import Graph, exact_search, score_rows, score_rows_batch
+from octavo.index import Graph, exact_search, score_rows
 
 N, M, DIM = 2500, 20, 48
 
@@ -59,7 +59,6 @@ def test_rescoring_gives_the_bits_of_the_scan(kind, sample):
     rows, scores = exact_search(layout, codes, queries, 100)
     for j in range(M):
         np.testing.assert_array_equal(score_rows(layout, codes, queries[j], rows[j]), scores[j])
-    np.testing.assert_array_equal(score_rows_batch(layout, codes, queries, rows), scores)
     one, _ = exact_search(layout, codes, queries[3:4], 100)
     np.testing.assert_array_equal(one[0], rows[3])
 
@@ -75,9 +74,8 @@ def test_graph_finds_the_neighbours(kind, sample):
     assert float(np.mean(scores >= exact[:, -1:] - 1e-5)) >= 0.95
     if kind not in ("b1", "i2", "i4"):
         assert overlap(slots, truth) >= 0.95
-    np.testing.assert_allclose(scores, score_rows_batch(layout, codes, queries, slots), rtol=1e-5, atol=1e-5)
-    same, rescored = graph.search(queries, 10, 128, codes=codes)
-    np.testing.assert_array_equal(rescored, score_rows_batch(layout, codes, queries, same))
+    rescored = np.stack([score_rows(layout, codes, query, row) for query, row in zip(queries, slots, strict=True)])
+    np.testing.assert_allclose(scores, rescored, rtol=1e-5, atol=1e-5)
     if kind in ("i8", "i4", "i2", "b1"):  # integers come through usearch's float32 distances whole
         np.testing.assert_array_equal(scores, rescored)
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from octavo._layout import CodeKind, CodeLayout
 from octavo.errors import ParameterError
-from octavo.index import choose, default_ef, default_oversample, graph_min, planner, tail_max
+from octavo.index import planner
+from octavo.index.planner import choose, default_ef, default_oversample, graph_min, tail_max
 
 BITS = CodeLayout("b1", 384)
 BYTES = CodeLayout("i8", 384)
@@ -77,12 +78,14 @@ def test_defaults_follow_the_layout():
     assert default_ef(BITS, 100) == 200
     assert default_ef(BYTES, 10, n=50_000) == 64
     assert default_ef(BYTES, 10, n=200_000) == 128
-    assert graph_min(BITS) == planner.GRAPH_MIN
-    assert planner.GRAPH_MIN_WIDE_ROWS < graph_min(CodeLayout("f32", 384)) < graph_min(BYTES) <= planner.GRAPH_MIN
+    assert graph_min(BITS) == planner.limits.graph_min
+    assert (
+        planner.limits.graph_min_wide < graph_min(CodeLayout("f32", 384)) < graph_min(BYTES) <= planner.limits.graph_min
+    )
     assert 1_024 <= tail_max(CodeLayout("f32", 4096)) < tail_max(CodeLayout("f32", 384)) < tail_max(BYTES)
     for kind in get_args(CodeKind):
         layout = CodeLayout(kind, 384)
-        assert planner.scan_us(layout, tail_max(layout)) <= planner.TAIL_BUDGET_US
+        assert planner.scan_us(layout, tail_max(layout)) <= planner.limits.tail_budget_us
 
 
 @pytest.mark.parametrize(

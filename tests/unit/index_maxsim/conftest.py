@@ -6,19 +6,11 @@ import itertools
 from collections.abc import Callable
 from typing import NamedTuple, get_args
 
-import ml_dtypes
 import numpy as np
 import pytest
 
+from codes import encode
 from octavo._layout import RABITQ, CodeKind, CodeLayout
-
-FLOATS = {
-    "f32": np.float32,
-    "f16": np.float16,
-    "bf16": ml_dtypes.bfloat16,
-    "e4m3": ml_dtypes.float8_e4m3fn,
-    "e5m2": ml_dtypes.float8_e5m2,
-}
 
 #: Kinds that need not be centred; test_index_centred.py has the others, and these as they are when centred.
 PLAIN = [kind for kind in get_args(CodeKind) if kind not in RABITQ]
@@ -44,33 +36,6 @@ class Ragged(NamedTuple):
                 total += max((float(q @ token) for token in self.values[d]), default=-np.inf)
             out.append(self.layout.scale * total)
         return np.array(out)
-
-
-def encode(kind: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return codes and the values that they stand for."""
-    n, dim = x.shape
-    if kind in FLOATS:
-        typed = (x * (8.0 if kind.startswith("e") else 1.0)).astype(FLOATS[kind])
-        codes, values = typed.view(np.uint8), typed.astype(np.float64)
-    elif kind == "i8":
-        typed = np.clip(np.rint(x * 254), -127, 127).astype(np.int8)
-        codes, values = typed.view(np.uint8), typed.astype(np.float64)
-    elif kind == "i4":
-        values = np.clip(np.rint(x * 14), -8, 7)
-        nibbles = np.zeros((n, dim + dim % 2), dtype=np.uint8)
-        nibbles[:, :dim] = values.astype(np.int8).view(np.uint8) & 15
-        codes = nibbles[:, 0::2] | (nibbles[:, 1::2] << 4)
-    elif kind == "i2":
-        places = np.zeros((n, dim + -dim % 4), dtype=np.uint8)
-        places[:, :dim] = np.digitize(x * np.sqrt(dim), [-1, 0, 1])
-        values = np.array([-127.0, -38.0, 38.0, 127.0])[places[:, :dim]]
-        codes = (places.reshape(n, -1, 4) * np.array([1, 4, 16, 64], dtype=np.uint8)).sum(axis=2, dtype=np.uint8)
-    elif kind == "b1":
-        codes = np.packbits(x > 0, axis=1)
-        values = np.where(x > 0, 1.0, -1.0) / np.sqrt(dim)
-    else:
-        raise AssertionError(f"teach encode the kind {kind!r}")
-    return np.ascontiguousarray(codes).reshape(n, -1), values
 
 
 def make_ragged(

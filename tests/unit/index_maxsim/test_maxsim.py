@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from octavo.errors import InputTypeError, ParameterError
 from octavo.index import maxsim_blocks
-from octavo.index.maxsim import maxsim_explain, maxsim_scores, maxsim_scores_batch, maxsim_search
+from octavo.index.maxsim import maxsim_codes, maxsim_explain, maxsim_search
 
 LENGTHS = [7, 1, 0, 30, 12, 12, 3, 0, 55, 2]
 EXACT = ("i8", "i4", "i2", "b1")
@@ -31,18 +31,18 @@ def check(kind, scores, wanted):
 def test_all_documents(kind, ragged, scale):
     data = ragged(kind, LENGTHS, scale=scale)
     if kind == "b1":  # the oracle adds 1/dim many times where the sum of distances is exact
-        got = maxsim_scores(data.layout, data.codes, data.offsets, data.queries[0])
+        got = maxsim_codes(data.layout, data.codes, data.offsets, data.queries[0])
         assert_allclose(got, data.oracle(0), rtol=1e-6)
     else:
-        check(kind, maxsim_scores(data.layout, data.codes, data.offsets, data.queries[0]), data.oracle(0))
+        check(kind, maxsim_codes(data.layout, data.codes, data.offsets, data.queries[0]), data.oracle(0))
 
 
 def test_some_documents_in_the_order_asked(kind, ragged):
     data = ragged(kind, LENGTHS)
     wanted = np.array([8, 2, 0, 8, 5])
-    scores = maxsim_scores(data.layout, data.codes, data.offsets, data.queries[0], wanted)
+    scores = maxsim_codes(data.layout, data.codes, data.offsets, data.queries[0], wanted)
     assert_allclose(scores, data.oracle(0, wanted), rtol=2e-5)
-    every = maxsim_scores(data.layout, data.codes, data.offsets, data.queries[0])
+    every = maxsim_codes(data.layout, data.codes, data.offsets, data.queries[0])
     assert_array_equal(scores, every[wanted])
 
 
@@ -58,7 +58,7 @@ def test_any_shape(ragged, lengths, query, dim, seed, block):
     data = ragged("i8", lengths, [query], dim=dim, seed=seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(maxsim_blocks, "_BLOCK_BYTES", block)
-        scores = maxsim_scores(data.layout, data.codes, data.offsets, data.queries[0])
+        scores = maxsim_codes(data.layout, data.codes, data.offsets, data.queries[0])
     assert_array_equal(scores, data.oracle(0).astype(np.float32))
 
 
@@ -67,7 +67,7 @@ def test_only_negative_products_are_not_lifted_to_zero(ragged):
     data.codes.view(np.int8)[:] = 5
     data.queries[0].view(np.int8)[:] = -7
     assert_array_equal(
-        maxsim_scores(data.layout, data.codes, data.offsets, data.queries[0]), np.float32([-840, -840, -840])
+        maxsim_codes(data.layout, data.codes, data.offsets, data.queries[0]), np.float32([-840, -840, -840])
     )
 
 
@@ -79,7 +79,7 @@ def test_search_equals_the_sorted_scores(kind, ragged, threads, monkeypatch):
     data = ragged(kind, rng.integers(0, 25, 120), [3, 70, 1, 90, 9])
     found, scores = maxsim_search(data.layout, data.codes, data.offsets, data.queries, 10, threads=threads)
     for j in range(5):
-        every = maxsim_scores(data.layout, data.codes, data.offsets, data.queries[j])
+        every = maxsim_codes(data.layout, data.codes, data.offsets, data.queries[j])
         order = np.argsort(-every, kind="stable")[:10]
         assert_array_equal(found[j], order)
         assert_array_equal(scores[j], every[order])
@@ -90,7 +90,7 @@ def test_search_restricted(ragged):
     alive = np.ones(len(LENGTHS) + 5, dtype=np.bool_)
     alive[[3, 8]] = False
     some = np.array([9, 8, 2, 0, 0])
-    every = maxsim_scores(data.layout, data.codes, data.offsets, data.queries[0])
+    every = maxsim_codes(data.layout, data.codes, data.offsets, data.queries[0])
     found, scores = maxsim_search(data.layout, data.codes, data.offsets, data.queries, 4, alive=alive, documents=some)
     wanted = sorted([0, 9], key=lambda d: -every[d])
     assert found.tolist() == [[*wanted, -1, -1]]
@@ -106,30 +106,19 @@ def test_equal_scores_are_ordered_by_document(ragged):
     assert found.tolist() == [[0, 1, 2, 3]]
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_batch_with_padding(kind, ragged, threads):
-    data = ragged(kind, LENGTHS, [4, 1, 33])
-    documents = np.array([[0, 3, -1], [-1, -1, -1], [2, 2, 8]])
-    scores = maxsim_scores_batch(data.layout, data.codes, data.offsets, data.queries, documents, threads=threads)
-    for j in range(3):
-        every = maxsim_scores(data.layout, data.codes, data.offsets, data.queries[j])
-        wanted = np.where(documents[j] == -1, np.float32(-np.inf), every[documents[j]])
-        assert_array_equal(scores[j], wanted)
-
-
 def test_memory_map(ragged, tmp_path):
     data = ragged("e4m3", LENGTHS)
     data.codes.tofile(tmp_path / "tokens")
     mapped = np.memmap(tmp_path / "tokens", mode="r", dtype=np.uint8).reshape(data.codes.shape)
-    scores = maxsim_scores(data.layout, mapped, data.offsets, data.queries[0])
+    scores = maxsim_codes(data.layout, mapped, data.offsets, data.queries[0])
     assert type(scores) is np.ndarray
-    assert_array_equal(scores, maxsim_scores(data.layout, data.codes, data.offsets, data.queries[0]))
+    assert_array_equal(scores, maxsim_codes(data.layout, data.codes, data.offsets, data.queries[0]))
 
 
 def test_offsets_may_cover_part_of_the_tokens(ragged):
     data = ragged("i8", LENGTHS)
     part = data.offsets[3:7]
-    scores = maxsim_scores(data.layout, data.codes, part, data.queries[0])
+    scores = maxsim_codes(data.layout, data.codes, part, data.queries[0])
     assert_array_equal(scores, data.oracle(0, [3, 4, 5]).astype(np.float32))
 
 
@@ -138,21 +127,21 @@ def test_explain(kind, ragged):
     matrix = maxsim_explain(data.layout, data.codes, data.offsets, data.queries[0], 4)
     assert matrix.dtype == np.float32
     assert_allclose(matrix, 0.5 * data.query_values[0] @ data.values[4].T, rtol=1e-4, atol=1e-5)
-    score = maxsim_scores(data.layout, data.codes, data.offsets, data.queries[0], np.array([4]))
+    score = maxsim_codes(data.layout, data.codes, data.offsets, data.queries[0], np.array([4]))
     assert_allclose(matrix.max(axis=1).sum(), score[0], rtol=1e-5)
     assert maxsim_explain(data.layout, data.codes, data.offsets, data.queries[0], 2).shape == (5, 0)
 
 
 def test_nothing_to_score(ragged):
     data = ragged("i8", [])
-    assert maxsim_scores(data.layout, data.codes, data.offsets, data.queries[0]).shape == (0,)
+    assert maxsim_codes(data.layout, data.codes, data.offsets, data.queries[0]).shape == (0,)
     found, scores = maxsim_search(data.layout, data.codes, data.offsets, data.queries, 2)
     assert found.tolist() == [[-1, -1]]
     assert scores.tolist() == [[-np.inf, -np.inf]]
     found, _ = maxsim_search(data.layout, data.codes, data.offsets, [], 2)
     assert found.shape == (0, 2)
     empty = ragged("i8", [0, 0])
-    assert maxsim_scores(empty.layout, empty.codes, empty.offsets, empty.queries[0]).tolist() == [-np.inf, -np.inf]
+    assert maxsim_codes(empty.layout, empty.codes, empty.offsets, empty.queries[0]).tolist() == [-np.inf, -np.inf]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +173,7 @@ def test_what_does_not_fit_is_refused(ragged, change, error, message):
         **change,
     }
     with pytest.raises(error, match=message):
-        maxsim_scores(
+        maxsim_codes(
             data.layout,
             given["codes"],
             given["offsets"],
@@ -203,8 +192,6 @@ def test_search_refuses(ragged):
         maxsim_search(*args, data.queries, 0)
     with pytest.raises(ParameterError, match="bool mask of 10 documents"):
         maxsim_search(*args, data.queries, 3, alive=np.ones(9, np.bool_))
-    with pytest.raises(ParameterError, match=r"shape \(1, r\)"):
-        maxsim_scores_batch(*args, data.queries, np.zeros((2, 3), np.int64))
     with pytest.raises(ParameterError, match="documents between"):
         maxsim_explain(*args, data.queries[0], 10)
 
@@ -218,10 +205,10 @@ for name, present in numkong.get_capabilities().items():
 assert [name for name, on in numkong.get_capabilities().items() if on] == ["serial"]
 import numpy as np
 from octavo._layout import CodeLayout
-from octavo.index.maxsim import maxsim_scores
+from octavo.index.maxsim import maxsim_codes
 with np.load(sys.argv[1]) as data:
     scores = {
-        kind: maxsim_scores(CodeLayout(kind, 48), data[kind], data["offsets"], data[kind + "-query"]).tolist()
+        kind: maxsim_codes(CodeLayout(kind, 48), data[kind], data["offsets"], data[kind + "-query"]).tolist()
         for kind in sys.argv[2].split(",")
     }
 print(json.dumps(scores))
@@ -245,7 +232,7 @@ def test_without_vector_instructions(ragged, tmp_path):
     assert run.returncode == 0, run.stderr
     for kind, plain in json.loads(run.stdout).items():
         data = samples[kind]
-        scores = maxsim_scores(data.layout, data.codes, data.offsets, data.queries[0])
+        scores = maxsim_codes(data.layout, data.codes, data.offsets, data.queries[0])
         if kind in EXACT:
             assert_array_equal(np.float32(plain), scores)
         else:

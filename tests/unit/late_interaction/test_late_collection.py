@@ -176,8 +176,11 @@ def test_an_encoder_makes_the_tokens(words: Words, tmp_path: Path) -> None:
     def others(given: list[str]) -> list[Any]:
         return words([text[::-1] for text in given])
 
-    with pytest.raises(MismatchError, match=r"words.*others"):
-        octavo.open(path, others)
+    with octavo.open(path, others) as kb:
+        for ask in (lambda: kb.search("beta17", 1), lambda: kb.add(["new"]), lambda: kb.verify(repair=True)):
+            with pytest.raises(MismatchError, match=r"words.*others"):
+                ask()
+        assert len(kb) == 40
     with octavo.open(path) as kb, pytest.raises(ParameterError, match="without an encoder"):
         kb.search("beta17", 1)
 

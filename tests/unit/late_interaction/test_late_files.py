@@ -11,6 +11,7 @@ import pytest
 
 import octavo
 from octavo.errors import CorruptCollectionError
+from octavo.store.sqlite import connect_file
 from octavo.store.tokens import mean_vectors, touched_rows
 from octavo.store.vectors import BLOCK_ROWS
 
@@ -106,19 +107,15 @@ def test_short_and_missing_files(path: Path, encoder: octavo.TokenEncoder, kind:
 
 
 def test_damaged_learned_state_is_named(path: Path) -> None:
-    import sqlite3
-
     for key in ("token_codec", "candidate_state"):
-        connection = sqlite3.connect(path / "octavo.db")
+        connection = connect_file(path / "octavo.db", patience=5)
         whole = connection.execute("SELECT value FROM manifest WHERE key = ?", (key,)).fetchone()[0]
         broken = bytearray(whole)
         broken[len(broken) // 2] ^= 0xFF
         connection.execute("UPDATE manifest SET value = ? WHERE key = ?", (bytes(broken), key))
-        connection.commit()
         with pytest.raises(CorruptCollectionError, match="token codec"):
             octavo.open(path)
         connection.execute("UPDATE manifest SET value = ? WHERE key = ?", (whole, key))
-        connection.commit()
         connection.close()
 
 

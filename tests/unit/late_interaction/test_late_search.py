@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,9 @@ def kb(world: Any) -> Iterator[octavo.MultiVectorCollection]:
 
 
 @pytest.fixture(autouse=True)
-def _candidates_even_for_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(late_interaction, "FEW", 30)
-    monkeypatch.setattr(late_interaction, "DEFAULT_CANDIDATES", 100)
+def _candidates_even_for_few(lowered_limits: Callable[..., AbstractContextManager[None]]) -> Iterator[None]:
+    with lowered_limits(few=30, late_candidates=100):
+        yield
 
 
 def test_candidates_give_the_scores_of_maxsim(world: Any, kb: octavo.MultiVectorCollection) -> None:
@@ -116,9 +117,7 @@ def test_mmr(world: Any, kb: octavo.MultiVectorCollection) -> None:
         kb.search("topic3", 10, mode="text", lambda_mult=0.5)
 
 
-def test_graph_finds_candidates(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("octavo.index.planner.graph_min", lambda layout: 100)
-    monkeypatch.setattr("octavo.index.planner.tail_max", lambda layout: 50)
+def test_graph_finds_candidates(world: Any, small_limits: None) -> None:
     with octavo.open_multi_vector(codec="float16", pool_factor=1, fit_after=100) as collection:
         world.add_to(collection)
         collection.flush()

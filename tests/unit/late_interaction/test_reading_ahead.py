@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from octavo._files import Directory
 from octavo.store import vectors as _vectors
 from octavo.store.vectors import BLOCK_ROWS, VectorFile
 
@@ -36,7 +37,7 @@ def test_requests_cover_the_touched_blocks_once(gaps, row_bytes):
 
 
 def test_asks_only_for_what_is_not_in_memory(tmp_path, monkeypatch):
-    file = VectorFile(tmp_path / "rows.vec", 16)
+    file = VectorFile(Directory(tmp_path), "rows.vec", 16)
     file.write(0, np.zeros((1_000, 16), np.uint8))
     asked = []
     monkeypatch.setattr(_vectors, "_CAN_PREFETCH", True)
@@ -57,7 +58,7 @@ def test_asks_only_for_what_is_not_in_memory(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("why", ["in memory", "no such call", "gone"])
 def test_nothing_is_asked(tmp_path, monkeypatch, why):
-    file = VectorFile(None if why == "in memory" else tmp_path / "rows.vec", 16)
+    file = VectorFile(None if why == "in memory" else Directory(tmp_path), "rows.vec", 16)
     file.write(0, np.zeros((300, 16), np.uint8))
     monkeypatch.setattr(_vectors, "_CAN_PREFETCH", why != "no such call")
     monkeypatch.setattr(_vectors, "_in_memory", lambda fd, position: False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import pickle
 from collections.abc import Sequence
 from typing import Any
 
@@ -116,11 +117,14 @@ def test_unit_tokens() -> None:
 def test_another_encoder_is_refused(tmp_path: Any) -> None:
     with octavo.open_multi_vector(tmp_path / "kb", PyLate()) as kb:
         kb.add(["a", "bb"])
-    with pytest.raises(MismatchError, match=r"late/model.*other"):
-        octavo.open_multi_vector(
-            tmp_path / "kb", TokenEncoder(lambda texts: [np.eye(3)[:1]] * len(texts), name="other")
-        )
-    octavo.open_multi_vector(tmp_path / "kb", PyLate()).close()
+    other = TokenEncoder(lambda texts: [np.eye(3)[:1]] * len(texts), name="other")
+    with (
+        octavo.open_multi_vector(tmp_path / "kb", other) as kb,
+        pytest.raises(MismatchError, match=r"late/model.*other"),
+    ):
+        kb.search("a")
+    with octavo.open_multi_vector(tmp_path / "kb", PyLate()) as kb:
+        kb.search("a")
 
 
 needs_model = pytest.mark.skipif(
@@ -170,3 +174,13 @@ def test_a_late_interaction_model() -> None:
         assert isinstance(kb, octavo.MultiVectorCollection)
         kb.add(["The cat sat on the mat.", "Shares fell sharply on Monday."])
         assert len(kb.search("cat", 2)) == 2
+
+
+def _ones(texts: list[str]) -> list[np.ndarray]:
+    return [np.ones((1, 3))] * len(texts)
+
+
+def test_an_encoder_is_pickled_as_its_model() -> None:
+    again = pickle.loads(pickle.dumps(TokenEncoder(TokenEncoder(_ones), name="ones")))
+    assert again.name == "ones"
+    assert again.encode_documents(["a"])[0].tolist() == [[1.0, 1.0, 1.0]]

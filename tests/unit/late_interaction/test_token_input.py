@@ -81,7 +81,7 @@ def test_what_cannot_be_pooled_vectors_is_refused() -> None:
                 kb.add(["x"], ids=["x"], token_vectors=matrices, pooled=True)
         with pytest.raises(ParameterError, match="pooled"):
             kb.add(["x"], ids=["x"], pooled=True, vectors=None)
-        with pytest.raises(InputTypeError, match="pooled"):
+        with pytest.raises(ParameterError, match="pooled"):
             kb.add(["x"], ids=["x"], token_vectors=[np.eye(16)], pooled="yes")  # type: ignore[arg-type]
         assert "x" not in kb.ids()
         assert len(kb) == 60
@@ -91,9 +91,12 @@ def test_what_cannot_be_pooled_vectors_is_refused() -> None:
 def test_an_encoder_of_one_vector_a_text_is_the_wrong_one(encoder: Any, tmp_path: Any) -> None:
     with octavo.open_multi_vector(tmp_path / "kb", letters) as kb:
         kb.add(["ink", "paper"], ids=["i", "p"])
-    wrong = "flat" if encoder is flat else "one-vector"
-    with pytest.raises(MismatchError, match=rf"(?s)'letters'.*'{wrong}'"):
-        octavo.open(tmp_path / "kb", encoder)
+    if encoder is flat:  # a callable is known by what it returns
+        with octavo.open(tmp_path / "kb", encoder) as kb, pytest.raises(InvalidVectorsError, match="'flat'"):
+            kb.search("ink", 1)
+    else:
+        with pytest.raises(MismatchError, match=r"(?s)'letters'.*'one-vector'"):
+            octavo.open(tmp_path / "kb", encoder)
     with pytest.raises(InputTypeError, match="token encoder"):
         octavo.open(tmp_path / "kb", 5)
     with octavo.open(tmp_path / "kb", letters) as again:  # what failed has left nothing locked

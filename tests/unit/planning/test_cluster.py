@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.errors import ParameterError
-from octavo.planning import Hardware, ShardLatency, Workload, plan, point_bytes, simulate_fan_out
+from octavo.planning import Hardware, ShardLatency, Workload, plan, simulate_fan_out
+from octavo.planning._cluster import point_bytes
 
 GB = 1e9
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 import octavo
 from octavo.compression import Codec
 from octavo.errors import CodecError, ParameterError
-from octavo.planning import Workload, local_size, tier_layouts
+from octavo.planning import Workload
+from octavo.planning._local import local_size, tier_layouts
 
 CODECS = [
     "float32", "int8", "binary > int8", "svd:50%|float8 > int8", "truncate:33%|int4", "pca:40|bfloat16",

@@ -79,10 +79,10 @@ class TestReciprocalRankFusion:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"k": -1}, "k of 0"),
-            ({"k": float("nan")}, "k of 0"),
+            ({"k": -1}, "k as a number of at least 0"),
+            ({"k": float("nan")}, "k as a number of at least 0"),
             ({"weights": [1.0]}, "one weight for each of 2"),
-            ({"weights": [1.0, -1.0]}, "0 or above"),
+            ({"weights": [1.0, -1.0]}, "at least 0"),
         ],
     )
     def test_refuses_options(self, options, message):
@@ -155,7 +155,7 @@ class TestConvexCombination:
 
     @pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan")])
     def test_refuses_alpha(self, alpha):
-        with pytest.raises(ParameterError, match="alpha from 0"):
+        with pytest.raises(ParameterError, match="alpha as a number between 0"):
             convex_combination(([1], [1]), ([1], [1]), alpha)
 
     @pytest.mark.parametrize("option", ["dense_minimum", "text_minimum"])

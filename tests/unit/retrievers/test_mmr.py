@@ -96,9 +96,9 @@ def test_fewer_candidates_than_asked_for():
 @pytest.mark.parametrize(
     ("scores", "vectors", "k", "lambda_mult", "error", "message"),
     [
-        ([1.0], [[1.0]], 0, 0.5, ParameterError, "k of 1"),
-        ([1.0], [[1.0]], 1, 1.5, ParameterError, "lambda_mult from 0"),
-        ([1.0], [[1.0]], 1, float("nan"), ParameterError, "lambda_mult from 0"),
+        ([1.0], [[1.0]], 0, 0.5, ParameterError, "k as an integer of at least 1"),
+        ([1.0], [[1.0]], 1, 1.5, ParameterError, "lambda_mult as a number between 0"),
+        ([1.0], [[1.0]], 1, float("nan"), ParameterError, "lambda_mult as a number between 0"),
         ([1.0, 2.0], [[1.0]], 1, 0.5, ParameterError, "shape"),
         ([1.0], [1.0], 1, 0.5, ParameterError, "shape"),
         ([float("nan")], [[1.0]], 1, 0.5, InvalidVectorsError, "finite"),

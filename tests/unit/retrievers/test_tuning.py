@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +21,9 @@ DIM = 48
 
 
 @pytest.fixture(autouse=True)
-def small_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("octavo.index.planner.graph_min", lambda layout: 1_000)
+def small_graphs(lowered_limits: Callable[..., AbstractContextManager[None]]) -> Iterator[None]:
+    with lowered_limits(graph_min=1_000):
+        yield
 
 
 def clustered(n: int, seed: int = 0) -> np.ndarray:

@@ -385,7 +385,7 @@ def test_nothing_stays_locked_after_a_commit(tmp_path):
 
 
 def test_without_hard_links_files_are_copied(tmp_path, monkeypatch):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(os, "link", refuse)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
+import apsw
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,6 @@ from hypothesis import strategies as st
 
 from octavo.errors import InvalidFilterError
 from octavo.filters import (
-    And,
     Between,
     Compare,
     Contains,
@@ -30,8 +30,11 @@ from octavo.filters import (
     TextMatch,
     matches,
 )
+from octavo.store.documents import _tagged, metadata_from_json
 from octavo.store.metadata import index as metadata_index
 from octavo.store.metadata._values import PREFIX
+from octavo.store.sqlite import Connection, connect_scratch
+from strategies import filter_trees
 
 Metadata = dict[str, Any]
 
@@ -58,36 +61,50 @@ TEXTS = [
 ]
 NUMBERS = [0, 1, -1, 2, 0.5, 1.0, -0.0, 2**53, 2.0**53, 2**53 + 1, 2**63 - 1, -(2**63), 2**63, 2.0**63, 2**80, 1e300]
 NUMBERS += [-(2**80), 10**400, -1e300, 9.3e18, 5e-324]
+TIMES: list[date] = [
+    date(2024, 5, 1),
+    datetime(2024, 5, 1),
+    datetime(2024, 5, 1, tzinfo=UTC),
+    datetime(2024, 5, 1, 2, tzinfo=timezone(timedelta(hours=2))),
+    datetime(2024, 5, 1, 0, 0, 0, 1),
+    date.min,
+    datetime.max.replace(tzinfo=timezone(timedelta(hours=-12))),
+]
+TIME_TEXTS = ["2024-05-01", "2024-05-01T02:00+02:00", "20240501", "2024-05-02"]
 KEYS = ["a", "b", "a.b", "", "\ud800"]
 
-scalars = st.sampled_from([None, True, False, *NUMBERS, *TEXTS])
-json_values = st.recursive(
+scalars = st.sampled_from([None, True, False, *NUMBERS, *TEXTS, *TIMES, *TIME_TEXTS])
+anything = st.recursive(
     scalars,
     lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from([*KEYS, *TEXTS[:4]]), inner, max_size=3)
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=2).map(tuple)
+        | st.dictionaries(st.sampled_from([*KEYS, *TEXTS[:4]]), inner, max_size=3)
     ),
     max_leaves=6,
 )
 # Most documents have the field that most filters ask for.
 documents = st.builds(
     lambda rest, value: {**rest, "a": value},
-    st.dictionaries(st.sampled_from(KEYS), json_values, max_size=2),
-    json_values,
-) | st.dictionaries(st.sampled_from(KEYS), json_values, max_size=1)
+    st.dictionaries(st.sampled_from(KEYS), anything, max_size=2),
+    anything,
+) | st.dictionaries(st.sampled_from(KEYS), anything, max_size=1)
 operands = scalars | st.lists(scalars | st.lists(scalars, max_size=2), max_size=3).map(tuple)
 fields = st.builds(
-    lambda path, elements: Field(*path, elements=elements),
+    lambda path, elements, typed: Field(*path, elements=elements, typed=typed),
     st.just(["a"])
     | st.lists(st.sampled_from(KEYS[:2]), min_size=1, max_size=2)
     | st.sampled_from([["a.b"], [""], ["\ud800"]]),
+    st.booleans(),
     st.booleans(),
 )
 texts = st.sampled_from(TEXTS)
 patterns = st.text(alphabet="aAlß%_\x00\ud7ff", max_size=4) | st.just(LONG + "%") | st.just("\\%%")
 leaves = st.one_of(
     st.builds(Compare, fields, st.sampled_from(["==", ">", ">=", "<", "<="]), operands),
-    st.builds(Between, fields, texts, texts),
-    st.builds(Between, fields, st.sampled_from(NUMBERS), st.sampled_from(NUMBERS)),
+    st.builds(Between, fields, texts | st.sampled_from(TIME_TEXTS), texts | st.sampled_from(TIME_TEXTS)),
+    st.builds(Between, fields, st.sampled_from(TIMES), st.sampled_from(TIMES)),
+    st.builds(Between, fields, st.sampled_from([*NUMBERS, True, False]), st.sampled_from([*NUMBERS, True, False])),
     st.builds(In, fields, st.lists(operands, max_size=4)),
     st.builds(Exists, fields),
     st.builds(Contains, fields, operands),
@@ -95,27 +112,23 @@ leaves = st.one_of(
     st.builds(TextMatch, fields, texts, st.booleans()),
     st.builds(PartOf, fields, texts | st.just(LONG + "abÄ")),
 )
-trees = st.recursive(
-    leaves,
-    lambda inner: st.one_of(
-        st.builds(Not, inner),
-        st.lists(inner, max_size=3).map(lambda items: And(*items)),
-        st.lists(inner, max_size=3).map(lambda items: Or(*items)),
-    ),
-    max_leaves=5,
-)
+trees = filter_trees(leaves, max_leaves=5)
+
+
+def stored_json(metadata: Metadata) -> str:
+    """As it is stored, with the lone surrogates that only other hands can have written there."""
+    return json.dumps(_tagged(metadata))
 
 
 @contextmanager
-def indexed(metadata: Sequence[Metadata]) -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(":memory:")
+def indexed(metadata: Sequence[Metadata]) -> Iterator[Connection]:
+    connection = connect_scratch()
     connection.execute("CREATE TABLE documents (slot INTEGER PRIMARY KEY, metadata TEXT NOT NULL)")
-    connection.executescript(metadata_index.DDL)
+    connection.execute(metadata_index.DDL)
     connection.executemany(
-        "INSERT INTO documents VALUES (?, ?)", ((slot, json.dumps(item)) for slot, item in enumerate(metadata))
+        "INSERT INTO documents VALUES (?, ?)", ((slot, stored_json(item)) for slot, item in enumerate(metadata))
     )
     metadata_index.insert(connection, enumerate(metadata))
-    connection.commit()
     try:
         yield connection
     finally:
@@ -126,7 +139,7 @@ def oracle(tree: Filter, metadata: Sequence[Metadata], alive: np.ndarray) -> lis
     return [bool(lives and matches(tree, item)) for lives, item in zip(alive, metadata, strict=True)]
 
 
-def everything(connection: sqlite3.Connection) -> list[Any]:
+def everything(connection: Connection) -> list[Any]:
     return connection.execute("SELECT * FROM octavo_fields ORDER BY 1, 2, 3, 4").fetchall()
 
 
@@ -147,14 +160,42 @@ def test_the_index_agrees_with_the_evaluator(
 
 
 @pytest.mark.parametrize(
-    "operand", [*NUMBERS, *TEXTS, None, True, (), (1,), (1, "a")], ids=lambda value: repr(value)[:20]
+    "operand",
+    [*NUMBERS, *TEXTS, *TIMES, *TIME_TEXTS, None, True, False, (), (1,), (True,), (1, "a"), (TIMES[0],)],
+    ids=lambda value: repr(value)[:20],
 )
 def test_each_value_against_each_operand(operand: Any) -> None:
-    values = [*NUMBERS, *TEXTS, None, True, False, {}, {"a": 1}, [], [1], [1.0, "a"], [[1]], [[]], [None], {"b": {}}]
+    values = [
+        *NUMBERS,
+        *TEXTS,
+        *TIMES,
+        *TIME_TEXTS,
+        (1,),
+        (TIMES[3],),
+        None,
+        True,
+        False,
+        {},
+        {"a": 1},
+        [],
+        [1],
+        [True],
+        [1.0, "a"],
+        [[1]],
+        [[]],
+        [None],
+        {"b": {}},
+    ]
     metadata = [{"x": value} for value in values] + [{"x": [value]} for value in values] + [{}]
     alive = np.ones(len(metadata), np.bool_)
     with indexed(metadata) as connection:
-        for field in (Field("x"), Field("x", elements=True), Field("x", "a")):
+        for field in (
+            Field("x"),
+            Field("x", elements=True),
+            Field("x", "a"),
+            Field("x", typed=True),
+            Field("x", elements=True, typed=True),
+        ):
             wanted: list[Filter] = [Compare(field, op, operand) for op in ("==", ">", ">=", "<", "<=")]  # type: ignore[arg-type]
             wanted += [In(field, [operand, "b"]), Contains(field, operand)]
             if isinstance(operand, str):
@@ -163,6 +204,8 @@ def test_each_value_against_each_operand(operand: Any) -> None:
                 wanted += [Between(field, operand, "b"), Between(field, "a", operand)]
             elif isinstance(operand, (int, float)):
                 wanted += [Between(field, operand, 2**63), Between(field, -1, operand)]
+            elif isinstance(operand, date):
+                wanted += [Between(field, operand, TIMES[-1]), Between(field, TIMES[0], operand)]
             for tree in wanted:
                 assert metadata_index.select(connection, tree, alive).tolist() == oracle(tree, metadata, alive), tree
 
@@ -173,7 +216,7 @@ def test_removing_leaves_no_trace(metadata: list[Metadata], data: st.DataObject)
     gone = data.draw(st.sets(st.integers(0, len(metadata) - 1)))
     kept = [(slot, item) for slot, item in enumerate(metadata) if slot not in gone]
     with indexed(metadata) as connection, indexed([]) as fresh:
-        stored = [(slot, json.loads(json.dumps(metadata[slot]))) for slot in sorted(gone)]
+        stored = [(slot, metadata_from_json(stored_json(metadata[slot]))) for slot in sorted(gone)]
         metadata_index.remove(connection, stored)
         metadata_index.remove(connection, stored)  # no error when it is gone already
         # Insert everything once more for the same numbering of fields, then take the rest out by hand.
@@ -203,9 +246,10 @@ def test_clearing_and_filling_again() -> None:
 def test_a_rollback_takes_the_index_back() -> None:
     with indexed([{"a": 1}]) as connection:
         before = everything(connection)
+        connection.execute("BEGIN")
         metadata_index.insert(connection, [(1, {"a": 1, "new": 2})])
         metadata_index.remove(connection, [(0, {"a": 1})])
-        connection.rollback()
+        connection.execute("ROLLBACK")
         assert everything(connection) == before
         assert connection.execute("SELECT count(*) FROM octavo_field_names").fetchone() == (1,)
 
@@ -238,7 +282,7 @@ def test_a_huge_list_stays_within_the_variable_limit() -> None:
     metadata = [{"id": f"id-{number}"} for number in range(2000)]
     alive = np.ones(len(metadata), np.bool_)
     with indexed(metadata) as connection:
-        connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
+        connection.limit(apsw.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
         wanted = In("id", [f"id-{number}" for number in range(0, 200_000, 2)])
         np.testing.assert_array_equal(metadata_index.select(connection, wanted, alive), np.arange(2000) % 2 == 0)
         assert metadata_index.select(connection, Not(wanted), alive).sum() == 1000

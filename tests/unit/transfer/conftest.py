@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import octavo
-from octavo.collection import Collection, MultiVectorCollection
+from octavo import Collection, MultiVectorCollection
 
 Fill = Callable[[Collection, int], None]
 

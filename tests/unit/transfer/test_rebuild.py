@@ -93,8 +93,13 @@ def test_the_encoder_is_remembered(tmp_path: Path) -> None:
             with open_from_blueprint(path, blueprint_of(source)) as target:
                 add_stored(target, list(source.documents()), vectors=source.get_vectors(source.ids()))
                 assert target.info().encoder == source.info().encoder
-        with pytest.raises(MismatchError, match="built with encoder"):
-            octavo.open(path, lambda texts: [[-1.0, 9.0] for _ in texts])
+        with (
+            octavo.open(path, lambda texts: [[-1.0, 9.0] for _ in texts]) as other,
+            pytest.raises(MismatchError, match="built with encoder"),
+        ):
+            other.search("a")
+        with octavo.open(path, encode) as again:
+            assert again.search("a", 1).ids == ["1"]
 
 
 def test_another_collection_at_the_place_is_refused(source: octavo.Collection, tmp_path: Path, fill: Any) -> None:

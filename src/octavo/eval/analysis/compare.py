@@ -69,6 +69,15 @@ class Comparison:
     changed_measure: str
     changed: list[QueryChange]
 
+    @property
+    def caution(self) -> str:
+        """How many queries changed, and what so many queries cannot rule out."""
+        found = self.measures[self.changed_measure]
+        return (
+            f"{self.changed_measure}: {found.changed:,} of {found.n:,} queries changed. What none of {found.n:,} queries shows "
+            f"may still befall {found.unseen:.2%} of all queries (3/n), which is why the interval is no narrower."
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""
         return {

@@ -6,9 +6,12 @@ import shlex
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from octavo.encoders.models import is_attribute
 from octavo.eval.results import Result
+from octavo.eval.vectors import READY
 
 _QDRANT_PATH = "kb.qdrant"
+_QUESTION = "your question"
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Recipe:
 
 
 def recipe(result: Result) -> Recipe:
-    """Return the lines that use a result's configuration."""
+    """Return the lines that use a result's configuration: a whole program, which runs as it is pasted."""
     chosen = result.configuration
     made = {"codec": chosen.codec}
     if chosen.metric != "cosine":
@@ -42,6 +45,48 @@ def recipe(result: Result) -> Recipe:
         opened.append(f"pool_factor={chosen.pool_factor}")
     if chosen.connectivity != 16:
         opened.append(f"connectivity={chosen.connectivity}")
+    imports, prepared, encoder = _encoder(result)
+    opened = [f"encoder={encoder}", *opened] if encoder is not None else opened
+    if chosen.store is not None:
+        kind = f"Qdrant{'MultiVector' if chosen.late else ''}Collection"
+        imports.append(f"from octavo.integrations.qdrant import {kind}")
+        create = f"{kind}.create({', '.join([f'path={_QDRANT_PATH!r}', *opened])})"
+    else:
+        imports.append("import octavo")
+        create = f"octavo.{'open_multi_vector' if chosen.late else 'open'}({', '.join([repr('kb'), *opened])})"
+    ready = chosen.mode != "text" and encoder is None
+    add = "# kb.add(texts, ids=ids" + (", vectors=vectors)" if ready else ")")
+    lines = [*sorted(imports, reverse=True), "", *prepared, f"kb = {create}", add]
+    if chosen.store is not None:
+        lines.append("# kb.optimize()  # builds the graph, once the documents are there")
+    lines.append(_search(result, ready))
+    return Recipe("\n".join(lines), _shell(result))
+
+
+def _encoder(result: Result) -> tuple[list[str], list[str], str | None]:
+    """Return imports, what has to be done first, and what `octavo.open` is given; None where vectors are given instead."""
+    model, layers = result.model, result.configuration.layers
+    if model is None or result.configuration.mode == "text":
+        return [], [], None
+    if model.name == READY:
+        return [], [], None
+    if model.encoder is None:
+        return [], [f"# encoder: what was measured, {model.name!r}"], "encoder"
+    imports, prepared, written = [], [], repr(model.encoder)
+    if is_attribute(model.encoder):
+        module, _, attribute = model.encoder.partition(":")
+        plain = "." not in attribute
+        imports.append(f"from {module} import {attribute}" if plain else f"import {module}")
+        written = attribute if plain else f"{module}.{attribute}"
+    if layers is not None:
+        imports.append("from octavo.eval.running.models import cut_model")
+        prepared.append(f"model = cut_model({written}, layers={layers})")
+        written = "model"
+    return imports, prepared, written
+
+
+def _search(result: Result, ready: bool) -> str:
+    chosen = result.configuration
     # A multi-vector collection searches by MaxSim unless asked otherwise.
     asked = [f"mode={chosen.mode!r}"] if chosen.mode not in ("dense", "late") else []
     options: dict[str, Any] = {
@@ -49,32 +94,22 @@ def recipe(result: Result) -> Recipe:
         "ef": chosen.ef,
         "exact": chosen.exact,
         "alpha": chosen.alpha,
+        "n_candidates": chosen.n_candidates,
+        "candidates": chosen.candidates,
     }
-    options |= {"n_candidates": chosen.n_candidates, "candidates": chosen.candidates}
     asked += [f"{name}={value!r}" for name, value in options.items() if value is not None]
-    opened = [f"encoder={result.model.name!r}", *opened] if result.model is not None else opened
-    lines = []
-    if chosen.layers is not None:
-        lines.append(f"# the model cut to its first {chosen.layers} layers, see docs/evaluation.md")
-    if chosen.store is not None:
-        kind = f"Qdrant{'MultiVector' if chosen.late else ''}Collection"
-        arguments = ", ".join([f'path="{_QDRANT_PATH}"', *opened])
-        lines.append(f"from octavo.integrations.qdrant import {kind}\n\nkb = {kind}.create({arguments})")
-        lines.append("kb.optimize()  # builds the graph, once the documents are there")
-    else:
-        arguments = ", ".join(['"kb"', *opened])
-        lines.append(f"kb = octavo.{'open_multi_vector' if chosen.late else 'open'}({arguments})")
-    if asked:
-        lines.append(f"kb.search(query, k=10, {', '.join(asked)})")
-    return Recipe("\n".join(lines), _shell(result))
+    if ready:
+        text = [f"text={_QUESTION!r}"] if chosen.mode == "hybrid" else []
+        return f"# kb.search({', '.join(['vector', 'k=10', *text, *asked])})"
+    return f"kb.search({', '.join([repr(_QUESTION), 'k=10', *asked])})"
 
 
 def _shell(result: Result) -> str | None:
-    chosen = result.configuration
-    if chosen.late or chosen.layers is not None or chosen.connectivity != 16 or result.model is None:
+    chosen, model = result.configuration, result.model
+    if chosen.late or chosen.layers is not None or chosen.connectivity != 16 or model is None or model.encoder is None:
         return None
     place = f"qdrant:{_QDRANT_PATH}" if chosen.store is not None else "kb"
-    words = ["octavo", "index", "SOURCE", "--path", place, "--model", shlex.quote(result.model.name)]
+    words = ["octavo", "index", "SOURCE", "--path", place, "--model", shlex.quote(model.encoder)]
     words += ["--codec", shlex.quote(chosen.codec)] if chosen.codec is not None else []
     words += ["--metric", chosen.metric] if chosen.metric != "cosine" else []
     return " ".join(words)

@@ -58,6 +58,40 @@ def newest(results: Iterable[Result]) -> list[Result]:
     return list(kept.values())
 
 
+def with_earlier(results: Sequence[Result], earlier: Iterable[Result]) -> list[Result]:
+    """Return results, and those of earlier calls that belong to the same data and models, each configuration once.
+
+    An earlier result with vectors of a model that now gives others is left out, and so is one of another model; full text
+    has no model, and belongs to every one.
+    """
+    data = {result.dataset.fingerprint for result in results}
+    models = {result.model.name for result in results if result.model is not None}
+    now = {_model_key(result): result.model.fingerprint for result in results if result.model is not None}
+    known = {(result.configuration_key, result.dataset.fingerprint) for result in results}
+    belonging = [
+        result
+        for result in earlier
+        if result.dataset.fingerprint in data
+        and (result.configuration_key, result.dataset.fingerprint) not in known
+        and (
+            result.model is None
+            or not models
+            or (
+                result.model.name in models
+                and now.get(_model_key(result), result.model.fingerprint) == result.model.fingerprint
+            )
+        )
+    ]
+    return [*results, *newest(belonging)]
+
+
+def _model_key(result: Result) -> tuple[str, int | None, bool, str]:
+    """Return what fingerprints of one model can be compared within; ready vectors have another for each data set."""
+    model = result.model
+    assert model is not None  # the callers have looked
+    return model.name, model.layers, result.configuration.late, result.dataset.fingerprint
+
+
 def on_dataset(results: Sequence[Result], name: str | None) -> list[Result]:
     """Return the results on the data set called `name`; all of them for None.
 

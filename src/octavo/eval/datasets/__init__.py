@@ -7,170 +7,28 @@ and ``hf``.
 
 from __future__ import annotations
 
-import csv
-import gzip
-import hashlib
-import json
 import os
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any, Protocol, runtime_checkable
 
-from octavo.errors import InputTypeError, OctavoError, ParameterError
-from octavo.eval.results import DatasetInfo
+from octavo._validation import check_flag
+from octavo.errors import InputTypeError, ParameterError
+from octavo.eval.datasets._base import Dataset, DatasetError, DatasetLoader
+from octavo.eval.datasets._beir import BEIR as _BEIR
+from octavo.eval.datasets._csv import CSV as _CSV
+from octavo.eval.datasets._hub import HF as _HF
+from octavo.eval.datasets._hub import MTEB as _MTEB
+from octavo.eval.datasets._trec import TREC as _TREC
 
-#: Judgements: query id -> document id -> grade; positive is relevant.
-Qrels = dict[str, dict[str, int]]
+__all__ = ["Dataset", "DatasetError", "DatasetLoader", "load_dataset", "loader_names", "register_loader"]
 
 _ENTRY_POINTS = "octavo.eval.datasets"
 
+_loaders: dict[str, DatasetLoader] = {loader.name: loader for loader in (_BEIR, _TREC, _CSV, _HF, _MTEB)}
 
-class DatasetError(OctavoError, ValueError):
-    """A data set cannot be read; the message names the file, the line and what was expected there."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Dataset:
-    """Documents, and questions with judgements.
-
-    Parameters
-    ----------
-    name, split, source : str
-        What to call it, which judgements these are, and the format that they came in.
-    document_ids, texts : sequence of str
-        The corpus; a text is what gets embedded (title and body).
-    query_ids, queries : sequence of str
-        Only queries with judgements.
-    qrels : dict of str to dict of str to int
-        Judgements of exactly these queries.
-
-    Raises
-    ------
-    DatasetError
-        When ids repeat, the lengths differ, or a query has no judgement.
-    """
-
-    name: str
-    document_ids: Sequence[str]
-    texts: Sequence[str]
-    query_ids: Sequence[str]
-    queries: Sequence[str]
-    qrels: Qrels
-    split: str = "all"
-    source: str = "memory"
-
-    def __post_init__(self) -> None:
-        for what, ids, texts in (
-            ("document", self.document_ids, self.texts),
-            ("query", self.query_ids, self.queries),
-        ):
-            if len(ids) != len(texts):
-                raise DatasetError(
-                    f"{self.name}: expected one text for each of {len(ids)} {what} ids, got {len(texts)}"
-                )
-            if not ids:
-                raise DatasetError(f"{self.name}: expected at least one {what}, got none")
-            if len(set(ids)) != len(ids):
-                seen: set[str] = set()
-                twice = next(identifier for identifier in ids if identifier in seen or seen.add(identifier))  # type: ignore[func-returns-value]
-                raise DatasetError(f"{self.name}: expected each {what} id once, got {twice!r} twice")
-        if set(self.query_ids) != set(self.qrels) or not all(self.qrels.values()):
-            raise DatasetError(f"{self.name}: expected judgements for exactly the queries given")
-
-    @classmethod
-    def judged(
-        cls,
-        *,
-        name: str,
-        split: str,
-        source: str,
-        corpus: Mapping[str, str],
-        queries: Mapping[str, str],
-        qrels: Qrels,
-    ) -> Dataset:
-        """Put a data set together from its three parts, leaving out queries without judgements.
-
-        Raises
-        ------
-        DatasetError
-            When there is no judgement, or one of a query that is not there.
-        """
-        if not qrels:
-            raise DatasetError(f"{name}: expected at least one judgement in split {split!r}, got none")
-        if missing := [identifier for identifier in qrels if identifier not in queries]:
-            raise DatasetError(
-                f"{name}: {len(missing)} judged queries are not among the {len(queries)} queries, for instance "
-                f"{missing[0]!r}; do the judgements belong to these queries?"
-            )
-        if not any(document in corpus for judged in qrels.values() for document in judged):
-            raise DatasetError(
-                f"{name}: none of the judged documents is in the corpus; do the judgements belong to it?"
-            )
-        query_ids = [identifier for identifier in queries if identifier in qrels]
-        return cls(
-            name=name,
-            split=split,
-            source=source,
-            document_ids=list(corpus),
-            texts=list(corpus.values()),
-            query_ids=query_ids,
-            queries=[queries[identifier] for identifier in query_ids],
-            qrels={identifier: qrels[identifier] for identifier in query_ids},
-        )
-
-    @cached_property
-    def info(self) -> DatasetInfo:
-        """What results say about it."""
-        state = hashlib.sha256()
-        for part in (self.document_ids, self.texts, self.query_ids, self.queries):
-            for text in part:
-                data = text.encode("utf-8", "surrogatepass")
-                state.update(len(data).to_bytes(8, "little") + data)
-        state.update(json.dumps(self.qrels, sort_keys=True).encode())
-        return DatasetInfo(
-            name=self.name,
-            split=self.split,
-            source=self.source,
-            documents=len(self.document_ids),
-            queries=len(self.query_ids),
-            judgements=sum(map(len, self.qrels.values())),
-            fingerprint=state.hexdigest()[:16],
-        )
-
-
-@runtime_checkable
-class DatasetLoader(Protocol):
-    """Reads one format."""
-
-    @property
-    def name(self) -> str:
-        """What users write before the colon: ``name:source``."""
-        ...
-
-    def recognises(self, source: str, /) -> bool:
-        """Tell whether a source without a name before the colon is in this format."""
-        ...
-
-    def load(self, source: str, /, *, split: str | None, corpus: str | None) -> Dataset:
-        """Read it.
-
-        Parameters
-        ----------
-        source : str
-            A path or a name, without the format's name.
-        split : str or None
-            Which judgements, if there are several; None takes the usual ones. Raise if there are no splits.
-        corpus : str or None
-            Where the documents are, if not beside the questions. Raise if that cannot be.
-        """
-        ...
-
-
-_loaders: dict[str, DatasetLoader] = {}
+#: Not empty once the installed packages have been asked for theirs.
+_loaded: list[bool] = []
 
 
 def register_loader(loader: DatasetLoader) -> DatasetLoader:
@@ -194,7 +52,11 @@ def loader_names() -> list[str]:
 
 
 def load_dataset(
-    source: str | os.PathLike[str] | Dataset, *, split: str | None = None, corpus: str | os.PathLike[str] | None = None
+    source: str | os.PathLike[str] | Dataset,
+    *,
+    split: str | None = None,
+    corpus: str | os.PathLike[str] | None = None,
+    ignore_identical_ids: bool | None = None,
 ) -> Dataset:
     """Read a data set in any known format.
 
@@ -206,6 +68,9 @@ def load_dataset(
         Which judgements, where there are several; by default ``test``, or the only ones.
     corpus : str or path-like, optional
         Documents, for formats that do not keep them beside the questions.
+    ignore_identical_ids : bool, optional
+        Leave a document out of the results of the query that has its id, as BEIR does for ArguAna; by default what the
+        format says of itself (of MTEB's tasks, it is known), otherwise not.
 
     Raises
     ------
@@ -225,7 +90,7 @@ nothing at 'nowhere/at/all'
     if isinstance(source, Dataset):
         if split is not None or corpus is not None:
             raise ParameterError("split and corpus say how to read a data set, but this one is in memory already")
-        return source
+        return _with_identical_ids(source, ignore_identical_ids)
     text = os.fspath(source)
     _load_formats()
     prefix, colon, rest = text.partition(":")
@@ -239,182 +104,18 @@ nothing at 'nowhere/at/all'
                 f"expected a data set in one of the formats {', '.join(sorted(_loaders))}, {there} {text!r}"
             )
         loader = found
-    return loader.load(text, split=split, corpus=os.fspath(corpus) if corpus is not None else None)
+    loaded = loader.load(text, split=split, corpus=os.fspath(corpus) if corpus is not None else None)
+    return _with_identical_ids(loaded, ignore_identical_ids)
+
+
+def _with_identical_ids(dataset: Dataset, ignore: bool | None) -> Dataset:
+    if ignore is None or ignore is dataset.ignore_identical_ids:
+        return dataset
+    return replace(dataset, ignore_identical_ids=check_flag(ignore, "ignore_identical_ids"))
 
 
 def _load_formats() -> None:
-    if "trec" not in _loaders:
-        from octavo.eval.datasets import _csv as _csv_format
-        from octavo.eval.datasets import _hub as _hub_format
-        from octavo.eval.datasets import _trec as _trec_format
-
-        for loader in (_trec_format.TREC, _csv_format.CSV, _hub_format.HF, _hub_format.MTEB):
-            _loaders.setdefault(loader.name, loader)
+    if not _loaded:
+        _loaded.append(True)
         for point in metadata.entry_points(group=_ENTRY_POINTS):
             register_loader(point.load())
-
-
-# ---------------------------------------------------------------------- reading
-
-
-def open_text(path: Path) -> IO[str]:
-    """Open a text file, compressed by gzip if its name says so."""
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a text file that are not blank, numbered from 1.
-
-    Raises
-    ------
-    DatasetError
-        When the file is damaged or not UTF-8.
-    """
-    number = 0
-    try:
-        with open_text(path) as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield number, line.rstrip("\r\n")
-    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DatasetError(f"{path.name} is damaged, or not UTF-8, after line {number}: {error}") from error
-
-
-def either(folder: Path, name: str) -> Path | None:
-    """Return ``folder/name`` or its gzipped form, whichever is there."""
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
-
-
-def read_jsonl(path: Path) -> dict[str, str]:
-    """Read ``{"_id": ..., "title": ..., "text": ...}`` lines: id -> title and text, in the order of the file.
-
-    Raises
-    ------
-    DatasetError
-        For a line that is something else, or an id that repeats.
-    """
-    found: dict[str, str] = {}
-    for number, line in read_lines(path):
-        try:
-            record: Any = json.loads(line)
-            if not isinstance(record, dict):
-                raise ValueError(f"expected a JSON object, got {type(record).__name__}")
-            identifier = _identifier(record)
-            parts = [record.get("title") or "", record["text"] if "text" in record else _no_text(record)]
-            if not all(isinstance(part, str) for part in parts):
-                raise ValueError("expected strings in 'title' and 'text'")
-            if identifier in found:
-                raise ValueError(f"the id {identifier!r} was there before")
-        except ValueError as error:
-            raise DatasetError(f"{path.name}, line {number}: {error}") from error
-        found[identifier] = " ".join(part for part in parts if part).strip()
-    return found
-
-
-def _identifier(record: Mapping[str, Any]) -> str:
-    value = record.get("_id", record.get("id"))
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ValueError(f"expected a string in '_id', got {value!r}")
-    return str(value)
-
-
-def _no_text(record: Mapping[str, Any]) -> str:
-    raise ValueError(f"expected a field 'text', got {', '.join(map(repr, record))}")
-
-
-def read_corpus(path: Path) -> dict[str, str]:
-    """Read documents: JSON lines, or a folder of text files whose ids are their paths.
-
-    Raises
-    ------
-    DatasetError
-        When there is nothing there, or something else.
-    """
-    if path.is_dir():
-        lines = either(path, "corpus.jsonl")
-        if lines is not None:
-            return read_jsonl(lines)
-    elif path.is_file() and path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
-        return read_jsonl(path)
-    from octavo.ingest.sources import Source, SourceError
-
-    try:
-        return {document.id: document.text for document in Source(path, chunk_size=0).documents()}
-    except SourceError as error:
-        raise DatasetError(str(error)) from error
-
-
-def parse_grade(text: str, path: Path, number: int) -> int:
-    """Return a judgement's grade, an integer however it is written."""
-    try:
-        value = float(text)
-        if value == int(value):
-            return int(value)
-    except (ValueError, OverflowError):
-        pass
-    raise DatasetError(f"{path.name}, line {number}: expected an integer grade, got {text!r}")
-
-
-# ---------------------------------------------------------------------- BEIR
-
-
-class _Beir:
-    """``corpus.jsonl[.gz]``, ``queries.jsonl[.gz]`` and ``qrels/<split>.tsv``."""
-
-    name = "beir"
-
-    def recognises(self, source: str, /) -> bool:
-        folder = Path(source)
-        return either(folder, "corpus.jsonl") is not None and (folder / "qrels").is_dir()
-
-    def load(self, source: str, /, *, split: str | None, corpus: str | None) -> Dataset:
-        folder = Path(source).expanduser()
-        if not folder.is_dir():
-            raise DatasetError(f"expected a BEIR folder, but there is none at {source!r}")
-        queries = either(folder, "queries.jsonl")
-        documents = Path(corpus) if corpus is not None else either(folder, "corpus.jsonl")
-        if queries is None or documents is None:
-            missing = "queries.jsonl" if queries is None else "corpus.jsonl"
-            raise DatasetError(
-                f"expected {missing} or {missing}.gz in the BEIR folder {source!r}, but there is neither"
-            )
-        split = split or self._usual(folder)
-        judgements = either(folder / "qrels", f"{split}.tsv")
-        if judgements is None:
-            raise DatasetError(
-                f"expected judgements in qrels/{split}.tsv, but there are only: {', '.join(self._splits(folder)) or 'none'}"
-            )
-        return Dataset.judged(
-            name=folder.resolve().name,
-            split=split,
-            source=self.name,
-            corpus=read_corpus(documents),
-            queries=read_jsonl(queries),
-            qrels=_read_beir_qrels(judgements),
-        )
-
-    @staticmethod
-    def _splits(folder: Path) -> list[str]:
-        names = [path.name.removesuffix(".gz") for path in (folder / "qrels").glob("*.tsv*")]
-        return sorted({name.removesuffix(".tsv") for name in names if name.endswith(".tsv")})
-
-    def _usual(self, folder: Path) -> str:
-        splits = self._splits(folder)
-        return splits[0] if len(splits) == 1 else "test"
-
-
-def _read_beir_qrels(path: Path) -> Qrels:
-    qrels: Qrels = {}
-    rows = csv.reader((line for _, line in read_lines(path)), delimiter="\t", quoting=csv.QUOTE_NONE)
-    for number, row in enumerate(rows, 1):
-        if len(row) != 3:
-            raise DatasetError(f"{path.name}, line {number}: expected query-id, corpus-id and score, got {row}")
-        if number == 1 and row[2].strip().lower() == "score":
-            continue
-        qrels.setdefault(row[0], {})[row[1]] = parse_grade(row[2], path, number)
-    return qrels
-
-
-BEIR = register_loader(_Beir())

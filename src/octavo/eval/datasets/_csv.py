@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from octavo.errors import ParameterError
-from octavo.eval.datasets import Dataset, DatasetError, Qrels, open_text, parse_grade, read_corpus
+from octavo.eval.datasets._base import Dataset, DatasetError, Qrels, judge, open_text, parse_grade, read_corpus
 
 _QUESTION = ("question", "query", "text")
 _RELEVANT = ("relevant", "relevant_ids", "relevant_id", "ids", "document_id", "doc_id", "corpus-id")
@@ -91,7 +91,8 @@ def read_questions(path: Path) -> tuple[dict[str, str], Qrels]:
                         f"{path.name}, line {number}: expected one question for each id, got {key!r} again"
                     )
                 value = parse_grade(row[grade] or "", path, number) if grade else 1
-                qrels.setdefault(key, {}).update(dict.fromkeys(ids, value))
+                for document in ids:
+                    judge(qrels, key, document, value, f"{path.name}, line {number}")
     except (UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"{path.name} is not a CSV file in UTF-8: {error}") from error
     return queries, qrels

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from octavo.errors import MissingExtraError, ParameterError
-from octavo.eval.datasets import Dataset, DatasetError, Qrels
+from octavo.eval.datasets._base import Dataset, DatasetError, Qrels, judge
 
 
 class _HuggingFace:
@@ -48,7 +49,8 @@ class _Mteb:
         if described.type != "Retrieval":
             raise DatasetError(f"expected an MTEB task of type Retrieval, got {source!r} of type {described.type}")
         place = described.dataset
-        return load_from_hub(place["path"], place.get("revision"), split, corpus, name=source, source=self.name)
+        found = load_from_hub(place["path"], place.get("revision"), split, corpus, name=source, source=self.name)
+        return replace(found, ignore_identical_ids=bool(getattr(task, "ignore_identical_ids", False)))
 
 
 def load_from_hub(
@@ -80,7 +82,7 @@ def load_from_hub(
     judgements = _judgements(load, repository, revision, split)
     qrels: Qrels = {}
     for row in judgements:
-        qrels.setdefault(str(row["query-id"]), {})[str(row["corpus-id"])] = int(row["score"])
+        judge(qrels, str(row["query-id"]), str(row["corpus-id"]), int(row["score"]), name)
     return Dataset.judged(
         name=name,
         split=split,

@@ -7,7 +7,16 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from octavo.errors import ParameterError
-from octavo.eval.datasets import Dataset, DatasetError, Qrels, open_text, parse_grade, read_corpus, read_lines
+from octavo.eval.datasets._base import (
+    Dataset,
+    DatasetError,
+    Qrels,
+    judge,
+    open_text,
+    parse_grade,
+    read_corpus,
+    read_lines,
+)
 
 _TOPIC = re.compile(r"<top>(.*?)</top>", re.S | re.I)
 _NUMBER = re.compile(r"<num>\s*(?:Number:)?\s*([^\s<]+)", re.I)
@@ -125,7 +134,7 @@ def read_qrels(path: Path) -> Qrels:
             raise DatasetError(
                 f"{path.name}, line {number}: expected query, iteration, document and grade, got {line[:60]!r}"
             )
-        qrels.setdefault(parts[0], {})[parts[2]] = parse_grade(parts[3], path, number)
+        judge(qrels, parts[0], parts[2], parse_grade(parts[3], path, number), f"{path.name}, line {number}")
     return qrels
 
 

@@ -14,11 +14,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 import octavo
+from octavo._files import write_atomically
+from octavo._validation import check_choice, check_integer
 from octavo.collection import CollectionLike
 from octavo.errors import InputTypeError, ParameterError
-from octavo.eval.datasets import read_corpus
-from octavo.eval.results import write_atomically
-from octavo.integrations.qdrant import open_location
+from octavo.eval.datasets._base import read_corpus
+from octavo.integrations.qdrant import open_collection
 from octavo.integrations.qdrant.location import parse_location
 
 Method = Literal["sentence", "title"]
@@ -115,10 +116,8 @@ def make(
     Azzopardi, de Rijke and Balog, "Building simulated queries for known-item topics: an analysis using six European
     languages", SIGIR 2007.
     """
-    if method not in get_args(Method):
-        raise ParameterError(f"expected method as one of {', '.join(get_args(Method))}, got {method!r}")
-    if isinstance(queries, bool) or not isinstance(queries, int) or queries < 1:
-        raise ParameterError(f"expected queries as a positive integer, got {queries!r}")
+    check_choice(method, "method", get_args(Method))
+    queries = check_integer(queries, "queries", least=1)
     folder = Path(out).expanduser()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ParameterError(
@@ -160,7 +159,7 @@ def _documents(source: Any) -> dict[str, str]:
         found = dict(source)
     elif isinstance(source, str | os.PathLike):
         if parse_location(source) is not None:
-            with open_location(source) as there:
+            with open_collection(source) as there:
                 return _documents(there)
         place = Path(source).expanduser()
         if not place.is_dir() or not (place / "octavo.db").is_file():

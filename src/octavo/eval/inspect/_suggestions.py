@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from octavo.eval.inspect._inspection import CodecExpectation, Inspection, Suggestion
 
-if TYPE_CHECKING:
-    from octavo.eval.inspect import Inspection
-
-#: Mean cosine from which on a common direction takes enough of each vector to cost the coarse codes their resolution.
-ANISOTROPIC = 0.5
-#: Agreement of the ten nearest neighbours at half the dimensions that makes halving worth a run.
-WORTH_HALVING = 0.94
-#: Lengths that vary by more than this share of their mean may carry meaning.
-UNEQUAL_LENGTHS = 0.05
-#: Largest magnitude over root mean square at which an int8 code spends two bits on values that hardly occur.
-WIDE_RANGE = 16.0
-
-
-@dataclass(frozen=True)
-class Suggestion:
-    """Something to try; not a result.
-
-    Parameters
-    ----------
-    codec : str or None
-        The codec to measure, where the suggestion is one.
-    text, reason, check : str
-        What, why, and the command or option that shows whether it holds on this data.
-    """
-
-    codec: str | None
-    text: str
-    reason: str
-    check: str
+#: Agreement with exact float32 search that a suggested codec has on the sample, at least.
+ENOUGH = 0.95
+#: Below this a codec that many reach for first is warned of.
+POOR = 0.9
 
 
 def _run(*codecs: str) -> str:
@@ -41,116 +15,131 @@ def _run(*codecs: str) -> str:
 
 
 def suggest(found: Inspection) -> list[Suggestion]:
-    """Return what the measures suggest.
-
-    The reasons quote all-MiniLM-L6-v2 on Cranfield, once as it is and once with a direction common to all vectors added;
-    the table is in ``docs/evaluation-reports.md``.
-    """
-    return [*_metric(found), *_eight_bits(found), *_common_direction(found), *_fewer_dimensions(found), *_rest(found)]
+    """Return what the measures suggest; figures are those of the sample itself."""
+    return [
+        *_metric(found),
+        *_codecs(found),
+        *_common_direction(found),
+        *_outliers(found),
+        *_coordinates(found),
+        *_rest(found),
+    ]
 
 
 def _metric(found: Inspection) -> list[Suggestion]:
-    if found.norm_std <= UNEQUAL_LENGTHS * found.norm_mean:
+    if not found.varying_lengths:
         return []
     return [
         Suggestion(
             None,
             "suggests asking the model's documentation whether length counts: if so, open the collection with metric='dot'",
-            f"lengths vary from {found.norm_min:.3g} to {found.norm_max:.3g}, and the default metric, cosine, drops them",
+            f"lengths vary from {found.norm_min:.3g} to {found.norm_max:.3g} (standard deviation "
+            f"{found.norm_std / found.norm_mean:.0%} of the mean), and the default metric, cosine, drops them",
             "run the evaluation once with each metric",
         )
     ]
 
 
-def _eight_bits(found: Inspection) -> list[Suggestion]:
-    if not found.outliers and found.peak_to_rms < WIDE_RANGE:
-        return [
-            Suggestion(
-                "int8",
-                "suggests int8 to begin with (a quarter of float32)",
-                "no dimension stands out, so one scale fits all values; agreement with the exact ten best was 0.99 where "
-                "this held",
-                _run("int8"),
-            )
-        ]
-    if found.outliers:
-        which = ", ".join(str(o.dimension) for o in found.outliers[:5]) + ("…" if len(found.outliers) > 5 else "")
-        noun = "dimension" if len(found.outliers) == 1 else "dimensions"
-        seen = f"{noun} {which}: up to {found.outliers[0].times_median:.1f} times the median dimension"
-    else:
-        seen = f"single values reach {found.peak_to_rms:.0f} times the root mean square"
-    return [
-        Suggestion(
-            "rotate|int8",
-            "suggests a rotation before the integers: rotate|int8",
-            f"{seen}; one scale for all must make room for them. With two such dimensions, agreement was 0.966 for int8, "
-            "0.987 for rotate|int8 and 0.841 for float8",
-            _run("int8", "rotate|int8"),
+def _of(found: Inspection, codec: str) -> CodecExpectation | None:
+    return next((one for one in found.codecs if one.codec == codec), None)
+
+
+def _shown(one: CodecExpectation) -> str:
+    return f"{one.codec}: {one.ram_bytes:,} bytes in RAM, {one.vector_bytes:,} in all, agreement {one.agreement:.2f}"
+
+
+def _codecs(found: Inspection) -> list[Suggestion]:
+    """Suggest the smallest in RAM and the smallest in all that lose little."""
+    good = [one for one in found.codecs if one.agreement >= ENOUGH]
+    if not good:
+        best = max(found.codecs, key=lambda one: one.agreement, default=None)
+        reason = (
+            f"the best of those tried is {_shown(best)}" if best is not None else "too few vectors to try codecs on"
         )
-    ]
+        return [Suggestion("int8", "suggests int8 to begin with (a quarter of float32)", reason, _run("int8"))]
+    # The list begins with the fewest bytes in RAM.
+    chosen = list(dict.fromkeys([good[0].codec, min(good, key=lambda one: (one.vector_bytes, -one.agreement)).codec]))
+    with_ = (
+        "real queries" if found.asked == "queries" else "vectors of this sample as queries, which flatters svd and pca"
+    )
+    out = []
+    for codec, where in zip(chosen, ("where RAM is what counts", "where the bytes in all are"), strict=False):
+        one = _of(found, codec)
+        assert one is not None  # it was taken from the list
+        text = f"suggests {codec}" + (f" {where}" if len(chosen) > 1 else "")
+        out.append(
+            Suggestion(codec, text, f"{_shown(one)}, on {found.sampled:,} vectors with {with_}", _run("int8", codec))
+        )
+    return out
 
 
 def _common_direction(found: Inspection) -> list[Suggestion]:
-    if found.mean_cosine < ANISOTROPIC:
-        return [
-            Suggestion(
-                "binary > int8",
-                "suggests binary > int8 where RAM is what counts",
-                f"mean cosine {found.mean_cosine:.2f}: directions are spread well enough for signs to tell vectors apart, and "
-                "the second tier rescores; agreement was 0.98 at 0.29",
-                _run("int8", "binary > int8"),
-            )
-        ]
+    if not found.anisotropic:
+        return []
+    poor = [one for one in found.codecs if one.agreement < POOR]
+    listed = "; ".join(f"{one.codec} {one.agreement:.2f}" for one in poor[:4])
+    warned = f"agreement on this sample: {listed}" if listed else "coarse codes lose nothing on this sample, though"
     return [
         Suggestion(
-            "int8",
-            "suggests eight bits in the last tier, and neither binary nor int4 without a finer tier behind it",
-            f"mean cosine {found.mean_cosine:.2f}: a direction common to all vectors uses up the coarse codes. At 0.65, "
-            "agreement fell from 0.93 to 0.87 for int4 and from 0.63 to 0.54 for binary, and stayed 0.99 for int8",
-            _run("int8", "binary > int8", "int4"),
+            None,
+            "suggests care with coarse codes that do not subtract the mean: the vectors lie in a narrow cone (anisotropy)",
+            f"mean cosine {found.mean_cosine:.2f}: a direction common to all vectors uses up the codes; {warned}",
+            _run("int8", *(one.codec for one in poor[:2])),
         ),
         Suggestion(
             None,
-            "suggests svd rather than pca, and no centring of your own",
+            "suggests no centring of your own",
             "subtracting the mean from documents and queries and taking the cosine changes the ranking (4.9 % of nDCG@10 on "
-            "Cranfield); subtracting it from the documents alone changes nothing but the rounding: at mean cosine 0.65 "
-            "svd:50%|int8 agreed to 0.956 and pca:50%|int8 to 0.917",
+            "Cranfield); a codec that learns the mean takes it from the documents alone and adds it back to the scores",
             _run("svd:50%|int8", "pca:50%|int8"),
         ),
     ]
 
 
-def _fewer_dimensions(found: Inspection) -> list[Suggestion]:
-    svd, prefix = found.agreement_svd_half, found.agreement_truncate_half
-    if svd is None or prefix is None:
+def _outliers(found: Inspection) -> list[Suggestion]:
+    if not found.outliers:
         return []
-    if prefix >= WORTH_HALVING:
-        return [
-            Suggestion(
-                "truncate:50%|int8",
-                "suggests truncate:50%|int8: the model looks as if it was trained for short prefixes (Matryoshka)",
-                f"the first half of the coordinates alone keeps {prefix:.0%} of each vector's ten nearest neighbours",
-                _run("truncate:50%|int8", "svd:50%|int8"),
-            )
-        ]
-    if svd >= WORTH_HALVING:
-        return [
-            Suggestion(
-                "svd:50%|int8",
-                "suggests svd:50%|int8 (an eighth of float32), but not truncate",
-                f"half of the directions keep {svd:.0%} of each vector's ten nearest neighbours, the first half of the "
-                f"coordinates only {prefix:.0%}",
-                _run("svd:50%|int8", "truncate:50%|int8"),
-            )
-        ]
+    which = ", ".join(str(o.dimension) for o in found.outliers[:5]) + ("…" if len(found.outliers) > 5 else "")
+    noun = "dimension" if len(found.outliers) == 1 else "dimensions"
+    plain, turned = _of(found, "int8"), _of(found, "rotate|int8")
+    pair = f"; int8 agrees to {plain.agreement:.2f}, rotate|int8 to {turned.agreement:.2f}" if plain and turned else ""
     return [
         Suggestion(
-            "svd:50%|int8 > int8",
-            "suggests keeping all dimensions in the last tier; half of them may do for finding candidates",
-            f"half of the directions keep {svd:.0%} of each vector's ten nearest neighbours",
-            _run("int8", "svd:50%|int8 > int8"),
+            "rotate|int8",
+            "suggests a rotation before the integers: rotate|int8",
+            f"{noun} {which}: up to {found.outliers[0].times_median:.1f} times the median dimension, for which one scale for "
+            f"all must make room{pair}",
+            _run("int8", "rotate|int8"),
         )
     ]
+
+
+def _coordinates(found: Inspection) -> list[Suggestion]:
+    """Say what the order of the coordinates is good for."""
+    first, last = found.agreement_first_quarter, found.agreement_last_quarter
+    if not found.ordered or first is None or last is None:
+        return []
+    cut, turned = _of(found, "truncate:50%|int8"), _of(found, "svd:50%|int8")
+    quarters = (
+        f"the first quarter of the coordinates keeps {first:.0%} of the ten nearest neighbours, the last {last:.0%}"
+    )
+    pair = ""
+    better = "truncate:50%|int8"
+    if cut is not None and turned is not None:
+        pair = f"; at half of them truncate agrees to {cut.agreement:.2f}, svd to {turned.agreement:.2f}"
+        better = "truncate:50%|int8" if cut.agreement >= turned.agreement - 0.01 else "svd:50%|int8"
+    what = (
+        "the model looks as if it was trained for short prefixes (Matryoshka)"
+        if found.matryoshka
+        else "the coordinates are ordered by their variance, as a PCA orders them"
+    )
+    use = (
+        "so truncate:50%|int8 is cheap to try"
+        if better.startswith("truncate")
+        else "but svd keeps more of it than truncate"
+    )
+    text = f"suggests {better} for half the dimensions: {what}, {use}"
+    return [Suggestion(better, text, quarters + pair, _run("truncate:50%|int8", "svd:50%|int8"))]
 
 
 def _rest(found: Inspection) -> list[Suggestion]:

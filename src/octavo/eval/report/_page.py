@@ -126,7 +126,7 @@ def figure(picture: Picture, caption: object) -> Html:
 
 def page(title: str, body: object) -> str:
     """Return the whole page."""
-    style, script = _asset("report.css"), _asset("report.js")
+    style, script = _asset("page.css"), _asset("page.js")
     # Even if something slipped through the escaping, nothing but this very script could run, and nothing be fetched.
     hashed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{hashed}'"
@@ -140,4 +140,4 @@ def page(title: str, body: object) -> str:
 
 
 def _asset(name: str) -> str:
-    return resources.files("octavo.eval").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("octavo.eval.report").joinpath(name).read_text(encoding="utf-8")

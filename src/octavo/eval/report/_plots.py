@@ -216,7 +216,7 @@ def differences(
     return _drawn(
         figure,
         "differences",
-        f"Mean difference in {measure} from {against} with its 95 % bootstrap interval, for {rows} configurations on "
+        f"Mean difference in {measure} from {against} with its 95 % interval, for {rows} configurations on "
         f"{len(panels)} data set{'s' if len(panels) > 1 else ''}; the same figures are in the table below.",
     )
 

@@ -164,6 +164,7 @@ def difference_tables(data: ReportData) -> list[Html]:
                         Cell(f"{d.low:+.4f} to {d.high:+.4f}", d.low),
                         Cell(f"{d.p_value:.4f}", d.p_value),
                         Cell(f"{d.wins} / {d.losses} / {d.ties}", d.wins - d.losses),
+                        Cell(f"{d.changed} of {d.n}", d.changed),
                     ]
                 )
         headings = [
@@ -175,6 +176,7 @@ def difference_tables(data: ReportData) -> list[Html]:
             "95 % interval",
             "p",
             "better / worse / same",
+            "changed",
         ]
         where = f" on {result.dataset.name}" if several else ""
         out.append(table(f"Paired differences from {data.baseline.label}{where}", headings, rows))

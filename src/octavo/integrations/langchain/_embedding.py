@@ -3,53 +3,55 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
 
-from octavo._arrays import Floats
+from octavo._arrays import Floats, as_matrix
+from octavo.collection import CollectionLike, MultiVectorLike
+from octavo.collection.model_check import ModelCheck, prompts_of
 from octavo.encoders.dense import as_encoder
 from octavo.encoders.tokens import TokenEncoder, is_multi_vector
-from octavo.errors import InputTypeError, InvalidVectorsError, ParameterError
+from octavo.errors import InputTypeError, InvalidVectorsError, OctavoError, ParameterError
 
-T = TypeVar("T")
+#: Vectors that are converted at a time.
+_AT_ONCE = 64
 
 
 def vectors_to_matrix(rows: Any, n: int | None = None) -> Floats:
-    """Return vectors as a float32 matrix, row by row.
+    """Return vectors as a float32 matrix, some rows at a time.
 
     One ``np.asarray`` over thousands of lists would hold the interpreter lock for a hundred milliseconds, during which
-    no event loop turns; between rows the lock can change hands.
+    no event loop turns; between slices the lock can change hands.
+
+    Parameters
+    ----------
+    rows : array-like, tensor, or sequence of them
+        One vector a text.
+    n : int, optional
+        How many there have to be.
 
     Raises
     ------
-    InvalidVectorsError
-        When there are not `n` rows, or the rows differ in length or are not numbers.
+    InvalidVectorsError, InputTypeError
+        When there are not `n` rows, or the rows differ in length, are nested otherwise or are not finite numbers.
     """
-    if isinstance(rows, np.ndarray) and rows.ndim == 2:
-        matrix = rows.astype(np.float32)
-    else:
-        listed = list(rows)
-        dim = len(listed[0]) if listed else 0
-        matrix = np.empty((len(listed), dim), np.float32)
-        with np.errstate(over="ignore"):  # becomes an infinity, which the collection refuses by row
-            for position, row in enumerate(listed):
-                if len(row) != dim:
-                    raise InvalidVectorsError(
-                        f"expected vectors of one length, got {dim} values in the first and {len(row)} in vector "
-                        f"{position}"
-                    )
-                try:
-                    matrix[position] = row
-                except (TypeError, ValueError) as err:
-                    raise InvalidVectorsError(f"expected vectors of numbers, but vector {position}: {err}") from err
-    if n is not None and len(matrix) != n:
-        raise InvalidVectorsError(f"expected {n} vectors from the embedding, one for each text, got {len(matrix)}")
-    return matrix
+    what = "vectors of the embedding"
+    if not hasattr(rows, "__len__"):
+        rows = list(rows)
+    if n is not None and len(rows) != n:
+        raise InvalidVectorsError(f"expected {n} vectors from the embedding, one for each text, got {len(rows)}")
+    if not len(rows):
+        return np.zeros((0, 0), np.float32)
+    if not isinstance(rows, list | tuple) or len(rows) <= _AT_ONCE:
+        return as_matrix(rows, None, what)
+    try:
+        parts = [as_matrix(rows[start : start + _AT_ONCE], None, what) for start in range(0, len(rows), _AT_ONCE)]
+        return np.concatenate(parts)
+    except (OctavoError, ValueError):
+        return as_matrix(rows, None, what)  # which names the row that is wrong
 
 
 def check_embedding(embedding: Any) -> Embeddings | TokenEncoder | None:
@@ -62,7 +64,7 @@ def check_embedding(embedding: Any) -> Embeddings | TokenEncoder | None:
         raise InputTypeError(
             f"expected an Embeddings object, got the class {embedding.__name__}; create an instance of it"
         )
-    if all(hasattr(embedding, name) for name in ("embed_documents", "embed_query", "aembed_documents", "aembed_query")):
+    if is_embedding(embedding):
         return embedding  # type: ignore[no-any-return]  # speaks the protocol without inheriting it
     raise InputTypeError(
         f"expected embedding to be langchain_core Embeddings, got {type(embedding).__name__}; for other encoders open "
@@ -71,52 +73,97 @@ def check_embedding(embedding: Any) -> Embeddings | TokenEncoder | None:
     )
 
 
+def is_embedding(value: Any) -> bool:
+    """Tell whether something can embed as LangChain's `Embeddings` do: by the two synchronous methods, at least."""
+    return all(callable(getattr(value, name, None)) for name in ("embed_documents", "embed_query"))
+
+
 class Embedder:
     """What a store embeds with: the caller's `Embeddings`, or else the encoder that its collection was opened with.
+
+    Beside the first batch or query it embeds a stored document once more, to notice another model; see `ModelCheck`.
 
     Parameters
     ----------
     embedding : Embeddings or None
         The caller's.
-    collection : Collection
+    collection : CollectionLike
         Supplies the encoder where `embedding` is None.
     """
 
-    def __init__(self, embedding: Embeddings | None, collection: Any) -> None:
+    def __init__(self, embedding: Embeddings | None, collection: CollectionLike) -> None:
         self.embedding = embedding
         self._collection = collection
+        self._check = collection.model_check()
+        self._encoder = as_encoder(embedding) if embedding is not None else collection.encoder
 
     def documents(self, texts: Sequence[str]) -> Floats:
         """Return one vector for each text."""
-        if self.embedding is None:
-            self._require_encoder()
-            return np.asarray(self._collection.encode_documents(list(texts)), np.float32)
-        return vectors_to_matrix(self.embedding.embed_documents(list(texts)), len(texts))
+        vectors = self._documents(list(texts))
+        self._check.run(self._name, vectors.shape[1], self._documents)
+        return vectors
 
     async def adocuments(self, texts: Sequence[str]) -> Floats:
         """Return one vector for each text, through the embedding's own async method."""
-        if self.embedding is None:
-            return await asyncio.to_thread(self.documents, texts)
-        rows = await self.embedding.aembed_documents(list(texts))
-        return await asyncio.to_thread(vectors_to_matrix, rows, len(texts))
+        vectors = await self._adocuments(list(texts))
+        await self._acheck(vectors.shape[1])
+        return vectors
 
     def query(self, text: str) -> Floats:
         """Return the vector of a query."""
         _check_query(text)
         if self.embedding is None:
             self._require_encoder()
-            return np.asarray(self._collection.encode_queries([text])[0], np.float32)
-        return _one_vector(self.embedding.embed_query(text))
+            vector: Floats = _one_vector(self._collection.encode_queries([text])[0])
+        else:
+            vector = _one_vector(self.embedding.embed_query(text))
+        self._check.run(self._name, len(vector), self._documents)
+        return vector
 
     async def aquery(self, text: str) -> Floats:
         """Return the vector of a query, through the embedding's own async method."""
         _check_query(text)
-        if self.embedding is None:
+        embed = getattr(self.embedding, "aembed_query", None)
+        if embed is None:
             return await asyncio.to_thread(self.query, text)
-        return _one_vector(await self.embedding.aembed_query(text))
+        vector: Floats = _one_vector(await embed(text))
+        await self._acheck(len(vector))
+        return vector
+
+    def remember(self, ids: Sequence[str], texts: Sequence[str], vectors: Floats) -> None:
+        """Let the collection know whose vectors it has stored."""
+        self._check.remember(self._name, prompts_of(self._encoder), int(vectors.shape[1]), ids, texts)
+
+    @property
+    def _name(self) -> str:
+        return str(self._encoder.name)
+
+    def _documents(self, texts: list[str]) -> Floats:
+        if self.embedding is None:
+            self._require_encoder()
+            return np.asarray(self._collection.encode_documents(texts), np.float32)
+        return vectors_to_matrix(self.embedding.embed_documents(texts), len(texts))
+
+    async def _adocuments(self, texts: list[str]) -> Floats:
+        embed = getattr(self.embedding, "aembed_documents", None)
+        if embed is None:
+            return await asyncio.to_thread(self._documents, texts)
+        return await asyncio.to_thread(vectors_to_matrix, await embed(texts), len(texts))
+
+    async def _acheck(self, dim: int) -> None:
+        if self._check.settled:
+            return
+        probe = await asyncio.to_thread(self._check.probe, self._name, dim)
+        while probe is not None:
+            try:
+                vectors = await self._adocuments(probe.texts)
+            except Exception as err:
+                self._check.failed(err)
+                return
+            probe = await asyncio.to_thread(probe.compare, vectors)
 
     def _require_encoder(self) -> None:
-        if self._collection.encoder is None:
+        if self._encoder is None:
             raise ParameterError(
                 "expected an embedding, but the store has none; create it with OctavoVectorStore(embedding=...), or use "
                 "the methods that take vectors, or search with mode='text'"
@@ -132,14 +179,20 @@ class TokenEmbedder:
     ----------
     encoder : TokenEncoder or None
         Gives one matrix of token vectors a text.
+    collection : MultiVectorLike
+        What the vectors are for.
     """
 
-    def __init__(self, encoder: TokenEncoder | None) -> None:
+    def __init__(self, encoder: TokenEncoder | None, collection: MultiVectorLike) -> None:
         self.encoder = encoder
+        self._check: ModelCheck = collection.model_check()
 
     def documents(self, texts: Sequence[str]) -> list[Floats]:
         """Return the token vectors of each text."""
-        return self._require_encoder().encode_documents(texts)
+        encoder = self._require_encoder()
+        matrices = encoder.encode_documents(texts)
+        self._check.run(encoder.name, _width(matrices), encoder.encode_documents)
+        return matrices
 
     async def adocuments(self, texts: Sequence[str]) -> list[Floats]:
         """Return the token vectors of each text, from a worker thread."""
@@ -148,11 +201,21 @@ class TokenEmbedder:
     def query(self, text: str) -> Floats:
         """Return the token vectors of a query."""
         _check_query(text)
-        return self._require_encoder().encode_queries([text])[0]
+        encoder = self._require_encoder()
+        matrices = encoder.encode_queries([text])
+        self._check.run(encoder.name, _width(matrices), encoder.encode_documents)
+        return matrices[0]
 
     async def aquery(self, text: str) -> Floats:
         """Return the token vectors of a query, from a worker thread."""
         return await asyncio.to_thread(self.query, text)
+
+    def remember(self, ids: Sequence[str], texts: Sequence[str], vectors: Sequence[Floats]) -> None:
+        """Let the collection know whose vectors it has stored."""
+        dim = _width(vectors)
+        if dim is not None:
+            encoder = self._require_encoder()
+            self._check.remember(encoder.name, encoder.prompts, dim, ids, texts)
 
     def _require_encoder(self) -> TokenEncoder:
         if self.encoder is None:
@@ -163,9 +226,22 @@ class TokenEmbedder:
         return self.encoder
 
 
-def _one_vector(row: Any) -> Floats:
-    matrix = vectors_to_matrix([row])
-    return matrix.reshape(-1)
+def _width(matrices: Sequence[Floats]) -> int | None:
+    return next((int(matrix.shape[1]) for matrix in matrices if matrix.size), None)
+
+
+def _one_vector(vector: Any) -> Floats:
+    if not hasattr(vector, "ndim"):
+        vector = list(vector)
+        nested = any(isinstance(value, list | tuple) or getattr(value, "ndim", 0) for value in vector[:1])
+    else:
+        nested = vector.ndim != 1
+    if nested:
+        raise InvalidVectorsError(
+            "expected embed_query to return one vector, a list of numbers, got a list of lists or an array with more axes"
+        )
+    row: Floats = vectors_to_matrix([vector], 1)[0]
+    return row
 
 
 def _check_query(text: Any) -> None:
@@ -173,82 +249,3 @@ def _check_query(text: Any) -> None:
         raise InputTypeError(
             f"expected the query as a str, got {type(text).__name__}; for a vector use similarity_search_by_vector"
         )
-
-
-class _Wanted(Exception):  # noqa: N818 - never leaves this module
-    """Vectors that synchronous code in a worker thread needs, and that only the event loop can ask for."""
-
-    def __init__(self, encoder: CollectionEncoder, texts: list[str]) -> None:
-        super().__init__(texts)
-        self.encoder = encoder
-        self.texts = texts
-
-
-#: Vectors that the event loop has asked for on behalf of a worker thread; None in ordinary synchronous code.
-_answers: ContextVar[Iterator[Floats] | None] = ContextVar("_answers", default=None)
-
-#: Whether all vectors are given, so that not even the probe is to be embedded.
-_vectors_given: ContextVar[bool] = ContextVar("_vectors_given", default=False)
-
-
-@contextlib.contextmanager
-def nothing_to_embed() -> Iterator[None]:
-    """Keep the collection from embedding its probe: whoever brings vectors pays for no embedding.
-
-    The probe is then taken when the first text is embedded.
-    """
-    token = _vectors_given.set(True)
-    try:
-        yield
-    finally:
-        _vectors_given.reset(token)
-
-
-async def in_thread(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-    """Run blocking work in a worker thread; what it wants embedded is asked for here, by the embedding's async method.
-
-    The work then starts again, with the answers at hand: collections want vectors before they write anything, so nothing is
-    done twice. (A thread that waited for the loop instead would hold a place in the pool, in which the embedding, too, may
-    need one: enough calls at once would wait for each other for ever.)
-    """
-    answers: list[Floats] = []
-    while True:
-        token = _answers.set(iter(answers))
-        try:
-            return await asyncio.to_thread(function, *args, **kwargs)  # the thread runs in a copy of this context
-        except _Wanted as wanted:
-            # Twice, because collections ask twice, to see whether the embedding gives the same vector each time.
-            answers += [await wanted.encoder.aencode_documents(wanted.texts) for _ in range(2)]
-        finally:
-            _answers.reset(token)
-
-
-class CollectionEncoder:
-    """The encoder that a collection is opened with: the embedding, asked through its async methods in async code.
-
-    The collection itself embeds little, since the store hands it vectors: a probe sentence, by which it recognises the
-    embedding when it is opened again.
-    """
-
-    def __init__(self, embedding: Embeddings) -> None:
-        self._embedding = embedding
-        self.name = as_encoder(embedding).name
-
-    def encode_documents(self, texts: Sequence[str], /) -> Floats:
-        """Return one vector for each text."""
-        if _vectors_given.get():
-            raise NotImplementedError  # which the collection takes as "cannot say now"
-        answers = _answers.get()
-        if answers is None:
-            return vectors_to_matrix(self._embedding.embed_documents(list(texts)), len(texts))
-        for answer in answers:
-            return answer
-        raise _Wanted(self, list(texts))
-
-    async def aencode_documents(self, texts: Sequence[str], /) -> Floats:
-        """Return one vector for each text, through the embedding's own async method."""
-        return vectors_to_matrix(await self._embedding.aembed_documents(list(texts)), len(texts))
-
-    def encode_queries(self, texts: Sequence[str], /) -> Floats:
-        """Return one vector for each query; only searches of the collection itself ask for it."""
-        return vectors_to_matrix([self._embedding.embed_query(text) for text in texts], len(texts))

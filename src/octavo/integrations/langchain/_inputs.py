@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeAlias
 
+import numpy as np
 from langchain_core.documents import Document
 
+from octavo._validation import check_integer
 from octavo.errors import InputTypeError, ParameterError
+from octavo.store.documents import check_text, normal_metadata
 
 Row: TypeAlias = "tuple[str | None, str, dict[str, Any]]"
 
@@ -43,21 +46,24 @@ class Source:
     """
 
     def __init__(self, rows: Iterator[Row], *, sized: bool, batch_size: int) -> None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ParameterError(f"expected batch_size as an integer of at least 1, got {batch_size!r}")
         self.sized = sized
         self._rows = rows
-        self.batch_size = batch_size
+        self.batch_size = check_integer(batch_size, "batch_size", least=1)
 
     def __iter__(self) -> Iterator[Rows]:
-        seen: set[str] = set()
+        seen: dict[str, int] = {}
+        start = 0
         while part := list(islice(self._rows, self.batch_size)):
-            for identifier, _, _ in part:
+            for position, (identifier, _, _) in enumerate(part, start):
                 if identifier is None:
                     continue
                 if identifier in seen:
-                    raise ParameterError(f"expected each id once in a call, got {identifier!r} twice")
-                seen.add(identifier)
+                    raise ParameterError(
+                        f"expected each id once in a call, got {identifier!r} twice, at positions {seen[identifier]} and "
+                        f"{position}; keep one of the two, or add them in two calls (the later replaces the earlier)"
+                    )
+                seen[identifier] = position
+            start += len(part)
             yield Rows([row[0] for row in part], [row[1] for row in part], [row[2] for row in part])
 
 
@@ -92,10 +98,34 @@ def from_documents(documents: Any, ids: Any, batch_size: int) -> Source:
     return Source(_document_rows(documents, _id_column(ids)), sized=isinstance(documents, Sized), batch_size=batch_size)
 
 
-def refuse_options(method: str, options: dict[str, Any]) -> None:
-    """Raise for options that a method does not have, instead of ignoring them."""
-    if options:
-        raise TypeError(f"{method}() got an unexpected option {next(iter(options))!r}")
+def refuse_options(method: str, options: dict[str, Any], *, but: Sequence[str] = ()) -> None:
+    """Raise for options that a method does not have, instead of ignoring them; `but` may be there."""
+    unknown = [name for name in options if name not in but]
+    if unknown:
+        raise TypeError(f"{method}() got an unexpected option {unknown[0]!r}")
+
+
+def as_ids(ids: Any) -> list[str]:
+    """Return ids as strings; integers become their digits.
+
+    Raises
+    ------
+    InputTypeError
+        When it is one id instead of several, or an id is something else.
+    """
+    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+        raise InputTypeError(f"expected ids as a list of str, got {type(ids).__name__} {ids!r}; write [{ids!r}]")
+    return [_as_id(value, position) for position, value in enumerate(ids)]
+
+
+def _as_id(value: Any, position: int) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return str(int(value))
+    raise InputTypeError(
+        f"expected ids of type str or int, got {value!r} ({type(value).__name__}) at position {position}; give str(id)"
+    )
 
 
 def _check_iterable(name: str, value: Any, of: str) -> None:
@@ -128,7 +158,7 @@ def _text_rows(texts: Iterable[Any], metadatas: Iterable[Any] | None, ids: Itera
     for position, text in enumerate(texts):
         if not isinstance(text, str):
             raise InputTypeError(f"expected texts of type str, got {type(text).__name__} at position {position}")
-        yield _next(ids, "ids", position), text, _next(metadata, "metadatas", position) or {}
+        yield _checked(_next(ids, "ids", position), text, _next(metadata, "metadatas", position), position)
     _check_exhausted(ids, "ids", "texts")
     _check_exhausted(metadata, "metadatas", "texts")
 
@@ -142,7 +172,8 @@ def _document_rows(documents: Iterable[Any], ids: Iterator[Any] | None) -> Itera
             )
         identifier = _next(ids, "ids", position)
         # LangChain takes an empty Document.id for none
-        yield identifier if identifier is not None else document.id or None, document.page_content, document.metadata
+        identifier = identifier if identifier is not None else document.id or None
+        yield _checked(identifier, document.page_content, document.metadata, position)
     _check_exhausted(ids, "ids", "documents")
 
 
@@ -152,9 +183,21 @@ def _next(column: Iterator[Any] | None, name: str, position: int) -> Any:
     value = next(column, _END)
     if value is _END:
         raise ParameterError(f"expected as many {name} as texts or documents, got only {position}")
-    if name == "ids" and value is not None and not isinstance(value, str):
-        raise InputTypeError(f"expected ids of type str or None, got {value!r} ({type(value).__name__})")
     return value
+
+
+def _checked(identifier: Any, text: str, metadata: Any, position: int) -> Row:
+    """Return a row that can be stored: what cannot is found before anything is embedded."""
+    if identifier is not None:
+        identifier = check_text(_as_id(identifier, position), f"the id of document {position}")
+    check_text(text, f"the text of document {position}")
+    if metadata is None:
+        return identifier, text, {}
+    if not isinstance(metadata, Mapping):
+        raise InputTypeError(
+            f"document {position}: expected metadata to be a mapping, got {type(metadata).__name__} {metadata!r}"
+        )
+    return identifier, text, normal_metadata(metadata, f"document {position}")
 
 
 def _check_exhausted(column: Iterator[Any] | None, name: str, primary: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal, Self
@@ -12,8 +13,7 @@ from pydantic import model_validator
 from octavo.collection import MultiVectorLike
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import ParameterError
-from octavo.integrations.langchain._embedding import in_thread
-from octavo.integrations.langchain._retriever_base import StoreRetriever, closed_on_error
+from octavo.integrations.langchain._retriever import StoreRetriever, closed_on_error
 from octavo.integrations.langchain._vectorstore import OctavoVectorStore
 
 
@@ -142,7 +142,7 @@ class LateInteractionRetriever(StoreRetriever):
         cls, documents: Iterable[Document], model: Any = None, *, ids: Iterable[str | None] | None = None, **kwargs: Any
     ) -> Self:
         """Create a retriever from documents, off the event loop; see `from_documents`."""
-        retriever = await in_thread(cls, model=model, **kwargs)
+        retriever = await asyncio.to_thread(cls, model=model, **kwargs)
         with closed_on_error(retriever):
             await retriever.aadd_documents(documents, ids=ids)
         return retriever
@@ -174,7 +174,7 @@ class LateInteractionRetriever(StoreRetriever):
         **kwargs: Any,
     ) -> Self:
         """Create a retriever from texts, off the event loop; see `from_documents`."""
-        retriever = await in_thread(cls, model=model, **kwargs)
+        retriever = await asyncio.to_thread(cls, model=model, **kwargs)
         with closed_on_error(retriever):
             await retriever.vectorstore.aadd_texts(texts, metadatas, ids=ids)
         return retriever
@@ -238,7 +238,7 @@ class LateInteractionRetriever(StoreRetriever):
 
     async def adelete(self, ids: Sequence[str] | None = None, *, filter: Any = None) -> None:
         """Delete documents off the event loop; see `delete`."""
-        await in_thread(self.delete, ids, filter=filter)
+        await asyncio.to_thread(self.delete, ids, filter=filter)
 
     def close(self) -> None:
         """Release the files; documents are durable without this. A collection that was passed in stays open."""

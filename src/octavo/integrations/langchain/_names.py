@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from octavo._files import sync_directory, sync_file
+from octavo._files import write_atomically
 from octavo.errors import InputTypeError, ParameterError
 from octavo.store.database import DATABASE_NAME
 
@@ -65,12 +65,7 @@ def remember_name(root: str | os.PathLike[str], name: str) -> None:
     note = path.with_name(path.name + _SUFFIX)
     if not path.name.startswith("h-") or note.exists():
         return
-    note.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = note.with_name(f"{note.name}.{os.getpid()}.tmp")
-    draft.write_bytes(name.encode())
-    sync_file(draft)
-    draft.replace(note)
-    sync_directory(note.parent)
+    write_atomically(note, name, private=True)
 
 
 def forget_name(root: str | os.PathLike[str], name: str) -> None:

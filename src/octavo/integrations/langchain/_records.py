@@ -15,21 +15,29 @@ So whatever run dies where, the next one ends with exactly the documents that th
 
 from __future__ import annotations
 
+import asyncio
+import enum
 import json
 import math
-import sqlite3
-import threading
 import time
 from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal
+from pathlib import PurePath
+from typing import Any
+from uuid import UUID
 
+import numpy as np
 from langchain_core.indexing import RecordManager
 
-from octavo.collection import Collection, CollectionLike
+from octavo import Collection, _forks
+from octavo._validation import check_integer
+from octavo.collection import CollectionLike
 from octavo.collection.protocol import require_local
 from octavo.errors import InputTypeError, ParameterError
-from octavo.integrations.langchain._base import StoreBase
-from octavo.integrations.langchain._embedding import in_thread
+from octavo.integrations.langchain._vectorstore import OctavoVectorStore
 from octavo.store.documents import check_ids
+from octavo.store.sqlite import Connection
 
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS langchain_records (
@@ -75,8 +83,8 @@ class OctavoRecordManager(RecordManager):
     1
     """
 
-    def __init__(self, store: StoreBase | Collection, namespace: str = "default") -> None:
-        if isinstance(store, StoreBase):
+    def __init__(self, store: OctavoVectorStore | Collection, namespace: str = "default") -> None:
+        if isinstance(store, OctavoVectorStore):
             given: CollectionLike = store._collection
         elif isinstance(store, CollectionLike):
             given = store
@@ -88,7 +96,7 @@ class OctavoRecordManager(RecordManager):
         collection = require_local(given, "OctavoRecordManager", instead)
         super().__init__(namespace)
         self._collection = collection
-        self._lock = threading.Lock()
+        self._lock = _forks.Lock()
         self._last_time = 0.0
         self._announced: set[str] = set()
         self.create_schema()
@@ -102,7 +110,7 @@ class OctavoRecordManager(RecordManager):
 
     async def acreate_schema(self) -> None:
         """Create the table, off the event loop."""
-        await in_thread(self.create_schema)
+        await asyncio.to_thread(self.create_schema)
 
     def get_time(self) -> float:
         """Return the time in seconds, later than every record and earlier answer, even when the clock goes back."""
@@ -111,9 +119,9 @@ class OctavoRecordManager(RecordManager):
 
     async def aget_time(self) -> float:
         """Return the time, off the event loop; see `get_time`."""
-        return await in_thread(self.get_time)
+        return await asyncio.to_thread(self.get_time)
 
-    def _tick(self, connection: sqlite3.Connection) -> float:
+    def _tick(self, connection: Connection) -> float:
         row = connection.execute(
             "SELECT max(updated_at) FROM langchain_records WHERE namespace = ?", (self.namespace,)
         ).fetchone()
@@ -126,7 +134,7 @@ class OctavoRecordManager(RecordManager):
         self,
         keys: Sequence[str],
         *,
-        group_ids: Sequence[str | None] | None = None,
+        group_ids: Sequence[Any] | None = None,
         time_at_least: float | None = None,
     ) -> None:
         """Record that documents are up to date.
@@ -135,8 +143,9 @@ class OctavoRecordManager(RecordManager):
         ----------
         keys : sequence of str
             Ids of documents; those that are not stored are not recorded.
-        group_ids : sequence of str or None, optional
-            The source of each document. Without it, the sources recorded before are kept.
+        group_ids : sequence, optional
+            The source of each document: a str or None, a number, a date or time, a UUID, a path, an Enum, bytes or a tuple
+            of them. Without it, the sources recorded before are kept.
         time_at_least : float, optional
             A time that must not lie in the future.
 
@@ -151,7 +160,7 @@ class OctavoRecordManager(RecordManager):
         now = self.get_time()
         if time_at_least is not None and now < time_at_least:
             raise ParameterError(f"expected time_at_least to be in the past, got {time_at_least} at {now}")
-        groups = group_ids if group_ids is not None else [None] * len(listed)
+        groups = [_group(value) for value in group_ids] if group_ids is not None else [None] * len(listed)
         # A refresh without sources leaves a pending record pending: it still lacks its source.
         conflict = (
             "group_id = excluded.group_id, updated_at = excluded.updated_at, pending = 0"
@@ -172,11 +181,11 @@ class OctavoRecordManager(RecordManager):
         self,
         keys: Sequence[str],
         *,
-        group_ids: Sequence[str | None] | None = None,
+        group_ids: Sequence[Any] | None = None,
         time_at_least: float | None = None,
     ) -> None:
         """Record that documents are up to date, off the event loop; see `update`."""
-        await in_thread(self.update, keys, group_ids=group_ids, time_at_least=time_at_least)
+        await asyncio.to_thread(self.update, keys, group_ids=group_ids, time_at_least=time_at_least)
 
     def exists(self, keys: Sequence[str]) -> list[bool]:
         """Tell for each key whether it is recorded and its document is stored."""
@@ -194,14 +203,14 @@ class OctavoRecordManager(RecordManager):
 
     async def aexists(self, keys: Sequence[str]) -> list[bool]:
         """Tell for each key whether it is recorded and stored, off the event loop."""
-        return await in_thread(self.exists, keys)
+        return await asyncio.to_thread(self.exists, keys)
 
     def list_keys(
         self,
         *,
         before: float | None = None,
         after: float | None = None,
-        group_ids: Sequence[str] | None = None,
+        group_ids: Sequence[Any] | None = None,
         limit: int | None = None,
     ) -> list[str]:
         """Return the keys of recorded documents, oldest first.
@@ -210,9 +219,9 @@ class OctavoRecordManager(RecordManager):
         ----------
         before, after : float, optional
             Only records updated before or after this time, exclusively.
-        group_ids : sequence of str, optional
-            Only records of these sources; none for an empty sequence. Together with `before`, which asks what to clean
-            up, also what a run that died has left pending.
+        group_ids : sequence, optional
+            Only records of these sources, as they were given to `update`; none for an empty sequence. Together with
+            `before`, which asks what to clean up, also what a run that died has left pending.
         limit : int, optional
             At most so many.
         """
@@ -227,8 +236,10 @@ class OctavoRecordManager(RecordManager):
         if group_ids is not None:
             pending = " OR pending" if before is not None and len(group_ids) else ""
             where.append(f"(group_id IN (SELECT value FROM json_each(?)){pending})")
-            values.append(json.dumps(list(group_ids)))
-        values.append(-1 if limit is None else limit)  # SQLite reads a negative limit as none
+            values.append(json.dumps([_group(value) for value in group_ids]))
+        values.append(
+            -1 if limit is None else check_integer(limit, "limit", least=0)
+        )  # SQLite reads a negative limit as none
         with self._collection.connection() as connection:
             rows = connection.execute(
                 f"SELECT key FROM langchain_records WHERE {' AND '.join(where)} ORDER BY updated_at, key LIMIT ?",
@@ -241,11 +252,11 @@ class OctavoRecordManager(RecordManager):
         *,
         before: float | None = None,
         after: float | None = None,
-        group_ids: Sequence[str] | None = None,
+        group_ids: Sequence[Any] | None = None,
         limit: int | None = None,
     ) -> list[str]:
         """Return the keys of recorded documents, off the event loop; see `list_keys`."""
-        return await in_thread(self.list_keys, before=before, after=after, group_ids=group_ids, limit=limit)
+        return await asyncio.to_thread(self.list_keys, before=before, after=after, group_ids=group_ids, limit=limit)
 
     def delete_keys(self, keys: Sequence[str]) -> None:
         """Forget records; the documents stay."""
@@ -260,9 +271,9 @@ class OctavoRecordManager(RecordManager):
 
     async def adelete_keys(self, keys: Sequence[str]) -> None:
         """Forget records, off the event loop; the documents stay."""
-        await in_thread(self.delete_keys, keys)
+        await asyncio.to_thread(self.delete_keys, keys)
 
-    def _on_write(self, connection: sqlite3.Connection, added: Sequence[str], deleted: Sequence[str]) -> None:
+    def _on_write(self, connection: Connection, added: Sequence[str], deleted: Sequence[str]) -> None:
         """Take part in the transaction that adds or deletes documents."""
         connection.executemany("DELETE FROM langchain_records WHERE key = ?", [(key,) for key in deleted])
         with self._lock:
@@ -274,3 +285,45 @@ class OctavoRecordManager(RecordManager):
                 "ON CONFLICT (namespace, key) DO UPDATE SET updated_at = excluded.updated_at",
                 [(self.namespace, key, now) for key in announced],
             )
+
+
+#: Begins the group of a source that is no str, so that 5 and "5" stay two sources. No str that is stored begins so by itself.
+_TYPED = "\x1foctavo:"
+
+
+def _group(source: Any) -> str | None:
+    """Return a source as text, equal for equal sources, as Python has it: what metadata holds may be numbers and more.
+
+    Raises
+    ------
+    InputTypeError
+        When there is no text that tells it from others.
+    """
+    if source is None:
+        return None
+    if isinstance(source, str):
+        text = str.__str__(source)
+        return _TYPED + f"str:{text}" if text.startswith(_TYPED) else text
+    return _TYPED + _described(source)
+
+
+def _described(source: Any) -> str:
+    if isinstance(source, np.generic):
+        source = source.item()
+    if isinstance(source, enum.Enum) and not isinstance(source, int | float):
+        return f"{type(source).__qualname__}.{source.name}"
+    if isinstance(source, int | float | Decimal):  # True == 1 == 1.0
+        whole = math.isfinite(source) and source == int(source)
+        return f"number:{int(source)}" if whole else f"number:{float(source)!r}"
+    if isinstance(source, date):
+        return f"time:{source.isoformat()}"
+    if isinstance(source, UUID | PurePath):
+        return f"{'uuid' if isinstance(source, UUID) else 'path'}:{source}"
+    if isinstance(source, bytes):
+        return f"bytes:{source.hex()}"
+    if isinstance(source, tuple | list):
+        return json.dumps(["tuple", *(_group(item) for item in source)])
+    raise InputTypeError(
+        f"expected the source of a document as a str, number, date, time, UUID, path, Enum, bytes or tuple, got "
+        f"{type(source).__name__} {source!r}; give source_id_key a function that returns str(source)"
+    )

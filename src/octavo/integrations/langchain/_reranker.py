@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, field_validator
 
+from octavo._validation import check_integer
 from octavo.encoders.tokens import TokenEncoder
 from octavo.integrations._rank import rank_texts
-from octavo.integrations.langchain._embedding import in_thread
 
 
 class MaxSimReranker(BaseDocumentCompressor):
@@ -41,11 +42,16 @@ class MaxSimReranker(BaseDocumentCompressor):
     """
 
     model: Annotated[Any, BeforeValidator(TokenEncoder)]
-    top_n: int | None = Field(default=3, ge=1)
+    top_n: int | None = 3
     score_key: str | None = None
 
     # An option with a typing error must not pass unnoticed.
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    @field_validator("top_n", mode="before")
+    @classmethod
+    def _check_top_n(cls, value: Any) -> int | None:
+        return check_integer(value, "top_n", least=1) if value is not None else None
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
@@ -80,4 +86,4 @@ class MaxSimReranker(BaseDocumentCompressor):
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
         """Return the best documents, encoded and compared off the event loop; see `compress_documents`."""
-        return await in_thread(self.compress_documents, documents, query, callbacks)
+        return await asyncio.to_thread(self.compress_documents, documents, query, callbacks)

@@ -1,17 +1,149 @@
-"""`OctavoRetriever`: dense, full-text, hybrid and diverse retrieval from one class."""
+"""`OctavoRetriever`: dense, full-text, hybrid and diverse retrieval from one class, and what the retrievers share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal, Self
+import asyncio
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Literal, Self
 
+from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
+from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from octavo._validation import check_integer, check_number
 from octavo.encoders.tokens import TokenEncoder
-from octavo.integrations.langchain._embedding import in_thread
-from octavo.integrations.langchain._retriever_base import StoreRetriever, closed_on_error
-from octavo.integrations.langchain._vectorstore import OctavoVectorStore
+from octavo.errors import ParameterError
+from octavo.integrations.langchain._vectorstore import LATE_OPTIONS, SEARCH_OPTIONS, OctavoVectorStore, Scored
+
+#: Options that shape some modes only.
+_BELONGS_TO: dict[str, tuple[str, ...]] = {
+    "fetch_k": ("mmr", "hybrid"),
+    "lambda_mult": ("mmr",),
+    "alpha": ("hybrid",),
+}
+
+#: What a call may change for itself.
+_PER_CALL = ("k", "filter", "mode", "score_key", *_BELONGS_TO)
+
+
+class StoreRetriever(BaseRetriever):
+    """Retrieve documents from a store; subclasses say by which modes."""
+
+    #: What the search methods of the store call a mode, where it has another name there.
+    _store_modes: ClassVar[dict[str, str]] = {}
+
+    vectorstore: OctavoVectorStore
+    mode: str
+    k: int = 4
+    filter: Any = None
+    score_key: str | None = None
+    fetch_k: int | None = None
+    lambda_mult: float | None = None
+    alpha: float | None = None
+    search_kwargs: dict[str, Any] = Field(default_factory=dict)
+
+    # An option with a typing error must not pass unnoticed.
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    @field_validator("search_kwargs")
+    @classmethod
+    def _check_search_kwargs(cls, value: dict[str, Any]) -> dict[str, Any]:
+        own = sorted(set(value) & set(cls.model_fields))
+        if own:
+            raise ParameterError(f"give {', '.join(own)} to the retriever itself, not in search_kwargs")
+        unknown = sorted(set(value) - {*SEARCH_OPTIONS, *LATE_OPTIONS})
+        if unknown:
+            known = ", ".join((*SEARCH_OPTIONS, *LATE_OPTIONS))
+            raise ParameterError(f"unexpected search option {unknown[0]!r} in search_kwargs; expected one of {known}")
+        return value
+
+    @field_validator("k", "fetch_k", mode="before")
+    @classmethod
+    def _check_integer(cls, value: Any, info: ValidationInfo) -> int | None:
+        name = str(info.field_name)
+        if value is None and name != "k":
+            return None
+        return check_integer(value, name, least=0 if name == "k" else 1)
+
+    @field_validator("lambda_mult", "alpha", mode="before")
+    @classmethod
+    def _check_share(cls, value: Any, info: ValidationInfo) -> float | None:
+        return check_number(value, str(info.field_name), least=0, most=1) if value is not None else None
+
+    @model_validator(mode="after")
+    def _check_mode(self) -> Self:
+        for name, modes in _BELONGS_TO.items():
+            if getattr(self, name) is not None and self.mode not in modes:
+                raise ParameterError(f"{name} belongs to mode={' or '.join(map(repr, modes))}, got mode={self.mode!r}")
+        return self
+
+    # ------------------------------------------------------------------ retrieving
+
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **kwargs: Any
+    ) -> list[Document]:
+        call = self._for_call(kwargs)
+        if call.mode == "mmr":
+            scored = self.vectorstore.max_marginal_relevance_search_with_score(query, **call._options())
+        else:
+            scored = self.vectorstore.similarity_search_with_score(query, **call._options())
+        return call._with_scores(scored)
+
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **kwargs: Any
+    ) -> list[Document]:
+        call = self._for_call(kwargs)
+        if call.mode == "mmr":
+            scored = await self.vectorstore.amax_marginal_relevance_search_with_score(query, **call._options())
+        else:
+            scored = await self.vectorstore.asimilarity_search_with_score(query, **call._options())
+        return call._with_scores(scored)
+
+    def _for_call(self, changes: dict[str, Any]) -> Self:
+        """Return the retriever with the options of one call, checked as the constructor checks them."""
+        changes = {name: value for name, value in changes.items() if name != "verbose"}  # `invoke` has seen to that one
+        if not changes:
+            return self
+        unknown = sorted(set(changes) - set(_PER_CALL))
+        if unknown:
+            raise TypeError(f"unexpected option {unknown[0]!r}; a call may change {', '.join(_PER_CALL)}")
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        if changes.get("mode", self.mode) != self.mode:
+            fields |= dict.fromkeys(_BELONGS_TO)  # they shaped the mode that this call does not use
+        return type(self)(**(fields | changes))
+
+    def _options(self) -> dict[str, Any]:
+        options = self.search_kwargs | {"k": self.k, "filter": self.filter}
+        if self.mode != "mmr":
+            options["mode"] = self._store_modes.get(self.mode, self.mode)
+        for name in _BELONGS_TO:
+            value = getattr(self, name)
+            if value is not None:
+                options[name] = value
+        return options
+
+    def _with_scores(self, scored: Scored) -> list[Document]:
+        if self.score_key is not None:
+            for document, score in scored:  # made for this call alone: nobody else holds their metadata
+                document.metadata[self.score_key] = score
+        return [document for document, _ in scored]
+
+    # ------------------------------------------------------------------ tracing
+
+    def _get_ls_params(self, **kwargs: Any) -> LangSmithRetrieverParams:
+        params = super()._get_ls_params(**kwargs)
+        params["ls_vector_store_provider"] = type(self.vectorstore).__name__
+        embedding = self.vectorstore.embedding
+        if embedding is not None:
+            params["ls_embedding_provider"] = type(embedding).__name__
+            names = (getattr(embedding, name, None) for name in ("model_name", "model", "name"))
+            model = next((name for name in names if name), None)
+            if isinstance(model, str):
+                params["ls_embedding_model"] = model
+        return params
 
 
 class OctavoRetriever(StoreRetriever):
@@ -91,7 +223,7 @@ class OctavoRetriever(StoreRetriever):
         **kwargs: Any,
     ) -> Self:
         """Create a retriever from documents, off the event loop; see `from_documents`."""
-        retriever = await in_thread(cls._empty, embedding, kwargs)
+        retriever = await asyncio.to_thread(cls._empty, embedding, kwargs)
         with closed_on_error(retriever):
             await retriever.vectorstore.aadd_documents(documents, ids=ids)
         return retriever
@@ -123,7 +255,7 @@ class OctavoRetriever(StoreRetriever):
         **kwargs: Any,
     ) -> Self:
         """Create a retriever from texts, off the event loop; see `from_documents`."""
-        retriever = await in_thread(cls._empty, embedding, kwargs)
+        retriever = await asyncio.to_thread(cls._empty, embedding, kwargs)
         with closed_on_error(retriever):
             await retriever.vectorstore.aadd_texts(texts, metadatas, ids=ids)
         return retriever
@@ -138,3 +270,13 @@ class OctavoRetriever(StoreRetriever):
         except BaseException:
             store.close()
             raise
+
+
+@contextlib.contextmanager
+def closed_on_error(retriever: StoreRetriever) -> Iterator[None]:
+    """Close the retriever's store when filling it fails."""
+    try:
+        yield
+    except BaseException:
+        retriever.vectorstore.close()
+        raise

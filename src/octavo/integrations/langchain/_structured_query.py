@@ -30,15 +30,15 @@ class OctavoTranslator(Visitor):
 
     Give it to ``SelfQueryRetriever`` as ``structured_query_translator``. All comparators and operators are supported
     and mean what they mean in the dict form of filters; ``not`` with several arguments means none of them. Dates and
-    times, which LangChain's query parser gives as ``{"type": "date", "date": "2024-05-01"}``, are compared as ISO
-    strings.
+    times, which LangChain's query parser gives as ``{"type": "date", "date": "2024-05-01"}``, are compared with times in
+    the metadata as times, and with strings as ISO strings.
 
     Examples
     --------
     >>> from langchain_core.structured_query import Comparator, Comparison, StructuredQuery
     >>> query = StructuredQuery(query="bees", filter=Comparison(Comparator.GT, "year", 2020))
     >>> OctavoTranslator().visit_structured_query(query)
-    ('bees', {'filter': Compare(Field('year', elements=True), '>', 2020)})
+    ('bees', {'filter': Compare(Field('year', elements=True, typed=True), '>', 2020)})
     """
 
     allowed_comparators = tuple(_COMPARATORS)
@@ -96,6 +96,11 @@ class OctavoTranslator(Visitor):
             value = [_plain(item) for item in value]
         else:
             value = _plain(value)
+            if comparison.comparator in (
+                Comparator.IN,
+                Comparator.NIN,
+            ):  # models leave out the brackets around one value
+                value = [value]
         tree = parse_filter({comparison.attribute: {_COMPARATORS[comparison.comparator]: value}})
         assert tree is not None
         return tree

@@ -23,10 +23,8 @@ except ModuleNotFoundError as err:
         "octavo.integrations.llama_index needs llama-index-core. Install it: pip install 'octavo[llama-index]'"
     ) from err
 
-from octavo.integrations.llama_index._late_interaction import LateInteractionIndex
-from octavo.integrations.llama_index._nodes import StoredObject
+from octavo.integrations.llama_index._late_interaction import LateInteractionIndex, as_retriever
 from octavo.integrations.llama_index._reranker import MaxSimRerank
-from octavo.integrations.llama_index._retriever import as_retriever
 from octavo.integrations.llama_index._vector_store import OctavoVectorStore
 
-__all__ = ["LateInteractionIndex", "MaxSimRerank", "OctavoVectorStore", "StoredObject", "as_retriever"]
+__all__ = ["LateInteractionIndex", "MaxSimRerank", "OctavoVectorStore", "as_retriever"]

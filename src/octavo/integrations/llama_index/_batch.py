@@ -42,8 +42,8 @@ def to_batch(nodes: Iterable[BaseNode], dim: int | None) -> tuple[NodeBatch, Flo
     """
     given: list[str] = []
     kept: dict[str, tuple[Record, Sequence[float]]] = {}
-    for node in nodes:
-        record = to_record(node)
+    for position, node in enumerate(nodes):
+        record = to_record(node, position)
         if node.embedding is None:
             raise InvalidVectorsError(
                 f"expected nodes with embeddings, got none on node {record.id!r}; add it through VectorStoreIndex "
@@ -67,8 +67,8 @@ def to_texts(nodes: Iterable[BaseNode]) -> tuple[NodeBatch, list[str]]:
     """
     given: list[str] = []
     kept: dict[str, tuple[Record, str]] = {}
-    for node in nodes:
-        record = to_record(node)
+    for position, node in enumerate(nodes):
+        record = to_record(node, position)
         given.append(record.id)
         kept[record.id] = record, node.get_content(metadata_mode=MetadataMode.EMBED)
     return _columns([record for record, _ in kept.values()], given), [text for _, text in kept.values()]

@@ -23,9 +23,6 @@ from llama_index.core.vector_stores import FilterCondition, FilterOperator, Meta
 from octavo.errors import InvalidFilterError
 from octavo.filters import And, Compare, Contains, Exists, Filter, In, Like, Not, Or, PartOf, TextMatch
 
-_EVERYTHING = And()
-_NOTHING = Or()
-
 
 def to_filter(filters: MetadataFilters | None) -> Filter | None:
     """Translate LlamaIndex's filters.
@@ -57,7 +54,7 @@ def to_filter(filters: MetadataFilters | None) -> Filter | None:
 
 def _group(filters: MetadataFilters) -> Filter:
     if not filters.filters:
-        return _EVERYTHING
+        return And()
     parts = [_group(item) if isinstance(item, MetadataFilters) else _single(item) for item in filters.filters]
     condition = filters.condition or FilterCondition.AND
     if condition == FilterCondition.AND:
@@ -81,12 +78,16 @@ def _single(item: MetadataFilter) -> Filter:
     return make(item.key, item.value)
 
 
+def _nothing(key: str) -> Filter:
+    return In(key, ())  # a leaf: an empty `Or` would count as a condition that says nothing, which a deletion refuses
+
+
 def _given(key: str) -> Filter:
     return And(Exists(key), Not(Compare(key, "==", None)))
 
 
 def _eq(key: str, value: Any) -> Filter:
-    return _NOTHING if value is None else Compare(key, "==", value)
+    return _nothing(key) if value is None else Compare(key, "==", value)
 
 
 def _ordered(op: Any) -> Callable[[str, Any], Filter]:
@@ -98,7 +99,7 @@ def _in(key: str, value: Any) -> Filter:
         return PartOf(key, value)
     if isinstance(value, (list, tuple)):
         return In(key, tuple(item for item in value if item is not None))
-    return _NOTHING
+    return _nothing(key)
 
 
 def _nin(key: str, value: Any) -> Filter:
@@ -125,17 +126,18 @@ def _parts(value: Any) -> list[Any]:
 
 
 def _any(key: str, value: Any) -> Filter:
-    return Or(*(Contains(key, part) for part in _parts(value)))
+    parts = _parts(value)
+    return Or(*(Contains(key, part) for part in parts)) if parts else _nothing(key)
 
 
 def _all(key: str, value: Any) -> Filter:
     if not isinstance(value, (str, list, tuple)):
-        return _NOTHING
+        return _nothing(key)
     return And(*(Contains(key, part) for part in _parts(value))) if value else _given(key)
 
 
 def _text_match(ignore_case: bool) -> Callable[[str, Any], Filter]:
-    return lambda key, value: TextMatch(key, value, ignore_case) if isinstance(value, str) else _NOTHING
+    return lambda key, value: TextMatch(key, value, ignore_case) if isinstance(value, str) else _nothing(key)
 
 
 def _is_empty(key: str, value: Any) -> Filter:

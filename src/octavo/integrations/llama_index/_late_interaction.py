@@ -15,17 +15,17 @@ from llama_index.core.data_structs import IndexDict
 from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.indices.vector_store.retrievers import VectorIndexRetriever
 from llama_index.core.ingestion import arun_transformations, run_transformations
-from llama_index.core.schema import BaseNode, Document, IndexNode, TransformComponent
+from llama_index.core.schema import BaseNode, Document, IndexNode, NodeWithScore, QueryBundle, TransformComponent
 from llama_index.core.settings import Settings
 from llama_index.core.storage.docstore.types import RefDocInfo
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryMode
 
 from octavo.collection import MultiVectorLike
-from octavo.errors import ParameterError
+from octavo.errors import InputTypeError, ParameterError
 from octavo.filters import Compare, Field
 from octavo.integrations.llama_index import _persistence
-from octavo.integrations.llama_index._reserved import SOURCE, node_metadata
-from octavo.integrations.llama_index._retriever import as_retriever
+from octavo.integrations.llama_index._model import NodeModel
+from octavo.integrations.llama_index._nodes import SOURCE, node_metadata
 from octavo.integrations.llama_index._vector_store import OctavoVectorStore
 
 Mode = Literal["late", "text", "hybrid", "mmr"]
@@ -265,9 +265,9 @@ class LateInteractionIndex(VectorStoreIndex):
     @property
     def collection(self) -> MultiVectorLike:
         """The collection underneath, for everything else that it does: `explain`, `info`, and what only a local one has."""
-        collection = self.vector_store.client
-        assert isinstance(collection, MultiVectorLike)  # the constructor has checked
-        return collection
+        late = self.vector_store.client.late
+        assert late is not None  # the constructor has checked
+        return late
 
     def close(self) -> None:
         """Release the collection's files; harmless when closed already. Nodes are durable without this."""
@@ -441,7 +441,7 @@ def _store(
             named = [name for name, value in (("model", model), ("path", path)) if value is not None]
             raise ParameterError(f"expected a store or what opens one, got a store and {', '.join([*named, *options])}")
         opened = False
-    if isinstance(given, OctavoVectorStore) and isinstance(given.client, MultiVectorLike):
+    if isinstance(given, OctavoVectorStore) and given.client.late is not None:
         return given, opened
     if opened:
         given.close()
@@ -454,3 +454,68 @@ def _store(
 def _without(ids: list[str], nodes: Sequence[BaseNode]) -> list[str]:
     kept = {node.node_id for node in nodes}
     return [identifier for identifier in ids if identifier not in kept]
+
+
+class _Retriever(VectorIndexRetriever):
+    """Compares its embedding model with what is stored, beside the first query."""
+
+    _model: NodeModel | None = None
+
+    def _compare(self) -> None:
+        store = self._vector_store
+        if not isinstance(store, OctavoVectorStore) or not self._needs_embedding():
+            return
+        if self._model is None:
+            self._model = NodeModel.of_embedding(store.client, self._embed_model)
+        self._model.warn()
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        self._compare()
+        return list(super()._retrieve(query_bundle))
+
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        await asyncio.to_thread(self._compare)
+        return list(await super()._aretrieve(query_bundle))
+
+
+def as_retriever(source: VectorStoreIndex | OctavoVectorStore, **options: Any) -> VectorIndexRetriever:
+    """Return a retriever over every node, also where the index holds an `IndexNode` or `ImageNode`.
+
+    ``index.as_retriever()`` restricts its queries to the node ids that the index keeps itself. With a store that
+    keeps the nodes' text, these are the index and image nodes only: as soon as there is one, every text node is out
+    of reach. The retriever made here is the same, without that restriction.
+
+    Parameters
+    ----------
+    source : VectorStoreIndex or OctavoVectorStore
+        The index; or the store, from which an index is made (give ``embed_model=`` unless ``Settings`` has it).
+    **options
+        As for ``index.as_retriever``: ``similarity_top_k``, ``vector_store_query_mode``, ``filters``, ``alpha``,
+        ``doc_ids``, ``node_ids``, ``sparse_top_k``, ``hybrid_top_k``, ``vector_store_kwargs``, ``verbose``, ... An empty
+        list of either ids names nothing, so that nothing is found.
+
+    Returns
+    -------
+    VectorIndexRetriever
+        For a query engine: ``RetrieverQueryEngine.from_args(as_retriever(index), llm=llm)``.
+
+    Raises
+    ------
+    InputTypeError
+        When it is neither.
+    MismatchError
+        From ``retrieve``: the nodes were embedded with another model.
+    """
+    if isinstance(source, OctavoVectorStore):
+        index = VectorStoreIndex.from_vector_store(source, embed_model=options.pop("embed_model", None))
+    elif isinstance(source, VectorStoreIndex):
+        index = source
+    else:
+        raise InputTypeError(f"expected a VectorStoreIndex or an OctavoVectorStore, got {type(source).__name__}")
+    node_ids = options.get("node_ids")
+    if node_ids is not None and len(node_ids) == 0:
+        options["doc_ids"] = []  # core's own retriever passes node_ids=[] for "all nodes", so the store cannot tell
+    # what index.as_retriever passes on, which llama-index-core offers no public way to read
+    options.setdefault("object_map", index._object_map)
+    options.setdefault("callback_manager", index._callback_manager)
+    return _Retriever(index, **options)

@@ -5,13 +5,19 @@ A node becomes a document: its id, its text without metadata, its metadata, and 
 value are left out. The payload is JSON: ``{"node": 1, "type": ..., "class": ..., "fields": {...}}``, where ``type``
 is the nearest class of llama-index-core, ``class`` is there only for subclasses of it, and ``node`` is the version of
 this layout.
+
+The node's metadata is stored at the top level, so that plain Python and the other adapters can filter on it. What the
+adapter adds starts with ``octavo:``; a user's key that starts like this is stored with a second colon, so the two
+never meet. llama-index-core itself adds ``ref_doc_id``, ``doc_id``, ``document_id`` and ``_node_type`` to what can be
+filtered, over any value of the user's. Here they mean the same, except that a node's own value under such a key wins.
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from llama_index.core.bridge.pydantic import BaseModel, ConfigDict
@@ -29,9 +35,12 @@ from llama_index.core.schema import (
 )
 from llama_index.core.storage.docstore.utils import json_to_doc
 
-from octavo.errors import InputTypeError, MismatchError, ParameterError
-from octavo.integrations.llama_index._reserved import node_metadata, stored_metadata
+from octavo.collection import CollectionLike
+from octavo.errors import InputTypeError, MismatchError
+from octavo.filters import And, Exists, Field, Filter, Leaf, Not, Or, matches
+from octavo.retrievers.search import read_documents, slots_of_ids
 from octavo.store.documents import Document as StoredDocument
+from octavo.store.documents import check_text, metadata_from_tagged, metadata_to_tagged, normal_metadata, normal_to_json
 
 _VERSION = 1
 
@@ -43,6 +52,18 @@ _OBJECT_TYPES = {member.value: member for member in ObjectType}
 
 #: Fields that the document itself holds.
 _ELSEWHERE = ("id_", "embedding", "metadata", "class_name")
+
+_PREFIX = "octavo:"
+_ESCAPED = "octavo::"
+
+#: Id of the document that a node was cut from.
+SOURCE = "octavo:ref_doc_id"
+
+#: Name of the node's class.
+NODE_TYPE = "octavo:node_type"
+
+#: Names under which llama-index-core's stores let filters see the same facts.
+_ALIASES = {"ref_doc_id": SOURCE, "doc_id": SOURCE, "document_id": SOURCE, "_node_type": NODE_TYPE}
 
 
 class Record(NamedTuple):
@@ -63,21 +84,33 @@ class StoredObject(BaseModel):
 # ---------------------------------------------------------------------- node -> record
 
 
-def to_record(node: BaseNode) -> Record:
+def to_record(node: BaseNode, position: int = 0) -> Record:
     """Return a node as a document and payload, without its embedding.
+
+    Parameters
+    ----------
+    node : BaseNode
+        The node.
+    position : int
+        Its place in what the caller gave, for messages.
 
     Raises
     ------
     InputTypeError
         When it is no node, or something in it cannot be stored as JSON.
     ParameterError
-        When a number in the metadata is NaN or infinite.
+        When a number in the metadata is NaN or infinite, or an id, the text or a key is no valid Unicode.
     """
     if not isinstance(node, BaseNode):
-        raise InputTypeError(f"expected LlamaIndex nodes, got {type(node).__name__}")
+        raise InputTypeError(f"expected LlamaIndex nodes, got {type(node).__name__} at position {position}")
     cls = type(node)
+    where = f"node {node.node_id!r} at position {position}"
+    check_text(node.node_id, f"the id of {where}")
+    metadata, related = normal_metadata(node.metadata, where), _tagged_relationships(node, where)
+    normal_to_json(metadata, where)  # what cannot be written is named with the node's place, not that in a batch
     try:
-        fields = node.model_dump(mode="json", exclude={"embedding"})
+        # Without the metadata, which pydantic would make other values of (and one key of two that it cannot write).
+        fields = node.model_dump(mode="json", exclude={"embedding", "metadata"})
     except ValueError as err:
         hint = ""
         if isinstance(node, IndexNode) and node.obj is not None:
@@ -85,13 +118,12 @@ def to_record(node: BaseNode) -> Record:
                 "; objects that only live in memory (retrievers, query engines) belong into "
                 "VectorStoreIndex(objects=[...]) or index.insert_nodes, which keep them beside the store"
             )
-        raise InputTypeError(f"node {node.node_id!r} cannot be stored as JSON: {err}{hint}") from err
-    metadata = fields["metadata"]
-    if metadata != node.metadata:  # dates have become text, and tuples lists; other changes would be losses
-        _refuse_losses(node.metadata, node.node_id)
-    text = node.get_content(metadata_mode=MetadataMode.NONE)
+        raise InputTypeError(f"{where} cannot be stored as JSON: {err}{hint}") from err
+    text = check_text(node.get_content(metadata_mode=MetadataMode.NONE), f"the text of {where}")
     for name in _ELSEWHERE:
         fields.pop(name, None)
+    _pack_relationships(fields, related)
+    _pack_object(node, fields, where)
     if isinstance(node, Node):
         fields.pop("text", None)  # Document repeats it there for older readers
         _pack_resources(node, fields, text)
@@ -108,26 +140,60 @@ def to_record(node: BaseNode) -> Record:
         node.node_id,
         text,
         stored_metadata(metadata, _source_id(node), node.class_name()),
-        json.dumps(payload, ensure_ascii=False, separators=(",", ":")),
+        _to_json(payload, node, where),
     )
 
 
-def _refuse_losses(value: Any, identifier: str) -> None:
-    """Raise where pydantic's JSON form says something else than the metadata did."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ParameterError(
-            f"node {identifier!r}: expected finite numbers in the metadata, got {value}; leave the key out or use None"
-        )
+def _tagged_relationships(node: BaseNode, where: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the metadata of related nodes in the form that brings them back equal, by relation."""
+    return {
+        str(relation.value): [
+            metadata_to_tagged(info.metadata, f"{where}, its relationship {relation.name}")
+            for info in (infos if isinstance(infos, list) else [infos])
+        ]
+        for relation, infos in node.relationships.items()
+    }
+
+
+def _pack_relationships(fields: dict[str, Any], related: dict[str, list[dict[str, Any]]]) -> None:
+    for relation, tagged in related.items():
+        dumped = fields["relationships"][relation]
+        for info, metadata in zip(dumped if isinstance(dumped, list) else [dumped], tagged, strict=True):
+            info["metadata"] = metadata
+
+
+def _pack_object(node: BaseNode, fields: dict[str, Any], where: str) -> None:
+    """Do the same for a node that an index node leads to."""
+    if isinstance(node, IndexNode) and isinstance(node.obj, BaseNode):
+        where, data = f"the node in obj of {where}", fields["obj"]["__data__"]
+        data["metadata"] = metadata_to_tagged(node.obj.metadata, where)
+        _pack_relationships(data, _tagged_relationships(node.obj, where))
+        _pack_object(node.obj, data, where)
+
+
+def _unpack_relationships(fields: dict[str, Any]) -> None:
+    for relation in fields.get("relationships", {}).values():
+        for info in relation if isinstance(relation, list) else (relation,):
+            info["metadata"] = metadata_from_tagged(info.get("metadata", {}))
+            info["node_type"] = _OBJECT_TYPES.get(info.get("node_type"), info.get("node_type"))
+
+
+def _to_json(payload: dict[str, Any], node: BaseNode, where: str) -> str:
+    text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
+    if "\ufffd" in text:  # what pydantic writes for a key that is no valid Unicode, so that two could become one
+        _check_keys(node.model_dump(exclude={"embedding", "metadata", "relationships"}), where)
+    return check_text(text, f"the fields and relationships of {where}")
+
+
+def _check_keys(value: Any, where: str) -> None:
     if isinstance(value, dict):
         for key, inner in value.items():
-            if not isinstance(key, str):
-                raise InputTypeError(
-                    f"node {identifier!r}: expected metadata keys of type str, got {key!r} ({type(key).__name__})"
-                )
-            _refuse_losses(inner, identifier)
+            if isinstance(key, str):
+                check_text(key, f"a key in the fields of {where}")
+            _check_keys(inner, where)
     elif isinstance(value, list | tuple):
         for inner in value:
-            _refuse_losses(inner, identifier)
+            _check_keys(inner, where)
 
 
 def _source_id(node: BaseNode) -> str | None:
@@ -196,9 +262,7 @@ def to_node(document: StoredDocument, payload: str | None) -> BaseNode:
             resource["text"] = document.text
     elif "text" not in fields and "text" in cls.model_fields:
         fields["text"] = document.text
-    for relation in fields.get("relationships", {}).values():
-        for info in relation if isinstance(relation, list) else (relation,):
-            info["node_type"] = _OBJECT_TYPES.get(info.get("node_type"), info.get("node_type"))
+    _unpack_relationships(fields)
     if issubclass(cls, IndexNode):
         obj = fields.pop("obj", None)
         node = cls(**fields)
@@ -227,6 +291,8 @@ def _restore_object(obj: Any) -> Any:
         data = obj.get("__data__")
         if not isinstance(data, dict):
             return StoredObject.model_validate(obj)
+        data["metadata"] = metadata_from_tagged(data.get("metadata", {}))
+        _unpack_relationships(data)
         cls = _CORE_TYPES.get(data.get("class_name", ""))
         if cls is None:
             return json_to_doc(obj)
@@ -283,3 +349,91 @@ def _subclasses(cls: type[BaseNode]) -> Iterator[type[BaseNode]]:
     for child in cls.__subclasses__():
         yield child
         yield from _subclasses(child)
+
+
+# ---------------------------------------------------------------------- keys of the adapter's own
+
+
+def stored_metadata(metadata: dict[str, Any], source: str | None, node_type: str) -> dict[str, Any]:
+    """Return what is stored for a node's metadata."""
+    if any(key.startswith(_PREFIX) for key in metadata):
+        metadata = {_escape(key): value for key, value in metadata.items()}
+    stored = {**metadata, NODE_TYPE: node_type}
+    if source is not None:
+        stored[SOURCE] = source
+    return stored
+
+
+def node_metadata(stored: dict[str, Any]) -> dict[str, Any]:
+    """Undo `stored_metadata`."""
+    if not any(key.startswith(_PREFIX) for key in stored):
+        return stored
+    return {
+        _PREFIX + key.removeprefix(_ESCAPED) if key.startswith(_ESCAPED) else key: value
+        for key, value in stored.items()
+        if not key.startswith(_PREFIX) or key.startswith(_ESCAPED)
+    }
+
+
+def _escape(key: str) -> str:
+    return _ESCAPED + key.removeprefix(_PREFIX) if key.startswith(_PREFIX) else key
+
+
+def on_stored_keys(tree: Filter) -> Filter:
+    """Return a filter on nodes' metadata as a filter on what is stored."""
+    if isinstance(tree, And | Or):
+        return type(tree)(*(on_stored_keys(item) for item in tree.filters))
+    if isinstance(tree, Not):
+        return Not(on_stored_keys(tree.filter))
+    if not isinstance(tree, Leaf):
+        return tree
+    path = _field(tree).path
+    key = path[0]
+    if key in _ALIASES and len(path) == 1:
+        ours = _on_key(tree, _ALIASES[key])
+        return Or(And(Exists(Field(key)), tree), And(Not(Exists(Field(key))), ours))
+    return _on_key(tree, _escape(key)) if key.startswith(_PREFIX) else tree
+
+
+def _on_key(leaf: Leaf, key: str) -> Leaf:
+    old = _field(leaf)
+    field = Field(key, *old.path[1:], elements=old.elements, typed=old.typed)
+    # every leaf is a frozen dataclass with a `field`; the abstract base does not say so
+    return dataclasses.replace(leaf, field=field)  # type: ignore[type-var]
+
+
+def _field(leaf: Leaf) -> Field:
+    return leaf.field if isinstance(leaf.field, Field) else Field(leaf.field)
+
+
+# ---------------------------------------------------------------------- out of a collection
+
+
+def read_nodes(collection: CollectionLike, ids: Sequence[str] | None, where: Filter | None) -> list[BaseNode]:
+    """Return nodes by id (None names every node), by filter, or those that both name."""
+    asked = collection.ids(where) if ids is None else list(ids)
+    stored = _read(collection, asked)
+    nodes: list[BaseNode] = []
+    used: set[str] = set()
+    for identifier in asked:
+        if identifier not in stored:
+            continue
+        document, payload = stored[identifier]
+        if where is not None and not matches(where, document.metadata):
+            continue
+        if identifier in used:  # asked for twice: two nodes that share nothing
+            document = copy.deepcopy(document)
+        used.add(identifier)
+        nodes.append(to_node(document, payload))
+    return nodes
+
+
+def _read(collection: CollectionLike, ids: Sequence[str]) -> dict[str, tuple[StoredDocument, str | None]]:
+    if collection.local is not None:
+        with collection.local.connection() as connection:  # one transaction: a document and its payload belong together
+            slots = slots_of_ids(connection, ids)
+            stored = read_documents(connection, sorted(slots.values()))
+        return {identifier: stored[slot] for identifier, slot in slots.items()}
+    documents = collection.get(list(dict.fromkeys(ids)))
+    payloads = collection.get_payloads([document.id for document in documents])
+    return {document.id: (document, payload) for document, payload in zip(documents, payloads, strict=True)}

@@ -21,15 +21,24 @@ from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
-from llama_index.core.vector_stores.simple import NAMESPACE_SEP
+from llama_index.core.vector_stores.simple import DEFAULT_VECTOR_STORE, NAMESPACE_SEP
 from llama_index.core.vector_stores.types import DEFAULT_PERSIST_FNAME
 
 import octavo.collection
-from octavo._files import sync_directory, sync_file
-from octavo.collection import Collection
-from octavo.errors import CollectionNotFoundError, CorruptCollectionError, MismatchError
+from octavo import Collection
+from octavo._files import write_atomically
+from octavo.errors import CollectionNotFoundError, CorruptCollectionError, MismatchError, ParameterError
 
 _FORMAT = 1
+
+#: How the file of each store of a storage context ends.
+_ENDING = f"{NAMESPACE_SEP}{DEFAULT_PERSIST_FNAME}"
+
+_NAMESPACE_RULE = (
+    "expected namespace as the plain name of a store within the directory, got {!r}; it must not be empty, '.' or '..', "
+    "nor hold '/', '\\', ':' or control characters. A file in another folder is opened with from_persist_path; a directory "
+    "is given without '..' at its end"
+)
 
 _CLASS = "octavo.integrations.llama_index.OctavoVectorStore"
 
@@ -47,7 +56,13 @@ def save(collection: Collection, persist_path: str, fs: fsspec.AbstractFileSyste
 
     The copy is complete before the pointer is replaced, so a crash leaves the earlier one in place. A collection that
     lies in the directory of `persist_path` already is pointed to, not copied.
+
+    Raises
+    ------
+    ParameterError
+        When the name of a store, which llama-index-core has put into `persist_path`, leads out of the directory.
     """
+    _check_target(persist_path)
     if is_local(fs):
         _save_local(collection, Path(_local_path(persist_path, fs)))
     else:
@@ -91,23 +106,34 @@ def find(persist_path: str, fs: fsspec.AbstractFileSystem | None) -> str:
         raise MismatchError(
             f"{persist_path} has format {pointer.get('format')}, this version of Octavo reads {_FORMAT}; upgrade Octavo"
         )
-    name = PurePosixPath(str(pointer.get("collection")))
-    if name.is_absolute() or ".." in name.parts:
-        raise CorruptCollectionError(f"{persist_path} is damaged: it points to {str(name)!r}, outside of its directory")
-    return _join(_parent(persist_path), str(name))
+    name = str(pointer.get("collection"))
+    found = _join(_parent(persist_path), name)
+    if not _stays_inside(name) or (isinstance(fs, LocalFileSystem) and _leads_out(Path(_parent(persist_path)), name)):
+        raise CorruptCollectionError(f"{persist_path} is damaged: it points to {name!r}, outside of its directory")
+    return found
 
 
 def namespaced(persist_dir: str, namespace: str) -> str:
-    """Return the file that ``StorageContext.persist`` gives to the store with this name."""
-    return f"{persist_dir.rstrip('/')}/{namespace}{NAMESPACE_SEP}{DEFAULT_PERSIST_FNAME}"
+    """Return the file that ``StorageContext.persist`` gives to the store with this name.
+
+    Raises
+    ------
+    ParameterError
+        When there is no directory, or the name would lead out of it on any system.
+    """
+    if not persist_dir:
+        raise ParameterError("expected persist_dir as a directory, got ''; for the current one give '.'")
+    if not isinstance(namespace, str) or not _is_namespace(namespace):
+        raise ParameterError(_NAMESPACE_RULE.format(namespace))
+    return f"{persist_dir.rstrip('/')}/{namespace}{_ENDING}"
 
 
 def namespaces(persist_dir: str, fs: fsspec.AbstractFileSystem | None) -> list[str]:
     """Return the names of the stores in a directory that this module saved."""
     found = []
     for path in sorted((fs or LocalFileSystem()).ls(persist_dir, detail=False)):
-        namespace, separator, rest = path.rstrip("/").rpartition("/")[2].partition(NAMESPACE_SEP)
-        if not separator or rest != DEFAULT_PERSIST_FNAME:
+        namespace = _namespace_of(path.rstrip("/"))
+        if namespace is None or not _is_namespace(namespace):
             continue
         try:
             find(path, fs)
@@ -134,16 +160,21 @@ def download(
         What the collection is opened with.
     """
     if is_local(fs):
-        with octavo.collection.open(_local_path(directory, fs), encoder, must_exist=True) as saved:
+        with octavo.open(_local_path(directory, fs), encoder, must_exist=True) as saved:
             return saved.copy(destination)
     assert fs is not None
     with tempfile.TemporaryDirectory(prefix="octavo-") as temporary:
         root = PurePosixPath(fs._strip_protocol(directory))
         for remote in fs.find(directory):
-            local = Path(temporary, *PurePosixPath(fs._strip_protocol(remote)).relative_to(root).parts)
+            name = PurePosixPath(fs._strip_protocol(remote)).relative_to(root).as_posix()
+            if not _stays_inside(name):
+                raise CorruptCollectionError(
+                    f"{directory} is damaged: it holds {name!r}, which is no file of a collection"
+                )
+            local = Path(temporary, name)
             local.parent.mkdir(parents=True, exist_ok=True)
             fs.get_file(remote, str(local))
-        with octavo.collection.open(temporary, encoder, must_exist=True) as saved:
+        with octavo.open(temporary, encoder, must_exist=True) as saved:
             return saved.copy(destination)
 
 
@@ -164,7 +195,7 @@ def unpack(data: bytes, encoder: Any = None) -> Collection:
     with tempfile.TemporaryDirectory(prefix="octavo-") as temporary:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             archive.extractall(temporary)
-        with octavo.collection.open(temporary, encoder, must_exist=True) as saved:
+        with octavo.open(temporary, encoder, must_exist=True) as saved:
             return saved.copy()
 
 
@@ -172,11 +203,13 @@ def unpack(data: bytes, encoder: Any = None) -> Collection:
 
 
 def _pointer(persist_path: str, collection: str) -> bytes:
-    namespace = persist_path.rpartition("/")[2].split(NAMESPACE_SEP)[0]
-    argument = "" if namespace == "default" else f", namespace={namespace!r}"
+    namespace = _namespace_of(persist_path)
+    argument = "" if namespace in (None, DEFAULT_VECTOR_STORE) else f", namespace={namespace!r}"
     hint = (
-        f"this folder was saved by {_CLASS}; load it with StorageContext.from_defaults("
-        f"persist_dir=folder, vector_store=OctavoVectorStore.from_persist_dir(folder{argument}))"
+        f"this folder was saved by {_CLASS}, which has to be named: context = StorageContext.from_defaults("
+        f"persist_dir=folder, vector_store=OctavoVectorStore.from_persist_dir(folder{argument})), then index = "
+        "load_index_from_storage(context), and for objects ObjectIndex(index, "
+        "SimpleObjectNodeMapping.from_persist_dir(folder))"
     )
     content: dict[str, Any] = {
         # Core turns each entry into a float, and Python's error repeats the text that is none.
@@ -209,16 +242,11 @@ def _save_local(collection: Collection, target: Path) -> None:
     posix = target.as_posix()
     earlier = _earlier_copy(posix, None)
     own = collection.path.expanduser().resolve() if collection.path is not None else None
-    if own is not None and own.is_relative_to(folder.resolve()):
-        name = own.relative_to(folder.resolve()).as_posix()
-    else:
+    name = own.relative_to(folder.resolve()).as_posix() if own and own.is_relative_to(folder.resolve()) else ""
+    if not _stays_inside(name):  # it lies elsewhere, or under a name that another system reads differently
         name = _copy_name(posix)
         collection.copy(folder / name).close()
-    draft = folder / f".{target.name}.{uuid.uuid4().hex}.tmp"
-    draft.write_bytes(_pointer(posix, name))
-    sync_file(draft)
-    os.replace(draft, target)
-    sync_directory(folder)
+    write_atomically(target, _pointer(posix, name))
     if earlier is not None and Path(earlier) != folder / name:
         shutil.rmtree(earlier, ignore_errors=True)
 
@@ -240,6 +268,41 @@ def _save_remote(collection: Collection, persist_path: str, fs: fsspec.AbstractF
 
 
 # ---------------------------------------------------------------------- paths
+
+
+def _namespace_of(path: str) -> str | None:
+    """Return the name of a store from the file that ``StorageContext.persist`` gives it; None for any other file."""
+    name = path.rpartition("/")[2]
+    return name.removesuffix(_ENDING) if name.endswith(_ENDING) else None
+
+
+def _is_namespace(name: str) -> bool:
+    """Say whether a store's name is one name and nothing more, on every system."""
+    return name not in ("", ".", "..") and not any(sign in "/\\:" or sign < " " or sign == "\x7f" for sign in name)
+
+
+def _check_target(persist_path: str) -> None:
+    """Refuse files that llama-index-core has made of a directory and a name such as ``../x``, ``C:x`` or nothing."""
+    path = str(persist_path).replace("\\", "/")
+    namespace = _namespace_of(path)
+    if namespace is not None:
+        folder = path.rpartition("/")[0]
+        parts = [part for part in folder.split("/") if part]
+        climbs = parts[-1:] == [".."] and any(
+            part != ".." for part in parts
+        )  # not at the start: "../folder" is a place
+        if climbs or not _is_namespace(namespace):
+            raise ParameterError(_NAMESPACE_RULE.format(f"../{namespace}" if climbs else namespace))
+
+
+def _stays_inside(name: str) -> bool:
+    """Say whether a relative path with slashes stays below its directory, on every system."""
+    return name == "." or all(_is_namespace(part) for part in name.split("/"))
+
+
+def _leads_out(folder: Path, name: str) -> bool:
+    """Say whether a link below a folder leads out of it."""
+    return not (folder / name).resolve().is_relative_to(folder.resolve())
 
 
 def _files(directory: Path) -> list[Path]:

@@ -8,18 +8,20 @@ from typing import Any
 import numpy as np
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQuery, VectorStoreQueryMode
 
-from octavo.collection import CollectionLike, MultiVectorLike
-from octavo.errors import ParameterError
+from octavo._validation import check_integer, check_number
+from octavo.collection import CollectionLike
+from octavo.errors import InputTypeError, ParameterError
 from octavo.filters import And, Field, Filter, In
 from octavo.integrations.llama_index._filters import to_filter
-from octavo.integrations.llama_index._reserved import SOURCE, on_stored_keys
+from octavo.integrations.llama_index._nodes import SOURCE, on_stored_keys
 from octavo.retrievers.fusion import convex_combination, reciprocal_rank_fusion
 from octavo.retrievers.results import SearchResult
 
 Mode = VectorStoreQueryMode
 
-_TEXT_MODES = (Mode.TEXT_SEARCH, Mode.SPARSE)
-_MODES = (Mode.DEFAULT, *_TEXT_MODES, Mode.HYBRID, Mode.MMR)
+#: Modes that rank by words alone.
+TEXT_MODES = (Mode.TEXT_SEARCH, Mode.SPARSE)
+_MODES = (Mode.DEFAULT, *TEXT_MODES, Mode.HYBRID, Mode.MMR)
 
 #: Options of `Collection.search` that a query may carry beside llama-index-core's own.
 _DENSE_OPTIONS = frozenset({"oversample", "ef", "exact"})
@@ -38,18 +40,60 @@ def node_filter(filters: MetadataFilters | None, doc_ids: Iterable[str] | None =
     filters : MetadataFilters, optional
         Filters on the nodes' metadata; an empty list of filters restricts nothing.
     doc_ids : iterable of str, optional
-        Ids of source documents; none given restricts nothing.
+        Ids of source documents; an empty list names none, so that nothing matches.
     """
     parts: list[Filter] = []
     if filters is not None:
         tree = to_filter(filters)
         if tree is not None:
             parts.append(on_stored_keys(tree))
-    if doc_ids is not None and (listed := tuple(doc_ids)):
-        parts.append(In(Field(SOURCE), listed))
+    if doc_ids is not None:
+        parts.append(In(Field(SOURCE), tuple(check_names(doc_ids, "doc_ids"))))
     if len(parts) > 1:
         return And(*parts)
     return parts[0] if parts else None
+
+
+def check_names(names: Iterable[str] | None, what: str) -> Any:
+    """Return ids of nodes or documents as a list; None stays None.
+
+    Raises
+    ------
+    InputTypeError
+        When one is no string: no node could have it, and a reference store would find nothing without a word.
+    """
+    if names is None:
+        return None
+    if isinstance(names, str | bytes):
+        raise InputTypeError(f"expected {what} as a list of str, got {names!r}; write [{names!r}]")
+    listed = list(names)
+    for position, name in enumerate(listed):
+        if not isinstance(name, str):
+            raise InputTypeError(
+                f"expected {what} of type str, got {name!r} ({type(name).__name__}) at position {position}; "
+                f"LlamaIndex's ids are strings: write {str(name)!r}"
+            )
+    return listed
+
+
+def refuse_empty_groups(filters: MetadataFilters | None, where: str = "filters") -> None:
+    """Raise where a deletion has a group of filters without a condition, at any depth.
+
+    Raises
+    ------
+    ParameterError
+        With the place of the group.
+    """
+    if filters is None:
+        return
+    if not filters.filters:
+        raise ParameterError(
+            f"expected filters with a condition, got an empty group at {where}; leave it out, or call clear() to delete "
+            "every node"
+        )
+    for position, item in enumerate(filters.filters):
+        if isinstance(item, MetadataFilters):
+            refuse_empty_groups(item, f"{where}.filters[{position}]")
 
 
 def search(collection: CollectionLike, query: VectorStoreQuery, options: dict[str, Any]) -> SearchResult:
@@ -83,26 +127,49 @@ def search(collection: CollectionLike, query: VectorStoreQuery, options: dict[st
             "OctavoVectorStore returns whole nodes and keeps one embedding for each; leave out output_fields and "
             "embedding_field"
         )
-    shaping = _LATE_OPTIONS if isinstance(collection, MultiVectorLike) else _DENSE_OPTIONS
+    shaping = _LATE_OPTIONS if collection.late is not None else _DENSE_OPTIONS
     _check_options(mode, options, shaping)
     restricted: dict[str, Any] = {"filter": node_filter(query.filters, query.doc_ids)}
-    if query.node_ids:
-        restricted["ids"] = query.node_ids
+    if query.node_ids:  # an empty list comes from `index.as_retriever()`, which means every node
+        restricted["ids"] = check_names(query.node_ids, "node_ids")
     dense = restricted | {name: options[name] for name in shaping if name in options}
-    if mode in _TEXT_MODES:
-        k = _first(query.sparse_top_k, query.similarity_top_k)
-        return collection.search(_words(query, mode), k, mode="text", **restricted)
+    k = check_integer(query.similarity_top_k, "similarity_top_k", least=0)
+    if mode in TEXT_MODES:
+        if query.sparse_top_k is not None:
+            k = check_integer(query.sparse_top_k, "sparse_top_k", least=0)
+        return _found(collection, _words(query, mode), k, mode="text", **restricted)
     if mode is Mode.HYBRID:
-        return _hybrid(collection, query, restricted, dense)
-    k = query.similarity_top_k
-    if mode is Mode.DEFAULT:
-        return collection.search(_vector(collection, query, mode), k, **dense)
-    return collection.search(_vector(collection, query, mode), k, **dense, **_mmr_options(query, options))
+        return _hybrid(collection, query, k, restricted, dense)
+    vector = _vector(collection, query, mode)
+    mmr = _mmr_options(query, k, options) if mode is Mode.MMR else {}
+    if vector is None:
+        return _unranked(collection, k, restricted)
+    return _found(collection, vector, k, **dense, **mmr)
+
+
+def _nothing() -> SearchResult:
+    return SearchResult([], np.zeros(0, np.float32), [], [])
+
+
+def _found(collection: CollectionLike, query: Any, k: int, **options: Any) -> SearchResult:
+    return collection.search(query, k, **options) if k else _nothing()
+
+
+def _unranked(collection: CollectionLike, k: int, restricted: dict[str, Any]) -> SearchResult:
+    """Return the first documents that the restrictions leave, oldest first, with score 0: there is nothing to rank by."""
+    ids = collection.ids(restricted["filter"])
+    if "ids" in restricted:
+        wanted = set(restricted["ids"])
+        ids = [identifier for identifier in ids if identifier in wanted]
+    documents = collection.get(ids[:k])
+    payloads = collection.get_payloads([document.id for document in documents])
+    scores = np.zeros(len(documents), np.float32)
+    return SearchResult([document.id for document in documents], scores, documents, payloads)
 
 
 def _check_options(mode: Mode, options: dict[str, Any], shaping: frozenset[str]) -> None:
     known: frozenset[str] = frozenset()
-    if mode not in _TEXT_MODES:
+    if mode not in TEXT_MODES:
         known = shaping | _MMR_OPTIONS if mode is Mode.MMR else shaping
     unknown = sorted(set(options) - known)
     if unknown:
@@ -113,15 +180,19 @@ def _check_options(mode: Mode, options: dict[str, Any], shaping: frozenset[str])
 
 
 def _vector(collection: CollectionLike, query: VectorStoreQuery, mode: Mode) -> Any:
-    if isinstance(collection, MultiVectorLike):
+    """Return what to rank by; None for an embedding of zeros, which ranks nothing."""
+    embedding = query.query_embedding
+    zeros = embedding is not None and len(embedding) > 0 and not np.any(embedding)
+    if collection.late is not None:
         # One flat vector is no use here. It may come along all the same, when one `QueryBundle` goes through several
         # retrievers of which another has put its embedding there.
-        return _words(query, mode)
-    if query.query_embedding is None:
+        return None if zeros and not query.query_str else _words(query, mode)
+    if embedding is None:
         raise ParameterError(
             f"mode {mode.value!r} needs query_embedding, got None; set it, or search by words with mode='text_search'"
         )
-    return query.query_embedding
+    # zeros of another dimension are another model's, and the collection says so
+    return None if zeros and len(embedding) == (collection.dim or len(embedding)) else embedding
 
 
 def _words(query: VectorStoreQuery, mode: Mode) -> str:
@@ -130,40 +201,45 @@ def _words(query: VectorStoreQuery, mode: Mode) -> str:
     return query.query_str
 
 
-def _first(*values: int | None) -> int:
-    return next(value for value in values if value is not None)
-
-
 def _hybrid(
-    collection: CollectionLike, query: VectorStoreQuery, restricted: dict[str, Any], dense: dict[str, Any]
+    collection: CollectionLike, query: VectorStoreQuery, depth: int, restricted: dict[str, Any], dense: dict[str, Any]
 ) -> SearchResult:
     mode, alpha = Mode.HYBRID, query.alpha
-    k = _first(query.hybrid_top_k, query.similarity_top_k)
+    if alpha is not None:
+        alpha = check_number(alpha, "alpha", least=0, most=1)
+    k = depth if query.hybrid_top_k is None else check_integer(query.hybrid_top_k, "hybrid_top_k", least=0)
     if alpha == 0:
-        return collection.search(_words(query, mode), k, mode="text", **restricted)
+        return _found(collection, _words(query, mode), k, mode="text", **restricted)
+    vector = _vector(collection, query, mode)
     if alpha == 1:
-        return collection.search(_vector(collection, query, mode), k, **dense)
-    vector, words = _vector(collection, query, mode), _words(query, mode)
-    if query.sparse_top_k is None:
-        return collection.search(vector, k, mode="hybrid", text=words, alpha=alpha, **dense)
-    # Both depths were chosen by the caller, so exactly these candidates are fused.
-    by_vector = collection.search(vector, query.similarity_top_k, **dense)
-    by_words = collection.search(words, query.sparse_top_k, mode="text", **restricted)
+        return _unranked(collection, k, restricted) if vector is None else _found(collection, vector, k, **dense)
+    words = _words(query, mode)
+    if query.sparse_top_k is None and vector is not None:
+        return _found(collection, vector, k, mode="hybrid", text=words, alpha=alpha, **dense)
+    # Both depths were chosen by the caller, so exactly these candidates are fused; zeros find no candidate by embedding.
+    text_depth = k if query.sparse_top_k is None else check_integer(query.sparse_top_k, "sparse_top_k", least=0)
+    by_vector = _nothing() if vector is None else _found(collection, vector, depth, **dense)
+    by_words = _found(collection, words, text_depth, mode="text", **restricted)
     return _fused(by_vector, by_words, alpha, k)
 
 
 def _fused(by_vector: SearchResult, by_words: SearchResult, alpha: float | None, k: int) -> SearchResult:
-    dense, text = ((np.array(result.ids, dtype=np.str_), result.scores) for result in (by_vector, by_words))
-    if alpha is None:
-        ids, scores = reciprocal_rank_fusion([dense, text])
-    else:
-        ids, scores = convex_combination(dense, text, alpha)
     found = {
         identifier: (document, payload)
-        for result in (by_words, by_vector)
+        for result in (by_vector, by_words)
         for identifier, document, payload in zip(result.ids, result.documents, result.payloads, strict=True)
     }
-    best = [str(identifier) for identifier in ids[:k]]
+    listed = list(found)
+    number = {identifier: position for position, identifier in enumerate(listed)}
+    dense, text = (
+        (np.array([number[identifier] for identifier in result.ids], np.int64), result.scores)
+        for result in (by_vector, by_words)
+    )
+    if alpha is None:
+        numbers, scores = reciprocal_rank_fusion([dense, text])
+    else:
+        numbers, scores = convex_combination(dense, text, alpha)
+    best = [listed[position] for position in numbers[:k].tolist()]
     return SearchResult(
         best,
         scores[:k].astype(np.float32),
@@ -172,15 +248,16 @@ def _fused(by_vector: SearchResult, by_words: SearchResult, alpha: float | None,
     )
 
 
-def _mmr_options(query: VectorStoreQuery, options: dict[str, Any]) -> dict[str, Any]:
+def _mmr_options(query: VectorStoreQuery, k: int, options: dict[str, Any]) -> dict[str, Any]:
     threshold = options.get("mmr_threshold")
     if threshold is None:
         threshold = _MMR_THRESHOLD if query.mmr_threshold is None else query.mmr_threshold
+    threshold = check_number(threshold, "mmr_threshold", least=0, most=1)
     factor, fetch_k = options.get("mmr_prefetch_factor"), options.get("mmr_prefetch_k")
     if factor is not None and fetch_k is not None:
         raise ParameterError("expected mmr_prefetch_factor or mmr_prefetch_k, got both; they say the same thing")
     if factor is not None:
-        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 <= factor < float("inf"):
-            raise ParameterError(f"expected mmr_prefetch_factor as a number of at least 1, got {factor!r}")
-        fetch_k = int(factor * query.similarity_top_k)
+        fetch_k = max(1, int(check_number(factor, "mmr_prefetch_factor", least=1) * k))
+    elif fetch_k is not None:
+        fetch_k = check_integer(fetch_k, "mmr_prefetch_k", least=1)
     return {"lambda_mult": threshold, "fetch_k": fetch_k}

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import fsspec
 from llama_index.core.bridge.pydantic import PrivateAttr
@@ -21,16 +21,36 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
-from octavo.collection import Collection, CollectionLike, MultiVectorLike
+import octavo
+from octavo import Collection
+from octavo.collection import CollectionLike
 from octavo.collection.protocol import require_local
-from octavo.errors import ParameterError
+from octavo.encoders.tokens import TokenEncoder
+from octavo.errors import InputTypeError, ParameterError
 from octavo.filters import Compare, Field
-from octavo.integrations.llama_index import _opening, _persistence
+from octavo.integrations.llama_index import _persistence
 from octavo.integrations.llama_index._batch import to_batch, to_texts
-from octavo.integrations.llama_index._nodes import to_node
-from octavo.integrations.llama_index._query import node_filter, search
-from octavo.integrations.llama_index._reserved import SOURCE
-from octavo.integrations.llama_index._stored import read_nodes
+from octavo.integrations.llama_index._model import NodeModel
+from octavo.integrations.llama_index._nodes import SOURCE, read_nodes, to_node
+from octavo.integrations.llama_index._query import TEXT_MODES, check_names, node_filter, refuse_empty_groups, search
+
+#: Options of the constructor and the values that leave them to the collection.
+_NO_OPTIONS: dict[str, Any] = {
+    "codec": None,
+    "dim": None,
+    "metric": None,
+    "full_text": None,
+    "fit_after": None,
+    "seed": None,
+    "connectivity": None,
+    "pool_factor": None,
+    "candidates": None,
+    "read_only": False,
+    "lock_timeout": 30.0,
+}
+
+#: Options of late interaction alone.
+_LATE = ("pool_factor", "candidates")
 
 
 class OctavoVectorStore(BasePydanticVectorStore):
@@ -73,11 +93,15 @@ class OctavoVectorStore(BasePydanticVectorStore):
         With `encoder`: what finds the nodes that MaxSim then scores; see `octavo.open_multi_vector`.
     collection : Collection or QdrantCollection, optional
         A collection that is open already, instead of `path` and the options; the store does not own it.
+    embed_model : BaseEmbedding or str, optional
+        The model that the index embeds with, which a store is not told otherwise. The store embeds nothing with it but one
+        stored node beside the first nodes and the first query, and refuses another model of the same dimension.
 
     Raises
     ------
     MismatchError
-        When the collection at `path` was made with another encoder, codec, metric or dimension.
+        When the collection at `path` was made with another encoder, codec, metric or dimension; from `add` and `query`
+        also when its nodes were embedded with another model than `embed_model`.
     ParameterError
         When an option cannot be used, or `collection` comes with others.
 
@@ -115,6 +139,8 @@ class OctavoVectorStore(BasePydanticVectorStore):
 
     _collection: CollectionLike = PrivateAttr()
     _encoder: Any = PrivateAttr(None)
+    _embed_model: Any = PrivateAttr(None)
+    _model: NodeModel | None = PrivateAttr(None)
 
     def __init__(
         self,
@@ -134,6 +160,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
         pool_factor: int | None = None,
         candidates: str | None = None,
         collection: CollectionLike | None = None,
+        embed_model: Any = None,
     ) -> None:
         options: dict[str, Any] = {
             "codec": codec,
@@ -148,16 +175,34 @@ class OctavoVectorStore(BasePydanticVectorStore):
             "read_only": read_only,
             "lock_timeout": lock_timeout,
         }
+        opened = collection is None
         if collection is None:
-            collection = _opening.open_collection(path, encoder, options, must_exist)
+            collection = _open(path, encoder, options, must_exist)
         else:
-            collection = _opening.check_given(collection, path, encoder, options, must_exist)
-        path = collection.path if isinstance(collection, Collection) else None
-        where = os.fspath(path) if path is not None else None
-        asks_for_embeddings = not isinstance(collection, MultiVectorLike)
+            collection = _check_given(collection, path, encoder, options, must_exist)
+        try:
+            self._begin(collection, encoder, embed_model, options)
+        except BaseException:
+            if opened:
+                collection.close()
+            raise
+
+    def _begin(self, collection: CollectionLike, encoder: Any, embed_model: Any, options: dict[str, Any]) -> None:
+        path = collection.local.path if collection.local is not None else None
+        where = str(_absolute(path)) if path is not None else None
+        asks_for_embeddings = collection.late is None
         super().__init__(path=where, is_embedding_query=asks_for_embeddings, **options)  # type: ignore[call-arg]
         self._collection = collection
         self._encoder = encoder if asks_for_embeddings or encoder is not None else collection.encoder
+        self._embed_model = embed_model
+        if asks_for_embeddings and embed_model is not None:
+            self._model = NodeModel.of_embedding(collection, embed_model)
+        elif embed_model is not None:
+            raise ParameterError(
+                "expected no embed_model: for late interaction the store encodes nodes and queries itself"
+            )
+        elif not asks_for_embeddings:
+            self._model = NodeModel.of_tokens(collection)
 
     @classmethod
     def class_name(cls) -> str:
@@ -196,23 +241,32 @@ class OctavoVectorStore(BasePydanticVectorStore):
         InputTypeError, ParameterError
             Something that is no node or cannot be stored as JSON; an unknown option.
         """
-        _opening.refuse_options("add", kwargs)
-        ready: dict[str, Any]
-        if isinstance(self._collection, MultiVectorLike):
+        _refuse_options("add", kwargs)
+        nodes = list(nodes)
+        texts: list[str] = []
+        embeddings: Any = None
+        if self._collection.late is not None:
             batch, texts = to_texts(nodes)
-            ready = {"token_vectors": self._collection.encode_documents(texts) if texts else []}
         else:
             batch, embeddings = to_batch(nodes, self._collection.dim)
+        if not batch.ids:
+            return batch.given
+        if self._model is not None:
+            self._model.compare()
+        if self._collection.late is not None:
+            ready = {"token_vectors": self._collection.encode_documents(texts)}
+        else:
             ready = {"vectors": embeddings}
-        if batch.ids:
-            self._collection.add(
-                batch.texts,
-                ids=batch.ids,
-                metadata=batch.metadata,
-                payloads=batch.payloads,
-                batch_size=len(batch.ids),  # one transaction: all or nothing
-                **ready,
-            )
+        self._collection.add(
+            batch.texts,
+            ids=batch.ids,
+            metadata=batch.metadata,
+            payloads=batch.payloads,
+            batch_size=len(batch.ids),  # one transaction: all or nothing
+            **ready,
+        )
+        if self._model is not None:
+            self._model.remember(nodes)
         return batch.given
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
@@ -223,7 +277,8 @@ class OctavoVectorStore(BasePydanticVectorStore):
         ref_doc_id : str
             The document's id; no error if there is none.
         """
-        _opening.refuse_options("delete", delete_kwargs)
+        _refuse_options("delete", delete_kwargs)
+        check_names([ref_doc_id], "ref_doc_id")
         self._collection.delete(filter=Compare(Field(SOURCE), "==", ref_doc_id))
 
     def delete_nodes(
@@ -239,12 +294,19 @@ class OctavoVectorStore(BasePydanticVectorStore):
         node_ids : list of str, optional
             Ids that are not there are no error; an empty list names no node.
         filters : MetadataFilters, optional
-            An empty list of filters names no node either: `clear` deletes everything.
+            Each group, however deep, with at least one condition.
+
+        Raises
+        ------
+        ParameterError
+            When `filters` is empty, or a group in it: whether that means everything or nothing is not for a deletion to
+            guess. `clear` deletes everything.
         """
-        _opening.refuse_options("delete_nodes", delete_kwargs)
+        _refuse_options("delete_nodes", delete_kwargs)
+        refuse_empty_groups(filters)
         where = node_filter(filters)
         if node_ids is not None or where is not None:
-            self._collection.delete(node_ids, filter=where)
+            self._collection.delete(check_names(node_ids, "node_ids"), filter=where)
 
     def clear(self) -> None:
         """Delete every node."""
@@ -272,7 +334,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
         list of BaseNode
             As they were added, but without their embeddings.
         """
-        return read_nodes(self._collection, node_ids, node_filter(filters))
+        return read_nodes(self._collection, check_names(node_ids, "node_ids"), node_filter(filters))
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """Find the best nodes.
@@ -280,7 +342,11 @@ class OctavoVectorStore(BasePydanticVectorStore):
         Parameters
         ----------
         query : VectorStoreQuery
-            Filters, ``doc_ids`` and ``node_ids`` restrict together; an empty list of ids restricts nothing. Modes:
+            Filters, ``doc_ids`` and ``node_ids`` restrict together. ``doc_ids=[]`` names no document, so that nothing
+            comes back; ``node_ids=[]`` restricts nothing, because ``index.as_retriever()`` passes it with every query to
+            a store that keeps the nodes' text. ``similarity_top_k=0`` returns nothing. An embedding of zeros (core's
+            ``default_empty_query_vector``) asks for the nodes that the restrictions leave, oldest first, with score 0.
+            Modes:
 
             - ``default``: by embedding.
             - ``text_search`` and ``sparse``: BM25 over the nodes' text, ``sparse_top_k or similarity_top_k`` results.
@@ -307,6 +373,8 @@ class OctavoVectorStore(BasePydanticVectorStore):
         InvalidFilterError
             A filter that cannot be used.
         """
+        if self._model is not None and query.mode not in TEXT_MODES:
+            self._model.compare()
         result = search(self._collection, query, kwargs)
         nodes = [
             to_node(document, payload) for document, payload in zip(result.documents, result.payloads, strict=True)
@@ -368,8 +436,8 @@ class OctavoVectorStore(BasePydanticVectorStore):
         fs : fsspec.AbstractFileSystem, optional
             Any file system of fsspec; the local one if None.
         """
-        if isinstance(self._collection, Collection):
-            _persistence.save(self._collection, os.fspath(persist_path), fs)
+        if self._collection.local is not None:
+            _persistence.save(self._collection.local, os.fspath(persist_path), fs)
 
     @classmethod
     def from_persist_path(
@@ -381,6 +449,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
         encoder: Any = None,
         read_only: bool = False,
         lock_timeout: float = 30.0,
+        embed_model: Any = None,
     ) -> Self:
         """Open what `persist` saved.
 
@@ -399,6 +468,8 @@ class OctavoVectorStore(BasePydanticVectorStore):
             Refuse writes.
         lock_timeout : float, default=30.0
             Seconds to wait for another writer.
+        embed_model : BaseEmbedding or str, optional
+            The model of the index, so that another one is noticed; see `OctavoVectorStore`.
 
         Raises
         ------
@@ -410,15 +481,23 @@ class OctavoVectorStore(BasePydanticVectorStore):
             When a file is damaged.
         """
         directory = _persistence.find(os.fspath(persist_path), fs)
+        path = _absolute(path)
         if path is not None:
-            _persistence.download(directory, fs, Path(path).expanduser()).close()
+            _persistence.download(directory, fs, path).close()
         elif _persistence.is_local(fs):
-            path = directory if fs is None else fs._strip_protocol(directory)
+            path = _absolute(directory if fs is None else fs._strip_protocol(directory))
         else:
             if read_only:
                 raise ParameterError("a copy in memory cannot be read_only; give path= to copy it to a directory")
-            return _opening.around(cls, _persistence.download(directory, fs, None, encoder), encoder)
-        return cls(path, encoder=encoder, must_exist=True, read_only=read_only, lock_timeout=lock_timeout)
+            return _around(cls, _persistence.download(directory, fs, None, encoder), encoder, embed_model)
+        return cls(
+            path,
+            encoder=encoder,
+            must_exist=True,
+            read_only=read_only,
+            lock_timeout=lock_timeout,
+            embed_model=embed_model,
+        )
 
     @classmethod
     def from_persist_dir(
@@ -458,26 +537,99 @@ class OctavoVectorStore(BasePydanticVectorStore):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
-        """Open the store that `to_dict` described; a store in memory comes back empty, an encoder is to be given again."""
-        known = set(_opening.NO_OPTIONS) | {"path", "encoder"}
+        """Open the store that `to_dict` described; a store in memory comes back empty, models are to be given again."""
+        known = set(_NO_OPTIONS) | {"path", "encoder", "embed_model"}
         return cls(**{name: value for name, value in {**data, **kwargs}.items() if name in known})
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the place of the collection, or its content where it lives in memory."""
+        models = self._encoder, self._embed_model
         if self.path is not None:
-            return _opening.reopen, (type(self), self._options(), self._encoder)
-        return _opening.from_bytes, (type(self), _persistence.pack(self._local("pickling")), self._encoder)
+            return _reopen, (type(self), self._options(), *models)
+        return _from_bytes, (type(self), _persistence.pack(self._local("pickling")), *models)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         """Open the collection again, or copy it where it lives in memory."""
         if self.path is not None:
-            return type(self)(**self._options(), encoder=self._encoder, must_exist=True)
-        return _opening.around(type(self), self._local("a deep copy").copy(), self._encoder)
+            return _reopen(type(self), self._options(), self._encoder, self._embed_model)
+        return _around(type(self), self._local("a deep copy").copy(), self._encoder, self._embed_model)
 
     def _local(self, what: str) -> Collection:
         return require_local(self._collection, what, "make a new store around QdrantCollection.open(...) instead")
 
     def _options(self) -> dict[str, Any]:
-        options = {name: getattr(self, name) for name in _opening.NO_OPTIONS}
+        options = {name: getattr(self, name) for name in _NO_OPTIONS}
         assert self.path is not None  # only stores with a path are reopened
-        return {"path": str(Path(self.path).expanduser().absolute()), **options}
+        return {"path": self.path, **options}
+
+
+# ---------------------------------------------------------------------- opening
+
+Store = TypeVar("Store", bound=OctavoVectorStore)
+
+
+def _open(path: str | os.PathLike[str] | None, encoder: Any, options: dict[str, Any], must_exist: bool) -> Collection:
+    """Open a collection: for late interaction where there is an encoder, else the one that is there or a new dense one.
+
+    Raises
+    ------
+    ParameterError
+        When options belong to collections of the other kind.
+    """
+    given = {name: value for name, value in options.items() if value != _NO_OPTIONS[name]}
+    path = _absolute(path)
+    if encoder is not None:
+        if given.pop("metric", "cosine") != "cosine":
+            raise ParameterError(f"late interaction compares tokens by cosine, got metric={options['metric']!r}")
+        return octavo.open_multi_vector(path, TokenEncoder(encoder), must_exist=must_exist, **given)
+    late = next((name for name in _LATE if name in given), None)
+    if late is not None:
+        raise ParameterError(f"{late} belongs to late interaction; give encoder=, too")
+    return octavo.open(path, must_exist=must_exist, **given)
+
+
+def _absolute(path: str | os.PathLike[str] | None) -> Path | None:
+    """Return a path that means the same wherever the process goes later."""
+    if path is None:
+        return None
+    if not isinstance(path, str | os.PathLike):
+        raise InputTypeError(f"expected path as a str or path-like, or None, got {type(path).__name__}")
+    if not os.fspath(path):
+        raise ParameterError("expected path as the directory of a collection, got ''; None keeps everything in memory")
+    return Path(path).expanduser().absolute()
+
+
+def _check_given(collection: Any, path: Any, encoder: Any, options: dict[str, Any], must_exist: bool) -> CollectionLike:
+    """Return a collection that the caller has open, when nothing else was given beside it."""
+    if isinstance(collection, type) or not isinstance(collection, CollectionLike):
+        raise InputTypeError(
+            f"expected collection as an octavo Collection or a QdrantCollection, got {type(collection).__name__}"
+        )
+    if path is not None or encoder is not None or must_exist or options != _NO_OPTIONS:
+        raise ParameterError(
+            "expected either collection or path, encoder and options, got both; an open collection has its own"
+        )
+    return collection
+
+
+def _refuse_options(method: str, options: dict[str, Any]) -> None:
+    """Raise for options that a method does not have, instead of ignoring them."""
+    if options:
+        raise ParameterError(f"OctavoVectorStore.{method} takes no options, got {', '.join(sorted(options))}")
+
+
+def _around(cls: type[Store], collection: CollectionLike, encoder: Any, embed_model: Any) -> Store:
+    """Return a store around a collection that was opened with an encoder, which further copies will need."""
+    store = cls(collection=collection, embed_model=embed_model)
+    store._encoder = encoder
+    return store
+
+
+def _reopen(cls: type[Store], options: dict[str, Any], encoder: Any, embed_model: Any) -> Store:
+    """Make a store from its pickled form, where it has a path."""
+    return cls(**options, encoder=encoder, embed_model=embed_model, must_exist=True)
+
+
+def _from_bytes(cls: type[Store], data: bytes, encoder: Any, embed_model: Any) -> Store:
+    """Make a store from its pickled form, where it lives in memory."""
+    return _around(cls, _persistence.unpack(data, encoder), encoder, embed_model)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-from octavo.errors import MissingExtraError, ServerError
+from octavo._validation import check_integer, check_number
+from octavo.errors import CollectionClosedError, InputTypeError, MissingExtraError, ParameterError, ServerError
 from octavo.integrations.qdrant._filters import Condition
 from octavo.integrations.qdrant.transport import DENSE, TEXT, TOKENS, Layout, Point, Search, Status, TokenLayout
+
+#: Where a server's key is taken from: a command line is seen by everybody on the machine, and a pickle by whoever reads it.
+KEY_VARIABLE: Final = "QDRANT_API_KEY"
 
 _PAGE = 256
 T = TypeVar("T")
@@ -28,6 +33,18 @@ class ServerOptions:
     shard_number: int | None = None
     replication_factor: int | None = None
     write_consistency_factor: int | None = None
+
+    def __post_init__(self) -> None:
+        checked: dict[str, Any] = {
+            "timeout": check_integer(self.timeout, "timeout", least=1),
+            "retries": check_integer(self.retries, "retries", least=0),
+            "backoff": check_number(self.backoff, "backoff", least=0),
+        }
+        for name in ("shard_number", "replication_factor", "write_consistency_factor"):
+            if getattr(self, name) is not None:
+                checked[name] = check_integer(getattr(self, name), name, least=1)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
 
 class ClientTransport:
@@ -48,20 +65,45 @@ class ClientTransport:
             qdrant_client: Any = importlib.import_module("qdrant_client")
         except ImportError as err:
             raise MissingExtraError("url= needs Qdrant's client: pip install 'octavo[qdrant]'") from err
+        for argument, what in ((url, "url"), (name, "name")):
+            if not isinstance(argument, str):
+                raise InputTypeError(f"expected {what} as a str, got {type(argument).__name__}")
+            if not argument:
+                raise ParameterError(f"expected {what} as a non-empty str, got {argument!r}")
         self._models: Any = qdrant_client.models
         self._url, self._name, self._options = url, name, options
-        if url == ":memory:":
-            self._client = qdrant_client.QdrantClient(":memory:")
-        else:
-            # Without the client's own check: it asks the server at once, and warns where our first request raises.
-            self._client = qdrant_client.QdrantClient(
-                url=url, api_key=options.api_key, timeout=options.timeout, check_compatibility=False
-            )
+        self._pid = os.getpid()
+        self._connected: Any = self._connect()
+
+    def _connect(self) -> Any:
+        qdrant_client: Any = importlib.import_module("qdrant_client")
+        if self._url == ":memory:":
+            return qdrant_client.QdrantClient(":memory:")
+        # Without the client's own check: it asks the server at once, and warns where our first request raises.
+        return qdrant_client.QdrantClient(
+            url=self._url, api_key=self._options.api_key, timeout=self._options.timeout, check_compatibility=False
+        )
+
+    @property
+    def _client(self) -> Any:
+        """The client, with connections of its own in a forked child: two processes cannot share a socket."""
+        if self._connected is None:
+            raise CollectionClosedError("the collection is closed; open it again")
+        if self._pid != os.getpid() and self._url != ":memory:":
+            self._connected, self._pid = self._connect(), os.getpid()
+        return self._connected
 
     @property
     def place(self) -> str:
         """Where it is."""
         return f"{self._url} ({self._name})"
+
+    def reference(self) -> dict[str, Any]:
+        """Return where the server is, without the key."""
+        if self._url == ":memory:":
+            raise InputTypeError("a collection in memory cannot be pickled: no other process reaches it")
+        options = {"timeout": self._options.timeout, "retries": self._options.retries}
+        return {"url": self._url, "name": self._name, **options}
 
     def exists(self) -> bool:
         """Whether there is such a collection."""
@@ -222,7 +264,9 @@ class ClientTransport:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        if self._connected is not None and self._pid == os.getpid():
+            self._connected.close()
+        self._connected = None
 
     def _retry(self, call: Callable[[], T], retries: int | None = None) -> T:
         """Call again after a pause that doubles, where the server was not there or was too busy; such calls can be repeated."""
@@ -234,11 +278,11 @@ class ClientTransport:
             except (exceptions.ResponseHandlingException, exceptions.UnexpectedResponse) as err:
                 status = getattr(err, "status_code", None)
                 if attempt == attempts or (status is not None and status not in (429, 502, 503, 504)):
-                    raise ServerError(self._told(err, status)) from err
+                    raise ServerError(self._describe_error(err, status)) from err
                 time.sleep(self._options.backoff * 2**attempt)
         raise AssertionError  # the loop returns or raises
 
-    def _told(self, error: Exception, status: int | None) -> str:
+    def _describe_error(self, error: Exception, status: int | None) -> str:
         if status is None:
             return f"expected a Qdrant server at {self._url}, but it cannot be reached: {error}"
         if status in (401, 403):

@@ -2,41 +2,123 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from octavo._arrays import Floats, as_matrix, unit_rows
-from octavo._text_analysis import check_language
 from octavo._validation import check_integer
-from octavo.collection.searching import check_deletion
-from octavo.encoders.dense import Encoder, as_encoder, check_fingerprint, fingerprint
-from octavo.errors import CollectionNotFoundError, MismatchError, ParameterError
-from octavo.integrations.qdrant._client import ServerOptions
-from octavo.integrations.qdrant._documents import payload_of
-from octavo.integrations.qdrant._ids import point_id
-from octavo.integrations.qdrant._info import QdrantInfo
-from octavo.integrations.qdrant._manifest import Manifest, encode_state
-from octavo.integrations.qdrant._plan import Plan, average_length, layout_of, transport_of
-from octavo.integrations.qdrant._reading import ReadingMethods
-from octavo.integrations.qdrant.mapping import ClientCodec, map_codec
-from octavo.integrations.qdrant.mapping import Mapping as Mapped
-from octavo.integrations.qdrant.transport import Layout, Point, Transport
-from octavo.retrievers.search import FilterLike
-from octavo.store.documents import Batch, DocumentLike, chunked, read_batches
+from octavo.collection import MultiVectorLike
+from octavo.collection.model_check import ModelCheck, RemoteVectors, prompts_of
+from octavo.collection.searching import DenseSearch, NothingRanked, Ranker, Where, check_deletion, check_filter
+from octavo.encoders.dense import Encoder, as_encoder
+from octavo.errors import (
+    CollectionClosedError,
+    CollectionNotFoundError,
+    DocumentNotFoundError,
+    InputTypeError,
+    MismatchError,
+    ParameterError,
+)
+from octavo.filters import Filter, matches
+from octavo.integrations.qdrant._client import KEY_VARIABLE, ServerOptions
+from octavo.integrations.qdrant._filters import DOCUMENTS, NOTHING, Condition, all_of, any_of, none_of, translate
+from octavo.integrations.qdrant._manifest import Manifest, Plan, average_length, encode_state, layout_of, transport_of
+from octavo.integrations.qdrant._ranker import QdrantDenseRanker
+from octavo.integrations.qdrant.points import (
+    FIELDS,
+    BM25Encoder,
+    ClientCodec,
+    CodecMapping,
+    document_of,
+    id_of,
+    map_codec,
+    order_of,
+    payload_of,
+    point_id,
+)
+from octavo.integrations.qdrant.transport import DENSE, Layout, Point, Transport
+from octavo.retrievers.search import DocumentFilter, FilterLike, SearchOptions, lets_through
+from octavo.store.documents import Batch, Document, DocumentLike, check_ids, chunked, read_batches
 
+_CHUNK = 256
 _DELETED_AT_ONCE = 1000
 
 
-class QdrantCollection(ReadingMethods):
+@dataclass(frozen=True)
+class QdrantInfo:
+    """Description of a collection in Qdrant.
+
+    Parameters
+    ----------
+    place : str
+        Directory, or URL and name.
+    documents : int
+        Documents in it.
+    dim, stored_dim : int or None
+        Dimension of the vectors as they come in, and behind the reducers.
+    metric, codec, full_text : str
+        What it was made with.
+    encoder : str or None
+        Name of the encoder; None when vectors were given.
+    datatype, quantization : str or None
+        What the codec has become.
+    indexed : int
+        Vectors that a graph covers, as Qdrant counts them (sparse ones among them).
+    segments : int
+        Parts that Qdrant keeps them in.
+    details : dict
+        What else the server tells.
+    tokens : dict or None
+        Of a multi-vector collection: dimension of the stored token vectors, how they are pooled, what finds candidates;
+        `datatype` and `quantization` are theirs, `stored_dim` that of the candidate vectors.
+    """
+
+    place: str
+    documents: int
+    dim: int | None
+    stored_dim: int | None
+    metric: str
+    codec: str
+    full_text: str
+    encoder: str | None
+    datatype: str
+    quantization: str | None
+    indexed: int
+    segments: int
+    details: dict[str, Any]
+    tokens: dict[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return asdict(self)
+
+
+class QdrantCollection(DenseSearch):
     """Documents with vectors in Qdrant, behind the methods of `octavo.Collection`. Made by `create` or `open`.
 
     Safe to use from many threads. ``docs/qdrant.md`` says how codecs and filters are mapped, and where the answers differ
-    from those of a local collection.
+    from those of a local collection. It pickles as a reference to its place, without a server's key.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> kb = QdrantCollection.create(path=folder.name)
+    >>> kb.add(["red", "green"], ids=["r", "g"], vectors=[[1.0, 0.0], [0.0, 1.0]], metadata=[{"n": 1}, {"n": 2}])
+    ['r', 'g']
+    >>> kb.search([0.9, 0.1], k=1).ids, kb.search([0.9, 0.1], filter={"n": {"$gt": 1}}).ids
+    (['r'], ['g'])
+    >>> kb.delete(["r"]), len(kb)
+    (1, 1)
+    >>> kb.close()
+    >>> folder.cleanup()
     """
 
     _many_vectors: ClassVar[bool] = False
@@ -58,8 +140,7 @@ class QdrantCollection(ReadingMethods):
                     f"the collection at {transport.place} keeps {many} a document; open it with {other}Collection.open"
                 )
             self._restore(self._manifest)
-            if self._encoder is not None and self._manifest.encoder is not None:
-                check_fingerprint(self._manifest.encoder, self._encoder)
+        self._model = self.model_check()
 
     def _restore(self, manifest: Manifest) -> None:
         """Take over what was learned."""
@@ -113,7 +194,8 @@ class QdrantCollection(ReadingMethods):
         fit_after : int, default=1000
             Vectors that learned reducers want at least.
         ranges : sequence of (str or sequence of str), default=()
-            Metadata fields (keys, or paths of keys) with numbers that filters compare by ``<`` and ``>``: they get an index.
+            Metadata fields (keys, or paths of keys) with numbers, dates or times that filters compare by ``<`` and ``>``: they
+            get an index.
             Equality needs none.
         connectivity, full_scan_threshold, indexing_threshold : int
             Links per node of Qdrant's graph, and the KB of vectors below which it scans and builds none.
@@ -121,6 +203,11 @@ class QdrantCollection(ReadingMethods):
             Of the server; seconds, and attempts after the first where it is away or busy, with pauses that double.
         shard_number, replication_factor, write_consistency_factor : int, optional
             Of a cluster.
+
+        Returns
+        -------
+        QdrantCollection
+            Close it, or use it as a context manager.
 
         Raises
         ------
@@ -130,8 +217,6 @@ class QdrantCollection(ReadingMethods):
             When Qdrant has no counterpart of the codec.
         """
         mapping = map_codec(codec)
-        if metric not in ("cosine", "dot"):
-            raise ParameterError(f"expected metric 'cosine' or 'dot', got {metric!r}")
         options = ServerOptions(
             api_key=api_key,
             timeout=timeout,
@@ -141,7 +226,15 @@ class QdrantCollection(ReadingMethods):
             write_consistency_factor=write_consistency_factor,
         )
         layout = layout_of(ranges, connectivity, full_scan_threshold, indexing_threshold)
-        plan = Plan(mapping.codec, metric, dim, check_language(full_text), seed, fit_after, layout)
+        plan = Plan(
+            codec=mapping.codec,
+            metric=metric,
+            dim=dim,
+            full_text=full_text,
+            seed=seed,
+            fit_after=fit_after,
+            layout=layout,
+        )
         return cls._create(transport_of(path, url, name, options), encoder, plan, sample)
 
     @classmethod
@@ -162,7 +255,7 @@ class QdrantCollection(ReadingMethods):
         """Create the collection in Qdrant before there are documents, where that can be done."""
         if sample is not None:
             vectors = as_matrix(sample, plan.dim, "sample")
-            self._start(unit_rows(vectors) if plan.metric == "cosine" else vectors, [])
+            self._start(unit_rows(vectors, keep_zeros=True) if plan.metric == "cosine" else vectors, [])
         elif plan.dim is not None and not ClientCodec.of(plan.codec).learns:
             self._start(np.zeros((0, plan.dim), np.float32), [])
 
@@ -178,16 +271,30 @@ class QdrantCollection(ReadingMethods):
         timeout: int = 30,
         retries: int = 4,
     ) -> Self:
-        """Open a collection that `create` has made; the parameters are as there.
+        """Open a collection that `create` has made.
+
+        Parameters
+        ----------
+        path, url, name, encoder, api_key, timeout, retries
+            As in `create`.
+
+        Returns
+        -------
+        QdrantCollection
+            Close it, or use it as a context manager.
 
         Raises
         ------
         CollectionNotFoundError
             When there is none.
+        ForeignCollectionError
+            When something is there that Octavo has not made.
         MismatchError
-            When it was made with another encoder.
+            When it keeps many vectors a document, or has another format.
         CollectionLockedError
             When another process holds the directory.
+        CorruptCollectionError
+            When a file of Qdrant's core was changed since it was closed, or documents are missing.
         """
         transport = transport_of(path, url, name, ServerOptions(api_key=api_key, timeout=timeout, retries=retries))
         try:
@@ -216,10 +323,20 @@ class QdrantCollection(ReadingMethods):
 
         Each batch is one request to Qdrant, and acknowledged before the next one begins.
 
+        Parameters
+        ----------
+        documents, ids, metadata, vectors, payloads, batch_size
+            See `octavo.Collection.add`.
+
+        Returns
+        -------
+        list of str
+            The ids, in order.
+
         Raises
         ------
         InvalidVectorsError
-            NaN, infinity, another dimension, or a zero vector under cosine.
+            NaN, infinity, or another dimension.
         ParameterError
             Also when the first call has fewer than `fit_after` vectors for reducers that have to learn.
         """
@@ -238,8 +355,6 @@ class QdrantCollection(ReadingMethods):
             batch_size=batch_size,
             dim=self.dim if vectors is not None else None,
         )
-        if vectors is not None and hasattr(vectors, "__len__") and len(vectors) and self.metric == "cosine":
-            unit_rows(as_matrix(vectors, self.dim))  # checked as a whole, before anything is written
         added: list[str] = []
         with self._writing:
             if self._manifest is None:
@@ -250,9 +365,9 @@ class QdrantCollection(ReadingMethods):
                         [text for batch in first for text in batch.texts],
                     )
                 for batch in first:
-                    added += self._write(batch)
+                    added += self._write(batch, encoded=vectors is None)
             for batch in batches:
-                added += self._write(self._ready(batch))
+                added += self._write(self._ready(batch), encoded=vectors is None)
         return added
 
     def _first(self, batches: Iterable[Batch]) -> list[Batch]:
@@ -276,9 +391,9 @@ class QdrantCollection(ReadingMethods):
     def _ready(self, batch: Batch) -> Batch:
         if batch.vectors is None:
             assert self._encoder is not None  # add has asked for one of the two
-            batch.vectors = self._encoder.encode_documents(batch.texts)
+            batch.vectors = self.encode_documents(batch.texts)
         matrix = as_matrix(batch.vectors, self.dim)
-        batch.vectors = unit_rows(matrix) if self.metric == "cosine" and len(matrix) else matrix
+        batch.vectors = unit_rows(matrix, keep_zeros=True) if self.metric == "cosine" and len(matrix) else matrix
         return batch
 
     def _start(self, sample: Floats, texts: Sequence[str]) -> None:
@@ -289,11 +404,10 @@ class QdrantCollection(ReadingMethods):
             raise MismatchError(f"expected vectors of dimension {plan.dim}, as dim= says, got {sample.shape[1]}")
         codec = ClientCodec.of(plan.codec)
         codec.fit(sample, seed=plan.seed)
-        encoder = fingerprint(self._encoder) if self._encoder is not None else None
-        self._lay_out(codec, int(sample.shape[1]), texts, encoder)
+        self._lay_out(codec, int(sample.shape[1]), texts, None)
 
     def _lay_out(self, codec: Any, dim: int, texts: Sequence[str], encoder: dict[str, Any] | None) -> None:
-        """Create the collection in Qdrant, with what was learned and the encoder's fingerprint.
+        """Create the collection in Qdrant, with what was learned and what is known of the encoder.
 
         The texts are those of some documents, for the average length.
         """
@@ -313,7 +427,7 @@ class QdrantCollection(ReadingMethods):
         manifest.write(self._transport)
         self._manifest, self._codec = manifest, codec
 
-    def _write(self, batch: Batch) -> list[str]:
+    def _write(self, batch: Batch, *, encoded: bool = False) -> list[str]:
         if not len(batch):
             return []
         stored = self._fitted().documents(_vectors(batch))
@@ -328,14 +442,39 @@ class QdrantCollection(ReadingMethods):
             for row, identifier in enumerate(batch.ids)
         ]
         self._transport.upsert(points)
+        if encoded:
+            self._remember(batch)
         return list(batch.ids)
+
+    def _remember(self, batch: Batch) -> None:
+        """Note whose vectors were stored."""
+        encoder = self._require_encoder()
+        self._model.remember(encoder.name, prompts_of(encoder), batch.dim, batch.ids, batch.texts)
 
     def _order(self) -> int:
         self._last_order = max(time.time_ns(), self._last_order + 1)
         return self._last_order
 
     def delete(self, ids: Iterable[str] | None = None, filter: FilterLike = None) -> int:
-        """Delete documents by id, by filter, or those that both name; see `octavo.Collection.delete`."""
+        """Delete documents by id, by filter, or those that both name; see `octavo.Collection.delete`.
+
+        Parameters
+        ----------
+        ids : iterable of str, optional
+            Ids that are not there are no error; an empty list deletes nothing.
+        filter : dict, filter or callable, optional
+            See `search`.
+
+        Returns
+        -------
+        int
+            How many were deleted.
+
+        Raises
+        ------
+        ParameterError
+            When neither is given, or a part of the filter says nothing; `clear` deletes everything.
+        """
         self._require_open()
         listed, where = check_deletion(ids, filter)
         with self._writing:
@@ -368,6 +507,91 @@ class QdrantCollection(ReadingMethods):
         """Build Qdrant's graph now; documents are durable without this."""
         self.optimize()
 
+    # ------------------------------------------------------------------ documents
+
+    def get(self, ids: Iterable[str]) -> list[Document]:
+        """Return the documents with these ids, in the order asked; unknown ids are left out."""
+        listed = check_ids(ids)
+        found = {point.id: point for point in self._retrieve(listed, FIELDS)}
+        points = [point_id(identifier) for identifier in listed]
+        return [document_of(found[point]) for point in points if point in found]
+
+    def get_payloads(self, ids: Iterable[str]) -> list[str | None]:
+        """Return the payloads of these ids, in the order asked; None where there is no document or no payload."""
+        listed = check_ids(ids)
+        found = {point.id: point.payload.get("payload") for point in self._retrieve(listed, ["payload"])}
+        return [found.get(point_id(identifier)) for identifier in listed]
+
+    def get_vectors(self, ids: Iterable[str]) -> Floats:
+        """Return the stored vectors, in the dimension they came in.
+
+        Raises
+        ------
+        DocumentNotFoundError
+            When an id is not there.
+        """
+        listed = check_ids(ids)
+        found = {point.id: point.dense for point in self._retrieve(listed, False, vectors=[DENSE])}
+        points = [point_id(identifier) for identifier in listed]
+        for identifier, point in zip(listed, points, strict=True):
+            if point not in found:
+                raise DocumentNotFoundError(
+                    f"expected ids of stored documents, but {identifier!r} is not in the collection"
+                )
+        if not listed:
+            return np.zeros((0, self.dim or 0), np.float32)
+        return self._decoded([found[point] for point in points])
+
+    def contains(self, ids: Iterable[str]) -> list[bool]:
+        """Tell for each id whether it is there."""
+        listed = check_ids(ids)
+        found = {point.id for point in self._retrieve(listed, False)}
+        return [point_id(identifier) in found for identifier in listed]
+
+    def __contains__(self, identifier: object) -> bool:
+        return isinstance(identifier, str) and self.contains([identifier])[0]
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def count(self, filter: FilterLike = None) -> int:
+        """Return the number of documents (that match)."""
+        self._require_open()
+        return self._transport.count(self._where(filter)) if self._manifest else 0
+
+    def ids(self, filter: FilterLike = None) -> list[str]:
+        """Return the ids of all documents (that match), oldest version first."""
+        self._require_open()
+        found = [(order_of(point), id_of(point)) for point in self._scroll(self._where(filter), ["id", "order"])]
+        return [identifier for _, identifier in sorted(found)]
+
+    def documents(self, filter: FilterLike = None) -> Iterator[Document]:
+        """Yield all documents (that match), oldest version first, a few hundred in memory at a time."""
+        for part in chunked(self.ids(filter), _CHUNK):
+            yield from self.get(part)
+
+    # ------------------------------------------------------------------ search
+
+    @contextlib.contextmanager
+    def _ranker(self, where: Where, ids: Sequence[str] | None, options: SearchOptions) -> Iterator[Ranker]:
+        if self._manifest is None:
+            yield NothingRanked()
+            return
+        condition = self._where(where)
+        if ids is not None:
+            condition = all_of(condition, {"has_id": [point_id(each) for each in ids]} if ids else NOTHING)
+        yield self._new_ranker(condition)
+
+    def _new_ranker(self, condition: Condition) -> Ranker:
+        return QdrantDenseRanker(
+            self._transport,
+            condition,
+            self._words(),
+            self._mapping.oversampling,
+            codec=self._fitted(),
+            cosines=self.metric == "cosine",
+        )
+
     # ------------------------------------------------------------------ about it
 
     @property
@@ -386,6 +610,16 @@ class QdrantCollection(ReadingMethods):
     def codec(self) -> str:
         """The codec string."""
         return self._about.codec
+
+    @property
+    def local(self) -> None:
+        """None: the documents lie in Qdrant."""
+        return None
+
+    @property
+    def late(self) -> MultiVectorLike | None:
+        """None: it keeps one vector a document."""
+        return None
 
     @property
     def encoder(self) -> Encoder | None:
@@ -409,11 +643,48 @@ class QdrantCollection(ReadingMethods):
 
     def encode_documents(self, texts: Sequence[str]) -> Floats:
         """Return the encoder's vectors for documents, of shape ``(len(texts), dim)``."""
-        return self._require_encoder().encode_documents(texts)
+        vectors: Floats = self._of_the_same_model(self._require_encoder().encode_documents(texts))
+        return vectors
 
     def encode_queries(self, texts: Sequence[str]) -> Floats:
         """Return the encoder's vectors for queries, of shape ``(len(texts), dim)``."""
-        return self._require_encoder().encode_queries(texts)
+        vectors: Floats = self._of_the_same_model(self._require_encoder().encode_queries(texts))
+        return vectors
+
+    def model_check(self) -> ModelCheck:
+        """Return what notices that an encoder is not the one that made the stored vectors; for those who encode themselves."""
+        return ModelCheck(
+            RemoteVectors(
+                read_encoder=self._read_encoder,
+                write_encoder=self._write_encoder,
+                get=self.get,
+                vectors=self._vectors_to_compare,
+                as_stored=self._as_stored,
+            )
+        )
+
+    def _read_encoder(self) -> dict[str, Any] | None:
+        return self._manifest.encoder if self._manifest is not None else None
+
+    def _write_encoder(self, entry: dict[str, Any]) -> None:
+        assert self._manifest is not None  # there are documents
+        self._manifest = replace(self._manifest, encoder=entry)
+        self._manifest.write(self._transport)
+
+    def _vectors_to_compare(self, ids: Sequence[str]) -> Floats:
+        return self.get_vectors(ids)
+
+    def _as_stored(self, vectors: Any) -> Floats:
+        matrix = as_matrix(vectors, self.dim, "vectors of the encoder")
+        codec = self._fitted()
+        return codec.decode(codec.documents(unit_rows(matrix, keep_zeros=True) if self.metric == "cosine" else matrix))
+
+    def _of_the_same_model(self, vectors: Any) -> Any:
+        """Return vectors that the encoder has made, unless those in the collection are another encoder's."""
+        encoder = self._require_encoder()
+        dim = next((int(matrix.shape[-1]) for matrix in vectors if matrix.size), None)
+        self._model.run(encoder.name, dim, encoder.encode_documents)
+        return vectors
 
     def _require_encoder(self) -> Encoder:
         if self._encoder is None:
@@ -425,7 +696,7 @@ class QdrantCollection(ReadingMethods):
         self._require_open()
         return self._describe(map_codec(self.codec), self._codec.out_dim if self._codec is not None else None)
 
-    def _describe(self, mapping: Mapped, stored_dim: int | None) -> QdrantInfo:
+    def _describe(self, mapping: CodecMapping, stored_dim: int | None) -> QdrantInfo:
         status = self._transport.status() if self._manifest is not None else None
         stored = self._manifest.encoder if self._manifest is not None else None
         return QdrantInfo(
@@ -450,11 +721,85 @@ class QdrantCollection(ReadingMethods):
             self._closed = True
             self._transport.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._manifest is None:
+            raise InputTypeError(
+                "a collection without documents cannot be pickled: there is nothing in Qdrant yet for another process to open"
+            )
+        return _reopen, (type(self), self._transport.reference(), self.encoder)
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    # ------------------------------------------------------------------ inside
+
+    @property
+    def _mapping(self) -> CodecMapping:
+        assert self._manifest is not None
+        return map_codec(self._manifest.codec)
+
+    def _fitted(self) -> ClientCodec:
+        assert self._codec is not None  # there are documents, so there is one
+        return self._codec
+
+    def _decoded(self, vectors: Sequence[Sequence[float] | None]) -> Floats:
+        """Return stored vectors in the dimension they came in."""
+        return self._fitted().decode(np.array(vectors, np.float32))
+
+    def _words(self) -> BM25Encoder:
+        assert self._manifest is not None
+        return BM25Encoder(self._manifest.full_text, self._manifest.average_length)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise CollectionClosedError("the collection is closed; open it again")
+
+    def _retrieve(
+        self, ids: Sequence[str], fields: Sequence[str] | bool, *, vectors: Sequence[str] = ()
+    ) -> Iterator[Point]:
+        self._require_open()
+        if self._manifest is None:
+            return
+        points = list(dict.fromkeys(map(point_id, ids)))
+        for part in chunked(points, _CHUNK):
+            yield from self._transport.retrieve(part, fields, vectors=vectors)
+
+    def _scroll(self, where: Condition, fields: Sequence[str]) -> Iterator[Point]:
+        offset: str | None = None
+        while self._manifest is not None:
+            page, offset = self._transport.scroll(where, fields, offset)
+            yield from page
+            if offset is None:
+                return
+
+    def _where(self, filter: FilterLike) -> Condition:
+        """Return a filter that lets exactly the wanted documents through."""
+        tree = check_filter(filter)
+        if tree is None:
+            return DOCUMENTS
+        if not isinstance(tree, Filter):
+            return self._chosen(DOCUMENTS, tree)
+        bounds = translate(tree)
+        if bounds.exact:
+            return all_of(DOCUMENTS, bounds.lower)
+        between = all_of(DOCUMENTS, bounds.upper, none_of(bounds.lower))
+        some = self._chosen(between, lambda document: matches(tree, document.metadata))
+        return all_of(DOCUMENTS, bounds.lower if some is NOTHING else any_of(bounds.lower, some))
+
+    def _chosen(self, where: Condition, wanted: DocumentFilter) -> Condition:
+        """Look at documents one by one, and return a filter for those that are wanted."""
+        found = [point.id for point in self._scroll(where, FIELDS) if lets_through(wanted, document_of(point))]
+        return {"has_id": found} if found else NOTHING
+
+
+def _reopen(kind: type[QdrantCollection], reference: dict[str, Any], encoder: Any) -> QdrantCollection:
+    """Open what was pickled; a server's key is this process's own."""
+    if "url" in reference:
+        reference = reference | {"api_key": os.environ.get(KEY_VARIABLE) or None}
+    return kind.open(encoder=encoder, **reference)
 
 
 def _vectors(batch: Batch) -> Floats:

@@ -7,33 +7,38 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Self
 
+import numpy as np
+
 from octavo._arrays import Floats
-from octavo._text_analysis import check_language
+from octavo._validation import check_integer
+from octavo.collection.searching import LateSearch, Ranker
 from octavo.collection.token_input import make_ready, not_late, read_token_batches
 from octavo.compression.candidates import CandidateEncoder, candidate_encoder_from_config
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
-from octavo.encoders.dense import as_encoder, fingerprint
-from octavo.encoders.tokens import MeanProbe, TokenEncoder, pooled
-from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError
+from octavo.encoders.dense import as_encoder
+from octavo.encoders.tokens import TokenEncoder, pooled
+from octavo.errors import DocumentNotFoundError, InputTypeError, InvalidVectorsError, MismatchError, ParameterError
 from octavo.integrations.qdrant._client import ServerOptions
-from octavo.integrations.qdrant._collection import QdrantCollection
-from octavo.integrations.qdrant._documents import payload_of
-from octavo.integrations.qdrant._ids import point_id
-from octavo.integrations.qdrant._info import QdrantInfo
-from octavo.integrations.qdrant._late_reading import LateReadingMethods
-from octavo.integrations.qdrant._manifest import Manifest
-from octavo.integrations.qdrant._plan import Plan, average_length, layout_of, transport_of
-from octavo.integrations.qdrant.late_codec import LateCodec, candidate_mapping, centred, learns, map_token_codec
-from octavo.integrations.qdrant.transport import Layout, Point, TokenLayout, Transport
-from octavo.store.documents import Batch, DocumentLike
-from octavo.store.late_settings import DEFAULT_CANDIDATES, DEFAULT_POOLING, candidates_config, pooling_config
+from octavo.integrations.qdrant._collection import QdrantCollection, QdrantInfo
+from octavo.integrations.qdrant._filters import Condition
+from octavo.integrations.qdrant._manifest import Manifest, Plan, average_length, layout_of, transport_of
+from octavo.integrations.qdrant._ranker import QdrantLateRanker
+from octavo.integrations.qdrant.late_points import LateCodec, candidate_mapping, centred, learns, map_token_codec
+from octavo.integrations.qdrant.points import CodecMapping, payload_of, point_id
+from octavo.integrations.qdrant.transport import TOKENS, Layout, Point, TokenLayout, Transport
+from octavo.store.documents import Batch, DocumentLike, check_ids, chunked
+from octavo.store.settings import DEFAULT_CANDIDATES, DEFAULT_POOLING, candidates_config, pooling_config
+from octavo.store.tokens import mean_vectors
 
 #: Numbers that one document's token vectors may have: a server refuses more.
 _MOST_NUMBERS: Final = 1_048_575
 
 #: Numbers sent in one request, about 10 MB as JSON: a server takes 32 MB.
 _NUMBERS_AT_ONCE: Final = 500_000
+
+#: Documents whose token vectors are asked for in one request: 100 vectors of 384 numbers each make 15 MB of JSON.
+_DOCUMENTS_AT_ONCE: Final = 32
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class _LatePlan(Plan):
     candidates: dict[str, Any]
 
 
-class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
+class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
     """Documents with many vectors each in Qdrant, behind the methods of `octavo.MultiVectorCollection`.
 
     Made by `create` or `open`; safe to use from many threads. Tokens are pooled and reduced here and compared by Qdrant,
@@ -62,22 +67,16 @@ class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
     """
 
     _many_vectors: ClassVar[bool] = True
+    _encoder: TokenEncoder | None  # type: ignore[assignment]  # gives matrices where that of a plain one gives rows
 
     def __init__(self, transport: Transport, encoder: Any, plan: _LatePlan | None) -> None:
-        self._late = None
+        self._late: LateCodec | None = None
         try:
-            self._token_encoder = (
-                encoder if encoder is None or isinstance(encoder, TokenEncoder) else TokenEncoder(encoder)
-            )
+            tokens = encoder if encoder is None or isinstance(encoder, TokenEncoder) else TokenEncoder(encoder)
         except InputTypeError as err:
             raise self._refused(transport, encoder, plan, err) from err
-        # What tells two encoders apart is asked of one vector a text: the mean of its tokens.
-        probe = MeanProbe(self._token_encoder) if self._token_encoder is not None else None
-        try:
-            super().__init__(transport, probe, plan)
-        except InvalidVectorsError as err:
-            stored = self._manifest.encoder if self._manifest is not None else None
-            raise not_late(stored, self._token_encoder.name if self._token_encoder is not None else "none") from err
+        super().__init__(transport, None, plan)
+        self._encoder = tokens
 
     @staticmethod
     def _refused(transport: Transport, encoder: Any, plan: Any, err: InputTypeError) -> Exception:
@@ -139,6 +138,11 @@ class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
         api_key, timeout, retries, shard_number, replication_factor, write_consistency_factor
             See `QdrantCollection.create`.
 
+        Returns
+        -------
+        QdrantMultiVectorCollection
+            Close it, or use it as a context manager.
+
         Raises
         ------
         ParameterError
@@ -158,7 +162,7 @@ class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
             codec=map_token_codec(codec).codec,
             metric="cosine",
             dim=dim,
-            full_text=check_language(full_text),
+            full_text=full_text,
             seed=seed,
             fit_after=fit_after,
             layout=layout_of(ranges, connectivity, full_scan_threshold, indexing_threshold),
@@ -203,8 +207,7 @@ class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
             Also when the first call has fewer than `fit_after` documents for what has to learn.
         """
         self._require_open()
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ParameterError(f"expected batch_size as an integer of at least 1, got {batch_size!r}")
+        batch_size = check_integer(batch_size, "batch_size", least=1)
         batches = read_token_batches(
             documents,
             ids,
@@ -215,19 +218,22 @@ class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
             pooled=pooled,
             batch_size=batch_size,
             dim=self.dim,
-            encoder=self._token_encoder,
+            encoder=self._encoder,
         )
         added: list[str] = []
         with self._writing:
             if self._manifest is None:
                 for batch in self._begin(batches, pooled):
-                    added += self._write(batch)
+                    added += self._write(batch, encoded=token_vectors is None)
             for batch in batches:
-                added += self._write(self._pooled(batch, pooled, self.dim))
+                added += self._write(self._pooled(batch, pooled, self.dim), encoded=token_vectors is None)
         return added
 
     def _pooled(self, batch: Batch, pooled: bool, dim: int | None) -> Batch:
-        ready = make_ready(batch, dim, None if pooled else self._pooling, self._token_encoder)
+        encoded = not batch.ready and batch.matrices is None
+        ready = make_ready(batch, dim, None if pooled else self._pooling, self._encoder)
+        if encoded and self._encoder is not None:
+            self._model.run(self._encoder.name, ready.dim, self._encoder.encode_documents)
         if self._late is not None:
             check_sizes(ready, self._late)
         return ready
@@ -267,8 +273,7 @@ class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
         codec = LateCodec.fit(plan.codec, candidate_encoder_from_config(candidates), sample, seed=plan.seed)
         for batch in first:
             check_sizes(batch, codec)
-        encoder = fingerprint(self._encoder) if self._encoder is not None else None
-        self._lay_out(codec, sample.dim, [text for batch in first for text in batch.texts], encoder)
+        self._lay_out(codec, sample.dim, [text for batch in first for text in batch.texts], None)
 
     def _lay_out(self, codec: LateCodec, dim: int, texts: Sequence[str], encoder: dict[str, Any] | None) -> None:
         plan = self._plan
@@ -291,7 +296,7 @@ class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
         manifest.write(self._transport)
         self._manifest, self._late = manifest, codec
 
-    def _write(self, batch: Batch) -> list[str]:
+    def _write(self, batch: Batch, *, encoded: bool = False) -> list[str]:
         if not len(batch):
             return []
         assert batch.tokens is not None  # made ready
@@ -316,19 +321,77 @@ class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
                 )
             )
         self._transport.upsert(points)
+        if encoded:
+            self._remember(batch)
         return list(batch.ids)
+
+    # ------------------------------------------------------------------ documents
+
+    def get_token_vectors(self, ids: Iterable[str]) -> list[Floats]:
+        """Return the stored token vectors of documents: pooled, decoded, of unit length (nearly).
+
+        Returns
+        -------
+        list of ndarray of shape (n_vectors, dim), float32
+            In the order asked.
+
+        Raises
+        ------
+        DocumentNotFoundError
+            When an id is not there.
+        """
+        return [self._learned().decode(stored) for stored in self._stored(check_ids(ids))]
+
+    def _stored(self, ids: Sequence[str]) -> list[Floats]:
+        """Return the token vectors of documents as Qdrant keeps them."""
+        found = {
+            point.id: point.tokens
+            for part in chunked(ids, _DOCUMENTS_AT_ONCE)
+            for point in self._retrieve(part, False, vectors=[TOKENS])
+        }
+        points = [point_id(identifier) for identifier in ids]
+        for identifier, point in zip(ids, points, strict=True):
+            if point not in found:
+                raise DocumentNotFoundError(
+                    f"expected ids of stored documents, but {identifier!r} is not in the collection"
+                )
+        return [self._matrix(found[point]) for point in points]
+
+    def _matrix(self, tokens: Sequence[Sequence[float]] | None) -> Floats:
+        return np.array(tokens or [], np.float32).reshape(-1, self._learned().token_dim)
+
+    def _decoded(self, vectors: Sequence[Sequence[float] | None]) -> Floats:
+        """Return stored candidate vectors as they are; zero for documents without tokens."""
+        nothing = [0.0] * self._learned().candidate_dim
+        return np.array([nothing if vector is None else vector for vector in vectors], np.float32)
+
+    # ------------------------------------------------------------------ search
+
+    def _new_ranker(self, condition: Condition) -> Ranker:
+        return QdrantLateRanker(
+            self._transport, condition, self._words(), self._mapping.oversampling, codec=self._learned()
+        )
+
+    def _similarities(self, tokens: TokenMatrices, id: str) -> tuple[Floats, Floats, str]:
+        # computed here, with the vectors that Qdrant keeps in full
+        (stored,) = self._stored([id])
+        codec = self._learned()
+        sent, _, _ = codec.queries(tokens)
+        similarities: Floats = sent.flat @ stored.T + codec.token_offsets(tokens.flat)[:, None]
+        (document,) = self.get([id])
+        return similarities, codec.decode(stored), document.text
 
     # ------------------------------------------------------------------ about it
 
     @property
-    def late(self) -> QdrantMultiVectorCollection:  # type: ignore[override]  # None for a plain one
+    def late(self) -> QdrantMultiVectorCollection:
         """The collection itself: it keeps many vectors a document."""
         return self
 
     @property
     def encoder(self) -> TokenEncoder | None:  # type: ignore[override]  # gives matrices where a plain one gives rows
         """What turns texts into token vectors, if it was given."""
-        return self._token_encoder
+        return self._encoder
 
     @property
     def pooling(self) -> TokenPooling:
@@ -346,16 +409,20 @@ class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
 
     def encode_documents(self, texts: Sequence[str]) -> list[Floats]:  # type: ignore[override]
         """Return the encoder's token vectors for documents, one matrix each, as the encoder gives them: not pooled."""
-        return self._require_token_encoder().encode_documents(texts)
+        matrices: list[Floats] = self._of_the_same_model(self._require_encoder().encode_documents(texts))
+        return matrices
 
     def encode_queries(self, texts: Sequence[str]) -> list[Floats]:  # type: ignore[override]
         """Return the encoder's token vectors for queries, one matrix each, as the encoder gives them."""
-        return self._require_token_encoder().encode_queries(texts)
+        matrices: list[Floats] = self._of_the_same_model(self._require_encoder().encode_queries(texts))
+        return matrices
 
-    def _require_token_encoder(self) -> TokenEncoder:
-        if self._token_encoder is None:
-            raise ParameterError("the collection was opened without an encoder; open it with encoder=")
-        return self._token_encoder
+    def _vectors_to_compare(self, ids: Sequence[str]) -> Floats:
+        return mean_vectors(TokenMatrices.of(self.get_token_vectors(ids), dim=self.dim))
+
+    def _as_stored(self, vectors: Any) -> Floats:
+        tokens, _ = self._learned().documents(pooled(vectors, self._pooling, self.dim))
+        return mean_vectors(TokenMatrices(self._learned().decode(tokens.flat), tokens.offsets))
 
     def info(self) -> QdrantInfo:
         """Return what the collection holds and how Qdrant keeps it: `tokens` says what it does with token vectors."""
@@ -370,6 +437,17 @@ class QdrantMultiVectorCollection(LateReadingMethods, QdrantCollection):
             "candidates": late["candidates"],
         }
         return replace(described, stored_dim=self._late.candidate_dim, tokens=tokens)
+
+    # ------------------------------------------------------------------ inside
+
+    @property
+    def _mapping(self) -> CodecMapping:
+        assert self._manifest is not None
+        return map_token_codec(self._manifest.codec)
+
+    def _learned(self) -> LateCodec:
+        assert self._late is not None  # there are documents, so there is one
+        return self._late
 
 
 def check_sizes(batch: Batch, codec: LateCodec) -> None:

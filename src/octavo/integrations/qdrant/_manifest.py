@@ -1,16 +1,23 @@
-"""What a Qdrant collection has to remember about itself: one point without vectors."""
+"""What a collection in Qdrant will be, and what it has to remember about itself: one point without vectors."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from octavo.errors import CollectionNotFoundError, CorruptCollectionError, MismatchError
-from octavo.integrations.qdrant._ids import MANIFEST
-from octavo.integrations.qdrant.mapping import ClientCodec
+import numpy as np
+
+from octavo._text_analysis import check_language
+from octavo._validation import check_choice, check_integer
+from octavo.errors import CorruptCollectionError, ForeignCollectionError, MismatchError, ParameterError
+from octavo.integrations.qdrant._client import ClientTransport, ServerOptions
+from octavo.integrations.qdrant._filters import MANIFEST, NUMBER, TIME, number_key
+from octavo.integrations.qdrant.edge import EdgeTransport
+from octavo.integrations.qdrant.points import BM25Encoder, ClientCodec
 from octavo.integrations.qdrant.transport import Point, Transport
 
 FORMAT: Final = 1
@@ -54,7 +61,9 @@ class Manifest:
         if self.late is None:
             del values["late"]  # as before there was such a thing
         text = json.dumps(values, sort_keys=True)
-        transport.upsert([Point(MANIFEST, {"octavo": text, "sha256": _checksum(text)})])
+        there = transport.retrieve([MANIFEST], True)
+        beside = there[0].payload if there else {}  # what a push keeps there
+        transport.upsert([Point(MANIFEST, beside | {"octavo": text, "sha256": _checksum(text)})])
 
     @classmethod
     def read(cls, transport: Transport) -> Manifest:
@@ -62,7 +71,7 @@ class Manifest:
 
         Raises
         ------
-        CollectionNotFoundError
+        ForeignCollectionError
             When Octavo has not made this collection.
         CorruptCollectionError
             When it does not match its checksum.
@@ -71,7 +80,7 @@ class Manifest:
         """
         found = transport.retrieve([MANIFEST], True)
         if not found:
-            raise CollectionNotFoundError(
+            raise ForeignCollectionError(
                 f"expected a collection made by Octavo at {transport.place}, but it holds no description of one; was it made "
                 "by another program, or was its creator killed at the first document? Delete it and create it anew"
             )
@@ -98,3 +107,69 @@ def encode_state(codec: ClientCodec) -> str:
 
 def _checksum(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+#: A server takes no longer vectors.
+_MAX_DIM: Final = 65_536
+
+#: Documents whose length tells the typical one, for BM25.
+_LENGTH_SAMPLE = 1000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a collection will be, before its first document says the rest."""
+
+    codec: str
+    metric: Literal["cosine", "dot"]
+    dim: int | None
+    full_text: str
+    seed: int
+    fit_after: int
+    layout: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        check_choice(self.metric, "metric", ("cosine", "dot"))
+        check_language(self.full_text)
+        checked = {
+            "seed": check_integer(self.seed, "seed", least=0),
+            "fit_after": check_integer(self.fit_after, "fit_after", least=1),
+        }
+        if self.dim is not None:
+            checked["dim"] = check_integer(self.dim, "dim", least=1, most=_MAX_DIM)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+
+def transport_of(path: Any, url: str | None, name: str, options: ServerOptions) -> Transport:
+    """Reach a place, whether there is a collection or not."""
+    if (path is None) == (url is None):
+        raise ParameterError("expected either path= (in this process) or url= (a server), got both or neither")
+    if path is not None:
+        return EdgeTransport(path)
+    assert url is not None  # checked above
+    return ClientTransport(url, name, options)
+
+
+def layout_of(
+    ranges: Sequence[str | Sequence[str]], connectivity: int, full_scan: int, indexing: int
+) -> dict[str, Any]:
+    """Return the options of `Layout` that the caller has given."""
+    if isinstance(ranges, str):
+        raise ParameterError(f"expected ranges as a list of fields, got the string {ranges!r}; write [{ranges!r}]")
+    return {
+        "hnsw_m": check_integer(connectivity, "connectivity", least=2, most=256),
+        "full_scan_threshold": check_integer(full_scan, "full_scan_threshold", least=0),
+        "indexing_threshold": check_integer(indexing, "indexing_threshold", least=0),
+        "ranges": [
+            f"number.{number_key([field] if isinstance(field, str) else field, kind)}"
+            for field in ranges
+            for kind in (NUMBER, TIME)
+        ],
+    }
+
+
+def average_length(language: str, texts: Sequence[str]) -> float:
+    """Return the terms of a typical document."""
+    counts = [BM25Encoder(language, 1.0).count(text) for text in texts[:_LENGTH_SAMPLE] if text]
+    return float(np.mean(counts)) if counts else 100.0

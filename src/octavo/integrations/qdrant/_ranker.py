@@ -8,11 +8,9 @@ import numpy as np
 
 from octavo._arrays import Floats
 from octavo.compression.token_matrices import TokenMatrices
-from octavo.integrations.qdrant._documents import document_of
 from octavo.integrations.qdrant._filters import Condition
-from octavo.integrations.qdrant._words import Words
-from octavo.integrations.qdrant.late_codec import LateCodec
-from octavo.integrations.qdrant.mapping import ClientCodec
+from octavo.integrations.qdrant.late_points import LateCodec
+from octavo.integrations.qdrant.points import BM25Encoder, ClientCodec, document_of, order_of
 from octavo.integrations.qdrant.transport import TOKENS, Point, Search, Transport
 from octavo.retrievers.late_interaction import LateOptions
 from octavo.retrievers.results import Ranking, SearchResult
@@ -34,13 +32,13 @@ class QdrantRanker:
         The collection.
     where : Condition
         Which points may come back.
-    words : Words
+    words : BM25Encoder
         Makes of a query's words what the points were given.
     oversampling : float or None
         Candidates rescored per result, where Qdrant rescores and the options do not say.
     """
 
-    def __init__(self, transport: Transport, where: Condition, words: Words, oversampling: float | None) -> None:
+    def __init__(self, transport: Transport, where: Condition, words: BM25Encoder, oversampling: float | None) -> None:
         self._transport = transport
         self._where = where
         self._words = words
@@ -64,10 +62,10 @@ class QdrantRanker:
         """Read the documents out of the payloads that came with the points."""
         found = []
         for keys, scores in rankings:
-            payloads = [self._points[key].payload for key in keys.tolist()]
-            documents = [document_of(payload) for payload in payloads]
+            points = [self._points[key] for key in keys.tolist()]
+            documents = [document_of(point) for point in points]
             ids = [document.id for document in documents]
-            found.append(SearchResult(ids, scores, documents, [payload.get("payload") for payload in payloads]))
+            found.append(SearchResult(ids, scores, documents, [point.payload.get("payload") for point in points]))
         return found
 
     def _ask(self, searches: Sequence[Search]) -> list[list[Point]]:
@@ -77,7 +75,7 @@ class QdrantRanker:
         """Return a ranking of points by the numbers that order documents by age, and remember which is which."""
         keys = []
         for point in points:
-            key = int(point.payload["order"])
+            key = order_of(point)
             while (known := self._points.setdefault(key, point)).id != point.id:  # two writers in one nanosecond
                 key += 1
             if known.dense is None:
@@ -107,7 +105,7 @@ class QdrantDenseRanker(QdrantRanker):
         self,
         transport: Transport,
         where: Condition,
-        words: Words,
+        words: BM25Encoder,
         oversampling: float | None,
         *,
         codec: ClientCodec,
@@ -158,7 +156,13 @@ class QdrantLateRanker(QdrantRanker):
     """
 
     def __init__(
-        self, transport: Transport, where: Condition, words: Words, oversampling: float | None, *, codec: LateCodec
+        self,
+        transport: Transport,
+        where: Condition,
+        words: BM25Encoder,
+        oversampling: float | None,
+        *,
+        codec: LateCodec,
     ) -> None:
         super().__init__(transport, where, words, oversampling)
         self._codec = codec

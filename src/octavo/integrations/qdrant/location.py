@@ -9,19 +9,15 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from octavo.compression import Codec
-from octavo.errors import CollectionNotFoundError, MismatchError, ParameterError
-from octavo.integrations.qdrant._client import ServerOptions
+from octavo.errors import CollectionNotFoundError, ForeignCollectionError, MismatchError, ParameterError
+from octavo.integrations.qdrant._client import KEY_VARIABLE, ServerOptions
 from octavo.integrations.qdrant._collection import QdrantCollection
 from octavo.integrations.qdrant._late_collection import QdrantMultiVectorCollection
-from octavo.integrations.qdrant._manifest import Manifest
-from octavo.integrations.qdrant._plan import transport_of
-from octavo.integrations.qdrant.edge import CONFIG_FILE
+from octavo.integrations.qdrant._manifest import Manifest, transport_of
+from octavo.integrations.qdrant.edge import CONFIG_FILE, SUMS_FILE, absolute_path
 
 #: What stands before the directory of Qdrant's core, where nothing lies there yet that would tell.
 EMBEDDED: Final = "qdrant:"
-
-#: Where a server's key is taken from: a command line is seen by everybody on the machine.
-KEY_VARIABLE: Final = "QDRANT_API_KEY"
 
 DEFAULT_NAME: Final = "octavo"
 
@@ -33,7 +29,7 @@ class Location:
     Parameters
     ----------
     path : Path or None
-        The directory of Qdrant's core.
+        The directory of Qdrant's core, absolute.
     url : str or None
         The server.
     name : str
@@ -90,12 +86,14 @@ def parse_location(place: str | os.PathLike[str], name: str | None = None) -> Lo
     if text.startswith(EMBEDDED):
         if not text.removeprefix(EMBEDDED):
             raise ParameterError(f"expected a directory after {EMBEDDED!r}, got nothing")
-        return Location(path=Path(text.removeprefix(EMBEDDED)).expanduser())
-    path = Path(text).expanduser()
-    return Location(path=path) if (path / CONFIG_FILE).is_file() else None
+        return Location(path=absolute_path(text.removeprefix(EMBEDDED)))
+    if not text or "\0" in text:
+        return None  # no place at all; whoever opens it says so
+    path = Path(text).expanduser().absolute()
+    return Location(path=path) if (path / CONFIG_FILE).is_file() or (path / SUMS_FILE).is_file() else None
 
 
-def open_location(place: str | os.PathLike[str], encoder: Any = None) -> QdrantCollection:
+def open_collection(place: str | os.PathLike[str], encoder: Any = None) -> QdrantCollection:
     """Open the collection at a place in Qdrant, of one vector a document or of many; the key is taken from ``QDRANT_API_KEY``.
 
     Parameters
@@ -105,12 +103,29 @@ def open_location(place: str | os.PathLike[str], encoder: Any = None) -> QdrantC
     encoder : object, optional
         As in `octavo.open`.
 
+    Returns
+    -------
+    QdrantCollection
+        A `QdrantMultiVectorCollection` where documents have many vectors.
+
     Raises
     ------
     ParameterError
         When it is no place in Qdrant.
-    CollectionNotFoundError, MismatchError, CollectionLockedError, ServerError
+    CollectionNotFoundError, MismatchError, CollectionLockedError, CorruptCollectionError, ServerError
         As of `QdrantCollection.open`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from octavo.integrations.qdrant import QdrantCollection
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> with QdrantCollection.create(path=folder.name, dim=2) as kb:
+    ...     pass
+    >>> with open_collection(f"qdrant:{folder.name}") as kb:
+    ...     print(type(kb).__name__, len(kb))
+    QdrantCollection 0
+    >>> folder.cleanup()
     """
     return open_either(encoder, **_require(place).options())
 
@@ -150,9 +165,9 @@ def open_or_create(
     options = _require(place).options()
     try:
         collection = QdrantCollection.open(encoder=encoder, **options)
-    except CollectionNotFoundError as missing:
-        if "no description" in str(missing):
-            raise  # something is there, but not ours
+    except ForeignCollectionError:
+        raise  # which is not to be created over
+    except CollectionNotFoundError:
         return QdrantCollection.create(encoder=encoder, codec=codec or "int8", metric=metric or "cosine", **options)
     wanted = str(Codec.parse(codec)) if codec is not None else collection.codec
     if wanted != collection.codec or metric not in (None, collection.metric):

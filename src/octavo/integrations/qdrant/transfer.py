@@ -5,33 +5,36 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from octavo._arrays import as_matrix
-from octavo.collection.rebuild import Blueprint
+from octavo._arrays import Floats, as_matrix
+from octavo.collection.rebuild import Blueprint, joined_tokens
 from octavo.compression import Codec, Float32, Pipeline
-from octavo.errors import CollectionNotFoundError, CorruptCollectionError, MismatchError, ParameterError
-from octavo.integrations.qdrant._collection import QdrantCollection
-from octavo.integrations.qdrant._ids import MANIFEST
-from octavo.integrations.qdrant._late_collection import QdrantMultiVectorCollection, check_size
-from octavo.integrations.qdrant._late_transfer import (
-    create_late,
-    is_late,
-    is_like,
-    late_codec,
-    late_settings,
-    take_tokens,
+from octavo.compression.candidates import candidate_encoder_from_config
+from octavo.compression.token_matrices import TokenMatrices
+from octavo.compression.token_pooling import TokenPooling
+from octavo.errors import (
+    CollectionNotFoundError,
+    CorruptCollectionError,
+    ForeignCollectionError,
+    MismatchError,
+    ParameterError,
 )
+from octavo.integrations.qdrant._collection import QdrantCollection
+from octavo.integrations.qdrant._filters import MANIFEST
+from octavo.integrations.qdrant._late_collection import QdrantMultiVectorCollection, check_size, check_sizes
 from octavo.integrations.qdrant._manifest import encode_state
-from octavo.integrations.qdrant.late_codec import LateCodec
+from octavo.integrations.qdrant.late_points import LateCodec, centred, learns, map_token_codec
 from octavo.integrations.qdrant.location import open_either
-from octavo.integrations.qdrant.mapping import ClientCodec, map_codec
+from octavo.integrations.qdrant.points import ClientCodec, map_codec
 from octavo.integrations.qdrant.transport import Point
-from octavo.store.documents import Document, read_batches
+from octavo.store.documents import Batch, Document, read_batches
+from octavo.store.settings import CANDIDATE_CODEC
+from octavo.store.tokens import TokenCodec
 
 _STATES = ("codec_state", "token_codec", "candidate_state")
 
@@ -73,17 +76,18 @@ def open_from_blueprint(
             "expected a collection that holds vectors, or knows their dimension; there is nothing to move"
         )
     codec: ClientCodec | LateCodec
-    if is_late(blueprint):
-        codec = late_codec(blueprint, blueprint.dim)
+    if _is_late(blueprint):
+        codec = _late_codec(blueprint, blueprint.dim)
         if longest is not None:
             check_size(*longest, codec)
     else:
         codec = _client_codec(blueprint, blueprint.dim)
     try:
         there = open_either(**{name: options[name] for name in _OF_OPENING if name in options})
-    except CollectionNotFoundError as missing:
-        if "no description" in str(missing):
-            raise  # something is there, but not ours
+    except ForeignCollectionError:
+        raise  # which is not to be created over
+    except CollectionNotFoundError:
+        pass  # it is created below
     else:
         if not _made_from(there, blueprint, codec):
             there.close()
@@ -92,7 +96,7 @@ def open_from_blueprint(
                 "delete it first"
             )
         return there
-    created = create_late(blueprint, **options) if is_late(blueprint) else _create(blueprint, **options)
+    created = _create_late(blueprint, **options) if _is_late(blueprint) else _create(blueprint, **options)
     try:
         created._lay_out(codec, blueprint.dim, texts, blueprint.encoder)
         _keep(created, blueprint)
@@ -133,7 +137,7 @@ def _is_like(collection: QdrantCollection, blueprint: Blueprint, codec: ClientCo
     if about != (str(Codec.parse(blueprint.codec)), settings["metric"], settings["full_text"], blueprint.dim):
         return False
     if isinstance(codec, LateCodec):
-        return manifest.late is not None and is_like(manifest.state, manifest.late, blueprint, codec)
+        return manifest.late is not None and _learned_alike(manifest.state, manifest.late, blueprint, codec)
     return manifest.late is None and manifest.state == encode_state(codec)
 
 
@@ -149,7 +153,7 @@ def blueprint_of(collection: QdrantCollection) -> Blueprint:
     encoder = collection._manifest.encoder if collection._manifest is not None else None
     settings: dict[str, Any] = {"metric": about.metric, "full_text": about.full_text}
     if isinstance(collection, QdrantMultiVectorCollection):
-        settings |= late_settings(collection)
+        settings |= _late_settings(collection)
     return Blueprint(settings, about.codec, collection.dim, encoder)
 
 
@@ -169,7 +173,7 @@ def write_stored(collection: QdrantCollection) -> Callable[[Sequence[Document], 
     def write(documents: Sequence[Document], payloads: Sequence[str | None], vectors: Any) -> list[str]:
         (batch,) = read_batches(documents, None, None, None, payloads, batch_size=max(1, len(documents)), dim=None)
         if isinstance(collection, QdrantMultiVectorCollection):
-            take_tokens(collection, batch, vectors)
+            _take_tokens(collection, batch, vectors)
         else:
             batch.vectors = as_matrix(vectors, collection.dim)
         with collection._writing:
@@ -222,3 +226,93 @@ def _read(collection: QdrantCollection) -> Blueprint | None:
         if values[name] is not None:
             values[name] = base64.b64decode(values[name])
     return Blueprint(**values)
+
+
+def _is_late(blueprint: Blueprint) -> bool:
+    """Tell whether a blueprint is that of a collection with token vectors."""
+    return bool(blueprint.settings.get("multi_vector"))
+
+
+def _late_codec(blueprint: Blueprint, dim: int) -> LateCodec:
+    """Return what the local collection has learned: reducers and candidate encoder.
+
+    A collection that is too young to have learned anything moves, too, if nothing but a centre is missing: its candidate
+    vectors in Qdrant do without one, as those of a new collection with few documents do.
+
+    Raises
+    ------
+    CodecError
+        When Qdrant has no counterpart of the codec.
+    ParameterError
+        When reducers or candidate encoder are not fitted yet.
+    CorruptCollectionError
+        When the stored state is damaged.
+    """
+    map_token_codec(blueprint.codec)
+    if blueprint.token_codec is not None:
+        parts = {"token_codec": blueprint.token_codec, "candidate_state": blueprint.candidate_state or b""}
+        return LateCodec.of(TokenCodec.from_manifest(parts), dim)
+    candidates: dict[str, Any] = blueprint.settings["candidates"]
+    if learns(blueprint.codec, candidates):
+        raise ParameterError(
+            f"the codec {blueprint.codec!r} or what finds candidates ({candidates['id']!r}) has not been fitted yet: call "
+            "fit() on the collection first"
+        )
+    if centred(candidates):
+        candidates = {**candidates, "centre": False}
+    anything = TokenMatrices.of(
+        [np.eye(1, dim, dtype=np.float32)]
+    )  # nothing is left to learn from it but the dimension
+    encoder = candidate_encoder_from_config(candidates)
+    return LateCodec.fit(blueprint.codec, encoder, anything, seed=blueprint.settings.get("seed", 0))
+
+
+def _create_late(blueprint: Blueprint, **options: Any) -> QdrantMultiVectorCollection:
+    """Prepare a collection of the blueprint's kind; nothing is in Qdrant yet."""
+    settings = blueprint.settings
+    return QdrantMultiVectorCollection.create(
+        codec=blueprint.codec,
+        pooling=TokenPooling.from_config(settings["pooling"]),
+        candidates=candidate_encoder_from_config(settings["candidates"]),
+        full_text=settings["full_text"],
+        connectivity=settings.get("connectivity", 16),
+        seed=settings.get("seed", 0),
+        **options,
+    )
+
+
+def _learned_alike(state: str, late: Mapping[str, Any], blueprint: Blueprint, codec: LateCodec) -> bool:
+    """Tell whether a description's states and pooling are those of the blueprint."""
+    return (state, late["state"]) == codec.to_state() and late["pooling"] == blueprint.settings["pooling"]
+
+
+def _late_settings(collection: QdrantMultiVectorCollection) -> dict[str, Any]:
+    """Return the settings of a local collection that are about token vectors.
+
+    Where few documents were there at first, the collection in Qdrant does without a centre, and so does the local one.
+    """
+    manifest = collection._manifest
+    assert manifest is not None  # it was opened,
+    assert manifest.late is not None  # as a collection with token vectors
+    late = manifest.late
+    return {
+        "multi_vector": True,
+        "pooling": late["pooling"],
+        "candidates": late["candidates"],
+        "candidate_codec": CANDIDATE_CODEC,
+    }
+
+
+def _take_tokens(collection: QdrantMultiVectorCollection, batch: Batch, matrices: Sequence[Floats]) -> None:
+    """Make a batch ready to be written with stored token vectors: decoded and pooled already.
+
+    The reducers run over them again, which changes nothing, because what they give back lies in the space that they keep.
+
+    Raises
+    ------
+    InvalidVectorsError
+        When a document has more numbers than Qdrant takes.
+    """
+    batch.tokens = joined_tokens(matrices, collection.dim)
+    batch.ready = True
+    check_sizes(batch, collection._learned())

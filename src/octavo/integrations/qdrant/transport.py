@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 from octavo.integrations.qdrant._filters import Condition
-from octavo.integrations.qdrant._words import Sparse
+
+#: A sparse vector: dimensions and values.
+Sparse: TypeAlias = tuple[list[int], list[float]]
 
 #: Names of the vectors of a point. Where a document has many vectors, they are `TOKENS`, and `DENSE` finds candidates.
 DENSE = "dense"
@@ -83,6 +85,16 @@ class Transport(Protocol):
     @property
     def place(self) -> str:
         """Where it is, for messages."""
+        ...
+
+    def reference(self) -> dict[str, Any]:
+        """Return what `QdrantCollection.open` takes to reach the same collection from another process; no secret is in it.
+
+        Raises
+        ------
+        InputTypeError
+            When no other process can.
+        """
         ...
 
     def exists(self) -> bool:

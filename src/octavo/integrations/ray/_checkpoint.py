@@ -3,7 +3,7 @@
 ::
 
     checkpoint/
-      encoder.json            fingerprint of the encoder
+      encoder.json            name, prompts, dimension and vector for a fixed sentence of the encoder
       <codec tag>.codec       a fitted codec: SHA-256, then `Codec.to_bytes`
       fitted-<key>.json       which codec was fitted for a codec string, so that a resumed job does not fit another
       encoded/<key>           encoded documents: SHA-256, then an Arrow stream with the schema `ENCODED`
@@ -16,23 +16,32 @@ so machines need no locks.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
 import os
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from octavo._files import write_atomically
+from octavo.collection.model_check import prompts_of
 from octavo.compression import Codec
-from octavo.encoders.dense import Encoder, check_fingerprint, fingerprint
-from octavo.errors import CodecError
+from octavo.encoders.dense import Encoder, check_fingerprint, cosine, fingerprint
+from octavo.errors import CodecError, MismatchError
 from octavo.integrations.ray._rows import ENCODED, Row
 
 _DIGEST_BYTES = 32
+
+#: What every machine's encoder is asked for: a job has texts, but perhaps none that two runs of it have in common.
+_PROBE = "Octavo asks every encoder for this sentence."
+
+#: Two encodings of the probe that are closer than this come from the same model (numerics differ between machines).
+_SAME_MODEL = 0.99
 
 
 def content_key(parts: Iterable[str | bytes | None]) -> str:
@@ -76,9 +85,9 @@ class Checkpoint:
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            _write(path, json.dumps(fingerprint(encoder)).encode())
+            write_atomically(path, json.dumps(_described(encoder)).encode())
             return
-        check_fingerprint(stored, encoder)
+        _compare(stored, encoder)
 
     # -- codecs --------------------------------------------------------------------------------------------------------
 
@@ -96,7 +105,7 @@ class Checkpoint:
 
     def save_fitted(self, key: str, tag: str) -> None:
         """Remember which codec was fitted for `key`."""
-        _write(self.folder / f"fitted-{key}.json", json.dumps({"codec": tag}).encode())
+        write_atomically(self.folder / f"fitted-{key}.json", json.dumps({"codec": tag}).encode())
 
     def load_fitted(self, key: str) -> Codec | None:
         """Return the codec that was fitted for `key`, if there is one."""
@@ -124,7 +133,7 @@ class Checkpoint:
 
     def mark_written(self, target: str, key: str) -> None:
         """Remember that these documents are in a target."""
-        _write(self._written(target) / key, b"")
+        write_atomically(self._written(target) / key, b"")
 
     def is_written(self, target: str, key: str) -> bool:
         """Tell whether these documents were written into a target."""
@@ -132,6 +141,28 @@ class Checkpoint:
 
     def _written(self, target: str) -> Path:
         return self.folder / f"written-{content_key([target])[:32]}"
+
+
+def _described(encoder: Encoder) -> dict[str, Any]:
+    """Describe an encoder; the probe is left out for those that give another vector each time."""
+    first, second = (encoder.encode_documents([_PROBE])[0] for _ in range(2))
+    described = fingerprint(encoder.name, prompts_of(encoder), len(first))
+    if cosine(first, second) > _SAME_MODEL:
+        described["probe"] = base64.b64encode(first.astype("<f4").tobytes()).decode("ascii")
+    return described
+
+
+def _compare(stored: dict[str, Any], encoder: Encoder) -> None:
+    vector = encoder.encode_documents([_PROBE])[0]
+    check_fingerprint(stored, encoder.name, len(vector))
+    if stored.get("probe") is None:
+        return
+    similarity = cosine(np.frombuffer(base64.b64decode(stored["probe"]), dtype="<f4"), vector)
+    if similarity < _SAME_MODEL and cosine(vector, encoder.encode_documents([_PROBE])[0]) >= _SAME_MODEL:
+        raise MismatchError(
+            f"the checkpoint was made with encoder {stored['name']!r}, got {encoder.name!r}, whose vector for the probe "
+            f"sentence differs (cosine {similarity:.3f}); go on with the first, or choose a new checkpoint folder"
+        )
 
 
 def encoding_key(encoder: str, tag: str, rows: Iterable[Row]) -> str:
@@ -154,21 +185,8 @@ def _file_name(tag: str) -> str:
     return tag.replace(":", "-")  # which file names on Windows cannot hold
 
 
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
 def _write_checked(path: Path, data: bytes) -> None:
-    _write(path, hashlib.sha256(data).digest() + data)
+    write_atomically(path, hashlib.sha256(data).digest() + data)
 
 
 def _read_checked(path: Path) -> bytes | None:

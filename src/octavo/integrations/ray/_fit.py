@@ -10,6 +10,7 @@ import numpy as np
 import ray.data
 
 import octavo
+from octavo._validation import check_choice, check_integer
 from octavo.collection.rebuild import blueprint_of
 from octavo.compression import Codec
 from octavo.errors import InvalidVectorsError, ParameterError
@@ -68,6 +69,8 @@ def fit_codec(
     """
     parsed = Codec.parse(codec)
     check_metric(metric)
+    sample = check_integer(sample, "sample", least=1)
+    seed = check_integer(seed, "seed", least=0)
     columns = Columns(id_column, text_column, ())
     columns.check_known(dataset)
     pool = Pool(concurrency, num_cpus, num_gpus, batch_size)
@@ -107,8 +110,7 @@ def stored_codec(path: str | os.PathLike[str]) -> Codec:
 
 def check_metric(metric: str) -> None:
     """Raise `ParameterError` unless there is such a metric."""
-    if metric not in METRICS:
-        raise ParameterError(f"expected metric 'cosine' or 'dot', got {metric!r}")
+    check_choice(metric, "metric", METRICS)
 
 
 def column_names(names: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from octavo.collection import Collection
+from octavo import Collection
+from octavo.collection.model_check import prompts_of
 from octavo.collection.rebuild import Blueprint, add_stored, open_from_blueprint
 from octavo.compression import Codec
-from octavo.encoders.dense import as_encoder, fingerprint
-from octavo.errors import CollectionNotFoundError, MismatchError, ParameterError
+from octavo.encoders.dense import Encoder, as_encoder, fingerprint
+from octavo.errors import CollectionNotFoundError, ForeignCollectionError, MismatchError, ParameterError
 from octavo.integrations.qdrant import QdrantCollection
 from octavo.integrations.qdrant import transfer as qdrant
 from octavo.integrations.qdrant.location import Location
@@ -116,9 +117,10 @@ class QdrantTarget:
         encoder = as_encoder(self._encoder) if self._encoder is not None else None
         try:
             there = QdrantCollection.open(encoder=encoder, **options)
-        except CollectionNotFoundError as missing:
-            if "no description" in str(missing):
-                raise  # something is there, but not ours
+        except ForeignCollectionError:
+            raise  # which is not to be created over
+        except CollectionNotFoundError:
+            pass  # it is created below
         else:
             if not qdrant.has_codec(there, blueprint):
                 found = there.codec
@@ -128,13 +130,18 @@ class QdrantTarget:
                     "has learned something else; choose another place or name, or delete that collection first"
                 )
             return there
-        described = fingerprint(encoder) if encoder is not None else None
-        if described is not None and described["dim"] != blueprint.dim:
-            raise MismatchError(
-                f"the dataset holds vectors of dimension {blueprint.dim}, but encoder {described['name']!r} makes vectors of "
-                f"dimension {described['dim']}; give the encoder that the dataset was encoded with"
-            )
+        described = self._describe(encoder, texts, blueprint.dim) if encoder is not None else None
         return qdrant.open_from_blueprint(replace(blueprint, encoder=described), texts, **options)
+
+    @staticmethod
+    def _describe(encoder: Encoder, texts: Sequence[str], dim: int | None) -> dict[str, Any]:
+        found = encoder.encode_documents(texts[:1]).shape[1] if texts else dim
+        if dim is not None and found != dim:
+            raise MismatchError(
+                f"the dataset holds vectors of dimension {dim}, but encoder {encoder.name!r} makes vectors of dimension "
+                f"{found}; give the encoder that the dataset was encoded with"
+            )
+        return fingerprint(encoder.name, prompts_of(encoder), int(found or 0))
 
     def close(self) -> None:
         if self._collection is None:

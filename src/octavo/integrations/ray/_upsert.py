@@ -100,7 +100,7 @@ def upsert(
         return _in_tasks(dataset, target, codec, kept, pool)
     codecs = Codecs(codec, kept)
     name, place = _place(target, encoder, codecs)
-    writer = BlockWriter(place, name, codecs, kept, batch_size)
+    writer = BlockWriter(place, name, codecs, kept, pool.documents)
     report = UpsertReport()
     try:
         for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):

@@ -13,10 +13,11 @@ import ray
 from ray.data import ActorPoolStrategy
 
 from octavo._arrays import Floats, unit_rows
+from octavo._validation import check_integer, check_number
 from octavo.compression import Codec
 from octavo.encoders.dense import Encoder, as_encoder
 from octavo.encoders.tokens import is_multi_vector
-from octavo.errors import InputTypeError, OctavoError, ParameterError
+from octavo.errors import InputTypeError, OctavoError
 from octavo.integrations.ray._checkpoint import Checkpoint, encoding_key
 from octavo.integrations.ray._rows import Columns, EncodedRows, Row, join_tiers, read_rows
 
@@ -54,16 +55,14 @@ class Pool:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
+        checked: dict[str, Any] = {"num_gpus": check_number(self.num_gpus, "num_gpus", least=0)}
+        if self.num_cpus is not None:
+            checked["num_cpus"] = check_number(self.num_cpus, "num_cpus", least=0)
         for name in ("concurrency", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ParameterError(f"expected {name} as an integer of at least 1, got {value!r}")
-        for name in ("num_cpus", "num_gpus"):
-            value = getattr(self, name)
-            if value is None and name == "num_cpus":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < np.inf:
-                raise ParameterError(f"expected {name} as a number of at least 0, got {value!r}")
+            if getattr(self, name) is not None:
+                checked[name] = check_integer(getattr(self, name), name, least=1)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     @property
     def documents(self) -> int:
@@ -209,7 +208,7 @@ def _encode_part(encoder: Encoder, texts: Sequence[str], metric: str) -> list[Fl
         return []
     try:
         vectors = encoder.encode_documents(texts)
-        return list(unit_rows(vectors) if metric == "cosine" else vectors)
+        return list(unit_rows(vectors, keep_zeros=True) if metric == "cosine" else vectors)
     except Exception as error:  # models raise what they like, and no document may end a job of many hours
         if len(texts) == 1:
             return [f"{type(error).__name__}: {error}"]

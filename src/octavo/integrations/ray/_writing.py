@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,7 +13,7 @@ from octavo.errors import MismatchError, ParameterError
 from octavo.integrations.ray._checkpoint import Checkpoint, table_key
 from octavo.integrations.ray._rows import ENCODED, split_tiers
 from octavo.integrations.ray._targets import Codecs, Target, write
-from octavo.store.documents import Document
+from octavo.store.documents import Document, metadata_from_json
 
 #: Failures that a report lists; it counts all.
 LISTED = 1000
@@ -124,7 +123,7 @@ class BlockWriter:
     @staticmethod
     def _write_batch(collection: Any, codec: Codec, table: pa.Table) -> None:
         columns = [table[name].to_pylist() for name in ("id", "text", "metadata")]
-        documents = [Document(i, text, json.loads(fields)) for i, text, fields in zip(*columns, strict=True)]
+        documents = [Document(i, text, metadata_from_json(fields)) for i, text, fields in zip(*columns, strict=True)]
         write(collection, documents, codec, split_tiers(table["codes"].to_pylist(), codec))
 
     def close(self) -> None:

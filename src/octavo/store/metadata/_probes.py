@@ -8,11 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
-from octavo.filters._tree import Between, Compare, Contains, Exists, In, Leaf, Like, PartOf, TextMatch, Value
+from octavo.filters import Between, Compare, Contains, Exists, In, Leaf, Like, PartOf, TextMatch, Value
 from octavo.filters.like import literal_prefix
-from octavo.store.metadata._values import ELEMENT, LIST, LONG, NULL, NUMBER, ODD, PREFIX, TEXT, classify, storable
+from octavo.filters.times import instant_of
+from octavo.store.metadata._values import (
+    BOOL,
+    ELEMENT,
+    LIST,
+    LONG,
+    NULL,
+    NUMBER,
+    ODD,
+    PREFIX,
+    TEXT,
+    TIME,
+    classify,
+    storable,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +67,7 @@ def probes(leaf: Leaf) -> Iterator[Probe]:
         yield Probe(None)
         return
     if isinstance(leaf, Contains):
-        yield from _contains(leaf.value)
+        yield from _contains(leaf)
         if leaf.at.elements:
             yield Probe(LIST, sure=False)  # what lies within an element has no rows
         return
@@ -64,18 +79,18 @@ def probes(leaf: Leaf) -> Iterator[Probe]:
 def _on_value(leaf: Leaf, shift: int) -> Iterator[Probe]:
     """Give the probes for the values themselves (shift 0) or for the elements of lists (shift ELEMENT)."""
     if isinstance(leaf, In):
-        yield from _equal(tuple(leaf.values), shift)
+        yield from _equal(tuple(leaf.values), shift, typed=leaf.at.typed)
     elif isinstance(leaf, Compare) and leaf.op == "==":
-        yield from _equal((leaf.value,), shift)
+        yield from _equal((leaf.value,), shift, typed=leaf.at.typed)
     elif isinstance(leaf, Compare):
-        yield from _ordered({leaf.op: leaf.value}, shift)
+        yield from _ordered({leaf.op: leaf.value}, shift, typed=leaf.at.typed)
     elif isinstance(leaf, Between):
-        yield from _ordered({">=": leaf.low, "<=": leaf.high}, shift)
+        yield from _ordered({">=": leaf.low, "<=": leaf.high}, shift, typed=leaf.at.typed)
     else:
         yield from _text(leaf, shift)
 
 
-def _equal(values: tuple[Value, ...], shift: int) -> Iterator[Probe]:
+def _equal(values: tuple[Value, ...], shift: int, *, typed: bool) -> Iterator[Probe]:
     exact: dict[int, list[Any]] = {}
     lengths: list[int] = []
     odd = False
@@ -87,7 +102,11 @@ def _equal(values: tuple[Value, ...], shift: int) -> Iterator[Probe]:
             # An integer beyond 64 bits and a float, which has a row of its own, can be equal.
             odd |= kind == ODD or (isinstance(value, float) and abs(value) >= 2**63)
             exact.setdefault(kind, []).append(stored)
-    for kind in (NULL, NUMBER, TEXT, LONG):
+            if isinstance(value, str) and (time := instant_of(value)) is not None:
+                exact.setdefault(TIME, []).append(time.microseconds)
+            if not typed and kind in (BOOL, NUMBER) and stored in (0, 1):
+                exact.setdefault(BOOL + NUMBER - kind, []).append(stored)
+    for kind in (NULL, BOOL, NUMBER, TEXT, LONG, TIME):
         if kind in exact:
             yield Probe(kind + shift, among=tuple(dict.fromkeys(exact[kind])), sure=kind != LONG)
     if lengths and shift:
@@ -101,15 +120,18 @@ def _equal(values: tuple[Value, ...], shift: int) -> Iterator[Probe]:
         yield Probe(NUMBER + shift, "value > 9.2e18 OR value < -9.2e18", sure=False)
 
 
-def _ordered(bounds: dict[str, Value], shift: int) -> Iterator[Probe]:
-    """Give the probes for values on the right side of each bound (all of one type)."""
+def _ordered(bounds: dict[str, Value], shift: int, *, typed: bool) -> Iterator[Probe]:
+    """Give the probes for values on the right side of each bound (all strings, or none of them)."""
     sample = next(iter(bounds.values()))
     if sample is None:
         return
     if isinstance(sample, tuple):
         yield Probe(LIST, sure=False)
         return
-    yield Probe(ODD + shift, sure=False)
+    yield from _times(bounds, shift)
+    if isinstance(sample, date):
+        return
+    yield Probe(ODD + shift, sure=False)  # an integer that SQLite cannot hold, or a string that UTF-8 cannot
     kinds = [classify(bound)[0] for bound in bounds.values() if not isinstance(bound, tuple)]
     where = " AND ".join(f"value {op} ?" for op in bounds)
     if isinstance(sample, str):
@@ -122,17 +144,31 @@ def _ordered(bounds: dict[str, Value], shift: int) -> Iterator[Probe]:
         # A row is a prefix and a digest, and no hexadecimal digit comes after "f".
         ends = tuple(f"{bound}"[:PREFIX] + ("" if op[0] == ">" else "g") for op, bound in bounds.items())
         yield Probe(LONG + shift, rough, ends, sure=False)
-    elif ODD in kinds:
-        yield Probe(NUMBER + shift, sure=False)
-    else:
-        yield Probe(NUMBER + shift, where, tuple(bounds.values()))
+        return
+    booleans = kinds.count(BOOL)
+    if typed and 0 < booleans < len(kinds):
+        return  # no value is a boolean and a number
+    among = [kind for kind in (BOOL, NUMBER) if not typed or (kind == BOOL) == bool(booleans)]
+    for kind in among:
+        if ODD in kinds:
+            yield Probe(kind + shift, sure=False)
+        else:
+            yield Probe(kind + shift, where, tuple(bounds.values()))
 
 
-def _contains(value: Value) -> Iterator[Probe]:
+def _times(bounds: dict[str, Value], shift: int) -> Iterator[Probe]:
+    """Give the probe for times on the right side of each bound, if all of them name one."""
+    times = [time.microseconds for bound in bounds.values() if (time := instant_of(bound)) is not None]
+    if len(times) == len(bounds):
+        yield Probe(TIME + shift, " AND ".join(f"value {op} ?" for op in bounds), tuple(times))
+
+
+def _contains(leaf: Contains) -> Iterator[Probe]:
+    value = leaf.value
     if isinstance(value, tuple):
         yield Probe(LIST, sure=False)
         return
-    yield from _equal((value,), ELEMENT)
+    yield from _equal((value,), ELEMENT, typed=leaf.at.typed)
     if isinstance(value, str):
         yield from _scan(0, lambda text: value in text)
         yield Probe(None, below=value)

@@ -10,22 +10,25 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from datetime import date
 from typing import Any, TypeAlias
+
+from octavo.filters.times import Instant, instant
 
 #: Strings longer than this are indexed by so many leading characters.
 PREFIX = 200
 
-# Kinds of rows. NULL, NUMBER and TEXT are exact; LONG (a prefix and a digest), LIST (its length) and ODD (nothing) mark
-# candidates; a DICT is there to exist, its fields have rows of their own.
-NULL, NUMBER, TEXT, LONG, LIST, DICT, ODD = range(7)
+# Kinds of rows. NULL, BOOL, NUMBER, TEXT and TIME (microseconds, see `Instant`) are exact; LONG (a prefix and a digest),
+# LIST (its length) and ODD (nothing) mark candidates; a DICT is there to exist, its fields have rows of their own.
+NULL, NUMBER, TEXT, LONG, LIST, DICT, ODD, TIME, BOOL = range(9)
 
 #: Added to the kind for an element of a list. A value has one row below this, whatever it is.
-ELEMENT = 8
+ELEMENT = 16
 
 Stored: TypeAlias = int | float | str
 Row: TypeAlias = tuple[tuple[str, ...], int, Stored]
 
-_SCALARS = (str, int, float, type(None))
+_SCALARS = (str, int, float, type(None), date)
 
 
 def field_name(path: tuple[str, ...]) -> str:
@@ -56,12 +59,12 @@ def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def classify(value: str | float | None) -> tuple[int, Stored]:
+def classify(value: str | float | date | Instant | None) -> tuple[int, Stored]:
     """Give the kind of a scalar and what is stored for it.
 
     Examples
     --------
-    >>> classify(True) == (NUMBER, 1)
+    >>> classify(True) == (BOOL, 1)
     True
     >>> classify(2**80) == (ODD, 0)
     True
@@ -72,6 +75,10 @@ def classify(value: str | float | None) -> tuple[int, Stored]:
         if not storable(value):
             return ODD, 0
         return (TEXT, value) if len(value) <= PREFIX else (LONG, value[:PREFIX] + _digest(value))
+    if isinstance(value, date | Instant):
+        return TIME, (instant(value) if isinstance(value, date) else value).microseconds
+    if isinstance(value, bool):
+        return BOOL, int(value)
     return (NUMBER, value) if is_64_bit(value) else (ODD, 0)
 
 
@@ -88,7 +95,7 @@ def rows_of(metadata: Mapping[str, Any]) -> Iterator[Row]:
     while pending:  # a loop, since JSON may be nested deeper than Python recurses
         above, mapping = pending.pop()
         for key, value in mapping.items():
-            path = (*above, str(key))
+            path = (*above, key)
             if isinstance(value, _SCALARS):
                 yield path, *classify(value)
             elif isinstance(value, Mapping):
@@ -102,4 +109,6 @@ def rows_of(metadata: Mapping[str, Any]) -> Iterator[Row]:
                         kind, stored = classify(item)
                         yield path, kind + ELEMENT, stored
             else:
-                raise TypeError(f"expected a JSON value under {'.'.join(path)!r}, got {type(value).__name__}")
+                raise TypeError(
+                    f"expected a JSON value under {'.'.join(path)!r}, or a date or time, got {type(value).__name__}"
+                )

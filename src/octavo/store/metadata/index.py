@@ -11,8 +11,6 @@ row of the value (see `octavo.store.metadata._values`). The latter are decided b
 
 from __future__ import annotations
 
-import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -20,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.errors import CorruptCollectionError, InvalidFilterError
-from octavo.filters._tree import And, Filter, Leaf, Not, Or, matches
+from octavo.filters import And, Filter, Leaf, Not, Or, matches
+from octavo.store.documents import metadata_from_json
 from octavo.store.metadata._probes import Probe, probes
 from octavo.store.metadata._values import ELEMENT, Stored, field_name, rows_of
+from octavo.store.sqlite import Connection
 
 Mask: TypeAlias = NDArray[np.bool_]
 
@@ -41,16 +41,16 @@ CREATE TABLE IF NOT EXISTS octavo_fields (
 ) WITHOUT ROWID;
 """
 
-#: Values bound in one statement; SQLite before 3.32 takes 999.
+#: Values bound in one statement; SQLite takes 32,766.
 _CHUNK = 900
 
 
-def insert(conn: sqlite3.Connection, rows: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
+def insert(conn: Connection, rows: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
     """Index the metadata of new documents.
 
     Parameters
     ----------
-    conn : sqlite3.Connection
+    conn : Connection
         Connection inside a write transaction.
     rows : iterable of (slot, metadata)
         Slots that are not in the index yet, and JSON objects.
@@ -67,12 +67,12 @@ def insert(conn: sqlite3.Connection, rows: Iterable[tuple[int, Mapping[str, Any]
     conn.executemany("INSERT OR IGNORE INTO octavo_fields VALUES (?, ?, ?, ?)", entries)
 
 
-def remove(conn: sqlite3.Connection, rows: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
+def remove(conn: Connection, rows: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
     """Take documents out of the index.
 
     Parameters
     ----------
-    conn : sqlite3.Connection
+    conn : Connection
         Connection inside a write transaction.
     rows : iterable of (slot, metadata)
         What was given to `insert`; slots that are not indexed are passed over.
@@ -83,20 +83,20 @@ def remove(conn: sqlite3.Connection, rows: Iterable[tuple[int, Mapping[str, Any]
     )
 
 
-def clear(conn: sqlite3.Connection) -> None:
+def clear(conn: Connection) -> None:
     """Empty the index."""
     conn.execute("DELETE FROM octavo_fields")
     conn.execute("DELETE FROM octavo_field_names")
 
 
-def select(conn: sqlite3.Connection, tree: Filter, alive: Mask) -> Mask:
+def select(conn: Connection, tree: Filter, alive: Mask) -> Mask:
     """Find the documents that satisfy a filter.
 
     Agrees with `octavo.filters.matches` on every document.
 
     Parameters
     ----------
-    conn : sqlite3.Connection
+    conn : Connection
         Connection that reads the index and the table ``documents (slot, metadata, ...)`` at one point in time.
     tree : Filter
         The filter.
@@ -130,7 +130,7 @@ def select(conn: sqlite3.Connection, tree: Filter, alive: Mask) -> Mask:
 
 
 def _entries(
-    conn: sqlite3.Connection, rows: Iterable[tuple[int, Mapping[str, Any]]], *, create: bool
+    conn: Connection, rows: Iterable[tuple[int, Mapping[str, Any]]], *, create: bool
 ) -> Iterator[tuple[int, int, Stored, int]]:
     fields: dict[tuple[str, ...], int | None] = {}
     for slot, metadata in rows:
@@ -142,11 +142,12 @@ def _entries(
                 yield field, kind, stored, slot
 
 
-def _field(conn: sqlite3.Connection, path: tuple[str, ...], *, create: bool = False) -> int | None:
+def _field(conn: Connection, path: tuple[str, ...], *, create: bool = False) -> int | None:
     name = field_name(path)
     found = conn.execute("SELECT field FROM octavo_field_names WHERE name = ?", (name,)).fetchone()
     if found is None and create:
-        return conn.execute("INSERT INTO octavo_field_names (name) VALUES (?)", (name,)).lastrowid
+        conn.execute("INSERT INTO octavo_field_names (name) VALUES (?)", (name,))
+        return conn.last_insert_rowid()
     if found is None:
         return None
     if not isinstance(found[0], int):
@@ -156,7 +157,7 @@ def _field(conn: sqlite3.Connection, path: tuple[str, ...], *, create: bool = Fa
     return found[0]
 
 
-def _select_leaf(conn: sqlite3.Connection, leaf: Leaf, alive: Mask) -> Mask:
+def _select_leaf(conn: Connection, leaf: Leaf, alive: Mask) -> Mask:
     sure = np.zeros_like(alive)
     maybe = np.zeros_like(alive)
     for probe in probes(leaf):
@@ -173,7 +174,7 @@ def _select_leaf(conn: sqlite3.Connection, leaf: Leaf, alive: Mask) -> Mask:
     return sure
 
 
-def _run(conn: sqlite3.Connection, field: int, probe: Probe) -> Iterator[NDArray[np.int64]]:
+def _run(conn: Connection, field: int, probe: Probe) -> Iterator[NDArray[np.int64]]:
     """Give the slots that a probe finds, in one or more arrays."""
     condition = "field = ? AND "
     bound: list[Any] = [field]
@@ -196,13 +197,13 @@ def _run(conn: sqlite3.Connection, field: int, probe: Probe) -> Iterator[NDArray
             yield _slots(conn, f"{condition} AND value IN ({marks})", [*bound, *values])
 
 
-def _slots(conn: sqlite3.Connection, condition: str, bound: list[Any]) -> NDArray[np.int64]:
+def _slots(conn: Connection, condition: str, bound: list[Any]) -> NDArray[np.int64]:
     # Joining the numbers in SQLite and parsing them in numpy takes half the time of fetching them one by one.
     joined = conn.execute(f"SELECT group_concat(slot) FROM octavo_fields WHERE {condition}", bound).fetchone()[0]
     return _parse(joined or "")
 
 
-def _scan(conn: sqlite3.Connection, condition: str, bound: list[Any], probe: Probe) -> NDArray[np.int64]:
+def _scan(conn: Connection, condition: str, bound: list[Any], probe: Probe) -> NDArray[np.int64]:
     """Test the texts in a range, each different one once."""
     assert probe.test is not None
     groups = conn.execute(
@@ -220,11 +221,11 @@ def _parse(joined: str) -> NDArray[np.int64]:
         ) from err
 
 
-def _verify(conn: sqlite3.Connection, leaf: Leaf, candidates: NDArray[np.int64], mask: Mask) -> None:
+def _verify(conn: Connection, leaf: Leaf, candidates: NDArray[np.int64], mask: Mask) -> None:
     """Set the mask for the candidates whose stored metadata satisfies the leaf."""
     for start in range(0, len(candidates), _CHUNK):
         slots = candidates[start : start + _CHUNK].tolist()
         marks = ", ".join("?" * len(slots))
         for slot, stored in conn.execute(f"SELECT slot, metadata FROM documents WHERE slot IN ({marks})", slots):
-            if matches(leaf, json.loads(stored)):
+            if matches(leaf, metadata_from_json(stored)):
                 mask[slot] = True

@@ -1,10 +1,11 @@
 """The full-text index: BM25 over ``(slot, text)`` with tantivy.
 
-On disk every commit has a directory of its own, ``<path>/<number>``. A commit starts as hard links to the files of the
+On disk every commit has a directory of its own, ``<folder>/<number>``. A commit starts as hard links to the files of the
 one before, tantivy then adds and removes files there, and once `TextIndex.commit` returns nobody writes to that
 directory again. So the manifest that the caller stores names a directory that cannot change under it: if the process
 dies before the manifest is stored, the older manifest still opens the older directory, and a process that reads the
-older state is not disturbed. Directories that no manifest names any more are removed when the next write begins.
+older state is not disturbed. Numbers are the time and chance, so any number of processes may write beside each other, each
+to directories of its own. A `TextIndex` removes its earlier ones when the next write begins, unless it gave them away (`give`).
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import contextlib
 import errno
 import os
 import re
-import shutil
+import secrets
+import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -23,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import tantivy
 
-from octavo import _files as _fs
+from octavo._files import ADVICE, Directory, HeldFile, make_directory
 from octavo._text_analysis import ANALYSIS_VERSION, build_analyzer, check_language, normalise
 from octavo.errors import (
     CorruptCollectionError,
@@ -64,24 +66,30 @@ class TextIndex:
     [0, 1]
     """
 
-    def __init__(self, path: Path | None, language: str, manifest: Manifest | None) -> None:
-        self._path = path
+    def __init__(self, place: Path | Directory | None, language: str, manifest: Manifest | None) -> None:
+        self._folder = place if isinstance(place, Directory) else None
+        self._path = place.path if isinstance(place, Directory) else place
         self._language = check_language(language)
         self._analyzer = build_analyzer(language)
         self._schema = build_schema()
         self._manifest = manifest
         self._memory: tantivy.Index | None = None
         self._writer: tantivy.IndexWriter | None = None
-        self._pending: Path | None = None  # directory that the open writer writes to
+        self._pending: Directory | None = None  # directory that the open writer writes to
+        self._own: set[str] = set()  # directories that this object has committed and that nobody else knows of
         self._snapshot = TextSnapshot(None, self._schema, self._analyzer, self._label)
-        if path is None:
+        if self._path is None:
             self._memory = self._create(None)
         elif manifest is not None:
-            self._snapshot = self._load(verify_files(path, manifest, self._label))
+            self._snapshot = self._load(verify_files(self._folder or Directory(self._path), manifest))
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str] | None, language: str = "english", *, manifest: Manifest | None = None
+        cls,
+        path: str | os.PathLike[str] | Directory | None,
+        language: str = "english",
+        *,
+        manifest: Manifest | None = None,
     ) -> TextIndex:
         """Open the index that a manifest describes, or an empty one.
 
@@ -89,7 +97,7 @@ class TextIndex:
 
         Parameters
         ----------
-        path : path-like or None
+        path : path-like, Directory or None
             Directory of the index; None keeps it in memory.
         language : str, default="english"
             One of `octavo._text_analysis.LANGUAGES`.
@@ -115,7 +123,7 @@ class TextIndex:
                     f"the full-text index was built for {manifest.get('language')!r}, got {language!r}; "
                     "rebuild it or open it with the language that it has"
                 )
-        return cls(None if path is None else Path(path), language, manifest)
+        return cls(path if path is None or isinstance(path, Directory) else Path(path), language, manifest)
 
     @property
     def language(self) -> str:
@@ -224,13 +232,16 @@ class TextIndex:
                 "directory": None,
                 "files": {},
             }
-            if self._path is not None and self._pending is not None:
-                for entry in self._pending.iterdir():  # tantivy makes them readable for all; the directory was not
-                    entry.chmod(0o600)
-                manifest["directory"] = self._pending.name
-                manifest["files"] = _sums(self._pending, self._manifest)
-                _fs.sync_directory(self._pending)  # tantivy does so before it renames its last file, not after
-                _fs.sync_directory(self._path)
+            if self._folder is not None and self._pending is not None:
+                for name in self._pending.names() if hasattr(os, "fchmod") else ():
+                    file = self._pending.hold(name)
+                    os.fchmod(file.fd, 0o600)  # tantivy makes them readable for all
+                name = self._pending.path.name
+                manifest["directory"] = name
+                manifest["files"] = _sums(self._folder, self._pending, self._manifest)
+                self._pending.sync()  # tantivy does so before it renames its last file, not after
+                self._folder.sync()
+                self._own.add(name)
         self._pending = None
         self._manifest = manifest
         self._snapshot = snapshot
@@ -245,41 +256,64 @@ class TextIndex:
                     writer.rollback()
                     writer.wait_merging_threads()  # ends its threads, or they would write while files are removed
         finally:
-            if self._pending is not None:
-                shutil.rmtree(self._pending, ignore_errors=True)
+            if self._folder is not None and self._pending is not None:
+                self._folder.remove_tree(self._pending.path.name)
                 self._pending = None
 
-    def prune(self) -> None:
-        """Delete the files of all states but the current one.
+    def give(self) -> None:
+        """Leave the directory of the last commit to the caller, who has stored its manifest; this object will not remove it."""
+        if self._manifest is not None:
+            self._own.discard(self._manifest["directory"])
 
-        The next write does so by itself. Calling it sooner, once the current manifest is stored, frees disk space, at
-        the price that a process which has just read the older manifest finds its files gone and must read it again.
+    def remove(self, name: str) -> None:
+        """Delete the directory of another state."""
+        if self._folder is not None and name.isdecimal():
+            self._folder.remove_tree(name)
+
+    def prune(self, *, keep: Iterable[str | None] = (), age: float = 0.0) -> None:
+        """Delete the directories of all states but the current one.
+
+        A process that has just read an older manifest then finds its files gone and must read it again.
+
+        Parameters
+        ----------
+        keep : iterable of str or None
+            Other directories to keep.
+        age : float, default=0.0
+            Delete only what nobody has written to for so many seconds.
         """
-        if self._path is not None and self._manifest is not None:
-            keep = {self._manifest["directory"], self._pending.name if self._pending else None}
-            for name in _directories(self._path):
-                if name not in keep:
-                    shutil.rmtree(self._path / name, ignore_errors=True)
+        if self._folder is None or self._manifest is None:
+            return
+        kept = {self._manifest["directory"], self._pending.path.name if self._pending else None, *keep}
+        for name in self._folder.names():
+            found = self._folder.stat(name) if name.isdecimal() and name not in kept else None
+            if found is not None and time.time() - found.st_mtime >= age:
+                self._folder.remove_tree(name)
 
     def close(self) -> None:
-        """Give up what is not committed. Snapshots that were handed out go on working."""
-        self.rollback()
+        """Give up what is not committed, and remove what was not handed over. Snapshots that were handed out go on working."""
+        with contextlib.suppress(OctavoError, OSError):  # its directory may be gone
+            self.rollback()
+        for name in self._own:
+            if self._folder is not None:
+                self._folder.remove_tree(name)
+        self._own.clear()
 
     @property
     def _label(self) -> str:
         return "in memory" if self._path is None else str(self._path)
 
-    def _create(self, directory: Path | None) -> tantivy.Index:
+    def _create(self, directory: Directory | None) -> tantivy.Index:
         """Create an empty index.
 
         Segments sorted by slot make tantivy prefer the smaller slot among equal scores of a segment.
         """
-        options = {} if directory is None else {"path": str(directory)}
+        options = {} if directory is None else {"path": directory.native_path()}
         index = tantivy.Index(self._schema, sort_by_field="slot", **options)
         index.register_tokenizer("octavo", self._analyzer)
         return index
 
-    def _load(self, directory: Path | None) -> TextSnapshot:
+    def _load(self, directory: Directory | None) -> TextSnapshot:
         """Open a committed directory (None: the index in memory) for searching."""
         with _translated(self._label, "read", damaged=True):
             if directory is None:
@@ -287,8 +321,9 @@ class TextIndex:
                 index = self._memory
                 index.reload()
             else:
-                index = tantivy.Index.open(str(directory))
-            return TextSnapshot(index.searcher(), self._schema, self._analyzer, self._label)
+                index = tantivy.Index.open(directory.native_path())
+            lengths = {} if directory is None else dict(_lengths(directory))
+            return TextSnapshot(index.searcher(), self._schema, self._analyzer, self._label, directory, lengths)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[tantivy.IndexWriter]:
@@ -307,83 +342,99 @@ class TextIndex:
 
     def _begin(self, path: Path) -> tantivy.Index:
         """Start the directory of the next commit as hard links to the files of the current one."""
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.prune()
-        self._pending = path / f"{max(map(int, _directories(path)), default=0) + 1:08d}"
-        self._pending.mkdir(mode=0o700)
+        if self._folder is None:
+            make_directory(path)
+            self._folder = Directory(path)
+        current = self._manifest["directory"] if self._manifest is not None else None
+        for name in self._own - {current}:
+            self._folder.remove_tree(name)
+            self._own.discard(name)
+        self._pending = self._folder.sub(f"{time.time_ns():020d}{secrets.randbelow(10**6):06d}", create=True)
         if self._manifest is None:
             return self._create(self._pending)
-        base = path / self._manifest["directory"]
+        base = self._folder.sub(self._manifest["directory"])
         for name in self._manifest["files"]:
             # tantivy never changes a file in place: segments are written once, meta.json is replaced by renaming
+            source = base.hold(name)  # no link
             try:
-                os.link(base / name, self._pending / name)
+                self._pending.link_from(base, name)
             except OSError:  # a file system without hard links
-                with contextlib.suppress(shutil.SameFileError):  # or a link that was made, whatever it said
-                    shutil.copyfile(base / name, self._pending / name)
-        index = tantivy.Index.open(str(self._pending))
+                _copy(source, self._pending, name)
+        index = tantivy.Index.open(self._pending.native_path())
         index.register_tokenizer("octavo", self._analyzer)
         return index
 
 
-def _directories(path: Path) -> Sequence[str]:
-    """Return the names of the directories of commits, finished or not."""
-    try:
-        return [entry.name for entry in os.scandir(path) if entry.name.isdecimal() and entry.is_dir()]
-    except FileNotFoundError:
-        return []
+def _lengths(directory: Directory) -> Iterator[tuple[str, int]]:
+    for name in directory.names():
+        found = directory.stat(name)
+        if found is not None:
+            yield name, found.st_size
 
 
-def _checksum(path: Path) -> tuple[int, int]:
+def _copy(source: HeldFile, folder: Directory, name: str) -> None:
+    folder.remove(name)  # a link that was made, whatever it said
+    with os.fdopen(folder.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY), "wb") as target:
+        target.writelines(source.read_blocks())
+
+
+def _checksum(file: HeldFile) -> tuple[int, int]:
     """Return length and CRC-32 of a file."""
     length = crc = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            length += len(block)
-            crc = zlib.crc32(block, crc)
+    for block in file.read_blocks():
+        length += len(block)
+        crc = zlib.crc32(block, crc)
     return length, crc
 
 
-def _sums(directory: Path, previous: Manifest | None) -> dict[str, list[int]]:
+def _sums(folder: Directory, directory: Directory, previous: Manifest | None) -> dict[str, list[int]]:
     """Return length and checksum by name; files that are links to summed ones are not read again."""
     known: dict[str, list[int]] = previous["files"] if previous else {}
-    base = directory.parent / previous["directory"] if previous else None
+    base = None
+    if previous is not None:
+        with contextlib.suppress(FileNotFoundError):  # another process has removed it meanwhile
+            base = folder.sub(previous["directory"])
     files = {}
-    for name in sorted(os.listdir(directory)):
+    for name in sorted(directory.names()):
         if name in _LOCK_FILES:
             continue
-        path = directory / name
-        if base is not None and name in known and (base / name).exists() and path.samefile(base / name):
+        earlier = base.stat(name) if base is not None and name in known else None
+        now = directory.stat(name)
+        if earlier is not None and now is not None and os.path.samestat(earlier, now):
             files[name] = known[name]
         else:
-            files[name] = list(_checksum(path))
+            files[name] = list(_checksum(directory.hold(name)))
     return files
 
 
-def verify_files(path: Path, manifest: Manifest, label: str) -> Path:
+def verify_files(folder: Directory, manifest: Manifest) -> Directory:
     """Return the directory that a manifest describes once each file is known to be as it was written."""
     if (manifest.get("format"), manifest.get("analysis")) != (MANIFEST_FORMAT, ANALYSIS_VERSION):
         raise CorruptCollectionError(
-            f"the full-text index {label} has format {manifest.get('format')}.{manifest.get('analysis')}, expected "
+            f"the full-text index {folder.path} has format {manifest.get('format')}.{manifest.get('analysis')}, expected "
             f"{MANIFEST_FORMAT}.{ANALYSIS_VERSION}; rebuild it from the documents"
         )
-    directory: Path = path / manifest["directory"]
-    for name, (length, crc) in manifest["files"].items():
-        file = directory / name
-        try:
+    path = folder.path / manifest["directory"]
+    try:
+        directory = folder.sub(manifest["directory"])
+        for name, (length, crc) in manifest["files"].items():
+            path = directory.path / name
+            file = directory.hold(name)
             # the length first: it is free, and tells most damage
-            found = (file.stat().st_size, crc)
+            found = (file.size(), crc)
             if found[0] == length:
                 found = _checksum(file)
-        except OSError as err:
-            raise CorruptCollectionError(
-                f"the full-text index lacks a readable {file} ({err.strerror}); rebuild it from the documents"
-            ) from err
-        if found != (length, crc):
-            what = "length" if found[0] != length else "checksum"
-            raise CorruptCollectionError(
-                f"{file} of the full-text index differs in {what} from what was written; rebuild it from the documents"
-            )
+            if found != (length, crc):
+                what = "length" if found[0] != length else "checksum"
+                raise CorruptCollectionError(
+                    f"{path} of the full-text index differs in {what} from what was written; rebuild it from the documents"
+                )
+    except CorruptCollectionError:
+        raise
+    except OSError as err:
+        raise CorruptCollectionError(
+            f"the full-text index lacks a readable {path} ({err.strerror}); rebuild it from the documents"
+        ) from err
     return directory
 
 
@@ -401,15 +452,16 @@ def _translated(label: str, action: str, *, damaged: bool = False) -> Iterator[N
             ) from err
         # tantivy tells the operating system's number only within its message
         code = re.search(r"\bcode: (\d+)", str(err))
+        gone = errno.ENOENT if "FileDoesNotExist" in str(err) else errno.EIO
         raise StorageError(
-            int(code[1]) if code else errno.EIO,
-            f"the full-text index {label} could not be {action}: {err}; {_fs.ADVICE}",
+            int(code[1]) if code else gone,
+            f"the full-text index {label} could not be {action}: {err}; {ADVICE}",
         ) from err
     except OSError as err:
         if type(err) is not OSError:
             raise
         raise StorageError(
-            err.errno, f"the full-text index {label} could not be {action}: {err.strerror or err}; {_fs.ADVICE}"
+            err.errno, f"the full-text index {label} could not be {action}: {err.strerror or err}; {ADVICE}"
         ) from err
     except BaseException as err:
         if type(err).__name__ != "PanicException":

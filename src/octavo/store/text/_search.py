@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import tantivy
 
+from octavo._files import Directory
 from octavo._text_analysis import normalise
 from octavo.errors import CorruptCollectionError, ParameterError
 
@@ -60,6 +62,10 @@ class TextSnapshot:
         What the texts were analysed with.
     label : str
         How errors call the index.
+    directory : Directory or None
+        Where its files lie; None in memory.
+    lengths : dict of str to int
+        The files that are mapped, and how long they are.
     """
 
     def __init__(
@@ -68,16 +74,31 @@ class TextSnapshot:
         schema: tantivy.Schema,
         analyzer: tantivy.TextAnalyzer,
         label: str,
+        directory: Directory | None = None,
+        lengths: Mapping[str, int] | None = None,
     ) -> None:
         self._searcher = searcher
         self._schema = schema
         self._analyzer = analyzer
         self._label = label
+        self._directory = directory
+        self._lengths = dict(lengths or {})
         self._len: int = 0 if searcher is None else searcher.num_docs
 
     def __len__(self) -> int:
         """Number of texts."""
         return self._len
+
+    @property
+    def whole(self) -> bool:
+        """Whether each mapped file still has its length (or was deleted, which leaves the map as it is).
+
+        Reading beyond the end of a file that another program has made shorter would kill the process.
+        """
+        if self._directory is None:
+            return True
+        found = ((self._directory.stat(name), length) for name, length in self._lengths.items())
+        return all(now is None or now.st_size >= length for now, length in found)
 
     def search(self, query_text: str, k: int, *, alive: Mask | None = None) -> tuple[Slots, Scores]:
         """Find the `k` texts that match a bag of words best.

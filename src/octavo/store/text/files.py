@@ -2,30 +2,37 @@
 
 The index is derived. It is built by the first text search and caught up by each later one that finds commits it does not
 cover, so that it always answers for the same committed state as the vectors and collections that never use it pay nothing.
+
+Nobody waits for it. A search extends the newest index that it can have in a directory of its own, beside whatever others write,
+and then offers it to the collection: if no writer is at work, its name is recorded for everybody; otherwise a later search, or
+`close`, offers it again.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
-import sqlite3
 import threading
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from octavo._files import make_directory
-from octavo.errors import CorruptCollectionError, MismatchError
+from octavo import _forks
+from octavo.errors import CorruptCollectionError, MismatchError, OctavoError
 from octavo.store.snapshot import Snapshot
-from octavo.store.store import Store
+from octavo.store.sqlite import Connection
+from octavo.store.store import TEXT_DIRECTORY, Store
 from octavo.store.text._index import TextIndex, verify_files
 from octavo.store.text._search import TextSnapshot
 
 #: Texts handed to the index at a time.
 _CHUNK = 2_000
 
-DIRECTORY_NAME = "text"
+#: Seconds after which a directory that is not recorded belongs to a process that died.
+_DRAFT_AGE = 3_600.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,10 @@ class TextView:
     index: TextIndex
     snapshot: TextSnapshot
     seq: int
+    slots: int  # covers those below
+    generation: int
+    recorded: bool  # in the collection, for others to open
+    extensible: bool
 
 
 class TextFiles:
@@ -49,112 +60,165 @@ class TextFiles:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
+        _forks.register(self)
         self._view: TextView | None = None
-        self._covered_slots = 0
-        self._generation = -1
+        store.at_close(self.close)
+
+    @property
+    def _shared(self) -> bool:
+        """Whether the index lies on disk; otherwise it is in memory: for collections there, and for those who may not write."""
+        return self._store.folder is not None and not self._store.settings.read_only
+
+    # ------------------------------------------------------------------ forks
+
+    rests_last = False
+
+    def before_fork(self) -> None:
+        """Nothing to do: catching up may take long, and a child begins anew."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing to do."""
+
+    def after_fork_in_child(self) -> None:
+        """Have a free lock; an index that another thread was extending cannot be used here, nor be destroyed."""
+        busy, self._lock = self._lock.locked(), threading.Lock()
+        if busy:
+            _forks.keep_for_ever(self._view)
+            self._view = None
+
+    # ------------------------------------------------------------------ keeping up
 
     def ready(self) -> TextView:
         """Return an index that covers the newest commit, catching up first if it has to."""
         with self._store.read() as (_, snapshot):
             view = self._view
-            if view is not None and view.seq == snapshot.seq:
+            if view is not None and view.seq == snapshot.seq and view.snapshot.whole:
                 return view
         with self._lock:
-            if self._store.settings.read_only or self._store.directory is None:
-                return self._private_view()
-            return self._shared_view()
+            view = self._patiently_caught_up()
+            self._offer()
+            return view
 
-    def _private_view(self) -> TextView:
-        """An index in this process's memory: for collections in memory, and for readers that may not write."""
+    def _patiently_caught_up(self) -> TextView:
+        for _ in range(2):
+            try:
+                return self._caught_up()
+            except OSError as err:
+                # Somebody has removed the files that it stood on: old ones, or all, to erase what was deleted.
+                if err.errno != errno.ENOENT:
+                    raise
+                self._forget()
+        return self._caught_up()
+
+    def _caught_up(self) -> TextView:
         with self._store.read() as (connection, snapshot):
-            view = self._view
-            if view is not None and view.seq == snapshot.seq:
-                return view
-            entry = self._store.artifact(connection, "text")
-            if entry is not None and self._store.directory is not None and entry["seq"] == snapshot.seq:
-                index = self._open(entry)  # a reader may use what a writer left, as long as it need not be extended
-                if index is not None:
-                    view = self._remember(index, snapshot)
-                    self._generation = -1  # not to be extended: a later commit needs an index of this process's own
-                    return view
-            # Slots are renumbered by a compaction, which changes the generation (and so does fitting, harmlessly).
-            fresh = view is None or self._generation != snapshot.generation
-            index = self._new_index() if view is None or fresh else view.index
-            covered, seq = (0, -1) if view is None or fresh else (self._covered_slots, view.seq)
-            self._extend(connection, snapshot, index, covered, seq)
-            index.commit()
-            return self._remember(index, snapshot)
+            view = self._usable(connection, snapshot)
+            if view is None or view.seq != snapshot.seq:
+                index = view.index if view is not None else self._new_index()
+                self._extend(connection, snapshot, index, view)
+                index.commit()
+                view = TextView(
+                    index, index.snapshot, snapshot.seq, snapshot.n_slots, snapshot.generation, not self._shared, True
+                )
+            self._remember(view)
+            return view
 
-    def _shared_view(self) -> TextView:
-        """The index on disk; the write lock keeps other processes away while it catches up."""
-        store = self._store
-        try:
-            with store.database.write() as connection:
-                snapshot = store.refresh(connection)
-                assert snapshot is not None  # nobody commits while we hold the write lock
-                if self._view is not None and self._view.seq == snapshot.seq:
-                    return self._view
-                entry = store.artifact(connection, "text")
-                index = self._open(entry) if entry is not None else None
-                if index is None or entry is None:
-                    index, entry = self._new_index(), {"slots": 0, "seq": -1}
-                if entry["seq"] != snapshot.seq:
-                    self._extend(connection, snapshot, index, entry["slots"], entry["seq"])
-                    value = {"seq": snapshot.seq, "slots": snapshot.n_slots, "manifest": index.commit()}
-                    connection.execute("INSERT OR REPLACE INTO artifacts VALUES ('text', ?)", (json.dumps(value),))
-            return self._remember(index, snapshot)
-        except BaseException:
-            self.forget()  # the index may be ahead of what was committed
-            raise
+    def _usable(self, connection: Connection, snapshot: Snapshot) -> TextView | None:
+        """Return the newest index that answers for this commit, or can be extended to."""
+        entry = self._store.artifact(connection, "text") if self._store.folder is not None else None
+        view = self._view
+        # Slots are renumbered by a compaction, which changes the generation (and so does fitting, harmlessly) and deletes the
+        # entry.
+        if view is not None and view.generation != snapshot.generation:
+            same = view.recorded and entry is not None and view.index.manifest == entry["manifest"]
+            view = view if same else None
+        if view is not None and not (view.snapshot.whole and (view.extensible or view.seq == snapshot.seq)):
+            view = None
+        wanted = entry is not None and (view is None or entry["seq"] > view.seq)
+        if entry is not None and wanted and (self._shared or entry["seq"] == snapshot.seq):
+            index = self._open(entry)
+            if index is not None:
+                covered = entry["seq"], entry["slots"], snapshot.generation
+                return TextView(index, index.snapshot, *covered, recorded=True, extensible=self._shared)
+        return view
 
     def _open(self, entry: dict[str, Any]) -> TextIndex | None:
-        if self._view is not None and self._view.seq == entry["seq"]:
-            return self._view.index
+        assert self._store.folder is not None  # in memory nothing is recorded
         try:
-            return TextIndex.open(self._path(), self._language(), manifest=entry["manifest"])
-        except (CorruptCollectionError, MismatchError):
+            folder = self._store.folder.sub(TEXT_DIRECTORY)
+            return TextIndex.open(folder, self._language(), manifest=entry["manifest"])
+        except (CorruptCollectionError, MismatchError, FileNotFoundError):
             return None  # derived: built again from the documents
 
-    def forget(self) -> None:
-        """Drop what is held in memory; the next search opens or builds the index again."""
-        self._view, self._covered_slots, self._generation = None, 0, -1
+    def _offer(self) -> None:
+        """Record the index for others, unless a writer is at work, or somebody has recorded one that goes as far."""
+        view = self._view
+        if view is None or view.recorded or self._store.closed:
+            return
+        manifest = view.index.manifest
+        assert manifest is not None  # it was committed
+        with contextlib.suppress(OctavoError):  # it only saves time later
+            with self._store.write(timeout=0) as connection:
+                generation = connection.execute("SELECT value FROM manifest WHERE key = 'generation'").fetchone()[0]
+                entry = self._store.artifact(connection, "text")
+                if generation != view.generation or (entry is not None and entry["seq"] >= view.seq):
+                    return
+                replaced = entry["manifest"]["directory"] if entry is not None else None
+                value = {"seq": view.seq, "slots": view.slots, "manifest": manifest, "replaced": replaced}
+                connection.execute("INSERT OR REPLACE INTO artifacts VALUES ('text', ?)", (json.dumps(value),))
+            view.index.give()
+            self._view = replace(view, recorded=True)
+            # A process may be about to open the one that was replaced; the one before that is left to nobody.
+            if entry is not None and entry.get("replaced"):
+                view.index.remove(entry["replaced"])
+            view.index.prune(keep={replaced}, age=_DRAFT_AGE)
 
-    def damage(self, connection: sqlite3.Connection) -> str | None:
-        """Return what is wrong with the index on disk, if anything is."""
-        entry = self._store.artifact(connection, "text")
-        if self._store.directory is None or entry is None:
+    def _remember(self, view: TextView) -> None:
+        if self._view is not None and self._view.index is not view.index:
+            self._view.index.close()
+        self._view = view
+
+    def _forget(self) -> None:
+        if self._view is not None:
+            self._view.index.close()
+        self._view = None
+
+    def forget(self) -> None:
+        """Drop what is held; the next search opens or builds the index again."""
+        with self._lock:
+            self._forget()
+
+    def close(self) -> None:
+        """Offer what was not recorded, and let go of files and maps."""
+        with self._lock:
+            self._offer()
+            self._forget()
+
+    def damage(self, entry: dict[str, Any] | None) -> str | None:
+        """Return what is wrong with the files of an entry, if anything is."""
+        if self._store.folder is None or entry is None:
             return None
-        path = self._store.directory / DIRECTORY_NAME
         try:
-            verify_files(path, entry["manifest"], str(path))
+            verify_files(self._store.folder.sub(TEXT_DIRECTORY), entry["manifest"])
+        except FileNotFoundError:
+            return f"the full-text index is gone ({self._store.folder.path / TEXT_DIRECTORY}); the next text search rebuilds it"
         except CorruptCollectionError as err:
             return f"the full-text index is damaged ({err}); it is rebuilt by the next text search"
         return None
 
     def _new_index(self) -> TextIndex:
-        path = self._path() if not self._store.settings.read_only else None
-        if path is not None:
-            make_directory(path, 0o700)
-        return TextIndex.open(path, self._language(), manifest=None)
-
-    def _path(self) -> Path | None:
-        return self._store.directory / DIRECTORY_NAME if self._store.directory is not None else None
+        folder = self._store.folder.sub(TEXT_DIRECTORY, create=True) if self._shared and self._store.folder else None
+        return TextIndex.open(folder, self._language(), manifest=None)
 
     def _language(self) -> str:
         return self._store.settings.full_text or "english"
 
-    def _extend(
-        self, connection: sqlite3.Connection, snapshot: Snapshot, index: TextIndex, covered: int, seq: int
-    ) -> None:
-        """Bring an index that covers slots below `covered` and deletions up to commit `seq` to the snapshot."""
+    def _extend(self, connection: Connection, snapshot: Snapshot, index: TextIndex, view: TextView | None) -> None:
+        """Bring an index that is as far as a view (None: an empty one) to the snapshot."""
+        seq, covered = (view.seq, view.slots) if view is not None else (-1, 0)
         dead = connection.execute("SELECT slot FROM tombstones WHERE seq > ? AND slot < ?", (seq, covered)).fetchall()
         if dead:
             index.delete(np.array([row[0] for row in dead], np.int64))
         rows = connection.execute("SELECT slot, text FROM documents WHERE slot >= ? ORDER BY slot", (covered,))
-        while part := rows.fetchmany(_CHUNK):
+        while part := list(islice(rows, _CHUNK)):
             index.add(np.array([row[0] for row in part], np.int64), [row[1] for row in part])
-
-    def _remember(self, index: TextIndex, snapshot: Snapshot) -> TextView:
-        view = TextView(index, index.snapshot, snapshot.seq)
-        self._view, self._covered_slots, self._generation = view, snapshot.n_slots, snapshot.generation
-        return view

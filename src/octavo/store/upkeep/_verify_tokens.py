@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
 
 import numpy as np
@@ -10,10 +9,11 @@ import numpy as np
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.encoders.dense import Encoder
 from octavo.encoders.tokens import TokenEncoder, encode_pooled
-from octavo.errors import CorruptCollectionError
+from octavo.errors import CollectionLockedError, CorruptCollectionError
 from octavo.store.database import select_documents
 from octavo.store.documents import chunked
 from octavo.store.snapshot import Mask, Slots, Snapshot
+from octavo.store.sqlite import Connection
 from octavo.store.store import Store
 from octavo.store.tokens import OFFSET_BYTES, TokenView
 from octavo.store.vectors import BLOCK_ROWS, BlockGuard, Codes, VectorFile
@@ -26,8 +26,8 @@ _CHUNK = 256
 def bad_rows(file: VectorFile, guard: BlockGuard, codes: Codes) -> Mask:
     """Return which rows do not match their checksum."""
     bad = np.zeros(len(codes), np.bool_)
-    if file.path is not None:
-        size = file.path.stat().st_size if file.path.exists() else 0
+    if not file.resident:
+        size = file.bytes
         if size < len(codes) * file.row_bytes:
             whole = size // file.row_bytes // BLOCK_ROWS * BLOCK_ROWS  # a torn block has no checksum any more
             bad[whole:] = True
@@ -82,7 +82,11 @@ def repair_tokens(
     for mask in rows:
         damaged |= mask
     slots = np.flatnonzero(lost & snapshot.alive)
-    with store.read() as (connection, _):
+    with store.read() as (connection, now):
+        if now.seq != snapshot.seq:
+            raise CollectionLockedError(
+                "the collection changed while it was being repaired; run verify(repair=True) again"
+            )
         texts = texts_of(connection, slots)
         gone = slots if encoder is None else slots[[not texts.get(slot) for slot in slots.tolist()]]
         if len(gone):
@@ -105,11 +109,11 @@ def repair_tokens(
     return notes
 
 
-def texts_of(connection: sqlite3.Connection, slots: Slots) -> dict[int, str]:
+def texts_of(connection: Connection, slots: Slots) -> dict[int, str]:
     """Return the text in each slot."""
     return dict(select_documents(connection, "slot, text", "slot", slots.tolist()))
 
 
-def ids_of(connection: sqlite3.Connection, slots: Slots) -> list[str]:
+def ids_of(connection: Connection, slots: Slots) -> list[str]:
     """Return the ids of the documents in a few slots."""
     return [row[0] for row in select_documents(connection, "id", "slot", slots.tolist())]

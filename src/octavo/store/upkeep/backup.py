@@ -1,20 +1,19 @@
 """Bringing a backup back: verified before and after, and in place of a collection only when asked.
 
-Making one is `copy_collection`: a copy of one committed state is all that a backup is.
+Making one is `octavo.store.upkeep.copy`: a copy of one committed state is all that a backup is.
 """
 
 from __future__ import annotations
 
-import shutil
-import uuid
+import os
 from pathlib import Path
 
-from octavo._files import put_in_place, put_in_place_of, storage_errors
+from octavo._files import followed, fresh_directory, is_occupied
 from octavo.errors import CorruptCollectionError, ParameterError
 from octavo.store.settings import Settings
-from octavo.store.store import Store, is_own_file
-from octavo.store.text.files import DIRECTORY_NAME, TextFiles
-from octavo.store.upkeep.copy import copy_collection
+from octavo.store.store import TEXT_DIRECTORY, Store, is_own_file
+from octavo.store.text.files import TextFiles
+from octavo.store.upkeep.copy import write_copy
 from octavo.store.upkeep.verify import verify_files
 
 
@@ -44,24 +43,17 @@ def restore_collection(source: Path, destination: Path, *, overwrite: bool) -> i
     ParameterError
         When there is something at `destination`, and it is not a collection or `overwrite` is not set.
     """
+    destination = followed(destination)  # a link stays, and leads to what was restored
     replaces = _occupied(source, destination, overwrite=overwrite)
-    draft = destination.parent / f".{destination.name}.{uuid.uuid4().hex}.tmp"
-    try:
+    with fresh_directory(destination, "the collection", replace=replaces) as draft:
         store = _open_verified(source, "the backup")
         try:
-            copy_collection(store, draft)
+            write_copy(store, draft)
         finally:
             store.close()
         store = _open_verified(draft, "the copy of the backup")
         documents = store.snapshot.n_alive
         store.close()
-        with storage_errors(destination):
-            if replaces:
-                shutil.rmtree(put_in_place_of(draft, destination), ignore_errors=True)
-            else:
-                put_in_place(draft, destination)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)  # gone already where all went well
     return documents
 
 
@@ -69,7 +61,7 @@ def _occupied(source: Path, destination: Path, *, overwrite: bool) -> bool:
     """Tell whether a collection will be replaced; refuse what must not be."""
     if destination.exists() and source.exists() and destination.samefile(source):
         raise ParameterError(f"expected another directory than the backup's own to restore to, got {destination}")
-    if not destination.exists() or (destination.is_dir() and not any(destination.iterdir())):
+    if not is_occupied(destination):
         return False
     if not destination.is_dir() or not Store.exists(destination):
         raise ParameterError(
@@ -80,10 +72,10 @@ def _occupied(source: Path, destination: Path, *, overwrite: bool) -> bool:
             f"there is a collection at {destination}; restore to another directory, or say that it may be replaced "
             "(overwrite=True, --overwrite)"
         )
-    for entry in destination.iterdir():
-        if not is_own_file(entry.name) and entry.name != DIRECTORY_NAME:
+    for name in os.listdir(destination):
+        if not is_own_file(name) and name != TEXT_DIRECTORY:
             raise ParameterError(
-                f"{destination} holds {entry.name!r}, which is not a part of the collection and would be lost; restore to "
+                f"{destination} holds {name!r}, which is not a part of the collection and would be lost; restore to "
                 "another directory, or move it away first"
             )
     return True

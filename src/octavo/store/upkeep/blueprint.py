@@ -77,7 +77,7 @@ class Blueprint:
         """
         known = {"encoder": json.dumps(self.encoder)} if self.encoder is not None else {}
         if self.codec_state is None:
-            with store.database.write() as connection:
+            with store.write() as connection:
                 write_manifest(connection, known)
             return
         tokens = None

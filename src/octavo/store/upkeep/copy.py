@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
-import sqlite3
-import uuid
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from octavo._files import make_directory, put_in_place, storage_errors, sync_directory, sync_file
-from octavo.errors import ParameterError
-from octavo.store.database import DATABASE_NAME, translate_errors
+from octavo._files import Directory, HeldFile, fresh_directory, storage_errors, sync_file
+from octavo.errors import CorruptCollectionError
+from octavo.store.database import DATABASE_NAME
 from octavo.store.snapshot import Snapshot
-from octavo.store.store import Store
+from octavo.store.sqlite import Connection, connect_file, fold_on_close, prepare_empty, translate_errors
+from octavo.store.store import Store, new_identity, vector_name
 from octavo.store.tokens import OFFSETS, TOKENS
-from octavo.store.vectors import VectorFile
+from octavo.store.vectors import Codes, VectorFile
 
 
 def copy_collection(store: Store, destination: Path | None) -> Store | None:
@@ -41,59 +39,63 @@ def copy_collection(store: Store, destination: Path | None) -> Store | None:
     """
     if destination is None:
         return _copy_to_memory(store)
-    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise ParameterError(f"expected a new or empty directory for the copy, but {destination} holds something")
-    make_directory(destination.parent)
-    draft = destination.parent / f".{destination.name}.{uuid.uuid4().hex}.tmp"
-    try:
-        with storage_errors(destination):
-            draft.mkdir(mode=0o700)
-            with store.read() as (connection, snapshot):
-                _write_files(store, connection, snapshot, draft)
-            put_in_place(draft, destination)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+    with fresh_directory(destination, "the copy") as draft:
+        write_copy(store, draft)
     return None
 
 
-def _write_files(store: Store, connection: sqlite3.Connection, snapshot: Snapshot, draft: Path) -> None:
-    for number, tier in enumerate(snapshot.tiers):
-        tier.check()
-        file = VectorFile(draft / f"g{snapshot.generation:06d}-{number}.vec", tier.layout.row_bytes)
-        file.write(0, tier.codes)
+def write_copy(store: Store, draft: Path) -> None:
+    """Copy one committed state into an empty directory that nobody else uses."""
+    folder = Directory(draft)
+    try:
+        with store.read() as (connection, snapshot):
+            _write_files(store, connection, snapshot, folder)
+    finally:
+        folder.close()
+
+
+def _write_files(store: Store, connection: Connection, snapshot: Snapshot, draft: Directory) -> None:
+    def write(name: int | str, rows: Codes) -> None:
+        file = VectorFile(draft, vector_name(snapshot.generation, name), rows.shape[1])
+        file.write(0, rows)
         file.sync()
         file.close()
+
+    for number, tier in enumerate(snapshot.tiers):
+        tier.check()
+        write(number, tier.codes)
     if snapshot.tokens is not None:
         tokens = snapshot.tokens
         tokens.check()
-        for name, rows in ((TOKENS, tokens.codes), (OFFSETS, tokens.offset_rows)):
-            file = VectorFile(draft / f"g{snapshot.generation:06d}-{name}.vec", rows.shape[1])
-            file.write(0, rows)
-            file.sync()
-            file.close()
+        write(TOKENS, tokens.codes)
+        write(OFFSETS, tokens.offset_rows)
     derived = ["text"]  # rebuilt by the next text search
     graph = store.artifact(connection, "graph")
     if graph is not None and not _copy_graph(store, graph, draft):
         derived.append("graph")
-    path = draft / DATABASE_NAME
-    with translate_errors(path), closing(sqlite3.connect(path, isolation_level=None)) as target:
-        connection.backup(target)
+    path = draft.path / DATABASE_NAME
+    os.close(draft.open(DATABASE_NAME, os.O_CREAT | os.O_EXCL | os.O_RDWR))
+    with translate_errors(path), closing(connect_file(path, patience=0)) as target:
+        prepare_empty(target)
+        connection.copy_into(target)
         target.executemany("DELETE FROM artifacts WHERE name = ?", [(name,) for name in derived])
-    os.chmod(path, 0o600)
+        target.execute("UPDATE manifest SET value = ? WHERE key = 'identity'", (new_identity(),))
+        fold_on_close(target)
     sync_file(path)
-    sync_directory(draft)
 
 
-def _copy_graph(store: Store, entry: dict[str, object], draft: Path) -> bool:
-    assert store.directory is not None  # only collections on disk have graph files
+def _copy_graph(store: Store, entry: dict[str, object], draft: Directory) -> bool:
+    assert store.folder is not None  # only collections on disk have graph files
     name = str(entry["file"])
     try:
-        shutil.copyfile(store.directory / name, draft / name)
-    except OSError:
+        source = store.folder.hold(name)
+    except (OSError, CorruptCollectionError):
         return False  # replaced meanwhile: the copy builds its own
-    os.chmod(draft / name, 0o600)
-    sync_file(draft / name)
+    file = HeldFile(draft.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY), writable=True)
+    with storage_errors(draft.path / name), os.fdopen(os.dup(file.fd), "wb") as target:
+        target.writelines(source.read_blocks())
+        target.flush()
+        os.fsync(file.fd)
     return True
 
 
@@ -110,8 +112,9 @@ def _copy_to_memory(store: Store) -> Store:
             for name, rows in ((TOKENS, tokens.codes), (OFFSETS, tokens.offset_rows)):
                 copy.new_vector_file(snapshot.generation, name, rows.shape[1]).write(0, rows)
         copy.database.load_from(connection)
-    with copy.database.write() as connection:
+    with copy.database.write() as connection:  # what was loaded is not yet the copy's own
         connection.execute("DELETE FROM artifacts")
+        connection.execute("UPDATE manifest SET value = ? WHERE key = 'identity'", (copy.identity,))
     with copy.read():
         pass
     return copy

@@ -15,23 +15,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import sqlite3
-import uuid
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 
-from octavo._files import make_directory, put_in_place, storage_errors, sync_directory, sync_file
+from octavo._files import fresh_directory, sync_file
 from octavo._version import __version__
 from octavo.errors import CorruptCollectionError, ParameterError
 from octavo.store.database import document_crc, read_manifest
-from octavo.store.snapshot import Slots, Snapshot
+from octavo.store.snapshot import Slots, Snapshot, decode_rows
+from octavo.store.sqlite import Connection
 from octavo.store.store import Store
 from octavo.store.upkeep.blueprint import Blueprint
-from octavo.store.writer import decode_rows
 
 MANIFEST, DOCUMENTS = "manifest.json", "documents.jsonl"
 VECTORS, TOKENS, OFFSETS = "vectors.npy", "tokens.npy", "offsets.npy"
@@ -74,31 +73,20 @@ def export_store(
     """
     if dtype not in ("float32", "float16"):
         raise ParameterError(f"expected dtype 'float32' or 'float16', got {dtype!r}")
-    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise ParameterError(f"expected a new or empty directory for the export, but {destination} holds something")
-    make_directory(destination.parent)
-    draft = destination.parent / f".{destination.name}.{uuid.uuid4().hex}.tmp"
-    try:
-        with storage_errors(destination):
-            draft.mkdir(mode=0o700)
-            with store.read() as (connection, snapshot):
-                manifest = _write_files(store, connection, snapshot, draft, dtype, advance)
-            manifest["sha256"] = {entry.name: file_sha256(entry) for entry in sorted(draft.iterdir())}
-            with private_file(draft / MANIFEST) as file:
-                file.write(json.dumps(manifest, ensure_ascii=True, indent=2).encode())
-            for entry in draft.iterdir():
-                sync_file(entry)
-            sync_directory(draft)
-            put_in_place(draft, destination)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+    with fresh_directory(destination, "the export") as draft:
+        with store.read() as (connection, snapshot):
+            manifest = _write_files(store, connection, snapshot, draft, dtype, advance)
+        manifest["sha256"] = {entry.name: file_sha256(entry) for entry in sorted(draft.iterdir())}
+        with private_file(draft / MANIFEST) as file:
+            file.write(json.dumps(manifest, ensure_ascii=True, indent=2).encode())
+        for entry in draft.iterdir():
+            sync_file(entry)
     return int(manifest["documents"])
 
 
 def _write_files(
     store: Store,
-    connection: sqlite3.Connection,
+    connection: Connection,
     snapshot: Snapshot,
     draft: Path,
     dtype: str,
@@ -110,8 +98,7 @@ def _write_files(
         if learned is not None:
             with private_file(draft / name) as file:
                 file.write(learned)
-    arrays = _Arrays(snapshot, draft, dtype, blueprint.dim or 0)
-    with private_file(draft / DOCUMENTS) as file:
+    with private_file(draft / DOCUMENTS) as file, _Arrays(snapshot, draft, dtype, blueprint.dim or 0) as arrays:
         for slots, lines in _documents(connection):
             file.writelines(lines)
             arrays.write(slots)
@@ -128,9 +115,9 @@ def _write_files(
     }
 
 
-def _documents(connection: sqlite3.Connection) -> Iterator[tuple[Slots, list[bytes]]]:
+def _documents(connection: Connection) -> Iterator[tuple[Slots, list[bytes]]]:
     rows = connection.execute("SELECT slot, id, text, metadata, payload, crc FROM documents ORDER BY slot")
-    while part := rows.fetchmany(_CHUNK):
+    while part := list(islice(rows, _CHUNK)):
         lines = []
         for _, identifier, text, metadata, payload, crc in part:
             if document_crc(identifier, text, metadata, payload) != crc:
@@ -146,43 +133,57 @@ def _documents(connection: sqlite3.Connection) -> Iterator[tuple[Slots, list[byt
 
 
 class _Arrays:
-    """The vectors of an export, written in order through memory maps."""
+    """The vectors of an export, written in order.
+
+    They are written, not mapped: on a full disk, storing to a map of a file with holes ends the process.
+    """
 
     def __init__(self, snapshot: Snapshot, draft: Path, dtype: str, dim: int) -> None:
         self._snapshot = snapshot
-        self._done = 0
         self._tokens_done = 0
-        self._vectors: Any = None
         n = snapshot.n_alive
         if snapshot.tokens is None:
-            self._vectors = _new_array(draft / VECTORS, dtype, (n, dim))
+            self._files = [_new_array(draft / VECTORS, dtype, (n, dim))]
         else:
             alive = np.flatnonzero(snapshot.alive)
             snapshot.tokens.check_offsets(alive)
-            self._tokens = _new_array(draft / TOKENS, dtype, (int(snapshot.tokens.lengths(alive).sum()), dim))
-            self._offsets = _new_array(draft / OFFSETS, "int64", (n + 1,))
+            n_tokens = int(snapshot.tokens.lengths(alive).sum())
+            self._files = [
+                _new_array(draft / TOKENS, dtype, (n_tokens, dim)),
+                _new_array(draft / OFFSETS, "int64", (n + 1,)),
+            ]
+            self._put(1, np.zeros(1), "int64")
+        self._dtype = dtype
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for file in self._files:
+            file.close()
 
     def write(self, slots: Slots) -> None:
         """Write what belongs to the next documents."""
-        if self._vectors is not None:
-            self._vectors[self._done : self._done + len(slots)] = decode_rows(self._snapshot, slots)
-        else:
-            assert self._snapshot.tokens is not None
-            matrices = self._snapshot.tokens.decode(slots)
-            end = self._tokens_done + len(matrices.flat)
-            self._tokens[self._tokens_done : end] = matrices.flat
-            self._offsets[self._done : self._done + len(slots) + 1] = self._tokens_done + matrices.offsets
-            self._tokens_done = end
-        self._done += len(slots)
+        if self._snapshot.tokens is None:
+            self._put(0, decode_rows(self._snapshot, slots), self._dtype)
+            return
+        matrices = self._snapshot.tokens.decode(slots)
+        self._put(0, matrices.flat, self._dtype)
+        self._put(1, self._tokens_done + matrices.offsets[1:], "int64")
+        self._tokens_done += len(matrices.flat)
+
+    def _put(self, number: int, values: npt.NDArray[Any], dtype: str) -> None:
+        with np.errstate(over="ignore"):
+            little = np.ascontiguousarray(values, np.dtype(dtype).newbyteorder("<"))
+        self._files[number].write(little.reshape(-1).view(np.uint8).data)
 
 
-def _new_array(path: Path, dtype: str, shape: tuple[int, ...]) -> Any:
-    private_file(path).close()
-    if 0 in shape:  # there is nothing to map
-        with path.open("wb") as file:
-            np.save(file, np.zeros(shape, dtype), allow_pickle=False)
-        return np.zeros(shape, dtype)
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+def _new_array(path: Path, dtype: str, shape: tuple[int, ...]) -> IO[bytes]:
+    """Begin a file in numpy's format; the values follow."""
+    file = private_file(path)
+    header = {"descr": np.dtype(dtype).newbyteorder("<").str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file
 
 
 def private_file(path: Path) -> IO[bytes]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice, zip_longest
 from typing import Any
@@ -15,17 +13,21 @@ import numpy as np
 from octavo._arrays import Floats, unit_rows
 from octavo.encoders.dense import Encoder
 from octavo.encoders.tokens import TokenEncoder
-from octavo.errors import CorruptCollectionError, OctavoError
+from octavo.errors import CollectionLockedError, CorruptCollectionError, OctavoError
 from octavo.index import Tuning
 from octavo.store.database import document_crc
 from octavo.store.documents import chunked
-from octavo.store.graph_files import GraphFiles, file_crc
+from octavo.store.graph_files import GraphFiles, graph_damage
 from octavo.store.metadata import index as _metadata_index
 from octavo.store.snapshot import Mask, Snapshot
-from octavo.store.store import Store
-from octavo.store.text.files import DIRECTORY_NAME, TextFiles
+from octavo.store.sqlite import Connection, Error, connect_scratch
+from octavo.store.store import TEXT_DIRECTORY, Store
+from octavo.store.text.files import TextFiles
 from octavo.store.upkeep._verify_tokens import bad_rows, ids_of, repair_tokens, texts_of, token_damage
 from octavo.store.writer import Writer, rebuild_metadata_index, stored_metadata
+
+#: How often a repair begins anew when others write between looking and mending.
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -87,32 +89,33 @@ def verify_files(store: Store, text: TextFiles) -> VerifyReport:
 
 
 def _find_damage(store: Store, text: TextFiles) -> tuple[_Damage, Snapshot]:
-    """Look at the newest commit; returns it as well."""
+    """Look at the newest commit; returns it as well.
+
+    The vector files of a snapshot are held open, so it does not matter who replaces or deletes them meanwhile.
+    """
     with store.read() as (connection, snapshot):
-        damage = _damage_of(store, connection, snapshot, text)
-    if damage.graph is not None or damage.text is not None:
-        # A writer may have replaced a derived file since that commit: what counts is what is recorded now.
-        with _undisturbed(store) as connection:
-            damage.graph = _graph_damage(store, connection)
-            damage.text = text.damage(connection)
+        damage = _damage_of(store, connection, snapshot)
+    damage.graph = _derived_damage(store, "graph", lambda entry: _graph_damage(store, entry))
+    damage.text = _derived_damage(store, "text", text.damage)
     return damage, snapshot
 
 
-@contextlib.contextmanager
-def _undisturbed(store: Store) -> Iterator[sqlite3.Connection]:
-    """Yield a connection while nobody replaces derived files, or, where that cannot be had, one that sees the newest commit."""
-    with contextlib.ExitStack() as stack:
-        try:
-            connection = stack.enter_context(store.database.write())
-        except OctavoError:  # opened for reading, locked, or a disk that takes no more
-            connection = stack.enter_context(store.database.read())
-        yield connection
+def _derived_damage(store: Store, name: str, look: Callable[[dict[str, Any] | None], str | None]) -> str | None:
+    """Return what is wrong with the derived files that are recorded; those that were replaced meanwhile do not count."""
+    with store.read() as (connection, _):
+        entry = store.artifact(connection, name)
+    while True:
+        found = look(entry)
+        with store.read() as (connection, _):
+            now = store.artifact(connection, name)
+        if found is None or now == entry:
+            return found
+        entry = now
 
 
-def _damage_of(store: Store, connection: sqlite3.Connection, snapshot: Snapshot, text: TextFiles) -> _Damage:
+def _damage_of(store: Store, connection: Connection, snapshot: Snapshot) -> _Damage:
     damage = _Damage()
-    rows = connection.execute("PRAGMA integrity_check(20)").fetchall()
-    damage.database = [f"{store.database.path or 'the database'}: {row[0]}" for row in rows if row[0] != "ok"]
+    damage.database = store.database.integrity_problems(connection)
     if damage.database:
         return damage
     slots, damage.documents = _read_documents(connection)
@@ -123,19 +126,17 @@ def _damage_of(store: Store, connection: sqlite3.Connection, snapshot: Snapshot,
         damage.database.append("the documents table and the table of deleted rows contradict each other")
     elif not damage.documents:
         damage.metadata_index = not _index_matches(connection)
-    for number in range(len(snapshot.tiers)):
-        bad = _bad_rows(snapshot, number)
+    for number, tier in enumerate(snapshot.tiers):
+        bad = bad_rows(tier.file, tier.guard, tier.codes)
         if bad.any():
             damage.rows[number] = bad
     if snapshot.tokens is not None:
         damage.tokens, damage.token_files = token_damage(snapshot.tokens, snapshot.n_slots)
-    damage.graph = _graph_damage(store, connection)
-    damage.text = text.damage(connection)
     damage.tuning = _tuning_damage(connection)
     return damage
 
 
-def _read_documents(connection: sqlite3.Connection) -> tuple[list[int], list[str]]:
+def _read_documents(connection: Connection) -> tuple[list[int], list[str]]:
     """Return the slots of all documents, and a sentence for each that does not match its checksum."""
     slots, messages = [], []
     for slot, identifier, body, metadata, payload, crc in connection.execute(
@@ -147,11 +148,11 @@ def _read_documents(connection: sqlite3.Connection) -> tuple[list[int], list[str
     return slots, messages
 
 
-def _index_matches(connection: sqlite3.Connection) -> bool:
+def _index_matches(connection: Connection) -> bool:
     """Compare the metadata index with one that is made anew from the documents, in a scratch database."""
-    scratch = sqlite3.connect(":memory:", isolation_level=None)
+    scratch = connect_scratch()
     try:
-        scratch.executescript(_metadata_index.DDL)
+        scratch.execute(_metadata_index.DDL)
         rows = stored_metadata(connection)
         while part := list(islice(rows, 4_096)):
             _metadata_index.insert(scratch, part)
@@ -165,24 +166,18 @@ def _index_matches(connection: sqlite3.Connection) -> bool:
         scratch.close()
 
 
-def _bad_rows(snapshot: Snapshot, number: int) -> Mask:
-    tier = snapshot.tiers[number]
-    return bad_rows(tier.file, tier.guard, tier.codes)
-
-
-def _graph_damage(store: Store, connection: sqlite3.Connection) -> str | None:
-    entry = store.artifact(connection, "graph")
-    if store.directory is None or entry is None:
+def _graph_damage(store: Store, entry: dict[str, Any] | None) -> str | None:
+    if store.folder is None or entry is None:
         return None
-    path = store.directory / entry["file"]
-    if not path.exists():
-        return f"{path.name} is missing; it is rebuilt when it is needed"
-    if path.stat().st_size != entry["bytes"] or file_crc(path) != entry["crc"]:
-        return f"{path.name} is damaged (its checksum does not match); it is rebuilt when it is needed"
-    return None
+    try:
+        return graph_damage(store.folder.hold(entry["file"]), entry)
+    except FileNotFoundError:
+        return f"{entry['file']} is missing; it is rebuilt when it is needed"
+    except CorruptCollectionError as err:
+        return str(err)
 
 
-def _tuning_damage(connection: sqlite3.Connection) -> str | None:
+def _tuning_damage(connection: Connection) -> str | None:
     row = connection.execute("SELECT value FROM manifest WHERE key = 'tuning'").fetchone()
     try:
         if row is not None and row[0]:
@@ -199,10 +194,32 @@ def repair_damage(
     store: Store, writer: Writer, graph: GraphFiles, text: TextFiles, encoder: Encoder | TokenEncoder | None
 ) -> VerifyReport:
     """Rebuild what is damaged from what is left, in one transaction a part, and report."""
-    damage, snapshot = _find_damage(store, text)
+    repaired: list[str] = []
+    for attempts_left in reversed(range(_ATTEMPTS)):
+        damage, snapshot = _find_damage(store, text)
+        try:
+            repaired += _repair(store, writer, graph, text, encoder, damage, snapshot)
+        except CollectionLockedError:  # another writer was there between looking and mending: look again
+            if not attempts_left:
+                raise
+        else:
+            break
+    left, snapshot = _find_damage(store, text)
+    return VerifyReport(left.messages(snapshot), repaired)
+
+
+def _repair(
+    store: Store,
+    writer: Writer,
+    graph: GraphFiles,
+    text: TextFiles,
+    encoder: Encoder | TokenEncoder | None,
+    damage: _Damage,
+    snapshot: Snapshot,
+) -> list[str]:
     repaired: list[str] = []
     if damage.database:
-        with contextlib.suppress(OctavoError, sqlite3.Error), store.database.write() as connection:
+        with contextlib.suppress(OctavoError, Error), store.write(unchecked=True) as connection:
             connection.execute("REINDEX")
             _next_commit(connection)
             if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok" or _read_documents(connection)[1]:
@@ -210,49 +227,55 @@ def repair_damage(
                 raise CorruptCollectionError("rolled back")
         damage, snapshot = _find_damage(store, text)
         if damage.database:
-            return VerifyReport(damage.messages(snapshot))
+            return []
         repaired.append("the indexes of octavo.db were rebuilt from its tables")
-    if damage.graph is not None:
-        with store.database.write() as connection:
-            connection.execute("DELETE FROM artifacts WHERE name = 'graph'")
-        graph.forget()
-        graph.catch_up()
-        repaired.append("the graph was rebuilt from the coarse tier")
-    if damage.text is not None:
-        with store.database.write() as connection:
-            connection.execute("DELETE FROM artifacts WHERE name = 'text'")
-        if store.directory is not None:
-            shutil.rmtree(store.directory / DIRECTORY_NAME, ignore_errors=True)
-        text.forget()
-        repaired.append("the full-text index was dropped; the next text search rebuilds it from the documents")
+    # first what must find the collection as it was looked at
     if snapshot.tokens is not None:
         if damage.rows or damage.token_files:
             lost = damage.tokens if damage.tokens is not None else np.zeros(snapshot.n_slots, np.bool_)
             repaired += repair_tokens(store, writer, encoder, snapshot, lost, damage.rows.values())
     elif damage.rows:
-        repaired += _repair_rows(store, writer, None if isinstance(encoder, TokenEncoder) else encoder, damage)
-    # these two are commits of their own, after those that must find the collection as it was looked at
+        mine = None if isinstance(encoder, TokenEncoder) else encoder
+        repaired += _repair_rows(store, writer, mine, damage, snapshot)
+    if damage.graph is not None:
+        with store.write() as connection:
+            connection.execute("DELETE FROM artifacts WHERE name = 'graph'")
+        graph.forget()
+        graph.catch_up()
+        repaired.append("the graph was rebuilt from the coarse tier")
+    if damage.text is not None:
+        with store.write() as connection:
+            connection.execute("DELETE FROM artifacts WHERE name = 'text'")
+        if store.folder is not None:
+            store.folder.remove_tree(TEXT_DIRECTORY)
+        text.forget()
+        repaired.append("the full-text index was dropped; the next text search rebuilds it from the documents")
     if damage.metadata_index:
-        with store.database.write() as connection:
+        with store.write() as connection:
             rebuild_metadata_index(connection)
             _next_commit(connection)
         repaired.append("the metadata index was rebuilt from the documents")
     if damage.tuning is not None:
         writer.set_tuning(None)
         repaired.append("the tuning was dropped; searches use the defaults until tune() is run again")
-    left, snapshot = _find_damage(store, text)
-    return VerifyReport(left.messages(snapshot), repaired)
+    return repaired
 
 
-def _next_commit(connection: sqlite3.Connection) -> None:
+def _next_commit(connection: Connection) -> None:
     """Have every process forget what it remembers of this commit: answers to filters."""
     connection.execute("UPDATE manifest SET value = value + 1 WHERE key = 'seq'")
 
 
-def _repair_rows(store: Store, writer: Writer, encoder: Encoder | None, damage: _Damage) -> list[str]:
+def _repair_rows(
+    store: Store, writer: Writer, encoder: Encoder | None, damage: _Damage, snapshot: Snapshot
+) -> list[str]:
     """Write a new generation in which damaged rows come from another tier, or from the texts."""
     notes: list[str] = []
-    with store.read() as (connection, snapshot):
+    with store.read() as (connection, now):
+        if now.seq != snapshot.seq:
+            raise CollectionLockedError(
+                "the collection changed while it was being repaired; run verify(repair=True) again"
+            )
         tiers = len(snapshot.tiers)
         needed = np.zeros(snapshot.n_slots, np.bool_)
         for mask in damage.rows.values():
@@ -280,7 +303,7 @@ def _repair_rows(store: Store, writer: Writer, encoder: Encoder | None, damage: 
         for part in chunked(slots.tolist(), 1024):
             encoded: Floats = encoder.encode_documents([texts[slot] for slot in part])
             if store.settings.metric == "cosine":
-                encoded = unit_rows(encoded)
+                encoded = unit_rows(encoded, keep_zeros=True)
             vectors.update(zip(part, encoded, strict=True))
         notes.append(f"{len(slots):,} vectors were encoded again from their texts")
     copied = needed & ~from_text

@@ -1,0 +1,752 @@
+"""A collection: writing to it, reading from it, searching it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from octavo._arrays import Floats, as_matrix, unit_rows
+from octavo._files import as_path
+from octavo._progress import progress_bar
+from octavo._validation import check_integer, check_number
+from octavo.collection.model_check import LocalVectors, ModelCheck, prompts_of
+from octavo.collection.searching import DenseSearch, Ranker, Where, check_deletion, check_filter
+from octavo.collection.token_input import is_sized
+from octavo.compression import Codec
+from octavo.encoders.dense import Encoder, TextOnly
+from octavo.errors import (
+    CollectionLockedError,
+    CorruptCollectionError,
+    DocumentNotFoundError,
+    ParameterError,
+    StorageError,
+)
+from octavo.retrievers import tuning
+from octavo.retrievers.search import FilterLike, Searcher, SearchOptions, fresh, read_documents, slots_of_ids
+from octavo.retrievers.tuning import TuningReport
+from octavo.store.database import select_documents
+from octavo.store.documents import Batch, Document, DocumentLike, check_ids, chunked, read_batches
+from octavo.store.graph_files import GraphFiles
+from octavo.store.info import CollectionInfo, describe
+from octavo.store.settings import Settings
+from octavo.store.snapshot import Snapshot, decode_rows
+from octavo.store.sqlite import Connection
+from octavo.store.store import Store
+from octavo.store.text.files import TextFiles
+from octavo.store.upkeep.copy import copy_collection
+from octavo.store.upkeep.erase import erase_leftovers
+from octavo.store.upkeep.export import export_store
+from octavo.store.upkeep.verify import VerifyReport, repair_damage, verify_files
+from octavo.store.writer import Writer
+
+_log = logging.getLogger(__name__)
+
+#: Vectors that wait as float32 within one `add` before the codec is fitted without waiting for the end of the call.
+_FIT_AT_MOST = 16_384
+
+#: A collection compacts itself when more than this many slots, and more than half of them, are dead.
+_COMPACT_DEAD = 10_000
+
+#: Documents from which on an `add` links all of them into the graph before it returns; those of smaller ones wait.
+_LINK_AT_ONCE = 4_096
+
+_READ_CHUNK = 900
+
+
+class Collection(DenseSearch):
+    """Documents with compressed vectors, on disk or in memory. Made by `octavo.open`; safe to use from many threads.
+
+    Attributes
+    ----------
+    path : Path or None
+        The directory; None in memory.
+    """
+
+    _fit_at_most = _FIT_AT_MOST
+
+    def __init__(self, store: Store, encoder: Encoder | None) -> None:
+        self.path = store.directory
+        self._encoder = encoder
+        self._store = store
+        self._writer = Writer(self._store)
+        self._graph = GraphFiles(self._store)
+        self._text = TextFiles(self._store)
+        self._searcher = self._new_searcher()
+        self._settled: Snapshot | None = None  # a state whose graph reaches as far as it should
+        self._model = self.model_check()
+        if self._graph.behind(self._store.snapshot):
+            self._graph.start()
+
+    def _new_searcher(self) -> Searcher:
+        return Searcher(self._store, self._text)
+
+    # ------------------------------------------------------------------ what it is
+
+    @property
+    def local(self) -> Collection:
+        """The collection itself: its documents lie in files of Octavo's own, or in memory."""
+        return self
+
+    @property
+    def late(self) -> None:
+        """None: it keeps one vector a document."""
+        return None
+
+    @property
+    def dim(self) -> int | None:
+        """Dimension of the vectors as they come in; None before the first."""
+        return self._store.snapshot.dim or self._store.settings.dim
+
+    @property
+    def metric(self) -> str:
+        """``"cosine"`` or ``"dot"``."""
+        return self._store.settings.metric or "cosine"
+
+    @property
+    def codec(self) -> str:
+        """The codec string."""
+        return self._store.snapshot.codec_text
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """What turns texts into vectors, if one was given."""
+        return self._encoder
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._store.closed
+
+    def __repr__(self) -> str:
+        where = repr(str(self.path)) if self.path is not None else "in memory"
+        state = "closed" if self.closed else f"{len(self):,} documents"
+        return f"<octavo.Collection {where}, codec {self.codec!r}, {state}>"
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def __contains__(self, identifier: object) -> bool:
+        return isinstance(identifier, str) and self.contains([identifier])[0]
+
+    # ------------------------------------------------------------------ writing
+
+    def add(
+        self,
+        documents: Iterable[DocumentLike] | None = None,
+        ids: Iterable[str | None] | None = None,
+        metadata: Iterable[Mapping[str, Any] | None] | None = None,
+        vectors: Any = None,
+        *,
+        payloads: Iterable[str | None] | None = None,
+        batch_size: int = 1024,
+        progress: bool = False,
+    ) -> list[str]:
+        """Insert documents, replacing those whose id is already there.
+
+        Parameters
+        ----------
+        documents : iterable of str, Document or mapping
+            Texts; or mappings with ``"text"`` and optionally ``"id"`` and ``"metadata"``. May be a stream. None stores
+            vectors without texts.
+        ids : iterable of str, optional
+            Ids, each once; new random ones where None.
+        metadata : iterable of mapping, optional
+            One JSON object for each document.
+        vectors : array-like of shape (n, dim), optional
+            Ready vectors; otherwise the encoder makes them from the texts. With neither, a collection holds texts that are
+            searched by their words alone (``mode="text"``).
+        payloads : iterable of str, optional
+            Opaque strings stored beside the documents, for adapters; they cannot be searched.
+        batch_size : int, default=1024
+            Documents encoded and committed at a time. Each batch is all or nothing.
+        progress : bool, default=False
+            Show a progress bar.
+
+        Returns
+        -------
+        list of str
+            The ids, in order. When this returns, the documents survive ``kill -9`` and power loss.
+
+        Raises
+        ------
+        InvalidVectorsError
+            NaN, infinity or another dimension. (A vector of zeros, as some models give for an empty text, is kept; under
+            cosine its score is 0, give or take what the codec rounds.)
+        ParameterError, InputTypeError
+            Anything else about the input. Inputs with a length are checked as a whole before anything is written; of a
+            stream, the batches before the bad one stay.
+        """
+        self._store.require_open()
+        batch_size = check_integer(batch_size, "batch_size", least=1)
+        if isinstance(self._encoder, TextOnly) and self.dim is None:
+            self._encoder = None  # a call that failed before it stored anything decides nothing
+        if vectors is None and self._encoder is None:
+            self._encode_nothing()
+        if is_sized(vectors) and len(vectors):
+            vectors = as_matrix(vectors, self.dim)
+        batches = read_batches(
+            documents,
+            ids,
+            metadata,
+            vectors,
+            payloads,
+            batch_size=batch_size,
+            dim=self.dim if vectors is not None else None,
+        )
+        return self._add_batches(with_progress(batches, documents) if progress else batches)
+
+    def _encode_nothing(self) -> None:
+        """Let texts be stored without an encoder, to be searched by their words, where no vectors are."""
+        stored = LocalVectors(self._store).read_encoder()
+        if (stored["name"] if stored is not None else None) != (TextOnly.name if self.dim is not None else None):
+            raise ParameterError(
+                "expected vectors=, because the collection holds vectors and was opened without an encoder; give either of them"
+            )
+        self._encoder = TextOnly()
+
+    def _add_batches(self, batches: Iterator[Batch]) -> list[str]:
+        added: list[str] = []
+        for batch in batches:
+            encoded = not batch.ready and batch.vectors is None and batch.matrices is None
+            batch = self._ready(batch)
+            self._writer.add(batch, self._encoder_to_store(batch) if encoded else None)
+            added += batch.ids
+            with _afterwards("documents were added"):
+                self._fit_or_compact(self._fit_at_most)
+                self._graph.keep_up()
+        with _afterwards("documents were added"):
+            self._maintain(self._store.settings.fit_after or 1)
+            if len(added) >= _LINK_AT_ONCE:
+                self._graph.catch_up(
+                    tail=0
+                )  # after a long add a little more work spares every search the scan of the tail
+        return added
+
+    def delete(self, ids: Iterable[str] | None = None, filter: FilterLike = None) -> int:
+        """Delete documents by id, by filter, or those that both name.
+
+        Parameters
+        ----------
+        ids : iterable of str, optional
+            Ids that are not there are no error; an empty list deletes nothing.
+        filter : dict, filter or callable, optional
+            See `search`.
+
+        Returns
+        -------
+        int
+            How many were deleted.
+
+        Raises
+        ------
+        ParameterError
+            When neither is given, or a condition of the filter is empty; `clear` deletes everything.
+        """
+        listed, where = check_deletion(ids, filter)
+
+        def choose(connection: Connection, snapshot: Snapshot) -> list[int]:
+            mask = self._searcher.mask(connection, snapshot, where)
+            if listed is None:
+                return np.flatnonzero(mask).tolist() if mask is not None else []
+            slots = slots_of_ids(connection, listed).values()
+            return [slot for slot in slots if mask is None or mask[slot]]
+
+        deleted = self._writer.delete(choose)
+        with _afterwards("documents were deleted"):
+            self._maintain(None)
+        return deleted
+
+    def clear(self) -> int:
+        """Delete every document; returns how many there were. The codec stays fitted."""
+        deleted = self._writer.delete(None)
+        with _afterwards("documents were deleted"):
+            self._maintain(None)
+        return deleted
+
+    def fit(self) -> None:
+        """Fit the codec now, on what is stored, instead of waiting for `fit_after` documents; no-op when it is fitted."""
+        if not self._current().fitted:
+            self.refit()
+
+    def refit(self, codec: str | None = None) -> None:
+        """Fit the codec anew on a sample of what is stored, and re-encode everything.
+
+        Vectors are decoded from the finest tier first, so what an earlier codec dropped stays dropped: to change to a
+        finer codec without that loss, build a new collection from the texts.
+
+        Parameters
+        ----------
+        codec : str, optional
+            Another codec to change to.
+
+        Raises
+        ------
+        ParameterError
+            When the collection is empty.
+        """
+        text = str(Codec.parse(codec)) if codec is not None else None
+        if self._current().fitted:  # what the first codec has dropped makes vectors differ from fresh ones
+            self._model.refitted()
+        self._writer.fit(text)
+        self._graph.catch_up()
+
+    def compact(self, *, secure: bool = False) -> int:
+        """Drop the rows of deleted documents from every file; returns how many there were.
+
+        Parameters
+        ----------
+        secure : bool, default=False
+            Leave no byte of a deleted document in any file of the collection: everything is written anew, even where
+            nothing is dead, and all older files are deleted at once, the full-text index with them (the next search by
+            words builds it again). ``SECURITY.md`` says what no program can promise: disks, file systems and backups
+            may keep copies of their own, and a fitted codec keeps averages; `refit` before this learns new ones.
+
+        Raises
+        ------
+        CollectionLockedError
+            With `secure`: another process keeps old content in use. Close the collection there and call this again.
+        """
+        if secure:
+            self._graph.wait()  # or it might save what it has read of the old rows
+        dropped = self._writer.compact(always=secure)
+        if self._store.directory is not None:
+            if secure:
+                erase_leftovers(self._store)
+            else:
+                self._store.database.vacuum()
+        self._graph.catch_up()
+        return dropped
+
+    def copy(self, path: str | os.PathLike[str] | None = None) -> Collection:
+        """Copy the collection as of its newest commit, while others may go on writing to it.
+
+        Parameters
+        ----------
+        path : str or path-like, optional
+            A directory that does not exist or is empty; None copies into memory.
+
+        Returns
+        -------
+        Collection
+            The copy, opened with the same encoder.
+
+        Raises
+        ------
+        ParameterError
+            When there is something at `path`.
+        """
+        if path is None:
+            copied = copy_collection(self._store, None)
+            assert copied is not None  # a copy in memory has no path to open it from
+            return type(self)(copied, self._encoder)
+        destination = as_path(path, "path")
+        copy_collection(self._store, destination)
+        settings = Settings(lock_timeout=self._store.settings.lock_timeout)
+        return type(self)(Store(destination, settings), self._encoder)
+
+    def snapshot(self, path: str | os.PathLike[str]) -> Path:
+        """Write a backup of the newest commit to a new directory, while others may go on writing.
+
+        It is a collection like any other, and shares no file with this one. `octavo.restore` brings it back. It appears
+        at `path` in one step, complete and on disk: a process that is killed before leaves nothing there.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A directory that does not exist or is empty.
+
+        Returns
+        -------
+        Path
+            Where it is.
+
+        Raises
+        ------
+        ParameterError
+            When there is something at `path`.
+        CorruptCollectionError
+            When a vector file does not match its checksums: damage is not copied.
+        """
+        destination = as_path(path, "path")
+        copy_collection(self._store, destination)
+        return destination
+
+    def destroy(self) -> None:
+        """Close the collection and delete its files; other files in the directory stay, and so does the directory then."""
+        self._graph.wait()
+        self._store.destroy()
+
+    def flush(self) -> None:
+        """Save the graph, so that the next `open` need not extend it. Documents are durable without this."""
+        self._store.require_open()
+        self._graph.wait()
+        self._graph.catch_up(tail=0)
+        self._graph.checkpoint()
+
+    def close(self) -> None:
+        """Save the graph and release all files; harmless when closed already."""
+        if self._store.closed:
+            return
+        self._graph.close()
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------ reading
+
+    def get(self, ids: Iterable[str]) -> list[Document]:
+        """Return the documents with these ids, in the order asked; ids that are not there are left out."""
+        listed = check_ids(ids)
+        with self._store.read() as (connection, _):
+            slots = slots_of_ids(connection, listed)
+            documents = read_documents(connection, sorted(slots.values()))
+        found: list[Document] = []
+        used: set[int] = set()
+        for identifier in listed:
+            slot = slots.get(identifier)
+            if slot is not None:
+                document = documents[slot][0]
+                found.append(fresh(document) if slot in used else document)  # asked for twice: they share nothing
+                used.add(slot)
+        return found
+
+    def get_payloads(self, ids: Iterable[str]) -> list[str | None]:
+        """Return the payloads of these ids, in the order asked; None where there is no document or no payload."""
+        listed = check_ids(ids)
+        with self._store.read() as (connection, _):
+            payloads: dict[str, str | None] = dict(select_documents(connection, "id, payload", "id", listed))
+        return [payloads.get(identifier) for identifier in listed]
+
+    def get_vectors(self, ids: Iterable[str]) -> Floats:
+        """Return the stored vectors, decoded from the finest tier.
+
+        Returns
+        -------
+        ndarray of shape (len(ids), dim), float32
+            In the order asked. Of unit length (nearly) where the metric is cosine.
+
+        Raises
+        ------
+        DocumentNotFoundError
+            When an id is not there.
+        """
+        listed = check_ids(ids)
+        with self._store.read() as (connection, snapshot):
+            slots = slots_of_ids(connection, listed)
+            missing = [identifier for identifier in listed if identifier not in slots]
+            if missing:
+                raise DocumentNotFoundError(
+                    f"expected ids of stored documents, but {missing[0]!r} is not in the collection"
+                )
+            if not listed:
+                return np.zeros((0, self.dim or 0), np.float32)
+            rows = np.array([slots[identifier] for identifier in listed], np.int64)
+            if not 0 <= int(rows.min()) <= int(rows.max()) < snapshot.n_slots:
+                raise CorruptCollectionError("octavo.db is damaged: a document lies beyond the last row; run verify()")
+            return decode_rows(snapshot, rows)
+
+    def contains(self, ids: Iterable[str]) -> list[bool]:
+        """Tell for each id whether it is there."""
+        listed = check_ids(ids)
+        with self._store.read() as (connection, _):
+            slots = slots_of_ids(connection, listed)
+        return [identifier in slots for identifier in listed]
+
+    def count(self, filter: FilterLike = None) -> int:
+        """Return the number of documents (that match)."""
+        where = check_filter(filter)
+        with self._store.read() as (connection, snapshot):
+            mask = self._searcher.mask(connection, snapshot, where)
+            return int(np.count_nonzero(mask)) if mask is not None else snapshot.n_alive
+
+    def ids(self, filter: FilterLike = None) -> list[str]:
+        """Return the ids of all documents (that match), oldest version first."""
+        where = check_filter(filter)
+        with self._store.read() as (connection, snapshot):
+            mask = self._searcher.mask(connection, snapshot, where)
+            rows = connection.execute("SELECT slot, id FROM documents ORDER BY slot").fetchall()
+        if not np.array_equal([slot for slot, _ in rows], np.flatnonzero(snapshot.alive)):
+            raise CorruptCollectionError("octavo.db is damaged: documents are missing from its table; run verify()")
+        return [identifier for slot, identifier in rows if mask is None or mask[slot]]
+
+    def documents(self, filter: FilterLike = None) -> Iterator[Document]:
+        """Yield all documents (that match), oldest version first, a few hundred in memory at a time."""
+        for part in chunked(self.ids(filter), _READ_CHUNK):
+            yield from self.get(part)
+
+    def info(self) -> CollectionInfo:
+        """Return what the collection holds and what it takes: documents, bytes in RAM and on disk, codec, encoder."""
+        with self._store.read() as (connection, snapshot):
+            return describe(self._store, connection, snapshot, self._encoder)
+
+    def verify(self, repair: bool = False) -> VerifyReport:
+        """Read every file and compare it with its checksum.
+
+        Parameters
+        ----------
+        repair : bool, default=False
+            Rebuild what can be rebuilt: a tier from another tier or, with an encoder, from the texts; graph, metadata
+            index and full text from the documents.
+
+        Returns
+        -------
+        VerifyReport
+            ``.ok``, ``.problems`` and ``.repaired``, each a sentence that names the file.
+        """
+        if repair:
+            if self._encoder is not None:
+                with contextlib.suppress(CorruptCollectionError):  # nothing left to compare with
+                    self._model.run(self._encoder.name, None, self._encoder.encode_documents)
+            return repair_damage(self._store, self._writer, self._graph, self._text, self._encoder)
+        return verify_files(self._store, self._text)
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        dtype: Literal["float32", "float16"] = "float32",
+        progress: bool = False,
+    ) -> Path:
+        """Write the newest commit as JSON lines and ``.npy`` arrays that any tool reads; `octavo.import_from` reads them back.
+
+        Others may go on writing meanwhile. Takes little memory however large the collection is. Tables that adapters keep
+        beside the documents are left out.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A directory that does not exist or is empty; it appears in one step, complete.
+        dtype : {"float32", "float16"}, default="float32"
+            How the vectors, decoded from the finest tier, are written.
+        progress : bool, default=False
+            Show a progress bar.
+
+        Returns
+        -------
+        Path
+            Where it is.
+
+        Raises
+        ------
+        ParameterError
+            When there is something at `path`, or `dtype` is another.
+        CorruptCollectionError
+            When something does not match its checksum.
+        """
+        destination = as_path(path, "path")
+        if not progress:
+            export_store(self._store, destination, dtype=dtype)
+            return destination
+        with progress_bar("export", len(self)) as advance:
+            export_store(self._store, destination, dtype=dtype, advance=advance)
+        return destination
+
+    def encode_documents(self, texts: Sequence[str]) -> Floats:
+        """Return the encoder's vectors for documents, of shape ``(len(texts), dim)``, as the encoder gives them."""
+        vectors: Floats = self._of_the_same_model(self._require_encoder().encode_documents(texts))
+        return vectors
+
+    def encode_queries(self, texts: Sequence[str]) -> Floats:
+        """Return the encoder's vectors for queries, of shape ``(len(texts), dim)``, as the encoder gives them."""
+        vectors: Floats = self._of_the_same_model(self._require_encoder().encode_queries(texts))
+        return vectors
+
+    def model_check(self) -> ModelCheck:
+        """Return what notices that an encoder is not the one that made the stored vectors; for those who encode themselves."""
+        return ModelCheck(LocalVectors(self._store))
+
+    @contextlib.contextmanager
+    def connection(self, *, write: bool = False) -> Iterator[Connection]:
+        """Yield a connection to the collection's database inside a transaction, for adapters that keep tables there.
+
+        Parameters
+        ----------
+        write : bool, default=False
+            Take the write lock and commit on leaving.
+        """
+        self._store.require_open()
+        if write:
+            with self._store.write() as connection:
+                yield connection
+        else:
+            with self._store.read() as (connection, _):
+                yield connection
+
+    def join_writes(self, callback: Callable[[Connection, Sequence[str], Sequence[str]], None]) -> None:
+        """Call `callback(connection, added_ids, deleted_ids)` inside every later write transaction of this object.
+
+        An exception in it rolls the transaction back. Registering the same callback twice has no effect.
+        """
+        self._writer.join(callback)
+
+    # ------------------------------------------------------------------ how hard to look
+
+    def tune(
+        self, recall: float = 0.95, k: int = 10, *, queries: Any = None, n_queries: int = 200, seed: int = 0
+    ) -> TuningReport:
+        """Measure how hard to look for a wanted recall, and use it in every search that does not say otherwise.
+
+        Tries values of `oversample` and `ef`, one query at a time, and stores the quickest pair that finds the share
+        `recall` of what an exact search of the finest codes finds; beside it, how quick scans and graph are on this
+        machine, from which searches with a filter choose between them. What the codec itself costs is not seen here:
+        ``octavo eval`` measures that. Meant for collections that have a graph; run it again after the collection has
+        grown much or moved to another machine.
+
+        Parameters
+        ----------
+        recall : float, default=0.95
+            Share of the exact best `k` to find, above 0 and at most 1.
+        k : int, default=10
+            Results. Searches for more look harder in proportion.
+        queries : sequence of str, or array-like of shape (m, dim), optional
+            Real queries, which are the better sample. None makes queries from stored documents, moved off so far that
+            they are about as hard to answer as questions.
+        n_queries : int, default=200
+            How many to make, if none are given.
+        seed : int, default=0
+            For making them.
+
+        Returns
+        -------
+        TuningReport
+            ``.tuning`` is None if there is no graph: a small collection is searched exactly, and nothing is stored.
+
+        Raises
+        ------
+        ParameterError
+            If a value is out of range, the collection is empty, or nothing that was tried finds that much; nothing is
+            stored then.
+
+        Examples
+        --------
+        >>> import numpy as np, octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(vectors=np.eye(8))
+        >>> kb.tune(0.9).tuning is None  # eight documents need no graph
+        True
+        >>> kb.close()
+        """
+        recall = check_number(recall, "recall", above=0, most=1)
+        n_queries = check_integer(n_queries, "n_queries", least=1)
+        seed = check_integer(seed, "seed", least=0)
+        k = check_integer(k, "k", least=1)
+        self._store.require_open()
+        self._graph.wait()
+        self._graph.catch_up(tail=0)
+        with self._store.read() as (_, snapshot):
+            pass
+        if snapshot.n_alive < 2 or not snapshot.tiers:
+            raise ParameterError(f"expected at least two documents to try searches on, got {snapshot.n_alive}")
+        if queries is None:
+            vectors = tuning.sample_queries(snapshot, n_queries, seed)
+        else:
+            vectors = self._given_queries(queries)
+        vectors = vectors / self._searcher.query_lengths(snapshot, vectors)[:, None]
+        report = tuning.tune(snapshot, vectors, k, recall)
+        if report.tuning is not None:
+            self._writer.set_tuning(report.tuning)
+        return report
+
+    def forget_tuning(self) -> None:
+        """Go back to the defaults that `tune` replaced."""
+        self._writer.set_tuning(None)
+
+    def _given_queries(self, queries: Any) -> Floats:
+        if isinstance(queries, str) or len(queries) == 0:
+            raise ParameterError("expected a sequence of queries with at least one in it")
+        vectors = self._read_queries(queries, None, SearchOptions()).vectors
+        assert vectors is not None  # a dense search always has vectors
+        return vectors
+
+    # ------------------------------------------------------------------ inside
+
+    def _ready(self, batch: Batch) -> Batch:
+        """Return the batch with vectors that are finite, of the right dimension, and of unit length for cosine."""
+        if batch.ready:
+            return batch
+        if batch.vectors is None:
+            batch.vectors = self.encode_documents(batch.texts)
+        batch.vectors = as_matrix(batch.vectors, self.dim)
+        if self.metric == "cosine":
+            batch.vectors = unit_rows(batch.vectors, keep_zeros=True)
+        batch.ready = True
+        return batch
+
+    def _maintain(self, fit_after: int | None) -> None:
+        """Fit, compact and extend the graph where it is time to."""
+        self._fit_or_compact(fit_after)
+        if self._graph.behind(self._store.snapshot):
+            self._graph.catch_up()
+
+    def _fit_or_compact(self, fit_after: int | None) -> None:
+        # The write that this follows is durable, and must not fail where there is no space for more; the next one tries again.
+        with contextlib.suppress(StorageError, CollectionLockedError):
+            snapshot = self._store.snapshot
+            if fit_after is not None and not snapshot.fitted and snapshot.n_alive >= fit_after:
+                self._writer.fit()
+            snapshot = self._store.snapshot
+            if snapshot.dead > max(_COMPACT_DEAD, snapshot.n_slots // 2):
+                self._writer.compact()
+
+    def _of_the_same_model(self, vectors: Any) -> Any:
+        """Return vectors that the encoder has made, unless those in the collection are another encoder's."""
+        encoder = self._require_encoder()
+        dim = next((int(matrix.shape[-1]) for matrix in vectors if matrix.size), None)
+        self._model.run(encoder.name, dim, encoder.encode_documents)
+        return vectors
+
+    def _encoder_to_store(self, batch: Batch) -> dict[str, Any] | None:
+        """Return the manifest's entry about the encoder, to be written with a batch that it has encoded; None to leave it."""
+        encoder = self._require_encoder()
+        return self._model.entry(encoder.name, prompts_of(encoder), batch.dim, batch.ids, batch.texts)
+
+    def _require_open(self) -> None:
+        self._store.require_open()
+
+    def _ranker(
+        self, where: Where, ids: Sequence[str] | None, options: SearchOptions
+    ) -> AbstractContextManager[Ranker]:
+        snapshot = self._store.snapshot
+        if snapshot is not self._settled:
+            if self._graph.behind(snapshot):
+                self._graph.start()
+            else:
+                self._settled = snapshot
+        return self._searcher.ranker(where, ids, words=options.needs_words)
+
+    def _current(self) -> Snapshot:
+        with self._store.read() as (_, snapshot):
+            return snapshot
+
+    def _require_encoder(self) -> Encoder:
+        if self._encoder is None:
+            raise ParameterError("the collection was opened without an encoder; open it with encoder=")
+        return self._encoder
+
+
+@contextlib.contextmanager
+def _afterwards(what: str) -> Iterator[None]:
+    """Keep what follows a commit from failing the write: it is durable, and what was left undone can be done later."""
+    try:
+        yield
+    except Exception:
+        _log.warning("%s, but what follows that (fitting, compaction, the graph) failed", what, exc_info=True)
+
+
+def with_progress(batches: Iterator[Batch], documents: Any) -> Iterator[Batch]:
+    """Draw a progress bar while batches are taken."""
+    with progress_bar("add", len(documents) if is_sized(documents) else None) as advance:
+        for batch in batches:
+            yield batch
+            advance(len(batch))

@@ -1,0 +1,204 @@
+"""Collections for late interaction: many vectors a document, scored by MaxSim."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from octavo._arrays import Floats
+from octavo._validation import check_integer
+from octavo.collection.collection import Collection, with_progress
+from octavo.collection.model_check import LocalTokens, ModelCheck
+from octavo.collection.searching import LateSearch
+from octavo.collection.token_input import make_ready, read_token_batches
+from octavo.compression.token_matrices import TokenMatrices
+from octavo.compression.token_pooling import TokenPooling
+from octavo.encoders.tokens import TokenEncoder
+from octavo.errors import DocumentNotFoundError, ParameterError
+from octavo.retrievers.late_interaction import LateSearcher, similarities
+from octavo.retrievers.search import Searcher, slots_of_ids
+from octavo.retrievers.tuning import TuningReport
+from octavo.store.documents import Batch, DocumentLike, check_ids
+from octavo.store.store import Store
+
+
+class MultiVectorCollection(LateSearch, Collection):
+    """Documents with many compressed vectors each. Made by `open_multi_vector`; safe to use from many threads.
+
+    Everything that `Collection` does works here as well, on token vectors where it speaks of vectors: `get_vectors` returns
+    the candidate vectors.
+    """
+
+    _fit_at_most = 4_096  # documents that wait as float16 matrices of full width within one `add`
+
+    _encoder: TokenEncoder | None  # type: ignore[assignment]  # gives matrices where that of a plain one gives rows
+
+    def __init__(self, store: Store, encoder: TokenEncoder | None) -> None:
+        super().__init__(store, encoder)  # type: ignore[arg-type]
+
+    def _new_searcher(self) -> Searcher:
+        return LateSearcher(self._store, self._text)
+
+    def __repr__(self) -> str:
+        return super().__repr__().replace("octavo.Collection", "octavo.MultiVectorCollection")
+
+    @property
+    def late(self) -> MultiVectorCollection:  # type: ignore[override]  # None for a plain one
+        """The collection itself: it keeps many vectors a document."""
+        return self
+
+    @property
+    def encoder(self) -> TokenEncoder | None:  # type: ignore[override]  # gives matrices where a plain one gives rows
+        """What turns texts into token vectors, if it was given."""
+        return self._encoder
+
+    @property
+    def pooling(self) -> TokenPooling:
+        """How the tokens of a document are pooled."""
+        return TokenPooling.from_config(self._store.settings.pooling or {})
+
+    def encode_documents(self, texts: Sequence[str]) -> list[Floats]:  # type: ignore[override]
+        """Return the encoder's token vectors for documents, one matrix each, as the encoder gives them: not pooled."""
+        matrices: list[Floats] = self._of_the_same_model(self._require_encoder().encode_documents(texts))
+        return matrices
+
+    def encode_queries(self, texts: Sequence[str]) -> list[Floats]:  # type: ignore[override]
+        """Return the encoder's token vectors for queries, one matrix each, as the encoder gives them."""
+        matrices: list[Floats] = self._of_the_same_model(self._require_encoder().encode_queries(texts))
+        return matrices
+
+    def model_check(self) -> ModelCheck:
+        """Return what notices that an encoder is not the one that made the stored vectors; for those who encode themselves."""
+        return ModelCheck(LocalTokens(self._store))
+
+    # ------------------------------------------------------------------ writing
+
+    def add(
+        self,
+        documents: Iterable[DocumentLike] | None = None,
+        ids: Iterable[str | None] | None = None,
+        metadata: Iterable[Mapping[str, Any] | None] | None = None,
+        vectors: Any = None,
+        *,
+        token_vectors: Iterable[Any] | None = None,
+        pooled: bool = False,
+        payloads: Iterable[str | None] | None = None,
+        batch_size: int = 256,
+        progress: bool = False,
+    ) -> list[str]:
+        """Insert documents, replacing those whose id is already there.
+
+        Parameters
+        ----------
+        documents, ids, metadata, payloads, batch_size, progress
+            See `Collection.add`.
+        vectors : None
+            Belongs to collections with one vector a document.
+        token_vectors : iterable of array-like of shape (n_tokens, dim), optional
+            Ready token vectors, one matrix a document; otherwise the encoder makes them from the texts. They are scaled
+            to unit length and pooled here. A document without tokens (shape ``(0, dim)``, or an empty list) is kept, and
+            can be found by its words, but never by its vectors.
+        pooled : bool, default=False
+            Whether `token_vectors` are pooled already, as those of `get_token_vectors` are: they are then encoded as they
+            are, neither scaled nor pooled once more, so that documents moved between collections keep their vectors.
+
+        Returns
+        -------
+        list of str
+            The ids, in order. When this returns, the documents survive ``kill -9`` and power loss.
+
+        Raises
+        ------
+        InvalidVectorsError
+            Ragged or zero token vectors, NaN, infinity, another dimension.
+        ParameterError, InputTypeError
+            Anything else about the input; see `Collection.add`.
+        """
+        self._store.require_open()
+        batch_size = check_integer(batch_size, "batch_size", least=1)
+        batches = read_token_batches(
+            documents,
+            ids,
+            metadata,
+            vectors,
+            payloads,
+            token_vectors=token_vectors,
+            pooled=pooled,
+            batch_size=batch_size,
+            dim=self.dim,
+            encoder=self._encoder,
+        )
+        if documents is None:
+            documents = token_vectors  # as long, and that is all that is asked of it now
+        if pooled:
+            batches = map(self._as_given, batches)
+        return self._add_batches(with_progress(batches, documents) if progress else batches)
+
+    def _as_given(self, batch: Batch) -> Batch:
+        return make_ready(batch, self.dim, None, self._encoder)
+
+    def _ready(self, batch: Batch) -> Batch:
+        encoded = not batch.ready and batch.matrices is None
+        batch = make_ready(batch, self.dim, self._store.settings.pooling or {}, self._encoder)
+        if encoded and self._encoder is not None:
+            self._model.run(self._encoder.name, batch.dim, self._encoder.encode_documents)
+        return batch
+
+    def _maintain(self, fit_after: int | None) -> None:
+        tokens = self._store.snapshot.tokens
+        nothing_to_learn = tokens is None or len(tokens.codes) == 0
+        super()._maintain(None if nothing_to_learn else fit_after)
+
+    # ------------------------------------------------------------------ reading
+
+    def get_token_vectors(self, ids: Iterable[str]) -> list[Floats]:
+        """Return the stored token vectors of documents: pooled, decoded, of unit length (nearly).
+
+        Returns
+        -------
+        list of ndarray of shape (n_vectors, dim), float32
+            In the order asked.
+
+        Raises
+        ------
+        DocumentNotFoundError
+            When an id is not there.
+        """
+        listed = check_ids(ids)
+        with self._store.read() as (connection, snapshot):
+            found = slots_of_ids(connection, listed)
+            slots = np.array([_slot(found, identifier) for identifier in listed], np.int64)
+            if not len(slots) or snapshot.tokens is None:
+                return []
+            return [np.array(matrix) for matrix in snapshot.tokens.decode(slots)]
+
+    def tune(self, *arguments: Any, **options: Any) -> TuningReport:
+        """Not for late interaction: what it searches hardest is decided by `n_candidates`.
+
+        Raises
+        ------
+        ParameterError
+            Always; the message says what to do.
+        """
+        raise ParameterError(
+            "tune() is for one vector a document; here n_candidates= says how hard to look, and "
+            "`octavo eval run --mode late --n-candidates ...` measures what it finds"
+        )
+
+    def _similarities(self, tokens: TokenMatrices, id: str) -> tuple[Floats, Floats, str]:
+        with self._store.read() as (connection, snapshot):
+            slot = _slot(slots_of_ids(connection, [id]), id)
+            view = snapshot.tokens
+            assert view is not None  # there is a document, so there are files
+            matrix = similarities(view, tokens.flat, slot)
+            stored = view.decode(np.array([slot])).flat
+            text: str = connection.execute("SELECT text FROM documents WHERE slot = ?", (slot,)).fetchone()[0]
+        return matrix, stored, text
+
+
+def _slot(found: Mapping[str, int], identifier: str) -> int:
+    if identifier not in found:
+        raise DocumentNotFoundError(f"expected ids of stored documents, but {identifier!r} is not in the collection")
+    return found[identifier]

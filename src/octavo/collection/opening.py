@@ -1,0 +1,218 @@
+"""Opening collections: of one vector a document, for late interaction, and whichever lies at a place."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal
+
+from octavo._files import as_path
+from octavo.collection.collection import Collection
+from octavo.collection.multi_vector import MultiVectorCollection
+from octavo.collection.token_input import token_encoder_for
+from octavo.compression.candidates import CandidateEncoder
+from octavo.compression.token_pooling import TokenPooling
+from octavo.encoders.dense import as_encoder
+from octavo.encoders.tokens import TokenEncoder, is_multi_vector
+from octavo.store.settings import Settings, candidates_config, pooling_config
+from octavo.store.store import Store
+
+
+def open(
+    path: str | os.PathLike[str] | None = None,
+    encoder: Any = None,
+    *,
+    codec: str | None = None,
+    metric: Literal["cosine", "dot"] | None = None,
+    dim: int | None = None,
+    full_text: str | None = None,
+    fit_after: int | None = None,
+    seed: int | None = None,
+    connectivity: int | None = None,
+    read_only: bool = False,
+    must_exist: bool = False,
+    lock_timeout: float = 30.0,
+) -> Collection:
+    """Create a collection, or open the one that is there.
+
+    Parameters
+    ----------
+    path : str or path-like, optional
+        The collection's directory. None keeps everything in memory, with the same behaviour, until `close`.
+    encoder : str, callable or object, optional
+        Turns texts into vectors: the name or path of a sentence-transformers model, such a model, LangChain
+        ``Embeddings``, a LlamaIndex ``BaseEmbedding``, or a callable from a list of texts to an array of shape
+        ``(n, dim)``. Not needed when vectors are given.
+    codec : str, optional
+        How vectors are compressed, for instance ``"int8"`` (the default), ``"binary > int8"`` or
+        ``"svd:50%|float8 > int8"``. An existing collection keeps its own.
+    metric : {"cosine", "dot"}, default="cosine"
+        ``cosine`` normalises vectors once, on the way in; ``dot`` takes them as they are.
+    dim : int, optional
+        Dimension of the vectors; otherwise the first ones set it.
+    full_text : str, default="english"
+        Language whose stemmer the full-text index uses, or ``"plain"`` for none.
+    fit_after : int, default=1000
+        Documents from which on the codec is fitted. Before that, vectors are kept as float32 and searched exactly.
+    seed : int, default=0
+        Seed of everything random: the sample that the codec is fitted on, rotations.
+    connectivity : int, default=16
+        Links per node of the graph.
+    read_only : bool, default=False
+        Refuse writes; works on a read-only file system once the last writer has closed the collection.
+    must_exist : bool, default=False
+        Raise instead of creating a collection.
+    lock_timeout : float, default=30.0
+        Seconds to wait for another writer before `CollectionLockedError`.
+
+    Returns
+    -------
+    Collection
+        Close it, or use it as a context manager.
+
+    Raises
+    ------
+    CollectionNotFoundError
+        When there is none and `must_exist` or `read_only` was set.
+    MismatchError
+        When it was made with another encoder, codec, metric or dimension.
+    CorruptCollectionError
+        When a file is damaged.
+
+    Examples
+    --------
+    >>> import octavo
+    >>> kb = octavo.open(codec="int8")
+    >>> kb.add(["red", "green"], ids=["r", "g"], vectors=[[1.0, 0.0], [0.0, 1.0]])
+    ['r', 'g']
+    >>> kb.search([0.9, 0.1], k=1).ids
+    ['r']
+    >>> kb.close()
+    """
+    settings = Settings(
+        codec=codec,
+        metric=metric,
+        dim=dim,
+        full_text=full_text,
+        fit_after=fit_after,
+        seed=seed,
+        connectivity=connectivity,
+        read_only=read_only,
+        must_exist=must_exist,
+        lock_timeout=lock_timeout,
+        multi_vector=True if is_multi_vector(encoder) else None,
+    )
+    return open_store(path, encoder, settings)
+
+
+def open_multi_vector(
+    path: str | os.PathLike[str] | None = None,
+    encoder: Any = None,
+    *,
+    codec: str | None = None,
+    pool_factor: int | None = None,
+    pooling: TokenPooling | None = None,
+    candidates: str | CandidateEncoder | None = None,
+    dim: int | None = None,
+    full_text: str | None = None,
+    fit_after: int | None = None,
+    seed: int | None = None,
+    connectivity: int | None = None,
+    read_only: bool = False,
+    must_exist: bool = False,
+    lock_timeout: float = 30.0,
+) -> MultiVectorCollection:
+    """Create a collection for late interaction, or open the one that is there.
+
+    Each document is kept as one compressed vector a token (or a group of tokens). Its score is MaxSim: the sum, over the
+    query's tokens, of the best cosine with any of the document's [1]_.
+
+    Parameters
+    ----------
+    path : str or path-like, optional
+        The collection's directory. None keeps everything in memory, with the same behaviour, until `close`.
+    encoder : str, callable or object, optional
+        Turns texts into token vectors; see `TokenEncoder`. Not needed when token vectors are given.
+    codec : str, optional
+        How one token vector is compressed: ``"int8"`` (the default), ``"svd:128|int8"``, ``"rotate|int4"``. One tier. An
+        existing collection keeps its own.
+    pool_factor : int, default=2
+        Pool a document's tokens into so many times fewer vectors; 1 keeps them all.
+    pooling : TokenPooling, optional
+        In place of `pool_factor`: for instance ``TokenPooling(n_vectors=16)`` keeps at most 16 vectors a document.
+    candidates : str or CandidateEncoder, default="mean"
+        The document vector that finds what MaxSim then scores: ``"mean"``, ``"random-features"``, ``"fde"``, or such an
+        encoder with its options.
+    dim : int, optional
+        Dimension of the token vectors; otherwise the first ones set it.
+    full_text, fit_after, seed, connectivity, read_only, must_exist, lock_timeout
+        See `octavo.open`.
+
+    Returns
+    -------
+    MultiVectorCollection
+        Close it, or use it as a context manager.
+
+    Raises
+    ------
+    CollectionNotFoundError
+        When there is none and `must_exist` or `read_only` was set.
+    MismatchError
+        When it was made with another encoder or other settings, or with one vector a document.
+    CorruptCollectionError
+        When a file is damaged.
+
+    References
+    ----------
+    .. [1] O. Khattab and M. Zaharia, "ColBERT: Efficient and Effective Passage Search via Contextualized Late Interaction
+       over BERT", SIGIR 2020.
+
+    Examples
+    --------
+    >>> import octavo
+    >>> kb = octavo.open_multi_vector(pool_factor=1)
+    >>> tokens = [[[1.0, 0.0], [0.0, 1.0]], [[0.6, 0.8]]]
+    >>> kb.add(["red green", "brown"], ids=["rg", "b"], token_vectors=tokens)
+    ['rg', 'b']
+    >>> result = kb.search([[1.0, 0.0], [0.0, 1.0]], k=2)
+    >>> [(hit.id, f"{hit.score:.1f}") for hit in result]
+    [('rg', '2.0'), ('b', '1.4')]
+    >>> kb.close()
+    """
+    settings = Settings(
+        codec=codec,
+        dim=dim,
+        full_text=full_text,
+        fit_after=fit_after,
+        seed=seed,
+        connectivity=connectivity,
+        read_only=read_only,
+        must_exist=must_exist,
+        lock_timeout=lock_timeout,
+        multi_vector=True,
+        pooling=pooling_config(pool_factor, pooling),
+        candidates=candidates_config(candidates),
+    )
+    collection = open_store(path, encoder, settings)
+    assert isinstance(collection, MultiVectorCollection)  # the settings ask for it, or opening has failed
+    return collection
+
+
+def open_store(path: str | os.PathLike[str] | None, encoder: Any, settings: Settings) -> Collection:
+    """Open the store and put the collection of its kind in front of it."""
+    directory = as_path(path, "path") if path is not None else None
+    if directory is None or not Store.exists(directory):  # an encoder that cannot be used must not leave a directory
+        encoder = _wrapped(encoder, late=bool(settings.multi_vector))
+    store = Store(directory, settings)
+    try:
+        if store.settings.multi_vector:
+            return MultiVectorCollection(store, token_encoder_for(store, encoder))
+        return Collection(store, _wrapped(encoder, late=False))
+    except BaseException:
+        store.close()
+        raise
+
+
+def _wrapped(encoder: Any, *, late: bool) -> Any:
+    if encoder is None or not late:
+        return as_encoder(encoder) if encoder is not None else None
+    return encoder if isinstance(encoder, TokenEncoder) else TokenEncoder(encoder)

@@ -1,0 +1,276 @@
+"""New generations of vector files: what is learned, and the rows that are written.
+
+Functions that begin with ``late`` are those of multi-vector collections, whose rows are tokens and candidate vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from octavo._arrays import Floats, unit_rows
+from octavo.compression import Codec, Float32
+from octavo.compression.candidates import candidate_encoder_from_config
+from octavo.compression.token_matrices import TokenMatrices
+from octavo.errors import ParameterError
+from octavo.store.settings import Settings, check_token_codec
+from octavo.store.snapshot import Mask, Slots, Snapshot, decode_rows
+from octavo.store.tokens import TokenCodec, TokenView
+from octavo.store.vectors import Codes
+
+#: Vectors that the codec is fitted on, at most.
+FIT_SAMPLE = 16_384
+
+#: Token vectors that the codec and the candidate encoder are fitted on, at most (200 MB at 384 dimensions).
+FIT_TOKENS = 1 << 17
+
+#: Slots, and tokens, decoded or re-encoded at a time.
+_CHUNK_SLOTS, _CHUNK_TOKENS = 8_192, 1 << 15
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Codes of consecutive slots, on their way into the files.
+
+    Parameters
+    ----------
+    tiers : list of ndarray of shape (n, row_bytes)
+        One a tier.
+    tokens : ndarray of shape (n_tokens, row_bytes) or None
+        Token codes of a multi-vector collection.
+    lengths : ndarray of shape (n,) or None
+        How many of them belong to each slot.
+    """
+
+    tiers: list[Codes]
+    tokens: Codes | None = None
+    lengths: Slots | None = None
+
+    def __len__(self) -> int:
+        return len(self.tiers[0])
+
+
+# ---------------------------------------------------------------------- one vector a document
+
+
+def fit_codec(snapshot: Snapshot, settings: Settings, codec_text: str) -> Codec:
+    """Fit a codec on a sample of what is stored; there is at least one document."""
+    alive = np.flatnonzero(snapshot.alive)
+    rng = np.random.default_rng(settings.seed)
+    chosen = alive if len(alive) <= FIT_SAMPLE else np.sort(rng.choice(alive, FIT_SAMPLE, replace=False))
+    cosine = settings.metric == "cosine"
+    sample = decode_rows(snapshot, chosen)
+    # What a codec gives back is not quite of unit length, which the vectors that come in are.
+    sample = unit_rows(sample, keep_zeros=True) if cosine else sample
+    return Codec.parse(codec_text).fit(sample, seed=settings.seed or 0, lengths=not cosine)
+
+
+def reencoded(snapshot: Snapshot, codec: Codec, *, unit: bool) -> Iterator[Rows]:
+    """Yield every slot in other codes, scaled to unit length if asked."""
+    for rows in _runs(snapshot.n_slots):
+        vectors = decode_rows(snapshot, rows)
+        if unit:
+            vectors = unit_rows(vectors, keep_zeros=True)
+        yield Rows([pipeline.encode(vectors) for pipeline in codec.tiers])
+
+
+def kept(snapshot: Snapshot, slots: Slots) -> Iterator[Rows]:
+    """Yield the rows of `slots` as they are."""
+    for start in range(0, len(slots), _CHUNK_SLOTS):
+        rows = slots[start : start + _CHUNK_SLOTS]
+        for tier in snapshot.tiers:
+            tier.check(rows)
+        yield Rows([tier.codes[rows] for tier in snapshot.tiers])
+
+
+def mended(
+    snapshot: Snapshot, damaged: Mapping[int, Mask], source: Slots, vectors: Mapping[int, Floats]
+) -> Iterator[Rows]:
+    """Yield every slot with damaged rows made anew.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        The state in which the damage was found.
+    damaged : mapping of int to ndarray of bool
+        Which rows of each tier are damaged.
+    source : ndarray of int, shape (n_slots,)
+        The tier from which a row is decoded.
+    vectors : mapping of int to ndarray of shape (dim,)
+        Better: the vector itself, by slot.
+    """
+    for rows in _runs(snapshot.n_slots):
+        yield Rows(
+            [
+                _mended_rows(snapshot, number, rows, damaged.get(number), source, vectors)
+                for number in range(len(snapshot.tiers))
+            ]
+        )
+
+
+def _runs(n_slots: int) -> Iterator[Slots]:
+    for start in range(0, n_slots, _CHUNK_SLOTS):
+        yield np.arange(start, min(start + _CHUNK_SLOTS, n_slots))
+
+
+def _mended_rows(
+    snapshot: Snapshot,
+    number: int,
+    rows: Slots,
+    damaged: Mask | None,
+    source: Slots,
+    vectors: Mapping[int, Floats],
+) -> Codes:
+    tier = snapshot.tiers[number]
+    codes = np.zeros((len(rows), tier.layout.row_bytes), np.uint8)
+    good = rows if damaged is None else rows[~damaged[rows]]
+    codes[good - rows[0]] = tier.codes[good]
+    for row in rows if damaged is None else rows[damaged[rows]]:
+        if damaged is None or not snapshot.alive[row]:
+            continue
+        if int(row) in vectors:
+            vector = vectors[int(row)][None]
+        else:
+            other = snapshot.tiers[int(source[row])]
+            vector = other.pipeline.decode(other.codes[row : row + 1])
+        codes[row - rows[0]] = tier.pipeline.encode(vector)[0]
+    return codes
+
+
+# ---------------------------------------------------------------------- many vectors a document
+
+
+def waiting_codec(codec_text: str, dim: int) -> TokenCodec:
+    """Return what tokens are kept in until there are enough documents to fit the codec on."""
+    exact = isinstance(Codec.parse(codec_text).tiers[0].quantizer, Float32)
+    codec = Codec.parse("float32" if exact else "float16").fit(np.zeros((0, dim), np.float32))
+    return TokenCodec(codec.tiers[0], None)
+
+
+def fit_late(snapshot: Snapshot, settings: Settings, codec_text: str) -> tuple[Codec, TokenCodec]:
+    """Fit the token codec, the candidate encoder and the codec of its vectors on a sample of what is stored.
+
+    Raises
+    ------
+    ParameterError
+        When no document has any token, or the codec has several tiers.
+    """
+    check_token_codec(codec_text)
+    view = _view(snapshot)
+    seed = settings.seed or 0
+    slots = np.flatnonzero(snapshot.alive)
+    view.check_offsets(slots)
+    slots = np.random.default_rng(seed).permutation(slots[view.lengths(slots) > 0])
+    if not len(slots):
+        raise ParameterError("expected at least one document with tokens to fit the codec on; there is none")
+    enough = int(np.searchsorted(np.cumsum(view.lengths(slots)), FIT_TOKENS, side="right"))
+    sample = view.decode(np.sort(slots[: max(1, enough)]))
+    assert settings.candidates is not None  # every multi-vector collection has them
+    tokens = TokenCodec.fit(codec_text, sample, candidate_encoder_from_config(settings.candidates), seed=seed)
+    codec = Codec.parse(settings.candidate_codec or "").fit(tokens.document_vectors(sample), seed=seed)
+    return codec, tokens
+
+
+def late_reencoded(snapshot: Snapshot, codec: Codec, tokens: TokenCodec) -> Iterator[Rows]:
+    """Yield every slot in other codes; slots of deleted documents are left without tokens."""
+    view = _view(snapshot)
+    for first, last in _chunks(view, np.arange(snapshot.n_slots)):
+        alive = first + np.flatnonzero(snapshot.alive[first:last])
+        yield _encoded_rows(view, np.arange(first, last), alive, codec, tokens, {})
+
+
+def late_kept(snapshot: Snapshot, slots: Slots) -> Iterator[Rows]:
+    """Yield the rows of `slots` as they are."""
+    view = _view(snapshot)
+    for first, last in _chunks(view, slots):
+        part = slots[first:last]
+        for tier in snapshot.tiers:
+            tier.check(part)
+        yield Rows([tier.codes[part] for tier in snapshot.tiers], view.rows(part), view.lengths(part))
+
+
+def late_mended(
+    snapshot: Snapshot, codec: Codec, lost: Mask, damaged: Mask, matrices: Mapping[int, TokenMatrices]
+) -> Iterator[Rows]:
+    """Yield every slot with damaged parts made anew.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        The state in which the damage was found.
+    codec : Codec
+        Of the candidate vectors.
+    lost : ndarray of bool, shape (n_slots,)
+        Slots whose tokens cannot be read.
+    damaged : ndarray of bool, shape (n_slots,)
+        Slots whose candidate vectors cannot be read; they are made from the tokens.
+    matrices : mapping of int to TokenMatrices
+        The tokens of each lost slot that belongs to a document.
+    """
+    view = _view(snapshot)
+    good = np.flatnonzero(snapshot.alive & ~lost)
+    lengths = np.zeros(snapshot.n_slots, np.int64)
+    lengths[good] = view.lengths(good)
+    for first, last in _cut(lengths):
+        slots = np.arange(first, last)
+        whole = slots[snapshot.alive[slots] & ~lost[slots]]
+        again = {int(slot): matrices[int(slot)] for slot in slots[snapshot.alive[slots] & lost[slots]]}
+        rows = _encoded_rows(view, slots, whole, codec, view.codec, again, as_they_are=True)
+        fine = whole[~damaged[whole]]
+        for tier, codes in zip(snapshot.tiers, rows.tiers, strict=True):
+            codes[fine - first] = tier.codes[fine]
+        yield rows
+
+
+def _view(snapshot: Snapshot) -> TokenView:
+    assert snapshot.tokens is not None  # only called for multi-vector collections
+    return snapshot.tokens
+
+
+def _chunks(view: TokenView, slots: Slots) -> Iterator[tuple[int, int]]:
+    view.check_offsets(slots)
+    return _cut(view.lengths(slots))
+
+
+def _cut(lengths: Slots) -> Iterator[tuple[int, int]]:
+    """Cut slots into runs of about so many tokens as are worked on at a time, each at least one slot."""
+    ends = np.cumsum(lengths)
+    first = 0
+    while first < len(lengths):
+        before = int(ends[first - 1]) if first else 0
+        last = int(np.searchsorted(ends, before + _CHUNK_TOKENS, side="right"))
+        last = min(max(last, first + 1), first + _CHUNK_SLOTS)
+        yield first, last
+        first = last
+
+
+def _encoded_rows(
+    view: TokenView,
+    slots: Slots,
+    alive: Slots,
+    codec: Codec,
+    tokens: TokenCodec,
+    again: Mapping[int, TokenMatrices],
+    *,
+    as_they_are: bool = False,
+) -> Rows:
+    """Return the rows of consecutive `slots`, of which those in `alive` are decoded and those in `again` are given."""
+    decoded = view.decode(alive)
+    lengths = np.zeros(len(slots), np.int64)
+    lengths[alive - slots[0]] = decoded.lengths
+    for slot, matrix in again.items():
+        lengths[slot - slots[0]] = len(matrix.flat)
+    offsets = np.zeros(len(slots) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    flat = np.empty((int(offsets[-1]), decoded.dim), np.float32)
+    codes = np.empty((len(flat), tokens.pipeline.layout.row_bytes), np.uint8)
+    mine = np.ones(len(flat), np.bool_)
+    for slot, matrix in again.items():
+        span = slice(offsets[slot - slots[0]], offsets[slot - slots[0] + 1])
+        mine[span], flat[span], codes[span] = False, matrix.flat, tokens.encode(matrix.flat)
+    flat[mine] = decoded.flat
+    codes[mine] = view.rows(alive) if as_they_are else tokens.encode(decoded.flat)
+    vectors = tokens.document_vectors(TokenMatrices(flat, offsets))
+    return Rows([tier.encode(vectors) for tier in codec.tiers], codes, lengths)

@@ -1,0 +1,196 @@
+"""Cells against slow, obvious versions of what they do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octavo._rotation import StructuredRotation
+from octavo.index import cells
+from octavo.index.cells import CellModel, Segment
+
+
+def clustered(n: int, dim: int, seed: int, *, spread: float = 0.6, mean: float = 0.0) -> np.ndarray:
+    """Return unit vectors around a few centres, all of them around a common one if `mean` is not zero."""
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((max(2, n // 40), dim))
+    X = centres[rng.integers(0, len(centres), n)] + spread * rng.standard_normal((n, dim)) + mean * np.sqrt(dim)
+    return (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32)
+
+
+def decoded(model: CellModel, segment: Segment) -> np.ndarray:
+    """Return the vectors that the codes of a segment stand for, from the definition: h c + f b, in rotated space."""
+    bits = np.unpackbits(segment.records["bits"], axis=1)[:, : model.dim]
+    signs = np.where(bits, 1.0, -1.0)
+    floats = model.centroids.astype(np.float64)
+    centroids = floats / np.maximum(np.linalg.norm(floats, axis=1, keepdims=True), 1e-12)
+    owner = np.repeat(np.arange(len(model)), np.diff(segment.starts))
+    h, f = (segment.records[name].astype(np.float64)[:, None] * model.length for name in ("h", "f"))
+    return h * centroids[owner] + f * signs
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(1, 300),
+    dim=st.sampled_from([1, 2, 5, 31, 32, 33, 64]),
+    wanted=st.integers(1, 40),
+    seed=st.integers(0, 100),
+    scale=st.sampled_from([1.0, 1e-3, 5e4]),
+)
+def test_search_agrees_with_the_definition(n: int, dim: int, wanted: int, seed: int, scale: float) -> None:
+    X = clustered(n, dim, seed) * np.float32(scale)
+    model = CellModel.train(X, wanted, seed=seed)
+    segment, _ = model.encode(X, np.arange(n) * 3)
+    assert sorted(segment.records["slot"].tolist()) == list(range(0, 3 * n, 3))
+    query = np.random.default_rng(seed + 1).standard_normal(dim).astype(np.float32)
+    slots, estimates = model.search(query, [segment], rows=n, keep=n)
+    slow = decoded(model, segment) @ model.rotation.apply(query[None])[0].astype(np.float64)
+    by_slot = dict(zip(segment.records["slot"].tolist(), slow.tolist(), strict=True))
+    assert sorted(slots.tolist()) == sorted(by_slot)
+    tolerance = 0.02 * scale * np.linalg.norm(query)  # the query has eight bits, and so have centroids and products
+    assert np.allclose(estimates, [by_slot[slot] for slot in slots.tolist()], atol=tolerance)
+    assert (np.diff(estimates) <= 0).all()
+
+
+@pytest.mark.parametrize("mean", [0.0, 1.5])
+def test_estimates_have_no_bias_and_little_error(mean: float) -> None:
+    """Also where all vectors point nearly the same way, as those of many models do."""
+    X = clustered(2_000, 64, 3, mean=mean)
+    query = clustered(1, 64, 4, mean=mean)[0]
+    errors = []
+    for seed in range(12):
+        model = CellModel.train(X, 40, seed=seed)
+        segment, _ = model.encode(X, np.arange(len(X)))
+        slots, estimates = model.search(query, [segment], rows=len(X), keep=len(X))
+        errors.append((estimates - X[slots] @ query)[np.argsort(slots)])
+    errors = np.array(errors)
+    residual = np.sqrt(1 - np.square(model.cosine)) * np.linalg.norm(query) / np.sqrt(64)
+    assert abs(errors.mean()) < 0.02 * residual * np.sqrt(64)
+    assert np.sqrt(np.square(errors).mean()) < residual
+
+
+def test_rows_go_to_their_nearest_centroid() -> None:
+    X = clustered(30_000, 32, 0)
+    model = CellModel.train(X, 1_500)
+    assert len(model.groups) > 2  # by groups, not by comparing all
+    segment, cosine = model.encode(X, np.arange(len(X)))
+    rotated = model.rotation.apply(X)
+    centroids = model.centroids / np.linalg.norm(model.centroids.astype(np.float32), axis=1, keepdims=True)
+    products = np.concatenate([part @ centroids.T for part in np.array_split(rotated, 30)])
+    best = products.max(axis=1)
+    owner = np.empty(len(X), np.int64)
+    owner[segment.records["slot"]] = np.repeat(np.arange(len(model)), np.diff(segment.starts))
+    given = products[np.arange(len(X)), owner]
+    assert (given >= best - 0.01).mean() > 0.98
+    assert cosine == pytest.approx(given.mean(), abs=1e-3)
+
+
+def test_the_nearest_cells_hold_most_of_the_best() -> None:
+    X = clustered(20_000, 48, 5, spread=0.8)
+    queries = clustered(30, 48, 5, spread=0.8)
+    model = CellModel.train(X, cells.cells_for(len(X)))
+    segment, _ = model.encode(X, np.arange(len(X)))
+    for rows, least in ((len(X), 0.99), (2_000, 0.9)):
+        found = [model.search(query, [segment], rows, 200)[0] for query in queries]
+        best = np.argsort(-(queries @ X.T), axis=1)[:, :10]
+        recall = np.mean([len(set(a.tolist()) & set(b.tolist())) / 10 for a, b in zip(best, found, strict=True)])
+        assert recall >= least
+
+
+def test_segments_together_find_what_one_finds() -> None:
+    X = clustered(900, 24, 6)
+    model = CellModel.train(X, 30)
+    whole, _ = model.encode(X, np.arange(900))
+    parts = [model.encode(X[a:b], np.arange(a, b))[0] for a, b in ((0, 100), (100, 101), (101, 900))]
+    for query in X[:20]:
+        one, several = model.search(query, [whole], 400, 50), model.search(query, parts, 400, 50)
+        assert np.allclose(one[1], several[1])
+        assert set(one[0].tolist()) == set(several[0].tolist())
+
+
+def test_a_filter_never_starves_a_query() -> None:
+    X = clustered(3_000, 16, 7)
+    model = CellModel.train(X, 60)
+    segment, _ = model.encode(X, np.arange(3_000))
+    mask = np.zeros(3_000, np.bool_)
+    mask[np.random.default_rng(0).permutation(3_000)[:40]] = True
+    counts = segment.counts(mask)
+    owner = np.repeat(np.arange(len(model)), np.diff(segment.starts))
+    assert counts.tolist() == np.bincount(owner[mask[segment.records["slot"]]], minlength=len(model)).tolist()
+    for query in X[:10]:
+        slots, _ = model.search(query, [segment], 40, 40, mask=mask, counts=[counts])
+        assert sorted(slots.tolist()) == np.flatnonzero(mask).tolist()
+        few, _ = model.search(query, [segment], 5, 40, mask=mask, counts=[counts])
+        assert len(few) >= 5
+        assert mask[few].all()
+
+
+@pytest.mark.parametrize("n", [1, 2, 17])
+def test_few_rows_and_equal_rows(n: int) -> None:
+    X = np.ones((n, 8), np.float32)
+    model = CellModel.train(X, 5)
+    segment, cosine = model.encode(X, np.arange(n))
+    slots, estimates = model.search(X[0], [segment], 100, 100)
+    assert sorted(slots.tolist()) == list(range(n))
+    assert np.allclose(estimates, 8, atol=0.2)
+    assert cosine == pytest.approx(1, abs=0.01)
+
+
+def test_zero_vectors_have_a_cell_and_no_similarity() -> None:
+    X = np.concatenate([clustered(50, 12, 8), np.zeros((3, 12), np.float32)])
+    model = CellModel.train(X, 4)
+    segment, _ = model.encode(X, np.arange(53))
+    slots, estimates = model.search(X[0], [segment], 53, 53)
+    assert np.allclose(estimates[slots >= 50], 0)
+    nothing, _ = model.search(np.zeros(12, np.float32), [segment], 53, 53)
+    assert len(nothing) == 53
+    only_zeros = CellModel.train(np.zeros((4, 12), np.float32), 2)
+    assert len(only_zeros.search(X[0], [only_zeros.encode(X, np.arange(53))[0]], 53, 53)[0]) == 53
+
+
+def test_the_same_seed_gives_the_same_codes_whatever_the_company() -> None:
+    X = clustered(400, 20, 9)
+    one, other = CellModel.train(X, 12, seed=4), CellModel.train(X, 12, seed=4)
+    assert one.centroids.tobytes() == other.centroids.tobytes()
+    whole, _ = one.encode(X, np.arange(400))
+    single = {int(s): one.encode(X[s : s + 1], np.array([s]))[0].records[0] for s in (0, 7, 399)}
+    for slot, record in single.items():
+        assert whole.records[whole.records["slot"] == slot][0].tobytes() == record.tobytes()
+
+
+def test_a_model_rebuilt_from_its_parts_finds_the_same() -> None:
+    X = clustered(600, 20, 10)
+    model = CellModel.train(X, 25, seed=2)
+    again = CellModel(model.centroids, model.groups, seed=model.seed, length=model.length, cosine=model.cosine)
+    segment, _ = model.encode(X, np.arange(600))
+    for query in X[:5]:
+        a, b = model.search(query, [segment], 200, 20), again.search(query, [segment], 200, 20)
+        assert a[0].tolist() == b[0].tolist()
+        assert a[1].tolist() == b[1].tolist()
+
+
+# ---------------------------------------------------------------------- the rotation
+
+
+@settings(max_examples=30, deadline=None)
+@given(dim=st.integers(1, 200), seed=st.integers(0, 1000))
+def test_the_rotation_keeps_products(dim: int, seed: int) -> None:
+    rotation = StructuredRotation(dim, seed)
+    X = np.random.default_rng(seed).standard_normal((7, dim)).astype(np.float32)
+    Y = rotation.apply(X)
+    assert np.allclose(Y @ Y.T, X @ X.T, atol=1e-3)
+    assert np.allclose(rotation.undo(Y), X, atol=1e-4)
+    assert np.array_equal(rotation.apply(X[3:4])[0], Y[3]) or np.allclose(rotation.apply(X[3:4])[0], Y[3], atol=1e-5)
+    assert np.array_equal(StructuredRotation(dim, seed).apply(X), Y)
+
+
+def test_the_rotation_spreads_any_direction() -> None:
+    """A vector with one value becomes one whose values look normally distributed, as behind a dense random matrix."""
+    spread = [
+        np.abs(StructuredRotation(384, seed).apply(np.eye(384, dtype=np.float32)[:8])).max(axis=1) for seed in range(8)
+    ]
+    assert np.median(spread) < 5 / np.sqrt(384)
+    assert np.max(spread) < 12 / np.sqrt(384)
+    assert StructuredRotation(3072, 0).nbytes < 200_000
