@@ -47,13 +47,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kb"
 
-        store = OctavoVectorStore(path, codec="binary > int8")
+        store = OctavoVectorStore(path, codec="binary > int8", embed_model=embedding)
         VectorStoreIndex.from_documents(
             DOCUMENTS, storage_context=StorageContext.from_defaults(vector_store=store), embed_model=embedding
         )
         store.close()  # nothing to persist: every node was durable when the call returned
 
-        store = OctavoVectorStore(path)
+        store = OctavoVectorStore(path, embed_model=embedding)  # another model would be noticed
         after_1850 = MetadataFilters(filters=[MetadataFilter(key="year", value=1850, operator=FilterOperator.GT)])
         retriever = as_retriever(store, embed_model=embedding, similarity_top_k=2, filters=after_1850)
         for hit in retriever.retrieve("Which engine needs no spark?"):

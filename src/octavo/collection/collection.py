@@ -733,9 +733,6 @@ class Collection(DenseSearch):
 
     def _require_encoder(self) -> Encoder:
         if self._encoder is None:
-            stored = LocalVectors(self._store).read_encoder()
-            if stored is not None and stored["name"] == TextOnly.name:
-                return TextOnly()
             raise ParameterError("the collection was opened without an encoder; open it with encoder=")
         return self._encoder
 

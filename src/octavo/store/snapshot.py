@@ -106,15 +106,19 @@ class Snapshot:
     tokens: TokenView | None = None
     tuning: Tuning | None = None
 
-    @property
+    @cached_property
     def files(self) -> tuple[VectorFile, ...]:
         """The files of all tiers, and of the tokens."""
         return (*(tier.file for tier in self.tiers), *(self.tokens.files if self.tokens is not None else ()))
 
+    @cached_property
+    def _mapped(self) -> tuple[VectorFile, ...]:
+        return tuple(file for file in self.files if not file.resident)
+
     @property
     def whole(self) -> bool:
         """Whether each mapped file still has the length that it had."""
-        return all(file.whole for file in self.files) and (self.graph is None or self.graph.whole)
+        return all(file.whole for file in self._mapped) and (self.graph is None or self.graph.whole)
 
     @property
     def dead(self) -> int:

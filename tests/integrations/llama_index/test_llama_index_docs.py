@@ -51,9 +51,10 @@ from octavo.integrations.llama_index import OctavoVectorStore
 llm, embed_model = MockLLM(), MockEmbedding(embed_dim=4)
 index = VectorStoreIndex.from_documents(
     [Document(text="words")],
-    storage_context=StorageContext.from_defaults(vector_store=OctavoVectorStore()),
+    storage_context=StorageContext.from_defaults(vector_store=OctavoVectorStore("kb")),
     embed_model=embed_model,
 )
+tools = ["a hammer", "a saw"]
 documents = [Document(id_="s", text="steam", metadata={"year": 1820}), Document(id_="d", text="diesel engine")]
 
 def model(texts):
@@ -61,11 +62,12 @@ def model(texts):
 """
     checks = """
 assert index.as_retriever().retrieve('x')[0].text == 'words'
+assert sorted(objects.as_retriever(similarity_top_k=2).retrieve('x')) == tools
 assert late.refresh_ref_docs(documents) == [False, False]
 assert engine.query("steam").source_nodes[0].text == "steam"
 """
     fragments = blocks()[1:]
-    assert len(fragments) == 4
+    assert len(fragments) == 6
     run(setup + "\n".join(fragments) + checks, tmp_path)
 
 

@@ -279,6 +279,14 @@ def test_a_deletion_with_an_empty_group_is_refused(
     assert len(store.client) == len(library)
 
 
+def test_a_condition_that_nothing_meets_deletes_nothing(make_store: MakeStore, library: list[TextNode]) -> None:
+    store = make_store()
+    store.add(library)
+    for value, operator in ((None, "=="), ([], "any"), ([], "in"), (5, "all"), (5, "text_match")):
+        store.delete_nodes(filters=where("topic", value, operator))
+    assert len(store.client) == len(library)
+
+
 def test_ids_that_are_no_strings_are_named(make_store: MakeStore, library: list[TextNode]) -> None:
     store = make_store()
     store.add(library)

@@ -23,7 +23,7 @@ LINES = [
 def test_lines_with_half_a_pair_are_named_or_left_out(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in LINES), encoding="ascii")
-    with pytest.raises(SourceError, match=r"lines\.jsonl, line 2: .*half of a surrogate pair.*--skip-bad-lines"):
+    with pytest.raises(SourceError, match=r"lines\.jsonl, line 2: .*lone surrogate.*--skip-bad-lines"):
         list(Source(path).documents())
     skipped = Skipped()
     found = list(Source(path, skip_bad_lines=True).documents(skipped))

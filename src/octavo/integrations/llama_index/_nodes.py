@@ -40,7 +40,7 @@ from octavo.errors import InputTypeError, MismatchError
 from octavo.filters import And, Exists, Field, Filter, Leaf, Not, Or, matches
 from octavo.retrievers.search import read_documents, slots_of_ids
 from octavo.store.documents import Document as StoredDocument
-from octavo.store.documents import check_text, metadata_from_tagged, metadata_to_tagged, normal_metadata
+from octavo.store.documents import check_text, metadata_from_tagged, metadata_to_tagged, normal_metadata, normal_to_json
 
 _VERSION = 1
 
@@ -107,6 +107,7 @@ def to_record(node: BaseNode, position: int = 0) -> Record:
     where = f"node {node.node_id!r} at position {position}"
     check_text(node.node_id, f"the id of {where}")
     metadata, related = normal_metadata(node.metadata, where), _tagged_relationships(node, where)
+    normal_to_json(metadata, where)  # what cannot be written is named with the node's place, not that in a batch
     try:
         # Without the metadata, which pydantic would make other values of (and one key of two that it cannot write).
         fields = node.model_dump(mode="json", exclude={"embedding", "metadata"})
@@ -181,11 +182,7 @@ def _to_json(payload: dict[str, Any], node: BaseNode, where: str) -> str:
     text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
     if "\ufffd" in text:  # what pydantic writes for a key that is no valid Unicode, so that two could become one
         _check_keys(node.model_dump(exclude={"embedding", "metadata", "relationships"}), where)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # lone surrogates survive as \\uXXXX escapes
-        text = json.dumps(payload, ensure_ascii=True, separators=(",", ":"))
-    return text
+    return check_text(text, f"the fields and relationships of {where}")
 
 
 def _check_keys(value: Any, where: str) -> None:
