@@ -431,7 +431,9 @@ class Database:
             with contextlib.suppress(sqlite.Error, OctavoError, OSError):
                 if self._writer is not None and self._writer.connection is connection:
                     self._discard(self._writer)
-                self._settle(self._writing_session().connection)
+                fresh = self._writing_session()
+                with self._discarded_on_error(fresh):  # opened while the disk fails, it may be no better
+                    self._settle(fresh.connection)
             raise
 
     def _settle(self, connection: Connection) -> None:
