@@ -4,8 +4,9 @@ Parameters, with their types, and what comes back are described; each public cla
 method of the collection classes. The examples themselves run with ``--doctest-modules``.
 
 Where one line is enough, it may stay one line: a method with at most one parameter; the members of a protocol, which say what
-an implementation owes; ``aname``, if it points to `name`. A parameter may point to where it is described, alone or with
-others (``ids, metadata`` and below it ``See `Collection.add`.``), and has no type then.
+an implementation owes; ``aname``, if it points to `name`. Fields that a framework's base class has may be left out. A parameter
+may point to where it is described, alone or with others (``ids, metadata`` and below it ``See `Collection.add`.``), and has no
+type then.
 """
 
 from __future__ import annotations
@@ -87,7 +88,10 @@ def complaints(value: Any, owner: Any = None) -> list[str]:
     """Return what is wrong with the docstring of a class or function, or of a member of the class `owner`."""
     function = function_of(value)
     text = inspect.getdoc(function) or ""
-    found = validate.validate(f"{function.__module__}.{function.__qualname__}")["errors"]
+    found = [
+        *validate.validate(f"{function.__module__}.{function.__qualname__}")["errors"],
+        *no_returns(function, text),
+    ]
     wanted = set(WANTED)
     if is_protocol(owner) or is_protocol(value):
         wanted = {"GL08"}
@@ -105,8 +109,34 @@ def complaints(value: Any, owner: Any = None) -> list[str]:
     pointers = pointed_at(text)
     if pointers:
         wanted -= {"PR03"}  # what is described elsewhere stands together
+    if inspect.isclass(value):
+        found = [error for error in found if not belongs_to_the_framework(value, *error)]
     said = [f"{code} {what}" for code, what in found if code in wanted]
     return [each for each in said if not (each.startswith("PR04") and each.split('"')[1] in pointers)]
+
+
+def no_returns(function: Any, text: str) -> list[tuple[str, str]]:
+    """Return what numpydoc says where a function gives something back and does not describe it, which it often overlooks.
+
+    A class method that gives an object of its class needs no description of it.
+    """
+    if not inspect.isfunction(function) or re.search(r"^(Returns|Yields)$", text, re.MULTILINE):
+        return []
+    annotation = str(inspect.signature(function).return_annotation)
+    own = (*function.__qualname__.split(".")[:-1], "Self", "None", "NoReturn")
+    return [] if annotation in own else [("RT01", "No Returns section found")]
+
+
+def belongs_to_the_framework(cls: type, code: str, what: str) -> bool:
+    """Tell whether a complaint is about fields that a framework's base class has, or the ``**options`` that it hides."""
+    named = set(re.findall(r"'([*\w]+)'", what))
+    bases = [
+        base for base in cls.__mro__[1:] if hasattr(base, "model_fields") and base.__module__.split(".")[0] != "octavo"
+    ]
+    fields = {"*args"}.union(*(base.model_fields for base in bases)) if bases else set()
+    if code == "PR01":
+        return named <= fields
+    return code == "PR02" and bool(bases) and named == {"**options"}
 
 
 def is_twin(name: str, text: str, owner: Any) -> bool:

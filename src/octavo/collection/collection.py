@@ -927,7 +927,8 @@ class Collection(DenseSearch):
         Returns
         -------
         ModelCheck
-            Its `run` raises `MismatchError` for another encoder; `probe` gives the texts to ask one that does not answer at once.
+            Its `run` raises `MismatchError` for another encoder; `probe` gives the texts to ask one that does not answer at
+            once.
 
         Examples
         --------
@@ -979,8 +980,8 @@ class Collection(DenseSearch):
         Parameters
         ----------
         callback : callable
-            Called with the connection, the ids that are added and those that are deleted. An exception in it rolls the transaction
-            back. Registering the same callback twice has no effect.
+            Called with the connection, the ids that are added and those that are deleted. An exception in it rolls the
+            transaction back. Registering the same callback twice has no effect.
 
         Examples
         --------
