@@ -116,7 +116,7 @@ def complaints(value: Any, owner: Any = None) -> list[str]:
 
 
 def no_returns(function: Any, text: str) -> list[tuple[str, str]]:
-    """Return what numpydoc says where a function gives something back and does not describe it, which it often overlooks.
+    """Return what numpydoc says where a function gives something back and does not describe it, but by its annotation.
 
     A class method that gives an object of its class needs no description of it.
     """
