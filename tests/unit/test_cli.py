@@ -330,7 +330,7 @@ def test_as_a_process(run: Run, tmp_path: Path) -> None:
         pytest.skip("the octavo command is not installed beside this Python")
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: there is no collection at ")
+    assert done.stderr.startswith(f"error: there is no collection at {tmp_path / 'kb'}")
     assert done.stderr.count("\n") == 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -87,7 +88,8 @@ class Collection(DenseSearch):
         self._graph = GraphFiles(self._store)
         self._text = TextFiles(self._store)
         self._searcher = self._new_searcher()
-        self._settled: Snapshot | None = None  # a state whose graph reaches as far as it should
+        # a state whose graph reaches as far as it should; only as long as others use it, since it has files open
+        self._settled: weakref.ref[Snapshot] | None = None
         self._model = self.model_check()
         if self._graph.behind(self._store.snapshot):
             self._graph.start()
@@ -1133,11 +1135,11 @@ class Collection(DenseSearch):
         self, where: Where, ids: Sequence[str] | None, options: SearchOptions
     ) -> AbstractContextManager[Ranker]:
         snapshot = self._store.snapshot
-        if snapshot is not self._settled:
+        if self._settled is None or snapshot is not self._settled():
             if self._graph.behind(snapshot):
                 self._graph.start()
             else:
-                self._settled = snapshot
+                self._settled = weakref.ref(snapshot)
         return self._searcher.ranker(where, ids, words=options.needs_words)
 
     def _current(self) -> Snapshot:
