@@ -181,6 +181,38 @@ class Writer:
             write_manifest(connection, changes)
         self._publish()
 
+    def forget_originals(self) -> None:
+        """Forget the vectors that are kept beside the codes."""
+        with self._store.write() as connection:
+            snapshot = self._current(connection)
+            _originals.clear(connection)
+            changes: dict[str, Any] = {"seq": snapshot.seq + 1}
+            if snapshot.learned is not None:
+                changes["learned"] = replace(snapshot.learned, complete=False).to_json()
+            write_manifest(connection, changes)
+        self._publish()
+
+    def keep_originals(self, learned: str, ids: Sequence[str], matrices: Sequence[Floats]) -> None:
+        """Take over what another collection knew of its codec, which this one started with, and the originals that it kept.
+
+        Parameters
+        ----------
+        learned : str
+            The entry of its manifest.
+        ids : sequence of str
+            Of documents that are here.
+        matrices : sequence of ndarray of shape (n, dim)
+            Their vectors.
+        """
+        seed = self._store.settings.seed or 0
+        with self._store.write() as connection:
+            snapshot = self._current(connection)
+            slots = dict(select_documents(connection, "id, slot", "id", ids))
+            rows = zip(ids, matrices, strict=True)
+            _originals.insert(connection, ((slots[i], _originals.priority(i, seed), matrix) for i, matrix in rows))
+            write_manifest(connection, {"learned": learned, "seq": snapshot.seq + 1})
+        self._publish()
+
     def _bury(self, connection: Connection, found: Sequence[tuple[int, str]], seq: int) -> None:
         if not found:
             return
