@@ -15,15 +15,18 @@ from typing import Any, ClassVar, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from octavo._arrays import MAX_DIM, Codes, Floats, check_matrix, finite_floats, in_blocks
+from octavo._arrays import MAX_DIM, Codes, Floats, check_matrix, finite_floats, in_blocks, row_lengths
 from octavo._layout import CodeLayout
-from octavo._validation import check_integer
+from octavo._validation import check_flag, check_integer
 from octavo.errors import CodecError, InvalidVectorsError, NotFittedError
 
 State: TypeAlias = dict[str, npt.NDArray[Any]]
 
 #: Type and shape of each learned array; -1 where any length will do.
 Shapes: TypeAlias = dict[str, tuple[npt.DTypeLike, tuple[int, ...]]]
+
+#: Vectors whose lengths differ by less than this part are taken for vectors of one length.
+_EQUAL = 1e-3
 
 _SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(%?)")
 
@@ -192,6 +195,13 @@ class Learner(ABC):
         """Restore what `_get_arrays` returned; types and shapes have been checked."""
 
 
+def lengths_differ(X: Floats) -> bool:
+    """Tell whether vectors differ in length by more than rounding does, zeros aside."""
+    found = row_lengths(X)
+    found = found[found > 0]
+    return bool(len(found)) and bool(found.max() > (1 + _EQUAL) * found.min())
+
+
 class Step(Learner):
     """One step of compression: learns in `fit`, then turns each vector into its code, whatever its company.
 
@@ -279,7 +289,7 @@ class Step(Learner):
         """Whether `fit` looks at the vectors; if not, ``fit(np.empty((0, dim)))`` is enough."""
         return self.learns
 
-    def fit(self, X: npt.ArrayLike, /, *, seed: int = 0) -> Self:
+    def fit(self, X: npt.ArrayLike, /, *, seed: int = 0, lengths: bool | None = None) -> Self:
         """Learn from a sample of vectors; the same sample and seed give the same codes.
 
         Parameters
@@ -288,6 +298,11 @@ class Step(Learner):
             Real numbers, finite in float32. May have no rows if `needs_fit` is False.
         seed : int, default=0
             Seed of what is drawn at random.
+        lengths : bool, optional
+            Whether vectors differ in length and scores shall tell (metric ``"dot"``). Then quantizers to eight bits and fewer
+            that learn code directions, and keep the length of each vector in two bytes behind its codes; otherwise reducers
+            that learn stretch what they keep to the length that went in, so that scores are cosines. If left out, the
+            sample decides.
 
         Returns
         -------
@@ -305,9 +320,13 @@ class Step(Learner):
         if self.needs_fit and not len(floats):
             raise InvalidVectorsError(f"{self!r} learns from the vectors: expected at least one, got none")
         self._in_dim = None
+        self._keeps_lengths = lengths_differ(floats) if lengths is None else check_flag(lengths, "lengths")
         self._fit(floats, seed)
         self._in_dim = floats.shape[1]
         return self
+
+    _keeps_lengths: bool
+    """Whether lengths differ and count, for `_fit`; what depends on it later belongs into the learned state."""
 
     @abstractmethod
     def _fit(self, X: Floats, seed: int) -> None:

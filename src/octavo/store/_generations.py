@@ -6,7 +6,7 @@ Functions that begin with ``late`` are those of multi-vector collections, whose 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,6 +26,9 @@ FIT_SAMPLE = 16_384
 
 #: Token vectors that the codec and the candidate encoder are fitted on, at most (200 MB at 384 dimensions).
 FIT_TOKENS = 1 << 17
+
+#: Documents whose originals are enough to learn from them alone, where there are more.
+_LEAST_SAMPLE = 1_000
 
 #: Vectors from which on a quarter of the sample is set apart to measure errors.
 _LEAST_APART = 64
@@ -70,7 +73,8 @@ def learning_sample(snapshot: Snapshot, settings: Settings, originals: Mapping[i
     alive = np.flatnonzero(snapshot.alive)
     learned = snapshot.learned
     kept = np.fromiter(originals, np.int64, len(originals))
-    if learned is not None and learned.lossy and (learned.complete or learned.below < ALL):
+    fair = learned is not None and learned.lossy and (learned.complete or learned.below < ALL)
+    if fair and len(kept) >= min(len(alive), _LEAST_SAMPLE):
         return fit_ready(np.concatenate([originals[slot] for slot in kept.tolist()]), settings)
     rng = np.random.default_rng(settings.seed)
     chosen = alive if len(alive) <= FIT_SAMPLE else np.sort(rng.choice(alive, FIT_SAMPLE, replace=False))
@@ -85,7 +89,7 @@ def fit_ready(vectors: Floats, settings: Settings) -> Floats:
 
 def fit_codec(sample: Floats, settings: Settings, codec_text: str) -> Codec:
     """Fit a codec on a sample."""
-    return Codec.parse(codec_text).fit(sample, seed=settings.seed or 0)
+    return Codec.parse(codec_text).fit(sample, seed=settings.seed or 0, lengths=settings.metric != "cosine")
 
 
 def assessed(codec: Codec, sample: Floats, settings: Settings, documents: int) -> Learned | None:
@@ -106,6 +110,17 @@ def assessed(codec: Codec, sample: Floats, settings: Settings, documents: int) -
         spreads=tuple(float(error.std()) for error in errors),
         learning=tuple(tier.needs_fit for tier in codec.tiers),
     )
+
+
+def reassessed(found: Learned, learned: Learned, codec: Codec, sample: Floats, renewed: Sequence[bool]) -> Learned:
+    """Return what to expect of tiers that were not renewed: what they lose of the sample, or lost of what came last."""
+    errors, spreads = list(found.errors), list(found.spreads)
+    for number, tier in enumerate(codec.tiers):
+        if not renewed[number]:
+            measured = errors_of(tier, sample)
+            last = learned.found[number] if learned.found else 0.0
+            errors[number], spreads[number] = max(float(measured.mean()), last), float(measured.std())
+    return replace(found, errors=tuple(errors), spreads=tuple(spreads))
 
 
 def better_tiers(new: Codec, old: Codec, sample: Floats, *, always: bool) -> list[bool]:
@@ -236,7 +251,8 @@ def late_learning_sample(snapshot: Snapshot, settings: Settings, originals: Mapp
     seed = settings.seed or 0
     slots = np.flatnonzero(snapshot.alive)
     learned = snapshot.learned
-    if learned is not None and learned.lossy and (learned.complete or learned.below < ALL) and originals:
+    fair = learned is not None and learned.lossy and (learned.complete or learned.below < ALL)
+    if fair and originals and len(originals) >= min(np.count_nonzero(view.lengths(slots)), _LEAST_SAMPLE):
         return TokenMatrices.of(list(originals.values()))
     view.check_offsets(slots)
     slots = np.random.default_rng(seed).permutation(slots[view.lengths(slots) > 0])

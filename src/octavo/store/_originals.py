@@ -111,11 +111,13 @@ class Learned:
         """Whether there is nothing that learning again could win."""
         return all(error <= NEGLIGIBLE for error, learns in zip(self.errors, self.learning, strict=True) if learns)
 
-    @property
-    def drifted(self) -> bool:
-        """Whether what has arrived is kept worse than what the codec was learned from."""
-        return self.seen >= _SURE and any(
-            self._exceeds(tier, found, self.seen, _WORSE, 4) for tier, found in enumerate(self.found)
+    def drifted(self, n_alive: int) -> bool:
+        """Tell whether what has arrived is kept worse than what the codec was learned from, and is enough to learn from."""
+        enough = min(RECENT, max(_SURE, self.documents // 50))
+        return (
+            self.seen >= _SURE
+            and n_alive - self.documents >= enough
+            and any(self._exceeds(tier, found, self.seen, _WORSE, 4) for tier, found in enumerate(self.found))
         )
 
     def _exceeds(self, tier: int, error: float, n: int, worse: float, deviations: float) -> bool:
@@ -125,7 +127,7 @@ class Learned:
 
     def due(self, n_alive: int, fit_after: int, *, ended: bool) -> bool:
         """Tell whether it is time to learn again from `n_alive` documents."""
-        if self.drifted:
+        if self.drifted(n_alive):
             return True
         if self.settled:
             return False

@@ -37,6 +37,7 @@ from octavo.store._generations import (
     late_reencoded,
     learning_sample,
     mended,
+    reassessed,
     reencoded,
     waiting_codec,
 )
@@ -363,7 +364,10 @@ class Writer:
             found = late_assessed(tokens, sample, settings, snapshot.n_alive)
             if codec_text is None:
                 pair = (Codec([tokens.pipeline]), Codec([snapshot.tokens.codec.pipeline]))
-                renewed = better_tiers(*pair, fit_ready(sample.flat, settings), always=all_there)
+                flat = fit_ready(sample.flat, settings)
+                renewed = better_tiers(*pair, flat, always=all_there)
+                if found is not None and learned is not None:
+                    found = reassessed(found, learned, pair[1], flat, renewed)
             chunks = late_reencoded(snapshot, codec, tokens, originals)
         else:
             vectors, tokens = learning_sample(snapshot, settings, originals), None
@@ -374,9 +378,11 @@ class Writer:
                 renewed = better_tiers(codec, snapshot.codec, vectors, always=all_there)
                 pairs = zip(renewed, codec.tiers, snapshot.codec.tiers, strict=True)
                 codec = Codec([now if better else was for better, now, was in pairs])
+                if found is not None and learned is not None:
+                    found = reassessed(found, learned, snapshot.codec, vectors, renewed)
             chunks = reencoded(snapshot, codec, settings, originals, renewed)
         if found is not None:
-            changes["learned"] = self._keep_sample(connection, snapshot, found, chosen=codec_text is not None).to_json()
+            changes["learned"] = self._keep_sample(connection, snapshot, found).to_json()
         else:
             _originals.clear(connection)
             changes["learned"] = ""
@@ -386,7 +392,7 @@ class Writer:
         self._switch(connection, snapshot, codec, chunks, changes, tokens=tokens)
         return True
 
-    def _keep_sample(self, connection: Connection, snapshot: Snapshot, found: Learned, *, chosen: bool) -> Learned:
+    def _keep_sample(self, connection: Connection, snapshot: Snapshot, found: Learned) -> Learned:
         """Bring the originals in line with a codec that was learned from them; returns what is known of it."""
         before, dim = snapshot.learned, snapshot.dim or 1
         if before is not None:
