@@ -204,6 +204,7 @@ class _Export:
         """Return what the collection is to be made with."""
         keep = codec is None
         encoder = self.manifest.get("encoder")
+        learned: dict[str, Any] = self.learned
         if encoder is not None and not (isinstance(encoder, dict) and {"name", "dim"} <= set(encoder)):
             raise CorruptCollectionError(f"{self.folder / MANIFEST} describes its encoder as {encoder!r}; export again")
         try:
@@ -212,7 +213,7 @@ class _Export:
                 codec=codec or self.manifest["codec"],
                 dim=self.dim,
                 encoder=encoder,
-                **(self.learned if keep else {}),
+                **(learned if keep else {}),
             )
             made.as_settings(Settings())
         except (TypeError, KeyError, OctavoError) as err:

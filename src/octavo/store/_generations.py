@@ -252,7 +252,7 @@ def late_learning_sample(snapshot: Snapshot, settings: Settings, originals: Mapp
     slots = np.flatnonzero(snapshot.alive)
     learned = snapshot.learned
     fair = learned is not None and learned.lossy and (learned.complete or learned.below < ALL)
-    if fair and originals and len(originals) >= min(np.count_nonzero(view.lengths(slots)), _LEAST_SAMPLE):
+    if fair and originals and len(originals) >= min(int((view.lengths(slots) > 0).sum()), _LEAST_SAMPLE):
         return TokenMatrices.of(list(originals.values()))
     view.check_offsets(slots)
     slots = np.random.default_rng(seed).permutation(slots[view.lengths(slots) > 0])

@@ -136,13 +136,15 @@ class Learned:
         return n_alive >= max(fit_after, factor * self.documents, self.documents + 1)
 
     def watched(self, n: int, errors: Sequence[float]) -> tuple[Learned, bool]:
-        """Take in the mean errors of `n` vectors; returns as well whether they are suspicious."""
+        """Take in the mean errors of `n` vectors; returns as well whether they should be kept to be encoded again."""
         if not n:
             return self, False
         before = min(self.seen, max(0, _WINDOW - n))
         found = self.found or (0.0,) * len(errors)
         means = tuple((before * old + n * new) / (before + n) for old, new in zip(found, errors, strict=True))
-        suspicious = any(self._exceeds(tier, error, n, _SUSPICIOUS, 2) for tier, error in enumerate(errors))
+        # What the finest tier keeps well can be decoded from it: what other tiers lose is not lost.
+        first = 0 if self.lossy else len(errors) - 1
+        suspicious = any(self._exceeds(tier, errors[tier], n, _SUSPICIOUS, 2) for tier in range(first, len(errors)))
         return replace(self, seen=before + n, found=means), suspicious
 
 
@@ -150,7 +152,8 @@ def errors_of(pipeline: Quantizer, vectors: Floats) -> npt.NDArray[np.float64]:
     """Return the part of its squared length that each vector loses in a tier; zero for vectors of zeros."""
     lost = (vectors - pipeline.decode(pipeline.encode(vectors))).astype(np.float64)
     squared = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
-    return np.divide(np.einsum("ij,ij->i", lost, lost), squared, out=np.zeros(len(vectors)), where=squared > 0)
+    errors: npt.NDArray[np.float64] = np.zeros(len(vectors))
+    return np.divide(np.einsum("ij,ij->i", lost, lost), squared, out=errors, where=squared > 0)
 
 
 def watched_rows(vectors: Floats) -> Floats:
@@ -182,7 +185,9 @@ def packed(vectors: Floats) -> bytes:
 def unpacked(data: bytes, dim: int) -> Floats:
     """Return what was packed, of shape ``(n, dim)``."""
     scale = np.frombuffer(data, "<f4", 1)[0]
-    return (np.frombuffer(data, "<f2", offset=4).reshape(-1, dim).astype(np.float32) * scale).astype(np.float32)
+    vectors: Floats = np.frombuffer(data, "<f2", offset=4).reshape(-1, dim).astype(np.float32)
+    vectors *= scale
+    return vectors
 
 
 def is_there(connection: Connection) -> bool:
