@@ -192,7 +192,7 @@ def stored_batch(
     else:
         batch.vectors = as_matrix(vectors, collection.dim)
         batch.codes = codes
-    batch.ready = True
+    batch.ready = batch.decoded = True
     return batch
 
 
