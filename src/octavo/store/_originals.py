@@ -153,7 +153,8 @@ def errors_of(pipeline: Quantizer, vectors: Floats) -> npt.NDArray[np.float64]:
     lost = (vectors - pipeline.decode(pipeline.encode(vectors))).astype(np.float64)
     squared = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
     errors: npt.NDArray[np.float64] = np.zeros(len(vectors))
-    return np.divide(np.einsum("ij,ij->i", lost, lost), squared, out=errors, where=squared > 0)
+    np.divide(np.einsum("ij,ij->i", lost, lost), squared, out=errors, where=squared > 0)
+    return errors
 
 
 def watched_rows(vectors: Floats) -> Floats:
