@@ -231,8 +231,9 @@ class Database:
             When there are others, or they are not as Octavo makes them.
         """
         with self.write() as connection:
-            if self._path is None or not check_schema(connection, self._path):
-                create_tables(connection)
+            if self._path is not None:
+                check_schema(connection, self._path)
+            create_tables(connection)
 
     # ------------------------------------------------------------------ transactions
 

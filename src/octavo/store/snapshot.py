@@ -14,6 +14,7 @@ from octavo._files import HeldFile
 from octavo._layout import CodeLayout
 from octavo.compression import Codec, Pipeline
 from octavo.index import Graph, Tuning
+from octavo.store._originals import Learned
 from octavo.store.tokens import TokenView
 from octavo.store.vectors import BlockGuard, Codes, VectorFile
 
@@ -90,6 +91,8 @@ class Snapshot:
         Token codes of a multi-vector collection; `tiers` hold its candidate vectors then.
     tuning : Tuning or None
         How hard to look, if that was measured with this codec.
+    learned : Learned or None
+        How well the codec fits; None while there is none, or where nothing is learned.
     """
 
     seq: int
@@ -105,6 +108,7 @@ class Snapshot:
     graph: GraphView | None
     tokens: TokenView | None = None
     tuning: Tuning | None = None
+    learned: Learned | None = None
 
     @cached_property
     def files(self) -> tuple[VectorFile, ...]:

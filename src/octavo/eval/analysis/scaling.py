@@ -119,7 +119,7 @@ def _graph_bytes(result: Result, where: Where, documents: int, measured: float) 
 
 @functools.lru_cache(maxsize=256)
 def _coarse_layout(codec: str, dim: int) -> CodeLayout:
-    fitted = Codec.parse(codec).fit(_random(max(_FIT_ROWS, dim), dim), seed=0)
+    fitted = Codec.parse(codec).fit(_random(max(_FIT_ROWS, dim), dim), seed=0, lengths=False)
     return fitted.tiers[0].layout
 
 
@@ -140,7 +140,7 @@ def _graph_row_bytes(layout: CodeLayout, connectivity: int, where: Where) -> flo
 @functools.lru_cache(maxsize=256)
 def _empty_bytes(codec: str, dim: int) -> int:
     """Return what a collection with this codec takes on disk before its first document."""
-    state = Codec.parse(codec).fit(_random(max(_FIT_ROWS, dim), dim), seed=0).to_bytes()
+    state = Codec.parse(codec).fit(_random(max(_FIT_ROWS, dim), dim), seed=0, lengths=False).to_bytes()
     with tempfile.TemporaryDirectory() as directory:
         with octavo.open(Path(directory, "empty"), codec=codec, dim=dim):
             pass

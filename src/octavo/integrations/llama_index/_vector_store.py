@@ -528,7 +528,15 @@ class OctavoVectorStore(BasePydanticVectorStore):
     ) -> dict[str, BasePydanticVectorStore]:
         """Open every Octavo store that ``StorageContext.persist(persist_dir)`` saved, by namespace.
 
-        What comes back is what ``StorageContext.from_defaults`` takes as ``vector_stores=``.
+        Parameters
+        ----------
+        persist_dir, fs
+            See `from_persist_dir`.
+
+        Returns
+        -------
+        dict of str to OctavoVectorStore
+            What ``StorageContext.from_defaults`` takes as ``vector_stores=``.
         """
         return {
             namespace: cls.from_persist_dir(persist_dir, namespace, fs)
