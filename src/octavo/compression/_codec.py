@@ -51,7 +51,7 @@ class Codec:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the unfitted codec that a codec string describes, such as ``"binary > int8"``.
+        """Return the unfitted codec that a codec string describes, such as ``"rabitq:1 > int8"``.
 
         Parameters
         ----------

@@ -60,11 +60,11 @@ class CollectionInfo:
     tokens : dict or None
         Of a multi-vector collection: stored token vectors, type, values and bytes of one, how they are pooled, and what
         finds candidates (`tiers` describe the candidate vectors then).
+    tuning : dict or None
+        What `tune` stored: ef, oversample, the recall found with them, and the one asked for.
     originals : dict or None
         Documents whose original vectors are kept beside the codes, so that the codec can be learned again from them, and their
         bytes; None where there are none.
-    tuning : dict or None
-        What `tune` stored: ef, oversample, the recall found with them, and the one asked for.
 
     Examples
     --------

@@ -84,7 +84,13 @@ def expected(kb: octavo.Collection, queries: list[Any]) -> dict[str, Any]:
         "text": {word: kb.search(word, 3, mode="text").ids for word in ("amber", "北京", "naive", "absent")},
         "counts": [
             [where, kb.count(where)]
-            for where in ({"n": {"$gte": 40}}, {"tags": "birch"}, {"deep.a.b": {"$lt": 5}}, {"none": None}, {"when": {"$lt": "2024-02-01"}})
+            for where in (
+                {"n": {"$gte": 40}},
+                {"tags": "birch"},
+                {"deep.a.b": {"$lt": 5}},
+                {"none": None},
+                {"when": {"$lt": "2024-02-01"}},
+            )
         ],
         "codec": kb.codec,
         "fitted": kb.info().fitted,
