@@ -39,8 +39,8 @@ ALL = 2**63 - 1
 #: the end of a call, and once not all originals are there.
 _STREAMING, _ENDED, _SAMPLED = 2.0, 1.05, 4.0
 
-#: How much worse than expected vectors are kept, as a factor and in standard deviations of the mean, when that is suspicious and
-#: when it is no accident; and how many vectors it takes to say so.
+#: How much worse than expected vectors are kept, as a factor and in standard deviations of the mean, when that is suspicious
+#: and when it is no accident; and how many vectors it takes to say so.
 _SUSPICIOUS, _WORSE, _SURE = (1.05, 2.0), (1.1, 4.0), 64
 
 #: Vectors of a batch whose error is measured, and over how many the mean goes.
