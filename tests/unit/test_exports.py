@@ -32,7 +32,7 @@ PUBLIC: dict[str, str] = {
     "octavo.collection": "CollectionInfo CollectionLike Explanation MultiVectorLike VerifyReport",
     "octavo.compression": """
         BFloat16 Binary CandidateEncoder CentredMean Codec FixedDimensionalEncoding Float16 Float32 Float8 Float8E5M2
-        Int2 Int4 Int8 PCA Pipeline Quantizer RandomFeatures Reducer Rotate SVD Step TokenMatrices TokenPooling Truncate
+        Int2 Int4 Int8 PCA Pipeline Quantizer RaBitQ RandomFeatures Reducer Rotate SVD Step TokenMatrices TokenPooling Truncate
         register_step
     """,
     "octavo.encoders": "Encoder TokenEncoder",

@@ -210,6 +210,13 @@ class Step(Learner):
 
     A step is written in a codec string as `step_id`, or its shorter `short_name`, with an optional argument behind a
     colon. The argument says all there is to configure.
+
+    Examples
+    --------
+    >>> from octavo.compression import Int8
+    >>> step = Int8().fit(np.eye(4, dtype=np.float32))
+    >>> isinstance(step, Step), step.token, step.encode(np.eye(4)).shape
+    (True, 'int8', (4, 4))
     """
 
     step_id: ClassVar[str]
@@ -229,6 +236,11 @@ class Step(Learner):
     @classmethod
     def from_argument(cls, argument: str | None) -> Self:
         """Build the step from what stands behind the colon in a codec string (None: no colon).
+
+        Parameters
+        ----------
+        argument : str or None
+            The argument.
 
         Raises
         ------
@@ -264,6 +276,11 @@ class Step(Learner):
     @classmethod
     def from_config(cls, config: Mapping[str, Any], /) -> Self:
         """Rebuild the (unfitted) step from `get_config`.
+
+        Parameters
+        ----------
+        config : mapping
+            What `get_config` returned.
 
         Raises
         ------
@@ -307,6 +324,7 @@ class Step(Learner):
         Returns
         -------
         Self
+            The fitted step itself.
 
         Raises
         ------
@@ -369,14 +387,27 @@ class Step(Learner):
         return self._run(X, self._encode, self._out_width)
 
     def encode_queries(self, X: npt.ArrayLike, /) -> npt.NDArray[Any]:
-        """Encode queries; takes, returns and raises the same as `encode`.
+        """Encode queries; raises the same as `encode`.
 
-        Where `layout.compared` differs from `layout`, queries are laid out as the former says.
+        Parameters
+        ----------
+        X : array_like of shape (n, in_dim)
+            See `encode`.
+
+        Returns
+        -------
+        ndarray
+            As from `encode`; where `layout.compared` differs from `layout`, queries are laid out as the former says.
         """
         return self._run(X, self._encode_queries, self._query_width)
 
     def query_offset(self, X: npt.ArrayLike, /) -> Floats:
         """Return what must be added to all scores of each query for them to be the dot products meant.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, in_dim)
+            Queries.
 
         Returns
         -------
@@ -410,7 +441,14 @@ class Step(Learner):
 
 
 class Reducer(Step):
-    """A step from float32 vectors to fewer (or turned) float32 values, keeping their dot products."""
+    """A step from float32 vectors to fewer (or turned) float32 values, keeping their dot products.
+
+    Examples
+    --------
+    >>> from octavo.compression import Truncate
+    >>> Truncate(2).fit(np.eye(4, dtype=np.float32)).encode([[1.0, 2.0, 3.0, 4.0]]).shape
+    (1, 2)
+    """
 
     _out_dtype = np.float32
 
@@ -424,7 +462,17 @@ class Reducer(Step):
         return self.out_dim
 
     def bound(self, in_dim: int | None) -> int | None:
-        """Return `out_dim` as far as it is known before `fit` (None: unknown) for at most `in_dim` values going in.
+        """Return `out_dim` as far as it is known before `fit`.
+
+        Parameters
+        ----------
+        in_dim : int or None
+            The most that go in, where it is known.
+
+        Returns
+        -------
+        int or None
+            The most that come out, where it is known.
 
         Raises
         ------
@@ -434,7 +482,17 @@ class Reducer(Step):
         return in_dim
 
     def decode(self, codes: npt.NDArray[Any], /) -> Floats:
-        """Return the vectors of shape (n, in_dim) that the reduced ones stand for, as well as they are known.
+        """Turn reduced vectors back.
+
+        Parameters
+        ----------
+        codes : ndarray of shape (n, out_dim)
+            Reduced vectors.
+
+        Returns
+        -------
+        ndarray of shape (n, in_dim), float32
+            The vectors that they stand for, as well as they are known.
 
         Raises
         ------
@@ -452,6 +510,16 @@ class Reducer(Step):
     def out_dim_for(self, in_dim: int) -> int:
         """Return what `out_dim` will be once the step is fitted on vectors of `in_dim` values.
 
+        Parameters
+        ----------
+        in_dim : int
+            Values of a vector that goes in.
+
+        Returns
+        -------
+        int
+            Values of one that comes out.
+
         Raises
         ------
         CodecError
@@ -461,7 +529,15 @@ class Reducer(Step):
 
 
 class Quantizer(Step):
-    """A step from float32 vectors to rows of bytes that usearch and numkong read directly."""
+    """A step from float32 vectors to rows of bytes that usearch and numkong read directly.
+
+    Examples
+    --------
+    >>> from octavo.compression import Binary
+    >>> quantizer = Binary().fit(np.ones((1, 16), np.float32))
+    >>> quantizer.layout.kind, quantizer.encode(np.ones((1, 16))).shape
+    ('b1', (1, 2))
+    """
 
     _out_dtype = np.uint8
 
@@ -479,12 +555,17 @@ class Quantizer(Step):
         return self.layout.compared.row_bytes
 
     def decode(self, codes: npt.NDArray[Any], /) -> Floats:
-        """Return the vectors of shape (n, in_dim) that the codes stand for.
+        """Return the vectors that codes stand for.
 
         Parameters
         ----------
         codes : ndarray of shape (n, row_bytes)
             As `encode` returned them.
+
+        Returns
+        -------
+        ndarray of shape (n, in_dim), float32
+            The vectors, as well as they are known.
 
         Raises
         ------

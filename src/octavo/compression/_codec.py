@@ -51,7 +51,12 @@ class Codec:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the unfitted codec that a codec string describes, such as ``"binary > int8"``.
+        """Return the unfitted codec that a codec string describes, such as ``"rabitq:1 > int8"``.
+
+        Parameters
+        ----------
+        text : str
+            Tiers, coarse to fine, parted by ``>``; each of steps parted by ``|``.
 
         Raises
         ------
@@ -63,6 +68,11 @@ class Codec:
     @classmethod
     def identity(cls, dim: int) -> Self:
         """Return a fitted codec of one float32 tier: what a collection uses until it has something to fit on.
+
+        Parameters
+        ----------
+        dim : int
+            Values of a vector.
 
         Examples
         --------
@@ -118,6 +128,11 @@ class Codec:
 
     def check_dim(self, dim: int) -> None:
         """Raise `CodecError` if a reducer keeps more dimensions than there are in vectors of `dim`.
+
+        Parameters
+        ----------
+        dim : int
+            Values of a vector.
 
         Examples
         --------
@@ -228,6 +243,11 @@ class Codec:
     @classmethod
     def from_bytes(cls, data: bytes, /) -> Self:
         """Return the codec that `to_bytes` stored.
+
+        Parameters
+        ----------
+        data : bytes
+            Configuration and learned state.
 
         Raises
         ------

@@ -140,7 +140,18 @@ class Pipeline(Quantizer):
         return any(step.needs_fit for step in self.steps)
 
     def fit(self, X: npt.ArrayLike, /, *, seed: int = 0, lengths: bool | None = None) -> Self:
-        """Fit the steps one behind the other, each on what the one before it makes of the vectors; see `Step.fit`."""
+        """Fit the steps one behind the other, each on what the one before it makes of the vectors.
+
+        Parameters
+        ----------
+        X, seed, lengths
+            See `Step.fit`.
+
+        Returns
+        -------
+        Self
+            The fitted pipeline itself.
+        """
         super().fit(X, seed=seed, lengths=lengths)
         self._adopt()
         return self
@@ -155,7 +166,19 @@ class Pipeline(Quantizer):
         self._fit_steps(X, seed, self._keeps_lengths, {})
 
     def fit_sharing(self, X: Floats, seed: int, lengths: bool | None, done: Fitted) -> None:
-        """Fit on checked vectors, taking over from `done` what other pipelines fitted on the same, and adding to it."""
+        """Fit on checked vectors, taking over what other pipelines fitted on the same.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, dim), float32
+            Checked vectors.
+        seed : int
+            Seed of what is drawn at random.
+        lengths : bool or None
+            See `Step.fit`.
+        done : dict
+            What other pipelines have fitted on the same vectors; what is fitted here is added to it.
+        """
         self._in_dim, self._learned_layout = None, None
         self._fit_steps(X, seed, lengths, done)
         self._adopt()
@@ -217,9 +240,14 @@ class Pipeline(Quantizer):
         Parameters
         ----------
         dim : int
-            Values in a vector.
+            Values of a vector.
         lengths : bool, default=False
-            Whether vectors differ in length; see `Step.fit`.
+            See `Step.fit`.
+
+        Returns
+        -------
+        CodeLayout
+            Only its scale is a guess: that is learned.
 
         Raises
         ------

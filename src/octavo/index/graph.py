@@ -199,6 +199,11 @@ class Graph:
     def remove(self, slots: Rows) -> int:
         """Take slots out of the results; their nodes stay as stepping stones until the graph is rebuilt.
 
+        Parameters
+        ----------
+        slots : sequence of int
+            Which; those that are not there are no error.
+
         Returns
         -------
         int

@@ -121,7 +121,7 @@ limits = Limits()
 class Plan:
     """How to find candidates.
 
-    Attributes
+    Parameters
     ----------
     method : {"scan", "scan_matching", "graph"}
         ``"scan"``: `exact_search` over everything; ``"scan_matching"``: `exact_search` over the matching rows;
@@ -134,6 +134,11 @@ class Plan:
         If too few of the fetched match, doubling `fetch` is cheaper than the exact way as long as it stays within this.
     cost_us : float
         Expected time on one core in microseconds.
+
+    Examples
+    --------
+    >>> Plan(method="graph", fetch=50, ef=64, limit=400, cost_us=120.0).method
+    'graph'
     """
 
     method: Literal["scan", "scan_matching", "graph"]

@@ -34,6 +34,12 @@ class Tuning:
     scan, gather, graph : float
         Time measured against the time that the planner expects, for a scan in order, a scan of listed rows and a walk
         through the graph.
+
+    Examples
+    --------
+    >>> tuning = Tuning(codec="int8", k=10, rows=100_000, ef=64, oversample=None, recall=0.96, target=0.95)
+    >>> tuning.ef_for(10, rows=100_000, step=16), tuning.ef_for(10, rows=200_000, step=16)
+    (64, 80)
     """
 
     codec: str
@@ -50,7 +56,19 @@ class Tuning:
     def ef_for(self, count: int, rows: int, step: int) -> int:
         """Return how many candidates to explore for `count` results of a graph of `rows`.
 
-        `step` more are explored for each doubling of the rows, and proportionally more for more results.
+        Parameters
+        ----------
+        count : int
+            Results wanted.
+        rows : int
+            Rows in the graph.
+        step : int
+            How many more are explored for each doubling of the rows. For more results there are proportionally more.
+
+        Returns
+        -------
+        int
+            `count` at least.
         """
         wider = count / max(1.0, self.k * (self.oversample or 1.0))
         ef = self.ef * max(1.0, wider)
@@ -65,6 +83,11 @@ class Tuning:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote.
+
+        Parameters
+        ----------
+        text : str
+            JSON.
 
         Raises
         ------

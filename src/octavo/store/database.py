@@ -43,6 +43,9 @@ _BOUND_VALUES = 900
 #: to leave then: readers wait meanwhile, so not long unless the log has become large.
 _FOLD_PATIENCE = {1_000: 0.0, 8_000: 0.02, 64_000: 0.2}
 
+#: Seconds to wait for others that prepare the same new database.
+_PREPARING = 0.5
+
 #: Seconds that a fork waits for running transactions to end.
 _FORK_PATIENCE = 5.0
 
@@ -598,7 +601,12 @@ class Database:
 
     def _open_to_write(self, path: Path) -> Connection:
         connection = sqlite.connect_file(path, patience=self._lock_timeout)
-        connection.pragma("journal_mode", "wal")
+        if connection.pragma("journal_mode") != "wal":
+            # Whoever made it died before it came to this; or somebody has written over the header of a database that is in
+            # use, and then no patience helps.
+            connection.set_patience(min(self._lock_timeout, _PREPARING))
+            connection.pragma("journal_mode", "wal")
+            connection.set_patience(self._lock_timeout)
         connection.pragma("synchronous", "FULL")
         return connection
 

@@ -38,6 +38,11 @@ class Document:
         The text; may be empty.
     metadata : dict
         Any JSON object; dates, times and tuples as well. A fresh copy each time: changing it does not change the collection.
+
+    Examples
+    --------
+    >>> Document("r", "a red apple", {"year": 2020}).metadata
+    {'year': 2020}
     """
 
     id: str

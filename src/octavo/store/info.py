@@ -30,12 +30,16 @@ class CollectionInfo:
         Documents in it.
     dim : int or None
         Dimension of the vectors as they come in.
-    metric, codec, encoder, full_text : str
-        What it was made with; encoder is None when vectors were given.
+    metric, codec : str
+        What it was made with.
     fitted : bool
         False while vectors wait as float32 for the codec to be fitted.
     fit_after : int
         Documents from which on it is fitted.
+    encoder : str or None
+        The encoder that it was made with; None when vectors were given.
+    full_text : str
+        Stemmer of the full-text index.
     tiers : list of dict
         Coarse to fine: type, values and bytes of a row.
     ram : dict of str to int
@@ -49,18 +53,27 @@ class CollectionInfo:
         Rows of deleted or replaced documents that `compact` would drop.
     graph_covers : int
         Rows that the graph reaches; the rest is scanned exactly.
-    tokens : dict or None
-        Of a multi-vector collection: stored token vectors, type, values and bytes of one, how they are pooled, and what
-        finds candidates (`tiers` describe the candidate vectors then).
-    originals : dict or None
-        Documents whose original vectors are kept beside the codes, so that the codec can be learned again from them, and their
-        bytes; None where there are none.
-    tuning : dict or None
-        What `tune` stored: ef, oversample, the recall found with them, and the one asked for.
     generation, commits, format_version : int
         Numbers of the vector files, of the last commit, and of the format.
     versions : dict of str to str
         Of Octavo and of what it stands on.
+    tokens : dict or None
+        Of a multi-vector collection: stored token vectors, type, values and bytes of one, how they are pooled, and what
+        finds candidates (`tiers` describe the candidate vectors then).
+    tuning : dict or None
+        What `tune` stored: ef, oversample, the recall found with them, and the one asked for.
+    originals : dict or None
+        Documents whose original vectors are kept beside the codes, so that the codec can be learned again from them, and their
+        bytes; None where there are none.
+
+    Examples
+    --------
+    >>> import octavo
+    >>> with octavo.open() as kb:
+    ...     _ = kb.add(["red", "green"], vectors=[[1.0, 0.0], [0.0, 1.0]])
+    ...     info = kb.info()
+    >>> info.documents, info.dim, info.codec, info.fitted
+    (2, 2, 'int8', False)
     """
 
     path: str | None

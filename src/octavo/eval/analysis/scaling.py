@@ -34,7 +34,7 @@ class Footprint:
     total : float
         Bytes.
     fixed : float
-        What an empty collection takes with this codec's learned state; 0 in RAM.
+        What does not grow: on disk what an empty collection takes with this codec's learned state, in RAM that state.
     per_document : float
         Measured bytes of one more document, without the graph.
     graph : float
@@ -77,6 +77,8 @@ def footprint(result: Result, where: Where, documents: int | None = None) -> Foo
     fixed = 0.0
     if where == "disk" and result.configuration.store is not None:
         fixed = float(parts.get("log", 0))  # grows to 64 MB only: Qdrant cuts it
+    elif where == "ram" and result.configuration.store is None:
+        fixed = float(parts.get("codec", 0))
     elif where == "disk" and storage.measured and not result.configuration.late:
         fixed = min(float(_empty_bytes(_codec(result), _dim(result))), total - graph)
     each = (total - graph - fixed) / storage.documents

@@ -92,7 +92,7 @@ class OctavoSearch:
 
         model = mteb.get_model("sentence-transformers/all-MiniLM-L6-v2")
         tasks = mteb.get_tasks(["SciFact"])
-        results = mteb.evaluate(OctavoSearch(model, codec="binary > int8"), tasks)
+        results = mteb.evaluate(OctavoSearch(model, codec="rabitq:1 > int8"), tasks)
     """
 
     def __init__(

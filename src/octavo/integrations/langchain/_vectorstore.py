@@ -80,7 +80,7 @@ class OctavoVectorStore(VectorStore):
         Directory of the collection; created when it is not there, opened when it is. None keeps it in memory. A relative
         one is made absolute at once.
     codec : str, optional
-        How vectors are compressed: ``"int8"`` (default), ``"binary > int8"``, ``"svd:50%|float8 > int8"`` and so on. An
+        How vectors are compressed: ``"int8"`` (default), ``"rabitq:1 > int8"``, ``"svd:50%|float8 > int8"`` and so on. An
         existing collection keeps its own.
     collection : Collection or QdrantCollection, optional
         A collection that is open already, instead of `path`; it stays the caller's to close.

@@ -64,7 +64,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
     path : str or path-like, optional
         The collection's directory, created when it is not there. None keeps everything in memory.
     codec : str, optional
-        How embeddings are compressed, for instance ``"int8"`` (the default) or ``"binary > int8"``. An existing
+        How embeddings are compressed, for instance ``"int8"`` (the default) or ``"rabitq:1 > int8"``. An existing
         collection keeps its own.
     dim : int, optional
         Dimension of the embeddings; otherwise the first ones set it.

@@ -41,6 +41,14 @@ class VerifyReport:
         What does not match and could not be, or was not asked to be, repaired; each names the file or document.
     repaired : list of str
         What was rebuilt, and from what.
+
+    Examples
+    --------
+    >>> import octavo
+    >>> with octavo.open() as kb:
+    ...     report = kb.verify()
+    >>> report.ok, report.problems, report.repaired
+    (True, [], [])
     """
 
     problems: list[str] = field(default_factory=list)
