@@ -345,3 +345,11 @@ def test_the_command_is_given_where_the_command_line_can_do_it(make_result: Any)
     assert shell == "octavo index SOURCE --path kb --model all-MiniLM-L6-v2 --codec 'binary > int8'"
     assert "--metric dot" in (recipe(make_result("int8", metric="dot")).shell or "")
     assert recipe(make_result("int8", connectivity=8)).shell is None
+
+
+def test_what_is_pasted_is_compressed_at_the_size_that_was_measured(make_result: Any) -> None:
+    plain = make_result("svd:50%|int8")
+    small = replace(plain, dataset=replace(plain.dataset, documents=498))
+    assert "fit_after=498" in recipe(small).python
+    large = replace(plain, dataset=replace(plain.dataset, documents=5_000))
+    assert "fit_after" not in recipe(large).python
