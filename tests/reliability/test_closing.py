@@ -166,7 +166,7 @@ EXIT = """
             while True: kb.search(np.ones(64), 3)
         threading.Thread(target=searches, daemon=True).start()
         time.sleep(0.3)
-    assert kb._graph._thread.is_alive()
+    assert kb._index._thread.is_alive()
 """
 
 WAYS = ["at once", "while it is built", "with a reference in a module", "by an exception", "in a thread"]

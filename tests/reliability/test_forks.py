@@ -131,7 +131,7 @@ def test_while_the_graph_is_built(program: Callable[[str], str], tmp_path: Path)
         for name in os.listdir(path):
             if name.endswith(".graph"): os.remove(os.path.join(path, name))
         kb = octavo.open(path)
-        assert kb._graph._thread.is_alive()
+        assert kb._index._thread.is_alive()
         def work():
             assert len(kb.search(many[0], 5)) == 5
             kb.add(vectors=many[:10], ids=[f"child {i}" for i in range(10)])
@@ -319,7 +319,7 @@ def test_in_memory_while_the_graph_is_built(program: Callable[[str], str]) -> No
         planner.tail_max = lambda layout: 50
         many = np.random.default_rng(1).standard_normal((20000, 32))
         kb = octavo.open(); kb.add(vectors=many, ids=[str(i) for i in range(20000)])
-        kb._graph.forget(); kb._graph.start(); assert kb._graph._thread.is_alive()
+        kb._index.forget(); kb._index.start(); assert kb._index._thread.is_alive()
         def work():
             assert kb.search(many[3], 1).ids == ["3"]
             kb.add(vectors=many[:1], ids=["child"]); kb.flush(); assert kb.search(many[7], 1, exact=False).ids == ["7"]

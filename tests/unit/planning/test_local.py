@@ -49,7 +49,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Workload]:
         kb.flush()
     with octavo.open(path, must_exist=True) as kb:
         kb.search(np.ones(dim), 1)
-        kb._graph.wait()
+        kb._index.wait()
         info = kb.info()
     workload = Workload(
         n,

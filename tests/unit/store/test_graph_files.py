@@ -51,7 +51,7 @@ def test_graph_finds_what_exact_search_finds(codec: str, tmp_path: Path) -> None
         kb.add(vectors=matrix, ids=[str(i) for i in range(6_000)], metadata=[{"m": i % 100} for i in range(6_000)])
         kb.add(vectors=matrix[:200] + 0.01, ids=[f"tail {i}" for i in range(200)], metadata=[{"m": -1}] * 200)
         kb.delete([str(i) for i in range(0, 6_000, 7)])
-        assert kb.info().graph_covers >= 5_500
+        assert kb.info().index_covers >= 5_500
 
         def recall(**options: object) -> float:
             exact = [set(r.ids) for r in kb.search_batch(queries, 10, exact=True, **options)]
@@ -67,8 +67,8 @@ def test_graph_finds_what_exact_search_finds(codec: str, tmp_path: Path) -> None
     with octavo.open(tmp_path / "kb") as kb:
         assert kb.verify().ok
         kb.search(queries[0])
-        kb._graph.wait()
-        assert kb.info().graph_covers >= 5_500
+        kb._index.wait()
+        assert kb.info().index_covers >= 5_500
         again = [r.ids for r in kb.search_batch(queries, 10, exact=False)]
         assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(expected, again, strict=True)]) > 0.9
 
@@ -89,13 +89,13 @@ def test_a_saved_graph_is_read_from_its_file_and_grows_in_memory(tmp_path: Path)
         assert kb.search(matrix[3_100], 1, exact=False).ids == ["3100"]
     with octavo.open(tmp_path / "kb") as kb:
         kb.search(matrix[0])
-        kb._graph.wait()
+        kb._index.wait()
         assert graph_of(kb).mapped
         assert [kb.search(matrix[i], 1, exact=False).ids for i in (5, 3_100)] == [["5"], ["3100"]]
         assert kb.verify().ok
     with octavo.open(tmp_path / "kb", read_only=True) as kb:
         kb.search(matrix[0])
-        kb._graph.wait()
+        kb._index.wait()
         assert graph_of(kb).mapped
 
 
@@ -107,7 +107,7 @@ def test_a_process_goes_on_with_a_mapped_graph_that_another_replaced(tmp_path: P
         kb.flush()
         with octavo.open(tmp_path / "kb") as other:
             other.search(matrix[0])
-            other._graph.wait()
+            other._index.wait()
             old = graph_of(other)
             assert old.mapped
             kb.add(vectors=matrix[1_500:], ids=[str(i) for i in range(1_500, 4_500)])
@@ -210,12 +210,12 @@ def test_one_thread_at_a_time_makes_a_checkpoint(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(GraphFiles, "_write", staticmethod(slowly))
     with octavo.open(tmp_path / "kb", fit_after=500) as kb:
         kb.add(vectors=np.random.default_rng(0).standard_normal((1_200, DIM)), batch_size=1_200)
-        kb._graph.wait()
+        kb._index.wait()
         written.clear()
         kb.add(vectors=np.random.default_rng(1).standard_normal((200, DIM)))
-        kb._graph.catch_up(tail=0)
+        kb._index.catch_up(tail=0)
         written.clear()
-        threads = [threading.Thread(target=kb._graph.checkpoint) for _ in range(3)]
+        threads = [threading.Thread(target=kb._index.checkpoint) for _ in range(3)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -227,7 +227,7 @@ def test_one_thread_at_a_time_makes_a_checkpoint(tmp_path: Path, monkeypatch: py
         assert entry is not None
         assert entry["file"] == file.name
         assert graph_of(kb).mapped
-        kb._graph.checkpoint()  # what is mapped is not mapped again
+        kb._index.checkpoint()  # what is mapped is not mapped again
         assert len(written) == 1
         assert kb.verify().ok
 
