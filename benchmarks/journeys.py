@@ -70,7 +70,9 @@ def journeys() -> dict[str, list[str]]:
 
         store = OctavoVectorStore(DeterministicFakeEmbedding(size=_DIM), codec="int8", fit_after=100)
         store.add_texts(texts, metadata)
-        store.similarity_search("text 3")  # once without a filter, so that every block has been compared with its checksum
+        store.similarity_search(
+            "text 3"
+        )  # once without a filter, so that every block has been compared with its checksum
         found["a filtered LangChain search"] = files_passed(
             lambda: store.similarity_search("text 3", k=10, filter=where)
         )

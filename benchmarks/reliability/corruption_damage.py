@@ -20,6 +20,12 @@ KINDS = (
 )  # fmt: skip
 ONCE = {"emptied", "halved", "cut by one byte", "another collection's", "an older version", "deleted"}
 
+#: What is another file then.
+REPLACED = {"another collection's", "an older version"}
+
+#: SQLite's shared memory, which is mapped by all that have the database open: whoever writes to it writes to their memory.
+_MEMORY = "octavo.db-shm"
+
 #: The database is one file of many parts, and gets as many cases as several others; the full-text index is many files of
 #: which all are treated alike, and gets as many as a few.
 _DATABASE_SHARE = 4
@@ -40,12 +46,15 @@ class Case:
         Name of the file in it.
     kind : str
         What happens to it.
+    opened : bool
+        It happens while the collection is open.
     """
 
     number: int
     recipe: str
     file: str
     kind: str
+    opened: bool = False
 
     @property
     def part(self) -> str:
@@ -64,7 +73,7 @@ def files_of(collection: Path) -> list[str]:
     return [name for name in names if name != "octavo.db-shm" or "octavo.db-wal" in names]
 
 
-def cases(folders: dict[str, Path], seed: int, only: str = "") -> Iterator[Case]:
+def cases(folders: dict[str, Path], seed: int, only: str = "", *, opened: bool = False) -> Iterator[Case]:
     """Yield cases: first each kind for each file once, then those with chance in them again and again, without end.
 
     Parameters
@@ -75,6 +84,8 @@ def cases(folders: dict[str, Path], seed: int, only: str = "") -> Iterator[Case]
         Settles the order, and what is random.
     only : str, default=""
         Only those whose ``recipe/file/kind`` contains this; they end if there is nothing random among them.
+    opened : bool, default=False
+        The damage happens while the collection is open.
     """
     number = 0
     for round_ in range(1_000_000):
@@ -87,11 +98,15 @@ def cases(folders: dict[str, Path], seed: int, only: str = "") -> Iterator[Case]
             for _ in range(_DATABASE_SHARE if file == "octavo.db" and kind not in ONCE else 1)
             if not (round_ and kind in ONCE)
         ]
-        grid = [(recipe, file, kind) for recipe, file, kind in grid if only in f"{recipe}/{file}/{kind}"]
+        grid = [
+            (recipe, file, kind)
+            for recipe, file, kind in grid
+            if only in f"{recipe}/{file}/{kind}" and not (opened and file == _MEMORY)
+        ]
         if not grid:
             return
         for position in rng.permutation(len(grid)):
-            yield Case(number, *grid[position])
+            yield Case(number, *grid[position], opened)
             number += 1
 
 
@@ -121,7 +136,16 @@ def damage(collection: Path, folder: Path, twin: Path, case: Case, seed: int) ->
         after = _changed(before, case.kind, rng)
     if after == before:
         return False
-    file.write_bytes(after)
+    if (
+        case.opened and case.kind in REPLACED
+    ):  # as a tool does that copies a backup over it: another file of the same name
+        draft = file.with_name("draft of the damage")
+        draft.write_bytes(after)
+        draft.replace(file)
+    else:
+        with file.open("r+b") as there:
+            there.write(after)
+            there.truncate()
     return True
 
 

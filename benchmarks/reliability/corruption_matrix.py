@@ -9,6 +9,9 @@ Each case runs in a forked child of its own: copy a collection, damage one file,
 - the answers of an earlier commit, all of them from the same one, where a whole `octavo.db` or its log was replaced, cut or
   lost: nothing in the files tells that there were later commits.
 
+With ``--opened``, the file is damaged under a collection that is open and has answered some questions: overwritten in place, or
+replaced by another file of its name. SQLite's shared memory is left out then: it is the memory of those who have it open.
+
 What fails: a signal, any other exception (warnings count), a hang, more than twice the memory of the undamaged collection,
 and a wrong answer. Run it at low priority, on a file system in memory::
 
@@ -35,7 +38,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice, takewhile
@@ -71,8 +74,14 @@ class Result:
     seconds: float
 
 
-def examine(collection: Path) -> dict[str, Any]:
-    """Do to a collection what the module's docstring says; returns everything that came of it."""
+def examine(collection: Path, harm: Callable[[], bool] | None = None) -> dict[str, Any] | None:
+    """Do to a collection what the module's docstring says; returns everything that came of it.
+
+    Parameters
+    ----------
+    harm : callable, optional
+        Damages it once it is open and has been asked some questions; None comes back where there was nothing to damage.
+    """
     warnings.simplefilter("error")
     small_graphs()
     stray: list[str] = []
@@ -80,6 +89,11 @@ def examine(collection: Path) -> dict[str, Any]:
     report: dict[str, Any] = {"stray": stray}
     try:
         with octavo.open(collection, lock_timeout=5, must_exist=True) as kb:
+            if harm is not None:
+                for _ in islice(answers(kb), 4):
+                    pass
+                if not harm():
+                    return None
             report["first"] = dict(answers(kb))
             for name in ("verify", "repair"):
                 try:
@@ -134,9 +148,10 @@ def run_case(case: Case, folders: dict[str, Path], seed: int, scratch: Path) -> 
     """Damage a copy of the case's collection and examine it; None where there was nothing to damage."""
     folder = folders[case.recipe]
     collection = Path(shutil.copytree(folder / "now", scratch / "kb"))
-    if not damage(collection, folder, folder.with_name(f"{folder.name}-twin"), case, seed):
-        return None
-    return examine(collection)
+    harm = partial(damage, collection, folder, folder.with_name(f"{folder.name}-twin"), case, seed)
+    if case.opened:
+        return examine(collection, harm)
+    return examine(collection) if harm() else None
 
 
 def prepared(root: Path, names: Iterable[str] = RECIPES) -> dict[str, Path]:
@@ -193,9 +208,9 @@ class Matrix:
         shutil.rmtree(scratch)
         return peak
 
-    def cases(self, count: int, only: str = "") -> list[Case]:
+    def cases(self, count: int, only: str = "", *, opened: bool = False) -> list[Case]:
         """Return the first so many cases whose ``recipe/file/kind`` contains `only`."""
-        return list(islice(cases(self.folders, self._seed, only), count))
+        return list(islice(cases(self.folders, self._seed, only, opened=opened), count))
 
     def run_all(self, chosen: Iterable[Case], jobs: int = 1) -> Iterator[Result]:
         """Run cases, several at a time, leaving out those where there was nothing to damage."""
@@ -234,13 +249,14 @@ def main() -> int:
         "--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES), help="collections to build"
     )
     parser.add_argument("--only", default="", help="only cases whose recipe/file/kind contains this")
+    parser.add_argument("--opened", action="store_true", help="damage files while the collection is open")
     parser.add_argument("--json", type=Path, help="write each case's outcome to this file")
     arguments = parser.parse_args()
     started = time.monotonic()
     results: list[Result] = []
     with tempfile.TemporaryDirectory() as root:
         matrix = Matrix(Path(root), arguments.seed, arguments.recipes)
-        chosen = matrix.cases(arguments.cases, arguments.only)
+        chosen = matrix.cases(arguments.cases, arguments.only, opened=arguments.opened)
         in_time = takewhile(lambda _: time.monotonic() - started < arguments.seconds, chosen)
         for result in matrix.run_all(in_time, arguments.jobs):
             results.append(result)

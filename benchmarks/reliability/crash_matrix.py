@@ -21,6 +21,7 @@ import errno
 import json
 import os
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -56,6 +57,8 @@ class Kind:
         The process is killed some calls after the failure.
     policy : {"strict", "names", "mixed"}, optional
         The power is cut, too.
+    full : bool
+        No call is made to fail: the file system itself is full, but for some bytes.
     """
 
     title: str
@@ -64,9 +67,12 @@ class Kind:
     code: int = 0
     dies_later: bool = False
     policy: Policy | None = None
+    full: bool = False
 
     def at(self, call: int, rng: random.Random) -> Fault:
         """Return the fault at one call."""
+        if self.full:
+            return Fault()
         later = call + rng.randint(1, 25) if self.dies_later else 0
         return Fault(call, self.when, self.kind, self.code, later)
 
@@ -86,7 +92,11 @@ KINDS = {
     "power-strict": Kind("power cut: only what was synced", policy="strict"),
     "power-names": Kind("power cut: names, not content", policy="names"),
     "power-mixed": Kind("power cut: some of the rest", policy="mixed"),
+    "full-disk": Kind("a full file system", full=True),
 }
+
+#: Bytes that a full file system has left, at most; about what the larger operations need.
+_MOST_FREE = 1_500_000
 
 #: Words of an `Outcome`, in the order of the tables.
 WORDS = ("absent", "whole", "idle", "named", "carried on", "failed")
@@ -128,14 +138,22 @@ def run(folder: Path, arguments: argparse.Namespace) -> int:
     if unknown:
         sys.exit(f"expected names among {', '.join([*OPERATIONS, *KINDS])}; got {', '.join(sorted(unknown))}")
     operations = {name: op for name, op in OPERATIONS.items() if name in arguments.only} or OPERATIONS
-    kinds = {name: kind for name, kind in KINDS.items() if name in arguments.only} or KINDS
+    kinds = {name: kind for name, kind in KINDS.items() if name in arguments.only} or dict(KINDS)
     each = max(1, -(-arguments.trials // (len(operations) * len(kinds))))
     began = time.monotonic()
+
+    reason = _cannot_mount(folder)
+    if reason is not None:
+        print(f"left out, because no file system can be mounted here: {KINDS['full-disk'].title} ({reason})")
+        kinds.pop("full-disk", None)
 
     def work(job: int) -> Result:
         bench = Bench(folder / f"job-{job}")
         mine = list(operations.items())[job :: arguments.jobs]
-        return _trials(bench, dict(mine), kinds, each, arguments.seed)
+        try:
+            return _trials(bench, dict(mine), kinds, each, arguments.seed)
+        finally:
+            bench.close()
 
     results = _in_processes(work, folder, arguments.jobs)
     seconds = time.monotonic() - began
@@ -149,6 +167,20 @@ def run(folder: Path, arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         arguments.json.write_text(json.dumps({"calls": calls, "seconds": seconds, "trials": records}, indent=1))
     return int(any(record["word"] == "failed" for record in records))
+
+
+def _cannot_mount(folder: Path) -> str | None:
+    """Return why no small file system can be mounted, if it cannot."""
+    from crash_trial import mount_small_disk
+
+    disk = folder / "try"
+    try:
+        mount_small_disk(disk)
+    except OSError as err:
+        return str(err)
+    subprocess.run(["umount", str(disk)], check=True)
+    disk.rmdir()
+    return None
 
 
 def _in_processes(work: Callable[[int], Result], folder: Path, jobs: int) -> list[Result]:
@@ -189,12 +221,15 @@ def _trials(
             rng = random.Random(f"{seed_of_all}/{name}/{kind_name}")
             for call in sorted(rng.sample(range(1, counted.calls + 1), min(each, counted.calls))):
                 fault, seed = kind.at(call, rng), rng.randrange(1 << 30)
-                outcome = bench.trial(name, operation, fault, kind.policy, seed)
-                record = {"operation": name, "fault": kind_name, "seed": seed, **asdict(fault), **asdict(outcome)}
+                free = rng.choice((0, rng.randrange(100_000), rng.randrange(_MOST_FREE))) if kind.full else None
+                outcome = bench.trial(name, operation, fault, kind.policy, seed, free)
+                where = {"operation": name, "fault": kind_name, "seed": seed, "free": free}
+                record = {**where, **asdict(fault), **asdict(outcome)}
                 records.append(record)
                 if outcome.word == "failed":
                     print(
-                        f"FAILED {name}, {kind_name}, {fault}, {seed=}: {outcome.hit}\n{outcome.detail}\n", flush=True
+                        f"FAILED {name}, {kind_name}, {fault}, {seed=}, {free=}: {outcome.hit}\n{outcome.detail}\n",
+                        flush=True,
                     )
         print(f"{name}: {counted.calls} calls, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return calls, records

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -11,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 import octavo
+from octavo.errors import OctavoError, StorageError
 
 DIM = 16
 
@@ -103,6 +107,8 @@ class Operation:
         What is done to the files before the steps.
     replaced : dict, optional
         What is in a copy that the steps replace, at `COPIED`: there must be a collection at any time.
+    relative : bool
+        Open it by a relative path.
     options : dict
         For `octavo.open`.
     """
@@ -113,11 +119,15 @@ class Operation:
     graph: bool = False
     damage: Callable[[Path], None] | None = None
     replaced: Model | None = None
+    relative: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
     def open(self, path: Path) -> octavo.Collection:
         """Open the collection, or make it."""
         self.patch()
+        if self.relative:
+            os.chdir(path.parent)
+            path = Path(path.name)
         if self.late:
             return octavo.open_multi_vector(
                 path, codec="float16", fit_after=50, pool_factor=1, lock_timeout=5, **self.options
@@ -169,6 +179,35 @@ def _verify(kb: octavo.Collection, _: Path) -> None:
     assert report.ok, report.problems
 
 
+def _add_in_a_child(kb: octavo.Collection, documents: Model) -> None:
+    """Have a forked child add documents; what befalls it befalls this process."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        status = 1
+        try:
+            add(kb, documents)
+            status = 0
+        except OctavoError:
+            status = 2
+        finally:
+            os._exit(status)
+    status = os.waitpid(child, 0)[1]
+    if os.WIFSIGNALED(status):
+        os.kill(os.getpid(), os.WTERMSIG(status))
+    if (code := os.waitstatus_to_exitcode(status)) == 2:
+        raise StorageError(errno.EIO, "the child could not add its documents")
+    assert code == 0, f"the child ended with {code}"
+
+
+def forking(documents: Model) -> Step:
+    """A step in which a forked child adds documents."""
+    return Step(lambda kb, _: _add_in_a_child(kb, documents), documents)
+
+
+#: Where a relative path means another directory, which a write must not make.
+CHDIR = Step(lambda kb, sandbox: os.chdir(sandbox.parent))
+
 DELETE_IDS = Step(lambda kb, _: kb.delete([f"d{i}" for i in range(40, 70)]), deleted=lambda model: ids(40, 70))
 DELETE_EVEN = Step(lambda kb, _: kb.delete(filter={"even": True}), deleted=_even)
 TEXT = Step(lambda kb, _: kb.search("common", 3, mode="text"))
@@ -202,6 +241,11 @@ OPERATIONS: dict[str, Operation] = {
         [RESTORE, adding(ids(150, 160))], [*_FITTED, COPY, DELETE_IDS], replaced=ids(0, 150)
     ),
     "export": Operation([EXPORT, adding(ids(150, 160))], [*_FITTED, DELETE_IDS]),
+    "fork": Operation(
+        [forking(ids(150, 170)), adding(ids(170, 190)), forking(ids(180, 200, 1)), adding(ids(195, 205, 2))], _FITTED
+    ),
+    "fork, fitting": Operation([forking(ids(60, 120)), adding(ids(120, 150))], [adding(ids(0, 60))]),
+    "chdir": Operation([adding(ids(150, 170)), CHDIR, adding(ids(170, 190)), COMPACT], _FITTED, relative=True),
     "tune": Operation([TUNE, adding(ids(150, 160))], _FITTED, graph=True),
     "late: create and fit": Operation([adding(ids(0, 30)), adding(ids(30, 60))], late=True),
     "late: add": Operation([adding(ids(60, 90)), adding(ids(80, 100, 1))], [adding(ids(0, 70))], late=True),

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -92,6 +93,23 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._shim = folder, Shim()
+        self._disk: Path | None = None
+
+    def close(self) -> None:
+        """Take the small file system away, if there is one."""
+        if self._disk is not None:
+            subprocess.run(["umount", str(self._disk)], check=True)
+            self._disk = None
+
+    def _small_disk(self) -> Path:
+        """Mount a small file system, once, and return its directory, emptied."""
+        if self._disk is None:
+            disk = self._folder / "disk"
+            mount_small_disk(disk)
+            self._disk = disk
+        for entry in self._disk.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        return self._disk
 
     def template(self, name: str, operation: Operation) -> Path:
         """Make the collection that an operation starts from, once."""
@@ -113,7 +131,13 @@ class Bench:
         return path / "root"
 
     def trial(
-        self, name: str, operation: Operation, fault: Fault, policy: Policy | None = None, seed: int = 0
+        self,
+        name: str,
+        operation: Operation,
+        fault: Fault,
+        policy: Policy | None = None,
+        seed: int = 0,
+        free: int | None = None,
     ) -> Outcome:
         """Let a process be hit by a fault, and look at what it left.
 
@@ -121,18 +145,30 @@ class Bench:
         ----------
         policy : {"strict", "names", "mixed"}, optional
             Look at what a power cut may have left instead of what the process left.
+        free : int, optional
+            Bytes that are left on the file system, which is a small one then.
         """
         template = self.template(name, operation)
-        room = self._folder / "trial"
-        shutil.rmtree(room, ignore_errors=True)
+        room = self._folder / "trial" if free is None else self._small_disk()
+        if free is None:
+            shutil.rmtree(room, ignore_errors=True)
         root, shadow = room / "root", room / "shadow"
         shutil.copytree(template, root)
         if policy is not None:
             shadow.mkdir()
             remember_all(self._shim, root, shadow)
+        filler = room / "filler"
+        if free is not None:
+            _fill(filler, free)
+
+        def relieve() -> None:
+            self._shim.disarm()
+            filler.unlink(missing_ok=True)
+
         said, status = in_child(
-            lambda say: self._work(operation, root, fault, shadow if policy is not None else None, say)
+            lambda say: self._work(operation, root, fault, shadow if policy is not None else None, say, relieve)
         )
+        filler.unlink(missing_ok=True)
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
         story = _Story(operation, said)
         base = Outcome("", calls=story.calls, hit=story.hit, errors=tuple(story.errors))
@@ -154,7 +190,13 @@ class Bench:
         return replace(base, word="carried on")
 
     def _work(
-        self, operation: Operation, root: Path, fault: Fault, shadow: Path | None, say: Callable[..., None]
+        self,
+        operation: Operation,
+        root: Path,
+        fault: Fault,
+        shadow: Path | None,
+        say: Callable[..., None],
+        relieve: Callable[[], None],
     ) -> None:
         """Open, carry out the steps, close; with the fault gone, do again what failed."""
         operation.patch()
@@ -166,7 +208,7 @@ class Bench:
             kb = operation.open(root / "kb")
         except OctavoError as err:
             say("error", "open", type(err).__name__)
-            shim.disarm()
+            relieve()
             kb = operation.open(root / "kb")
         say("end", "open")
         for number, step in enumerate(operation.steps):
@@ -185,7 +227,7 @@ class Bench:
         say("calls", shim.calls, shim.hit)
         if fault.kill_at or shadow is not None:
             os.kill(os.getpid(), signal.SIGKILL)
-        shim.disarm()
+        relieve()
         if not failed:
             return
         # The faulted object itself must be right, and work again.
@@ -201,6 +243,37 @@ class Bench:
             say("end", number)
         if failed[0] % 2:  # half of these processes close the collection, the others just end
             kb.close()
+
+
+#: Bytes of the small file system.
+_DISK_BYTES = 24 << 20
+
+
+def mount_small_disk(path: Path) -> None:
+    """Mount a small file system in memory.
+
+    Raises
+    ------
+    OSError
+        When that cannot be done here.
+    """
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_BYTES}", "tmpfs", str(path)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError as err:
+        path.rmdir()
+        raise OSError("there is no command to mount a file system") from err
+    if done.returncode:
+        path.rmdir()
+        raise OSError(done.stderr.strip())
+
+
+def _fill(filler: Path, free: int) -> None:
+    """Leave so many bytes on the file system."""
+    with filler.open("wb") as file:
+        left = os.statvfs(filler.parent)
+        os.posix_fallocate(file.fileno(), 0, max(1, left.f_bavail * left.f_frsize - free))
 
 
 class _Story:

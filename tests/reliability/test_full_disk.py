@@ -218,7 +218,6 @@ def test_the_older_checkpoint_stays_until_the_newer_one_is_committed(
             patched.setattr("octavo.store.database.Database._commit", fails)
             with pytest.raises(StorageError, match="the commit failed"):
                 kb.flush()
-            kb._store.database._writing_session().connection.execute("ROLLBACK")  # what the real one does
         assert older.exists()
         assert kb.verify().ok
         kb.flush()
@@ -302,3 +301,18 @@ def test_a_copy_whose_name_is_not_durable_is_taken_back(
                 getattr(kb, operation)(tmp_path / "there")
         assert [entry.name for entry in tmp_path.iterdir()] == ["kb"]
         getattr(kb, operation)(tmp_path / "there")
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_a_connection_that_has_failed_is_not_used_again(write: bool, tmp_path: Path) -> None:
+    """SQLite may have opened the log for reading alone, for good; what comes next begins with a connection of its own."""
+    with octavo.open(tmp_path / "kb") as kb:
+        kb.add(_texts(3), vectors=_vectors(3))
+        database = kb._store.database
+        before = database._writing_session() if write else database._reader()
+        with pytest.raises(StorageError), kb.connection(write=write):
+            raise StorageError(errno.EIO, "the disk has failed")
+        assert (database._writing_session() if write else database._reader()) is not before
+        assert not before.is_open
+        kb.add(_texts(3), vectors=_vectors(3))
+        assert kb.count() == 6

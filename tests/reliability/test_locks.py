@@ -356,3 +356,32 @@ def test_threads_take_turns_too(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
     assert order == [str(number) for number in range(6)]
+
+
+@needs_descriptions
+@pytest.mark.parametrize("same", [True, False])
+def test_garbage_is_collected_while_a_lock_is_taken(same: bool, tmp_path: Path) -> None:
+    """A dropped collection gives up its locks wherever Python destroys it, within the taking of others, too."""
+    dropped = """
+        import gc, os, sys, octavo
+        from octavo.store import _locks
+        gc.disable()
+        path, same = sys.argv[1], sys.argv[2] == "True"
+        kb = octavo.open(path + "/a"); kb.add(vectors=[[1.0, 0.0]]); cycle = [kb]; cycle.append(cycle); del kb, cycle
+        real = os.open
+        def collecting(*args, **options):
+            gc.collect()
+            return real(*args, **options)
+        os.open = collecting
+        class Collecting(dict):
+            def get(self, key):
+                found = super().get(key)
+                gc.collect()
+                return found
+        _locks.Shadow._all = Collecting(_locks.Shadow._all)
+        kb = octavo.open(path + ("/a" if same else "/b")); kb.add(vectors=[[0.0, 1.0]]); kb.close()
+        assert dict(_locks.Shadow._all) == {}
+    """
+    _program(dropped, tmp_path, same)
+    with octavo.open(tmp_path / ("a" if same else "b")) as kb:
+        assert kb.count() == (2 if same else 1)

@@ -330,7 +330,7 @@ def test_as_a_process(run: Run, tmp_path: Path) -> None:
         pytest.skip("the octavo command is not installed beside this Python")
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: there is no collection at kb")
+    assert done.stderr.startswith(f"error: there is no collection at {tmp_path / 'kb'}")
     assert done.stderr.count("\n") == 1
 
 
@@ -341,3 +341,27 @@ def test_minilm_by_its_short_name(run: Run, corpus: Path, minilm: str) -> None:
     )  # the model: from the manifest
     assert [hit["id"] for hit in found["hits"]] == ["a"]
     assert json.loads(run("info", "kb", "--json").stdout)["encoder"] == minilm
+
+
+def test_documents_are_printed_without_what_a_terminal_obeys(run: Run, corpus: Path) -> None:
+    evil = "\x1b[2J\u202eevil\u2066\x9b31m"
+    rewrite(corpus, lambda lines: [json.dumps({"_id": f"id{evil}", "text": f"plain words {evil}", "note": evil})])
+    run("index", str(corpus), "-p", "kb", "-m", MODEL)
+    for more in ((), ("--json",)):
+        shown = run("search", "plain words", "-p", "kb", "-m", MODEL, *more).stdout
+        assert not set("\x1b\x9b\u202e\u2066") & set(shown)
+        assert r"\u202eevil\u2066" in shown
+    assert json.loads(shown)["hits"][0]["id"] == f"id{evil}"
+
+
+def test_python_m_octavo_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "octavo", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"octavo {octavo.__version__}\n"
+
+
+def test_lone_surrogates_are_named_by_line(run: Run, corpus: Path) -> None:
+    corpus.write_text('{"_id": "a", "text": "good"}\n{"_id": "b", "text": "half \\ud800 a pair"}\n')
+    assert "line 2: it holds a lone surrogate" in run("index", str(corpus), "-p", "kb", "-m", MODEL, code=1).stderr
+    done = json.loads(run("index", str(corpus), "-p", "kb", "-m", MODEL, "--skip-bad-lines", "--json").stdout)
+    assert done["added"] == 1
+    assert len(done["skipped"]["lines"]) == 1

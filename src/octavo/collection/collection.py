@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -69,6 +70,14 @@ class Collection(DenseSearch):
     ----------
     path : Path or None
         The directory; None in memory.
+
+    Examples
+    --------
+    >>> import octavo
+    >>> with octavo.open() as kb:
+    ...     _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1, 0], [0, 1]])
+    ...     len(kb), "r" in kb, kb.search([0.9, 0.1], k=1).ids
+    (2, True, ['r'])
     """
 
     _fit_at_most = _FIT_AT_MOST
@@ -82,7 +91,8 @@ class Collection(DenseSearch):
         self._index = kind(self._store)
         self._text = TextFiles(self._store)
         self._searcher = self._new_searcher()
-        self._settled: Snapshot | None = None  # a state whose index reaches as far as it should
+        # a state whose index reaches as far as it should; only as long as others use it, since it has files open
+        self._settled: weakref.ref[Snapshot] | None = None
         self._model = self.model_check()
         self._index.begin()
 
@@ -184,6 +194,18 @@ class Collection(DenseSearch):
         ParameterError, InputTypeError
             Anything else about the input. Inputs with a length are checked as a whole before anything is written; of a
             stream, the batches before the bad one stay.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> kb.add([{"id": "r", "text": "a red apple", "metadata": {"year": 2020}}], vectors=[[1, 0]])
+        ['r']
+        >>> kb.add(["a ripe red apple"], ids=["r"], vectors=[[1, 0]])  # the id is there already: replaced
+        ['r']
+        >>> kb.get(["r"])
+        [Document(id='r', text='a ripe red apple', metadata={})]
+        >>> kb.close()
         """
         self._store.require_open()
         batch_size = check_integer(batch_size, "batch_size", least=1)
@@ -250,6 +272,15 @@ class Collection(DenseSearch):
         ------
         ParameterError
             When neither is given, or a condition of the filter is empty; `clear` deletes everything.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1, 0], [0, 1]], metadata=[{"n": 1}, {"n": 2}])
+        >>> kb.delete(["r", "not there"]), kb.delete(filter={"n": {"$gt": 1}}), len(kb)
+        (1, 1, 0)
+        >>> kb.close()
         """
         listed, where = check_deletion(ids, filter)
 
@@ -266,14 +297,40 @@ class Collection(DenseSearch):
         return deleted
 
     def clear(self) -> int:
-        """Delete every document; returns how many there were. The codec stays fitted."""
+        """Delete every document. The codec stays fitted.
+
+        Returns
+        -------
+        int
+            How many there were.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1, 0], [0, 1]])
+        >>> kb.clear(), len(kb)
+        (2, 0)
+        >>> kb.close()
+        """
         deleted = self._writer.delete(None)
         with _afterwards("documents were deleted"):
             self._maintain(None)
         return deleted
 
     def fit(self) -> None:
-        """Fit the codec now, on what is stored, instead of waiting for `fit_after` documents; no-op when it is fitted."""
+        """Fit the codec now, on what is stored, instead of waiting for `fit_after` documents; no-op when it is fitted.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1, 0], [0, 1]])
+        >>> kb.fit()
+        >>> kb.info().fitted
+        True
+        >>> kb.close()
+        """
         if not self._current().fitted:
             self.refit()
 
@@ -292,6 +349,16 @@ class Collection(DenseSearch):
         ------
         ParameterError
             When the collection is empty.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1, 0], [0, 1]])
+        >>> kb.refit("float16")
+        >>> kb.codec
+        'float16'
+        >>> kb.close()
         """
         text = str(Codec.parse(codec)) if codec is not None else None
         if self._current().fitted:  # what the first codec has dropped makes vectors differ from fresh ones
@@ -300,7 +367,7 @@ class Collection(DenseSearch):
         self._index.catch_up()
 
     def compact(self, *, secure: bool = False) -> int:
-        """Drop the rows of deleted documents from every file; returns how many there were.
+        """Drop the rows of deleted documents from every file.
 
         Parameters
         ----------
@@ -310,10 +377,24 @@ class Collection(DenseSearch):
             words builds it again). ``SECURITY.md`` says what no program can promise: disks, file systems and backups
             may keep copies of their own, and a fitted codec keeps averages; `refit` before this learns new ones.
 
+        Returns
+        -------
+        int
+            How many there were.
+
         Raises
         ------
         CollectionLockedError
             With `secure`: another process keeps old content in use. Close the collection there and call this again.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1, 0], [0, 1]])
+        >>> kb.delete(["r"]), kb.compact()
+        (1, 1)
+        >>> kb.close()
         """
         if secure:
             self._index.wait()  # or it might save what it has read of the old rows
@@ -343,6 +424,17 @@ class Collection(DenseSearch):
         ------
         ParameterError
             When there is something at `path`.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1, 0], [0, 1]])
+        >>> trial = kb.copy()
+        >>> trial.delete(["r"]), len(trial), len(kb)
+        (1, 1, 2)
+        >>> trial.close()
+        >>> kb.close()
         """
         if path is None:
             copied = copy_collection(self._store, None)
@@ -375,25 +467,70 @@ class Collection(DenseSearch):
             When there is something at `path`.
         CorruptCollectionError
             When a vector file does not match its checksums: damage is not copied.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1, 0], [0, 1]])
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> path = kb.snapshot(folder.name + "/backup")
+        >>> with octavo.open(path, read_only=True) as backup:
+        ...     len(backup)
+        2
+        >>> folder.cleanup()
+        >>> kb.close()
         """
         destination = as_path(path, "path")
         copy_collection(self._store, destination)
         return destination
 
     def destroy(self) -> None:
-        """Close the collection and delete its files; other files in the directory stay, and so does the directory then."""
+        """Close the collection and delete its files; other files in the directory stay, and so does the directory then.
+
+        Examples
+        --------
+        >>> import os, tempfile, octavo
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> kb = octavo.open(folder.name + "/kb")
+        >>> _ = kb.add(["red"], vectors=[[1, 0]])
+        >>> kb.destroy()
+        >>> os.listdir(folder.name)
+        []
+        >>> folder.cleanup()
+        """
         self._index.wait()
         self._store.destroy()
 
     def flush(self) -> None:
-        """Complete and save the index, so that the next `open` need not extend it. Documents are durable without this."""
+        """Complete and save the index, so that the next `open` need not extend it. Documents are durable without this.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1, 0], [0, 1]])
+        >>> kb.flush()
+        >>> kb.close()
+        """
         self._store.require_open()
         self._index.wait()
         self._index.catch_up(tail=0)
         self._index.checkpoint()
 
     def close(self) -> None:
-        """Save the index and release all files; harmless when closed already."""
+        """Save the index and release all files; harmless when closed already.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1, 0], [0, 1]])
+        >>> kb.close()
+        >>> kb.closed
+        True
+        """
         if self._store.closed:
             return
         self._index.close()
@@ -408,7 +545,27 @@ class Collection(DenseSearch):
     # ------------------------------------------------------------------ reading
 
     def get(self, ids: Iterable[str]) -> list[Document]:
-        """Return the documents with these ids, in the order asked; ids that are not there are left out."""
+        """Return the documents with these ids.
+
+        Parameters
+        ----------
+        ids : iterable of str
+            Which; those that are not there are left out.
+
+        Returns
+        -------
+        list of Document
+            In the order asked.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1, 0], [0, 1]])
+        >>> kb.get(["g", "not there"])
+        [Document(id='g', text='green', metadata={})]
+        >>> kb.close()
+        """
         listed = check_ids(ids)
         with self._store.read() as (connection, _):
             slots = slots_of_ids(connection, listed)
@@ -424,7 +581,28 @@ class Collection(DenseSearch):
         return found
 
     def get_payloads(self, ids: Iterable[str]) -> list[str | None]:
-        """Return the payloads of these ids, in the order asked; None where there is no document or no payload."""
+        """Return the payloads of these ids.
+
+        Parameters
+        ----------
+        ids : iterable of str
+            Which.
+
+        Returns
+        -------
+        list of (str or None)
+            In the order asked; None where there is no document or no payload.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1, 0], [0, 1]])
+        >>> _ = kb.add(["blue"], ids=["b"], vectors=[[1, 1]], payloads=["kept for an adapter"])
+        >>> kb.get_payloads(["b", "r"])
+        ['kept for an adapter', None]
+        >>> kb.close()
+        """
         listed = check_ids(ids)
         with self._store.read() as (connection, _):
             payloads: dict[str, str | None] = dict(select_documents(connection, "id, payload", "id", listed))
@@ -432,6 +610,11 @@ class Collection(DenseSearch):
 
     def get_vectors(self, ids: Iterable[str]) -> Floats:
         """Return the stored vectors, decoded from the finest tier.
+
+        Parameters
+        ----------
+        ids : iterable of str
+            Which; every one has to be there.
 
         Returns
         -------
@@ -442,6 +625,15 @@ class Collection(DenseSearch):
         ------
         DocumentNotFoundError
             When an id is not there.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1, 0], [0, 1]])
+        >>> kb.get_vectors(["g", "r"]).tolist()
+        [[0.0, 1.0], [1.0, 0.0]]
+        >>> kb.close()
         """
         listed = check_ids(ids)
         with self._store.read() as (connection, snapshot):
@@ -459,21 +651,81 @@ class Collection(DenseSearch):
             return decode_rows(snapshot, rows)
 
     def contains(self, ids: Iterable[str]) -> list[bool]:
-        """Tell for each id whether it is there."""
+        """Tell for each id whether it is there.
+
+        Parameters
+        ----------
+        ids : iterable of str
+            Which.
+
+        Returns
+        -------
+        list of bool
+            In the order asked.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1, 0], [0, 1]])
+        >>> kb.contains(["r", "not there"])
+        [True, False]
+        >>> kb.close()
+        """
         listed = check_ids(ids)
         with self._store.read() as (connection, _):
             slots = slots_of_ids(connection, listed)
         return [identifier in slots for identifier in listed]
 
     def count(self, filter: FilterLike = None) -> int:
-        """Return the number of documents (that match)."""
+        """Return the number of documents (that match).
+
+        Parameters
+        ----------
+        filter : dict, filter or callable, optional
+            Which; see `search`. All by default.
+
+        Returns
+        -------
+        int
+            How many.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1, 0], [0, 1]], metadata=[{"n": 1}, {"n": 2}])
+        >>> kb.count(), kb.count({"n": 2})
+        (2, 1)
+        >>> kb.close()
+        """
         where = check_filter(filter)
         with self._store.read() as (connection, snapshot):
             mask = self._searcher.mask(connection, snapshot, where)
             return int(np.count_nonzero(mask)) if mask is not None else snapshot.n_alive
 
     def ids(self, filter: FilterLike = None) -> list[str]:
-        """Return the ids of all documents (that match), oldest version first."""
+        """Return the ids of all documents (that match).
+
+        Parameters
+        ----------
+        filter : dict, filter or callable, optional
+            Which; see `search`. All by default.
+
+        Returns
+        -------
+        list of str
+            Oldest version first.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1, 0], [0, 1]], metadata=[{"n": 1}, {"n": 2}])
+        >>> kb.ids(), kb.ids({"n": {"$gte": 2}})
+        (['r', 'g'], ['g'])
+        >>> kb.close()
+        """
         where = check_filter(filter)
         with self._store.read() as (connection, snapshot):
             mask = self._searcher.mask(connection, snapshot, where)
@@ -483,12 +735,48 @@ class Collection(DenseSearch):
         return [identifier for slot, identifier in rows if mask is None or mask[slot]]
 
     def documents(self, filter: FilterLike = None) -> Iterator[Document]:
-        """Yield all documents (that match), oldest version first, a few hundred in memory at a time."""
+        """Yield all documents (that match), a few hundred in memory at a time.
+
+        Parameters
+        ----------
+        filter : dict, filter or callable, optional
+            Which; see `search`. All by default.
+
+        Yields
+        ------
+        Document
+            Oldest version first.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1, 0], [0, 1]])
+        >>> [document.text for document in kb.documents()]
+        ['red', 'green']
+        >>> kb.close()
+        """
         for part in chunked(self.ids(filter), _READ_CHUNK):
             yield from self.get(part)
 
     def info(self) -> CollectionInfo:
-        """Return what the collection holds and what it takes: documents, bytes in RAM and on disk, codec, encoder."""
+        """Return what the collection holds and what it takes: documents, bytes in RAM and on disk, codec, encoder.
+
+        Returns
+        -------
+        CollectionInfo
+            Its `to_dict` gives JSON.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1, 0], [0, 1]])
+        >>> info = kb.info()
+        >>> info.documents, info.dim, info.codec
+        (2, 2, 'int8')
+        >>> kb.close()
+        """
         with self._store.read() as (connection, snapshot):
             return describe(self._store, connection, snapshot, self._encoder)
 
@@ -505,6 +793,15 @@ class Collection(DenseSearch):
         -------
         VerifyReport
             ``.ok``, ``.problems`` and ``.repaired``, each a sentence that names the file.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1, 0], [0, 1]])
+        >>> kb.verify().ok
+        True
+        >>> kb.close()
         """
         if repair:
             if self._encoder is not None:
@@ -545,6 +842,20 @@ class Collection(DenseSearch):
             When there is something at `path`, or `dtype` is another.
         CorruptCollectionError
             When something does not match its checksum.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1, 0], [0, 1]])
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> path = kb.export(folder.name + "/plain")
+        >>> with octavo.import_from(path) as again:
+        ...     again.ids()
+        ['r', 'g']
+        >>> folder.cleanup()
+        >>> kb.close()
         """
         destination = as_path(path, "path")
         if not progress:
@@ -555,17 +866,82 @@ class Collection(DenseSearch):
         return destination
 
     def encode_documents(self, texts: Sequence[str]) -> Floats:
-        """Return the encoder's vectors for documents, of shape ``(len(texts), dim)``, as the encoder gives them."""
+        """Return the encoder's vectors for documents.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Texts of documents.
+
+        Returns
+        -------
+        ndarray of shape (len(texts), dim), float32
+            As the encoder gives them: not normalised.
+
+        Raises
+        ------
+        ParameterError
+            When the collection was opened without an encoder.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open(encoder=lambda texts: [[len(text), 1.0] for text in texts])
+        >>> kb.encode_documents(["red", "green"]).tolist()
+        [[3.0, 1.0], [5.0, 1.0]]
+        >>> kb.close()
+        """
         vectors: Floats = self._of_the_same_model(self._require_encoder().encode_documents(texts))
         return vectors
 
     def encode_queries(self, texts: Sequence[str]) -> Floats:
-        """Return the encoder's vectors for queries, of shape ``(len(texts), dim)``, as the encoder gives them."""
+        """Return the encoder's vectors for queries.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Texts of queries.
+
+        Returns
+        -------
+        ndarray of shape (len(texts), dim), float32
+            As the encoder gives them: not normalised.
+
+        Raises
+        ------
+        ParameterError
+            When the collection was opened without an encoder.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open(encoder=lambda texts: [[len(text), 1.0] for text in texts])
+        >>> kb.encode_queries(["red", "green"]).tolist()
+        [[3.0, 1.0], [5.0, 1.0]]
+        >>> kb.close()
+        """
         vectors: Floats = self._of_the_same_model(self._require_encoder().encode_queries(texts))
         return vectors
 
     def model_check(self) -> ModelCheck:
-        """Return what notices that an encoder is not the one that made the stored vectors; for those who encode themselves."""
+        """Return what notices that an encoder is not the one that made the stored vectors; for those who encode themselves.
+
+        Returns
+        -------
+        ModelCheck
+            Its `run` raises `MismatchError` for another encoder; `probe` gives the texts to ask one that does not answer at once.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open(encoder=lambda texts: [[len(text), 1.0] for text in texts])
+        >>> _ = kb.add(["red", "green"])
+        >>> check = kb.model_check()
+        >>> check.run(kb.encoder.name, 2, kb.encoder.encode_documents)
+        >>> check.settled  # it is the one
+        True
+        >>> kb.close()
+        """
         return ModelCheck(LocalVectors(self._store))
 
     @contextlib.contextmanager
@@ -576,6 +952,20 @@ class Collection(DenseSearch):
         ----------
         write : bool, default=False
             Take the write lock and commit on leaving.
+
+        Yields
+        ------
+        Connection
+            Of SQLite. What is written through it is committed, or rolled back, with the block.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1, 0], [0, 1]])
+        >>> with kb.connection(write=True) as connection:
+        ...     _ = connection.execute("CREATE TABLE adapter_notes (note TEXT)")
+        >>> kb.close()
         """
         self._store.require_open()
         if write:
@@ -588,7 +978,22 @@ class Collection(DenseSearch):
     def join_writes(self, callback: Callable[[Connection, Sequence[str], Sequence[str]], None]) -> None:
         """Call `callback(connection, added_ids, deleted_ids)` inside every later write transaction of this object.
 
-        An exception in it rolls the transaction back. Registering the same callback twice has no effect.
+        Parameters
+        ----------
+        callback : callable
+            Called with the connection, the ids that are added and those that are deleted. An exception in it rolls the transaction
+            back. Registering the same callback twice has no effect.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1, 0], [0, 1]])
+        >>> kb.join_writes(lambda connection, added, deleted: print("deleted:", *deleted))
+        >>> kb.delete(["r"])
+        deleted: r
+        1
+        >>> kb.close()
         """
         self._writer.join(callback)
 
@@ -661,7 +1066,18 @@ class Collection(DenseSearch):
         return report
 
     def forget_tuning(self) -> None:
-        """Go back to the defaults that `tune` replaced."""
+        """Go back to the defaults that `tune` replaced.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1, 0], [0, 1]])
+        >>> kb.forget_tuning()
+        >>> kb.info().tuning is None
+        True
+        >>> kb.close()
+        """
         self._writer.set_tuning(None)
 
     def _given_queries(self, queries: Any) -> Floats:
@@ -721,11 +1137,12 @@ class Collection(DenseSearch):
     ) -> AbstractContextManager[Ranker]:
         options.check_index(self._store.settings.index)
         snapshot = self._store.snapshot
-        if snapshot is not self._settled or (snapshot.cells is not None and snapshot.cells.damaged):
+        settled = self._settled is not None and snapshot is self._settled()
+        if not settled or (snapshot.cells is not None and snapshot.cells.damaged):
             if self._index.behind(snapshot):
                 self._index.start()
             else:
-                self._settled = snapshot
+                self._settled = weakref.ref(snapshot)
         return self._searcher.ranker(where, ids, words=options.needs_words)
 
     def _current(self) -> Snapshot:
@@ -734,9 +1151,6 @@ class Collection(DenseSearch):
 
     def _require_encoder(self) -> Encoder:
         if self._encoder is None:
-            stored = LocalVectors(self._store).read_encoder()
-            if stored is not None and stored["name"] == TextOnly.name:
-                return TextOnly()
             raise ParameterError("the collection was opened without an encoder; open it with encoder=")
         return self._encoder
 

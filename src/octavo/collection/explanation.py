@@ -30,6 +30,15 @@ class Explanation:
     document_tokens : list of str or None
         The strings that the columns stand for, where the encoder can tell; a pooled vector stands for several, joined by
         spaces (each token of the text is counted to the stored vector that it is closest to).
+
+    Examples
+    --------
+    >>> import octavo
+    >>> with octavo.open_multi_vector(pool_factor=1) as kb:
+    ...     _ = kb.add(["red green"], ids=["rg"], token_vectors=[[[1.0, 0.0], [0.0, 1.0]]])
+    ...     why = kb.explain([[0.0, 1.0], [0.6, 0.8]], "rg")
+    >>> why.best.tolist(), f"{why.score:.1f}"
+    ([1, 1], '1.8')
     """
 
     id: str

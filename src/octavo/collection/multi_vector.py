@@ -29,6 +29,14 @@ class MultiVectorCollection(LateSearch, Collection):
 
     Everything that `Collection` does works here as well, on token vectors where it speaks of vectors: `get_vectors` returns
     the candidate vectors.
+
+    Examples
+    --------
+    >>> import octavo
+    >>> with octavo.open_multi_vector(pool_factor=1) as kb:
+    ...     _ = kb.add(["red green", "brown"], ids=["rg", "b"], token_vectors=[[[1, 0], [0, 1]], [[0.6, 0.8]]])
+    ...     kb.search([[1, 0], [0, 1]], k=2).ids
+    ['rg', 'b']
     """
 
     _fit_at_most = 4_096  # documents that wait as float16 matrices of full width within one `add`
@@ -60,17 +68,82 @@ class MultiVectorCollection(LateSearch, Collection):
         return TokenPooling.from_config(self._store.settings.pooling or {})
 
     def encode_documents(self, texts: Sequence[str]) -> list[Floats]:  # type: ignore[override]
-        """Return the encoder's token vectors for documents, one matrix each, as the encoder gives them: not pooled."""
+        """Return the encoder's token vectors for documents.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Texts of documents.
+
+        Returns
+        -------
+        list of ndarray of shape (n_tokens, dim), float32
+            One matrix each, as the encoder gives them: not pooled.
+
+        Raises
+        ------
+        ParameterError
+            When the collection was opened without an encoder.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open_multi_vector(encoder=lambda texts: [[[len(word), 1.0] for word in text.split()] for text in texts])
+        >>> [matrix.tolist() for matrix in kb.encode_documents(["dark green"])]
+        [[[4.0, 1.0], [5.0, 1.0]]]
+        >>> kb.close()
+        """
         matrices: list[Floats] = self._of_the_same_model(self._require_encoder().encode_documents(texts))
         return matrices
 
     def encode_queries(self, texts: Sequence[str]) -> list[Floats]:  # type: ignore[override]
-        """Return the encoder's token vectors for queries, one matrix each, as the encoder gives them."""
+        """Return the encoder's token vectors for queries.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Texts of queries.
+
+        Returns
+        -------
+        list of ndarray of shape (n_tokens, dim), float32
+            One matrix each, as the encoder gives them.
+
+        Raises
+        ------
+        ParameterError
+            When the collection was opened without an encoder.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open_multi_vector(encoder=lambda texts: [[[len(word), 1.0] for word in text.split()] for text in texts])
+        >>> [matrix.tolist() for matrix in kb.encode_queries(["dark green"])]
+        [[[4.0, 1.0], [5.0, 1.0]]]
+        >>> kb.close()
+        """
         matrices: list[Floats] = self._of_the_same_model(self._require_encoder().encode_queries(texts))
         return matrices
 
     def model_check(self) -> ModelCheck:
-        """Return what notices that an encoder is not the one that made the stored vectors; for those who encode themselves."""
+        """Return what notices that an encoder is not the one that made the stored vectors; for those who encode themselves.
+
+        Returns
+        -------
+        ModelCheck
+            See `Collection.model_check`.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open_multi_vector(encoder=lambda texts: [[[len(word), 1.0] for word in text.split()] for text in texts])
+        >>> _ = kb.add(["red apple", "green pear"])
+        >>> check = kb.model_check()
+        >>> check.run(kb.encoder.name, 2, kb.encoder.encode_documents)
+        >>> check.settled  # it is the one
+        True
+        >>> kb.close()
+        """
         return ModelCheck(LocalTokens(self._store))
 
     # ------------------------------------------------------------------ writing
@@ -115,6 +188,16 @@ class MultiVectorCollection(LateSearch, Collection):
             Ragged or zero token vectors, NaN, infinity, another dimension.
         ParameterError, InputTypeError
             Anything else about the input; see `Collection.add`.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open_multi_vector(pool_factor=1)
+        >>> kb.add(["red", ""], ids=["r", "empty"], token_vectors=[[[1.0, 0.0]], []])
+        ['r', 'empty']
+        >>> kb.search([[1.0, 0.0]]).ids  # a document without tokens is not found by vectors
+        ['r']
+        >>> kb.close()
         """
         self._store.require_open()
         batch_size = check_integer(batch_size, "batch_size", least=1)
@@ -156,6 +239,11 @@ class MultiVectorCollection(LateSearch, Collection):
     def get_token_vectors(self, ids: Iterable[str]) -> list[Floats]:
         """Return the stored token vectors of documents: pooled, decoded, of unit length (nearly).
 
+        Parameters
+        ----------
+        ids : iterable of str
+            Which; every one has to be there.
+
         Returns
         -------
         list of ndarray of shape (n_vectors, dim), float32
@@ -165,6 +253,16 @@ class MultiVectorCollection(LateSearch, Collection):
         ------
         DocumentNotFoundError
             When an id is not there.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open_multi_vector(pool_factor=1)
+        >>> tokens = [[[1.0, 0.0], [0.0, 1.0]], [[0.6, 0.8]]]
+        >>> _ = kb.add(["red green", "brown"], ids=["rg", "b"], token_vectors=tokens)
+        >>> [matrix.shape for matrix in kb.get_token_vectors(["rg", "b"])]
+        [(2, 2), (1, 2)]
+        >>> kb.close()
         """
         listed = check_ids(ids)
         with self._store.read() as (connection, snapshot):
@@ -177,10 +275,24 @@ class MultiVectorCollection(LateSearch, Collection):
     def tune(self, *arguments: Any, **options: Any) -> TuningReport:
         """Not for late interaction: what it searches hardest is decided by `n_candidates`.
 
+        Parameters
+        ----------
+        *arguments, **options
+            As for `Collection.tune`; none is looked at.
+
         Raises
         ------
         ParameterError
             Always; the message says what to do.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open_multi_vector()
+        >>> kb.tune()
+        Traceback (most recent call last):
+        octavo.errors.ParameterError: tune() is for one vector a document; here n_candidates= says how hard to look, and ...
+        >>> kb.close()
         """
         raise ParameterError(
             "tune() is for one vector a document; here n_candidates= says how hard to look, and "

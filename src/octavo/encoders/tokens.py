@@ -79,7 +79,17 @@ class TokenEncoder:
         return _unpickled, (self._model, self.name)  # a model given by name is loaded again
 
     def encode_documents(self, texts: Sequence[str], /) -> list[Floats]:
-        """Return the token vectors of each document, float32 of shape ``(n_tokens, dim)``.
+        """Return the token vectors of each document.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Texts of documents.
+
+        Returns
+        -------
+        list of ndarray of shape (n_tokens, dim), float32
+            One matrix each.
 
         Raises
         ------

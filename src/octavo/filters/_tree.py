@@ -153,13 +153,25 @@ class Field:
 
 
 class Filter:
-    """Base class of all nodes of a filter tree."""
+    """Base class of all nodes of a filter tree.
+
+    Examples
+    --------
+    >>> isinstance(Compare("year", ">=", 2020), Filter)
+    True
+    """
 
     __slots__ = ()
 
 
 class Leaf(Filter, ABC):
-    """Base class of the nodes that look at one field; none of them holds where the field is missing."""
+    """Base class of the nodes that look at one field; none of them holds where the field is missing.
+
+    Examples
+    --------
+    >>> Compare("year", ">=", 2020).at, Compare("year", ">=", 2020).test(2021)
+    (Field('year'), True)
+    """
 
     __slots__ = ()
     field: Field | str
@@ -228,6 +240,11 @@ class _Group(Filter):
 class And(_Group):
     """All of the filters hold; with none given, everything matches.
 
+    Parameters
+    ----------
+    *filters : Filter
+        The filters.
+
     Examples
     --------
     >>> And(Compare("year", ">=", 2020), Compare("year", "<", 2024))
@@ -238,14 +255,36 @@ class And(_Group):
 
 
 class Or(_Group):
-    """At least one of the filters holds; with none given, nothing matches."""
+    """At least one of the filters holds; with none given, nothing matches.
+
+    Parameters
+    ----------
+    *filters : Filter
+        The filters.
+
+    Examples
+    --------
+    >>> matches(Or(Compare("year", "==", 2020), Exists("draft")), {"draft": None})
+    True
+    """
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Not(Filter):
-    """The filter does not hold: exactly the documents that it leaves out, those without the field included."""
+    """The filter does not hold: exactly the documents that it leaves out, those without the field included.
+
+    Parameters
+    ----------
+    filter : Filter
+        The filter.
+
+    Examples
+    --------
+    >>> matches(Not(Compare("year", "==", 2020)), {}), matches(Not(Exists("year")), {"year": 2020})
+    (True, False)
+    """
 
     filter: Filter
 
@@ -259,6 +298,16 @@ class Not(Filter):
 
 def has_empty_part(tree: Filter) -> bool:
     """Tell whether a group without a filter stands anywhere in a tree, so that a part of it says nothing.
+
+    Parameters
+    ----------
+    tree : Filter
+        The tree.
+
+    Returns
+    -------
+    bool
+        False for a tree every part of which says something.
 
     Examples
     --------
@@ -307,6 +356,11 @@ class Compare(_Shown, Leaf):
         The relation of the document's value to `value`.
     value : None, bool, int, float, str, date, datetime or list of these
         What to compare with.
+
+    Examples
+    --------
+    >>> matches(Compare("year", "<", 2024), {"year": 2020}), matches(Compare("year", "<", 2024), {"year": "2020"})
+    (True, False)
     """
 
     field: Field | str
@@ -340,7 +394,20 @@ def are_ends(low: Value, high: Value) -> bool:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Between(_Shown, Leaf):
-    """The value lies between two others, both included; both are numbers, both strings, or both dates or times."""
+    """The value lies between two others, both included; both are numbers, both strings, or both dates or times.
+
+    Parameters
+    ----------
+    field : Field or str
+        Where to look; a string is a top-level key.
+    low, high : bool, int, float, str, date or datetime
+        The ends.
+
+    Examples
+    --------
+    >>> matches(Between("year", 2020, 2024), {"year": 2024})
+    True
+    """
 
     field: Field | str
     low: bool | int | float | str | date
@@ -364,7 +431,20 @@ class Between(_Shown, Leaf):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class In(_Shown, Leaf):
-    """The value equals one of several; with none given, nothing matches."""
+    """The value equals one of several; with none given, nothing matches.
+
+    Parameters
+    ----------
+    field : Field or str
+        Where to look; a string is a top-level key.
+    values : list, tuple, set, frozenset or range
+        What it may equal.
+
+    Examples
+    --------
+    >>> matches(In("colour", ["red", "green"]), {"colour": "green"})
+    True
+    """
 
     field: Field | str
     values: Collection[Value]
@@ -384,7 +464,18 @@ class In(_Shown, Leaf):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Exists(_Shown, Leaf):
-    """The field is there, be it with the value null."""
+    """The field is there, be it with the value null.
+
+    Parameters
+    ----------
+    field : Field or str
+        Where to look; a string is a top-level key.
+
+    Examples
+    --------
+    >>> matches(Exists("draft"), {"draft": None}), matches(Exists("draft"), {})
+    (True, False)
+    """
 
     field: Field | str
 
@@ -401,6 +492,18 @@ class Contains(_Shown, Leaf):
     """The value contains another, as Python's ``in`` has it.
 
     A list contains its elements, a string its substrings, an object its keys; anything else contains nothing.
+
+    Parameters
+    ----------
+    field : Field or str
+        Where to look; a string is a top-level key.
+    value : None, bool, int, float, str, date, datetime or list of these
+        What is to be in it.
+
+    Examples
+    --------
+    >>> matches(Contains("tags", "new"), {"tags": ["old", "new"]}), matches(Contains("title", "new"), {"title": "renewed"})
+    (True, True)
     """
 
     field: Field | str
@@ -423,7 +526,22 @@ class Contains(_Shown, Leaf):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Like(_Shown, Leaf):
-    """The value is a string that a ``LIKE`` pattern covers (see `octavo.filters.like.compile_like`)."""
+    """The value is a string that a ``LIKE`` pattern covers (see `octavo.filters.like.compile_like`).
+
+    Parameters
+    ----------
+    field : Field or str
+        Where to look; a string is a top-level key.
+    pattern : str
+        ``%`` stands for any text, ``_`` for one character, a backslash takes either as it is.
+    ignore_case : bool, default=False
+        Compare both without regard to case.
+
+    Examples
+    --------
+    >>> matches(Like("title", "chap%"), {"title": "chapter 1"}), matches(Like("title", "chap%"), {"title": "Chapter 1"})
+    (True, False)
+    """
 
     field: Field | str
     pattern: str
@@ -441,7 +559,22 @@ class Like(_Shown, Leaf):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class TextMatch(_Shown, Leaf):
-    """The value is a string that has `text` in it; `ignore_case` compares both in lower case, as LlamaIndex does."""
+    """The value is a string that has `text` in it; `ignore_case` compares both in lower case, as LlamaIndex does.
+
+    Parameters
+    ----------
+    field : Field or str
+        Where to look; a string is a top-level key.
+    text : str
+        What is to be in it.
+    ignore_case : bool, default=False
+        Compare both in lower case.
+
+    Examples
+    --------
+    >>> matches(TextMatch("title", "RED", ignore_case=True), {"title": "a red apple"})
+    True
+    """
 
     field: Field | str
     text: str
@@ -460,7 +593,20 @@ class TextMatch(_Shown, Leaf):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PartOf(_Shown, Leaf):
-    """The value is a string that stands somewhere in `text`: `TextMatch` the other way round."""
+    """The value is a string that stands somewhere in `text`: `TextMatch` the other way round.
+
+    Parameters
+    ----------
+    field : Field or str
+        Where to look; a string is a top-level key.
+    text : str
+        What it is to be in.
+
+    Examples
+    --------
+    >>> matches(PartOf("colour", "a red apple"), {"colour": "red"})
+    True
+    """
 
     field: Field | str
     text: str

@@ -40,6 +40,16 @@ def _segments(pattern: str) -> list[list[_Item]]:
 def escape_like(text: str) -> str:
     r"""Give a pattern that matches exactly `text`.
 
+    Parameters
+    ----------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    str
+        The pattern.
+
     Examples
     --------
     >>> print(escape_like("50%_"))

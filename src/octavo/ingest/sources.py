@@ -192,8 +192,6 @@ class Source:
             record = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse_constant)
         except RecursionError:
             raise ValueError("lists and objects are nested too deeply") from None
-        if b"\\u" in line and not _is_encodable(json.dumps(record, ensure_ascii=False)):
-            raise ValueError("half of a surrogate pair stands alone (\\ud800 to \\udfff), which is no character")
         if not isinstance(record, dict):
             raise ValueError(f"expected a JSON object, got {type(record).__name__}")
         fields = self._fields
@@ -209,11 +207,9 @@ class Source:
             if not isinstance(value, str):
                 raise ValueError(f"expected a string in {name!r}, got {type(value).__name__}")
         metadata = _metadata(record, {id_field, text_field, title_field}, fields.metadata)
-        if b"\\u" in line:  # the only way in which UTF-8 can name half a pair
-            try:
-                json.dumps([identifier, title, text, metadata], ensure_ascii=False).encode()
-            except UnicodeEncodeError as error:
-                raise ValueError(f"it holds a lone surrogate, which is no valid Unicode ({error.reason})") from None
+        if b"\\u" in line and not _is_encodable(json.dumps([identifier, title, text, metadata], ensure_ascii=False)):
+            # The only way in which UTF-8 can name half a pair.
+            raise ValueError("it holds a lone surrogate, which is no valid Unicode")
         if self._chunk_size and (clash := {"document", "chunk"} & metadata.keys()):
             raise ValueError(f"the metadata field {min(clash)!r} is what chunks are numbered by; leave it out")
         return str(identifier), "\n".join(part for part in (title, text) if part), metadata

@@ -40,6 +40,11 @@ class Hardware:
     ------
     ParameterError
         When a number cannot be.
+
+    Examples
+    --------
+    >>> Hardware(ram_bytes=64e9, replicas=3)
+    Hardware(ram_bytes=64000000000.0, disk_bytes=None, cores=8, replicas=3, encode_rate=None)
     """
 
     ram_bytes: float
@@ -75,6 +80,12 @@ class ClusterPlan:
         Hours until all nodes, with all their cores, have stored and linked what they were sent.
     encode_hours : float or None
         Hours to encode; None without a rate. Both go on at the same time.
+
+    Examples
+    --------
+    >>> cluster = plan(Workload(50_000_000, 384, "binary > float16"), Hardware(ram_bytes=16e9)).cluster
+    >>> cluster.nodes >= cluster.replicas == 2, cluster.ram_bytes < 16e9
+    (True, True)
     """
 
     nodes: int
@@ -114,6 +125,12 @@ class Plan:
         Whether that is enough: no cluster is needed then, but for its replicas.
     cluster : ClusterPlan
         A Qdrant cluster.
+
+    Examples
+    --------
+    >>> found = plan(Workload(100_000, 384), Hardware(ram_bytes=16e9))
+    >>> found.fits_one_machine, found.local.ram_bytes < 1e9
+    (True, True)
     """
 
     workload: Workload
@@ -125,6 +142,18 @@ class Plan:
 
 def plan(workload: Workload, hardware: Hardware) -> Plan:
     """Plan where a workload goes, from the formulae in ``docs/scale.md``.
+
+    Parameters
+    ----------
+    workload : Workload
+        What there is to store.
+    hardware : Hardware
+        What a node has.
+
+    Returns
+    -------
+    Plan
+        One machine, and a cluster.
 
     Examples
     --------

@@ -47,6 +47,11 @@ class Workload:
     ------
     ParameterError
         When a number cannot be, or a codec with several tiers is asked for tokens.
+
+    Examples
+    --------
+    >>> Workload(1_000_000, 128, "svd:64|int8", tokens=100).stored_tokens
+    50.0
     """
 
     documents: int
@@ -107,6 +112,12 @@ class LocalSize:
         searches want to find there, not memory of the process's own.
     add_hours : float
         Hours on one core to add documents whose vectors are there: writing them, and linking the graph.
+
+    Examples
+    --------
+    >>> size = local_size(Workload(1_000_000, 384, "int8"))
+    >>> f"{size.ram['coarse tier'] / 1e6:.0f} MB"
+    '384 MB'
     """
 
     ram: dict[str, float]

@@ -77,7 +77,20 @@ class LateOptions(SearchOptions):
         return self.mode != "dense" or self.candidates != "vectors"
 
     def depth(self, k: int, n_documents: int) -> int:
-        """Return how many candidates out of so many documents are scored for k results."""
+        """Return how many candidates out of so many documents are scored for k results.
+
+        Parameters
+        ----------
+        k : int
+            Results asked for.
+        n_documents : int
+            Documents that can match.
+
+        Returns
+        -------
+        int
+            At least `k`.
+        """
         if self.n_candidates is not None:
             return max(k, self.n_candidates)
         if self.oversample is not None:
@@ -86,7 +99,20 @@ class LateOptions(SearchOptions):
         return max(round(planner.limits.late_candidates * growth), _CANDIDATE_FACTOR * k)
 
     def scores_all(self, k: int, n_documents: int) -> bool:
-        """Return whether so few documents can match that all of them are scored, unless the options say otherwise."""
+        """Return whether so few documents can match that all of them are scored, unless the options say otherwise.
+
+        Parameters
+        ----------
+        k : int
+            Results asked for.
+        n_documents : int
+            Documents that can match.
+
+        Returns
+        -------
+        bool
+            Always True under ``exact=True`` and False under ``exact=False``.
+        """
         few = n_documents <= max(self.depth(k, n_documents), planner.limits.few) and self.candidates == "vectors"
         return bool(self.exact) or (self.exact is None and few)
 

@@ -27,6 +27,15 @@ class Hit:
         Higher is better. Dense: the similarity in the finest tier; text: BM25; hybrid: the fused score.
     document : Document
         The stored document.
+
+    Examples
+    --------
+    >>> import octavo
+    >>> with octavo.open() as kb:
+    ...     _ = kb.add(["red"], ids=["r"], metadata=[{"n": 1}], vectors=[[1.0, 0.0]])
+    ...     hit = kb.search([1.0, 0.0])[0]
+    >>> hit.id, hit.text, hit.metadata, f"{hit.score:.2f}"
+    ('r', 'red', {'n': 1}, '1.00')
     """
 
     id: str
@@ -58,6 +67,15 @@ class SearchResult:
         The documents themselves.
     payloads : list of (str or None)
         The opaque strings that were stored beside them.
+
+    Examples
+    --------
+    >>> import octavo
+    >>> with octavo.open() as kb:
+    ...     _ = kb.add(["red", "green"], ids=["r", "g"], vectors=[[1.0, 0.0], [0.0, 1.0]])
+    ...     found = kb.search([0.8, 0.6], k=2)
+    >>> found.ids, [hit.text for hit in found], found[1].id
+    (['r', 'g'], ['red', 'green'], 'g')
     """
 
     ids: list[str]

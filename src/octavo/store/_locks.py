@@ -22,6 +22,7 @@ import os
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -343,6 +344,7 @@ class Shadow:
 
     _all: dict[tuple[int, int], Shadow] = {}  # noqa: RUF012 (one registry for the process)
     _registry = threading.Lock()
+    _released: deque[Shadow] = deque()  # noqa: RUF012 - one entry for each user that has gone and is not yet counted
 
     def __init__(self, key: tuple[int, int], database: Path) -> None:
         self._key = key
@@ -378,16 +380,31 @@ class Shadow:
                     return None  # an immutable database has no file of shared memory
                 raise
             shadow._users += 1
-            return shadow
+        cls._settle()
+        return shadow
 
     def release(self) -> None:
-        """Let go, once for each `of`."""
-        with self._registry:
-            self._users -= 1
-            if self._users == 0:
-                if self._all.get(self._key) is self:
-                    del self._all[self._key]
-                self._drop()
+        """Let go, once for each `of`.
+
+        Connections are destroyed wherever Python collects garbage, within `of` too: so this never waits for the registry. Who
+        has it does the rest.
+        """
+        self._released.append(self)
+        self._settle()
+
+    @classmethod
+    def _settle(cls) -> None:
+        while cls._released and cls._registry.acquire(blocking=False):
+            try:
+                while cls._released:
+                    shadow = cls._released.popleft()
+                    shadow._users -= 1
+                    if shadow._users == 0:
+                        if cls._all.get(shadow._key) is shadow:
+                            del cls._all[shadow._key]
+                        shadow._drop()
+            finally:
+                cls._registry.release()
 
     def _drop(self) -> None:
         for fd in self._fds:
@@ -398,7 +415,7 @@ class Shadow:
     @classmethod
     def forget(cls) -> None:
         """In a forked child: close the parent's descriptors, which does not take the locks from the parent."""
-        cls._registry = threading.Lock()
+        cls._registry, cls._released = threading.Lock(), deque()
         inherited, cls._all = cls._all, {}
         for shadow in inherited.values():
             shadow._drop()

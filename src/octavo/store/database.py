@@ -268,23 +268,24 @@ class Database:
                     "expected one reading of a collection at a time, but this thread is inside one (in a function given as a "
                     "filter, perhaps); read before or after it"
                 )
-            if session.read_lock is not None:
-                session.read_lock.enter()
-            try:
-                connection.execute("BEGIN")
+            with self._discarded_on_error(session):
+                if session.read_lock is not None:
+                    session.read_lock.enter()
                 try:
-                    if self._directory is None:
-                        # Take the lock now. A database in memory has no write-ahead log: readers wait for a writer's
-                        # commit, and must not do so later, when they may hold a lock that the writer waits for.
-                        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
-                    yield connection
+                    connection.execute("BEGIN")
+                    try:
+                        if self._directory is None:
+                            # Take the lock now. A database in memory has no write-ahead log: readers wait for a writer's
+                            # commit, and must not do so later, when they may hold a lock that the writer waits for.
+                            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+                        yield connection
+                    finally:
+                        # SQLite ends it by itself when the disk fails; in a forked child it is the parent's
+                        if session.pid == os.getpid() and connection.in_transaction:
+                            connection.execute("COMMIT")
                 finally:
-                    # SQLite ends it by itself when the disk fails; in a forked child it is the parent's
-                    if session.pid == os.getpid() and connection.in_transaction:
-                        connection.execute("COMMIT")
-            finally:
-                if session.read_lock is not None and session.pid == os.getpid():
-                    session.read_lock.leave()
+                    if session.read_lock is not None and session.pid == os.getpid():
+                        session.read_lock.leave()
 
     @contextlib.contextmanager
     def write(self, timeout: float | None = None, *, unchecked: bool = False) -> Iterator[Connection]:
@@ -313,27 +314,48 @@ class Database:
             raise ReadOnlyError("the collection was opened with read_only=True; open it without to write")
         with self._turn(timeout) as left, self._entered(), translate_errors(self._path):
             session = self._connect() if unchecked else self._writing_session()
-            connection = session.connection
-            connection.set_patience(left)
-            if unchecked:
-                connection.pragma("checksum_verification", 0)
-            if self._unsettled:
-                self._settle(connection)
-            self._begin(connection)
-            try:
-                yield connection
-                if session.pid != os.getpid():
-                    raise CollectionClosedError("a transaction cannot be committed by a process forked within it")
-            except BaseException:
-                if session.pid == os.getpid() and connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-            else:
-                self._commit(connection)
-                self._fold_if_due(session)
-            finally:
+            with self._discarded_on_error(session):
+                connection = session.connection
+                connection.set_patience(left)
                 if unchecked:
-                    session.close()
+                    connection.pragma("checksum_verification", 0)
+                if self._unsettled:
+                    self._settle(connection)
+                self._begin(connection)
+                try:
+                    yield connection
+                    if session.pid != os.getpid():
+                        raise CollectionClosedError("a transaction cannot be committed by a process forked within it")
+                except BaseException:
+                    if session.pid == os.getpid() and connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                    raise
+                else:
+                    self._commit(connection)
+                    self._fold_if_due(session)
+                finally:
+                    if unchecked and session.pid == os.getpid():
+                        session.close()
+
+    @contextlib.contextmanager
+    def _discarded_on_error(self, session: _Session) -> Iterator[None]:
+        """Have the next transaction begin with a new connection where the disk, or the database, has failed this one.
+
+        SQLite opens a log that it cannot open for writing for reading instead, and never again.
+        """
+        try:
+            yield
+        except (sqlite.Error, OSError):
+            if session.pid == os.getpid():
+                self._discard(session)
+            raise
+
+    def _discard(self, session: _Session) -> None:
+        if self._writer is session:
+            self._writer = None
+        if getattr(self._local, "session", None) is session:
+            del self._local.session
+        session.close()
 
     @contextlib.contextmanager
     def _turn(self, patience: float | None = None) -> Iterator[float]:
@@ -407,7 +429,9 @@ class Database:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             with contextlib.suppress(sqlite.Error, OctavoError, OSError):
-                self._settle(connection)
+                if self._writer is not None and self._writer.connection is connection:
+                    self._discard(self._writer)
+                self._settle(self._writing_session().connection)
             raise
 
     def _settle(self, connection: Connection) -> None:

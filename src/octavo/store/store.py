@@ -28,6 +28,7 @@ from octavo.errors import (
     ParameterError,
 )
 from octavo.index import Graph, Tuning
+from octavo.store._locks import LOCK_NAME
 from octavo.store._manifest import FORMAT_VERSION, check_artifact
 from octavo.store.database import DATABASE_NAME, Database, read_manifest, write_manifest
 from octavo.store.settings import Settings
@@ -202,8 +203,8 @@ class Store:
 
     def _check_no_links(self) -> None:
         if self.folder is not None:
-            for suffix in ("", "-wal", "-shm"):
-                self.folder.check_regular(DATABASE_NAME + suffix)
+            for name in (DATABASE_NAME, f"{DATABASE_NAME}-wal", f"{DATABASE_NAME}-shm", LOCK_NAME):
+                self.folder.check_regular(name)
 
     def _remember_place(self) -> None:
         if self.folder is not None:

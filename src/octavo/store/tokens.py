@@ -216,6 +216,7 @@ class TokenView:
         """
         if slots is None:
             self.offset_guard.check_all(self.offset_rows)
+            self._check_ranges(self.offsets[:-1], self.offsets[1:])
             self.guard.check_all(self.codes)
             return
         self.check_offsets(slots)
@@ -226,6 +227,14 @@ class TokenView:
         """Verify the offsets of `slots` alone."""
         if not self.offset_guard.all_good:
             self.offset_guard.check_rows(self.offset_rows, np.concatenate([slots, slots + 1]))
+        self._check_ranges(self.offsets[slots], self.offsets[slots + 1])
+
+    def _check_ranges(self, starts: Slots, ends: Slots) -> None:
+        # Not only the first time: somebody may have written over the file since, and native code trusts what it is told.
+        if len(starts) and (int(starts.min()) < 0 or bool((ends < starts).any()) or int(ends.max()) > len(self.codes)):
+            raise CorruptCollectionError(
+                f"{self.offset_guard.name} is damaged: it points beyond the tokens; run verify(repair=True)"
+            )
 
     def lengths(self, slots: Slots) -> Slots:
         """Return the number of tokens of each slot."""

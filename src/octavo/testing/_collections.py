@@ -561,6 +561,26 @@ def _check_filters_that_cannot_be_used(subject: _Subject) -> None:
 # ---------------------------------------------------------------------- search
 
 
+def _check_vectors_of_zeros(subject: _Subject) -> None:
+    kb = subject.filled()
+    if kb.late is not None:
+        subject.add(kb, ["no tokens"], ids=["empty"], rows=[0])
+        kb.add(["no tokens"], ids=["empty"], token_vectors=[np.zeros((0, subject.dim), np.float32)])
+        _same(kb.late.get_token_vectors(["empty"])[0].shape, (0, subject.dim), "a document without tokens is kept")
+        assert "empty" not in kb.search(subject.query(kb, 3), _EVERYTHING).ids, "its vectors are never found"
+        _same(kb.search("tokens", 3, mode="text").ids, ["empty"], "its words are")
+        return
+    nothing = np.zeros(subject.dim, np.float32)
+    kb.add(["nothing"], ids=["zero"], vectors=nothing[None])
+    _near(kb.get_vectors(["zero"]), nothing, subject.tolerance, "a vector of zeros comes back")
+    for filter, matching in ((None, _DOCUMENTS + 1), ({"n": {"$lt": 7}}, 7)):
+        found = kb.search(nothing, _DOCUMENTS + 1, filter=filter)
+        _same(len(set(found.ids)), matching, "a query of zeros finds every document that matches")
+        _near(found.scores, np.zeros(matching), 0.0, "a query of zeros scores every document 0")
+    found = kb.search(subject.query(kb, 3), _EVERYTHING, exact=True)
+    _near(dict(zip(found.ids, found.scores, strict=True))["zero"], 0, subject.tolerance, "a vector of zeros scores 0")
+
+
 def _check_results(subject: _Subject) -> None:
     kb = subject.filled()
     result = kb.search(subject.query(kb, 7), 6)
@@ -746,10 +766,9 @@ def _bad_vectors(subject: _Subject, kb: CollectionLike) -> dict[str, Any]:
         wrong[what] = np.full(subject.dim, 1, np.float32)
         wrong[what][-1] = value
     wrong["another dimension"] = np.ones(subject.dim - 1, np.float32)
-    if kb.metric == "cosine":
-        wrong["length zero"] = np.zeros(subject.dim, np.float32)
     if kb.late is None:
         return {what: vector[None] for what, vector in wrong.items()}
+    wrong["length zero"] = np.zeros(subject.dim, np.float32)
     return {what: [vector[None]] for what, vector in wrong.items()}
 
 
@@ -776,7 +795,7 @@ def _check_errors_come_before_anything_is_written(subject: _Subject) -> None:
         for size in (0, -1, True, 1.5, "2"):
             with _raises(ParameterError, f"batch_size={size!r}"):
                 kb.add(["x", "y"], batch_size=size, **subject.given(kb, good))
-        if kb.encoder is None:
+        if kb.encoder is None and before:  # without vectors so far, it may be one that is searched by words alone
             with _raises(ParameterError, "documents without vectors or an encoder"):
                 kb.add(["x", "y"])
         _same(kb.ids(), before, "the collection is as it was")
@@ -922,6 +941,7 @@ _CHECKS: list[Callable[[_Subject], None]] = [
     _check_filters_that_cannot_be_used,
     _check_results,
     _check_an_exact_search_scores_what_is_stored,
+    _check_vectors_of_zeros,
     _check_k,
     _check_text_search,
     _check_hybrid_search,

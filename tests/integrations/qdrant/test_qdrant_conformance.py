@@ -125,7 +125,7 @@ def test_mmr(filled: Any, vectors: Any) -> None:
 
 
 def test_errors_leave_it_as_it_was(filled: Any) -> None:
-    for wrong in ([[np.nan] * 8], [[0.0] * 8], [[1.0] * 7]):
+    for wrong in ([[np.nan] * 8], [[np.inf] * 8], [[1.0] * 7]):
         with pytest.raises(InvalidVectorsError):
             filled.add(["x"], ids=["x"], vectors=wrong)
     with pytest.raises(ParameterError):

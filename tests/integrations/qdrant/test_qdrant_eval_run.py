@@ -6,6 +6,7 @@ import json
 import sys
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -250,10 +251,8 @@ def test_late_interaction(data: Dataset, tmp_path: Path) -> None:
     assert explained is not None
     lines = recipe(there).python
     assert lines.startswith("from octavo.integrations.qdrant import QdrantMultiVectorCollection\n")
-    assert (
-        "QdrantMultiVectorCollection.create(path=\"kb.qdrant\", encoder='words', codec='float16', pool_factor=1)"
-        in lines
-    )
+    made = "QdrantMultiVectorCollection.create(path='kb.qdrant', encoder=encoder, codec='float16', pool_factor=1)"
+    assert made in lines
     assert recipe(there).shell is None
 
 
@@ -261,12 +260,19 @@ def test_late_interaction(data: Dataset, tmp_path: Path) -> None:
 
 
 def test_the_recipe_can_be_followed(both: dict[str, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = recipe(both["int8, store qdrant"])
-    assert found.shell == "octavo index SOURCE --path qdrant:kb.qdrant --model words --codec int8"
+    result = both["int8, store qdrant"]
+    found = recipe(result)
+    assert found.shell is None  # an object has no name that a command line could load
+    assert result.model is not None
+    named = recipe(replace(result, model=replace(result.model, encoder="mine:words")))
+    assert named.shell == "octavo index SOURCE --path qdrant:kb.qdrant --model mine:words --codec int8"
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    exec(found.python.replace("encoder='words', ", ""), names)
+    names: dict[str, Any] = {"encoder": Words()}
+    *lines, search = found.python.replace("# kb.", "kb.").splitlines()
+    names |= {"texts": ["red house", "blue sky"], "ids": ["r", "b"]}
+    exec("\n".join(lines), names)
     assert names["kb"].codec == "int8"
+    assert eval(search.replace("your question", "blue sky"), names).ids[0] == "b"
     names["kb"].close()
 
 

@@ -302,8 +302,11 @@ def test_another_encoder_is_refused(tmp_path: Path) -> None:
     with QdrantMultiVectorCollection.create(path=tmp_path / "q", encoder=one) as collection:
         collection.add(["a"])
         assert len(collection.search("a", 1)) == 1
-    with pytest.raises(MismatchError):
-        QdrantMultiVectorCollection.open(path=tmp_path / "q", encoder=other)
+    with QdrantMultiVectorCollection.open(path=tmp_path / "q", encoder=other) as collection:
+        for ask in (lambda: collection.search("a"), lambda: collection.add(["b"])):
+            with pytest.raises(MismatchError, match="stored document"):
+                ask()
+        assert len(collection) == 1
     with pytest.raises(MismatchError, match="many vectors"):
         QdrantMultiVectorCollection.open(path=tmp_path / "q", encoder=OneVector())
     with pytest.raises(InputTypeError):

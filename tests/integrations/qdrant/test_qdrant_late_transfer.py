@@ -332,5 +332,8 @@ def test_the_encoder_goes_along(tmp_path: Path) -> None:
         assert there.search("blue green", 1).ids == ["gb"]
     with octavo.open_multi_vector(tmp_path / "back", encoder) as back:
         assert back.search("blue green", 1).ids == ["gb"]
-    with pytest.raises(MismatchError):
-        QdrantMultiVectorCollection.open(path=tmp_path / "q", encoder=Words("others", 1))
+    with (
+        QdrantMultiVectorCollection.open(path=tmp_path / "q", encoder=Words("others", 1)) as there,
+        pytest.raises(MismatchError),
+    ):
+        there.search("blue green", 1)

@@ -82,8 +82,11 @@ def test_another_encoder_is_refused(tmp_path: Path) -> None:
     with QdrantCollection.create(path=tmp_path / "q", encoder=one) as collection:
         collection.add(["a"])
         assert len(collection.search("a", 1)) == 1
-    with pytest.raises(MismatchError):
-        QdrantCollection.open(path=tmp_path / "q", encoder=other)
+    with QdrantCollection.open(path=tmp_path / "q", encoder=other) as collection:
+        for ask in (lambda: collection.search("a"), lambda: collection.add(["b"])):
+            with pytest.raises(MismatchError, match="stored document"):
+                ask()
+        assert len(collection) == 1
     with pytest.raises(CollectionNotFoundError):
         QdrantCollection.open(path=tmp_path / "nothing")
 

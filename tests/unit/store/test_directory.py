@@ -120,7 +120,7 @@ def test_no_operation_follows_a_link(tmp_path: Path, home: Path, pattern: str, m
 
 
 @posix
-@pytest.mark.parametrize("name", ["octavo.db", "octavo.db-wal", "octavo.db-shm"])
+@pytest.mark.parametrize("name", ["octavo.db", "octavo.db-wal", "octavo.db-shm", "octavo.lock"])
 def test_a_database_that_is_a_link_is_damage(tmp_path: Path, home: Path, name: str) -> None:
     path = collection(tmp_path / "kb")
     (path / name).unlink(missing_ok=True)

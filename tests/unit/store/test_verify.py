@@ -140,3 +140,24 @@ def test_repair_gives_up_by_name_when_others_never_stop(tmp_path: Path, monkeypa
     monkeypatch.setattr(_verify, "_repair", late)
     with opened_late(tmp_path / "kb") as kb, pytest.raises(CollectionLockedError, match="run verify"):
         kb.verify(repair=True)
+
+
+def test_info_beside_compactions(tmp_path: Path) -> None:
+    """Files may vanish between any two looks at them."""
+    with opened(tmp_path / "kb") as kb, opened(tmp_path / "kb") as other:
+        fill(kb, 600)
+        done = threading.Event()
+
+        def write() -> None:
+            for number in range(10):
+                other.delete([str(number)])
+                other.compact(secure=number % 2 == 0)
+            done.set()
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        while not done.is_set():
+            info = kb.info()
+            assert info.disk["tier 0"] > 0
+            assert info.documents <= 600
+        thread.join()

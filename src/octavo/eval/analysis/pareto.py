@@ -511,7 +511,7 @@ def _why(
 ) -> str:
     least = f"{measure} of at least {floor:.4f}" if floor is not None else ""
     if reference is not None and [result.id for result in reference.results] == best.ids:
-        proof = "which it is by definition: nothing smaller is shown to reach it" if floor is not None else ""
+        proof = "because these queries show it of nothing smaller" if floor is not None else ""
     elif best.at_least is not None:
         proof = f"keeps at least {best.at_least:.1%} of float32 with {confidence:.0%} confidence"
     else:

@@ -104,7 +104,21 @@ class QdrantCollection(DenseSearch):
     """Documents with vectors in Qdrant, behind the methods of `octavo.Collection`. Made by `create` or `open`.
 
     Safe to use from many threads. ``docs/qdrant.md`` says how codecs and filters are mapped, and where the answers differ
-    from those of a local collection.
+    from those of a local collection. It pickles as a reference to its place, without a server's key.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> kb = QdrantCollection.create(path=folder.name)
+    >>> kb.add(["red", "green"], ids=["r", "g"], vectors=[[1.0, 0.0], [0.0, 1.0]], metadata=[{"n": 1}, {"n": 2}])
+    ['r', 'g']
+    >>> kb.search([0.9, 0.1], k=1).ids, kb.search([0.9, 0.1], filter={"n": {"$gt": 1}}).ids
+    (['r'], ['g'])
+    >>> kb.delete(["r"]), len(kb)
+    (1, 1)
+    >>> kb.close()
+    >>> folder.cleanup()
     """
 
     _many_vectors: ClassVar[bool] = False
@@ -190,6 +204,11 @@ class QdrantCollection(DenseSearch):
         shard_number, replication_factor, write_consistency_factor : int, optional
             Of a cluster.
 
+        Returns
+        -------
+        QdrantCollection
+            Close it, or use it as a context manager.
+
         Raises
         ------
         ParameterError
@@ -236,7 +255,7 @@ class QdrantCollection(DenseSearch):
         """Create the collection in Qdrant before there are documents, where that can be done."""
         if sample is not None:
             vectors = as_matrix(sample, plan.dim, "sample")
-            self._start(unit_rows(vectors) if plan.metric == "cosine" else vectors, [])
+            self._start(unit_rows(vectors, keep_zeros=True) if plan.metric == "cosine" else vectors, [])
         elif plan.dim is not None and not ClientCodec.of(plan.codec).learns:
             self._start(np.zeros((0, plan.dim), np.float32), [])
 
@@ -252,16 +271,30 @@ class QdrantCollection(DenseSearch):
         timeout: int = 30,
         retries: int = 4,
     ) -> Self:
-        """Open a collection that `create` has made; the parameters are as there.
+        """Open a collection that `create` has made.
+
+        Parameters
+        ----------
+        path, url, name, encoder, api_key, timeout, retries
+            As in `create`.
+
+        Returns
+        -------
+        QdrantCollection
+            Close it, or use it as a context manager.
 
         Raises
         ------
         CollectionNotFoundError
             When there is none.
+        ForeignCollectionError
+            When something is there that Octavo has not made.
         MismatchError
-            When it was made with another encoder.
+            When it keeps many vectors a document, or has another format.
         CollectionLockedError
             When another process holds the directory.
+        CorruptCollectionError
+            When a file of Qdrant's core was changed since it was closed, or documents are missing.
         """
         transport = transport_of(path, url, name, ServerOptions(api_key=api_key, timeout=timeout, retries=retries))
         try:
@@ -290,10 +323,20 @@ class QdrantCollection(DenseSearch):
 
         Each batch is one request to Qdrant, and acknowledged before the next one begins.
 
+        Parameters
+        ----------
+        documents, ids, metadata, vectors, payloads, batch_size
+            See `octavo.Collection.add`.
+
+        Returns
+        -------
+        list of str
+            The ids, in order.
+
         Raises
         ------
         InvalidVectorsError
-            NaN, infinity, another dimension, or a zero vector under cosine.
+            NaN, infinity, or another dimension.
         ParameterError
             Also when the first call has fewer than `fit_after` vectors for reducers that have to learn.
         """
@@ -312,8 +355,6 @@ class QdrantCollection(DenseSearch):
             batch_size=batch_size,
             dim=self.dim if vectors is not None else None,
         )
-        if vectors is not None and hasattr(vectors, "__len__") and len(vectors) and self.metric == "cosine":
-            unit_rows(as_matrix(vectors, self.dim))  # checked as a whole, before anything is written
         added: list[str] = []
         with self._writing:
             if self._manifest is None:
@@ -352,7 +393,7 @@ class QdrantCollection(DenseSearch):
             assert self._encoder is not None  # add has asked for one of the two
             batch.vectors = self.encode_documents(batch.texts)
         matrix = as_matrix(batch.vectors, self.dim)
-        batch.vectors = unit_rows(matrix) if self.metric == "cosine" and len(matrix) else matrix
+        batch.vectors = unit_rows(matrix, keep_zeros=True) if self.metric == "cosine" and len(matrix) else matrix
         return batch
 
     def _start(self, sample: Floats, texts: Sequence[str]) -> None:
@@ -415,7 +456,25 @@ class QdrantCollection(DenseSearch):
         return self._last_order
 
     def delete(self, ids: Iterable[str] | None = None, filter: FilterLike = None) -> int:
-        """Delete documents by id, by filter, or those that both name; see `octavo.Collection.delete`."""
+        """Delete documents by id, by filter, or those that both name; see `octavo.Collection.delete`.
+
+        Parameters
+        ----------
+        ids : iterable of str, optional
+            Ids that are not there are no error; an empty list deletes nothing.
+        filter : dict, filter or callable, optional
+            See `search`.
+
+        Returns
+        -------
+        int
+            How many were deleted.
+
+        Raises
+        ------
+        ParameterError
+            When neither is given, or a part of the filter says nothing; `clear` deletes everything.
+        """
         self._require_open()
         listed, where = check_deletion(ids, filter)
         with self._writing:
@@ -620,7 +679,7 @@ class QdrantCollection(DenseSearch):
     def _as_stored(self, vectors: Any) -> Floats:
         matrix = as_matrix(vectors, self.dim, "vectors of the encoder")
         codec = self._fitted()
-        return codec.decode(codec.documents(unit_rows(matrix) if self.metric == "cosine" else matrix))
+        return codec.decode(codec.documents(unit_rows(matrix, keep_zeros=True) if self.metric == "cosine" else matrix))
 
     def _of_the_same_model(self, vectors: Any) -> Any:
         """Return vectors that the encoder has made, unless those in the collection are another encoder's."""

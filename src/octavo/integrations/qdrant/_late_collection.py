@@ -138,6 +138,11 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         api_key, timeout, retries, shard_number, replication_factor, write_consistency_factor
             See `QdrantCollection.create`.
 
+        Returns
+        -------
+        QdrantMultiVectorCollection
+            Close it, or use it as a context manager.
+
         Raises
         ------
         ParameterError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import importlib
 import json
@@ -17,9 +16,9 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
-from weakref import WeakSet
 
 from octavo._files import make_directory, storage_errors, sync_directory, sync_file
+from octavo._forks import keep_for_ever, register
 from octavo.errors import (
     CollectionClosedError,
     CollectionLockedError,
@@ -106,6 +105,8 @@ class EdgeTransport:
         The directory; one process at a time holds it.
     """
 
+    rests_last = False
+
     def __init__(self, path: Any) -> None:
         self._path = absolute_path(path)
         self._edge = _edge()
@@ -118,7 +119,7 @@ class EdgeTransport:
         self._writing = threading.Lock()
         self._points: int | None = None  # but the one that counts them; None: to be counted
         self._directory: tuple[int, int] | None = None
-        _TRANSPORTS.add(self)
+        register(self)
         if self.exists():
             self._load()
 
@@ -264,6 +265,22 @@ class EdgeTransport:
         if shard is not None:
             with contextlib.suppress(BaseException):  # a damaged one may panic once more
                 shard.close()
+
+    # ------------------------------------------------------------------ forks
+
+    def before_fork(self) -> None:
+        """Nothing to do: the core is not asked in the child."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing to do."""
+
+    def after_fork_in_child(self) -> None:
+        """Never let go of what belongs to the parent.
+
+        The core's threads do not exist here, and its destructor would wait for them, or write what the parent writes.
+        """
+        if self._shard is not None:
+            keep_for_ever(self._shard)
 
     # ------------------------------------------------------------------ who may use it, and what is raised
 
@@ -492,25 +509,6 @@ def _as_point(record: Any) -> Point:
     vectors = record.vector or {}
     score = float(getattr(record, "score", 0.0))
     return Point(str(record.id), record.payload or {}, vectors.get(DENSE), score=score, tokens=vectors.get(TOKENS))
-
-
-# ---------------------------------------------------------------------- forks
-
-_TRANSPORTS: WeakSet[EdgeTransport] = WeakSet()
-
-
-def _abandon() -> None:
-    """In a forked child: never let go of what belongs to the parent.
-
-    The core's threads do not exist here, and its destructor would wait for them, or write what the parent writes.
-    """
-    for transport in list(_TRANSPORTS):
-        if transport._shard is not None:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(transport._shard))
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon)
 
 
 # ---------------------------------------------------------------------- the core's files

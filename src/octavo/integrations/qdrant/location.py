@@ -103,12 +103,29 @@ def open_collection(place: str | os.PathLike[str], encoder: Any = None) -> Qdran
     encoder : object, optional
         As in `octavo.open`.
 
+    Returns
+    -------
+    QdrantCollection
+        A `QdrantMultiVectorCollection` where documents have many vectors.
+
     Raises
     ------
     ParameterError
         When it is no place in Qdrant.
-    CollectionNotFoundError, MismatchError, CollectionLockedError, ServerError
+    CollectionNotFoundError, MismatchError, CollectionLockedError, CorruptCollectionError, ServerError
         As of `QdrantCollection.open`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from octavo.integrations.qdrant import QdrantCollection
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> with QdrantCollection.create(path=folder.name, dim=2) as kb:
+    ...     pass
+    >>> with open_collection(f"qdrant:{folder.name}") as kb:
+    ...     print(type(kb).__name__, len(kb))
+    QdrantCollection 0
+    >>> folder.cleanup()
     """
     return open_either(encoder, **_require(place).options())
 

@@ -1,0 +1,187 @@
+"""Public docstrings are numpydoc: everything in an ``__all__``, and the public methods and properties of its classes.
+
+Parameters, with their types, and what comes back are described; each public class has an example, and so has each public
+method of the collection classes. The examples themselves run with ``--doctest-modules``.
+
+Where one line is enough, it may stay one line: a method with at most one parameter; the members of a protocol, which say what
+an implementation owes; ``aname``, if it points to `name`. A parameter may point to where it is described, alone or with
+others (``ids, metadata`` and below it ``See `Collection.add`.``), and has no type then.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import octavo
+from octavo.errors import MissingExtraError
+
+validate = pytest.importorskip("numpydoc.validate", reason="numpydoc is not installed")
+
+ROOT = Path(octavo.__file__).parent
+PACKAGES = sorted(".".join(["octavo", *path.parent.relative_to(ROOT).parts]) for path in ROOT.rglob("__init__.py"))
+
+#: What numpydoc can object to, and has to be right here.
+#:
+#: GL08 no docstring, PR01 a parameter is not described, PR02 one is described that there is not, PR03 in another order, PR04
+#: without a type, PR07 without a description, RT01 no Returns, RT03 a value returned without a description, YD01 no Yields.
+WANTED = {"GL08", "PR01", "PR02", "PR03", "PR04", "PR07", "RT01", "RT03", "YD01"}
+
+#: Classes whose every public method has an example.
+WITH_EXAMPLES = {"Collection", "MultiVectorCollection"}
+
+POINTER = re.compile(r"(See|As in|As for) `")
+
+
+def public_objects() -> Iterator[tuple[str, Any]]:
+    """Yield each public class and function once, under the first name that leads to it."""
+    seen: set[int] = set()
+    for package in PACKAGES:
+        try:
+            module = importlib.import_module(package)
+        except MissingExtraError:
+            continue
+        for name in getattr(module, "__all__", ()):
+            value = getattr(module, name)
+            if id(value) in seen or not (inspect.isclass(value) or inspect.isfunction(value)):
+                continue
+            if not value.__module__.startswith("octavo"):
+                continue
+            seen.add(id(value))
+            yield f"{package}.{name}", value
+
+
+def members(name: str, cls: type) -> Iterator[tuple[str, Any]]:
+    """Yield the public methods and properties that a class defines itself, and does not take over from a framework."""
+    inherited = {
+        attribute for base in cls.__mro__[1:] if not base.__module__.startswith("octavo") for attribute in vars(base)
+    }
+    for attribute, value in vars(cls).items():
+        if attribute.startswith("_") or attribute in inherited:
+            continue
+        if inspect.isfunction(function_of(value)):
+            yield f"{name}.{attribute}", value
+
+
+def function_of(value: Any) -> Any:
+    """Return the function behind a method or property; a class itself."""
+    return value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+
+
+OBJECTS = dict(public_objects())
+CLASSES = {name: value for name, value in OBJECTS.items() if inspect.isclass(value)}
+MEMBERS = {name: value for owner, cls in CLASSES.items() for name, value in members(owner, cls)}
+
+
+def is_protocol(cls: Any) -> bool:
+    return bool(getattr(cls, "_is_protocol", False))
+
+
+def complaints(value: Any, owner: Any = None) -> list[str]:
+    """Return what is wrong with the docstring of a class or function, or of a member of the class `owner`."""
+    function = function_of(value)
+    text = inspect.getdoc(function) or ""
+    found = validate.validate(f"{function.__module__}.{function.__qualname__}")["errors"]
+    wanted = set(WANTED)
+    if is_protocol(owner) or is_protocol(value):
+        wanted = {"GL08"}
+    elif inspect.isclass(value):
+        if re.search(r"\bMade by `", text):  # nobody calls the constructor
+            wanted -= {"PR01"}
+    elif len(text.splitlines()) == 1:
+        wanted -= {"RT01", "RT03", "YD01"}
+        if is_twin(function.__name__, text, owner) or len(own_parameters(function)) <= 1:
+            wanted -= {"PR01"}
+    elif is_twin(function.__name__, text, owner):
+        wanted -= {"PR01", "RT01"}
+    if isinstance(value, property):
+        wanted -= {"RT01"}
+    pointers = pointed_at(text)
+    if pointers:
+        wanted -= {"PR03"}  # what is described elsewhere stands together
+    said = [f"{code} {what}" for code, what in found if code in wanted]
+    return [each for each in said if not (each.startswith("PR04") and each.split('"')[1] in pointers)]
+
+
+def is_twin(name: str, text: str, owner: Any) -> bool:
+    """Tell whether a method does what another does, off the event loop, and says so."""
+    return owner is not None and name.startswith("a") and hasattr(owner, name[1:]) and f"see `{name[1:]}`" in text
+
+
+def own_parameters(function: Any) -> list[str]:
+    return [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
+
+
+def pointed_at(text: str) -> set[str]:
+    """Return the parameters whose description is a reference to another."""
+    listed = validate.get_doc_object(None, doc=text)["Parameters"] if text else []
+    return {name for names, _, lines in listed if POINTER.match(" ".join(lines)) for name in names.split(", ")}
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(OBJECTS) > 40
+    assert len(MEMBERS) > 150
+
+
+def test_the_check_itself() -> None:
+    assert complaints(_flawed)[0].startswith("PR01 Parameters {'b'}")
+    assert {each.split()[0] for each in complaints(_flawed)} == {"PR01", "PR04", "PR07", "RT01"}
+    assert complaints(_pointing) == []
+
+
+def _flawed(a: int, b: int) -> int:
+    """Do something.
+
+    Parameters
+    ----------
+    a
+    """
+    return a + b
+
+
+def _pointing(a: int, b: int, c: int) -> int:
+    """Do something.
+
+    Parameters
+    ----------
+    b, c
+        See `_flawed`.
+    a : int
+        Something.
+
+    Returns
+    -------
+    int
+        Something.
+    """
+    return a + b + c
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_public_names_are_documented(name: str) -> None:
+    assert complaints(OBJECTS[name]) == []
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_public_members_are_documented(name: str) -> None:
+    assert complaints(MEMBERS[name], OBJECTS[name.rpartition(".")[0]]) == []
+
+
+@pytest.mark.parametrize("name", [name for name, cls in CLASSES.items() if not issubclass(cls, Exception)])
+def test_public_classes_have_an_example(name: str) -> None:
+    if is_protocol(CLASSES[name]):
+        return
+    assert "Examples\n" in (inspect.getdoc(CLASSES[name]) or "")
+
+
+@pytest.mark.parametrize("name", [name for name in MEMBERS if name.split(".")[-2] in WITH_EXAMPLES])
+def test_methods_of_collections_have_an_example(name: str) -> None:
+    if isinstance(MEMBERS[name], property):
+        return
+    assert ">>>" in (inspect.getdoc(function_of(MEMBERS[name])) or "")
