@@ -34,9 +34,7 @@ from octavo.retrievers.search import FilterLike, Searcher, SearchOptions, fresh,
 from octavo.retrievers.tuning import TuningReport
 from octavo.store.database import select_documents
 from octavo.store.documents import Batch, Document, DocumentLike, check_ids, chunked, read_batches
-from octavo.store.cell_files import CellFiles
-from octavo.store.derived import DerivedIndex
-from octavo.store.graph_files import GraphFiles
+from octavo.store.indexes import index_of
 from octavo.store.info import CollectionInfo, describe
 from octavo.store.settings import Settings
 from octavo.store.snapshot import Snapshot, decode_rows
@@ -87,8 +85,7 @@ class Collection(DenseSearch):
         self._encoder = encoder
         self._store = store
         self._writer = Writer(self._store)
-        kind: type[DerivedIndex] = CellFiles if self._store.settings.index == "cells" else GraphFiles
-        self._index = kind(self._store)
+        self._index = index_of(self._store)
         self._text = TextFiles(self._store)
         self._searcher = self._new_searcher()
         # a state whose index reaches as far as it should; only as long as others use it, since it has files open
@@ -1004,10 +1001,10 @@ class Collection(DenseSearch):
     ) -> TuningReport:
         """Measure how hard to look for a wanted recall, and use it in every search that does not say otherwise.
 
-        Tries values of `oversample` and `ef`, one query at a time, and stores the quickest pair that finds the share
-        `recall` of what an exact search of the finest codes finds; beside it, how quick scans and graph are on this
-        machine, from which searches with a filter choose between them. What the codec itself costs is not seen here:
-        ``octavo eval`` measures that. Meant for collections that have a graph; run it again after the collection has
+        Tries values of `oversample` and of `n_probe` (with a graph, `ef`), one query at a time, and stores the quickest pair
+        that finds the share `recall` of what an exact search of the finest codes finds; beside it, how quick scans and index
+        are on this machine, from which searches with a filter choose between them. What the codec itself costs is not seen here:
+        ``octavo eval`` measures that. Meant for collections large enough for an index; run it again after it has
         grown much or moved to another machine.
 
         Parameters
@@ -1027,7 +1024,7 @@ class Collection(DenseSearch):
         Returns
         -------
         TuningReport
-            ``.tuning`` is None if there is no graph: a small collection is searched exactly, and nothing is stored.
+            ``.tuning`` is None if there is no index: a small collection is searched exactly, and nothing is stored.
 
         Raises
         ------
@@ -1040,7 +1037,7 @@ class Collection(DenseSearch):
         >>> import numpy as np, octavo
         >>> kb = octavo.open()
         >>> _ = kb.add(vectors=np.eye(8))
-        >>> kb.tune(0.9).tuning is None  # eight documents need no graph
+        >>> kb.tune(0.9).tuning is None  # eight documents need no index
         True
         >>> kb.close()
         """

@@ -86,6 +86,17 @@ def record_type(dim: int) -> np.dtype[np.void]:
     return np.dtype([("bits", np.uint8, (width,)), ("h", np.float16), ("f", np.float16), ("slot", np.uint32)])
 
 
+def bytes_for(n: int, dim: int) -> float:
+    """Return about how many bytes cells take for `n` rows: a record a row, centroids, where cells begin in two segments.
+
+    Examples
+    --------
+    >>> bytes_for(1_000_000, 384) / 1_000_000
+    64.0
+    """
+    return float(n * record_type(dim).itemsize + cells_for(n) * (dim + 16))
+
+
 @dataclass(frozen=True, eq=False)
 class Segment:
     """Rows of one stretch of slots, in the order of their cells.
@@ -201,7 +212,7 @@ class CellModel:
             Called every now and then; what it raises ends the training.
         """
         pause = pause or _go_on
-        rows, length, rotation = _read_sample([sample] if isinstance(sample, np.ndarray) else sample, seed, pause)
+        rows, length = _read_sample([sample] if isinstance(sample, np.ndarray) else sample, seed, pause)
         rng = np.random.default_rng([seed, n_cells])
         n_cells = max(1, min(n_cells, len(rows)))
         if n_cells <= FLAT_CELLS:
@@ -504,10 +515,8 @@ def _go_on() -> None:
     """Nothing to wait for."""
 
 
-def _read_sample(
-    parts: Iterable[Floats], seed: int, pause: Callable[[], None]
-) -> tuple[Bytes, float, StructuredRotation]:
-    """Return the directions of vectors, rotated and as bytes, their typical length, and the rotation."""
+def _read_sample(parts: Iterable[Floats], seed: int, pause: Callable[[], None]) -> tuple[Bytes, float]:
+    """Return the directions of vectors, rotated and as bytes, and their typical length."""
     rotation: StructuredRotation | None = None
     directions, lengths = [], []
     for part in parts:
@@ -520,8 +529,8 @@ def _read_sample(
     assert rotation is not None  # a sample has at least one part
     rows, norms = np.concatenate(directions), np.concatenate(lengths)
     if not len(rows):
-        return np.zeros((1, rotation.dim), np.int8), 1.0, rotation
-    return rows, float(np.median(norms)), rotation
+        return np.zeros((1, rotation.dim), np.int8), 1.0
+    return rows, float(np.median(norms))
 
 
 def _rotated_directions(X: Floats, rotation: StructuredRotation) -> Bytes:
@@ -589,9 +598,7 @@ def _means(rows: Bytes, owners: Cells, fallback: Bytes) -> Bytes:
     return out
 
 
-def _spherical_kmeans(
-    rows: Bytes, n_centroids: int, rng: np.random.Generator, pause: Callable[[], None]
-) -> Bytes:
+def _spherical_kmeans(rows: Bytes, n_centroids: int, rng: np.random.Generator, pause: Callable[[], None]) -> Bytes:
     """Return centroids of rows that are directions in bytes; empty ones start again at random rows."""
     start = rows[rng.permutation(len(rows))[:n_centroids]]
     centroids = np.array(start)

@@ -193,15 +193,16 @@ def cells_effort(n: int, k: int, dim: int, tuning: Tuning | None = None) -> tupl
 
 
 def _cells_rows(n: int, k: int) -> float:
-    return _CELL_ROWS * (n / _CELL_ROWS_AT) ** _CELL_ROWS_GROWTH * (k / 10) ** _CELL_ROWS_K
+    rows: float = _CELL_ROWS * (n / _CELL_ROWS_AT) ** _CELL_ROWS_GROWTH * (k / 10) ** _CELL_ROWS_K
+    return rows
 
 
-def crossover(layout: CodeLayout, ef: int, n: int, tuning: Tuning | None = None) -> int:
-    """Return how many of `n` rows may match a filter for an exact search of them to be as quick as the graph."""
+def crossover(layout: CodeLayout, index_us: float, n: int, tuning: Tuning | None = None) -> int:
+    """Return how many of `n` rows may match a filter for an exact search of them to take no longer than the index."""
     low, high = 0, n
     while low < high:
         middle = (low + high + 1) // 2
-        if gather_us(layout, middle, tuning) <= graph_us(layout, ef, tuning):
+        if gather_us(layout, middle, tuning) <= index_us:
             low = middle
         else:
             high = middle - 1

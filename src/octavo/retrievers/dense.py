@@ -204,15 +204,13 @@ def _by_cells(
             with ThreadPoolExecutor(min(options.threads or CORES, len(queries))) as pool:
                 list(pool.map(search, range(len(queries))))
     except CorruptCollectionError:
-        if not view.damaged:
+        if not any(part.damaged for part in view.parts):
             raise
         return None  # cells can be made again; answers come from a scan meanwhile
     return slots, scores
 
 
-def _effort(
-    snapshot: Snapshot, view: CellView, k: int, matching: int, options: DenseOptions
-) -> tuple[int, int] | None:
+def _effort(snapshot: Snapshot, view: CellView, k: int, matching: int, options: DenseOptions) -> tuple[int, int] | None:
     """Return how many (matching) rows to look at and how many candidates to rescore; None where a scan is cheaper."""
     model, coarse, tuning = view.trained.model, snapshot.tiers[0], snapshot.tuning
     share = matching / snapshot.n_slots

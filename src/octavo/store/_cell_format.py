@@ -90,7 +90,7 @@ class RecordGuard:
             self._all_good = True
 
     def _verify(self, block: int) -> None:
-        if zlib.crc32(self._data[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES]) != int(self._sums[block]):
+        if zlib.crc32(self._data[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES].data) != int(self._sums[block]):
             self.damaged = True
             raise CorruptCollectionError(
                 f"{self._name} is damaged: block {block} does not match its checksum; it is rebuilt when it is needed"
@@ -180,9 +180,7 @@ def write_segment(folder: Directory, name: str, view: SegmentView, dim: int) -> 
     records = np.ascontiguousarray(segment.records)
     data = records.view(np.uint8).reshape(-1).data
     sums = [zlib.crc32(data[start : start + BLOCK_BYTES]) for start in range(0, len(data), BLOCK_BYTES)]
-    header = _SEGMENT.pack(
-        _SEGMENT_MAGIC, _VERSION, dim, len(segment.starts) - 1, records.dtype.itemsize, len(segment)
-    )
+    header = _SEGMENT.pack(_SEGMENT_MAGIC, _VERSION, dim, len(segment.starts) - 1, records.dtype.itemsize, len(segment))
     head = header + segment.starts.astype("<i4").tobytes() + np.array(sums, "<u4").tobytes()
     head += bytes(-len(head) % _ALIGNED)
     about = {"file": name, "first": view.first, "last": view.last, "rows": len(segment)}
@@ -225,7 +223,7 @@ def read_model(folder: Directory, entry: dict[str, Any]) -> ModelView:
         When it is not what was recorded.
     """
     file, data = _mapped(folder, entry)
-    if zlib.crc32(data) != entry["crc"]:
+    if zlib.crc32(data.data) != entry["crc"]:
         raise _damaged(entry)
     magic, version, dim, cells, groups, seed, rows, length, cosine = _unpacked(_MODEL, data, entry)
     start = _MODEL.size + 8 * (groups + 1)
@@ -250,7 +248,7 @@ def read_segment(folder: Directory, entry: dict[str, Any], model: CellModel) -> 
     blocks = -(-rows * row_bytes // BLOCK_BYTES)
     table = _SEGMENT.size + 4 * (cells + 1)
     start = -(-(table + 4 * blocks) // _ALIGNED) * _ALIGNED
-    if len(data) != start + rows * row_bytes or zlib.crc32(data[:start]) != entry["crc"]:
+    if len(data) != start + rows * row_bytes or zlib.crc32(data[:start].data) != entry["crc"]:
         raise _damaged(entry)
     starts = data[_SEGMENT.size : table].view("<i4").astype(np.int64)
     if starts[0] != 0 or starts[-1] != rows or (np.diff(starts) < 0).any():

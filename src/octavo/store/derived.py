@@ -61,10 +61,12 @@ class DerivedIndex(ABC):
     # ------------------------------------------------------------------ forks and the end
 
     def before_fork(self) -> None:
-        """Nothing to do: building takes long, and a child begins anew."""
+        """Do nothing: building takes long, and a child begins anew."""
+        return
 
     def after_fork_in_parent(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
+        return
 
     def after_fork_in_child(self) -> None:
         """Have no thread, and a free lock."""

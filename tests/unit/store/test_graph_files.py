@@ -21,7 +21,6 @@ from octavo._files import Directory, HeldFile
 from octavo.index import Graph
 from octavo.store.graph_files import GraphFiles
 from octavo.store.snapshot import GraphView
-from octavo.store.upkeep import verify as _verify
 
 DIM = 32
 
@@ -47,7 +46,7 @@ def test_graph_finds_what_exact_search_finds(codec: str, tmp_path: Path) -> None
     centres = rng.standard_normal((50, DIM))
     matrix = (centres[rng.integers(0, 50, 6_000)] + 0.6 * rng.standard_normal((6_000, DIM))).astype(np.float32)
     queries = matrix[::200] + 0.2 * rng.standard_normal((30, DIM)).astype(np.float32)
-    with octavo.open(tmp_path / "kb", codec=codec, fit_after=500) as kb:
+    with octavo.open(tmp_path / "kb", codec=codec, fit_after=500, index="graph") as kb:
         kb.add(vectors=matrix, ids=[str(i) for i in range(6_000)], metadata=[{"m": i % 100} for i in range(6_000)])
         kb.add(vectors=matrix[:200] + 0.01, ids=[f"tail {i}" for i in range(200)], metadata=[{"m": -1}] * 200)
         kb.delete([str(i) for i in range(0, 6_000, 7)])
@@ -77,7 +76,7 @@ def test_graph_finds_what_exact_search_finds(codec: str, tmp_path: Path) -> None
 def test_a_saved_graph_is_read_from_its_file_and_grows_in_memory(tmp_path: Path) -> None:
     matrix = np.random.default_rng(1).standard_normal((4_000, DIM)).astype(np.float32)
     names = [str(i) for i in range(4_000)]
-    with octavo.open(tmp_path / "kb", fit_after=500) as kb:
+    with octavo.open(tmp_path / "kb", fit_after=500, index="graph") as kb:
         kb.add(vectors=matrix[:2_500], ids=names[:2_500])
         kb.flush()
         assert graph_of(kb).mapped
@@ -102,7 +101,7 @@ def test_a_saved_graph_is_read_from_its_file_and_grows_in_memory(tmp_path: Path)
 @pytest.mark.usefixtures("small_graphs")
 def test_a_process_goes_on_with_a_mapped_graph_that_another_replaced(tmp_path: Path) -> None:
     matrix = np.random.default_rng(2).standard_normal((4_500, DIM)).astype(np.float32)
-    with octavo.open(tmp_path / "kb", fit_after=500) as kb:
+    with octavo.open(tmp_path / "kb", fit_after=500, index="graph") as kb:
         kb.add(vectors=matrix[:1_500], ids=[str(i) for i in range(1_500)])
         kb.flush()
         with octavo.open(tmp_path / "kb") as other:
@@ -126,18 +125,18 @@ def test_verify_beside_a_writer_that_replaces_the_graph(
     read_only: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     matrix = np.random.default_rng(0).standard_normal((2_000, DIM)).astype(np.float32)
-    with octavo.open(tmp_path / "kb", fit_after=500) as kb:
+    with octavo.open(tmp_path / "kb", fit_after=500, index="graph") as kb:
         kb.add(vectors=matrix[:1_200])
-    look, writes = _verify._graph_damage, [None]
+    look, writes = GraphFiles.damage, [None]
 
-    def look_late(store: object, connection: object) -> str | None:
+    def look_late(files: GraphFiles, entry: dict[str, Any] | None) -> str | None:
         while writes:  # after verify() has begun to read, and before it looks at the graph that it has read of
             writes.pop()
             with octavo.open(tmp_path / "kb") as other:
                 other.add(vectors=matrix[1_200:])
-        return look(store, connection)
+        return look(files, entry)
 
-    monkeypatch.setattr(_verify, "_graph_damage", look_late)
+    monkeypatch.setattr(GraphFiles, "damage", look_late)
     with octavo.open(tmp_path / "kb", read_only=read_only) as kb:
         (before,) = (tmp_path / "kb").glob("*.graph")
         report = kb.verify()
@@ -208,7 +207,7 @@ def test_one_thread_at_a_time_makes_a_checkpoint(tmp_path: Path, monkeypatch: py
         return real(folder, draft, graph)
 
     monkeypatch.setattr(GraphFiles, "_write", staticmethod(slowly))
-    with octavo.open(tmp_path / "kb", fit_after=500) as kb:
+    with octavo.open(tmp_path / "kb", fit_after=500, index="graph") as kb:
         kb.add(vectors=np.random.default_rng(0).standard_normal((1_200, DIM)), batch_size=1_200)
         kb._index.wait()
         written.clear()
@@ -246,7 +245,7 @@ def test_a_checkpoint_that_another_process_removes_is_mapped_all_the_same(
 
     monkeypatch.setattr(GraphFiles, "_map", late)
     matrix = np.random.default_rng(0).standard_normal((1_200, DIM)).astype(np.float32)
-    with octavo.open(tmp_path / "kb", fit_after=500) as kb:
+    with octavo.open(tmp_path / "kb", fit_after=500, index="graph") as kb:
         kb.add(vectors=matrix, ids=[str(i) for i in range(1_200)])
         kb.flush()
         assert not list((tmp_path / "kb").glob("*.graph"))

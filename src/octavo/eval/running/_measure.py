@@ -314,7 +314,9 @@ def shared(a: Rankings, b: Rankings) -> dict[str, float]:
 
 
 def _storage(info: CollectionInfo, file_bytes: int) -> Storage:
-    index = sum(size for part, size in info.disk.items() if part in ("cells", "graph", "tokens") or part.startswith("tier "))
+    index = sum(
+        size for part, size in info.disk.items() if part in ("cells", "graph", "tokens") or part.startswith("tier ")
+    )
     texts = {part: size for part, size in info.disk.items() if part == "full text"}
     # What the parts do not name is the database; it is weighed when closed, without the journal of an open one.
     disk = {part: size for part, size in info.disk.items() if part != "documents"}

@@ -72,9 +72,8 @@ def _write_files(store: Store, connection: Connection, snapshot: Snapshot, draft
         write(TOKENS, tokens.codes)
         write(OFFSETS, tokens.offset_rows)
     derived = ["text"]  # rebuilt by the next text search
-    for index in INDEXES:
-        if not all(_copy_file(store, name, draft) for name in derived_files(index, store.artifact(connection, index))):
-            derived.append(index)
+    recorded = {index: derived_files(index, store.artifact(connection, index)) for index in INDEXES}
+    derived += [index for index, names in recorded.items() if not all(_copy_file(store, name, draft) for name in names)]
     path = draft.path / DATABASE_NAME
     os.close(draft.open(DATABASE_NAME, os.O_CREAT | os.O_EXCL | os.O_RDWR))
     with translate_errors(path), closing(connect_file(path, patience=0)) as target:

@@ -12,7 +12,9 @@ from octavo.store.derived import derived_files
 from octavo.store.settings import INDEXES
 from octavo.store.store import TEXT_DIRECTORY, Store
 
-_GENERATION_FILE = re.compile(r"g(\d{6,})-(?:(?:\d+|tokens|offsets)\.vec|[0-9a-f]{32}\.(?:graph|cells|segment)(?:\.tmp)?)")
+_GENERATION_FILE = re.compile(
+    r"g(\d{6,})-(?:(?:\d+|tokens|offsets)\.vec|[0-9a-f]{32}\.(?:graph|cells|segment)(?:\.tmp)?)"
+)
 
 
 def erase_leftovers(store: Store) -> None:

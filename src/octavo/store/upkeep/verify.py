@@ -16,8 +16,8 @@ from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import CollectionLockedError, CorruptCollectionError, OctavoError
 from octavo.index import Tuning
 from octavo.store.database import document_crc
-from octavo.store.documents import chunked
 from octavo.store.derived import DerivedIndex
+from octavo.store.documents import chunked
 from octavo.store.metadata import index as _metadata_index
 from octavo.store.snapshot import Mask, Snapshot
 from octavo.store.sqlite import Connection, Error, connect_scratch
