@@ -148,7 +148,7 @@ EXIT = """
     import numpy as np, octavo
     from octavo.index import planner
     path, way = sys.argv[1:]
-    with octavo.open(path) as kb:
+    with octavo.open(path, index="graph") as kb:
         kb.add([f"text {i}" for i in range(20000)], vectors=np.random.default_rng(0).normal(size=(20000, 64)))
     for name in glob.glob(path + "/*.graph"):
         os.remove(name)

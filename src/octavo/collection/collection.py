@@ -1003,8 +1003,8 @@ class Collection(DenseSearch):
 
         Tries values of `oversample` and of `n_probe` (with a graph, `ef`), one query at a time, and stores the quickest pair
         that finds the share `recall` of what an exact search of the finest codes finds; beside it, how quick scans and index
-        are on this machine, from which searches with a filter choose between them. What the codec itself costs is not seen here:
-        ``octavo eval`` measures that. Meant for collections large enough for an index; run it again after it has
+        are on this machine, from which searches with a filter choose between them. What the codec itself costs is not seen
+        here: ``octavo eval`` measures that. Meant for collections large enough for an index; run it again after it has
         grown much or moved to another machine.
 
         Parameters

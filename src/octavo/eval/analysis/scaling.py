@@ -39,7 +39,8 @@ class Footprint:
     per_document : float
         Measured bytes of one more document, without the graph.
     graph : float
-        Of the index that finds candidates, cells or a graph. Small collections have none, larger ones do: then it is measured on random codes of the same shape.
+        Of the index that finds candidates, cells or a graph. Small collections have none, larger ones do: then cells are
+        counted, and a graph is measured on random codes of the same shape.
     measured : bool
         False where `total` was estimated.
     """
