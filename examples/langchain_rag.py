@@ -44,7 +44,7 @@ def main() -> None:
     embedding = WordEmbedding()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kb"
-        OctavoVectorStore.from_documents(DOCUMENTS, embedding, path=path, codec="binary > int8").close()
+        OctavoVectorStore.from_documents(DOCUMENTS, embedding, path=path, codec="rabitq:1 > int8").close()
 
         with OctavoVectorStore(embedding, path) as store:  # another process, another day
             retriever = OctavoRetriever(

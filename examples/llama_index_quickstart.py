@@ -47,7 +47,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kb"
 
-        store = OctavoVectorStore(path, codec="binary > int8", embed_model=embedding)
+        store = OctavoVectorStore(path, codec="rabitq:1 > int8", embed_model=embedding)
         VectorStoreIndex.from_documents(
             DOCUMENTS, storage_context=StorageContext.from_defaults(vector_store=store), embed_model=embedding
         )

@@ -117,7 +117,7 @@ def finite_floats(block: npt.NDArray[Any], first_row: int = 0, what: str = "vect
     finite = np.isfinite(floats)
     if not finite.all():
         row = int(np.argmin(finite.all(axis=1)))
-        value = "NaN" if np.isnan(floats[row]).any() else floats[row][~finite[row]][0]
+        value = "NaN" if np.isnan(floats[row]).any() else f"{'-' * bool((floats[row] == -np.inf).any())}infinity"
         raise InvalidVectorsError(f"expected {what} of finite float32 values, got {value} in row {first_row + row}")
     return floats
 
@@ -186,11 +186,14 @@ def unit_rows(matrix: Floats, what: str = "vectors", *, keep_zeros: bool = False
     return np.asarray(matrix / lengths[:, None], dtype=np.float32)
 
 
-def row_lengths(matrix: Floats) -> npt.NDArray[np.float64]:
-    """Return the Euclidean length of each row."""
-    # float64 sums: squares of large float32 values would overflow, of small ones vanish.
-    lengths: npt.NDArray[np.float64] = np.sqrt(np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64))
-    return lengths
+def row_lengths(matrix: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return the Euclidean length of each row, the same whatever its company."""
+    lengths = np.empty(len(matrix))
+    for start in range(0, len(matrix), BLOCK_ROWS):
+        # float64 sums: squares of large float32 values would overflow, of small ones vanish.
+        rows = matrix[start : start + BLOCK_ROWS]
+        np.square(rows, dtype=np.float64).sum(axis=1, out=lengths[start : start + BLOCK_ROWS])
+    return np.sqrt(lengths, out=lengths)
 
 
 def check_directions(matrix: Floats, what: str = "vectors") -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ def test_the_fixtures_are_as_they_were_written() -> None:
 def _check(kb: octavo.Collection, expected: dict[str, Any]) -> None:
     ids = expected["ids"]
     assert kb.ids() == ids
-    assert [[d.id, d.text, d.metadata] for d in kb.get(ids)] == expected["documents"]
+    documents = [[d.id, d.text, json.dumps(d.metadata, default=date.isoformat)] for d in kb.get(ids)]
+    assert documents == expected["documents"]
     assert kb.get_payloads(ids) == expected["payloads"]
     assert (kb.codec, kb.info().fitted) == (expected["codec"], expected["fitted"])
     assert [[where, kb.count(where)] for where, _ in expected["counts"]] == expected["counts"]

@@ -4,8 +4,9 @@ Parameters, with their types, and what comes back are described; each public cla
 method of the collection classes. The examples themselves run with ``--doctest-modules``.
 
 Where one line is enough, it may stay one line: a method with at most one parameter; the members of a protocol, which say what
-an implementation owes; ``aname``, if it points to `name`. A parameter may point to where it is described, alone or with
-others (``ids, metadata`` and below it ``See `Collection.add`.``), and has no type then.
+an implementation owes; ``aname``, if it points to `name`. Fields that a framework's base class has may be left out. A parameter
+may point to where it is described, alone or with others (``ids, metadata`` and below it ``See `Collection.add`.``), and has no
+type then.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ def complaints(value: Any, owner: Any = None) -> list[str]:
     function = function_of(value)
     text = inspect.getdoc(function) or ""
     found = validate.validate(f"{function.__module__}.{function.__qualname__}")["errors"]
+    found = [error for error in found if error[0] != "RT01"] + no_returns(function, text)
     wanted = set(WANTED)
     if is_protocol(owner) or is_protocol(value):
         wanted = {"GL08"}
@@ -96,7 +98,7 @@ def complaints(value: Any, owner: Any = None) -> list[str]:
             wanted -= {"PR01"}
     elif len(text.splitlines()) == 1:
         wanted -= {"RT01", "RT03", "YD01"}
-        if is_twin(function.__name__, text, owner) or len(own_parameters(function)) <= 1:
+        if is_twin(function.__name__, text, owner) or len(own_parameters(function, owner)) <= 1:
             wanted -= {"PR01"}
     elif is_twin(function.__name__, text, owner):
         wanted -= {"PR01", "RT01"}
@@ -105,8 +107,36 @@ def complaints(value: Any, owner: Any = None) -> list[str]:
     pointers = pointed_at(text)
     if pointers:
         wanted -= {"PR03"}  # what is described elsewhere stands together
+    if inspect.isclass(value):
+        found = [error for error in found if not belongs_to_the_framework(value, *error)]
+    elif "cls" in own_parameters(function, owner):  # which numpydoc takes for a class method's
+        found = [error for error in found if error != ("PR02", "Unknown parameters {'cls'}")]
     said = [f"{code} {what}" for code, what in found if code in wanted]
     return [each for each in said if not (each.startswith("PR04") and each.split('"')[1] in pointers)]
+
+
+def no_returns(function: Any, text: str) -> list[tuple[str, str]]:
+    """Return what numpydoc says where a function gives something back and does not describe it, but by its annotation.
+
+    A class method that gives an object of its class needs no description of it.
+    """
+    if not inspect.isfunction(function) or re.search(r"^(Returns|Yields)$", text, re.MULTILINE):
+        return []
+    annotation = str(inspect.signature(function).return_annotation)
+    own = (*function.__qualname__.split(".")[:-1], "Self", "None", "NoReturn")
+    return [] if annotation in own else [("RT01", "No Returns section found")]
+
+
+def belongs_to_the_framework(cls: type, code: str, what: str) -> bool:
+    """Tell whether a complaint is about fields that a framework's base class has, or the ``**options`` that it hides."""
+    named = set(re.findall(r"'([*\w]+)'", what))
+    bases = [
+        base for base in cls.__mro__[1:] if hasattr(base, "model_fields") and base.__module__.split(".")[0] != "octavo"
+    ]
+    fields = {"*args"}.union(*(base.model_fields for base in bases)) if bases else set()
+    if code == "PR01":
+        return named <= fields
+    return code == "PR02" and bool(bases) and named == {"**options"}
 
 
 def is_twin(name: str, text: str, owner: Any) -> bool:
@@ -114,8 +144,9 @@ def is_twin(name: str, text: str, owner: Any) -> bool:
     return owner is not None and name.startswith("a") and hasattr(owner, name[1:]) and f"see `{name[1:]}`" in text
 
 
-def own_parameters(function: Any) -> list[str]:
-    return [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
+def own_parameters(function: Any, owner: Any) -> list[str]:
+    given = {"self", "cls"} if owner is not None else set()
+    return [name for name in inspect.signature(function).parameters if name not in given]
 
 
 def pointed_at(text: str) -> set[str]:

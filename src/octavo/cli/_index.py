@@ -39,7 +39,7 @@ def index_command(
     codec: Annotated[
         str | None,
         typer.Option(
-            help="Compression of a new collection, e.g. 'int8', 'binary > int8', 'svd:50%|float8 > int8'.",
+            help="Compression of a new collection, e.g. 'int8', 'rabitq:1 > int8', 'svd:50%|float8 > int8'.",
             show_default="int8",
         ),
     ] = None,

@@ -240,7 +240,7 @@ class Collection(DenseSearch):
             self._writer.add(batch, self._encoder_to_store(batch) if encoded else None)
             added += batch.ids
             with _afterwards("documents were added"):
-                self._fit_or_compact(self._fit_at_most)
+                self._fit_or_compact(self._fit_at_most, ended=False)
                 self._index.keep_up()
         with _afterwards("documents were added"):
             self._maintain(self._store.settings.fit_after or 1)
@@ -926,7 +926,8 @@ class Collection(DenseSearch):
         Returns
         -------
         ModelCheck
-            Its `run` raises `MismatchError` for another encoder; `probe` gives the texts to ask one that does not answer at once.
+            Its `run` raises `MismatchError` for another encoder; `probe` gives the texts to ask one that does not answer at
+            once.
 
         Examples
         --------
@@ -978,8 +979,8 @@ class Collection(DenseSearch):
         Parameters
         ----------
         callback : callable
-            Called with the connection, the ids that are added and those that are deleted. An exception in it rolls the transaction
-            back. Registering the same callback twice has no effect.
+            Called with the connection, the ids that are added and those that are deleted. An exception in it rolls the
+            transaction back. Registering the same callback twice has no effect.
 
         Examples
         --------
@@ -1100,16 +1101,18 @@ class Collection(DenseSearch):
 
     def _maintain(self, fit_after: int | None) -> None:
         """Fit, compact and extend the index where it is time to."""
-        self._fit_or_compact(fit_after)
+        self._fit_or_compact(fit_after, ended=True)
         if self._index.behind(self._store.snapshot):
             self._index.catch_up()
 
-    def _fit_or_compact(self, fit_after: int | None) -> None:
+    def _fit_or_compact(self, fit_after: int | None, *, ended: bool) -> None:
         # The write that this follows is durable, and must not fail where there is no space for more; the next one tries again.
         with contextlib.suppress(StorageError, CollectionLockedError):
             snapshot = self._store.snapshot
             if fit_after is not None and not snapshot.fitted and snapshot.n_alive >= fit_after:
                 self._writer.fit()
+            elif fit_after is not None:
+                self._writer.learn_again(ended=ended)
             snapshot = self._store.snapshot
             if snapshot.dead > max(_COMPACT_DEAD, snapshot.n_slots // 2):
                 self._writer.compact()

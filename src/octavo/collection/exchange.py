@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from octavo._arrays import Floats
 from octavo._files import as_path, followed, fresh_directory, is_occupied
 from octavo._validation import check_integer
 from octavo.collection.collection import Collection, with_progress
@@ -29,6 +31,8 @@ from octavo.store.upkeep.export import (
     LEARNED,
     MANIFEST,
     OFFSETS,
+    ORIGINALS,
+    ORIGINALS_OF,
     TOKENS,
     VECTORS,
     file_sha256,
@@ -102,6 +106,7 @@ def import_from(
         collection = open_from_blueprint(None, blueprint, encoder)
         try:
             export.fill(collection, batch_size, progress=progress)
+            export.keep_originals(collection, blueprint)
         except BaseException:
             collection.close()
             raise
@@ -111,6 +116,7 @@ def import_from(
         closing(open_from_blueprint(draft, blueprint)) as collection,
     ):
         export.fill(collection, batch_size, progress=progress)
+        export.keep_originals(collection, blueprint)
     return open_store(destination, encoder, Settings(must_exist=True))
 
 
@@ -176,6 +182,9 @@ class _Export:
         self._sums = sums
         for name in (DOCUMENTS, TOKENS, OFFSETS) if self.late and TOKENS in sums else (DOCUMENTS, VECTORS):
             self._verify(name)
+        if ORIGINALS in sums:
+            self._verify(ORIGINALS)
+            self._verify(ORIGINALS_OF)
         self.learned = {field: self._read(name) for field, name in LEARNED.items() if name in sums}
 
     def _verify(self, name: str) -> None:
@@ -195,6 +204,7 @@ class _Export:
         """Return what the collection is to be made with."""
         keep = codec is None
         encoder = self.manifest.get("encoder")
+        learned: dict[str, Any] = self.learned
         if encoder is not None and not (isinstance(encoder, dict) and {"name", "dim"} <= set(encoder)):
             raise CorruptCollectionError(f"{self.folder / MANIFEST} describes its encoder as {encoder!r}; export again")
         try:
@@ -203,7 +213,7 @@ class _Export:
                 codec=codec or self.manifest["codec"],
                 dim=self.dim,
                 encoder=encoder,
-                **(self.learned if keep else {}),
+                **(learned if keep else {}),
             )
             made.as_settings(Settings())
         except (TypeError, KeyError, OctavoError) as err:
@@ -221,6 +231,33 @@ class _Export:
                 f"{self.folder} should hold {self.n} documents of different ids, but has {len(added)} with "
                 f"{len(collection)} ids; export again"
             )
+
+    def keep_originals(self, collection: Collection, blueprint: Blueprint) -> None:
+        """Hand over the original vectors that were kept, where the codec that was learned from them is kept as well."""
+        learned = self.manifest.get("learned")
+        if blueprint.codec_state is None or not isinstance(learned, str):
+            return
+        ids: list[str] = []
+        matrices: list[Floats] = []
+        if ORIGINALS in self._sums:
+            vectors, owners = self._array(ORIGINALS, np.dtype("<f4"), 2), self._array(ORIGINALS_OF, np.dtype("<i8"), 1)
+            if len(vectors) != len(owners) or not np.isfinite(vectors).all():
+                raise CorruptCollectionError(f"{self.folder / ORIGINALS_OF} does not fit {ORIGINALS}; export again")
+            starts = np.flatnonzero(np.diff(owners, prepend=-1))
+            names = self._ids(owners[starts])
+            ids = [names[owner] for owner in owners[starts].tolist()]
+            matrices = [np.asarray(part, np.float32) for part in np.split(vectors, starts[1:])]
+        collection._writer.keep_originals(learned, ids, matrices)
+
+    def _ids(self, numbers: npt.NDArray[np.int64]) -> dict[int, str]:
+        wanted = set(numbers.tolist())
+        with (self.folder / DOCUMENTS).open("rb") as file:
+            found = {number: self._document(line, number)[0].id for number, line in enumerate(file) if number in wanted}
+        if len(found) != len(numbers):
+            raise CorruptCollectionError(
+                f"{self.folder / ORIGINALS_OF} names documents that are not there; export again"
+            )
+        return found
 
     def _batches(self, collection: Collection, batch_size: int) -> Iterator[Batch]:
         if self.late and TOKENS in self._sums:

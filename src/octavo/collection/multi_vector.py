@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import DocumentNotFoundError, ParameterError
 from octavo.retrievers.late_interaction import LateSearcher, similarities
 from octavo.retrievers.search import Searcher, slots_of_ids
-from octavo.retrievers.tuning import TuningReport
 from octavo.store.documents import Batch, DocumentLike, check_ids
 from octavo.store.store import Store
 
@@ -272,7 +271,7 @@ class MultiVectorCollection(LateSearch, Collection):
                 return []
             return [np.array(matrix) for matrix in snapshot.tokens.decode(slots)]
 
-    def tune(self, *arguments: Any, **options: Any) -> TuningReport:
+    def tune(self, *arguments: Any, **options: Any) -> NoReturn:
         """Not for late interaction: what it searches hardest is decided by `n_candidates`.
 
         Parameters

@@ -45,7 +45,7 @@ def open(
         ``Embeddings``, a LlamaIndex ``BaseEmbedding``, or a callable from a list of texts to an array of shape
         ``(n, dim)``. Not needed when vectors are given.
     codec : str, optional
-        How vectors are compressed, for instance ``"int8"`` (the default), ``"binary > int8"`` or
+        How vectors are compressed, for instance ``"int8"`` (the default), ``"rabitq:1 > int8"`` or
         ``"svd:50%|float8 > int8"``. An existing collection keeps its own.
     metric : {"cosine", "dot"}, default="cosine"
         ``cosine`` normalises vectors once, on the way in; ``dot`` takes them as they are.

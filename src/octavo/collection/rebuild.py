@@ -111,7 +111,8 @@ def vectors_to_move(collection: Collection, ids: Sequence[str]) -> Floats:
         snapshot.tiers[0].check(rows)
         signs = coarse.decode(snapshot.tiers[0].codes[rows])
         codes = snapshot.tiers[-1].codes[rows]
-    signed = np.where(vectors == 0, np.copysign(_TINY, signs), vectors)
+    # Zero lies between such a value and what was rounded to it, so that the finest tier's code stays the same.
+    signed = np.where((vectors > 0) != (signs > 0), np.copysign(_TINY, signs), vectors)
     unchanged = (finest.encode(signed) == codes).all(axis=1)
     return np.where(unchanged[:, None], signed, vectors)
 
@@ -191,7 +192,7 @@ def stored_batch(
     else:
         batch.vectors = as_matrix(vectors, collection.dim)
         batch.codes = codes
-    batch.ready = True
+    batch.ready = batch.decoded = True
     return batch
 
 

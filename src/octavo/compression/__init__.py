@@ -1,9 +1,9 @@
 """Compression of vectors into codes that usearch and numkong read directly.
 
-`Codec` turns a codec string such as ``"svd:50%|float8 > int8"`` into one or more tiers; each is a `Pipeline` of steps:
-reducers (`Truncate`, `SVD`, `PCA`, `Rotate`) and one quantizer (`Float32`, `Float16`, `BFloat16`, `Float8`,
-`Float8E5M2`, `Int8`, `Int4`, `Int2`, `Binary`). Packages add steps through the entry-point group ``octavo.steps``, derived from
-`Reducer` or `Quantizer`; `octavo.testing.check_step` tells whether one keeps the contract.
+`Codec` turns a codec string such as ``"rabitq:1 > int8"`` into one or more tiers; each is a `Pipeline` of steps: reducers
+(`Truncate`, `SVD`, `PCA`, `Rotate`) and one quantizer (`RaBitQ`, `Int8`, `Int4`, `Int2`, `Binary`, `Float8`, `Float8E5M2`,
+`Float16`, `BFloat16`, `Float32`). Packages add steps through the entry-point group ``octavo.steps``, derived from `Reducer` or
+`Quantizer`; `octavo.testing.check_step` tells whether one keeps the contract.
 
 For late interaction, `TokenPooling` thins out the token vectors of each document (`TokenMatrices`), and each
 `CandidateEncoder` (`FixedDimensionalEncoding`, `CentredMean`, `RandomFeatures`) makes of them one vector that finds
@@ -24,6 +24,7 @@ from octavo.compression._quantizers import (
     Int4,
     Int8,
 )
+from octavo.compression._rabitq import RaBitQ
 from octavo.compression._reducers import PCA, SVD, Rotate, Truncate
 from octavo.compression._registry import register_step
 from octavo.compression.candidates import CandidateEncoder
@@ -50,6 +51,7 @@ __all__ = [
     "Int8",
     "Pipeline",
     "Quantizer",
+    "RaBitQ",
     "RandomFeatures",
     "Reducer",
     "Rotate",

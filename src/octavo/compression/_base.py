@@ -15,15 +15,18 @@ from typing import Any, ClassVar, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from octavo._arrays import MAX_DIM, Codes, Floats, check_matrix, finite_floats, in_blocks
+from octavo._arrays import MAX_DIM, Codes, Floats, check_matrix, finite_floats, in_blocks, row_lengths
 from octavo._layout import CodeLayout
-from octavo._validation import check_integer
+from octavo._validation import check_flag, check_integer
 from octavo.errors import CodecError, InvalidVectorsError, NotFittedError
 
 State: TypeAlias = dict[str, npt.NDArray[Any]]
 
 #: Type and shape of each learned array; -1 where any length will do.
 Shapes: TypeAlias = dict[str, tuple[npt.DTypeLike, tuple[int, ...]]]
+
+#: Vectors whose lengths differ by less than this part are taken for vectors of one length.
+_EQUAL = 1e-3
 
 _SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(%?)")
 
@@ -192,6 +195,13 @@ class Learner(ABC):
         """Restore what `_get_arrays` returned; types and shapes have been checked."""
 
 
+def lengths_differ(X: Floats) -> bool:
+    """Tell whether vectors differ in length by more than rounding does, zeros aside."""
+    found = row_lengths(X)
+    found = found[found > 0]
+    return bool(len(found)) and bool(found.max() > (1 + _EQUAL) * found.min())
+
+
 class Step(Learner):
     """One step of compression: learns in `fit`, then turns each vector into its code, whatever its company.
 
@@ -200,6 +210,13 @@ class Step(Learner):
 
     A step is written in a codec string as `step_id`, or its shorter `short_name`, with an optional argument behind a
     colon. The argument says all there is to configure.
+
+    Examples
+    --------
+    >>> from octavo.compression import Int8
+    >>> step = Int8().fit(np.eye(4, dtype=np.float32))
+    >>> isinstance(step, Step), step.token, step.encode(np.eye(4)).shape
+    (True, 'int8', (4, 4))
     """
 
     step_id: ClassVar[str]
@@ -219,6 +236,11 @@ class Step(Learner):
     @classmethod
     def from_argument(cls, argument: str | None) -> Self:
         """Build the step from what stands behind the colon in a codec string (None: no colon).
+
+        Parameters
+        ----------
+        argument : str or None
+            The argument.
 
         Raises
         ------
@@ -255,6 +277,11 @@ class Step(Learner):
     def from_config(cls, config: Mapping[str, Any], /) -> Self:
         """Rebuild the (unfitted) step from `get_config`.
 
+        Parameters
+        ----------
+        config : mapping
+            What `get_config` returned.
+
         Raises
         ------
         CodecError
@@ -279,7 +306,7 @@ class Step(Learner):
         """Whether `fit` looks at the vectors; if not, ``fit(np.empty((0, dim)))`` is enough."""
         return self.learns
 
-    def fit(self, X: npt.ArrayLike, /, *, seed: int = 0) -> Self:
+    def fit(self, X: npt.ArrayLike, /, *, seed: int = 0, lengths: bool | None = None) -> Self:
         """Learn from a sample of vectors; the same sample and seed give the same codes.
 
         Parameters
@@ -288,10 +315,16 @@ class Step(Learner):
             Real numbers, finite in float32. May have no rows if `needs_fit` is False.
         seed : int, default=0
             Seed of what is drawn at random.
+        lengths : bool, optional
+            Whether vectors differ in length and scores shall tell (metric ``"dot"``). Then quantizers to eight bits and fewer
+            that learn code directions, and keep the length of each vector in two bytes behind its codes; otherwise reducers
+            that learn stretch what they keep to the length that went in, so that scores are cosines. If left out, the
+            sample decides.
 
         Returns
         -------
         Self
+            The fitted step itself.
 
         Raises
         ------
@@ -305,9 +338,13 @@ class Step(Learner):
         if self.needs_fit and not len(floats):
             raise InvalidVectorsError(f"{self!r} learns from the vectors: expected at least one, got none")
         self._in_dim = None
+        self._keeps_lengths = lengths_differ(floats) if lengths is None else check_flag(lengths, "lengths")
         self._fit(floats, seed)
         self._in_dim = floats.shape[1]
         return self
+
+    _keeps_lengths: bool
+    """Whether lengths differ and count, for `_fit`; what depends on it later belongs into the learned state."""
 
     @abstractmethod
     def _fit(self, X: Floats, seed: int) -> None:
@@ -350,14 +387,27 @@ class Step(Learner):
         return self._run(X, self._encode, self._out_width)
 
     def encode_queries(self, X: npt.ArrayLike, /) -> npt.NDArray[Any]:
-        """Encode queries; takes, returns and raises the same as `encode`.
+        """Encode queries; raises the same as `encode`.
 
-        Where `layout.compared` differs from `layout`, queries are laid out as the former says.
+        Parameters
+        ----------
+        X : array_like of shape (n, in_dim)
+            See `encode`.
+
+        Returns
+        -------
+        ndarray
+            As from `encode`; where `layout.compared` differs from `layout`, queries are laid out as the former says.
         """
         return self._run(X, self._encode_queries, self._query_width)
 
     def query_offset(self, X: npt.ArrayLike, /) -> Floats:
         """Return what must be added to all scores of each query for them to be the dot products meant.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, in_dim)
+            Queries.
 
         Returns
         -------
@@ -391,7 +441,14 @@ class Step(Learner):
 
 
 class Reducer(Step):
-    """A step from float32 vectors to fewer (or turned) float32 values, keeping their dot products."""
+    """A step from float32 vectors to fewer (or turned) float32 values, keeping their dot products.
+
+    Examples
+    --------
+    >>> from octavo.compression import Truncate
+    >>> Truncate(2).fit(np.eye(4, dtype=np.float32)).encode([[1.0, 2.0, 3.0, 4.0]]).shape
+    (1, 2)
+    """
 
     _out_dtype = np.float32
 
@@ -405,7 +462,17 @@ class Reducer(Step):
         return self.out_dim
 
     def bound(self, in_dim: int | None) -> int | None:
-        """Return `out_dim` as far as it is known before `fit` (None: unknown) for at most `in_dim` values going in.
+        """Return `out_dim` as far as it is known before `fit`.
+
+        Parameters
+        ----------
+        in_dim : int or None
+            The most that go in, where it is known.
+
+        Returns
+        -------
+        int or None
+            The most that come out, where it is known.
 
         Raises
         ------
@@ -415,7 +482,17 @@ class Reducer(Step):
         return in_dim
 
     def decode(self, codes: npt.NDArray[Any], /) -> Floats:
-        """Return the vectors of shape (n, in_dim) that the reduced ones stand for, as well as they are known.
+        """Turn reduced vectors back.
+
+        Parameters
+        ----------
+        codes : ndarray of shape (n, out_dim)
+            Reduced vectors.
+
+        Returns
+        -------
+        ndarray of shape (n, in_dim), float32
+            The vectors that they stand for, as well as they are known.
 
         Raises
         ------
@@ -433,6 +510,16 @@ class Reducer(Step):
     def out_dim_for(self, in_dim: int) -> int:
         """Return what `out_dim` will be once the step is fitted on vectors of `in_dim` values.
 
+        Parameters
+        ----------
+        in_dim : int
+            Values of a vector that goes in.
+
+        Returns
+        -------
+        int
+            Values of one that comes out.
+
         Raises
         ------
         CodecError
@@ -442,7 +529,15 @@ class Reducer(Step):
 
 
 class Quantizer(Step):
-    """A step from float32 vectors to rows of bytes that usearch and numkong read directly."""
+    """A step from float32 vectors to rows of bytes that usearch and numkong read directly.
+
+    Examples
+    --------
+    >>> from octavo.compression import Binary
+    >>> quantizer = Binary().fit(np.ones((1, 16), np.float32))
+    >>> quantizer.layout.kind, quantizer.encode(np.ones((1, 16))).shape
+    ('b1', (1, 2))
+    """
 
     _out_dtype = np.uint8
 
@@ -460,12 +555,17 @@ class Quantizer(Step):
         return self.layout.compared.row_bytes
 
     def decode(self, codes: npt.NDArray[Any], /) -> Floats:
-        """Return the vectors of shape (n, in_dim) that the codes stand for.
+        """Return the vectors that codes stand for.
 
         Parameters
         ----------
         codes : ndarray of shape (n, row_bytes)
             As `encode` returned them.
+
+        Returns
+        -------
+        ndarray of shape (n, in_dim), float32
+            The vectors, as well as they are known.
 
         Raises
         ------

@@ -37,7 +37,7 @@ class Codec:
     --------
     >>> codec = Codec.parse("svd:50%|float8 > int8")
     >>> X = np.random.default_rng(0).normal(size=(1000, 384)).astype(np.float32)
-    >>> coarse, fine = codec.fit(X).tiers
+    >>> coarse, fine = codec.fit(X, lengths=False).tiers
     >>> coarse.encode(X).shape, fine.encode(X).shape
     ((1000, 192), (1000, 384))
     >>> Codec.from_bytes(codec.to_bytes()) == codec == Codec.parse(str(codec))
@@ -51,7 +51,12 @@ class Codec:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the unfitted codec that a codec string describes, such as ``"binary > int8"``.
+        """Return the unfitted codec that a codec string describes, such as ``"rabitq:1 > int8"``.
+
+        Parameters
+        ----------
+        text : str
+            Tiers, coarse to fine, parted by ``>``; each of steps parted by ``|``.
 
         Raises
         ------
@@ -64,10 +69,15 @@ class Codec:
     def identity(cls, dim: int) -> Self:
         """Return a fitted codec of one float32 tier: what a collection uses until it has something to fit on.
 
+        Parameters
+        ----------
+        dim : int
+            Values of a vector.
+
         Examples
         --------
         >>> Codec.identity(384).tiers[0].layout
-        CodeLayout(kind='f32', dim=384, scale=1.0)
+        CodeLayout(kind='f32', dim=384, scale=1.0, centred=False, lengths=False, query=False)
         """
         return cls.parse("float32").fit(np.empty((0, dim), np.float32))
 
@@ -119,6 +129,11 @@ class Codec:
     def check_dim(self, dim: int) -> None:
         """Raise `CodecError` if a reducer keeps more dimensions than there are in vectors of `dim`.
 
+        Parameters
+        ----------
+        dim : int
+            Values of a vector.
+
         Examples
         --------
         >>> Codec.parse("truncate:256|int8").check_dim(64)
@@ -135,7 +150,7 @@ class Codec:
                         f"the codec {str(self)!r} does not fit vectors of {dim} dimensions: {err}; ask for fewer"
                     ) from err
 
-    def fit(self, X: npt.ArrayLike, /, *, seed: int = 0) -> Self:
+    def fit(self, X: npt.ArrayLike, /, *, seed: int = 0, lengths: bool | None = None) -> Self:
         """Fit all tiers on a sample of vectors; reducers that tiers have in common are fitted once and then shared.
 
         Parameters
@@ -144,6 +159,8 @@ class Codec:
             Real numbers, finite in float32. May have no rows if `needs_fit` is False.
         seed : int, default=0
             Seed of what is drawn at random; the same sample and seed give the same codes.
+        lengths : bool, optional
+            Whether vectors differ in length and scores shall tell; see `Step.fit`. If left out, the sample decides.
 
         Returns
         -------
@@ -164,7 +181,7 @@ class Codec:
         # Fresh steps: a failure half-way must not leave this codec half old, half new.
         tiers = [tier.unfitted() for tier in self._tiers]
         for tier in tiers:
-            tier.fit_sharing(floats, seed, done)
+            tier.fit_sharing(floats, seed, lengths, done)
         self._tiers = tiers
         return self
 
@@ -214,7 +231,7 @@ class Codec:
         Examples
         --------
         >>> Codec.parse("svd:50%|int8").fit(np.ones((9, 16))).state_bytes
-        516
+        581
         """
         steps = {id(step): step for tier in self._tiers for step in tier.steps}
         return sum(step.state_bytes for step in steps.values())
@@ -226,6 +243,11 @@ class Codec:
     @classmethod
     def from_bytes(cls, data: bytes, /) -> Self:
         """Return the codec that `to_bytes` stored.
+
+        Parameters
+        ----------
+        data : bytes
+            Configuration and learned state.
 
         Raises
         ------

@@ -10,14 +10,13 @@ import numpy.typing as npt
 
 from octavo._arrays import Codes, Floats
 from octavo._layout import CodeLayout
-from octavo.compression._base import Quantizer, Reducer, State, Step
+from octavo.compression._base import Quantizer, Reducer, State, Step, lengths_differ
 from octavo.compression._quantizers import Float32
 from octavo.compression._registry import step_from_config
 from octavo.errors import CodecError, NotFittedError
 
-#: Reducers fitted on the same vectors: for each run of leading ones the last of them, fitted, and the vectors as it gives
-#: them, encoded as documents and as queries.
-Fitted: TypeAlias = dict[tuple[Reducer, ...], tuple[Reducer, Floats, Floats]]
+#: Reducers fitted on the same vectors: for each run of leading ones the last of them, fitted, and the vectors as it gives them.
+Fitted: TypeAlias = dict[tuple[Reducer, ...], tuple[Reducer, Floats]]
 
 
 def find_misplaced(steps: Sequence[Step]) -> tuple[int, str] | None:
@@ -56,7 +55,7 @@ class Pipeline(Quantizer):
     --------
     >>> from octavo.compression import SVD, Int8
     >>> X = np.random.default_rng(0).normal(size=(100, 16)).astype(np.float32)
-    >>> pipeline = Pipeline([SVD("50%"), Int8()]).fit(X)
+    >>> pipeline = Pipeline([SVD("50%"), Int8()]).fit(X, lengths=False)
     >>> str(pipeline), pipeline.layout.kind, pipeline.encode(X).shape
     ('svd:50%|int8', 'i8', (100, 8))
     """
@@ -140,9 +139,20 @@ class Pipeline(Quantizer):
         """Whether a step looks at the vectors, not only at their dimension."""
         return any(step.needs_fit for step in self.steps)
 
-    def fit(self, X: npt.ArrayLike, /, *, seed: int = 0) -> Self:
-        """Fit the steps one behind the other, each on what the one before it makes of the vectors; see `Step.fit`."""
-        super().fit(X, seed=seed)
+    def fit(self, X: npt.ArrayLike, /, *, seed: int = 0, lengths: bool | None = None) -> Self:
+        """Fit the steps one behind the other, each on what the one before it makes of the vectors.
+
+        Parameters
+        ----------
+        X, seed, lengths
+            See `Step.fit`.
+
+        Returns
+        -------
+        Self
+            The fitted pipeline itself.
+        """
+        super().fit(X, seed=seed, lengths=lengths)
         self._adopt()
         return self
 
@@ -153,28 +163,37 @@ class Pipeline(Quantizer):
 
     def _fit(self, X: Floats, seed: int) -> None:
         self._learned_layout = None
-        self._fit_steps(X, seed, {})
+        self._fit_steps(X, seed, self._keeps_lengths, {})
 
-    def fit_sharing(self, X: Floats, seed: int, done: Fitted) -> None:
-        """Fit on checked vectors, taking over from `done` what other pipelines fitted on the same, and adding to it."""
+    def fit_sharing(self, X: Floats, seed: int, lengths: bool | None, done: Fitted) -> None:
+        """Fit on checked vectors, taking over what other pipelines fitted on the same.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, dim), float32
+            Checked vectors.
+        seed : int
+            Seed of what is drawn at random.
+        lengths : bool or None
+            See `Step.fit`.
+        done : dict
+            What other pipelines have fitted on the same vectors; what is fitted here is added to it.
+        """
         self._in_dim, self._learned_layout = None, None
-        self._fit_steps(X, seed, done)
+        self._fit_steps(X, seed, lengths, done)
         self._adopt()
 
-    def _fit_steps(self, X: Floats, seed: int, done: Fitted) -> None:
-        documents = queries = X
+    def _fit_steps(self, X: Floats, seed: int, lengths: bool | None, done: Fitted) -> None:
+        vectors = X
+        if lengths is None:
+            lengths = lengths_differ(X)  # of what goes in: a reducer that centres changes them
         for i, reducer in enumerate(self._reducers):
             key = tuple(self._reducers[: i + 1])
-            centred = any(r.asymmetric for r in key)
             if key not in done:
-                reducer.fit(documents, seed=seed)
-                encoded = reducer.encode(documents)
-                done[key] = reducer, encoded, reducer.encode_queries(queries) if centred else encoded
-            self._reducers[i], documents, queries = done[key]
-        # The quantizer's range must hold the queries too, and these are longer than the documents where only documents
-        # were centred.
-        seen = np.concatenate([documents, queries]) if documents is not queries else documents
-        self._quantizer.fit(seen, seed=seed)
+                reducer.fit(vectors, seed=seed, lengths=lengths)
+                done[key] = reducer, reducer.encode(vectors)
+            self._reducers[i], vectors = done[key]
+        self._quantizer.fit(vectors, seed=seed, lengths=lengths)
 
     def _get_arrays(self) -> State:
         return {f"{i}.{name}": array for i, step in enumerate(self.steps) for name, array in step.get_state().items()}
@@ -215,10 +234,20 @@ class Pipeline(Quantizer):
             raise NotFittedError(f"{self!r} has not been fitted; call fit with a sample of the vectors first")
         return self._learned_layout
 
-    def layout_for(self, dim: int) -> CodeLayout:
+    def layout_for(self, dim: int, *, lengths: bool = False) -> CodeLayout:
         """Return how codes of vectors of `dim` values will lie in memory, without fitting what has to learn.
 
-        Only its scale is a guess: that is learned.
+        Parameters
+        ----------
+        dim : int
+            Values of a vector.
+        lengths : bool, default=False
+            See `Step.fit`.
+
+        Returns
+        -------
+        CodeLayout
+            Only its scale is a guess: that is learned.
 
         Raises
         ------
@@ -234,7 +263,7 @@ class Pipeline(Quantizer):
         for reducer in self._reducers:
             dim = reducer.out_dim_for(dim)
         # A quantizer's row depends on the number of values alone, so one vector is enough to ask it.
-        return self.unfitted()._quantizer.fit(np.ones((1, dim), np.float32)).layout
+        return self.unfitted()._quantizer.fit(np.ones((1, dim), np.float32), lengths=lengths).layout
 
     def _encode(self, X: Floats) -> npt.NDArray[Any]:
         for step in self._reducers:

@@ -24,6 +24,16 @@ def register_step(cls: S) -> S:
 
     Packages that are installed need not call it: they name the class in the entry-point group ``octavo.steps``.
 
+    Parameters
+    ----------
+    cls : type
+        A subclass of `Reducer` or `Quantizer`.
+
+    Returns
+    -------
+    type
+        The same.
+
     Raises
     ------
     CodecError

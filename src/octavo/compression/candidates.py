@@ -31,6 +31,14 @@ class CandidateEncoder(Learner):
 
     All learning happens in `fit`. What `encode_documents` returns for a document does not depend on the others in the
     call.
+
+    Examples
+    --------
+    >>> from octavo.compression import CentredMean
+    >>> documents = [np.eye(4)[:2], np.eye(4)[2:]]
+    >>> encoder = CentredMean().fit(documents)
+    >>> isinstance(encoder, CandidateEncoder), encoder.encode_documents(documents).shape
+    (True, (2, 4))
     """
 
     encoder_id: ClassVar[str]
@@ -54,6 +62,11 @@ class CandidateEncoder(Learner):
     @classmethod
     def from_config(cls, config: Mapping[str, Any], /) -> Self:
         """Rebuild the (unfitted) encoder from `get_config`.
+
+        Parameters
+        ----------
+        config : mapping
+            What `get_config` returned.
 
         Raises
         ------
@@ -91,6 +104,7 @@ class CandidateEncoder(Learner):
         Returns
         -------
         Self
+            The fitted encoder itself.
 
         Raises
         ------
@@ -135,7 +149,12 @@ class CandidateEncoder(Learner):
         return self._run(documents, queries=False)
 
     def encode_queries(self, queries: Tokens, /) -> Floats:
-        """Encode queries; takes and raises the same as `encode_documents`.
+        """Encode queries; raises the same as `encode_documents`.
+
+        Parameters
+        ----------
+        queries : TokenMatrices, or sequence of array_like of shape (n_tokens, in_dim)
+            Token vectors of each query.
 
         Returns
         -------

@@ -15,10 +15,10 @@ from octavo.demo._corpus import Docstring
 from octavo.encoders.dense import Encoder
 
 BASELINE = "float32"
-CODECS = (BASELINE, "int8", "binary > int8", "svd:50%|float8 > int8")
+CODECS = (BASELINE, "int8", "rabitq:1 > int8", "rabitq:4")
 
 #: The collection that the rest of the demo goes on with.
-CHOSEN = "binary > int8"
+CHOSEN = "rabitq:1 > int8"
 
 K = 10
 

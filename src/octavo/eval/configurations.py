@@ -206,6 +206,11 @@ class Configuration:
     def from_dict(cls, values: Mapping[str, Any]) -> Configuration:
         """Return the configuration that `to_dict` described.
 
+        Parameters
+        ----------
+        values : mapping
+            Options by name; those that are left out have their defaults.
+
         Raises
         ------
         ParameterError

@@ -22,6 +22,18 @@ class Gate:
         The value, or the share of float32's.
     relative : bool
         Whether it is a share.
+
+    Examples
+    --------
+    >>> from octavo.eval import Dataset, ReadyVectors, run
+    >>> data = Dataset(
+    ...     name="tiny", document_ids=["a", "b"], texts=["red", "green"],
+    ...     query_ids=["q"], queries=["red"], qrels={"q": {"a": 1}},
+    ... )
+    >>> vectors = ReadyVectors([[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.2]])
+    >>> results = run(data, None, ["float32", "int8"], vectors=vectors, measures=["RR@10"])
+    >>> Gate("RR@10", least=0.99, relative=True).failures(results)
+    []
     """
 
     measure: str
@@ -31,6 +43,11 @@ class Gate:
     @classmethod
     def parse(cls, text: str) -> Gate:
         """Read ``MEASURE=VALUE`` or, relative to float32, ``MEASURE=VALUEx``.
+
+        Parameters
+        ----------
+        text : str
+            The condition.
 
         Raises
         ------
@@ -61,6 +78,11 @@ class Gate:
             What is held to the condition.
         known : sequence of Result, optional
             Where float32 is looked for, `results` by default.
+
+        Returns
+        -------
+        list of str
+            Empty when all is well.
 
         Raises
         ------

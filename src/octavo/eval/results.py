@@ -258,8 +258,16 @@ class Result:
         Mean of each measure, named as ir-measures does: ``quality["nDCG@10"]``.
     per_query : dict of str to dict of str to float
         The same for each query: ``per_query["nDCG@10"][query_id]``.
-    agreement, storage, speed, checks, environment
-        See their classes.
+    agreement : Agreement
+        With what exact searches find.
+    storage : Storage
+        Bytes.
+    speed : Speed
+        Of building and searching.
+    checks : list of Check
+        What had to hold, and whether it did.
+    environment : Environment
+        Where, when and with which versions.
     depth : int
         Documents per query in the run file.
     run_file : str
@@ -267,6 +275,19 @@ class Result:
     runs : dict of str to str
         All run files by their depth: a measure at 10 is measured on a search for 10 documents (``runs["10"]``), which
         need not be the head of a search for 100.
+
+    Examples
+    --------
+    >>> from octavo.eval import Dataset, ReadyVectors, run
+    >>> data = Dataset(
+    ...     name="tiny", document_ids=["a", "b"], texts=["red", "green"],
+    ...     query_ids=["q"], queries=["red"], qrels={"q": {"a": 1}},
+    ... )
+    >>> vectors = ReadyVectors([[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.2]])
+    >>> results = run(data, None, "int8", vectors=vectors, measures=["RR@10"])
+    >>> [result] = results
+    >>> result.label, result.value("RR@10"), result.ok
+    ('int8', 1.0, True)
     """
 
     id: str
@@ -299,6 +320,16 @@ class Result:
     def value(self, name: str) -> float:
         """Return a measure, or ``agreement`` (with exact float32), ``agreement.same_codes``, ``agreement.codes_float32``.
 
+        Parameters
+        ----------
+        name : str
+            Of the measure, as ir-measures writes it.
+
+        Returns
+        -------
+        float
+            Its mean over the queries.
+
         Raises
         ------
         ParameterError
@@ -326,6 +357,11 @@ class Result:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Result:
         """Return the result that `to_dict` described; fields that a newer writer added are left out.
+
+        Parameters
+        ----------
+        values : mapping
+            A JSON object.
 
         Raises
         ------
@@ -371,6 +407,11 @@ class Result:
     def read(cls, path: str | os.PathLike[str]) -> Result:
         """Read a result file.
 
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+
         Raises
         ------
         ResultError
@@ -394,6 +435,16 @@ def load_results(places: str | os.PathLike[str] | Iterable[str | os.PathLike[str
     """Read result files, and all of those below directories, in the order of their names.
 
     JSON files of other formats that lie in a directory are left alone; a file that is named must be a result.
+
+    Parameters
+    ----------
+    places : str, path-like or iterable of them
+        Files and directories.
+
+    Returns
+    -------
+    list of Result
+        Place by place.
 
     Raises
     ------

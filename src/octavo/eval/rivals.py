@@ -48,6 +48,18 @@ _rivals: dict[str, RivalFactory] = {}
 def register_rival(name: str, factory: RivalFactory) -> None:
     """Add another index library under a name; the last one registered under it is taken.
 
+    Parameters
+    ----------
+    name : str
+        Without spaces, ``|`` and ``:``.
+    factory : callable
+        From the number of dimensions to an empty `Rival`.
+
+    Raises
+    ------
+    ParameterError
+        When the name cannot be used.
+
     Examples
     --------
     >>> class Flat:

@@ -95,6 +95,11 @@ class ReadyVectors:
     def read(cls, documents: str | os.PathLike[str], queries: str | os.PathLike[str]) -> Self:
         """Read two files; see the module's description. Both may be the same ``.npz``.
 
+        Parameters
+        ----------
+        documents, queries : str or path-like
+            ``.npy``, ``.npz#ARRAY`` or ``.parquet#COLUMN``.
+
         Raises
         ------
         ParameterError
@@ -107,6 +112,16 @@ class ReadyVectors:
 
     def of(self, dataset: Dataset) -> tuple[Floats, Floats]:
         """Return the vectors of a data set's documents and queries, in its order.
+
+        Parameters
+        ----------
+        dataset : Dataset
+            What they are vectors of.
+
+        Returns
+        -------
+        documents, queries : ndarray of shape (n, dim) and (m, dim), float32
+            One row each.
 
         Raises
         ------

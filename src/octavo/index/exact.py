@@ -177,9 +177,10 @@ def _scan(
         tile = slice(first, min(first + _QUERY_TILE, m))
         packed = pack_queries(layout, queries[tile])
         found = _Best(best_rows[tile], best_scores[tile])
-        in_place = rows is None and layout.compared == layout
+        in_place = rows is None and layout.kind != "i2"
         most = _BLOCK_ROWS if in_place else max(64, _BLOCK_BYTES // layout.compared.row_bytes)
-        for a, b in _blocks(start, stop, min(most, _BLOCK_SCORES // (tile.stop - tile.start)), k):
+        columns = (tile.stop - tile.start) * layout.passes
+        for a, b in _blocks(start, stop, min(most, _BLOCK_SCORES // columns), k):
             if rows is None:
                 scores = products(layout, codes[a:b], packed)
                 if alive is not None:

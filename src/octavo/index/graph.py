@@ -20,9 +20,12 @@ from octavo.index._codes import (
     Scores,
     check_codes,
     check_integers,
+    code_values,
     resolve_threads,
+    row_terms,
+    split_query,
     to_scores,
-    unpack_int2,
+    unpack_codes,
     unpack_int4,
 )
 from octavo.index._gate import Gate
@@ -38,7 +41,15 @@ _SCALARS: dict[str, tuple[str, type[np.generic]]] = {
     "i4": ("I8", np.int8),
     "i2": ("I8", np.int8),
     "b1": ("B1", np.uint8),
+    "r1": ("B1", np.uint8),
+    "r2": ("I8", np.int8),
+    "r3": ("I8", np.int8),
+    "r4": ("I8", np.int8),
 }
+#: What holds rows that have lengths of their own.
+_WITH_LENGTHS: tuple[str, type[np.generic]] = ("BF16", np.uint16)
+#: Where a query's values are cut into three levels to be compared with single bits: those of a normal variable.
+_CUT = 0.6
 
 #: Memory beside the file, for each row of a mapped graph: pointers to node and codes, and a share of the table of keys.
 _MAPPED_ROW_BYTES = 64
@@ -54,8 +65,9 @@ class Graph:
     Parameters
     ----------
     layout : CodeLayout
-        What the codes are. ``i4`` and ``i2`` are held as ``i8``, because usearch has no narrower integers; ``b1`` is
-        compared by Hamming distance, everything else by inner product.
+        What the codes are. ``i4``, ``i2`` and ``r2`` to ``r4`` are held as ``i8``, because usearch has no narrower integers;
+        ``b1`` and ``r1`` are compared by Hamming distance (the latter twice over, so that queries have three levels),
+        everything else by inner product; where rows have lengths they are held as ``bf16``, scaled by them.
     connectivity : int, default=16
         Links per node above the ground level; twice as many there.
     expansion_add : int, default=128
@@ -88,17 +100,23 @@ class Graph:
         # Importing usearch takes longer than importing the rest of Octavo, and collections that stay small never need it.
         from usearch.compiled import Index, MetricKind, ScalarKind
 
-        scalar, self._dtype = _SCALARS[layout.kind]
+        scalar, self._dtype = _WITH_LENGTHS if layout.lengths else _SCALARS[layout.kind]
         self._scalar = getattr(ScalarKind, scalar)
+        self._hamming = scalar == "B1"
+        self._ndim = layout.dim
+        if layout.lengths:
+            self._ndim += 1 + layout.has_factors
+        elif layout.kind == "r1":
+            self._ndim = 8 * layout.linked_bytes
         self._index = Index(
-            ndim=layout.dim,
+            ndim=self._ndim,
             dtype=self._scalar,
             connectivity=self.connectivity,
             expansion_add=self.expansion_add,
             # usearch explores max(expansion_search, count) candidates. The former is shared by all threads, so it stays
             # at 1 and each search asks for as many results as it wants to explore.
             expansion_search=1,
-            metric_kind=MetricKind.Hamming if layout.kind == "b1" else MetricKind.IP,
+            metric_kind=MetricKind.Hamming if self._hamming else MetricKind.IP,
             multi=False,
         )
 
@@ -157,7 +175,7 @@ class Graph:
             return
         if np.unique(keys).shape[0] != keys.shape[0]:
             raise ParameterError("expected each slot once, got one of them twice")
-        native, threads = self._native(self.layout, codes), _cores(threads)
+        native, threads = self._documents(codes), _cores(threads)
         with self._writing:
             known = self.contains(slots)
             if known.any():
@@ -180,6 +198,11 @@ class Graph:
 
     def remove(self, slots: Rows) -> int:
         """Take slots out of the results; their nodes stay as stepping stones until the graph is rebuilt.
+
+        Parameters
+        ----------
+        slots : sequence of int
+            Which; those that are not there are no error.
 
         Returns
         -------
@@ -225,7 +248,7 @@ class Graph:
         if m == 0 or size == 0:
             return slots, scores
         count = min(max(k, ef), size)
-        native = self._native(self.layout.compared, queries)
+        native, terms = self._queries(queries)
         with self._gate.together():
             keys, distances, counts, _, _ = self._index.search_many(native, count, threads=threads, dtype=self._scalar)
         # A slot that another thread removed meanwhile comes back under usearch's free key.
@@ -236,7 +259,8 @@ class Graph:
             keys, distances, found = (np.take_along_axis(a, order, axis=1) for a in (keys, distances, found))
         found = found[:, :width]
         slots[:, :width][found] = keys[:, :width][found].astype(np.int64)
-        scores[:, :width][found] = self._scores(distances[:, :width][found])  # elsewhere they are not numbers
+        distances = np.where(found, distances[:, :width], 0)  # elsewhere they are not numbers
+        scores[:, :width][found] = self._scores(distances, terms)[found]
         return slots, scores
 
     @property
@@ -301,9 +325,9 @@ class Graph:
         except (OSError, RuntimeError, ValueError) as error:
             raise CorruptCollectionError(f"usearch cannot read the graph {Path(path)}: {error}; rebuild it") from error
         index = graph._index
-        if index.dtype != graph._scalar or index.ndim != layout.dim:
+        if index.dtype != graph._scalar or index.ndim != graph._ndim:
             raise MismatchError(
-                f"expected a graph of {graph._scalar.name} x {layout.dim}, {Path(path)} holds "
+                f"expected a graph of {graph._scalar.name} x {graph._ndim}, {Path(path)} holds "
                 f"{index.dtype.name} x {index.ndim}; rebuild it"
             )
         index.expansion_search = 1
@@ -318,17 +342,64 @@ class Graph:
     def _add(self, keys: NDArray[np.uint64], native: NDArray[Any], threads: int) -> None:
         self._index.add_many(keys, native, threads=threads, dtype=self._scalar)
 
-    def _native(self, layout: CodeLayout, codes: Codes) -> NDArray[Any]:
-        if layout.kind == "i4":
-            return unpack_int4(layout, codes)
-        if layout.kind == "i2":
-            return unpack_int2(layout, codes).view(self._dtype)
+    def _documents(self, codes: Codes) -> NDArray[Any]:
+        """Return rows as usearch holds them."""
+        layout = self.layout
+        if layout.lengths:
+            factors, lengths = row_terms(layout, codes)
+            assert lengths is not None  # the layout has them
+            terms = [np.ones(len(codes), np.float32)]
+            values = code_values(layout, codes)
+            if factors is not None:
+                values = values * factors[:, None]
+                terms.insert(0, factors * factors)
+            return _bfloat16(np.column_stack([values, *terms]) * lengths[:, None])
+        if layout.kind == "r1":
+            bits = codes[:, : layout.code_bytes]
+            return np.concatenate([bits, bits], axis=1)
+        if layout.kind in ("i4", "i2", "r2", "r3", "r4"):
+            return unpack_codes(layout, codes)
         return codes.view(self._dtype)
 
-    def _scores(self, distances: NDArray[np.float32]) -> Scores:
-        if self.layout.kind == "b1":
-            return to_scores(self.layout, distances)
-        return to_scores(self.layout, np.float32(1.0) - distances)  # usearch's inner product distance is 1 - dot
+    def _queries(self, queries: Codes) -> tuple[NDArray[Any], Scores | None]:
+        """Return queries as usearch compares them, and the terms of their scores where the layout is centred."""
+        layout = self.layout
+        if not layout.centred:
+            if layout.kind == "i4":
+                return unpack_int4(layout, queries), None
+            return queries.view(self._dtype), None
+        terms, codes = split_query(layout, queries)
+        if layout.lengths:
+            step, square, offset = terms
+            values = code_values(CodeLayout(layout.compared.kind, layout.dim), codes) * step[:, None]
+            last = [square, offset] if layout.has_factors else [offset]
+            return _bfloat16(np.column_stack([values, *last])), terms
+        if layout.kind == "r1":
+            whole = codes.view(np.int8).astype(np.float32)
+            cut = _CUT * np.sqrt(np.square(whole).mean(axis=1, keepdims=True))
+            return np.concatenate([np.packbits(whole > -cut, axis=1), np.packbits(whole > cut, axis=1)], axis=1), terms
+        return codes.view(self._dtype), terms
+
+    def _scores(self, distances: NDArray[np.float32], terms: Scores | None) -> Scores:
+        if self._hamming:
+            if terms is None:
+                return to_scores(self.layout, distances)
+            return np.float32(1.0) - distances * np.float32(1.0 / self.layout.dim)
+        products = np.float32(1.0) - distances  # usearch's inner product distance is 1 - dot
+        if terms is None:
+            return to_scores(self.layout, products)
+        if self.layout.lengths or self.layout.has_factors:
+            return products
+        step, _, offset = terms
+        scores: Scores = products * step[:, None] + offset[:, None]
+        return scores
+
+
+def _bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Round to bfloat16, the range of float32 in two bytes; what is beyond it becomes the largest value."""
+    largest = np.array(0x7F7F0000, np.uint32).view(np.float32)
+    bits = np.ascontiguousarray(np.clip(values, -largest, largest), np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
 
 def _view(index: Any, path: str) -> None:

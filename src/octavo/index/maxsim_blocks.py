@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo._layout import CodeLayout
-from octavo.index._codes import Codes, Rows, Scores, pack_queries, raw_products
+from octavo.index._codes import Codes, Rows, Scores, pack_queries, products, raw_products
 
 #: Most bytes of gathered codes, and of products, in one block.
 _BLOCK_BYTES = 384 << 10
@@ -77,7 +77,7 @@ def score_spans(
         best = _best_matches(layout, codes, starts[block], lengths[block], packed)[:, :n_tokens]
         scores[:, block] = _sum_matches(layout, best, edges, counts)
 
-    blocks = _blocks(lengths, max(layout.compared.row_bytes, 4 * len(together)))
+    blocks = _blocks(lengths, max(layout.compared.row_bytes, 4 * len(together) * layout.passes))
     work = int(lengths.sum()) * n_tokens
     each(fill, blocks, max(1, min(threads, len(blocks), work // _WORK_PER_THREAD)))
     return scores
@@ -105,7 +105,8 @@ def _best_matches(layout: CodeLayout, codes: Codes, starts: Rows, lengths: Rows,
     else:
         spans = [codes[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
         rows = np.concatenate(spans, out=_scratch.rows(int(lengths.sum()), codes.shape[1]))
-    raw = raw_products(layout, rows, packed)
+    # Rows with factors of their own can only be compared as scores.
+    raw = products(layout, rows, packed) if layout.centred else raw_products(layout, rows, packed)
     nearest = np.minimum if layout.kind == "b1" else np.maximum  # of Hamming distances the smallest is the best
     best: NDArray[Any] = nearest.reduceat(raw, np.cumsum(lengths) - lengths, axis=0)
     return best
@@ -115,6 +116,8 @@ def _sum_matches(layout: CodeLayout, best: NDArray[Any], edges: Rows, counts: Ro
     """Add up each query's best matches and convert to scores: float64 of shape (queries, documents)."""
     exact = np.int64 if best.dtype.kind in "iu" else np.float64
     sums = np.add.reduceat(best, edges, axis=1, dtype=exact).T
+    if layout.centred:
+        return sums
     if layout.kind == "b1":
         return layout.scale * (counts[:, None] - sums * (2.0 / layout.dim))
     return sums * float(layout.scale)

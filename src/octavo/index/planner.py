@@ -23,7 +23,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from octavo._layout import CodeLayout
+from octavo._layout import BITS, QUERY_PLANES, CodeLayout
 from octavo._validation import check_integer
 from octavo.errors import ParameterError
 from octavo.index._codes import CORES as CORES  # how many there are, for whoever divides work
@@ -56,12 +56,29 @@ EF_STEP = 32
 #: Candidates rescored per result, by kind of the coarse codes. 15 for binary reaches 0.956 to 0.960 of the exact float32
 #: top ten for real questions and 25,000 to 100,000 sentence vectors. One-byte codes need 2 by themselves (0.98); 5 leaves
 #: room for the reducer before them.
-_OVERSAMPLE = {"b1": 15, "i2": 5, "i4": 5, "i8": 5, "e4m3": 5, "e5m2": 5, "f16": 2, "bf16": 2, "f32": 2}
+_OVERSAMPLE = {
+    "b1": 15,
+    "i2": 5,
+    "i4": 5,
+    "i8": 5,
+    "e4m3": 5,
+    "e5m2": 5,
+    "f16": 2,
+    "bf16": 2,
+    "f32": 2,
+    "r1": 10,
+    "r2": 5,
+    "r3": 3,
+    "r4": 2,
+}
+#: Fewer dimensions tell documents apart less well: estimates from 64 values in one or two bits need three times the candidates
+#: of those from 384 for the same agreement (four models; benchmarks/bench_codecs_models.py).
+_ESTIMATED_DIM, _ESTIMATED_POWER = 384, 0.6
 #: Rows beyond which bits need more: the more documents, the more of them agree with the query in as many bits. For 0.95,
 #: 300,000 rows take 20 candidates a result and a million 32.
-OVERSAMPLE_ROWS, _OVERSAMPLE_STEP = 100_000, {"b1": 5.0}
+OVERSAMPLE_ROWS, _OVERSAMPLE_STEP = 100_000, {"b1": 5.0, "r1": 3.0}
 #: Hamming distances are few and tie often, which makes the walk through the graph lose its way earlier.
-_EF = {"b1": 128}
+_EF = {"b1": 128, "r1": 192}
 _EF_OTHERS = 64
 
 
@@ -113,7 +130,7 @@ limits = Limits()
 class Plan:
     """How to find candidates.
 
-    Attributes
+    Parameters
     ----------
     method : {"scan", "scan_matching", "graph"}
         ``"scan"``: `exact_search` over everything; ``"scan_matching"``: `exact_search` over the matching rows;
@@ -126,6 +143,11 @@ class Plan:
         If too few of the fetched match, doubling `fetch` is cheaper than the exact way as long as it stays within this.
     cost_us : float
         Expected time on one core in microseconds.
+
+    Examples
+    --------
+    >>> Plan(method="graph", fetch=50, ef=64, limit=400, cost_us=120.0).method
+    'graph'
     """
 
     method: Literal["scan", "scan_matching", "graph"]
@@ -254,6 +276,8 @@ def default_oversample(layout: CodeLayout, n: int = 0) -> float:
     (15.0, 35.0)
     """
     least = float(_OVERSAMPLE[layout.kind])
+    if layout.has_factors:
+        least = max(2.0, round(least * (_ESTIMATED_DIM / layout.dim) ** _ESTIMATED_POWER, 1))
     if n <= OVERSAMPLE_ROWS:
         return least
     return least + _OVERSAMPLE_STEP.get(layout.kind, 0.0) * math.log2(n / OVERSAMPLE_ROWS)
@@ -283,7 +307,8 @@ def default_ef(layout: CodeLayout, k: int, *, n: int = 0, rescored: bool = False
     least = _EF.get(layout.kind, _EF_OTHERS)
     if n > EF_ROWS:
         least += int(EF_STEP * math.log2(n / EF_ROWS))
-    return max(least, k if rescored else 2 * k)
+    # Single bits find less surely than the estimates that order what they find.
+    return max(least, (k + k // 2 if layout.kind == "r1" else k) if rescored else 2 * k)
 
 
 def explored(layout: CodeLayout, k: int, *, n: int, rescored: bool, tuning: Tuning | None) -> int:
@@ -382,10 +407,11 @@ def _scan_row_us(layout: CodeLayout) -> float:
 
 
 def _unpack_row_us(layout: CodeLayout) -> float:
-    return UNPACK_BYTE_US * layout.row_bytes if layout.kind == "i2" else 0.0
+    if layout.kind == "i2":
+        return UNPACK_BYTE_US * layout.row_bytes
+    # Planes of bits are read one by one, and what a score is made of is put together row by row.
+    return (0.012 + 0.012 * (BITS[layout.kind] if layout.passes == QUERY_PLANES else 1)) if layout.has_factors else 0.0
 
 
 def _visit_us(layout: CodeLayout) -> float:
-    # The graph holds codes of 4 and 2 bits as bytes, because usearch has no narrower integer.
-    row_bytes = layout.dim if layout.kind in ("i4", "i2") else layout.row_bytes
-    return VISIT_US + VISIT_BYTE_US * row_bytes
+    return VISIT_US + VISIT_BYTE_US * layout.linked_bytes

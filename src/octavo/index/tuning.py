@@ -36,6 +36,12 @@ class Tuning:
         through the graph, or a look at cells.
     probed : int or None
         Rows in cells that were looked at; None if the collection has a graph.
+
+    Examples
+    --------
+    >>> tuning = Tuning(codec="int8", k=10, rows=100_000, ef=64, oversample=None, recall=0.96, target=0.95)
+    >>> tuning.ef_for(10, rows=100_000, step=16), tuning.ef_for(10, rows=200_000, step=16)
+    (64, 80)
     """
 
     codec: str
@@ -53,7 +59,19 @@ class Tuning:
     def ef_for(self, count: int, rows: int, step: int) -> int:
         """Return how many candidates to explore for `count` results of a graph of `rows`.
 
-        `step` more are explored for each doubling of the rows, and proportionally more for more results.
+        Parameters
+        ----------
+        count : int
+            Results wanted.
+        rows : int
+            Rows in the graph.
+        step : int
+            How many more are explored for each doubling of the rows. For more results there are proportionally more.
+
+        Returns
+        -------
+        int
+            `count` at least.
         """
         assert self.ef is not None  # only asked where there is a graph
         wider = count / max(1.0, self.k * (self.oversample or 1.0))
@@ -69,6 +87,11 @@ class Tuning:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote.
+
+        Parameters
+        ----------
+        text : str
+            JSON.
 
         Raises
         ------

@@ -187,7 +187,7 @@ def cells_add_us(layout: CodeLayout, dim: int, n: int) -> float:
 
 def graph_node_bytes(layout: CodeLayout, connectivity: int) -> float:
     """Return the bytes of one document in a graph: its codes (those of 4 and 2 bits as bytes) and its links."""
-    codes = layout.dim if layout.kind in ("i4", "i2") else layout.row_bytes
+    codes = layout.linked_bytes
     return codes + measured.GRAPH_BASE_BYTES + measured.GRAPH_LINK_BYTES * connectivity
 
 

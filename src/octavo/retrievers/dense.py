@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from octavo._arrays import Floats
 from octavo.errors import CorruptCollectionError
-from octavo.index import exact_search, planner, score_rows
+from octavo.index import Graph, exact_search, planner, score_rows
 from octavo.index.planner import CORES
 from octavo.store.snapshot import CellView, Mask, Slots, Snapshot, TierView
 
@@ -255,7 +255,7 @@ def _candidates(
         ef, limit = options.ef or default, view.covered
     codes = coarse.pipeline.encode_queries(queries)
     if eligible is None and view.covered == snapshot.n_slots and plan.method == "graph":
-        found, found_scores = view.graph.search(codes, count, ef, threads=options.threads)
+        found, found_scores = _walk(snapshot, view.graph, codes, count, ef, options.threads)
         if not ((found < 0) | (found >= snapshot.n_slots)).any():  # the usual case needs no merging
             return found, found_scores
     tail_slots, tail_scores = _tail(snapshot, view.covered, codes, count, eligible, options.threads)
@@ -266,7 +266,7 @@ def _candidates(
         if fetch > max(limit, count):  # the filter and the query have little in common: look at all that match
             slots[left], scores[left] = _scan(coarse, queries[left], count, eligible, matching, options.threads)
             break
-        found, found_scores = view.graph.search(codes[left], fetch, max(ef, fetch), threads=options.threads)
+        found, found_scores = _walk(snapshot, view.graph, codes[left], fetch, max(ef, fetch), options.threads)
         outside = (found < 0) | (found >= snapshot.n_slots)  # linked by a commit that this snapshot does not see
         if eligible is not None:
             outside |= ~eligible[np.where(outside, 0, found)]
@@ -282,6 +282,24 @@ def _candidates(
         left = left[~enough]
         fetch *= 2
     return slots, scores
+
+
+def _walk(
+    snapshot: Snapshot, graph: Graph, codes: npt.NDArray[np.uint8], count: int, ef: int, threads: int
+) -> tuple[Slots, Scores]:
+    """Return what the graph finds; where it knows only an order, the scores of all that it looked at decide."""
+    coarse = snapshot.tiers[0]
+    if not (coarse.layout.has_factors or coarse.layout.lengths):
+        return graph.search(codes, count, ef, threads=threads)
+    found, _ = graph.search(codes, max(count, ef), ef, threads=threads)
+    found[found >= snapshot.n_slots] = -1  # linked by a commit that this snapshot does not see
+    rows = np.unique(found)
+    coarse.check(rows[rows >= 0])
+    scores = np.full(found.shape, -np.inf, np.float32)
+    for query, row, into in zip(codes, found, scores, strict=True):
+        into[row >= 0] = score_rows(coarse.layout, coarse.codes, query, row[row >= 0])
+    order = np.lexsort((found, -scores), axis=1)[:, :count]
+    return np.take_along_axis(found, order, 1), np.take_along_axis(scores, order, 1)
 
 
 def _reachable(eligible: Mask | None, covered: int) -> int:

@@ -5,18 +5,19 @@ Functions that begin with ``late`` are those of multi-vector collections, whose 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from octavo._arrays import Floats
+from octavo._arrays import Floats, unit_rows
 from octavo.compression import Codec, Float32
 from octavo.compression.candidates import candidate_encoder_from_config
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import ParameterError
+from octavo.store._originals import ALL, NEGLIGIBLE, Learned, errors_of, overlaid
 from octavo.store.settings import Settings, check_token_codec
-from octavo.store.snapshot import Mask, Slots, Snapshot, decode_rows
+from octavo.store.snapshot import Mask, Slots, Snapshot, TierView, decode_rows
 from octavo.store.tokens import TokenCodec, TokenView
 from octavo.store.vectors import Codes
 
@@ -25,6 +26,15 @@ FIT_SAMPLE = 16_384
 
 #: Token vectors that the codec and the candidate encoder are fitted on, at most (200 MB at 384 dimensions).
 FIT_TOKENS = 1 << 17
+
+#: Documents whose originals are enough to learn from them alone, where there are more.
+_LEAST_SAMPLE = 1_000
+
+#: Vectors from which on a quarter of the sample is set apart to measure errors.
+_LEAST_APART = 64
+
+#: A tier is exchanged when the new one loses less than this part of what the old one loses.
+_CLEARLY = 0.95
 
 #: Slots, and tokens, decoded or re-encoded at a time.
 _CHUNK_SLOTS, _CHUNK_TOKENS = 8_192, 1 << 15
@@ -55,19 +65,105 @@ class Rows:
 # ---------------------------------------------------------------------- one vector a document
 
 
-def fit_codec(snapshot: Snapshot, settings: Settings, codec_text: str) -> Codec:
-    """Fit a codec on a sample of what is stored; there is at least one document."""
+def learning_sample(snapshot: Snapshot, settings: Settings, originals: Mapping[int, Floats]) -> Floats:
+    """Return the vectors that a codec is learned from; there is at least one document.
+
+    They are the originals that are kept, if those are all or a fair sample, and what can be decoded otherwise.
+    """
     alive = np.flatnonzero(snapshot.alive)
+    learned = snapshot.learned
+    kept = np.fromiter(originals, np.int64, len(originals))
+    fair = learned is not None and learned.lossy and (learned.complete or learned.below < ALL)
+    if fair and len(kept) >= min(len(alive), _LEAST_SAMPLE):
+        return fit_ready(np.concatenate([originals[slot] for slot in kept.tolist()]), settings)
     rng = np.random.default_rng(settings.seed)
     chosen = alive if len(alive) <= FIT_SAMPLE else np.sort(rng.choice(alive, FIT_SAMPLE, replace=False))
-    return Codec.parse(codec_text).fit(decode_rows(snapshot, chosen), seed=settings.seed or 0)
+    chosen = np.union1d(chosen, kept)
+    return fit_ready(overlaid(chosen, decode_rows(snapshot, chosen), originals), settings)
 
 
-def reencoded(snapshot: Snapshot, codec: Codec) -> Iterator[Rows]:
-    """Yield every slot in other codes."""
+def fit_ready(vectors: Floats, settings: Settings) -> Floats:
+    """Return vectors as they came in: what a codec gives back is not quite of unit length."""
+    return unit_rows(vectors, keep_zeros=True) if settings.metric == "cosine" else vectors
+
+
+def fit_codec(sample: Floats, settings: Settings, codec_text: str) -> Codec:
+    """Fit a codec on a sample."""
+    return Codec.parse(codec_text).fit(sample, seed=settings.seed or 0, lengths=settings.metric != "cosine")
+
+
+def assessed(codec: Codec, sample: Floats, settings: Settings, documents: int) -> Learned | None:
+    """Return what to expect of a codec that was learned from `sample`: the errors on a part of it, once learned from the rest.
+
+    None where the codec learns nothing.
+    """
+    if not codec.needs_fit:
+        return None
+    order = np.random.default_rng(settings.seed).permutation(len(sample))
+    apart = len(sample) // 4 if len(sample) >= _LEAST_APART else 0
+    held_out, rest = sample[order[:apart]], sample[order[apart:]]
+    measured = fit_codec(rest, settings, str(codec)) if apart else codec
+    errors = [errors_of(tier, held_out if apart else sample) for tier in measured.tiers]
+    return Learned(
+        documents,
+        errors=tuple(float(error.mean()) for error in errors),
+        spreads=tuple(float(error.std()) for error in errors),
+        learning=tuple(tier.needs_fit for tier in codec.tiers),
+    )
+
+
+def reassessed(found: Learned, learned: Learned, codec: Codec, sample: Floats, renewed: Sequence[bool]) -> Learned:
+    """Return what to expect of tiers that were not renewed: what they lose of the sample, or lost of what came last."""
+    errors, spreads = list(found.errors), list(found.spreads)
+    for number, tier in enumerate(codec.tiers):
+        if not renewed[number]:
+            measured = errors_of(tier, sample)
+            last = learned.found[number] if learned.found else 0.0
+            errors[number], spreads[number] = max(float(measured.mean()), last), float(measured.std())
+    return replace(found, errors=tuple(errors), spreads=tuple(spreads))
+
+
+def better_tiers(new: Codec, old: Codec, sample: Floats, *, always: bool) -> list[bool]:
+    """Tell which tiers of a codec are worth exchanging: those that lose something, and less of it in the new one."""
+    return [
+        now.needs_fit
+        and (before := float(errors_of(was, sample).mean())) > NEGLIGIBLE
+        and (always or float(errors_of(now, sample).mean()) < _CLEARLY * before)
+        for now, was in zip(new.tiers, old.tiers, strict=True)
+    ]
+
+
+def reencoded(
+    snapshot: Snapshot, codec: Codec, settings: Settings, originals: Mapping[int, Floats], renewed: Sequence[bool] = ()
+) -> Iterator[Rows]:
+    """Yield every slot in other codes, made of the original vector where it is kept.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        What is there.
+    codec : Codec
+        What makes the codes.
+    settings : Settings
+        Of the collection.
+    originals : mapping of int to ndarray of shape (1, dim)
+        By slot.
+    renewed : sequence of bool, optional
+        Which tiers get other codes; those of the others stay. All of them, if left out.
+    """
     for rows in _runs(snapshot.n_slots):
-        vectors = decode_rows(snapshot, rows)
-        yield Rows([pipeline.encode(vectors) for pipeline in codec.tiers])
+        vectors = fit_ready(overlaid(rows, decode_rows(snapshot, rows), originals), settings)
+        yield Rows(
+            [
+                pipeline.encode(vectors) if not renewed or renewed[number] else _rows_of(snapshot.tiers[number], rows)
+                for number, pipeline in enumerate(codec.tiers)
+            ]
+        )
+
+
+def _rows_of(tier: TierView, rows: Slots) -> Codes:
+    tier.check(rows)
+    return tier.codes[rows]
 
 
 def kept(snapshot: Snapshot, slots: Slots) -> Iterator[Rows]:
@@ -143,36 +239,63 @@ def waiting_codec(codec_text: str, dim: int) -> TokenCodec:
     return TokenCodec(codec.tiers[0], None)
 
 
-def fit_late(snapshot: Snapshot, settings: Settings, codec_text: str) -> tuple[Codec, TokenCodec]:
-    """Fit the token codec, the candidate encoder and the codec of its vectors on a sample of what is stored.
+def late_learning_sample(snapshot: Snapshot, settings: Settings, originals: Mapping[int, Floats]) -> TokenMatrices:
+    """Return the documents, as token vectors, that codecs are learned from; see `learning_sample`.
 
     Raises
     ------
     ParameterError
-        When no document has any token, or the codec has several tiers.
+        When no document has any token.
     """
-    check_token_codec(codec_text)
     view = _view(snapshot)
     seed = settings.seed or 0
     slots = np.flatnonzero(snapshot.alive)
+    learned = snapshot.learned
+    fair = learned is not None and learned.lossy and (learned.complete or learned.below < ALL)
+    if fair and originals and len(originals) >= min(int((view.lengths(slots) > 0).sum()), _LEAST_SAMPLE):
+        return TokenMatrices.of(list(originals.values()))
     view.check_offsets(slots)
     slots = np.random.default_rng(seed).permutation(slots[view.lengths(slots) > 0])
     if not len(slots):
         raise ParameterError("expected at least one document with tokens to fit the codec on; there is none")
     enough = int(np.searchsorted(np.cumsum(view.lengths(slots)), FIT_TOKENS, side="right"))
-    sample = view.decode(np.sort(slots[: max(1, enough)]))
+    return view.decode(np.sort(slots[: max(1, enough)]))
+
+
+def fit_late(sample: TokenMatrices, settings: Settings, codec_text: str) -> tuple[Codec, TokenCodec]:
+    """Fit the token codec, the candidate encoder and the codec of its vectors on a sample.
+
+    Raises
+    ------
+    CodecError
+        When the codec has several tiers.
+    """
+    check_token_codec(codec_text)
+    seed = settings.seed or 0
     assert settings.candidates is not None  # every multi-vector collection has them
     tokens = TokenCodec.fit(codec_text, sample, candidate_encoder_from_config(settings.candidates), seed=seed)
     codec = Codec.parse(settings.candidate_codec or "").fit(tokens.document_vectors(sample), seed=seed)
     return codec, tokens
 
 
-def late_reencoded(snapshot: Snapshot, codec: Codec, tokens: TokenCodec) -> Iterator[Rows]:
+def late_assessed(tokens: TokenCodec, sample: TokenMatrices, settings: Settings, documents: int) -> Learned | None:
+    """Return what to expect of a token codec that was learned from `sample`; see `assessed`."""
+    codec = Codec([tokens.pipeline])
+    if not codec.needs_fit:
+        return None
+    return assessed(codec, fit_ready(sample.flat[:FIT_TOKENS], settings), settings, documents)
+
+
+def late_reencoded(
+    snapshot: Snapshot, codec: Codec, tokens: TokenCodec, originals: Mapping[int, Floats]
+) -> Iterator[Rows]:
     """Yield every slot in other codes; slots of deleted documents are left without tokens."""
     view = _view(snapshot)
     for first, last in _chunks(view, np.arange(snapshot.n_slots)):
-        alive = first + np.flatnonzero(snapshot.alive[first:last])
-        yield _encoded_rows(view, np.arange(first, last), alive, codec, tokens, {})
+        slots = np.arange(first, last)
+        again = {slot: TokenMatrices.of([originals[slot]]) for slot in slots.tolist() if slot in originals}
+        alive = np.array([slot for slot in slots[snapshot.alive[slots]].tolist() if slot not in again], np.int64)
+        yield _encoded_rows(view, slots, alive, codec, tokens, again)
 
 
 def late_kept(snapshot: Snapshot, slots: Slots) -> Iterator[Rows]:

@@ -26,10 +26,19 @@ CREATE TABLE IF NOT EXISTS blocks (
 CREATE TABLE IF NOT EXISTS artifacts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
-_STATEMENTS = [text.strip() for text in (_TABLES + _metadata_index.DDL).split(";") if text.strip()]
+#: Tables and indexes that collections of earlier versions get when they are opened to be written to.
+_LATER = """
+CREATE TABLE IF NOT EXISTS originals (
+    slot INTEGER PRIMARY KEY, priority INTEGER NOT NULL, n INTEGER NOT NULL, vectors BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS originals_by_priority ON originals (priority, n);
+"""
+
+_STATEMENTS = [text.strip() for text in (_TABLES + _metadata_index.DDL + _LATER).split(";") if text.strip()]
 
 #: Name to (type, text), as SQLite keeps them.
 _EXPECTED = {text.split()[5]: (text.split()[1].lower(), text.replace("IF NOT EXISTS ", "", 1)) for text in _STATEMENTS}
+
+_MAY_BE_ABSENT = {"originals", "originals_by_priority"}
 
 _COLUMN = r"\w+( (TEXT|INTEGER|REAL|BLOB|NUMERIC))?( NOT NULL)?( PRIMARY KEY)?( UNIQUE)?"
 _NAMES = r"\(\w+(, \w+)*\)"
@@ -81,7 +90,7 @@ def check_schema(connection: Connection, path: Path) -> bool:
                 )
         elif not (_is_automatic(kind, name, sql) or _is_plain(kind, sql)):
             raise _foreign(path, kind, name)
-    missing = _EXPECTED.keys() - found.keys()
+    missing = _EXPECTED.keys() - found.keys() - _MAY_BE_ABSENT
     if missing or len(entries) > _MOST_ENTRIES:
         what = f"it lacks the table {min(missing)!r}" if missing else "it has too many tables"
         raise CorruptCollectionError(f"{path} is damaged: {what}; restore it from a backup")

@@ -43,6 +43,9 @@ _BOUND_VALUES = 900
 #: to leave then: readers wait meanwhile, so not long unless the log has become large.
 _FOLD_PATIENCE = {1_000: 0.0, 8_000: 0.02, 64_000: 0.2}
 
+#: Seconds to wait for others that prepare the same new database.
+_PREPARING = 0.5
+
 #: Seconds that a fork waits for running transactions to end.
 _FORK_PATIENCE = 5.0
 
@@ -228,8 +231,9 @@ class Database:
             When there are others, or they are not as Octavo makes them.
         """
         with self.write() as connection:
-            if self._path is None or not check_schema(connection, self._path):
-                create_tables(connection)
+            if self._path is not None:
+                check_schema(connection, self._path)
+            create_tables(connection)
 
     # ------------------------------------------------------------------ transactions
 
@@ -431,7 +435,9 @@ class Database:
             with contextlib.suppress(sqlite.Error, OctavoError, OSError):
                 if self._writer is not None and self._writer.connection is connection:
                     self._discard(self._writer)
-                self._settle(self._writing_session().connection)
+                fresh = self._writing_session()
+                with self._discarded_on_error(fresh):  # opened while the disk fails, it may be no better
+                    self._settle(fresh.connection)
             raise
 
     def _settle(self, connection: Connection) -> None:
@@ -595,7 +601,12 @@ class Database:
 
     def _open_to_write(self, path: Path) -> Connection:
         connection = sqlite.connect_file(path, patience=self._lock_timeout)
-        connection.pragma("journal_mode", "wal")
+        if connection.pragma("journal_mode") != "wal":
+            # Whoever made it died before it came to this; or somebody has written over the header of a database that is in
+            # use, and then no patience helps.
+            connection.set_patience(min(self._lock_timeout, _PREPARING))
+            connection.pragma("journal_mode", "wal")
+            connection.set_patience(self._lock_timeout)
         connection.pragma("synchronous", "FULL")
         return connection
 

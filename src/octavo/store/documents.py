@@ -38,6 +38,11 @@ class Document:
         The text; may be empty.
     metadata : dict
         Any JSON object; dates, times and tuples as well. A fresh copy each time: changing it does not change the collection.
+
+    Examples
+    --------
+    >>> Document("r", "a red apple", {"year": 2020}).metadata
+    {'year': 2020}
     """
 
     id: str
@@ -58,6 +63,7 @@ class Batch:
     ready: bool = False  # vectors are checked and, for cosine, of unit length
     matrices: list[Any] | None = None  # token vectors as they were given
     tokens: TokenMatrices | None = None  # in place of vectors in a multi-vector collection: pooled, of unit length
+    decoded: bool = False  # vectors are what another collection's codes stand for, no originals
     codes: tuple[bytes, Sequence[Codes]] | None = None  # a stored codec, and what it made of `vectors` in each tier
 
     def __len__(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 from octavo._version import __version__
 from octavo.encoders.dense import Encoder
 from octavo.encoders.tokens import TokenEncoder
+from octavo.store import _originals
 from octavo.store.database import DATABASE_NAME
 from octavo.store.derived import derived_files
 from octavo.store.settings import INDEXES
@@ -31,17 +32,21 @@ class CollectionInfo:
         Documents in it.
     dim : int or None
         Dimension of the vectors as they come in.
-    metric, codec, encoder, full_text : str
-        What it was made with; encoder is None when vectors were given.
+    metric, codec : str
+        What it was made with.
     fitted : bool
         False while vectors wait as float32 for the codec to be fitted.
     fit_after : int
         Documents from which on it is fitted.
+    encoder : str or None
+        The encoder that it was made with; None when vectors were given.
+    full_text : str
+        Stemmer of the full-text index.
     tiers : list of dict
         Coarse to fine: type, values and bytes of a row.
     ram : dict of str to int
-        Bytes in RAM by part. ``coarse tier`` and ``cells`` are mapped from their files, ``graph`` holds its own copy of the
-        coarse codes.
+        Bytes in RAM by part. ``codec`` is what was learned, ``coarse tier`` and ``cells`` are mapped from their
+        files, ``graph`` holds its own copy of the coarse codes.
     disk : dict of str to int
         Bytes on disk by part; empty in memory.
     ram_bytes_per_document, disk_bytes_per_document, vector_bytes_per_document : float
@@ -52,15 +57,27 @@ class CollectionInfo:
         What finds candidates in a large collection: ``"cells"`` or ``"graph"``.
     index_covers : int
         Rows that it reaches; the rest is scanned exactly.
+    generation, commits, format_version : int
+        Numbers of the vector files, of the last commit, and of the format.
+    versions : dict of str to str
+        Of Octavo and of what it stands on.
     tokens : dict or None
         Of a multi-vector collection: stored token vectors, type, values and bytes of one, how they are pooled, and what
         finds candidates (`tiers` describe the candidate vectors then).
     tuning : dict or None
         What `tune` stored: ef or rows looked at, oversample, the recall found with them, and the one asked for.
-    generation, commits, format_version : int
-        Numbers of the vector files, of the last commit, and of the format.
-    versions : dict of str to str
-        Of Octavo and of what it stands on.
+    originals : dict or None
+        Documents whose original vectors are kept beside the codes, so that the codec can be learned again from them, and their
+        bytes; None where there are none.
+
+    Examples
+    --------
+    >>> import octavo
+    >>> with octavo.open() as kb:
+    ...     _ = kb.add(["red", "green"], vectors=[[1.0, 0.0], [0.0, 1.0]])
+    ...     info = kb.info()
+    >>> info.documents, info.dim, info.codec, info.fitted
+    (2, 2, 'int8', False)
     """
 
     path: str | None
@@ -87,6 +104,7 @@ class CollectionInfo:
     versions: dict[str, str]
     tokens: dict[str, Any] | None = None
     tuning: dict[str, Any] | None = None
+    originals: dict[str, int] | None = None
 
     @property
     def ram_bytes(self) -> int:
@@ -125,11 +143,16 @@ def describe(
         vector_bytes += (view.codes.nbytes + view.offsets.nbytes) / max(1, snapshot.n_slots)
         if view.file.resident:
             ram["tokens"] = view.codes.nbytes + view.offsets.nbytes
+    if snapshot.codec is not None and (learned := _learned_bytes(snapshot)):
+        ram["codec"] = learned
+    kept, kept_bytes = _originals.size(connection)
+    if kept and store.folder is None:
+        ram["originals"] = kept_bytes
     if snapshot.graph is not None:
         ram["graph"] = snapshot.graph.graph.memory_bytes
     if snapshot.cells is not None:
         ram["cells"] = snapshot.cells.nbytes
-    disk = _disk(store, connection, snapshot)
+    disk = _disk(store, connection, snapshot, kept_bytes)
     documents = snapshot.n_alive
     share = 1 / documents if documents else 0.0
     return CollectionInfo(
@@ -157,6 +180,7 @@ def describe(
         versions=_versions(),
         tokens=tokens,
         tuning=asdict(snapshot.tuning) if snapshot.tuning is not None else None,
+        originals={"documents": kept, "bytes": kept_bytes} if kept else None,
     )
 
 
@@ -172,7 +196,18 @@ def _tokens(store: Store, view: TokenView) -> dict[str, Any]:
     }
 
 
-def _disk(store: Store, connection: Connection, snapshot: Snapshot) -> dict[str, int]:
+def _learned_bytes(snapshot: Snapshot) -> int:
+    """Return the bytes of what the codecs have learned: matrices, means and factors."""
+    total = snapshot.codec.state_bytes if snapshot.codec is not None else 0
+    if snapshot.tokens is not None:
+        codec = snapshot.tokens.codec
+        total += codec.pipeline.state_bytes
+        if codec.candidates is not None:
+            total += sum(array.nbytes for array in codec.candidates.get_state().values())
+    return total
+
+
+def _disk(store: Store, connection: Connection, snapshot: Snapshot, originals: int) -> dict[str, int]:
     folder = store.folder
     if folder is None:
         return {}
@@ -184,7 +219,9 @@ def _disk(store: Store, connection: Connection, snapshot: Snapshot) -> dict[str,
     sizes = {f"tier {number}": tier.file.bytes for number, tier in enumerate(snapshot.tiers)}
     if snapshot.tokens is not None:
         sizes["tokens"] = sum(file.bytes for file in snapshot.tokens.files)
-    sizes["documents"] = sum(size(f"{DATABASE_NAME}{suffix}") for suffix in ("", "-wal", "-shm"))
+    sizes["documents"] = max(0, sum(size(f"{DATABASE_NAME}{suffix}") for suffix in ("", "-wal", "-shm")) - originals)
+    if originals:
+        sizes["originals"] = originals  # in the same file
     for index in INDEXES:
         length = sum(size(name) for name in derived_files(index, store.artifact(connection, index)))
         if length:

@@ -16,6 +16,7 @@ from octavo.compression import Codec, Pipeline
 from octavo.errors import CorruptCollectionError
 from octavo.index import Graph, Tuning
 from octavo.store._cell_format import ModelView, SegmentView
+from octavo.store._originals import Learned
 from octavo.store.tokens import TokenView
 from octavo.store.vectors import BlockGuard, Codes, VectorFile
 
@@ -179,6 +180,8 @@ class Snapshot:
         Token codes of a multi-vector collection; `tiers` hold its candidate vectors then.
     tuning : Tuning or None
         How hard to look, if that was measured with this codec.
+    learned : Learned or None
+        How well the codec fits; None while there is none, or where nothing is learned.
     """
 
     seq: int
@@ -195,6 +198,7 @@ class Snapshot:
     tokens: TokenView | None = None
     tuning: Tuning | None = None
     cells: CellView | None = None
+    learned: Learned | None = None
 
     @cached_property
     def files(self) -> tuple[VectorFile, ...]:

@@ -30,6 +30,7 @@ from octavo.errors import (
 from octavo.index import Graph, Tuning
 from octavo.store._locks import LOCK_NAME
 from octavo.store._manifest import FORMAT_VERSION, check_artifact
+from octavo.store._originals import Learned
 from octavo.store.database import DATABASE_NAME, Database, read_manifest, write_manifest
 from octavo.store.settings import Settings
 from octavo.store.snapshot import CellView, GraphView, Mask, Snapshot, TierView
@@ -369,6 +370,7 @@ class Store:
                 tokens=tokens,
                 tuning=_tuning(manifest),
                 cells=cells,
+                learned=Learned.from_json(manifest.get("learned")),
             )
             self._snapshot = fresh
             return fresh

@@ -6,34 +6,46 @@ Each public method is one transaction: after it returns, the change survives pow
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from octavo._arrays import Floats
-from octavo.compression import Codec
+from octavo.compression import Codec, Float16, Float32
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import CollectionLockedError, InvalidVectorsError, OctavoError, ParameterError
 from octavo.index import Tuning
+from octavo.store import _originals
 from octavo.store._generations import (
+    FIT_SAMPLE,
     Rows,
+    assessed,
+    better_tiers,
     fit_codec,
     fit_late,
+    fit_ready,
     kept,
+    late_assessed,
     late_kept,
+    late_learning_sample,
     late_mended,
     late_reencoded,
+    learning_sample,
     mended,
+    reassessed,
     reencoded,
     waiting_codec,
 )
+from octavo.store._originals import Learned, errors_of, watched_rows
 from octavo.store.database import document_crc, select_documents, write_manifest
-from octavo.store.documents import Batch, metadata_from_json
+from octavo.store.documents import Batch, chunked, metadata_from_json
 from octavo.store.metadata import index as _metadata_index
-from octavo.store.snapshot import Mask, Slots, Snapshot, TierView
+from octavo.store.snapshot import Mask, Slots, Snapshot, TierView, decode_rows
 from octavo.store.sqlite import Connection, Error
 from octavo.store.store import Store
 from octavo.store.tokens import TokenAppender, TokenCodec
@@ -98,6 +110,7 @@ class Writer:
                 tier.file.sync()
                 sums = block_checksums(codes, start, tier.guard.tail())
                 _write_blocks(connection, number, sums)
+            self._watch(connection, snapshot, batch, vectors, changes)
             replaced = list(select_documents(connection, "slot, metadata", "id", batch.ids))
             self._bury(connection, replaced, seq)
             slots = range(start, start + len(batch))
@@ -147,6 +160,12 @@ class Writer:
             if len(found) == snapshot.n_alive:
                 connection.execute("DELETE FROM documents")
                 _metadata_index.clear(connection)
+                _originals.clear(connection)
+                if snapshot.learned is not None:  # what comes from now on can be kept completely
+                    emptied = replace(
+                        snapshot.learned, documents=0, below=_originals.ALL, complete=True, seen=0, found=()
+                    )
+                    write_manifest(connection, {"learned": emptied.to_json()})
                 connection.executemany("INSERT INTO tombstones VALUES (?, ?)", [(row[0], seq) for row in found])
             else:
                 self._bury(connection, [row[:2] for row in found], seq)
@@ -163,12 +182,45 @@ class Writer:
             write_manifest(connection, changes)
         self._publish()
 
+    def forget_originals(self) -> None:
+        """Forget the vectors that are kept beside the codes."""
+        with self._store.write() as connection:
+            snapshot = self._current(connection)
+            _originals.clear(connection)
+            changes: dict[str, Any] = {"seq": snapshot.seq + 1}
+            if snapshot.learned is not None:
+                changes["learned"] = replace(snapshot.learned, complete=False).to_json()
+            write_manifest(connection, changes)
+        self._publish()
+
+    def keep_originals(self, learned: str, ids: Sequence[str], matrices: Sequence[Floats]) -> None:
+        """Take over what another collection knew of its codec, which this one started with, and the originals that it kept.
+
+        Parameters
+        ----------
+        learned : str
+            The entry of its manifest.
+        ids : sequence of str
+            Of documents that are here.
+        matrices : sequence of ndarray of shape (n, dim)
+            Their vectors.
+        """
+        seed = self._store.settings.seed or 0
+        with self._store.write() as connection:
+            snapshot = self._current(connection)
+            slots = dict(select_documents(connection, "id, slot", "id", ids))
+            rows = zip(ids, matrices, strict=True)
+            _originals.insert(connection, ((slots[i], _originals.priority(i, seed), matrix) for i, matrix in rows))
+            write_manifest(connection, {"learned": learned, "seq": snapshot.seq + 1})
+        self._publish()
+
     def _bury(self, connection: Connection, found: Sequence[tuple[int, str]], seq: int) -> None:
         if not found:
             return
         slots = [(slot,) for slot, _ in found]
         connection.executemany("DELETE FROM documents WHERE slot = ?", slots)
         connection.executemany("INSERT INTO tombstones VALUES (?, ?)", [(slot, seq) for (slot,) in slots])
+        _originals.remove(connection, (slot for (slot,) in slots))
         _metadata_index.remove(connection, ((slot, metadata_from_json(metadata)) for slot, metadata in found))
 
     def _add_tokens(
@@ -180,6 +232,47 @@ class Writer:
         appender.sync()
         self._record_tokens(connection, appender, changes)
         return appender.codec.document_vectors(batch.tokens)
+
+    def _watch(
+        self, connection: Connection, snapshot: Snapshot, batch: Batch, vectors: Floats, changes: dict[str, Any]
+    ) -> None:
+        """Measure how well the codec keeps a batch, and keep the originals of those documents that are in the sample.
+
+        Of a batch that is kept worse than the codec was learned to keep, those of all: it will be learned again with them.
+        """
+        learned = snapshot.learned
+        if learned is None or snapshot.codec is None or not len(batch):
+            return
+        if batch.decoded:
+            changes["learned"] = replace(learned, complete=False).to_json()
+            return
+        settings = self._store.settings
+        matrices: Iterable[Floats]
+        if batch.tokens is not None and snapshot.tokens is not None:
+            tiers, measured, matrices = [snapshot.tokens.codec.pipeline], batch.tokens.flat, batch.tokens
+        else:
+            tiers, measured, matrices = snapshot.codec.tiers, vectors, vectors[:, None]
+        errors = [errors_of(tier, watched_rows(measured)) for tier in tiers] if len(measured) else []
+        suspicious = False
+        if errors:
+            learned, suspicious = learned.watched(len(measured), [float(error.mean()) for error in errors])
+        if learned.lossy or suspicious:
+            seed = settings.seed or 0
+            rows = (
+                (slot, order, matrix)
+                for slot, identifier, matrix in zip(
+                    itertools.count(snapshot.n_slots), batch.ids, matrices, strict=False
+                )
+                if len(matrix)
+                and (((order := _originals.priority(identifier, seed)) < learned.below and learned.lossy) or suspicious)
+            )
+            _originals.insert(connection, rows)
+            learned = _originals.thin(connection, learned, self._capacity(snapshot, batch.dim))
+        changes["learned"] = learned.to_json()
+
+    @staticmethod
+    def _capacity(snapshot: Snapshot, dim: int) -> int:
+        return _originals.capacity(dim, late=snapshot.tokens is not None)
 
     def _first_generation(
         self, dim: int, snapshot: Snapshot, changes: dict[str, Any]
@@ -217,15 +310,122 @@ class Writer:
             text = codec_text or snapshot.codec_text
             if not snapshot.n_alive:
                 raise ParameterError("expected at least one document to fit the codec on; the collection is empty")
-            changes = {"codec": text, "fitted": 1}
-            if snapshot.tokens is not None:
-                codec, tokens = fit_late(snapshot, store.settings, text)
-                chunks = late_reencoded(snapshot, codec, tokens)
-                self._switch(connection, snapshot, codec, chunks, changes, tokens=tokens)
-            else:
-                codec = fit_codec(snapshot, store.settings, text)
-                self._switch(connection, snapshot, codec, reencoded(snapshot, codec), changes)
+            self._learn(connection, snapshot, text)
         self._after_switch(snapshot)
+
+    def learn_again(self, *, ended: bool) -> bool:
+        """Fit the codec again if the collection has grown enough, or what arrives is kept badly; tells whether codes changed.
+
+        Parameters
+        ----------
+        ended : bool
+            The call that adds documents is over. Then the codec is learned from all of them where their originals are there.
+        """
+        store = self._store
+        fit_after = store.settings.fit_after or 1
+
+        def due(snapshot: Snapshot) -> bool:
+            learned = snapshot.learned
+            return (
+                snapshot.n_alive > 0 and learned is not None and learned.due(snapshot.n_alive, fit_after, ended=ended)
+            )
+
+        if not due(store.snapshot):
+            return False
+        with store.write() as connection:
+            snapshot = self._current(connection)
+            if not due(snapshot):
+                return False
+            changed = self._learn(connection, snapshot, None)
+        if changed:
+            self._after_switch(snapshot)
+        else:
+            self._publish()
+        return changed
+
+    def _learn(self, connection: Connection, snapshot: Snapshot, codec_text: str | None) -> bool:
+        """Fit the codec and re-encode what gains by it; tells whether anything does.
+
+        Parameters
+        ----------
+        codec_text : str or None
+            The codec to change to, whatever it gains; None fits the present one again.
+        """
+        settings, learned, dim = self._store.settings, snapshot.learned, snapshot.dim
+        assert dim is not None  # there are vectors
+        text = codec_text or snapshot.codec_text
+        originals = _originals.read(connection, dim)
+        changes: dict[str, Any] = {"codec": text, "fitted": 1}
+        all_there = learned is not None and (learned.complete or not learned.lossy) and snapshot.n_alive <= FIT_SAMPLE
+        renewed: list[bool] = []
+        if snapshot.tokens is not None:
+            sample = late_learning_sample(snapshot, settings, originals)
+            codec, tokens = fit_late(sample, settings, text)
+            found = late_assessed(tokens, sample, settings, snapshot.n_alive)
+            if codec_text is None:
+                pair = (Codec([tokens.pipeline]), Codec([snapshot.tokens.codec.pipeline]))
+                flat = fit_ready(sample.flat, settings)
+                renewed = better_tiers(*pair, flat, always=all_there)
+                if found is not None and learned is not None:
+                    found = reassessed(found, learned, pair[1], flat, renewed)
+            chunks = late_reencoded(snapshot, codec, tokens, originals)
+        else:
+            vectors, tokens = learning_sample(snapshot, settings, originals), None
+            codec = fit_codec(vectors, settings, text)
+            found = assessed(codec, vectors, settings, snapshot.n_alive)
+            if codec_text is None:
+                assert snapshot.codec is not None  # something was learned
+                renewed = better_tiers(codec, snapshot.codec, vectors, always=all_there)
+                pairs = zip(renewed, codec.tiers, snapshot.codec.tiers, strict=True)
+                codec = Codec([now if better else was for better, now, was in pairs])
+                if found is not None and learned is not None:
+                    found = reassessed(found, learned, snapshot.codec, vectors, renewed)
+            chunks = reencoded(snapshot, codec, settings, originals, renewed)
+        if found is not None:
+            changes["learned"] = self._keep_sample(connection, snapshot, found).to_json()
+        else:
+            _originals.clear(connection)
+            changes["learned"] = ""
+        if codec_text is None and not any(renewed):
+            write_manifest(connection, {"learned": changes["learned"], "seq": snapshot.seq + 1})
+            return False
+        self._switch(connection, snapshot, codec, chunks, changes, tokens=tokens)
+        return True
+
+    def _keep_sample(self, connection: Connection, snapshot: Snapshot, found: Learned) -> Learned:
+        """Bring the originals in line with a codec that was learned from them; returns what is known of it."""
+        before, dim = snapshot.learned, snapshot.dim or 1
+        if before is not None:
+            found = replace(found, below=before.below, complete=before.complete)
+            _originals.drop_recent(connection, found)
+        if not found.lossy:
+            _originals.clear(connection)
+            return replace(found, below=_originals.ALL, complete=True)
+        if before is not None and before.lossy:
+            return found
+        # What is there is as good as it came: waiting for its first codec, or in one that loses hardly anything.
+        exact = before is not None or not snapshot.fitted or _is_float(snapshot)
+        if not exact:
+            return replace(found, complete=False)
+        seed, most = self._store.settings.seed or 0, self._capacity(snapshot, dim)
+        rows = connection.execute("SELECT slot, id FROM documents")
+        order = sorted((_originals.priority(identifier, seed), slot) for slot, identifier in rows)
+        for part in chunked(order[: most + 1], _CHUNK):
+            slots = np.array([slot for _, slot in part], np.int64)
+            if snapshot.tokens is not None:
+                matrices: Iterable[Floats] = snapshot.tokens.decode(slots)
+            else:
+                matrices = fit_ready(decode_rows(snapshot, slots), self._store.settings)[:, None]
+            there = _originals.slots_there(connection)
+            triples = zip(part, matrices, strict=True)
+            _originals.insert(
+                connection,
+                ((slot, rank, matrix) for (rank, slot), matrix in triples if len(matrix) and slot not in there),
+            )
+            found = _originals.thin(connection, found, most)
+            if found.below != _originals.ALL:
+                break
+        return found
 
     def adopt(self, codec: Codec, tokens: TokenCodec | None, changes: dict[str, Any]) -> None:
         """Start a new collection with codecs that were fitted elsewhere, and with what else the manifest should say.
@@ -261,8 +461,9 @@ class Writer:
             alive = np.flatnonzero(snapshot.alive)
 
             # Slots only ever move down, in rising order, so no two documents meet on the way.
-            moves = ((new, int(old)) for new, old in enumerate(alive) if new != old)
+            moves = [(new, int(old)) for new, old in enumerate(alive) if new != old]
             connection.executemany("UPDATE documents SET slot = ? WHERE slot = ?", moves)
+            _originals.renumber(connection, moves)
             connection.execute("DELETE FROM tombstones")
             rebuild_metadata_index(connection)
             changes = {"slots": len(alive)}
@@ -401,6 +602,12 @@ class Writer:
         """
         with contextlib.suppress(OSError, OctavoError, Error, MemoryError), self._store.database.read() as connection:
             self._store.refresh(connection, own=own)
+
+
+def _is_float(snapshot: Snapshot) -> bool:
+    """Tell whether what is stored is as good as it came: floats of full width."""
+    tier = snapshot.tokens.codec.pipeline if snapshot.tokens is not None else snapshot.tiers[-1].pipeline
+    return not tier.reducers and isinstance(tier.quantizer, Float32 | Float16)
 
 
 def stored_metadata(connection: Connection) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,14 @@ def fill(kb: octavo.Collection, **given: Any) -> None:
         [f"{WORDS[i % 10]} {WORDS[i % 7]} naïve 北京 {i}" for i in range(N)],
         ids=[f"doc-{i}" if i % 9 else f"dök/{i} 😀" for i in range(N)],
         metadata=[
-            {"n": i, "even": i % 2 == 0, "tags": [WORDS[i % 3]], "deep": {"a": {"b": i / 4}}, "none": None}
+            {
+                "n": i,
+                "even": i % 2 == 0,
+                "tags": [WORDS[i % 3]],
+                "deep": {"a": {"b": i / 4}},
+                "none": None,
+                "when": date(2024, 1, 1) + timedelta(days=i),
+            }
             for i in range(N)
         ],
         payloads=[json.dumps({"i": i}) if i % 3 else None for i in range(N)],
@@ -70,13 +78,19 @@ def expected(kb: octavo.Collection, queries: list[Any]) -> dict[str, Any]:
     ids = kb.ids()
     return {
         "ids": ids,
-        "documents": [[d.id, d.text, d.metadata] for d in kb.get(ids)],
+        "documents": [[d.id, d.text, json.dumps(d.metadata, default=date.isoformat)] for d in kb.get(ids)],
         "payloads": kb.get_payloads(ids),
         "searches": searches,
         "text": {word: kb.search(word, 3, mode="text").ids for word in ("amber", "北京", "naive", "absent")},
         "counts": [
             [where, kb.count(where)]
-            for where in ({"n": {"$gte": 40}}, {"tags": "birch"}, {"deep.a.b": {"$lt": 5}}, {"none": None})
+            for where in (
+                {"n": {"$gte": 40}},
+                {"tags": "birch"},
+                {"deep.a.b": {"$lt": 5}},
+                {"none": None},
+                {"when": {"$lt": "2024-02-01"}},
+            )
         ],
         "codec": kb.codec,
         "fitted": kb.info().fitted,
@@ -131,6 +145,8 @@ def main(target: Path) -> None:
     answers = {
         "unfitted-float32": without_text_index(dense, target / "unfitted-float32", "int8", fit_after=1_000),
         "svd-float8-int8": dense(target / "svd-float8-int8", "svd:50%|float8 > int8"),
+        "rabitq-int8": without_text_index(dense, target / "rabitq-int8", "rabitq:1 > int8"),
+        "rabitq-dot": without_text_index(dense, target / "rabitq-dot", "rabitq:4", metric="dot"),
         "dot-float16": without_text_index(dense, target / "dot-float16", "float16", metric="dot"),
         "multi-vector": without_text_index(late, target / "multi-vector"),
         "binary-int8-graph": dense(target / "binary-int8-graph", "binary > int8", graph=True),

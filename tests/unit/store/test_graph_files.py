@@ -116,7 +116,8 @@ def test_a_process_goes_on_with_a_mapped_graph_that_another_replaced(tmp_path: P
 
 
 def old_codes(kb: octavo.Collection, slot: int) -> np.ndarray:
-    return kb._store.snapshot.tiers[0].codes[slot : slot + 1]
+    tier = kb._store.snapshot.tiers[0]
+    return tier.pipeline.encode_queries(tier.pipeline.decode(tier.codes[slot : slot + 1]))
 
 
 @pytest.mark.usefixtures("small_graphs")

@@ -164,3 +164,20 @@ def test_a_dropped_collection_lets_go_of_the_index(tmp_path: Path) -> None:
         gc.collect()  # what other tests have left may go at any time
         counts.append(len(os.listdir("/proc/self/fd")))
     assert counts[-1] <= counts[0]
+
+
+def test_others_that_are_always_faster_do_not_stop_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever an index is about to be extended, the files that it stands on have just been removed."""
+    with octavo.open(tmp_path / "kb") as kb:
+        kb.add(["amber one"], ids=["1"], vectors=vectors(1))
+        assert kb.search("amber", mode="text").ids == ["1"]
+        kb.add(["amber two"], ids=["2"], vectors=vectors(1, 1))
+        begin = _index.TextIndex._begin
+
+        def too_late(self: _index.TextIndex, path: Path) -> object:
+            if self._manifest is not None:
+                raise FileNotFoundError(2, "No such file or directory", self._manifest["directory"])
+            return begin(self, path)
+
+        monkeypatch.setattr(_index.TextIndex, "_begin", too_late)
+        assert sorted(kb.search("amber", mode="text").ids) == ["1", "2"]

@@ -35,7 +35,7 @@ class Footprint:
     total : float
         Bytes.
     fixed : float
-        What an empty collection takes with this codec's learned state; 0 in RAM.
+        What does not grow: on disk what an empty collection takes with this codec's learned state, in RAM that state.
     per_document : float
         Measured bytes of one more document, without the graph.
     graph : float
@@ -79,6 +79,8 @@ def footprint(result: Result, where: Where, documents: int | None = None) -> Foo
     fixed = 0.0
     if where == "disk" and result.configuration.store is not None:
         fixed = float(parts.get("log", 0))  # grows to 64 MB only: Qdrant cuts it
+    elif where == "ram" and result.configuration.store is None:
+        fixed = float(parts.get("codec", 0))
     elif where == "disk" and storage.measured and not result.configuration.late:
         fixed = min(float(_empty_bytes(_codec(result), _dim(result))), total - graph)
     each = (total - graph - fixed) / storage.documents
@@ -124,7 +126,7 @@ def _graph_bytes(result: Result, where: Where, documents: int, measured: float) 
 
 @functools.lru_cache(maxsize=256)
 def _coarse_layout(codec: str, dim: int) -> CodeLayout:
-    fitted = Codec.parse(codec).fit(_random(max(_FIT_ROWS, dim), dim), seed=0)
+    fitted = Codec.parse(codec).fit(_random(max(_FIT_ROWS, dim), dim), seed=0, lengths=False)
     return fitted.tiers[0].layout
 
 
@@ -145,7 +147,7 @@ def _graph_row_bytes(layout: CodeLayout, connectivity: int, where: Where) -> flo
 @functools.lru_cache(maxsize=256)
 def _empty_bytes(codec: str, dim: int) -> int:
     """Return what a collection with this codec takes on disk before its first document."""
-    state = Codec.parse(codec).fit(_random(max(_FIT_ROWS, dim), dim), seed=0).to_bytes()
+    state = Codec.parse(codec).fit(_random(max(_FIT_ROWS, dim), dim), seed=0, lengths=False).to_bytes()
     with tempfile.TemporaryDirectory() as directory:
         with octavo.open(Path(directory, "empty"), codec=codec, dim=dim):
             pass

@@ -29,6 +29,19 @@ class Average:
         See `Storage`.
     p50_ms, p95_ms : float or None
         Latency.
+
+    Examples
+    --------
+    >>> from octavo.eval import Dataset, ReadyVectors, run
+    >>> data = Dataset(
+    ...     name="tiny", document_ids=["a", "b"], texts=["red", "green"],
+    ...     query_ids=["q"], queries=["red"], qrels={"q": {"a": 1}},
+    ... )
+    >>> vectors = ReadyVectors([[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.2]])
+    >>> results = run(data, None, "int8", vectors=vectors, measures=["RR@10"])
+    >>> [mean] = average(results)
+    >>> mean.label, mean.datasets, mean.quality
+    ('int8', ['tiny'], {'RR@10': 1.0})
     """
 
     label: str
@@ -49,7 +62,18 @@ class Average:
 
 
 def average(results: Sequence[Result]) -> list[Average]:
-    """Return the mean of each configuration that was measured on every data set there is."""
+    """Return the mean of each configuration that was measured on every data set there is.
+
+    Parameters
+    ----------
+    results : sequence of Result
+        On one data set or several.
+
+    Returns
+    -------
+    list of Average
+        In the order in which the configurations come first; those that were not measured on every data set are left out.
+    """
     datasets = list(dict.fromkeys((result.dataset.name, result.dataset.split) for result in results))
     groups: dict[str, list[Result]] = {}
     for result in results:
@@ -87,6 +111,16 @@ _NOTE = (
 
 def markdown(results: Sequence[Result]) -> str:
     """Return one table for each data set, and one of averages if there are several.
+
+    Parameters
+    ----------
+    results : sequence of Result
+        On one data set or several.
+
+    Returns
+    -------
+    str
+        Markdown; empty without results.
 
     Examples
     --------

@@ -30,7 +30,7 @@ from octavo.eval.running.timing import Timing
 from octavo.eval.vectors import ReadyVectors
 
 #: What is measured when nobody says what: the reference, the default, and two that take far less memory.
-DEFAULT_CODECS = ("float32", "int8", "binary > int8", "svd:50%|float8 > int8")
+DEFAULT_CODECS = ("float32", "int8", "rabitq:1 > int8", "rabitq:4")
 
 #: The same where Qdrant is measured, too, which has no float8.
 QDRANT_CODECS = ("float32", "int8", "binary > int8", "svd:50%|int8")

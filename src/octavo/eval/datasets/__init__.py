@@ -34,6 +34,16 @@ _loaded: list[bool] = []
 def register_loader(loader: DatasetLoader) -> DatasetLoader:
     """Add a format; the last one registered is asked first whether it recognises a source.
 
+    Parameters
+    ----------
+    loader : DatasetLoader
+        Reads the format.
+
+    Returns
+    -------
+    DatasetLoader
+        The same.
+
     Raises
     ------
     InputTypeError
@@ -71,6 +81,11 @@ def load_dataset(
     ignore_identical_ids : bool, optional
         Leave a document out of the results of the query that has its id, as BEIR does for ArguAna; by default what the
         format says of itself (of MTEB's tasks, it is known), otherwise not.
+
+    Returns
+    -------
+    Dataset
+        In memory.
 
     Raises
     ------

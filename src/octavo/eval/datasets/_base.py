@@ -29,14 +29,16 @@ class Dataset:
 
     Parameters
     ----------
-    name, split, source : str
-        What to call it, which judgements these are, and the format that they came in.
+    name : str
+        What to call it.
     document_ids, texts : sequence of str
         The corpus; a text is what gets embedded (title and body).
     query_ids, queries : sequence of str
         Only queries with judgements.
     qrels : dict of str to dict of str to int
         Judgements of exactly these queries.
+    split, source : str
+        Which judgements these are, and the format that they came in.
     ignore_identical_ids : bool, default=False
         Leave a document out of the results of the query that has its id: in ArguAna and the like, queries are documents.
     listed_query_ids : sequence of str, optional
@@ -46,6 +48,15 @@ class Dataset:
     ------
     DatasetError
         When ids repeat, the lengths differ, a query has no judgement, or a document is judged that is to be left out.
+
+    Examples
+    --------
+    >>> data = Dataset(
+    ...     name="tiny", document_ids=["a", "b"], texts=["red", "green"],
+    ...     query_ids=["q"], queries=["red"], qrels={"q": {"a": 1}},
+    ... )
+    >>> data.info.documents, data.info.judgements
+    (2, 1)
     """
 
     name: str
@@ -96,6 +107,15 @@ class Dataset:
         qrels: Qrels,
     ) -> Dataset:
         """Put a data set together from its three parts, leaving out queries without judgements.
+
+        Parameters
+        ----------
+        name, split, source : str
+            What to call it, which judgements these are, and the format that they came in.
+        corpus, queries : mapping of str to str
+            Texts by id.
+        qrels : dict of str to dict of str to int
+            Judgements: for each query's id, grades by document's id.
 
         Raises
         ------

@@ -28,6 +28,14 @@ class Suggestion:
         The codec to measure, where the suggestion is one.
     text, reason, check : str
         What, why, and the command or option that shows whether it holds on this data.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from octavo.eval.inspect import inspect_vectors
+    >>> found = inspect_vectors(np.random.default_rng(0).normal(size=(500, 16)) + 2.0)
+    >>> all(suggestion.reason and suggestion.check for suggestion in found.suggestions)
+    True
     """
 
     codec: str | None
@@ -50,6 +58,15 @@ class OutlierDimension:
         Its root mean square over that of the median dimension.
     share_of_cosine : float
         Its part in the mean cosine between two vectors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from octavo.eval.inspect import inspect_vectors
+    >>> vectors = np.random.default_rng(0).normal(size=(500, 16))
+    >>> vectors[:, 3] *= 10
+    >>> [outlier.dimension for outlier in inspect_vectors(vectors).outliers]
+    [3]
     """
 
     dimension: int
@@ -71,6 +88,14 @@ class CodecExpectation:
         Of a vector: codes of all tiers, and of the first one, which every search reads.
     agreement : float
         Share of the ten best of exact float32 search that are found.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from octavo.eval.inspect import inspect_vectors
+    >>> found = inspect_vectors(np.random.default_rng(0).normal(size=(500, 16)))
+    >>> [expected.ram_bytes for expected in found.codecs if expected.codec == "int8"]
+    [16]
     """
 
     codec: str
@@ -124,6 +149,14 @@ class Inspection:
         What codecs would lose, fewest bytes in RAM first.
     suggestions : list of Suggestion
         What this suggests for codec and centring, why, and how to check.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from octavo.eval.inspect import inspect_vectors
+    >>> found = inspect_vectors(np.random.default_rng(0).normal(size=(500, 16)))
+    >>> found.n, found.dim, found.norm_min <= found.norm_mean <= found.norm_max
+    (500, 16, True)
     """
 
     source: str

@@ -44,6 +44,11 @@ def inspect_file(
     sample, seed
         See `inspect_vectors`.
 
+    Returns
+    -------
+    Inspection
+        What was found.
+
     Raises
     ------
     ParameterError
@@ -74,6 +79,11 @@ def inspect_collection(
         A path, or a place in Qdrant (``https://HOST:6333#NAME``, ``qdrant:DIR``), is opened for reading and closed again.
     sample, seed
         See `inspect_vectors`.
+
+    Returns
+    -------
+    Inspection
+        What was found.
     """
     if isinstance(collection, str | os.PathLike):
         if parse_location(collection) is not None:
@@ -123,6 +133,11 @@ def inspect_dataset(
         Directory of cached embeddings, as `octavo eval run` keeps in ``OUT/.cache``.
     sample, seed
         See `inspect_vectors`.
+
+    Returns
+    -------
+    Inspection
+        What was found.
     """
     check_choice(role, "role", get_args(Role))
     dataset, loaded = load_dataset(data), load_model(model, layers)

@@ -51,6 +51,7 @@ def inspect_vectors(
     Returns
     -------
     Inspection
+        What was found.
 
     Raises
     ------

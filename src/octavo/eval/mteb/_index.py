@@ -55,6 +55,12 @@ class IndexConfiguration:
         Late interaction: token vectors per pooled vector, 1 for none pooled; None takes the collection's own default.
     n_candidates : int or None
         Late interaction: documents scored by MaxSim; None takes the collection's own default.
+
+    Examples
+    --------
+    >>> configuration = IndexConfiguration(codec="binary>int8", mode="hybrid", alpha=0.5)
+    >>> configuration.codec, configuration.search_options, configuration.late
+    ('binary > int8', {'mode': 'hybrid', 'alpha': 0.5}, False)
     """
 
     codec: str = "int8"
@@ -122,6 +128,14 @@ class OctavoIndex:
     ----------
     configuration : IndexConfiguration
         What to measure.
+
+    Examples
+    --------
+    >>> index = OctavoIndex(IndexConfiguration(codec="int8"))
+    >>> index.add_documents([[1.0, 0.0], [0.0, 1.0]], ["a", "b"])
+    >>> index.info().documents
+    2
+    >>> index.clear()
     """
 
     def __init__(self, configuration: IndexConfiguration) -> None:
@@ -133,7 +147,18 @@ class OctavoIndex:
         self._queries: Sequence[str] | None = None
 
     def with_texts(self, texts: Sequence[str] | None = None, queries: Sequence[str] | None = None) -> Self:
-        """Keep the words of the next documents and queries, which ``text`` and ``hybrid`` search by."""
+        """Keep the words of the next documents and queries, which ``text`` and ``hybrid`` search by.
+
+        Parameters
+        ----------
+        texts, queries : sequence of str, optional
+            None leaves those that were given before.
+
+        Returns
+        -------
+        OctavoIndex
+            Itself.
+        """
         self._texts = texts if texts is not None else self._texts
         self._queries = queries if queries is not None else self._queries
         return self

@@ -49,6 +49,22 @@ class Report:
         On which data.
     left_out : list of str
         What it does not show in its comparisons, and why.
+
+    Examples
+    --------
+    >>> from octavo.eval import Dataset, ReadyVectors, run
+    >>> data = Dataset(
+    ...     name="tiny", document_ids=["a", "b"], texts=["red", "green"],
+    ...     query_ids=["q"], queries=["red"], qrels={"q": {"a": 1}},
+    ... )
+    >>> vectors = ReadyVectors([[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.2]])
+    >>> results = run(data, None, "int8", vectors=vectors, measures=["RR@10"])
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> written = report(results, out=f"{folder.name}/report.html")
+    >>> written.configurations, written.datasets
+    (1, ['tiny'])
+    >>> folder.cleanup()
     """
 
     html: str
@@ -64,7 +80,20 @@ class Report:
 
 
 def find_explanation(folder: str | os.PathLike[str], results: Sequence[Result]) -> Path | None:
-    """Return the match that a late-interaction run explained, of the first of these results that has one."""
+    """Return the match that a late-interaction run explained, of the first of these results that has one.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        Where the runs were written; everything below it is looked through.
+    results : sequence of Result
+        Of those runs.
+
+    Returns
+    -------
+    Path or None
+        The JSON file; None where no run left one.
+    """
     stems = {Path(result.run_file).stem for result in results if result.configuration.late}
     written = sorted(Path(folder).rglob(f"*{EXPLANATION_SUFFIX}"))
     return next((path for path in written if path.name.removesuffix(EXPLANATION_SUFFIX) in stems), None)
@@ -98,7 +127,7 @@ def report(
     dataset : str, optional
         Only results on this data set.
     budget, where, min_quality
-        What the recommendation is for, see `octavo.eval.analysis.pareto.pareto`.
+        See `octavo.eval.analysis.pareto.pareto`: what the recommendation is for.
     title : str, optional
         Heading of the page.
     texts : mapping of str to str, optional
@@ -110,6 +139,7 @@ def report(
     Returns
     -------
     Report
+        What was written, and what the page recommends.
 
     Raises
     ------

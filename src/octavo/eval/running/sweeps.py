@@ -124,6 +124,11 @@ def expand_sweep(entry: Mapping[str, Any], shape: Shape | None = None) -> list[C
     shape : Shape, optional
         Of the model; needed for a grid.
 
+    Returns
+    -------
+    list of Configuration
+        Each once; baselines last.
+
     Raises
     ------
     ParameterError

@@ -27,6 +27,11 @@ class Timing:
         How often each is timed.
     warmup : int, default=20
         Searches thrown away before.
+
+    Examples
+    --------
+    >>> Timing(queries=50, repeats=1)
+    Timing(k=10, queries=50, repeats=1, warmup=20)
     """
 
     k: int = 10

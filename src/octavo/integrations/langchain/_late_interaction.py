@@ -50,14 +50,16 @@ class LateInteractionRetriever(StoreRetriever):
         Those of `octavo.open_multi_vector`: ``codec`` (``"int8"`` unless given), ``pool_factor`` (2), ``pooling``,
         ``candidates``, ``full_text``, ``read_only``, ...; and ``collection``, ``collection_name`` of `OctavoVectorStore`.
 
-    All from `mode` to `alpha` may be given to ``invoke`` and ``ainvoke``, too, for that call.
-
     Raises
     ------
     MismatchError
         When the collection was made with another model or other settings, or for one vector a document.
     ParameterError
         When arguments contradict each other.
+
+    Notes
+    -----
+    All from `mode` to `alpha` may be given to ``invoke`` and ``ainvoke``, too, for that call.
 
     Examples
     --------
@@ -126,11 +128,10 @@ class LateInteractionRetriever(StoreRetriever):
         ----------
         documents, ids
             See `OctavoVectorStore.add_documents`.
-        model
+        model : str, callable or object
             See `LateInteractionRetriever`.
         **kwargs
-            ``path``, ``pool_factor``, ``codec``, ``k``, ``mode`` and the other parameters of
-            `LateInteractionRetriever`.
+            ``path``, ``pool_factor``, ``codec``, ``k``, ``mode`` and the other parameters of `LateInteractionRetriever`.
         """
         retriever = cls(model=model, **kwargs)
         with closed_on_error(retriever):
@@ -157,7 +158,15 @@ class LateInteractionRetriever(StoreRetriever):
         ids: Iterable[str | None] | None = None,
         **kwargs: Any,
     ) -> Self:
-        """Create (or open) a collection, encode texts and add them to it; see `from_documents`."""
+        """Create (or open) a collection, encode texts and add them to it.
+
+        Parameters
+        ----------
+        texts, metadatas, ids
+            See `OctavoVectorStore.add_texts`.
+        model, **kwargs
+            See `from_documents`.
+        """
         retriever = cls(model=model, **kwargs)
         with closed_on_error(retriever):
             retriever.vectorstore.add_texts(texts, metadatas, ids=ids)
@@ -173,7 +182,7 @@ class LateInteractionRetriever(StoreRetriever):
         ids: Iterable[str | None] | None = None,
         **kwargs: Any,
     ) -> Self:
-        """Create a retriever from texts, off the event loop; see `from_documents`."""
+        """Create a retriever from texts, off the event loop; see `from_texts`."""
         retriever = await asyncio.to_thread(cls, model=model, **kwargs)
         with closed_on_error(retriever):
             await retriever.vectorstore.aadd_texts(texts, metadatas, ids=ids)
@@ -185,9 +194,9 @@ class LateInteractionRetriever(StoreRetriever):
 
         Parameters
         ----------
-        path
+        path : str or path-like
             Its directory.
-        model
+        model : str, callable or object, optional
             The model that it was built with.
         **kwargs
             Other parameters of `LateInteractionRetriever`.
@@ -226,6 +235,13 @@ class LateInteractionRetriever(StoreRetriever):
 
     def delete(self, ids: Sequence[str] | None = None, *, filter: Any = None) -> None:
         """Delete documents by id, by filter, or those that both name.
+
+        Parameters
+        ----------
+        ids : sequence of str, optional
+            Ids that are not there are no error.
+        filter : dict, callable, filter tree or structured query, optional
+            Delete what matches; with `ids`, those of them that match.
 
         Raises
         ------

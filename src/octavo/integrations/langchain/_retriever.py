@@ -172,6 +172,8 @@ class OctavoRetriever(StoreRetriever):
     search_kwargs : dict, optional
         More options of `octavo.Collection.search`: ``text``, ``ids``, ``oversample``, ``ef``, ``exact``.
 
+    Notes
+    -----
     All but `vectorstore` and `search_kwargs` may be given to ``invoke`` and ``ainvoke``, too, for that call. A call
     with another mode leaves out the options that belong to the retriever's own.
 
@@ -238,7 +240,15 @@ class OctavoRetriever(StoreRetriever):
         ids: Iterable[str | None] | None = None,
         **kwargs: Any,
     ) -> Self:
-        """Create (or open) a store, add texts to it, and retrieve from it; see `from_documents`."""
+        """Create (or open) a store, add texts to it, and retrieve from it.
+
+        Parameters
+        ----------
+        texts, metadatas, ids
+            See `OctavoVectorStore.add_texts`.
+        embedding, **kwargs
+            See `from_documents`.
+        """
         retriever = cls._empty(embedding, kwargs)
         with closed_on_error(retriever):
             retriever.vectorstore.add_texts(texts, metadatas, ids=ids)
@@ -254,7 +264,7 @@ class OctavoRetriever(StoreRetriever):
         ids: Iterable[str | None] | None = None,
         **kwargs: Any,
     ) -> Self:
-        """Create a retriever from texts, off the event loop; see `from_documents`."""
+        """Create a retriever from texts, off the event loop; see `from_texts`."""
         retriever = await asyncio.to_thread(cls._empty, embedding, kwargs)
         with closed_on_error(retriever):
             await retriever.vectorstore.aadd_texts(texts, metadatas, ids=ids)

@@ -80,7 +80,7 @@ class OctavoVectorStore(VectorStore):
         Directory of the collection; created when it is not there, opened when it is. None keeps it in memory. A relative
         one is made absolute at once.
     codec : str, optional
-        How vectors are compressed: ``"int8"`` (default), ``"binary > int8"``, ``"svd:50%|float8 > int8"`` and so on. An
+        How vectors are compressed: ``"int8"`` (default), ``"rabitq:1 > int8"``, ``"svd:50%|float8 > int8"`` and so on. An
         existing collection keeps its own.
     collection : Collection or QdrantCollection, optional
         A collection that is open already, instead of `path`; it stays the caller's to close.
@@ -543,7 +543,20 @@ class OctavoVectorStore(VectorStore):
         filter: Any = None,
         **kwargs: Any,
     ) -> Scored:
-        """Return the k documents most similar to a vector, each with its score (higher is better)."""
+        """Return the k documents most similar to a vector, each with its score.
+
+        Parameters
+        ----------
+        embedding : sequence of float, or matrix of shape (n_tokens, dim)
+            The query's vector; in a store for late interaction its token vectors.
+        k, filter, **kwargs
+            See `similarity_search`; ``mode="hybrid"`` needs ``text=`` beside the vector.
+
+        Returns
+        -------
+        list of (Document, float)
+            Best first; higher is better.
+        """
         options = search_options(kwargs)
         return self._scored(None, embedding, k, filter, options)
 
@@ -554,7 +567,7 @@ class OctavoVectorStore(VectorStore):
         filter: Any = None,
         **kwargs: Any,
     ) -> Scored:
-        """Return scored documents for a vector, off the event loop."""
+        """Return scored documents for a vector, off the event loop; see `similarity_search_with_score_by_vector`."""
         options = search_options(kwargs)
         return await asyncio.to_thread(self._scored, None, embedding, k, filter, options)
 
@@ -661,7 +674,18 @@ class OctavoVectorStore(VectorStore):
         filter: Any = None,
         **kwargs: Any,
     ) -> Scored:
-        """Return diverse documents, each with its score for the query (so the scores need not fall in order)."""
+        """Return diverse documents, each with its score for the query.
+
+        Parameters
+        ----------
+        query, k, fetch_k, lambda_mult, filter, **kwargs
+            See `max_marginal_relevance_search`.
+
+        Returns
+        -------
+        list of (Document, float)
+            In the order chosen, so that the scores need not fall.
+        """
         options = search_options(kwargs)
         return self._scored(query, self._embedder.query(query), k, filter, options, fetch_k, lambda_mult)
 
@@ -674,7 +698,7 @@ class OctavoVectorStore(VectorStore):
         filter: Any = None,
         **kwargs: Any,
     ) -> Scored:
-        """Return scored diverse documents, off the event loop."""
+        """Return scored diverse documents, off the event loop; see `max_marginal_relevance_search_with_score`."""
         options = search_options(kwargs)
         vector = await self._embedder.aquery(query)
         return await asyncio.to_thread(self._scored, query, vector, k, filter, options, fetch_k, lambda_mult)

@@ -4,7 +4,7 @@
 
     from octavo.integrations.llama_index import OctavoVectorStore
 
-    store = OctavoVectorStore(path="kb", codec="binary > int8")
+    store = OctavoVectorStore(path="kb", codec="rabitq:1 > int8")
     index = VectorStoreIndex.from_documents(docs, storage_context=StorageContext.from_defaults(vector_store=store))
 
 See ``docs/llama-index.md``.

@@ -65,7 +65,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
     path : str or path-like, optional
         The collection's directory, created when it is not there. None keeps everything in memory.
     codec : str, optional
-        How embeddings are compressed, for instance ``"int8"`` (the default) or ``"binary > int8"``. An existing
+        How embeddings are compressed, for instance ``"int8"`` (the default) or ``"rabitq:1 > int8"``. An existing
         collection keeps its own.
     dim : int, optional
         Dimension of the embeddings; otherwise the first ones set it.
@@ -534,7 +534,15 @@ class OctavoVectorStore(BasePydanticVectorStore):
     ) -> dict[str, BasePydanticVectorStore]:
         """Open every Octavo store that ``StorageContext.persist(persist_dir)`` saved, by namespace.
 
-        What comes back is what ``StorageContext.from_defaults`` takes as ``vector_stores=``.
+        Parameters
+        ----------
+        persist_dir, fs
+            See `from_persist_dir`.
+
+        Returns
+        -------
+        dict of str to OctavoVectorStore
+            What ``StorageContext.from_defaults`` takes as ``vector_stores=``.
         """
         return {
             namespace: cls.from_persist_dir(persist_dir, namespace, fs)

@@ -78,6 +78,19 @@ class QdrantInfo:
     tokens : dict or None
         Of a multi-vector collection: dimension of the stored token vectors, how they are pooled, what finds candidates;
         `datatype` and `quantization` are theirs, `stored_dim` that of the candidate vectors.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from octavo.integrations.qdrant import QdrantCollection
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> kb = QdrantCollection.create(path=folder.name)
+    >>> _ = kb.add(["red", "green"], vectors=[[1.0, 0.0], [0.0, 1.0]])
+    >>> info = kb.info()
+    >>> info.documents, info.dim, info.codec, info.to_dict()["metric"]
+    (2, 2, 'int8', 'cosine')
+    >>> kb.close()
+    >>> folder.cleanup()
     """
 
     place: str
@@ -195,12 +208,15 @@ class QdrantCollection(DenseSearch):
             Vectors that learned reducers want at least.
         ranges : sequence of (str or sequence of str), default=()
             Metadata fields (keys, or paths of keys) with numbers, dates or times that filters compare by ``<`` and ``>``: they
-            get an index.
-            Equality needs none.
+            get an index. Equality needs none.
         connectivity, full_scan_threshold, indexing_threshold : int
             Links per node of Qdrant's graph, and the KB of vectors below which it scans and builds none.
-        api_key, timeout, retries
-            Of the server; seconds, and attempts after the first where it is away or busy, with pauses that double.
+        api_key : str, optional
+            Of the server.
+        timeout : int, default=30
+            Seconds to wait for an answer of the server.
+        retries : int, default=4
+            Attempts after the first where the server is away or busy, with pauses that double.
         shard_number, replication_factor, write_consistency_factor : int, optional
             Of a cluster.
 
@@ -524,6 +540,16 @@ class QdrantCollection(DenseSearch):
 
     def get_vectors(self, ids: Iterable[str]) -> Floats:
         """Return the stored vectors, in the dimension they came in.
+
+        Parameters
+        ----------
+        ids : iterable of str
+            Which; every one has to be there.
+
+        Returns
+        -------
+        ndarray of shape (len(ids), dim), float32
+            In the order asked.
 
         Raises
         ------

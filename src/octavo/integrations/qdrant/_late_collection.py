@@ -198,6 +198,16 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         A batch is sent in requests of at most 500,000 numbers (a document always as a whole), each acknowledged before the
         next one begins.
 
+        Parameters
+        ----------
+        documents, ids, metadata, vectors, token_vectors, pooled, payloads, batch_size
+            See `octavo.MultiVectorCollection.add`.
+
+        Returns
+        -------
+        list of str
+            The ids, in order.
+
         Raises
         ------
         InvalidVectorsError
@@ -329,6 +339,11 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
 
     def get_token_vectors(self, ids: Iterable[str]) -> list[Floats]:
         """Return the stored token vectors of documents: pooled, decoded, of unit length (nearly).
+
+        Parameters
+        ----------
+        ids : iterable of str
+            Which; every one has to be there.
 
         Returns
         -------

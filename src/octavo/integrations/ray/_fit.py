@@ -96,6 +96,16 @@ def fit_codec(
 def stored_codec(path: str | os.PathLike[str]) -> Codec:
     """Return the fitted codec of a collection, to encode documents that are to be added to it.
 
+    Parameters
+    ----------
+    path : str or path-like
+        Directory of the collection.
+
+    Returns
+    -------
+    Codec
+        With what it has learned.
+
     Raises
     ------
     ParameterError

@@ -35,6 +35,11 @@ class UpsertReport:
         Documents that could not be encoded.
     failures : list of (str, str)
         Id and error of the first thousand of them.
+
+    Examples
+    --------
+    >>> UpsertReport(documents=3, failed=1) + UpsertReport(documents=2)
+    UpsertReport(documents=5, skipped=0, duplicates=0, failed=1, failures=[])
     """
 
     documents: int = 0

@@ -33,6 +33,8 @@ class Blueprint:
         `Codec.to_bytes` of the tiers; None while there is nothing fitted.
     token_codec, candidate_state : bytes or None
         The same for token vectors, and for what makes candidate vectors of them.
+    learned : str or None
+        How well the codec fits what it was learned from.
     """
 
     settings: dict[str, Any]
@@ -42,6 +44,7 @@ class Blueprint:
     codec_state: bytes | None = None
     token_codec: bytes | None = None
     candidate_state: bytes | None = None
+    learned: str | None = None
 
     @classmethod
     def of(cls, store: Store) -> Blueprint:
@@ -61,6 +64,7 @@ class Blueprint:
             codec_state=manifest["codec_state"] if fitted else None,
             token_codec=manifest.get("token_codec") if fitted else None,
             candidate_state=manifest.get("candidate_state") if fitted else None,
+            learned=manifest.get("learned") or None,
         )
 
     def as_settings(self, base: Settings) -> Settings:

@@ -6,6 +6,8 @@
 ``vectors.npy``       one decoded vector a document, in the same order, of shape ``(n, dim)``
 ``tokens.npy``,       in place of ``vectors.npy`` where documents have many vectors: document *i* has rows
 ``offsets.npy``       ``offsets[i]`` to ``offsets[i + 1] - 1`` of ``tokens``
+``originals.npy``,    original vectors that are kept beside the codes, if any, of shape ``(m, dim)``, and the number of the
+``originals-of.npy``  document (from 0) that each belongs to
 ``codec.bin`` ...     what the codecs have learned, if they are fitted (`Blueprint`)
 ====================  ===========================================================================================
 """
@@ -26,6 +28,7 @@ import numpy.typing as npt
 from octavo._files import fresh_directory, sync_file
 from octavo._version import __version__
 from octavo.errors import CorruptCollectionError, ParameterError
+from octavo.store import _originals
 from octavo.store.database import document_crc, read_manifest
 from octavo.store.snapshot import Slots, Snapshot, decode_rows
 from octavo.store.sqlite import Connection
@@ -34,6 +37,7 @@ from octavo.store.upkeep.blueprint import Blueprint
 
 MANIFEST, DOCUMENTS = "manifest.json", "documents.jsonl"
 VECTORS, TOKENS, OFFSETS = "vectors.npy", "tokens.npy", "offsets.npy"
+ORIGINALS, ORIGINALS_OF = "originals.npy", "originals-of.npy"
 
 #: Files for what codecs have learned, by field of `Blueprint`.
 LEARNED = {"codec_state": "codec.bin", "token_codec": "token-codec.bin", "candidate_state": "candidates.bin"}
@@ -103,6 +107,7 @@ def _write_files(
             file.writelines(lines)
             arrays.write(slots)
             advance(len(slots))
+    _write_originals(connection, draft, blueprint.dim or 0)
     return {
         "octavo_export": EXPORT_VERSION,
         "created_with": __version__,
@@ -112,7 +117,22 @@ def _write_files(
         "codec": blueprint.codec,
         "settings": blueprint.settings,
         "encoder": blueprint.encoder,
+        "learned": blueprint.learned,
     }
+
+
+def _write_originals(connection: Connection, draft: Path, dim: int) -> None:
+    kept = _originals.read(connection, dim) if dim else {}
+    if not kept:
+        return
+    slots = np.fromiter((row[0] for row in connection.execute("SELECT slot FROM documents ORDER BY slot")), np.int64)
+    owners = np.searchsorted(slots, np.fromiter(kept, np.int64, len(kept)))
+    flat = np.concatenate(list(kept.values()))
+    of = np.repeat(owners, [len(matrix) for matrix in kept.values()])
+    for name, array, dtype in ((ORIGINALS, flat, "float32"), (ORIGINALS_OF, of, "int64")):
+        with _new_array(draft / name, dtype, array.shape) as file:
+            little = np.ascontiguousarray(array, np.dtype(dtype).newbyteorder("<"))
+            file.write(little.reshape(-1).view(np.uint8).data)
 
 
 def _documents(connection: Connection) -> Iterator[tuple[Slots, list[bytes]]]:

@@ -15,6 +15,7 @@ from octavo.encoders.dense import Encoder
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import CollectionLockedError, CorruptCollectionError, OctavoError
 from octavo.index import Tuning
+from octavo.store import _originals
 from octavo.store.database import document_crc
 from octavo.store.derived import DerivedIndex
 from octavo.store.documents import chunked
@@ -40,6 +41,14 @@ class VerifyReport:
         What does not match and could not be, or was not asked to be, repaired; each names the file or document.
     repaired : list of str
         What was rebuilt, and from what.
+
+    Examples
+    --------
+    >>> import octavo
+    >>> with octavo.open() as kb:
+    ...     report = kb.verify()
+    >>> report.ok, report.problems, report.repaired
+    (True, [], [])
     """
 
     problems: list[str] = field(default_factory=list)
@@ -67,6 +76,7 @@ class _Damage:
     index: str | None = None
     text: str | None = None
     tuning: str | None = None
+    originals: list[str] = field(default_factory=list)
 
     def messages(self, snapshot: Snapshot) -> list[str]:
         found = self.database + self.documents
@@ -78,7 +88,7 @@ class _Damage:
                 f"{name} is damaged: {int(mask.sum()):,} of {len(mask):,} rows do not match their checksum, the first is "
                 f"row {int(np.flatnonzero(mask)[0])}"
             )
-        found += self.token_files
+        found += self.token_files + self.originals
         return found + [message for message in (self.index, self.text, self.tuning) if message is not None]
 
 
@@ -133,6 +143,7 @@ def _damage_of(store: Store, connection: Connection, snapshot: Snapshot) -> _Dam
     if snapshot.tokens is not None:
         damage.tokens, damage.token_files = token_damage(snapshot.tokens, snapshot.n_slots)
     damage.tuning = _tuning_damage(connection)
+    damage.originals = _originals.problems(connection, snapshot.alive, snapshot.dim)
     return damage
 
 
@@ -245,6 +256,9 @@ def _repair(
             rebuild_metadata_index(connection)
             _next_commit(connection)
         repaired.append("the metadata index was rebuilt from the documents")
+    if damage.originals:
+        writer.forget_originals()
+        repaired.append("the original vectors that were kept to learn from were dropped")
     if damage.tuning is not None:
         writer.set_tuning(None)
         repaired.append("the tuning was dropped; searches use the defaults until tune() is run again")

@@ -267,6 +267,15 @@ def test_scaled_bytes_are_those_of_a_larger_collection(make_result: Any, tmp_pat
         assert predicted.total == pytest.approx(real.total, rel=tolerance)
 
 
+def test_what_was_learned_does_not_grow_with_the_documents(make_result: Any) -> None:
+    small = make_result("svd:50%|int8", ram=200, documents=1000)
+    storage = replace(small.storage, ram={"coarse tier": 192_000, "alive mask": 1000, "codec": 7000})
+    small = replace(small, storage=storage)
+    exact = replace(small, configuration=replace(small.configuration, exact=True))
+    assert footprint(exact, "ram", 1_000_000).total == 193_000_000 + 7000
+    assert footprint(exact, "ram").total == 200_000
+
+
 def test_a_graph_is_counted_where_there_will_be_one(make_result: Any) -> None:
     by_cells = make_result("int8", ram=384, documents=1000)
     assert footprint(by_cells, "ram", 20_000).graph == 0
