@@ -44,6 +44,8 @@ def recipe(result: Result) -> Recipe:
     opened = [f"{name}={value!r}" for name, value in made.items() if value is not None]
     if chosen.pool_factor is not None:
         opened.append(f"pool_factor={chosen.pool_factor}")
+    if chosen.has_graph and chosen.store is None:
+        opened.append('index="graph"')
     if chosen.connectivity != 16:
         opened.append(f"connectivity={chosen.connectivity}")
     if chosen.codec is not None and result.dataset.documents < DEFAULT_FIT_AFTER:

@@ -15,7 +15,8 @@ from octavo._layout import CodeLayout
 from octavo.compression import Codec
 from octavo.eval.results import Result
 from octavo.index import Graph
-from octavo.index.planner import graph_min
+from octavo.index.cells import bytes_for
+from octavo.index.planner import cells_min, graph_min
 from octavo.store.info import most_original_bytes
 
 Where = Literal["ram", "disk", "index"]
@@ -40,7 +41,8 @@ class Footprint:
     per_document : float
         Measured bytes of one more document, without the graph.
     graph : float
-        Of the graph. Small collections have none, larger ones do: then it is measured on random codes of the same shape.
+        Of the index that finds candidates, cells or a graph. Small collections have none, larger ones do: then cells are
+        counted, and a graph is measured on random codes of the same shape.
     measured : bool
         False where `total` was estimated.
     """
@@ -75,7 +77,7 @@ def footprint(result: Result, where: Where, documents: int | None = None) -> Foo
         total = storage.index_bytes_per_document * storage.documents
     else:
         total = float(sum(parts.values())) if parts else _per_document(result, where) * storage.documents
-    graph = float(parts.get("graph", 0))
+    graph = float(parts.get("graph", 0) + parts.get("cells", 0))
     fixed = 0.0
     if where == "disk" and result.configuration.store is not None:
         fixed = float(parts.get("log", 0))  # grows to 64 MB only: Qdrant cuts it
@@ -118,10 +120,13 @@ def _graph_bytes(result: Result, where: Where, documents: int, measured: float) 
         # which is always there.
         return measured * documents / result.storage.documents
     layout = _coarse_layout(_codec(result), result.model.dim)
-    if chosen.exact is None and documents < graph_min(layout):
+    least = graph_min(layout) if chosen.has_graph else cells_min(layout)
+    if chosen.exact is None and documents < least:
         return 0.0
     if measured:
         return measured * documents / result.storage.documents
+    if not chosen.has_graph:
+        return bytes_for(documents, result.model.dim)
     return _graph_row_bytes(layout, chosen.connectivity, where) * documents
 
 

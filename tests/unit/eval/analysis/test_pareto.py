@@ -277,7 +277,11 @@ def test_what_was_learned_does_not_grow_with_the_documents(make_result: Any) -> 
 
 
 def test_a_graph_is_counted_where_there_will_be_one(make_result: Any) -> None:
-    small, least = make_result("int8", ram=384, documents=1000), graph_min(CodeLayout("i8", 384))
+    by_cells = make_result("int8", ram=384, documents=1000)
+    assert footprint(by_cells, "ram", 20_000).graph == 0
+    assert footprint(by_cells, "disk", 1_000_000).graph == 64 * 1_000_000
+    small = make_result("int8", connectivity=17, ram=384, documents=1000)
+    least = graph_min(CodeLayout("i8", 384))
     below, above = footprint(small, "ram", least - 1), footprint(small, "ram", least)
     assert below.graph == 0
     assert above.graph / least == pytest.approx(384 + 250, rel=0.25)  # its copy of the codes, links, book-keeping
