@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, TypeAlias
 
@@ -233,6 +234,33 @@ class Pipeline(Quantizer):
         if self._learned_layout is None:
             raise NotFittedError(f"{self!r} has not been fitted; call fit with a sample of the vectors first")
         return self._learned_layout
+
+    def state_bytes_for(self, dim: int) -> int:
+        """Return how many bytes will be learned from vectors of `dim` values, without learning; see `state_bytes`.
+
+        Parameters
+        ----------
+        dim : int
+            Values of a vector.
+
+        Returns
+        -------
+        int
+            Bytes of the learned arrays.
+
+        Examples
+        --------
+        >>> from octavo.compression import SVD, Int8
+        >>> pipeline = Pipeline([SVD("50%"), Int8()])
+        >>> pipeline.state_bytes_for(16) == pipeline.fit(np.ones((9, 16))).state_bytes
+        True
+        """
+        total = 0
+        for reducer in self._reducers:
+            shapes = reducer._shapes(dim).values()
+            total += sum(np.dtype(kind).itemsize * math.prod(shape) for kind, shape in shapes)
+            dim = reducer.out_dim_for(dim)
+        return total + self.unfitted()._quantizer.fit(np.ones((1, dim), np.float32), lengths=False).state_bytes
 
     def layout_for(self, dim: int, *, lengths: bool = False) -> CodeLayout:
         """Return how codes of vectors of `dim` values will lie in memory, without fitting what has to learn.

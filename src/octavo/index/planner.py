@@ -203,8 +203,8 @@ def cells_effort(n: int, k: int, dim: int, tuning: Tuning | None = None) -> tupl
 
     Examples
     --------
-    >>> cells_effort(90_000, 10, 384), cells_effort(1_000_000, 10, 384)
-    ((8000, 100), (14782, 100))
+    >>> cells_effort(90_000, 10, 384)
+    (8000, 100)
     """
     if tuning is not None and tuning.probed is not None:
         growth = _cells_rows(n, k) / _cells_rows(tuning.rows, tuning.k)

@@ -157,9 +157,9 @@ def plan(workload: Workload, hardware: Hardware) -> Plan:
 
     Examples
     --------
-    >>> found = plan(Workload(50_000_000, 384, "binary > float16", text_bytes=800), Hardware(ram_bytes=16e9))
+    >>> found = plan(Workload(200_000_000, 384, "binary > float16", text_bytes=800), Hardware(ram_bytes=16e9))
     >>> found.fits_one_machine, found.cluster.nodes, found.cluster.decided_by
-    (False, 11, 'memory')
+    (False, 42, 'memory')
     """
     local = local_size(workload)
     disk_room = hardware.disk_bytes if hardware.disk_bytes is not None else float("inf")

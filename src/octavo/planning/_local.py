@@ -158,10 +158,12 @@ def local_size(workload: Workload) -> LocalSize:
     --------
     >>> size = local_size(Workload(1_000_000, 384, "binary > int8", text_bytes=300))
     >>> {name: round(value / 1_000_000) for name, value in size.ram.items()}
-    {'alive mask': 1, 'coarse tier': 48, 'cells': 64}
+    {'alive mask': 1, 'coarse tier': 48, 'codec': 0, 'cells': 64}
     """
     n, coarse = workload.documents, workload.layouts[0]
     ram: dict[str, float] = {"alive mask": n * measured.ALIVE_BYTES, "coarse tier": n * coarse.row_bytes}
+    if learned := sum(tier.state_bytes_for(workload.dim) for tier in Codec.parse(workload.codec)):
+        ram["codec"] = learned
     disk: dict[str, float] = {f"tier {i}": n * layout.row_bytes for i, layout in enumerate(workload.layouts)}
     if workload.tokens is not None:
         disk["tokens"] = n * workload.token_bytes

@@ -16,8 +16,8 @@ from octavo._layout import CodeLayout
 from octavo.errors import ParameterError
 from octavo.eval.analysis.pareto import NothingFitsError, pareto, parse_bytes, parse_floor
 from octavo.eval.analysis.recipe import recipe
-from octavo.eval.analysis.scaling import footprint
-from octavo.index.planner import graph_min
+from octavo.eval.analysis.scaling import _coarse_layout, footprint
+from octavo.index.planner import cells_min, graph_min
 
 
 @pytest.fixture
@@ -278,7 +278,7 @@ def test_what_was_learned_does_not_grow_with_the_documents(make_result: Any) -> 
 
 def test_a_graph_is_counted_where_there_will_be_one(make_result: Any) -> None:
     by_cells = make_result("int8", ram=384, documents=1000)
-    assert footprint(by_cells, "ram", 20_000).graph == 0
+    assert footprint(by_cells, "ram", cells_min(_coarse_layout("int8", 384)) - 1).graph == 0
     assert footprint(by_cells, "disk", 1_000_000).graph == 64 * 1_000_000
     small = make_result("int8", connectivity=17, ram=384, documents=1000)
     least = graph_min(CodeLayout("i8", 384))

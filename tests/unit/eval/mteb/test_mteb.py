@@ -284,7 +284,8 @@ def test_bytes_are_kept_beside_the_scores(evaluate: Evaluate) -> None:
     (found,) = search.measured
     assert found.task == "OctavoLocalTask"
     assert found.documents == DOCUMENTS
-    assert found.ram_bytes_per_document == pytest.approx(DIM / 8 + 1)
+    # a bit a value, a flag, and a share of what the codec has learned
+    assert DIM / 8 + 1 <= found.ram_bytes_per_document < DIM / 8 + 3
     assert found.to_dict()["disk_bytes_per_document"] > found.ram_bytes_per_document
 
 
