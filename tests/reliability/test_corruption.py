@@ -58,9 +58,11 @@ def _damage(file: Path, how: str, rng: np.random.Generator) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the harness forks and reads /proc")
 @pytest.mark.skipif(not MATRIX.exists(), reason="an installation without the benchmarks")
-@pytest.mark.parametrize(("recipe", "only"), [("compacted", ""), ("late", ".vec")])
-def test_some_cases_of_the_matrix(recipe: str, only: str) -> None:
-    command = [sys.executable, str(MATRIX), "--cases", "12", "--recipes", recipe, "--only", only]
+@pytest.mark.parametrize(
+    ("recipe", "options"), [("compacted", []), ("late", ["--only", ".vec"]), ("int8", ["--opened"])]
+)
+def test_some_cases_of_the_matrix(recipe: str, options: list[str]) -> None:
+    command = [sys.executable, str(MATRIX), "--cases", "12", "--recipes", recipe, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"\b([5-9]|1[0-2]) cases", done.stdout), done.stdout  # some leave a file as it was

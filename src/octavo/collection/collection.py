@@ -334,7 +334,8 @@ class Collection(DenseSearch):
     def refit(self, codec: str | None = None) -> None:
         """Fit the codec anew on a sample of what is stored, and re-encode everything.
 
-        Vectors are decoded from the finest tier first, so what an earlier codec dropped stays dropped: to change to a
+        Originals that are kept beside the codes (`info().originals`: up to 16,384 documents, then a sample) are encoded afresh.
+        Other vectors are decoded from the finest tier first, so what an earlier codec dropped stays dropped: to change to a
         finer codec without that loss, build a new collection from the texts.
 
         Parameters

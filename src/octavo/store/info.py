@@ -196,6 +196,11 @@ def _tokens(store: Store, view: TokenView) -> dict[str, Any]:
     }
 
 
+def most_original_bytes(dim: int, *, late: bool) -> int:
+    """Return how many bytes the original vectors that are kept take at most, however many documents there are."""
+    return _originals.capacity(dim, late=late) * (2 * dim + 4)
+
+
 def _learned_bytes(snapshot: Snapshot) -> int:
     """Return the bytes of what the codecs have learned: matrices, means and factors."""
     total = snapshot.codec.state_bytes if snapshot.codec is not None else 0

@@ -79,7 +79,6 @@ class Store:
         self.identity: str | None = None
         self._database_file: os.stat_result | None = None
         self._database_path = str(self.directory / DATABASE_NAME) if self.directory is not None else ""
-        self._threads = threading.local()  # which threads have a connection of their own
         try:
             self._check_no_links()
             self.database = Database(self.directory, lock_timeout=settings.lock_timeout, read_only=settings.read_only)
@@ -290,12 +289,10 @@ class Store:
             When the collection is no longer at its path.
         """
         self.require_open()
-        if not getattr(self._threads, "connected", False):  # a new connection opens what is at the path
-            self.require_in_place(to_read=True)
+        self.require_in_place(to_read=True)  # before, too: a new connection opens what is at the path
         for _ in range(100):
             with self.database.read() as connection:
                 self.require_in_place(to_read=True)
-                self._threads.connected = True
                 row = connection.execute("SELECT value FROM manifest WHERE key = 'seq'").fetchone()
                 if row is None:
                     raise CorruptCollectionError(f"{self.database.path} is damaged: its manifest is empty")

@@ -82,7 +82,7 @@ def test_everything_probed_is_what_an_exact_search_finds(
     codec: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with filled(tmp_path / "kb" if where == "disk" else None, codec=codec) as kb:
-        kb.add(vectors=clustered(150, 5), ids=[f"tail {i}" for i in range(150)], metadata=[{"m": 3}] * 150)
+        kb.add(vectors=clustered(90, 5), ids=[f"tail {i}" for i in range(90)], metadata=[{"m": 3}] * 90)
         kb.delete([str(i) for i in range(0, 2_000, 7)])
         assert view_of(kb).covered == 2_000  # the rest waits beside them
         calls = by_cells(kb, monkeypatch)

@@ -17,6 +17,7 @@ from octavo.eval.results import Result
 from octavo.index import Graph
 from octavo.index.cells import bytes_for
 from octavo.index.planner import cells_min, graph_min
+from octavo.store.info import most_original_bytes
 
 Where = Literal["ram", "disk", "index"]
 
@@ -35,7 +36,8 @@ class Footprint:
     total : float
         Bytes.
     fixed : float
-        What does not grow: on disk what an empty collection takes with this codec's learned state, in RAM that state.
+        What does not grow: on disk what an empty collection takes with this codec's learned state, in RAM that state; and
+        the original vectors that are kept of as many documents.
     per_document : float
         Measured bytes of one more document, without the graph.
     graph : float
@@ -83,9 +85,13 @@ def footprint(result: Result, where: Where, documents: int | None = None) -> Foo
         fixed = float(parts.get("codec", 0))
     elif where == "disk" and storage.measured and not result.configuration.late:
         fixed = min(float(_empty_bytes(_codec(result), _dim(result))), total - graph)
-    each = (total - graph - fixed) / storage.documents
+    kept = float(parts.get("originals", 0)) if result.configuration.store is None else 0.0
+    each = (total - graph - fixed - kept) / storage.documents
     if documents is None or documents == storage.documents:
-        return Footprint(storage.documents, total, fixed, each, graph, measured=True)
+        return Footprint(storage.documents, total, fixed + kept, each, graph, measured=True)
+    if kept:  # of some documents only, once there are many
+        most = float(most_original_bytes(_dim(result), late=result.configuration.late))
+        fixed += min(kept * documents / storage.documents, max(kept, most))
     scaled = _graph_bytes(result, where, documents, graph) if storage.measured else 0.0
     return Footprint(documents, fixed + each * documents + scaled, fixed, each, scaled, measured=False)
 

@@ -349,3 +349,23 @@ def test_the_command_is_given_where_the_command_line_can_do_it(make_result: Any)
     assert shell == "octavo index SOURCE --path kb --model all-MiniLM-L6-v2 --codec 'binary > int8'"
     assert "--metric dot" in (recipe(make_result("int8", metric="dot")).shell or "")
     assert recipe(make_result("int8", connectivity=8)).shell is None
+
+
+def test_what_is_pasted_is_compressed_at_the_size_that_was_measured(make_result: Any) -> None:
+    plain = make_result("svd:50%|int8")
+    small = replace(plain, dataset=replace(plain.dataset, documents=498))
+    assert "fit_after=498" in recipe(small).python
+    large = replace(plain, dataset=replace(plain.dataset, documents=5_000))
+    assert "fit_after" not in recipe(large).python
+
+
+def test_originals_are_kept_of_so_many_documents_only(make_result: Any) -> None:
+    plain = make_result("svd:25%|int8")
+    each, n = 4 + 2 * plain.model.dim, plain.storage.documents
+    disk = {"tier 0": 96 * n, "documents": 1_000 * n, "originals": each * n}
+    result = replace(plain, storage=replace(plain.storage, disk=disk))
+    some, many, more = (footprint(result, "disk", documents) for documents in (n, 1_000_000, 2_000_000))
+    assert some.total == sum(disk.values())
+    assert many.fixed == more.fixed
+    assert many.fixed < some.fixed + 33_000_000
+    assert many.per_document < 1_200
