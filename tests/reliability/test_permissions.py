@@ -40,7 +40,7 @@ def _work(kb: octavo.Collection, path: Path, **vectors: object) -> None:
     kb.add([f"text {i}" for i in range(N)], ids=[str(i) for i in range(N)], **vectors)  # type: ignore[arg-type]
     kb.search("text", mode="text")
     kb.flush()
-    _check(path, expect={"vec", "db", "db-wal", "db-shm", "graph", "text", "json"})
+    _check(path, expect={"vec", "db", "db-wal", "db-shm", "cells", "segment", "text", "json"})
     kb.delete(["1"])
     kb.search("text", mode="text")
     kb.verify(repair=True)
@@ -48,7 +48,7 @@ def _work(kb: octavo.Collection, path: Path, **vectors: object) -> None:
     kb.refit()
     kb.search("text", mode="text")
     kb.flush()
-    _check(path, expect={"vec", "db", "db-wal", "db-shm", "graph", "text"})
+    _check(path, expect={"vec", "db", "db-wal", "db-shm", "cells", "segment", "text"})
     kb.compact(secure=True)
     kb.search("text", mode="text")
     kb.snapshot(path.parent / "snapshot")

@@ -44,9 +44,17 @@ VISIT_US = 1.2
 VISIT_BYTE_US = 0.005
 
 #: Searching by cells: fixed, for each centroid, for each row whose bits are compared, for each one that is rescored.
-_CELL_ROWS, _CELL_ROWS_AT, _CELL_ROWS_GROWTH, _CELL_ROWS_K = 8_000.0, 90_000, 0.255, 0.25
-_KEEP_VALUES, _KEEP_LEAST, _KEEP_GROWTH = 3_840.0, 5.0, 0.85
 CELLS_CALL_US, CELL_US, CELL_ROW_US, RESCORE_US = 120.0, 0.012, 0.05, 0.2
+
+#: Rows that a search by cells looks at for ten results. Measured on 90,453 sentences and real questions, recall@10 of an exact
+#: search of the same vectors: 2,000 rows are 0.98 for MiniLM, 6,000 for multilingual-e5, 12,000 to 16,000 for WordLlama and a
+#: static model of 64 dimensions. Beyond, 0.95 is the aim (400,000, WordLlama: 6,000 rows 0.957), so there are no more of them.
+_CELL_ROWS, _CELL_ROWS_AT = 12_000.0, 90_000
+_CELL_ROWS_FEWER, _CELL_ROWS_MORE, _CELL_ROWS_K = 0.5, -0.2, 0.25
+#: Candidates rescored for each of ten results: so many values of a vector, one bit each, tell them apart ...
+_KEEP_VALUES, _KEEP_LEAST = 4_800.0, 5.0
+#: ... and proportionally fewer for more results.
+_KEEP_GROWTH = 0.85
 
 #: Rows up to which the smallest `ef` below gives 0.98 of the exact top ten. Each doubling beyond adds `EF_STEP`: with
 #: 64 throughout, recall of i8 fell to 0.964 at 100,000 rows and to 0.909 at 200,000.
@@ -204,7 +212,7 @@ def cells_effort(n: int, k: int, dim: int, tuning: Tuning | None = None) -> tupl
     Examples
     --------
     >>> cells_effort(90_000, 10, 384)
-    (8000, 100)
+    (12000, 125)
     """
     if tuning is not None and tuning.probed is not None:
         growth = _cells_rows(n, k) / _cells_rows(tuning.rows, tuning.k)
@@ -215,7 +223,8 @@ def cells_effort(n: int, k: int, dim: int, tuning: Tuning | None = None) -> tupl
 
 
 def _cells_rows(n: int, k: int) -> float:
-    rows: float = _CELL_ROWS * (n / _CELL_ROWS_AT) ** _CELL_ROWS_GROWTH * (k / 10) ** _CELL_ROWS_K
+    growth = _CELL_ROWS_FEWER if n < _CELL_ROWS_AT else _CELL_ROWS_MORE
+    rows: float = _CELL_ROWS * (n / _CELL_ROWS_AT) ** growth * (k / 10) ** _CELL_ROWS_K
     return rows
 
 

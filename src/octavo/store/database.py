@@ -189,6 +189,7 @@ class Database:
         self._writer: _Session | None = None
         self._unsettled = False  # a commit has failed and its frames may still be in the log
         self._closed = False
+        self._sessions_closed = False
         self._refused = ""  # why this process must not use it
         self._quiet = True  # at the last fork, no transaction was running
         self._frozen = 0
@@ -644,7 +645,11 @@ class Database:
             self._close_sessions()
 
     def _close_sessions(self) -> None:
-        last, self._writer, self._anchor = self._writer, None, None
+        with self._changed:
+            if self._sessions_closed:  # several threads may see that they were the last ones
+                return
+            self._sessions_closed = True
+            last, self._writer, self._anchor = self._writer, None, None
         for session in list(self._sessions):
             if session is not last:
                 session.close()

@@ -251,7 +251,7 @@ def test_late_interaction(data: Dataset, tmp_path: Path) -> None:
     assert explained is not None
     lines = recipe(there).python
     assert lines.startswith("from octavo.integrations.qdrant import QdrantMultiVectorCollection\n")
-    made = "QdrantMultiVectorCollection.create(path='kb.qdrant', encoder=encoder, codec='float16', pool_factor=1)"
+    made = "QdrantMultiVectorCollection.create(path='kb.qdrant', encoder=encoder, codec='float16', pool_factor=1"
     assert made in lines
     assert recipe(there).shell is None
 

@@ -232,6 +232,7 @@ def test_searches_go_on_while_it_is_trained_anew(tmp_path: Path, monkeypatch: py
 
         monkeypatch.setattr(cell_files.CellModel, "train", held)
         monkeypatch.setattr("octavo.collection.collection._LINK_AT_ONCE", 10**9)
+        monkeypatch.setattr(kb._index, "keep_up", lambda: None)  # which waits for the thread when it is far ahead
         kb.add(vectors=clustered(3_000, 2), ids=[f"new {i}" for i in range(3_000)])
         assert kb.search(clustered(3_000, 2)[17], 1).ids == ["new 17"]
         for _ in range(300):  # a search starts what is due, unless the thread before it is just about to end
@@ -325,6 +326,7 @@ def test_another_process_takes_over_what_was_saved(tmp_path: Path) -> None:
         old = view_of(reader)
         matrix = clustered(2_000, 3)
         kb.add(vectors=matrix[:1_000], ids=[f"a{i}" for i in range(1_000)])
+        kb.flush()
         assert reader.search(matrix[900], 1, exact=False).ids == ["a900"]
         reader.search(matrix[900], 1)  # by now it knows of the commit
         reader._index.wait()
