@@ -88,7 +88,7 @@ def prepare(folder: Path, recipe: Recipe, seed: int) -> None:
         committed()
         for start in range(0, ROWS, BATCH):
             _add(kb, range(start, start + BATCH), seed)
-            kb._graph.wait()
+            kb._index.wait()
             committed()
             if start == 2 * BATCH:
                 kb.flush()
@@ -96,7 +96,7 @@ def prepare(folder: Path, recipe: Recipe, seed: int) -> None:
             elif start == 3 * BATCH and recipe.dead:
                 kb.delete([str(i) for i in range(0, start, 3)])
                 kb.compact()
-                kb._graph.wait()
+                kb._index.wait()
                 committed()
         kb.delete(["5", "77", "301"])
         committed()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 import shutil
 import stat
@@ -220,6 +221,21 @@ class HeldFile:
         while block := _pread(self.fd, size, position):
             yield block
             position += len(block)
+
+    def mapped(self, length: int, path: Path) -> mmap.mmap | None:
+        """Map its first `length` bytes, to be read; None when it has just become shorter.
+
+        Raises
+        ------
+        StorageError
+            When the system refuses; the message names `path`.
+        """
+        try:
+            return mmap.mmap(self.fd, length, access=mmap.ACCESS_READ)
+        except ValueError:
+            return None
+        except OSError as err:
+            raise StorageError(err.errno, f"{path} could not be mapped: {err.strerror}; {ADVICE}") from err
 
     def native_path(self, fallback: Path) -> str:
         """Return a path that leads to this very file where the system has one, for libraries that take nothing else."""

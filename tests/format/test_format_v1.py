@@ -105,4 +105,5 @@ def test_every_part_of_the_format_is_there() -> None:
         "meta.json",
     ):
         assert part in files
-    assert any(name.endswith(".graph") for name in files)
+    for suffix in (".graph", ".cells", ".segment"):
+        assert any(name.endswith(suffix) for name in files)

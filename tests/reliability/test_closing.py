@@ -148,7 +148,7 @@ EXIT = """
     import numpy as np, octavo
     from octavo.index import planner
     path, way = sys.argv[1:]
-    with octavo.open(path) as kb:
+    with octavo.open(path, index="graph") as kb:
         kb.add([f"text {i}" for i in range(20000)], vectors=np.random.default_rng(0).normal(size=(20000, 64)))
     for name in glob.glob(path + "/*.graph"):
         os.remove(name)
@@ -166,7 +166,7 @@ EXIT = """
             while True: kb.search(np.ones(64), 3)
         threading.Thread(target=searches, daemon=True).start()
         time.sleep(0.3)
-    assert kb._graph._thread.is_alive()
+    assert kb._index._thread.is_alive()
 """
 
 WAYS = ["at once", "while it is built", "with a reference in a module", "by an exception", "in a thread"]

@@ -37,7 +37,7 @@ def good(tmp_path_factory: pytest.TempPathFactory, lowered_limits: Callable[...,
             vectors=_matrix(),
         )
         kb.search("text", mode="text")
-        assert kb.info().graph_covers == N
+        assert kb.info().index_covers == N
     return path
 
 

@@ -78,7 +78,7 @@ def test_nothing_is_left(tmp_path: Path, codec: str) -> None:
 
         before = _where(path, marks[5])
         assert all(before.values()), f"the test looks in the wrong place: {before}"
-        assert any(file.endswith(".graph") for file in before["codes of tier 0"])
+        assert any(file.endswith(".segment") for file in before["codes of tier 0"])
         # tantivy shares the bytes of similar words, so its files are not searched but have to go as a whole
         assert [file for file in _content(path) if file.startswith(("text/", "text\\"))]
 

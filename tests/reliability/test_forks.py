@@ -127,11 +127,11 @@ def test_while_the_graph_is_built(program: Callable[[str], str], tmp_path: Path)
         planner.graph_min = lambda layout: 100
         planner.tail_max = lambda layout: 50
         many = np.random.default_rng(1).standard_normal((20000, 32))
-        with octavo.open(path) as kb: kb.add(vectors=many)
+        with octavo.open(path, index="graph") as kb: kb.add(vectors=many)
         for name in os.listdir(path):
             if name.endswith(".graph"): os.remove(os.path.join(path, name))
         kb = octavo.open(path)
-        assert kb._graph._thread.is_alive()
+        assert kb._index._thread.is_alive()
         def work():
             assert len(kb.search(many[0], 5)) == 5
             kb.add(vectors=many[:10], ids=[f"child {i}" for i in range(10)])
@@ -318,8 +318,8 @@ def test_in_memory_while_the_graph_is_built(program: Callable[[str], str]) -> No
         planner.graph_min = lambda layout: 100
         planner.tail_max = lambda layout: 50
         many = np.random.default_rng(1).standard_normal((20000, 32))
-        kb = octavo.open(); kb.add(vectors=many, ids=[str(i) for i in range(20000)])
-        kb._graph.forget(); kb._graph.start(); assert kb._graph._thread.is_alive()
+        kb = octavo.open(index="graph"); kb.add(vectors=many, ids=[str(i) for i in range(20000)])
+        kb._index.forget(); kb._index.start(); assert kb._index._thread.is_alive()
         def work():
             assert kb.search(many[3], 1).ids == ["3"]
             kb.add(vectors=many[:1], ids=["child"]); kb.flush(); assert kb.search(many[7], 1, exact=False).ids == ["7"]

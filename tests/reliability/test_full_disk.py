@@ -152,7 +152,7 @@ def test_new_directories_are_synced_at_every_level(tmp_path: Path, monkeypatch: 
 def test_a_draft_that_another_process_erased_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early_graph: None
 ) -> None:
-    with octavo.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
+    with octavo.open(tmp_path / "kb", codec="int8", index="graph", fit_after=100) as kb:
         kb.add(_texts(500), vectors=_vectors(500))
         with monkeypatch.context() as patched:
             real = GraphFiles._write
@@ -192,7 +192,7 @@ def test_a_file_that_cannot_be_created_is_named(
         patched.setattr(os, "open", failing)
         with pytest.raises(StorageError, match=r"octavo\.lock could not be created"):
             octavo.open(tmp_path / "kb")
-    with octavo.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
+    with octavo.open(tmp_path / "kb", codec="int8", index="graph", fit_after=100) as kb:
         kb.add(_texts(500), vectors=_vectors(500))
         with lowered_limits(graph_min=100):
             with monkeypatch.context() as patched:
@@ -205,7 +205,7 @@ def test_a_file_that_cannot_be_created_is_named(
 def test_the_older_checkpoint_stays_until_the_newer_one_is_committed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early_graph: None
 ) -> None:
-    with octavo.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
+    with octavo.open(tmp_path / "kb", codec="int8", index="graph", fit_after=100) as kb:
         kb.add(_texts(500), vectors=_vectors(500))
         kb.flush()
         (older,) = (tmp_path / "kb").glob("*.graph")

@@ -74,11 +74,11 @@ def _fit(kb: octavo.Collection) -> tuple[object, str]:
 
 
 def _keep_up(kb: octavo.Collection) -> tuple[object, str]:
-    return kb._graph, "keep_up"
+    return kb._index, "keep_up"
 
 
 def _catch_up(kb: octavo.Collection) -> tuple[object, str]:
-    return kb._graph, "behind"
+    return kb._index, "behind"
 
 
 @pytest.mark.parametrize("place", [_fit, _keep_up, _catch_up])
@@ -118,7 +118,7 @@ def test_an_interrupt_is_no_failure_to_be_logged(monkeypatch: pytest.MonkeyPatch
         raise KeyboardInterrupt
 
     with octavo.open() as kb:
-        monkeypatch.setattr(kb._graph, "keep_up", interrupted)
+        monkeypatch.setattr(kb._index, "keep_up", interrupted)
         with pytest.raises(KeyboardInterrupt):
             kb.add(ids=["a"], vectors=np.eye(2)[:1])
         assert kb.ids() == ["a"]

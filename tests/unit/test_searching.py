@@ -221,7 +221,7 @@ def peak(call: Callable[[], object]) -> int:
         {"lambda_mult": 0.5},
         {"lambda_mult": 0.5, "fetch_k": HUGE},
         {"oversample": 1e300},
-        {"ef": HUGE},
+        {"n_probe": HUGE},
         {"exact": True},
         {"exact": False},
         {"filter": {"g": 1}},
@@ -265,9 +265,10 @@ def test_late_diversity_without_a_hit(late: octavo.MultiVectorCollection) -> Non
 
 @pytest.mark.parametrize("number", [np.int64(1), np.uint8(1), np.int32(1)])
 def test_integers_of_numpy(dense: octavo.Collection, late: octavo.MultiVectorCollection, number: Any) -> None:
-    assert len(dense.search("red", number, lambda_mult=np.float32(0.5), fetch_k=number, ef=number)) == 1
-    assert len(late.search([[1.0, 0.0]], number, n_candidates=number, ef=number, exact=np.False_)) == 1
+    assert len(dense.search("red", number, lambda_mult=np.float32(0.5), fetch_k=number, n_probe=number)) == 1
+    assert len(late.search([[1.0, 0.0]], number, n_candidates=number, n_probe=number, exact=np.False_)) == 1
     assert type(SearchOptions(ef=number).ef) is int
+    assert type(SearchOptions(n_probe=number).n_probe) is int
     assert type(LateOptions(n_candidates=number).n_candidates) is int
 
 

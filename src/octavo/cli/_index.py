@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+import octavo
 from octavo._printing import console, human_bytes, note, print_json, printable
 from octavo._progress import progress_bar
 from octavo.cli._app import app
@@ -114,6 +115,8 @@ def index_command(
     with closing(open_or_create_place(path, encoder, codec=codec, metric=metric)) as collection:
         with progress_bar("index", total) as advance:
             report = ingest(collection, reader.documents(), batch_size=batch_size, prune=prune, advance=advance)
+        if codec is not None and isinstance(collection, octavo.Collection) and len(collection):
+            collection.fit()  # however few they are: the codec was asked for
         collection.flush()  # a server does so on its own; in this process nobody else would
         info = collection.info()
     disk_bytes: int | None = getattr(info, "disk_bytes", None)  # Qdrant does not tell

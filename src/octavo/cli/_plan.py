@@ -40,7 +40,8 @@ def plan_command(
         ),
     ] = None,
     pool_factor: Annotated[int, typer.Option(help="With --tokens: tokens pooled into one.")] = 2,
-    connectivity: Annotated[int, typer.Option(help="Links of the graph.")] = 16,
+    index: Annotated[str, typer.Option(help="What finds candidates on one machine: cells or graph.")] = "cells",
+    connectivity: Annotated[int, typer.Option(help="Links of a graph.")] = 16,
     ram_per_node: Annotated[
         str, typer.Option(metavar="SIZE", help="Memory of a machine, e.g. 64GB or 64GiB.")
     ] = "64GB",
@@ -90,6 +91,7 @@ def plan_command(
             tokens=tokens,
             pool_factor=pool_factor,
             connectivity=connectivity,
+            index=index,
         ),
         Hardware(
             ram_bytes=parse_bytes(ram_per_node),

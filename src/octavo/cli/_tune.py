@@ -66,8 +66,9 @@ def tune_command(
 def _summary(report: TuningReport) -> str:
     tuning = report.tuning
     if tuning is None:
-        return f"too small for a graph: searches are exact and take {report.query_ms:.2f} ms; nothing to tune"
-    effort = f"ef={tuning.ef}" + (f", oversample={tuning.oversample:g}" if tuning.oversample is not None else "")
+        return f"too small for an index: searches are exact and take {report.query_ms:.2f} ms; nothing to tune"
+    effort = f"ef={tuning.ef}" if tuning.ef is not None else f"rows looked at={tuning.probed:,}"
+    effort += f", oversample={tuning.oversample:g}" if tuning.oversample is not None else ""
     return (
         f"stored: {effort}; recall@{tuning.k} {report.recall:.3f} in {report.query_ms:.2f} ms "
         f"(before: {report.recall_before:.3f} in {report.query_ms_before:.2f} ms; exact: {report.exact_ms:.2f} ms), "

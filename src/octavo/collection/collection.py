@@ -34,7 +34,7 @@ from octavo.retrievers.search import FilterLike, Searcher, SearchOptions, fresh,
 from octavo.retrievers.tuning import TuningReport
 from octavo.store.database import select_documents
 from octavo.store.documents import Batch, Document, DocumentLike, check_ids, chunked, read_batches
-from octavo.store.graph_files import GraphFiles
+from octavo.store.indexes import index_of
 from octavo.store.info import CollectionInfo, describe
 from octavo.store.settings import Settings
 from octavo.store.snapshot import Snapshot, decode_rows
@@ -55,7 +55,7 @@ _FIT_AT_MOST = 16_384
 #: A collection compacts itself when more than this many slots, and more than half of them, are dead.
 _COMPACT_DEAD = 10_000
 
-#: Documents from which on an `add` links all of them into the graph before it returns; those of smaller ones wait.
+#: Documents from which on an `add` has all of them in the index before it returns; those of smaller ones wait.
 _LINK_AT_ONCE = 4_096
 
 _READ_CHUNK = 900
@@ -85,14 +85,13 @@ class Collection(DenseSearch):
         self._encoder = encoder
         self._store = store
         self._writer = Writer(self._store)
-        self._graph = GraphFiles(self._store)
+        self._index = index_of(self._store)
         self._text = TextFiles(self._store)
         self._searcher = self._new_searcher()
-        # a state whose graph reaches as far as it should; only as long as others use it, since it has files open
+        # a state whose index reaches as far as it should; only as long as others use it, since it has files open
         self._settled: weakref.ref[Snapshot] | None = None
         self._model = self.model_check()
-        if self._graph.behind(self._store.snapshot):
-            self._graph.start()
+        self._index.begin()
 
     def _new_searcher(self) -> Searcher:
         return Searcher(self._store, self._text)
@@ -242,11 +241,11 @@ class Collection(DenseSearch):
             added += batch.ids
             with _afterwards("documents were added"):
                 self._fit_or_compact(self._fit_at_most, ended=False)
-                self._graph.keep_up()
+                self._index.keep_up()
         with _afterwards("documents were added"):
             self._maintain(self._store.settings.fit_after or 1)
             if len(added) >= _LINK_AT_ONCE:
-                self._graph.catch_up(
+                self._index.catch_up(
                     tail=0
                 )  # after a long add a little more work spares every search the scan of the tail
         return added
@@ -335,7 +334,8 @@ class Collection(DenseSearch):
     def refit(self, codec: str | None = None) -> None:
         """Fit the codec anew on a sample of what is stored, and re-encode everything.
 
-        Vectors are decoded from the finest tier first, so what an earlier codec dropped stays dropped: to change to a
+        Originals that are kept beside the codes (`info().originals`: up to 16,384 documents, then a sample) are encoded afresh.
+        Other vectors are decoded from the finest tier first, so what an earlier codec dropped stays dropped: to change to a
         finer codec without that loss, build a new collection from the texts.
 
         Parameters
@@ -362,7 +362,7 @@ class Collection(DenseSearch):
         if self._current().fitted:  # what the first codec has dropped makes vectors differ from fresh ones
             self._model.refitted()
         self._writer.fit(text)
-        self._graph.catch_up()
+        self._index.catch_up()
 
     def compact(self, *, secure: bool = False) -> int:
         """Drop the rows of deleted documents from every file.
@@ -395,14 +395,14 @@ class Collection(DenseSearch):
         >>> kb.close()
         """
         if secure:
-            self._graph.wait()  # or it might save what it has read of the old rows
+            self._index.wait()  # or it might save what it has read of the old rows
         dropped = self._writer.compact(always=secure)
         if self._store.directory is not None:
             if secure:
                 erase_leftovers(self._store)
             else:
                 self._store.database.vacuum()
-        self._graph.catch_up()
+        self._index.catch_up()
         return dropped
 
     def copy(self, path: str | os.PathLike[str] | None = None) -> Collection:
@@ -498,11 +498,11 @@ class Collection(DenseSearch):
         []
         >>> folder.cleanup()
         """
-        self._graph.wait()
+        self._index.wait()
         self._store.destroy()
 
     def flush(self) -> None:
-        """Save the graph, so that the next `open` need not extend it. Documents are durable without this.
+        """Complete and save the index, so that the next `open` need not extend it. Documents are durable without this.
 
         Examples
         --------
@@ -513,12 +513,12 @@ class Collection(DenseSearch):
         >>> kb.close()
         """
         self._store.require_open()
-        self._graph.wait()
-        self._graph.catch_up(tail=0)
-        self._graph.checkpoint()
+        self._index.wait()
+        self._index.catch_up(tail=0)
+        self._index.checkpoint()
 
     def close(self) -> None:
-        """Save the graph and release all files; harmless when closed already.
+        """Save the index and release all files; harmless when closed already.
 
         Examples
         --------
@@ -531,7 +531,7 @@ class Collection(DenseSearch):
         """
         if self._store.closed:
             return
-        self._graph.close()
+        self._index.close()
         self._store.close()
 
     def __enter__(self) -> Self:
@@ -784,8 +784,8 @@ class Collection(DenseSearch):
         Parameters
         ----------
         repair : bool, default=False
-            Rebuild what can be rebuilt: a tier from another tier or, with an encoder, from the texts; graph, metadata
-            index and full text from the documents.
+            Rebuild what can be rebuilt: a tier from another tier or, with an encoder, from the texts; cells or graph
+            from the codes, metadata index and full text from the documents.
 
         Returns
         -------
@@ -805,8 +805,8 @@ class Collection(DenseSearch):
             if self._encoder is not None:
                 with contextlib.suppress(CorruptCollectionError):  # nothing left to compare with
                     self._model.run(self._encoder.name, None, self._encoder.encode_documents)
-            return repair_damage(self._store, self._writer, self._graph, self._text, self._encoder)
-        return verify_files(self._store, self._text)
+            return repair_damage(self._store, self._writer, self._index, self._text, self._encoder)
+        return verify_files(self._store, self._index, self._text)
 
     def export(
         self,
@@ -1003,10 +1003,10 @@ class Collection(DenseSearch):
     ) -> TuningReport:
         """Measure how hard to look for a wanted recall, and use it in every search that does not say otherwise.
 
-        Tries values of `oversample` and `ef`, one query at a time, and stores the quickest pair that finds the share
-        `recall` of what an exact search of the finest codes finds; beside it, how quick scans and graph are on this
-        machine, from which searches with a filter choose between them. What the codec itself costs is not seen here:
-        ``octavo eval`` measures that. Meant for collections that have a graph; run it again after the collection has
+        Tries values of `oversample` and of `n_probe` (with a graph, `ef`), one query at a time, and stores the quickest pair
+        that finds the share `recall` of what an exact search of the finest codes finds; beside it, how quick scans and index
+        are on this machine, from which searches with a filter choose between them. What the codec itself costs is not seen
+        here: ``octavo eval`` measures that. Meant for collections large enough for an index; run it again after it has
         grown much or moved to another machine.
 
         Parameters
@@ -1026,7 +1026,7 @@ class Collection(DenseSearch):
         Returns
         -------
         TuningReport
-            ``.tuning`` is None if there is no graph: a small collection is searched exactly, and nothing is stored.
+            ``.tuning`` is None if there is no index: a small collection is searched exactly, and nothing is stored.
 
         Raises
         ------
@@ -1039,7 +1039,7 @@ class Collection(DenseSearch):
         >>> import numpy as np, octavo
         >>> kb = octavo.open()
         >>> _ = kb.add(vectors=np.eye(8))
-        >>> kb.tune(0.9).tuning is None  # eight documents need no graph
+        >>> kb.tune(0.9).tuning is None  # eight documents need no index
         True
         >>> kb.close()
         """
@@ -1048,8 +1048,8 @@ class Collection(DenseSearch):
         seed = check_integer(seed, "seed", least=0)
         k = check_integer(k, "k", least=1)
         self._store.require_open()
-        self._graph.wait()
-        self._graph.catch_up(tail=0)
+        self._index.wait()
+        self._index.catch_up(tail=0)
         with self._store.read() as (_, snapshot):
             pass
         if snapshot.n_alive < 2 or not snapshot.tiers:
@@ -1101,10 +1101,10 @@ class Collection(DenseSearch):
         return batch
 
     def _maintain(self, fit_after: int | None) -> None:
-        """Fit, compact and extend the graph where it is time to."""
+        """Fit, compact and extend the index where it is time to."""
         self._fit_or_compact(fit_after, ended=True)
-        if self._graph.behind(self._store.snapshot):
-            self._graph.catch_up()
+        if self._index.behind(self._store.snapshot):
+            self._index.catch_up()
 
     def _fit_or_compact(self, fit_after: int | None, *, ended: bool) -> None:
         # The write that this follows is durable, and must not fail where there is no space for more; the next one tries again.
@@ -1136,10 +1136,12 @@ class Collection(DenseSearch):
     def _ranker(
         self, where: Where, ids: Sequence[str] | None, options: SearchOptions
     ) -> AbstractContextManager[Ranker]:
+        options.check_index(self._store.settings.index)
         snapshot = self._store.snapshot
-        if self._settled is None or snapshot is not self._settled():
-            if self._graph.behind(snapshot):
-                self._graph.start()
+        settled = self._settled is not None and snapshot is self._settled()
+        if not settled or (snapshot.cells is not None and snapshot.cells.damaged):
+            if self._index.behind(snapshot):
+                self._index.start()
             else:
                 self._settled = weakref.ref(snapshot)
         return self._searcher.ranker(where, ids, words=options.needs_words)
@@ -1160,7 +1162,7 @@ def _afterwards(what: str) -> Iterator[None]:
     try:
         yield
     except Exception:
-        _log.warning("%s, but what follows that (fitting, compaction, the graph) failed", what, exc_info=True)
+        _log.warning("%s, but what follows that (fitting, compaction, the index) failed", what, exc_info=True)
 
 
 def with_progress(batches: Iterator[Batch], documents: Any) -> Iterator[Batch]:

@@ -13,6 +13,7 @@ from octavo.compression.candidates import CandidateEncoder
 from octavo.compression.token_pooling import TokenPooling
 from octavo.encoders.dense import as_encoder
 from octavo.encoders.tokens import TokenEncoder, is_multi_vector
+from octavo.errors import ParameterError
 from octavo.store.settings import Settings, candidates_config, pooling_config
 from octavo.store.store import Store
 
@@ -27,6 +28,7 @@ def open(
     full_text: str | None = None,
     fit_after: int | None = None,
     seed: int | None = None,
+    index: Literal["cells", "graph"] | None = None,
     connectivity: int | None = None,
     read_only: bool = False,
     must_exist: bool = False,
@@ -55,8 +57,12 @@ def open(
         Documents from which on the codec is fitted. Before that, vectors are kept as float32 and searched exactly.
     seed : int, default=0
         Seed of everything random: the sample that the codec is fitted on, rotations.
+    index : {"cells", "graph"}, default="cells"
+        What finds candidates once there are some ten thousand documents. Cells are built in seconds, take one bit a value
+        and a few bytes, whatever the codec, and are rescored from its finest tier; a graph links the codes of the coarse
+        tier. An existing collection keeps its own.
     connectivity : int, default=16
-        Links per node of the graph.
+        Links per node of the graph; asks for ``index="graph"``.
     read_only : bool, default=False
         Refuse writes; works on a read-only file system once the last writer has closed the collection.
     must_exist : bool, default=False
@@ -96,6 +102,7 @@ def open(
         fit_after=fit_after,
         seed=seed,
         connectivity=connectivity,
+        index=_index_of(index, connectivity),
         read_only=read_only,
         must_exist=must_exist,
         lock_timeout=lock_timeout,
@@ -116,6 +123,7 @@ def open_multi_vector(
     full_text: str | None = None,
     fit_after: int | None = None,
     seed: int | None = None,
+    index: Literal["cells", "graph"] | None = None,
     connectivity: int | None = None,
     read_only: bool = False,
     must_exist: bool = False,
@@ -144,7 +152,7 @@ def open_multi_vector(
         encoder with its options.
     dim : int, optional
         Dimension of the token vectors; otherwise the first ones set it.
-    full_text, fit_after, seed, connectivity, read_only, must_exist, lock_timeout
+    full_text, fit_after, seed, index, connectivity, read_only, must_exist, lock_timeout
         See `octavo.open`.
 
     Returns
@@ -185,6 +193,7 @@ def open_multi_vector(
         fit_after=fit_after,
         seed=seed,
         connectivity=connectivity,
+        index=_index_of(index, connectivity),
         read_only=read_only,
         must_exist=must_exist,
         lock_timeout=lock_timeout,
@@ -210,6 +219,15 @@ def open_store(path: str | os.PathLike[str] | None, encoder: Any, settings: Sett
     except BaseException:
         store.close()
         raise
+
+
+def _index_of(index: str | None, connectivity: int | None) -> str | None:
+    """Return the index that is asked for, if any is: connectivity is an option of graphs."""
+    if connectivity is None:
+        return index
+    if index == "cells":
+        raise ParameterError("connectivity belongs to index='graph', got index='cells'; leave one of them out")
+    return "graph"
 
 
 def _wrapped(encoder: Any, *, late: bool) -> Any:

@@ -136,6 +136,7 @@ class DenseSearch(Protocol):
         lambda_mult: float | None = None,
         oversample: float | None = None,
         ef: int | None = None,
+        n_probe: int | None = None,
         exact: bool | None = None,
     ) -> SearchResult:
         """Find the k best documents for one query.
@@ -164,11 +165,14 @@ class DenseSearch(Protocol):
         lambda_mult : float, optional
             Choose by maximal marginal relevance: 1 is relevance alone, 0 the greatest diversity.
         oversample : float, optional
-            Candidates rescored per result; only codecs with more than one tier rescore.
+            Candidates rescored per result. With cells every codec rescores, with a graph those of more than one tier.
         ef : int, optional
-            Nodes that the graph search keeps in view; more finds more and takes longer.
+            With ``index="graph"``: nodes that the search keeps in view; more finds more and takes longer.
+        n_probe : int, optional
+            With ``index="cells"``: cells that the search looks at, nearest first; more finds more and takes longer. Under a
+            filter, so many more that as many matching documents are looked at as there would be others.
         exact : bool, optional
-            True scores every document in the finest tier; False uses the graph wherever there is one.
+            True scores every document in the finest tier; False uses the index wherever there is one.
 
         Returns
         -------
@@ -197,6 +201,7 @@ class DenseSearch(Protocol):
             lambda_mult=lambda_mult,
             oversample=oversample,
             ef=ef,
+            n_probe=n_probe,
             exact=exact,
         )
         return self._search([query], [text] if text is not None else None, k, filter, ids, options)[0]
@@ -215,6 +220,7 @@ class DenseSearch(Protocol):
         lambda_mult: float | None = None,
         oversample: float | None = None,
         ef: int | None = None,
+        n_probe: int | None = None,
         exact: bool | None = None,
     ) -> list[SearchResult]:
         """Find the k best documents for each of many queries, on all cores.
@@ -225,7 +231,7 @@ class DenseSearch(Protocol):
             Texts or vectors.
         texts : sequence of str, optional
             The words to look for, one for each query, when the queries are vectors.
-        k, filter, ids, mode, alpha, fetch_k, lambda_mult, oversample, ef, exact
+        k, filter, ids, mode, alpha, fetch_k, lambda_mult, oversample, ef, n_probe, exact
             See `search`.
 
         Returns
@@ -253,6 +259,7 @@ class DenseSearch(Protocol):
             lambda_mult=lambda_mult,
             oversample=oversample,
             ef=ef,
+            n_probe=n_probe,
             exact=exact,
             threads=0,
         )
@@ -350,6 +357,7 @@ class LateSearch(DenseSearch, Protocol):
         candidates: CandidateSource = "vectors",
         oversample: float | None = None,
         ef: int | None = None,
+        n_probe: int | None = None,
         exact: bool | None = None,
     ) -> SearchResult:
         """Find the k best documents for one query by MaxSim.
@@ -386,7 +394,9 @@ class LateSearch(DenseSearch, Protocol):
         oversample : float, optional
             In place of `n_candidates`: so many candidates a result.
         ef : int, optional
-            Nodes that the graph search for candidates keeps in view.
+            With ``index="graph"``: nodes that the search for candidates keeps in view.
+        n_probe : int, optional
+            With ``index="cells"``: cells that the search for candidates looks at.
         exact : bool, optional
             True scores every document by MaxSim; False takes candidates however few documents there are. None scores
             every document while there are few, or none is fitted yet.
@@ -418,6 +428,7 @@ class LateSearch(DenseSearch, Protocol):
             candidates=candidates,
             oversample=oversample,
             ef=ef,
+            n_probe=n_probe,
             exact=exact,
         )
         return self._search([query], [text] if text is not None else None, k, filter, ids, options)[0]
@@ -438,6 +449,7 @@ class LateSearch(DenseSearch, Protocol):
         candidates: CandidateSource = "vectors",
         oversample: float | None = None,
         ef: int | None = None,
+        n_probe: int | None = None,
         exact: bool | None = None,
     ) -> list[SearchResult]:
         """Find the k best documents for each of many queries, on all cores.
@@ -448,7 +460,7 @@ class LateSearch(DenseSearch, Protocol):
             Texts or token vectors.
         texts : sequence of str, optional
             The words to look for, one for each query, when the queries are token vectors.
-        k, filter, ids, mode, alpha, fetch_k, lambda_mult, n_candidates, candidates, oversample, ef, exact
+        k, filter, ids, mode, alpha, fetch_k, lambda_mult, n_candidates, candidates, oversample, ef, n_probe, exact
             See `search`.
 
         Returns
@@ -478,6 +490,7 @@ class LateSearch(DenseSearch, Protocol):
             candidates=candidates,
             oversample=oversample,
             ef=ef,
+            n_probe=n_probe,
             exact=exact,
             threads=0,
         )

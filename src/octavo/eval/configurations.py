@@ -48,9 +48,10 @@ class Configuration:
     oversample : float or None
         Candidates rescored per result; None takes the collection's own default. Needs a codec of several tiers.
     ef : int or None
-        Nodes that a graph search keeps in view; None takes the collection's own default.
+        Nodes that a graph search keeps in view; None takes the collection's own default. Given, or with another
+        `connectivity`, the collection has a graph; otherwise it has cells.
     exact : bool or None
-        Force the exact scan (True) or the graph (False); None leaves it to the planner.
+        Force the exact scan (True) or the index (False); None leaves it to the planner.
     alpha : float or None
         Hybrid: weight of the vectors; None fuses by reciprocal rank.
     connectivity : int, default=16
@@ -97,6 +98,11 @@ class Configuration:
     candidates: Candidates | None = None
     baseline: str | None = None
     store: str | None = None
+
+    @property
+    def has_graph(self) -> bool:
+        """Whether a local collection is searched by a graph rather than by cells: options of graphs ask for one."""
+        return self.ef is not None or self.connectivity != 16
 
     def __post_init__(self) -> None:
         self._check_options()

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -86,6 +86,17 @@ def record_type(dim: int) -> np.dtype[np.void]:
     return np.dtype([("bits", np.uint8, (width,)), ("h", np.float16), ("f", np.float16), ("slot", np.uint32)])
 
 
+def bytes_for(n: int, dim: int) -> float:
+    """Return about how many bytes cells take for `n` rows: a record a row, centroids, where cells begin in two segments.
+
+    Examples
+    --------
+    >>> bytes_for(1_000_000, 384) / 1_000_000
+    64.0
+    """
+    return float(n * record_type(dim).itemsize + cells_for(n) * (dim + 16))
+
+
 @dataclass(frozen=True, eq=False)
 class Segment:
     """Rows of one stretch of slots, in the order of their cells.
@@ -116,8 +127,29 @@ class Segment:
 
     def counts(self, mask: Mask) -> NDArray[np.int64]:
         """Return how many rows of each cell a mask over slots lets through."""
-        passed = np.concatenate([[0], np.cumsum(mask[self.slots])])
+        passed = np.concatenate([[0], np.cumsum(mask.take(self.slots, mode="clip"))])
         return np.asarray(np.diff(passed[self.starts]), np.int64)
+
+    @classmethod
+    def merged(cls, segments: Sequence[Segment], alive: Mask | None = None) -> Segment:
+        """Put the rows of segments of one model together, cell by cell, without those that are no longer alive.
+
+        Parameters
+        ----------
+        segments : sequence of Segment
+            At least one; within a cell, rows stay in the order of the segments.
+        alive : ndarray of bool, optional
+            Which slots are kept.
+        """
+        owners = [np.repeat(np.arange(len(each.sizes), dtype=np.int32), each.sizes) for each in segments]
+        kept = [np.flatnonzero(alive[each.slots]) if alive is not None else None for each in segments]
+        owner = np.concatenate([o if k is None else o[k] for o, k in zip(owners, kept, strict=True)])
+        records = np.concatenate(
+            [each.records if k is None else each.records.take(k) for each, k in zip(segments, kept, strict=True)]
+        )
+        order = np.argsort(owner, kind="stable")
+        counts = np.bincount(owner, minlength=len(segments[0].sizes))
+        return cls(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), records.take(order))
 
 
 class CellModel:
@@ -158,43 +190,49 @@ class CellModel:
     # ------------------------------------------------------------------ learning
 
     @classmethod
-    def train(cls, sample: Floats, n_cells: int, *, seed: int = 0) -> CellModel:
+    def train(
+        cls,
+        sample: Floats | Iterable[Floats],
+        n_cells: int,
+        *,
+        seed: int = 0,
+        pause: Callable[[], None] | None = None,
+    ) -> CellModel:
         """Find centroids by spherical k-means in two levels, refined once over all cells.
 
         Parameters
         ----------
-        sample : ndarray of shape (n, dim)
-            Vectors, float32; `SAMPLE_PER_CELL` rows a cell or more.
+        sample : ndarray of shape (n, dim), or iterable of such
+            Vectors, float32; `SAMPLE_PER_CELL` rows a cell or more. In parts they need not be in memory together.
         n_cells : int
             Cells wanted; there are fewer if the sample has fewer distinct directions.
         seed : int, default=0
             Of everything random.
+        pause : callable, optional
+            Called every now and then; what it raises ends the training.
         """
-        dim = sample.shape[1]
-        rotation = StructuredRotation(dim, seed)
-        lengths = np.linalg.norm(sample, axis=1)
-        some = lengths > 0
-        length = float(np.median(lengths[some])) if some.any() else 1.0
-        rows = _rotated_directions(sample[some], rotation) if some.any() else np.zeros((1, dim), np.int8)
+        pause = pause or _go_on
+        rows, length = _read_sample([sample] if isinstance(sample, np.ndarray) else sample, seed, pause)
         rng = np.random.default_rng([seed, n_cells])
         n_cells = max(1, min(n_cells, len(rows)))
         if n_cells <= FLAT_CELLS:
-            centroids = _spherical_kmeans(rows, n_cells, rng)
+            centroids = _spherical_kmeans(rows, n_cells, rng, pause)
             groups = np.array([0, len(centroids)], np.int64)
             model = cls(centroids, groups, seed=seed, length=length, cosine=0.0)
         else:
             n_groups = math.isqrt(n_cells)
-            coarse = _spherical_kmeans(rows[rng.permutation(len(rows))[: n_groups * 256]], n_groups, rng)
+            coarse = _spherical_kmeans(rows[rng.permutation(len(rows))[: n_groups * 256]], n_groups, rng, pause)
             owner, _ = _nearest(rows, coarse)
             parts = []
             for group in range(len(coarse)):
                 inside = rows[owner == group]
                 if len(inside):
                     share = max(1, round(n_cells * len(inside) / len(rows)))
-                    parts.append(_spherical_kmeans(inside, min(share, len(inside)), rng))
+                    parts.append(_spherical_kmeans(inside, min(share, len(inside)), rng, pause))
             groups = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
             model = cls(np.concatenate(parts), groups, seed=seed, length=length, cosine=0.0)
             model = model._refined(rows)
+            pause()
         cells, products = model._assign(rows)
         cosine = products / (_lengths(rows) * model._centroid_lengths[cells])
         return cls(model.centroids, model.groups, seed=seed, length=length, cosine=float(cosine.mean()))
@@ -243,7 +281,7 @@ class CellModel:
         lengths = np.linalg.norm(Y, axis=1)
         lengths = np.where(lengths > 0, lengths, 1).astype(np.float32)
         cells, _ = self._assign(_to_bytes(Y / lengths[:, None]))
-        C = self._unit_centroids[cells]
+        C = self.centroids[cells] / self._centroid_lengths[cells, None]  # of unit length, as the estimate takes them
         a = np.einsum("ij,ij->i", Y, C)
         R = Y - a[:, None] * C
         positive = R > 0
@@ -257,12 +295,6 @@ class CellModel:
         records["h"] = _to_half(h / self.length)
         records["f"] = _to_half(f / self.length)
         return cells, a / lengths
-
-    @cached_property
-    def _unit_centroids(self) -> Floats:
-        """Centroids as the estimate takes them: of unit length, float32."""
-        floats = self.centroids.astype(np.float32)
-        return floats / self._centroid_lengths[:, None]
 
     @cached_property
     def _centroid_lengths(self) -> Floats:
@@ -383,13 +415,16 @@ class CellModel:
             first, last = segment.starts[cells], segment.starts[cells + 1]
             if check is not None:
                 check(number, first, last)
-            lengths = last - first
-            gathered.append(segment.records.take(_ranges(first, last), mode="clip"))
-            cosines.append(np.repeat(products, lengths))
+            positions, near = _ranges(first, last), np.repeat(products, last - first)
+            if mask is not None and counts is not None:  # few may pass: look before records are copied
+                passed = np.flatnonzero(mask.take(segment.slots.take(positions, mode="clip"), mode="clip"))
+                positions, near = positions[passed], near[passed]
+            gathered.append(segment.records.take(positions, mode="clip"))
+            cosines.append(near)
         records = gathered[0] if len(gathered) == 1 else np.concatenate(gathered)
         near = cosines[0] if len(cosines) == 1 else np.concatenate(cosines)
-        if mask is not None:
-            passed = np.flatnonzero(mask[records["slot"]])
+        if mask is not None and counts is None:
+            passed = np.flatnonzero(mask.take(records["slot"], mode="clip"))
             records, near = records.take(passed), near[passed]
         if not len(records):
             return np.empty(0, np.int64), np.empty(0, np.float32)
@@ -476,6 +511,28 @@ def _to_bytes(unit: Floats) -> Bytes:
     return codes
 
 
+def _go_on() -> None:
+    """Nothing to wait for."""
+
+
+def _read_sample(parts: Iterable[Floats], seed: int, pause: Callable[[], None]) -> tuple[Bytes, float]:
+    """Return the directions of vectors, rotated and as bytes, and their typical length."""
+    rotation: StructuredRotation | None = None
+    directions, lengths = [], []
+    for part in parts:
+        rotation = rotation or StructuredRotation(part.shape[1], seed)
+        norms = np.linalg.norm(part, axis=1)
+        some = norms > 0
+        directions.append(_rotated_directions(part[some], rotation))
+        lengths.append(norms[some])
+        pause()
+    assert rotation is not None  # a sample has at least one part
+    rows, norms = np.concatenate(directions), np.concatenate(lengths)
+    if not len(rows):
+        return np.zeros((1, rotation.dim), np.int8), 1.0
+    return rows, float(np.median(norms))
+
+
 def _rotated_directions(X: Floats, rotation: StructuredRotation) -> Bytes:
     out = np.empty(X.shape, np.int8)
     for start in range(0, len(X), _BLOCK):
@@ -541,13 +598,14 @@ def _means(rows: Bytes, owners: Cells, fallback: Bytes) -> Bytes:
     return out
 
 
-def _spherical_kmeans(rows: Bytes, n_centroids: int, rng: np.random.Generator) -> Bytes:
+def _spherical_kmeans(rows: Bytes, n_centroids: int, rng: np.random.Generator, pause: Callable[[], None]) -> Bytes:
     """Return centroids of rows that are directions in bytes; empty ones start again at random rows."""
     start = rows[rng.permutation(len(rows))[:n_centroids]]
     centroids = np.array(start)
     if n_centroids >= len(rows):
         return centroids
     for _ in range(_ITERATIONS):
+        pause()
         cells, _ = _nearest(rows, centroids)
         counts = np.bincount(cells, minlength=n_centroids)
         centroids = _means(rows, cells, centroids)

@@ -26,6 +26,7 @@ from typing import Literal
 from octavo._layout import BITS, QUERY_PLANES, CodeLayout
 from octavo._validation import check_integer
 from octavo.errors import ParameterError
+from octavo.index._codes import CORES as CORES  # how many there are, for whoever divides work
 from octavo.index.tuning import Tuning
 
 #: Fixed cost of one call from Python, in microseconds.
@@ -41,6 +42,11 @@ UNPACK_BYTE_US = 0.000_9
 #: Exploring one candidate of a graph: microseconds a candidate, and a byte of the row.
 VISIT_US = 1.2
 VISIT_BYTE_US = 0.005
+
+#: Searching by cells: fixed, for each centroid, for each row whose bits are compared, for each one that is rescored.
+_CELL_ROWS, _CELL_ROWS_AT, _CELL_ROWS_GROWTH, _CELL_ROWS_K = 8_000.0, 90_000, 0.255, 0.25
+_KEEP_VALUES, _KEEP_LEAST, _KEEP_GROWTH = 3_840.0, 5.0, 0.85
+CELLS_CALL_US, CELL_US, CELL_ROW_US, RESCORE_US = 120.0, 0.012, 0.05, 0.2
 
 #: Rows up to which the smallest `ef` below gives 0.98 of the exact top ten. Each doubling beyond adds `EF_STEP`: with
 #: 64 throughout, recall of i8 fell to 0.964 at 100,000 rows and to 0.909 at 200,000.
@@ -86,6 +92,8 @@ class Limits:
         Below this many rows no graph is built, however short the rows are ...
     graph_min_wide : int, default=5,000
         ... above this many one may be ...
+    cells_min : int, default=30,000
+        The same for cells.
     scan_budget_us : float, default=750
         ... as soon as a scan takes longer than this, in microseconds.
     tail_max : int, default=8,192
@@ -106,6 +114,7 @@ class Limits:
 
     graph_min: int = 20_000
     graph_min_wide: int = 5_000
+    cells_min: int = 30_000
     scan_budget_us: float = 750.0
     tail_max: int = 8_192
     tail_budget_us: float = 400.0
@@ -172,12 +181,50 @@ def graph_us(layout: CodeLayout, ef: int, tuning: Tuning | None = None) -> float
     return us if tuning is None else us * tuning.graph
 
 
-def crossover(layout: CodeLayout, ef: int, n: int, tuning: Tuning | None = None) -> int:
-    """Return how many of `n` rows may match a filter for an exact search of them to be as quick as the graph."""
+def cells_us(n_cells: int, rows: int, keep: int, tuning: Tuning | None = None) -> float:
+    """Expected microseconds of a search by cells that looks at `rows` rows and rescores `keep` of them."""
+    us = CELLS_CALL_US + n_cells * CELL_US + rows * CELL_ROW_US + keep * RESCORE_US
+    return us if tuning is None else us * tuning.graph
+
+
+def cells_effort(n: int, k: int, dim: int, tuning: Tuning | None = None) -> tuple[int, int]:
+    """Return how many rows a search by cells should look at, and how many candidates it should rescore.
+
+    Parameters
+    ----------
+    n : int
+        Rows that may come back.
+    k : int
+        Results wanted.
+    dim : int
+        Values of a vector, each of which leaves one bit.
+    tuning : Tuning, optional
+        What was measured on this collection.
+
+    Examples
+    --------
+    >>> cells_effort(90_000, 10, 384), cells_effort(1_000_000, 10, 384)
+    ((8000, 100), (14782, 100))
+    """
+    if tuning is not None and tuning.probed is not None:
+        growth = _cells_rows(n, k) / _cells_rows(tuning.rows, tuning.k)
+        wider = (tuning.oversample or 1.0) * k
+        return round(tuning.probed * max(1.0, growth)), max(k, round(wider))
+    factor = max(_KEEP_LEAST, _KEEP_VALUES / dim)
+    return round(_cells_rows(n, k)), max(k, round(10 * factor * (k / 10) ** _KEEP_GROWTH))
+
+
+def _cells_rows(n: int, k: int) -> float:
+    rows: float = _CELL_ROWS * (n / _CELL_ROWS_AT) ** _CELL_ROWS_GROWTH * (k / 10) ** _CELL_ROWS_K
+    return rows
+
+
+def crossover(layout: CodeLayout, index_us: float, n: int, tuning: Tuning | None = None) -> int:
+    """Return how many of `n` rows may match a filter for an exact search of them to take no longer than the index."""
     low, high = 0, n
     while low < high:
         middle = (low + high + 1) // 2
-        if gather_us(layout, middle, tuning) <= graph_us(layout, ef, tuning):
+        if gather_us(layout, middle, tuning) <= index_us:
             low = middle
         else:
             high = middle - 1
@@ -194,6 +241,18 @@ def graph_min(layout: CodeLayout) -> int:
     """
     affordable = (limits.scan_budget_us - CALL_US) / _scan_row_us(layout)
     return int(min(limits.graph_min, max(limits.graph_min_wide, affordable)))
+
+
+def cells_min(layout: CodeLayout) -> int:
+    """Return how many rows a collection must have before it gets cells.
+
+    Examples
+    --------
+    >>> cells_min(CodeLayout("b1", 384)), cells_min(CodeLayout("f32", 4096))
+    (30000, 5000)
+    """
+    affordable = (limits.scan_budget_us - CALL_US) / _scan_row_us(layout)
+    return int(min(limits.cells_min, max(limits.graph_min_wide, affordable)))
 
 
 def tail_max(layout: CodeLayout) -> int:
@@ -254,7 +313,7 @@ def default_ef(layout: CodeLayout, k: int, *, n: int = 0, rescored: bool = False
 
 def explored(layout: CodeLayout, k: int, *, n: int, rescored: bool, tuning: Tuning | None) -> int:
     """Return how many candidates a graph of `n` rows should explore for the best `k`: as tuned, or `default_ef`."""
-    if tuning is not None:
+    if tuning is not None and tuning.ef is not None:
         return tuning.ef_for(check_integer(k, "k", least=1), n, EF_STEP)
     return default_ef(layout, k, n=n, rescored=rescored)
 

@@ -23,17 +23,19 @@ class Tuning:
         Codec of the collection when it was measured.
     k, rows : int
         Results asked for and rows in the graph when it was measured.
-    ef : int
-        Candidates that the graph explored.
+    ef : int or None
+        Candidates that the graph explored; None if the collection has cells.
     oversample : float or None
-        Candidates rescored per result; None if the collection has one tier.
+        Candidates rescored per result; None if nothing is rescored.
     recall : float
         Share of the exact best `k` that was found.
     target : float
         Share that was asked for.
     scan, gather, graph : float
         Time measured against the time that the planner expects, for a scan in order, a scan of listed rows and a walk
-        through the graph.
+        through the graph, or a look at cells.
+    probed : int or None
+        Rows in cells that were looked at; None if the collection has a graph.
 
     Examples
     --------
@@ -45,13 +47,14 @@ class Tuning:
     codec: str
     k: int
     rows: int
-    ef: int
+    ef: int | None
     oversample: float | None
     recall: float
     target: float
     scan: float = 1.0
     gather: float = 1.0
     graph: float = 1.0
+    probed: int | None = None
 
     def ef_for(self, count: int, rows: int, step: int) -> int:
         """Return how many candidates to explore for `count` results of a graph of `rows`.
@@ -70,6 +73,7 @@ class Tuning:
         int
             `count` at least.
         """
+        assert self.ef is not None  # only asked where there is a graph
         wider = count / max(1.0, self.k * (self.oversample or 1.0))
         ef = self.ef * max(1.0, wider)
         if rows > self.rows:
@@ -98,7 +102,8 @@ class Tuning:
             values: dict[str, Any] = json.loads(text)
             tuning = cls(**values)
             numbers = (tuning.recall, tuning.target, tuning.scan, tuning.gather, tuning.graph, tuning.oversample or 1.0)
-            sound = min(tuning.k, tuning.rows, tuning.ef) >= 1 and all(0 < float(value) < math.inf for value in numbers)
+            (effort,) = [value for value in (tuning.ef, tuning.probed) if value is not None]
+            sound = min(tuning.k, tuning.rows, effort) >= 1 and all(0 < float(value) < math.inf for value in numbers)
         except (TypeError, ValueError, AttributeError) as error:
             raise CorruptCollectionError(_DAMAGED) from error
         if not sound:

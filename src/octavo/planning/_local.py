@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from octavo._layout import CodeLayout
-from octavo._validation import check_flag, check_integer, check_number
+from octavo._validation import check_choice, check_flag, check_integer, check_number
 from octavo.compression import Codec
 from octavo.compression.token_pooling import TokenPooling
 from octavo.errors import ParameterError
 from octavo.index import planner
+from octavo.index.cells import bytes_for
 from octavo.planning import _measured as measured
 
 #: Offset of a document's first token in the file of tokens.
@@ -39,9 +40,11 @@ class Workload:
     pool_factor : int, default=2
         Tokens pooled into one.
     connectivity : int, default=16
-        Links of the graph.
+        Links of a graph: of the local one, where it is asked for, and of Qdrant's.
     full_text : bool, default=True
         Whether there will be searches by words; their index is built by the first.
+    index : {"cells", "graph"}, default="cells"
+        What finds candidates in a local collection.
 
     Raises
     ------
@@ -65,6 +68,7 @@ class Workload:
     pool_factor: int = 2
     connectivity: int = 16
     full_text: bool = True
+    index: str = "cells"
 
     def __post_init__(self) -> None:
         for name, least in (("documents", 1), ("dim", 1), ("pool_factor", 1), ("connectivity", 2)):
@@ -74,6 +78,7 @@ class Workload:
         if self.tokens is not None:
             object.__setattr__(self, "tokens", check_number(self.tokens, "tokens", least=1))
         check_flag(self.full_text, "full_text")
+        check_choice(self.index, "index", ("cells", "graph"))
         if self.tokens is not None and len(Codec.parse(self.codec)) > 1:
             raise ParameterError(f"expected a codec of one tier for token vectors, got {self.codec!r}")
         tier_layouts(self.codec, self.dim)
@@ -108,10 +113,10 @@ class LocalSize:
     Parameters
     ----------
     ram, disk : dict of str to float
-        Bytes by part, named as in `CollectionInfo`. In RAM, ``coarse tier`` and ``graph`` are mapped files: page cache that
+        Bytes by part, named as in `CollectionInfo`. In RAM, ``coarse tier`` and the index are mapped files: page cache that
         searches want to find there, not memory of the process's own.
     add_hours : float
-        Hours on one core to add documents whose vectors are there: writing them, and linking the graph.
+        Hours on one core to add documents whose vectors are there: writing them, and building the index.
 
     Examples
     --------
@@ -153,7 +158,7 @@ def local_size(workload: Workload) -> LocalSize:
     --------
     >>> size = local_size(Workload(1_000_000, 384, "binary > int8", text_bytes=300))
     >>> {name: round(value / 1_000_000) for name, value in size.ram.items()}
-    {'alive mask': 1, 'coarse tier': 48, 'graph': 260}
+    {'alive mask': 1, 'coarse tier': 48, 'cells': 64}
     """
     n, coarse = workload.documents, workload.layouts[0]
     ram: dict[str, float] = {"alive mask": n * measured.ALIVE_BYTES, "coarse tier": n * coarse.row_bytes}
@@ -161,13 +166,23 @@ def local_size(workload: Workload) -> LocalSize:
     if workload.tokens is not None:
         disk["tokens"] = n * workload.token_bytes
     disk["documents"] = n * document_bytes(workload)
-    if n >= planner.graph_min(coarse):
+    if workload.index == "cells":
+        if n >= planner.cells_min(coarse):
+            ram["cells"] = disk["cells"] = bytes_for(n, workload.dim)
+    elif n >= planner.graph_min(coarse):
         node = graph_node_bytes(coarse, workload.connectivity)
         ram["graph"] = n * (node + measured.GRAPH_TABLE_BYTES)
         disk["graph"] = n * node
     if workload.full_text:
         disk["full text"] = n * workload.text_bytes * measured.FULL_TEXT_SHARE
-    return LocalSize(ram, disk, n * add_us(coarse, n) / 3.6e9)
+    each = add_us(coarse, n) if workload.index == "graph" else cells_add_us(coarse, workload.dim, n)
+    return LocalSize(ram, disk, n * each / 3.6e9)
+
+
+def cells_add_us(layout: CodeLayout, dim: int, n: int) -> float:
+    """Return the microseconds of one core to add one of `n` documents with a ready vector, its share of the cells included."""
+    us = measured.ADD_PLAIN_US
+    return us + (measured.CELLS_VALUE_US * dim if n >= planner.cells_min(layout) else 0.0)
 
 
 def graph_node_bytes(layout: CodeLayout, connectivity: int) -> float:

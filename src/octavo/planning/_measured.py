@@ -33,6 +33,10 @@ ADD_BASE_US, ADD_BYTE_US, ADD_FLOAT_US = 193.0, 0.387, 193.0
 #: Documents at which this was measured: a graph costs more the larger it is, about in proportion to the logarithm.
 ADD_MEASURED_AT = 100_000
 
+#: The same with cells: writing (52 us, docs/benchmarks.md), and training and encoding a value of a vector once and a half, as
+#: a collection that grows does (400,000 of 384 dimensions: 18 CPU s).
+ADD_PLAIN_US, CELLS_VALUE_US = 52.0, 0.18
+
 # -- a node of the cluster ---------------------------------------------------------------------------------------------
 
 #: Share of a node's memory that the plan fills; the rest is for requests, the system, and segments being rebuilt.

@@ -1,4 +1,5 @@
-"""Dense search over one snapshot: candidates from the coarse tier, rescored tier by tier.
+"""Dense search over one snapshot: candidates from cells, rescored in the finest tier, or from the coarse tier, rescored
+tier by tier.
 
 Scores returned always come from the finest tier. A filter never starves a query: when n documents match, min(k, n) come
 back, exactly ranked over the matches when they are few.
@@ -6,16 +7,23 @@ back, exactly ranked over the matches when they are few.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from octavo._arrays import Floats
+from octavo.errors import CorruptCollectionError
 from octavo.index import Graph, exact_search, planner, score_rows
-from octavo.store.snapshot import Mask, Slots, Snapshot, TierView
+from octavo.index.planner import CORES
+from octavo.store.snapshot import CellView, Mask, Slots, Snapshot, TierView
 
 Scores = npt.NDArray[np.float32]
+
+#: Rows of each cell of each segment that a mask lets through.
+Counts = list[npt.NDArray[np.int64]]
 
 #: Share of the rows below which matching rows are gathered without asking the planner.
 _SCATTERED = 0.25
@@ -31,8 +39,10 @@ class DenseOptions:
         Candidates rescored per result and tier; None takes the measured default of the coarse tier's type.
     ef : int or None
         Nodes that the graph search keeps in view; None takes the measured default.
+    n_probe : int or None
+        Cells that a search by cells looks at; None takes the measured default.
     exact : bool or None
-        True scores every document in the finest tier; False uses the graph wherever there is one; None lets the
+        True scores every document in the finest tier; False uses the index wherever there is one; None lets the
         planner choose.
     threads : int
         Threads for a batch of queries; 0 means all cores.
@@ -42,10 +52,21 @@ class DenseOptions:
     ef: int | None = None
     exact: bool | None = None
     threads: int = 1
+    n_probe: int | None = None
+
+
+def count_cells(mask: Mask, view: CellView) -> Counts:
+    """Count how many rows of each cell a mask lets through."""
+    return view.counts(mask)
 
 
 def dense_search(
-    snapshot: Snapshot, queries: Floats, k: int, mask: Mask | None, options: DenseOptions
+    snapshot: Snapshot,
+    queries: Floats,
+    k: int,
+    mask: Mask | None,
+    options: DenseOptions,
+    count: Callable[[Mask, CellView], Counts] = count_cells,
 ) -> tuple[Slots, Scores]:
     """Return the best slots for each query.
 
@@ -61,6 +82,8 @@ def dense_search(
         Which slots may come back; None means every document. Dead slots are False in it.
     options : DenseOptions
         How hard to look.
+    count : callable
+        Counts the rows of each cell that a mask lets through; a searcher remembers them.
 
     Returns
     -------
@@ -78,6 +101,8 @@ def dense_search(
     sizes = _stage_sizes(snapshot, wanted, matching, options)
     if options.exact or sizes[0] >= matching or (mask is not None and matching <= planner.limits.few):
         found = _scan(finest, queries, wanted, eligible, matching, options.threads)
+    elif (by_cells := _by_cells(snapshot, queries, wanted, mask, matching, options, count)) is not None:
+        found = by_cells
     elif len(snapshot.tiers) == 1:
         found = _candidates(snapshot, queries, wanted, eligible, matching, options)
     else:
@@ -125,6 +150,85 @@ def _worth_gathering(tier: TierView, matching: int) -> bool:
     return planner.gather_us(tier.layout, matching) < planner.scan_us(tier.layout, n)
 
 
+def _by_cells(
+    snapshot: Snapshot,
+    queries: Floats,
+    k: int,
+    mask: Mask | None,
+    matching: int,
+    options: DenseOptions,
+    count: Callable[[Mask, CellView], Counts],
+) -> tuple[Slots, Scores] | None:
+    """Return the best k by cells and the tail beside them; None where there are no (undamaged) cells, or a scan is cheaper."""
+    view = snapshot.cells
+    if view is None or view.damaged or view.rows == 0:
+        return None
+    effort = _effort(snapshot, view, k, matching, options)
+    if effort is None:
+        return None
+    rows, keep = effort
+    passing = mask if mask is not None else (snapshot.alive if snapshot.n_alive < snapshot.n_slots else None)
+    finest, coarse = snapshot.tiers[-1], snapshot.tiers[0]
+    encoded = finest.pipeline.encode_queries(queries)
+    if view.covered < snapshot.n_slots:
+        size = _stage_sizes(snapshot, k, matching, options)[0]
+        codes = encoded if finest is coarse else coarse.pipeline.encode_queries(queries)
+        tail, _ = _tail(snapshot, view.covered, codes, size, passing, options.threads)
+    else:
+        tail, _ = _nothing(len(queries), 0)
+    slots, scores = _nothing(len(queries), k)
+
+    def search(number: int) -> None:
+        beside, looked = tail[number][tail[number] >= 0], rows
+        while True:
+            found = view.search(queries[number], looked, keep, passing, counts)
+            if len(found) + len(beside) >= k or looked >= view.rows:
+                break
+            looked *= 8  # the query's neighbourhood holds little that may come back
+        found = np.concatenate([found, beside]) if len(beside) else found
+        if len(found) < k:  # never less than there is
+            everything = _scan(finest, queries[number : number + 1], k, passing, matching, 1)
+            slots[number], scores[number] = everything[0][0], everything[1][0]
+            return
+        finest.check(found)
+        values = score_rows(finest.layout, finest.codes, encoded[number], found)
+        order = np.lexsort((found, -values))[:k]
+        slots[number], scores[number] = found[order], values[order]
+
+    try:
+        counts = count(mask, view) if mask is not None else None
+        if len(queries) == 1 or options.threads == 1:
+            for number in range(len(queries)):
+                search(number)
+        else:
+            with ThreadPoolExecutor(min(options.threads or CORES, len(queries))) as pool:
+                list(pool.map(search, range(len(queries))))
+    except CorruptCollectionError:
+        if not any(part.damaged for part in view.parts):
+            raise
+        return None  # cells can be made again; answers come from a scan meanwhile
+    return slots, scores
+
+
+def _effort(snapshot: Snapshot, view: CellView, k: int, matching: int, options: DenseOptions) -> tuple[int, int] | None:
+    """Return how many (matching) rows to look at and how many candidates to rescore; None where a scan is cheaper."""
+    model, coarse, tuning = view.trained.model, snapshot.tiers[0], snapshot.tuning
+    share = matching / snapshot.n_slots
+    rows, keep = planner.cells_effort(min(matching, view.rows), k, model.dim, tuning)
+    if options.oversample is not None:
+        keep = max(k, round(k * options.oversample))
+    if options.n_probe is not None:
+        rows = max(1, round(options.n_probe * view.rows / len(model) * share))
+    rows = max(rows, k)
+    if options.exact is None and options.n_probe is None:
+        scan = planner.scan_us(coarse.layout, snapshot.n_slots, tuning)
+        if matching < snapshot.n_alive:
+            scan = min(scan, planner.gather_us(coarse.layout, matching, tuning))
+        if planner.cells_us(len(model), round(rows / share), keep, tuning) >= scan:
+            return None
+    return rows, min(keep, matching)
+
+
 def _candidates(
     snapshot: Snapshot, queries: Floats, count: int, eligible: Mask | None, matching: int, options: DenseOptions
 ) -> tuple[Slots, Scores]:
@@ -154,7 +258,7 @@ def _candidates(
         found, found_scores = _walk(snapshot, view.graph, codes, count, ef, options.threads)
         if not ((found < 0) | (found >= snapshot.n_slots)).any():  # the usual case needs no merging
             return found, found_scores
-    tail_slots, tail_scores = _tail(snapshot, codes, count, eligible, options.threads)
+    tail_slots, tail_scores = _tail(snapshot, view.covered, codes, count, eligible, options.threads)
     needed = min(count, _reachable(eligible, view.covered))
     slots, scores = _nothing(len(queries), count)
     left = np.arange(len(queries))
@@ -203,11 +307,15 @@ def _reachable(eligible: Mask | None, covered: int) -> int:
 
 
 def _tail(
-    snapshot: Snapshot, codes: npt.NDArray[np.uint8], count: int, eligible: Mask | None, threads: int
+    snapshot: Snapshot,
+    covered: int,
+    codes: npt.NDArray[np.uint8],
+    count: int,
+    eligible: Mask | None,
+    threads: int,
 ) -> tuple[Slots, Scores]:
-    """Scan what the graph does not reach yet."""
-    coarse, view = snapshot.tiers[0], snapshot.graph
-    covered = view.covered if view is not None else 0
+    """Scan what the index does not reach yet."""
+    coarse = snapshot.tiers[0]
     if covered >= snapshot.n_slots:
         return _nothing(len(codes), 0)
     coarse.check(np.arange(covered, snapshot.n_slots))

@@ -38,7 +38,7 @@ class LateOptions(SearchOptions):
 
     Parameters
     ----------
-    mode, alpha, fetch_k, lambda_mult, oversample, ef, exact, n_candidates, candidates
+    mode, alpha, fetch_k, lambda_mult, oversample, ef, n_probe, exact, n_candidates, candidates
         See `octavo.MultiVectorCollection.search`.
     threads : int, default=1
         Threads for a batch of queries; 0 means all cores.
@@ -182,8 +182,9 @@ class LateRanker(SnapshotRanker):
         if options.candidates != "text":
             vectors = snapshot.tokens.codec.query_vectors(queries.tokens)
             lengths = self._searcher.relative_lengths(snapshot, vectors)
-            shape = DenseOptions(ef=options.ef, exact=options.exact, threads=options.threads)
-            slots, _ = dense_search(snapshot, vectors / lengths[:, None], depth, eligible, shape)
+            shape = DenseOptions(ef=options.ef, n_probe=options.n_probe, exact=options.exact, threads=options.threads)
+            count = self._searcher.count
+            slots, _ = dense_search(snapshot, vectors / lengths[:, None], depth, eligible, shape, count)
             for number, row in enumerate(slots):
                 found[number].append(row[row >= 0])
         if options.candidates != "vectors":

@@ -17,12 +17,12 @@ from octavo._validation import check_choice, check_flag, check_integer, check_nu
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import CorruptCollectionError, InvalidFilterError, ParameterError
 from octavo.filters import Filter
-from octavo.retrievers.dense import DenseOptions, dense_search
+from octavo.retrievers.dense import Counts, DenseOptions, count_cells, dense_search
 from octavo.retrievers.results import Ranking, SearchResult
 from octavo.store.database import document_crc, select_documents
 from octavo.store.documents import Document, metadata_from_json
 from octavo.store.metadata.index import select
-from octavo.store.snapshot import Mask, Snapshot, decode_rows
+from octavo.store.snapshot import CellView, Mask, Slots, Snapshot, decode_rows
 from octavo.store.sqlite import Connection
 from octavo.store.store import Store
 from octavo.store.text.files import TextFiles
@@ -42,7 +42,7 @@ class SearchOptions:
 
     Parameters
     ----------
-    mode, alpha, fetch_k, lambda_mult, oversample, ef, exact
+    mode, alpha, fetch_k, lambda_mult, oversample, ef, n_probe, exact
         See `octavo.Collection.search`.
     threads : int, default=1
         Threads for a batch of queries; 0 means all cores.
@@ -67,6 +67,7 @@ class SearchOptions:
     lambda_mult: float | None = None
     oversample: float | None = None
     ef: int | None = None
+    n_probe: int | None = None
     exact: bool | None = None
     threads: int = 1
 
@@ -74,7 +75,7 @@ class SearchOptions:
         check_choice(self.mode, "mode", get_args(Mode))
         for name in ("alpha", "lambda_mult"):
             self._keep(name, lambda value, name=name: check_number(value, name, least=0, most=1))  # type: ignore[misc]
-        for name in ("fetch_k", "ef"):
+        for name in ("fetch_k", "ef", "n_probe"):
             self._keep(name, lambda value, name=name: check_integer(value, name, least=1))  # type: ignore[misc]
         self._keep("oversample", lambda value: check_number(value, "oversample", least=1))
         self._keep("exact", lambda value: check_flag(value, "exact"))
@@ -82,8 +83,10 @@ class SearchOptions:
             raise ParameterError(f"alpha belongs to mode='hybrid', got mode={self.mode!r}")
         if self.fetch_k is not None and self.lambda_mult is None and self.mode != "hybrid":
             raise ParameterError("fetch_k belongs to MMR (lambda_mult=...) or mode='hybrid'; without them use k")
-        if self.mode == "text" and (self.oversample, self.ef, self.exact) != (None, None, None):
-            raise ParameterError("oversample, ef and exact shape the vector search; mode='text' has none")
+        if self.mode == "text" and (self.oversample, self.ef, self.n_probe, self.exact) != (None,) * 4:
+            raise ParameterError("oversample, ef, n_probe and exact shape the vector search; mode='text' has none")
+        if self.exact and self.n_probe is not None:
+            raise ParameterError("exact=True scores every document: n_probe does not apply")
 
     def _keep(self, name: str, check: Callable[[Any], Any]) -> None:
         """Check an option that was given; what numpy or another library calls a number is one of Python's from then on."""
@@ -114,7 +117,18 @@ class SearchOptions:
     @property
     def dense(self) -> DenseOptions:
         """The part that shapes the search by vectors."""
-        return DenseOptions(self.oversample, self.ef, self.exact, self.threads)
+        return DenseOptions(self.oversample, self.ef, self.exact, self.threads, self.n_probe)
+
+    def check_index(self, index: str | None) -> None:
+        """Raise `ParameterError` when an option belongs to another index than a collection has: "cells" or "graph"."""
+        if index == "cells" and self.ef is not None:
+            raise ParameterError(
+                "ef belongs to index='graph', and this collection has index='cells': look harder with n_probe= or oversample="
+            )
+        if index == "graph" and self.n_probe is not None:
+            raise ParameterError(
+                "n_probe belongs to index='cells', and this collection has index='graph': look harder with ef= or oversample="
+            )
 
 
 @dataclass(frozen=True)
@@ -147,6 +161,7 @@ class Searcher:
         self._store = store
         self._text = text
         self._masks: dict[tuple[int, Filter], Mask] = {}
+        self._counts: list[tuple[Mask, CellView, Counts]] = []
         self._document_length = -1, 1.0  # generation, typical length
 
     @contextlib.contextmanager
@@ -190,6 +205,16 @@ class Searcher:
             self._masks = dict(keep[-(room - 1) :] if room > 1 else [])
             self._masks[key] = mask
         return mask
+
+    def count(self, mask: Mask, view: CellView) -> Counts:
+        """Return how many rows of each cell a mask lets through; the last ones are remembered, as masks are."""
+        for known, cells, counts in self._counts:  # read once: other threads replace the list
+            if known is mask and cells is view:
+                return counts
+        counts = count_cells(mask, view)
+        size = mask.nbytes + sum(each.nbytes for each in counts)
+        self._counts = [(mask, view, counts), *self._counts[: max(0, min(8, _CACHE_BYTES // max(1, size)) - 1)]]
+        return counts
 
     def query_lengths(self, snapshot: Snapshot, vectors: Floats) -> Scores:
         """Return what to divide queries by, so that they are as long as the documents and fill the codes' range.
@@ -247,14 +272,17 @@ class SnapshotRanker:
         """Rank by the vectors of the finest tier."""
         assert queries.vectors is not None  # the options ask for them
         if self.cosines:
-            slots, scores = dense_search(self._snapshot, queries.vectors, k, self._mask, options.dense)
+            slots, scores = self._dense(queries.vectors, k, options)
         else:
             lengths = self._searcher.query_lengths(self._snapshot, queries.vectors)[:, None]
-            slots, scores = dense_search(self._snapshot, queries.vectors / lengths, k, self._mask, options.dense)
+            slots, scores = self._dense(queries.vectors / lengths, k, options)
             scores *= lengths
         if len(slots) and (slots[:, -1:] >= 0).all():
             return list(zip(slots, scores, strict=True))
         return [(row[row >= 0], values[row >= 0]) for row, values in zip(slots, scores, strict=True)]
+
+    def _dense(self, vectors: Floats, k: int, options: SearchOptions) -> tuple[Slots, Scores]:
+        return dense_search(self._snapshot, vectors, k, self._mask, options.dense, self._searcher.count)
 
     def by_words(self, words: Sequence[str], k: int, options: SearchOptions) -> list[Ranking]:
         """Rank by BM25."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from octavo._arrays import Floats
 from octavo.errors import ParameterError
-from octavo.index import Graph, Tuning, exact_search, planner
+from octavo.index import Tuning, exact_search, planner
 from octavo.retrievers.dense import DenseOptions, dense_search
 from octavo.store.snapshot import Snapshot, decode_rows
 
@@ -24,6 +24,10 @@ WIDTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 
 #: Candidates explored where there is nothing to rescore, for each result.
 EXPLORED = tuple(1.2**step for step in range(32))
+
+#: Cells looked at, for each result wanted, and candidates rescored for each of them.
+PROBED = tuple(1.25**step for step in range(-8, 32))
+RESCORED = (3.0, 5.0, 8.0, 12.0, 20.0, 40.0, 80.0)
 
 #: Cosine of a query made from a document with that document.
 QUERY_COSINE = 0.86
@@ -39,9 +43,9 @@ class TuningReport:
     Parameters
     ----------
     tuning : Tuning or None
-        What was stored; None if the collection has no graph, because it is small and searched exactly.
+        What was stored; None if the collection has neither cells nor graph, because it is small and searched exactly.
     recall : float
-        Share of the exact best `k` found with it, on the queries used.
+        Share of the exact best `k` found with it, on the queries used; a document as good as the worst of these counts.
     recall_before : float
         The same with the settings before.
     query_ms, query_ms_before : float
@@ -49,7 +53,7 @@ class TuningReport:
     exact_ms : float
         The same for an exact search.
     crossover : int
-        Documents up to which a filter's matches are searched exactly rather than by graph.
+        Documents up to which a filter's matches are searched exactly rather than by the index.
     n_queries : int
         Queries used.
     """
@@ -94,7 +98,7 @@ def tune(snapshot: Snapshot, queries: Floats, k: int, target: float) -> TuningRe
     Parameters
     ----------
     snapshot : Snapshot
-        The collection; its graph must reach every row.
+        The collection; its cells or graph must reach every row.
     queries : ndarray of shape (m, dim)
         Query vectors, as `dense_search` takes them.
     k : int
@@ -109,21 +113,42 @@ def tune(snapshot: Snapshot, queries: Floats, k: int, target: float) -> TuningRe
     """
     trial = _Trial(snapshot, queries, k)
     before, before_ms = trial.measure(DenseOptions())
-    view = snapshot.graph
-    if view is None or view.covered == 0:
+    cells, graph = snapshot.cells, snapshot.graph
+    if cells is None and (graph is None or graph.covered == 0):
         return TuningReport(None, before, before, before_ms, before_ms, trial.exact_ms, snapshot.n_alive, len(queries))
     found = [option for option in trial.cheapest(target) if option is not None]
     if not found:
         best = trial.best
         raise ParameterError(
             f"expected a recall that this collection can reach, got {target:g}; the most that was found is {best[0]:.3f}, with "
-            f"oversample={best[1].oversample}, ef={best[1].ef}. Ask for less, or change to a finer coarse tier with refit()"
+            f"oversample={best[1].oversample}, {'ef' if cells is None else 'n_probe'}={best[1].ef or best[1].n_probe}. Ask for "
+            "less, or change to a finer coarse tier with refit()"
         )
     options, recall, query_ms = min(found, key=lambda option: option[2])
-    assert options.ef is not None  # every trial sets it
-    plain = Tuning(snapshot.codec_text, k, view.covered, options.ef, options.oversample, recall, target)
-    tuned = _timed(snapshot, view.graph, queries, plain)
-    least = planner.crossover(snapshot.tiers[0].layout, tuned.ef, snapshot.n_slots, tuned)
+    if cells is not None:
+        assert options.n_probe is not None  # every trial sets it
+        looked = max(1, round(options.n_probe * cells.rows / len(cells.trained.model)))
+        shape = (None, options.oversample, recall, target)
+        plain = Tuning(snapshot.codec_text, k, cells.rows, *shape, probed=looked)
+        model = cells.trained.model
+        keep = round((options.oversample or 1.0) * k)
+        tuned = _timed(
+            snapshot,
+            queries,
+            plain,
+            lambda query: dense_search(snapshot, query, k, None, options),
+            planner.cells_us(len(model), looked, keep),
+        )
+        by_index = planner.cells_us(len(model), looked, keep, tuned)
+    else:
+        assert graph is not None
+        assert options.ef is not None
+        plain = Tuning(snapshot.codec_text, k, graph.covered, options.ef, options.oversample, recall, target)
+        encode, walk, ef = snapshot.tiers[0].pipeline.encode_queries, graph.graph, options.ef
+        expected = planner.graph_us(snapshot.tiers[0].layout, ef)
+        tuned = _timed(snapshot, queries, plain, lambda query: walk.search(encode(query), k, ef), expected)
+        by_index = planner.graph_us(snapshot.tiers[0].layout, ef, tuned)
+    least = planner.crossover(snapshot.tiers[0].layout, by_index, snapshot.n_slots, tuned)
     return TuningReport(tuned, recall, before, query_ms, before_ms, trial.exact_ms, least, len(queries))
 
 
@@ -133,8 +158,9 @@ class _Trial:
     def __init__(self, snapshot: Snapshot, queries: Floats, k: int) -> None:
         self._snapshot, self._queries, self._k = snapshot, queries, min(k, snapshot.n_alive)
         self._stages = len(snapshot.tiers)
-        exact, _ = dense_search(snapshot, queries, self._k, None, DenseOptions(exact=True, threads=0))
-        self._truth = [set(row) for row in exact.tolist()]
+        _, exact = dense_search(snapshot, queries, self._k, None, DenseOptions(exact=True, threads=0))
+        worst = exact.min(axis=1, initial=np.inf, where=exact > -np.inf)
+        self._good_enough = worst - 1e-6 * np.abs(worst)
         self.best: tuple[float, DenseOptions] = (-1.0, DenseOptions())
         self._known: dict[DenseOptions, tuple[float, float]] = {}
         one = _microseconds(
@@ -148,17 +174,27 @@ class _Trial:
             times, found = [], []
             for query in self._queries[:, None]:
                 started = time.perf_counter()
-                slots, _ = dense_search(self._snapshot, query, self._k, None, options)
+                _, scores = dense_search(self._snapshot, query, self._k, None, options)
                 times.append(time.perf_counter() - started)
-                found.append(slots[0].tolist())
-            hits = sum(len(truth.intersection(row)) for truth, row in zip(self._truth, found, strict=True))
-            recall = hits / max(1, sum(map(len, self._truth)))
+                found.append(scores[0])
+            # Of documents that are equally good, which come back is chance: each counts as found.
+            hits = np.count_nonzero(np.stack(found) >= self._good_enough[:, None])
+            recall = float(hits / max(1, self._k * len(self._queries)))
             self._known[options] = recall, float(np.median(times)) * 1e3
             self.best = max(self.best, (recall, options), key=lambda pair: pair[0])
         return self._known[options]
 
     def cheapest(self, target: float) -> list[tuple[DenseOptions, float, float] | None]:
         """Return, for each shape of search that is tried, the least effort that reaches the target."""
+        if self._snapshot.cells is not None:
+            return [
+                self._least(
+                    target,
+                    PROBED,
+                    lambda size, kept=kept: DenseOptions(kept, None, False, n_probe=max(1, round(size * self._k))),  # type: ignore[misc]
+                )
+                for kept in RESCORED
+            ]
         if self._stages == 1:
             return [self._least(target, EXPLORED, lambda size: DenseOptions(None, round(size * self._k), False))]
         return [
@@ -186,7 +222,13 @@ class _Trial:
         return options, *self.measure(options)
 
 
-def _timed(snapshot: Snapshot, graph: Graph, queries: Floats, tuning: Tuning) -> Tuning:
+def _timed(
+    snapshot: Snapshot,
+    queries: Floats,
+    tuning: Tuning,
+    search: Callable[[Floats], object],
+    expected_us: float,
+) -> Tuning:
     """Return the tuning with the times of this machine against those that the planner expects."""
     coarse = snapshot.tiers[0]
     codes = coarse.pipeline.encode_queries(queries[:16])
@@ -196,12 +238,12 @@ def _timed(snapshot: Snapshot, graph: Graph, queries: Floats, tuning: Tuning) ->
     layout, rows = coarse.layout, coarse.codes[:n]
     scan = _microseconds(codes, lambda code: exact_search(layout, rows, code, tuning.k))
     gather = _microseconds(codes, lambda code: exact_search(layout, rows, code, tuning.k, rows=listed))
-    walk = _microseconds(codes, lambda code: graph.search(code, tuning.k, tuning.ef))
+    by_index = _microseconds(queries[:16], search)
     return replace(
         tuning,
         scan=scan / planner.scan_us(layout, n),
         gather=gather / planner.gather_us(layout, len(listed)),
-        graph=walk / planner.graph_us(layout, tuning.ef),
+        graph=by_index / expected_us,
     )
 
 

@@ -18,6 +18,7 @@ _BYTES = ("codec_state", "token_codec", "candidate_state")
 _SETTINGS = {"metric": str, "full_text": str, "fit_after": int, "seed": int, "connectivity": int}
 
 _GRAPH_NAME = re.compile(r"g\d{6,}-[0-9a-f]{32}\.graph")
+_CELL_NAMES = {kind: re.compile(rf"g\d{{6,}}-[0-9a-f]{{32}}\.{kind}") for kind in ("cells", "segment")}
 _TEXT_FILE = re.compile(r"[\w.-]+")
 
 
@@ -47,6 +48,8 @@ def check_manifest(manifest: dict[str, Any]) -> dict[str, Any]:
     for name, kind in _SETTINGS.items():
         if not isinstance(settings.get(name), kind):
             raise _wrong("settings", f"{name} as {kind.__name__}", settings.get(name))
+    if settings.get("index", "graph") not in ("cells", "graph"):
+        raise _wrong("settings", "index as 'cells' or 'graph'", settings["index"])
     if manifest.get("encoder"):
         encoder = _parsed("encoder", manifest["encoder"])
         if not isinstance(encoder.get("name"), str):
@@ -61,7 +64,9 @@ def check_artifact(name: str, text: str) -> dict[str, Any] | None:
     """
     try:
         entry = json.loads(text)
-        if name == "graph":
+        if name == "cells":
+            numbers, good = _cell_numbers(entry)
+        elif name == "graph":
             numbers = [entry[key] for key in ("generation", "covered", "bytes", "crc")]
             good = _GRAPH_NAME.fullmatch(entry["file"]) is not None
         else:
@@ -74,6 +79,21 @@ def check_artifact(name: str, text: str) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return entry if good and all(isinstance(number, int) and number >= 0 for number in numbers) else None
+
+
+def _cell_numbers(entry: dict[str, Any]) -> tuple[list[Any], bool]:
+    """Return all numbers of what is recorded about cells, and whether names and ranges of slots are such as Octavo writes."""
+    model, parts, covered = entry["model"], entry["segments"], entry["covered"]
+    since, cosine = entry["later"]
+    numbers = [entry["generation"], covered, since, *(model[key] for key in ("bytes", "crc"))]
+    numbers += [part[key] for part in parts for key in ("bytes", "crc", "first", "last", "rows")]
+    good = _CELL_NAMES["cells"].fullmatch(model["file"]) is not None and isinstance(cosine, float)
+    end = 0
+    for part in parts:
+        named = _CELL_NAMES["segment"].fullmatch(part["file"]) is not None
+        good = good and named and end <= part["first"] <= part["last"] <= covered < _LARGEST
+        end = part["last"]
+    return numbers, good
 
 
 def _parsed(key: str, value: Any) -> dict[str, Any]:

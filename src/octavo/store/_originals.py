@@ -37,10 +37,11 @@ ALL = 2**63 - 1
 
 #: The codec is learned again when there are so many times the documents it was learned from: while vectors still stream in, at
 #: the end of a call, and once not all originals are there.
-_STREAMING, _ENDED, _SAMPLED = 2.0, 1.1, 4.0
+_STREAMING, _ENDED, _SAMPLED = 2.0, 1.05, 4.0
 
-#: How much worse than expected vectors are kept when that is no accident, and how many it takes to be sure.
-_WORSE, _SUSPICIOUS, _SURE = 1.1, 1.05, 64
+#: How much worse than expected vectors are kept, as a factor and in standard deviations of the mean, when that is suspicious
+#: and when it is no accident; and how many vectors it takes to say so.
+_SUSPICIOUS, _WORSE, _SURE = (1.05, 2.0), (1.1, 4.0), 64
 
 #: Vectors of a batch whose error is measured, and over how many the mean goes.
 _WATCHED, _WINDOW = 256, 4_096
@@ -113,16 +114,17 @@ class Learned:
 
     def drifted(self, n_alive: int) -> bool:
         """Tell whether what has arrived is kept worse than what the codec was learned from, and is enough to learn from."""
+        bound = _SUSPICIOUS if self.complete else _WORSE  # to learn from few thousand originals costs little
         enough = min(RECENT, max(_SURE, self.documents // 50))
         return (
             self.seen >= _SURE
             and n_alive - self.documents >= enough
-            and any(self._exceeds(tier, found, self.seen, _WORSE, 4) for tier, found in enumerate(self.found))
+            and any(self._exceeds(tier, found, self.seen, bound) for tier, found in enumerate(self.found))
         )
 
-    def _exceeds(self, tier: int, error: float, n: int, worse: float, deviations: float) -> bool:
+    def _exceeds(self, tier: int, error: float, n: int, bound: tuple[float, float]) -> bool:
         mean = self.errors[tier]
-        limit = max(worse * mean, mean + NEGLIGIBLE, mean + deviations * self.spreads[tier] / n**0.5)
+        limit = max(bound[0] * mean, mean + NEGLIGIBLE, mean + bound[1] * self.spreads[tier] / n**0.5)
         return self.learning[tier] and error > limit
 
     def due(self, n_alive: int, fit_after: int, *, ended: bool) -> bool:
@@ -144,7 +146,7 @@ class Learned:
         means = tuple((before * old + n * new) / (before + n) for old, new in zip(found, errors, strict=True))
         # What the finest tier keeps well can be decoded from it: what other tiers lose is not lost.
         first = 0 if self.lossy else len(errors) - 1
-        suspicious = any(self._exceeds(tier, errors[tier], n, _SUSPICIOUS, 2) for tier in range(first, len(errors)))
+        suspicious = any(self._exceeds(tier, errors[tier], n, _SUSPICIOUS) for tier in range(first, len(errors)))
         return replace(self, seen=before + n, found=means), suspicious
 
 

@@ -6,16 +6,12 @@ an answer. What it does not reach yet is scanned exactly.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import errno
 import json
 import os
 import re
-import threading
-import time
 import uuid
-import weakref
 import zlib
 from typing import Any
 
@@ -23,38 +19,22 @@ import numpy as np
 
 from octavo import _forks
 from octavo._files import ADVICE, Directory, HeldFile, storage_errors
-from octavo.errors import CollectionLockedError, CollectionReplacedError, OctavoError, StorageError
+from octavo.errors import CorruptCollectionError, OctavoError, StorageError
 from octavo.index import Graph, planner
+from octavo.store.derived import DerivedIndex, is_abandoned
 from octavo.store.snapshot import GraphView, Snapshot
 from octavo.store.store import Store
 
 #: Rows linked between two publications, and between two looks at whether the process is about to end.
 _CHUNK = 4_096
 
-#: While documents stream in, rows may wait outside the graph up to this multiple of what may be scanned beside it.
-_BACKLOG = 8
-
 #: A checkpoint is written when the graph has grown by this share since the last one.
 _GROWTH = 0.25
-
-#: Seconds after which a draft belongs to a writer that died.
-_DRAFT_AGE = 3_600.0
 
 _NAME = re.compile(r"g(\d{6,})-[0-9a-f]{32}\.graph(\.tmp)?")
 
 
-#: What may have a thread.
-_building: weakref.WeakSet[GraphFiles] = weakref.WeakSet()
-
-
-@atexit.register
-def _stop_building() -> None:
-    # A thread that comes back from native code into an interpreter that is being taken down ends the process by a signal.
-    for files in list(_building):
-        files.stop()
-
-
-class GraphFiles:
+class GraphFiles(DerivedIndex):
     """Builds, extends, loads and saves the graph of one store.
 
     Parameters
@@ -63,36 +43,20 @@ class GraphFiles:
         The collection's files.
     """
 
+    name = "graph"
+
     def __init__(self, store: Store) -> None:
-        self._store = store
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._stopped = False  # the process is about to end
-        _forks.register(self)
+        super().__init__(store)
         self._loaded_generation = -1
         self._saved = 0  # slots that the newest checkpoint covers
 
-    # ------------------------------------------------------------------ forks and the end
-
-    rests_last = False
-
-    def before_fork(self) -> None:
-        """Nothing to do: building takes long, and a child begins anew."""
-
-    def after_fork_in_parent(self) -> None:
-        """Nothing to do."""
-
     def after_fork_in_child(self) -> None:
         """Have no thread; a graph that one was building cannot be used here, nor be destroyed."""
-        busy, self._lock, self._thread = self._lock.locked(), threading.Lock(), None
+        busy = self._lock.locked()
+        super().after_fork_in_child()
         if busy:
             _forks.keep_for_ever(self._store.forget_graph_after_fork())
             self._saved, self._loaded_generation = 0, -1
-
-    def stop(self) -> None:
-        """Give up building and wait until the thread has noticed: it must not be within usearch when the process ends."""
-        self._stopped = True
-        self.wait()
 
     # ------------------------------------------------------------------ building
 
@@ -100,7 +64,7 @@ class GraphFiles:
         """Tell whether more rows wait outside the graph than `tail` (None: than should be scanned beside it)."""
         if not snapshot.fitted or not snapshot.tiers:
             return False
-        covered = snapshot.graph.covered if snapshot.graph is not None else 0
+        covered = self.covered(snapshot)
         waiting = snapshot.n_slots - covered
         if waiting == 0 or snapshot.n_alive < planner.graph_min(snapshot.tiers[0].layout):
             return False
@@ -108,38 +72,14 @@ class GraphFiles:
             tail = planner.tail_max(snapshot.tiers[0].layout)
         return waiting > (tail if covered else 0)
 
-    def catch_up(self, tail: int | None = None) -> None:
-        """Extend the graph until at most `tail` rows wait outside it; the caller waits."""
+    def covered(self, snapshot: Snapshot) -> int:
+        """Return up to which slot rows are linked."""
+        return snapshot.graph.covered if snapshot.graph is not None else 0
+
+    def _catch_up(self, tail: int | None) -> None:
         with self._lock:
             while self.behind(self._store.snapshot, tail) and not self._over():
                 self._extend(self._store.snapshot)
-        if not self._store.settings.read_only and self._due(self._store.snapshot):
-            # It only saves time later, and the write that it follows is durable: no reason to fail that.
-            with contextlib.suppress(StorageError, CollectionLockedError, CollectionReplacedError):
-                self.checkpoint()
-
-    def start(self) -> None:
-        """Extend the graph in a thread of its own; searches stay exact, if slower, until it is done."""
-        if self._lock.locked() or (self._thread is not None and self._thread.is_alive()):
-            return
-        _building.add(self)
-        self._thread = threading.Thread(target=self._quietly, name="octavo-graph", daemon=True)
-        self._thread.start()
-
-    def keep_up(self) -> None:
-        """Extend the graph beside a stream of writes; the writer waits only when it is far ahead."""
-        snapshot = self._store.snapshot
-        if not self.behind(snapshot):
-            return
-        covered = snapshot.graph.covered if snapshot.graph is not None else 0
-        if snapshot.n_slots - covered > _BACKLOG * planner.limits.tail_max:
-            self.wait()
-        self.start()
-
-    def _quietly(self) -> None:
-        # A damaged tier shows itself to the search that reads it; the thread must not print a traceback for it.
-        with contextlib.suppress(OctavoError, OSError):
-            self.catch_up()
 
     def forget(self) -> None:
         """Drop the graph in memory, so that it is built again from the coarse tier."""
@@ -147,14 +87,6 @@ class GraphFiles:
         with self._lock:
             self._saved = 0
             self._store.publish_graph(self._store.snapshot.generation, None)
-
-    def wait(self) -> None:
-        """Wait for a background run to end."""
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
-
-    def _over(self) -> bool:
-        return self._stopped or self._store.closed
 
     def _extend(self, snapshot: Snapshot) -> None:
         view = snapshot.graph
@@ -179,7 +111,7 @@ class GraphFiles:
     # ------------------------------------------------------------------ checkpoints
 
     def _due(self, snapshot: Snapshot) -> bool:
-        covered = snapshot.graph.covered if snapshot.graph is not None else 0
+        covered = self.covered(snapshot)
         if self._loaded_generation != snapshot.generation:
             self._saved, self._loaded_generation = 0, snapshot.generation
         return covered - self._saved > max(self._saved * _GROWTH, planner.limits.tail_max)
@@ -292,20 +224,20 @@ class GraphFiles:
             kept = self._store.artifact(connection, "graph")
             for name in folder.names():
                 match = _NAME.fullmatch(name)
-                old = match is not None and (match[2] is None or _age(folder, name) > _DRAFT_AGE)
+                old = match is not None and (match[2] is None or is_abandoned(folder, name))
                 if old and (kept is None or name != kept["file"]):
                     folder.remove(name)
 
-    def close(self) -> None:
-        """Stop extending and save what is there."""
-        self.wait()
-        with contextlib.suppress(OctavoError, OSError):
-            self.checkpoint(keep=True)
-
-
-def _age(folder: Directory, name: str) -> float:
-    found = folder.stat(name)
-    return time.time() - found.st_mtime if found is not None else 0.0
+    def damage(self, entry: dict[str, Any] | None) -> str | None:
+        """Return what is wrong with the file of the checkpoint, if anything is."""
+        if self._store.folder is None or entry is None:
+            return None
+        try:
+            return graph_damage(self._store.folder.hold(entry["file"]), entry)
+        except FileNotFoundError:
+            return f"{entry['file']} is missing; it is rebuilt when it is needed"
+        except CorruptCollectionError as err:
+            return str(err)
 
 
 def graph_damage(file: HeldFile, entry: dict[str, Any]) -> str | None:

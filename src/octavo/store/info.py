@@ -12,6 +12,8 @@ from octavo.encoders.dense import Encoder
 from octavo.encoders.tokens import TokenEncoder
 from octavo.store import _originals
 from octavo.store.database import DATABASE_NAME
+from octavo.store.derived import derived_files
+from octavo.store.settings import INDEXES
 from octavo.store.snapshot import Snapshot
 from octavo.store.sqlite import Connection, library_version
 from octavo.store.store import Store
@@ -43,16 +45,18 @@ class CollectionInfo:
     tiers : list of dict
         Coarse to fine: type, values and bytes of a row.
     ram : dict of str to int
-        Bytes in RAM by part. ``codec`` is what was learned, ``coarse tier`` is mapped from its file, ``graph`` holds its own
-        copy of the coarse codes.
+        Bytes in RAM by part. ``codec`` is what was learned, ``coarse tier`` and ``cells`` are mapped from their
+        files, ``graph`` holds its own copy of the coarse codes.
     disk : dict of str to int
         Bytes on disk by part; empty in memory.
     ram_bytes_per_document, disk_bytes_per_document, vector_bytes_per_document : float
         Sums over the documents; the last one counts the codes of all tiers (and of the tokens) alone.
     dead_slots : int
         Rows of deleted or replaced documents that `compact` would drop.
-    graph_covers : int
-        Rows that the graph reaches; the rest is scanned exactly.
+    index : str
+        What finds candidates in a large collection: ``"cells"`` or ``"graph"``.
+    index_covers : int
+        Rows that it reaches; the rest is scanned exactly.
     generation, commits, format_version : int
         Numbers of the vector files, of the last commit, and of the format.
     versions : dict of str to str
@@ -61,7 +65,7 @@ class CollectionInfo:
         Of a multi-vector collection: stored token vectors, type, values and bytes of one, how they are pooled, and what
         finds candidates (`tiers` describe the candidate vectors then).
     tuning : dict or None
-        What `tune` stored: ef, oversample, the recall found with them, and the one asked for.
+        What `tune` stored: ef or rows looked at, oversample, the recall found with them, and the one asked for.
     originals : dict or None
         Documents whose original vectors are kept beside the codes, so that the codec can be learned again from them, and their
         bytes; None where there are none.
@@ -92,7 +96,8 @@ class CollectionInfo:
     disk_bytes_per_document: float
     vector_bytes_per_document: float
     dead_slots: int
-    graph_covers: int
+    index: str
+    index_covers: int
     generation: int
     commits: int
     format_version: int
@@ -145,6 +150,8 @@ def describe(
         ram["originals"] = kept_bytes
     if snapshot.graph is not None:
         ram["graph"] = snapshot.graph.graph.memory_bytes
+    if snapshot.cells is not None:
+        ram["cells"] = snapshot.cells.nbytes
     disk = _disk(store, connection, snapshot, kept_bytes)
     documents = snapshot.n_alive
     share = 1 / documents if documents else 0.0
@@ -165,7 +172,8 @@ def describe(
         disk_bytes_per_document=sum(disk.values()) * share,
         vector_bytes_per_document=vector_bytes,
         dead_slots=snapshot.dead,
-        graph_covers=snapshot.graph.covered if snapshot.graph is not None else 0,
+        index=store.settings.index or INDEXES[0],
+        index_covers=max(view.covered if view is not None else 0 for view in (snapshot.graph, snapshot.cells)),
         generation=max(0, snapshot.generation),
         commits=snapshot.seq,
         format_version=int(manifest["format_version"]),
@@ -186,6 +194,11 @@ def _tokens(store: Store, view: TokenView) -> dict[str, Any]:
         "pooling": store.settings.pooling,
         "candidates": store.settings.candidates,
     }
+
+
+def most_original_bytes(dim: int, *, late: bool) -> int:
+    """Return how many bytes the original vectors that are kept take at most, however many documents there are."""
+    return _originals.capacity(dim, late=late) * (2 * dim + 4)
 
 
 def _learned_bytes(snapshot: Snapshot) -> int:
@@ -214,9 +227,10 @@ def _disk(store: Store, connection: Connection, snapshot: Snapshot, originals: i
     sizes["documents"] = max(0, sum(size(f"{DATABASE_NAME}{suffix}") for suffix in ("", "-wal", "-shm")) - originals)
     if originals:
         sizes["originals"] = originals  # in the same file
-    graph = store.artifact(connection, "graph")
-    if graph is not None and size(graph["file"]):
-        sizes["graph"] = size(graph["file"])
+    for index in INDEXES:
+        length = sum(size(name) for name in derived_files(index, store.artifact(connection, index)))
+        if length:
+            sizes[index] = length
     text = store.artifact(connection, "text")
     if text is not None:
         sizes["full text"] = sum(length for length, _ in text["manifest"]["files"].values())

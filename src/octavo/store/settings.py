@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from octavo._text_analysis import check_language
-from octavo._validation import check_integer, check_number
+from octavo._validation import check_choice, check_integer, check_number
 from octavo.compression import Codec
 from octavo.compression.candidates import CandidateEncoder, candidate_encoder_from_config
 from octavo.compression.token_pooling import TokenPooling
@@ -31,6 +31,9 @@ _LONGEST_WAIT = 2_000_000.0
 
 _METRICS = ("cosine", "dot")
 
+#: What finds candidates in a large collection; the first is taken unless the caller says otherwise.
+INDEXES = ("cells", "graph")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -43,6 +46,7 @@ class Settings:
     fit_after: int | None = None
     seed: int | None = None
     connectivity: int | None = None
+    index: str | None = None
     read_only: bool = False
     must_exist: bool = False
     lock_timeout: float = 30.0
@@ -58,6 +62,8 @@ class Settings:
                 check_token_codec(self.codec)
         if self.metric is not None and self.metric not in _METRICS:
             raise ParameterError(f"expected metric 'cosine' or 'dot', got {self.metric!r}")
+        if self.index is not None:
+            check_choice(self.index, "index", INDEXES)
         if self.full_text is not None:
             check_language(self.full_text)
         for name, least in (("dim", 1), ("fit_after", 1), ("seed", 0), ("connectivity", 2)):
@@ -91,6 +97,7 @@ class Settings:
             fit_after=self.fit_after or DEFAULT_FIT_AFTER,
             seed=self.seed or 0,
             connectivity=self.connectivity or 16,
+            index=self.index or INDEXES[0],
         )
 
     def for_existing_collection(self, manifest: dict[str, Any]) -> Settings:
@@ -115,12 +122,14 @@ class Settings:
                 f"the collection was made with codec {stored['codec']!r}, got {asked!r}; open it without codec=, "
                 f"or convert it with refit({asked!r})"
             )
+        stored.setdefault("index", "graph")  # of collections from before there were cells
         for name, advice in (
             ("metric", "open it without metric="),
             ("dim", "was the collection built with another model?"),
             ("full_text", "open it without full_text="),
             ("seed", "open it without seed="),
             ("connectivity", "open it without connectivity="),
+            ("index", "open it without index=, or build a new collection"),
             ("pooling", "open it without pool_factor= and pooling="),
             ("candidates", "open it without candidates="),
         ):
@@ -138,6 +147,7 @@ class Settings:
             fit_after=self.fit_after or stored["fit_after"],
             seed=stored["seed"],
             connectivity=stored["connectivity"],
+            index=stored["index"],
             multi_vector=late,
             pooling=stored.get("pooling"),
             candidates=stored.get("candidates"),
@@ -146,7 +156,7 @@ class Settings:
 
     def to_manifest(self) -> dict[str, Any]:
         """Return the manifest of a new, empty collection."""
-        names = ["metric", "full_text", "fit_after", "seed", "connectivity"]
+        names = ["metric", "full_text", "fit_after", "seed", "connectivity", "index"]
         if self.multi_vector:
             names += ["multi_vector", "pooling", "candidates", "candidate_codec"]
         fixed = {name: getattr(self, name) for name in names}

@@ -13,7 +13,9 @@ from octavo._arrays import Floats
 from octavo._files import HeldFile
 from octavo._layout import CodeLayout
 from octavo.compression import Codec, Pipeline
+from octavo.errors import CorruptCollectionError
 from octavo.index import Graph, Tuning
+from octavo.store._cell_format import ModelView, SegmentView
 from octavo.store._originals import Learned
 from octavo.store.tokens import TokenView
 from octavo.store.vectors import BlockGuard, Codes, VectorFile
@@ -63,6 +65,91 @@ class GraphView:
         return self.file is None or self.file.size() >= self.bytes
 
 
+@dataclass(frozen=True, eq=False)
+class CellView:
+    """Cells and how far they reach: slots below `covered` are in a segment (or dead), the rest is not.
+
+    Parameters
+    ----------
+    trained : ModelView
+        Centroids, and for how many rows they were trained.
+    parts : tuple of SegmentView
+        In rising order of slots.
+    covered : int
+        Slots that the segments cover.
+    later : tuple of int and float
+        Rows that came since the training, and the mean cosine of these with the centroids of their cells.
+    """
+
+    trained: ModelView
+    parts: tuple[SegmentView, ...]
+    covered: int
+    later: tuple[int, float] = (0, 0.0)
+
+    @cached_property
+    def rows(self) -> int:
+        """Rows of all segments."""
+        return sum(len(part.segment) for part in self.parts)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of centroids, starts and records."""
+        segments = sum(part.segment.records.nbytes + part.segment.starts.nbytes for part in self.parts)
+        return self.trained.model.nbytes + segments
+
+    @property
+    def whole(self) -> bool:
+        """Whether the files still have the length that is mapped; reading beyond their end would kill the process."""
+        return self.trained.whole and all(part.whole for part in self.parts)
+
+    @property
+    def damaged(self) -> bool:
+        """Whether a search has come to a block that does not match its checksum."""
+        return any(part.damaged for part in self.parts)
+
+    def counts(self, mask: Mask) -> list[npt.NDArray[np.int64]]:
+        """Return how many rows of each cell of each segment a mask over slots lets through.
+
+        Raises
+        ------
+        CorruptCollectionError
+            When a segment is damaged.
+        """
+        for part in self.parts:
+            part.check_all()
+        return [part.segment.counts(mask) for part in self.parts]
+
+    def search(
+        self,
+        query: Floats,
+        rows: int,
+        keep: int,
+        mask: Mask | None = None,
+        counts: list[npt.NDArray[np.int64]] | None = None,
+    ) -> Slots:
+        """Return the slots whose estimates are best, at most `keep`, best first; see `CellModel.search`.
+
+        Raises
+        ------
+        CorruptCollectionError
+            When what was looked at is damaged.
+        """
+
+        def check(number: int, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]) -> None:
+            guard = self.parts[number].guard
+            if guard is not None:
+                guard.check(first, last)
+
+        segments = [part.segment for part in self.parts]
+        found, _ = self.trained.model.search(query, segments, rows, keep, mask=mask, counts=counts, check=check)
+        if len(found) and int(found.max()) >= self.covered:
+            for part in self.parts:
+                if part.guard is not None:
+                    part.guard.damaged = True
+            raise CorruptCollectionError("a segment of cells names a row that is not there")
+        return found
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """One committed state of a collection.
@@ -87,6 +174,8 @@ class Snapshot:
         Coarse to fine; empty before the first vector.
     graph : GraphView or None
         The graph over the coarse tier, where there is one.
+    cells : CellView or None
+        Cells of the finest tier's vectors, where there are some.
     tokens : TokenView or None
         Token codes of a multi-vector collection; `tiers` hold its candidate vectors then.
     tuning : Tuning or None
@@ -108,6 +197,7 @@ class Snapshot:
     graph: GraphView | None
     tokens: TokenView | None = None
     tuning: Tuning | None = None
+    cells: CellView | None = None
     learned: Learned | None = None
 
     @cached_property
@@ -122,7 +212,8 @@ class Snapshot:
     @property
     def whole(self) -> bool:
         """Whether each mapped file still has the length that it had."""
-        return all(file.whole for file in self._mapped) and (self.graph is None or self.graph.whole)
+        derived = (self.graph is None or self.graph.whole) and (self.cells is None or self.cells.whole)
+        return derived and all(file.whole for file in self._mapped)
 
     @property
     def dead(self) -> int:

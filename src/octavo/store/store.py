@@ -33,7 +33,7 @@ from octavo.store._manifest import FORMAT_VERSION, check_artifact
 from octavo.store._originals import Learned
 from octavo.store.database import DATABASE_NAME, Database, read_manifest, write_manifest
 from octavo.store.settings import Settings
-from octavo.store.snapshot import GraphView, Mask, Snapshot, TierView
+from octavo.store.snapshot import CellView, GraphView, Mask, Snapshot, TierView
 from octavo.store.sqlite import Connection
 from octavo.store.tokens import TokenView, grow_tokens, open_tokens
 from octavo.store.vectors import BLOCK_ROWS, BlockGuard, VectorFile
@@ -43,7 +43,7 @@ TEXT_DIRECTORY = "text"
 
 #: Everything else that may lie in a collection's directory.
 _OWN_FILE = re.compile(
-    r"octavo\.(db(-wal|-shm)?|lock)|g\d{6,}-(\d+|tokens|offsets)\.vec|g\d{6,}-[0-9a-f]{32}\.graph(\.tmp)?"
+    r"octavo\.(db(-wal|-shm)?|lock)|g\d{6,}-(\d+|tokens|offsets)\.vec|g\d{6,}-[0-9a-f]{32}\.(graph|cells|segment)(\.tmp)?"
 )
 
 _VECTOR_FILE = re.compile(r"g(\d{6,})-(\d+|tokens|offsets)\.vec")
@@ -79,7 +79,6 @@ class Store:
         self.identity: str | None = None
         self._database_file: os.stat_result | None = None
         self._database_path = str(self.directory / DATABASE_NAME) if self.directory is not None else ""
-        self._threads = threading.local()  # which threads have a connection of their own
         try:
             self._check_no_links()
             self.database = Database(self.directory, lock_timeout=settings.lock_timeout, read_only=settings.read_only)
@@ -290,12 +289,10 @@ class Store:
             When the collection is no longer at its path.
         """
         self.require_open()
-        if not getattr(self._threads, "connected", False):  # a new connection opens what is at the path
-            self.require_in_place(to_read=True)
+        self.require_in_place(to_read=True)  # before, too: a new connection opens what is at the path
         for _ in range(100):
             with self.database.read() as connection:
                 self.require_in_place(to_read=True)
-                self._threads.connected = True
                 row = connection.execute("SELECT value FROM manifest WHERE key = 'seq'").fetchone()
                 if row is None:
                     raise CorruptCollectionError(f"{self.database.path} is damaged: its manifest is empty")
@@ -319,7 +316,7 @@ class Store:
             if not all(file.whole for file in snapshot.files):
                 self._snapshot = self._empty_snapshot()
                 return self.refresh(connection)
-            self._snapshot = replace(snapshot, graph=None)
+            self._snapshot = replace(snapshot, graph=None, cells=None)
             return self._snapshot
 
     def _changed_since(self, seq: int) -> bool:
@@ -347,8 +344,10 @@ class Store:
                 tiers, codec, alive = self._open_generation(connection, manifest)
                 tokens = self._open_tokens(connection, manifest)
                 graph: GraphView | None = None
+                cells: CellView | None = None
             else:
-                tiers, codec, graph = self._grow_tiers(connection, current, n_slots, own), current.codec, current.graph
+                tiers, codec = self._grow_tiers(connection, current, n_slots, own), current.codec
+                graph, cells = current.graph, current.cells
                 tokens = current.tokens
                 if tokens is not None and n_slots != current.n_slots:
                     tokens = grow_tokens(connection, tokens, n_slots, int(manifest["tokens"]), own=own)
@@ -367,6 +366,7 @@ class Store:
                 graph=graph,
                 tokens=tokens,
                 tuning=_tuning(manifest),
+                cells=cells,
                 learned=Learned.from_json(manifest.get("learned")),
             )
             self._snapshot = fresh
@@ -377,6 +377,12 @@ class Store:
         with self._state_lock:
             if self._snapshot.generation == generation:
                 self._snapshot = replace(self._snapshot, graph=graph)
+
+    def publish_cells(self, generation: int, cells: CellView | None) -> None:
+        """Show searches other cells, unless the vector files were replaced meanwhile."""
+        with self._state_lock:
+            if self._snapshot.generation == generation:
+                self._snapshot = replace(self._snapshot, cells=cells)
 
     def _open_generation(
         self, connection: Connection, manifest: dict[str, Any]
@@ -479,7 +485,7 @@ class Store:
             for file in snapshot.files:
                 file.close()
             nothing = np.zeros(0, np.bool_)
-            self._snapshot = replace(snapshot, alive=nothing, codec=None, tiers=(), graph=None, tokens=None)
+            self._snapshot = replace(snapshot, alive=nothing, codec=None, tiers=(), graph=None, tokens=None, cells=None)
         self._memory_files = {}
         if self.folder is not None:
             self.folder.close()

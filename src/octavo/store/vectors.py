@@ -6,7 +6,6 @@ and the block checksums in SQLite. Bytes beyond the committed length are a dead 
 
 from __future__ import annotations
 
-import mmap
 import os
 import zlib
 from collections.abc import Iterator
@@ -17,8 +16,8 @@ import numpy as np
 import numpy.ma  # np.unique would on its first call, and two threads that do so at once fail within numpy
 import numpy.typing as npt
 
-from octavo._files import ADVICE, Directory, HeldFile, storage_errors
-from octavo.errors import CorruptCollectionError, StorageError
+from octavo._files import Directory, HeldFile, storage_errors
+from octavo.errors import CorruptCollectionError
 
 Codes: TypeAlias = npt.NDArray[np.uint8]
 
@@ -180,12 +179,9 @@ class VectorFile:
                 return 0
         while rows := self._held.size() // self.row_bytes:
             length = rows * self.row_bytes
-            try:
-                mapped = mmap.mmap(self._held.fd, length, access=mmap.ACCESS_READ)
-            except ValueError:  # it has just become shorter
+            mapped = self._held.mapped(length, self._folder.path / self.name)
+            if mapped is None:
                 continue
-            except OSError as err:
-                raise StorageError(err.errno, f"{self.path} could not be mapped: {err.strerror}; {ADVICE}") from err
             self._rows, self._mapped_bytes = np.frombuffer(mapped, np.uint8).reshape(rows, self.row_bytes), length
             return rows
         return 0

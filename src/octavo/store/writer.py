@@ -535,7 +535,7 @@ class Writer:
             appender = TokenAppender.fresh(tokens, self._store.new_vector_file, generation)
             changes |= tokens.to_manifest()
         connection.execute("DELETE FROM blocks")
-        connection.execute("DELETE FROM artifacts WHERE name = 'graph'")
+        connection.execute("DELETE FROM artifacts WHERE name IN ('graph', 'cells')")
         if renumbered:
             connection.execute("DELETE FROM artifacts WHERE name = 'text'")
         start = 0

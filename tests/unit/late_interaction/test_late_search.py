@@ -121,7 +121,7 @@ def test_graph_finds_candidates(world: Any, small_limits: None) -> None:
     with octavo.open_multi_vector(codec="float16", pool_factor=1, fit_after=100) as collection:
         world.add_to(collection)
         collection.flush()
-        assert collection.info().graph_covers > 300
+        assert collection.info().index_covers > 300
         found = [collection.search(query, 10, n_candidates=150, exact=False).ids for query in world.queries]
         best = [collection.search(query, 10, exact=True).ids for query in world.queries]
         assert np.mean([len(set(a) & set(b)) for a, b in zip(found, best, strict=True)]) > 7.5

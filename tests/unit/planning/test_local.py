@@ -31,9 +31,9 @@ def test_row_bytes_are_those_of_the_fitted_codec(codec: str, dim: int) -> None:
     assert [(layout.kind, layout.dim, layout.row_bytes) for layout in tier_layouts(codec, dim)] == expected
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Workload]:
-    """A collection of 30,000 documents of different lengths, large enough for a graph, and what it was made of."""
+@pytest.fixture(scope="module", params=["cells", "graph"])
+def measured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Workload]:
+    """A collection of 30,000 documents of different lengths, large enough for an index, and what it was made of."""
     n, dim, codec = 30_000, 32, "binary > int8"
     rng = np.random.default_rng(0)
     words = [f"word{number}" for number in range(3000)]
@@ -44,12 +44,12 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Workload]:
     metadata = [{"year": int(year), "kind": f"k{year % 7}"} for year in rng.integers(1900, 2026, n)]
     ids = [f"document-{number}" for number in range(n)]
     path: Path = tmp_path_factory.mktemp("plan") / "kb"
-    with octavo.open(path, codec=codec) as kb:
+    with octavo.open(path, codec=codec, index=request.param) as kb:
         kb.add(texts, ids=ids, metadata=metadata, vectors=rng.standard_normal((n, dim)), batch_size=4096)
         kb.flush()
     with octavo.open(path, must_exist=True) as kb:
         kb.search(np.ones(dim), 1)
-        kb._graph.wait()
+        kb._index.wait()
         info = kb.info()
     workload = Workload(
         n,
@@ -60,6 +60,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Workload]:
         metadata_bytes=float(np.mean([len(json.dumps(m, separators=(",", ":"))) for m in metadata])),
         metadata_fields=2,
         full_text=False,
+        index=request.param,
     )
     return info, workload
 
@@ -97,9 +98,13 @@ def test_more_text_never_takes_less(text: float, more: float) -> None:
     assert larger > less
 
 
-def test_small_collections_have_no_graph() -> None:
-    assert "graph" not in local_size(Workload(1000, 384)).ram
-    assert "graph" in local_size(Workload(100_000, 384)).ram
+@pytest.mark.parametrize("index", ["cells", "graph"])
+def test_small_collections_have_no_index(index: str) -> None:
+    assert index not in local_size(Workload(1000, 384, index=index)).ram
+    large = local_size(Workload(100_000, 384, index=index))
+    assert index in large.ram
+    assert large.add_hours > 0
+    assert {"cells", "graph"} - {index} - large.ram.keys()
 
 
 @pytest.mark.parametrize(
@@ -111,6 +116,7 @@ def test_small_collections_have_no_graph() -> None:
         ({"tokens": 0.5}, "tokens"),
         ({"tokens": 10, "codec": "binary > int8"}, "one tier"),
         ({"pool_factor": 0}, "pool_factor"),
+        ({"index": "tree"}, "index"),
     ],
 )
 def test_bad_workloads(change: dict[str, Any], message: str) -> None:

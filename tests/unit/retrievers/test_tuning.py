@@ -32,10 +32,15 @@ def clustered(n: int, seed: int = 0) -> np.ndarray:
     return (centres[rng.integers(0, 40, n)] + 0.7 * rng.standard_normal((n, DIM))).astype(np.float32)
 
 
+@pytest.fixture(params=["cells", "graph"])
+def index(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def kb(tmp_path: Path, request: pytest.FixtureRequest):
+def kb(tmp_path: Path, request: pytest.FixtureRequest, index: str):
     codec = getattr(request, "param", "binary > int8")
-    with octavo.open(tmp_path / "kb", codec=codec, fit_after=500) as collection:
+    with octavo.open(tmp_path / "kb", codec=codec, index=index, fit_after=500) as collection:
         collection.add(vectors=clustered(4_000), ids=[str(i) for i in range(4_000)])
         collection.flush()
         yield collection
@@ -54,10 +59,15 @@ def test_searches_find_what_was_asked_for(kb: octavo.Collection) -> None:
     tuning = report.tuning
     assert tuning is not None
     assert report.recall >= 0.97
-    assert (tuning.oversample is None) == (kb.codec == "int8")
+    assert (tuning.oversample is None) == (kb.codec == "int8" and kb.info().index == "graph")
+    assert (tuning.ef is None) == (tuning.probed is not None) == (kb.info().index == "cells")
     # What it says of its own queries is what the collection then does without being told anything.
     assert measured_recall(kb, queries) == pytest.approx(report.recall, abs=0.002)
     assert measured_recall(kb, clustered(150, seed=8)) > 0.93  # and about that on others
+
+
+def effort(tuning: Tuning) -> float:
+    return tuning.ef * (tuning.oversample or 1) if tuning.ef is not None else tuning.probed
 
 
 def test_more_recall_takes_more_effort(kb: octavo.Collection) -> None:
@@ -66,7 +76,7 @@ def test_more_recall_takes_more_effort(kb: octavo.Collection) -> None:
     assert low.tuning is not None
     assert high.tuning is not None
     assert low.recall < high.recall
-    assert low.tuning.ef < high.tuning.ef
+    assert effort(low.tuning) < effort(high.tuning)
 
 
 def test_made_queries_lie_beside_documents(kb: octavo.Collection) -> None:
@@ -95,7 +105,7 @@ def test_it_is_kept_on_disk_and_dropped_with_the_codec(tmp_path: Path) -> None:
         assert tuning is not None
     with octavo.open(tmp_path / "kb") as kb:
         assert kb._store.snapshot.tuning == tuning
-        assert kb.info().tuning == {**kb.info().tuning, "ef": tuning.ef}
+        assert kb.info().tuning == {**kb.info().tuning, "ef": tuning.ef, "probed": tuning.probed}
         kb.compact()
         assert kb._store.snapshot.tuning == tuning
         assert kb.verify().ok
@@ -116,10 +126,10 @@ def test_other_readers_see_it(kb: octavo.Collection) -> None:
 
 def test_what_cannot_be_reached_is_said_and_nothing_stored(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    with octavo.open(codec="binary > int8", fit_after=500) as kb:
+    with octavo.open(codec="binary > int8", index="graph", fit_after=500) as kb:
         # Signs say nothing here: all vectors lie in one direction, and differ by little.
         kb.add(vectors=1 + 0.01 * rng.standard_normal((9_000, 8)))
-        with pytest.raises(ParameterError, match=r"the most that was found is 0\.\d+"):
+        with pytest.raises(ParameterError, match=r"the most that was found is 0\.\d+, with oversample=.*, ef="):
             kb.tune(0.99)
         assert kb.info().tuning is None
 
@@ -170,8 +180,8 @@ def test_measured_times_move_the_crossover() -> None:
     layout = octavo._layout.CodeLayout("i8", 384)
     plain = Tuning("int8", 10, 100_000, 64, None, 0.95, 0.95)
     slow_graph = Tuning("int8", 10, 100_000, 64, None, 0.95, 0.95, graph=8.0)
-    few = planner.crossover(layout, 64, 100_000, plain)
-    many = planner.crossover(layout, 64, 100_000, slow_graph)
+    few = planner.crossover(layout, planner.graph_us(layout, 64, plain), 100_000, plain)
+    many = planner.crossover(layout, planner.graph_us(layout, 64, slow_graph), 100_000, slow_graph)
     assert 0 < few < many
     half_way = (few + many) // 2
     assert planner.gather_us(layout, few + 1, plain) > planner.graph_us(layout, 64, plain)
@@ -195,12 +205,12 @@ def test_a_damaged_entry_costs_no_answer_and_is_reported(kb: octavo.Collection) 
         assert again.verify().ok
 
 
-def test_command_line(tmp_path: Path) -> None:
-    with octavo.open(tmp_path / "kb", codec="int8", fit_after=500) as kb:
+def test_command_line(tmp_path: Path, index: str) -> None:
+    with octavo.open(tmp_path / "kb", codec="int8", index=index, fit_after=500) as kb:
         kb.add(vectors=clustered(2_000))
     run = CliRunner().invoke(app, ["tune", str(tmp_path / "kb"), "--recall", "0.9", "--n-queries", "50"])
     assert run.exit_code == 0, run.output
-    assert "stored: ef=" in run.output
+    assert ("stored: ef=" if index == "graph" else "stored: rows looked at=") in run.output
     shown = CliRunner().invoke(app, ["tune", str(tmp_path / "kb"), "--recall", "0.9", "--json"])
     assert json.loads(shown.output)["tuning"]["target"] == 0.9
     assert CliRunner().invoke(app, ["tune", str(tmp_path / "kb"), "--reset"]).exit_code == 0

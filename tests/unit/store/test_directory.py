@@ -57,8 +57,8 @@ def home(tmp_path: Path) -> Path:
     return home
 
 
-def collection(path: Path) -> Path:
-    with octavo.open(path, fit_after=5) as kb:
+def collection(path: Path, **options: Any) -> Path:
+    with octavo.open(path, fit_after=5, **options) as kb:
         kb.add(list("abcdef"), ids=list("abcdef"), vectors=vectors(6))
         kb.search("a", mode="text")
     return path
@@ -99,10 +99,13 @@ def test_the_text_folder_as_a_link_is_not_followed(tmp_path: Path, home: Path) -
 
 
 @posix
-@pytest.mark.parametrize("pattern", ["g*-0.vec", "*.graph", "text", "text/*", "text/*/meta.json"])
+@pytest.mark.parametrize(
+    "pattern", ["g*-0.vec", "*.graph", "*.cells", "*.segment", "text", "text/*", "text/*/meta.json"]
+)
 def test_no_operation_follows_a_link(tmp_path: Path, home: Path, pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("octavo.index.planner.graph_min", lambda layout: 2)
-    path = collection(tmp_path / "kb")
+    for limit in ("graph_min", "cells_min"):
+        monkeypatch.setattr(f"octavo.index.planner.{limit}", lambda layout: 2)
+    path = collection(tmp_path / "kb", index="graph" if pattern == "*.graph" else "cells")
     (place,) = path.glob(pattern)
     place.rename(tmp_path / "taken")
     place.symlink_to(home / ("photos" if (tmp_path / "taken").is_dir() else ".bashrc"))
@@ -268,9 +271,11 @@ CUT = """
     import os, sys, numpy as np, octavo
     path, what = sys.argv[1], sys.argv[2]
     planner = sys.modules["octavo.index.planner"]
-    planner.graph_min = lambda layout: 100
+    planner.graph_min = planner.cells_min = lambda layout: 100
+    index = "graph" if what == "graph" else "cells"
     matrix = np.random.default_rng(0).standard_normal((6000, 64)).astype(np.float32)
-    kb = octavo.open_multi_vector(path, fit_after=10) if what.startswith("tokens") else octavo.open(path, fit_after=10)
+    kind = octavo.open_multi_vector if what.startswith("tokens") else octavo.open
+    kb = kind(path, fit_after=10, index=index)
     if what.startswith("tokens"):
         kb.add(["word"] * 3000, ids=[str(i) for i in range(3000)], token_vectors=matrix.reshape(3000, 2, 64))
     else:
@@ -279,7 +284,7 @@ CUT = """
     kb.search("word", mode="text")
     query = matrix[:2] if what.startswith("tokens") else matrix[0]
     assert kb.search(query, 1).ids == ["0"]
-    suffix = {"tier": "-0.vec", "graph": ".graph", "tokens": "tokens.vec", "tokens offsets": "offsets.vec"}.get(what)
+    suffix = {"tier": "-0.vec", "tokens": "tokens.vec", "tokens offsets": "offsets.vec", "text": ""}.get(what, f".{what}")
     if suffix:
         (name,) = [name for name in os.listdir(path) if name.endswith(suffix)]
         os.truncate(os.path.join(path, name), 0)
@@ -305,7 +310,7 @@ CUT = """
 
 
 @posix
-@pytest.mark.parametrize("what", ["tier", "graph", "tokens", "tokens offsets", "text"])
+@pytest.mark.parametrize("what", ["tier", "graph", "cells", "segment", "tokens", "tokens offsets", "text"])
 def test_a_mapped_file_that_another_program_cuts_is_no_signal(tmp_path: Path, what: str) -> None:
     command = [sys.executable, "-c", textwrap.dedent(CUT), str(tmp_path / "kb"), what]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -313,7 +318,7 @@ def test_a_mapped_file_that_another_program_cuts_is_no_signal(tmp_path: Path, wh
     lines = done.stdout.splitlines()
     assert "got word" in lines
     dense = [line for line in lines if line.startswith("dense")]
-    if what in ("graph", "text"):  # made anew
+    if what in ("graph", "cells", "segment", "text"):  # made anew
         assert dense == ["dense found ['0']"] * 2
         assert len([line for line in lines if line.startswith("text found")]) == 2
     else:

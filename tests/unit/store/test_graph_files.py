@@ -21,7 +21,6 @@ from octavo._files import Directory, HeldFile
 from octavo.index import Graph
 from octavo.store.graph_files import GraphFiles
 from octavo.store.snapshot import GraphView
-from octavo.store.upkeep import verify as _verify
 
 DIM = 32
 
@@ -47,11 +46,11 @@ def test_graph_finds_what_exact_search_finds(codec: str, tmp_path: Path) -> None
     centres = rng.standard_normal((50, DIM))
     matrix = (centres[rng.integers(0, 50, 6_000)] + 0.6 * rng.standard_normal((6_000, DIM))).astype(np.float32)
     queries = matrix[::200] + 0.2 * rng.standard_normal((30, DIM)).astype(np.float32)
-    with octavo.open(tmp_path / "kb", codec=codec, fit_after=500) as kb:
+    with octavo.open(tmp_path / "kb", codec=codec, fit_after=500, index="graph") as kb:
         kb.add(vectors=matrix, ids=[str(i) for i in range(6_000)], metadata=[{"m": i % 100} for i in range(6_000)])
         kb.add(vectors=matrix[:200] + 0.01, ids=[f"tail {i}" for i in range(200)], metadata=[{"m": -1}] * 200)
         kb.delete([str(i) for i in range(0, 6_000, 7)])
-        assert kb.info().graph_covers >= 5_500
+        assert kb.info().index_covers >= 5_500
 
         def recall(**options: object) -> float:
             exact = [set(r.ids) for r in kb.search_batch(queries, 10, exact=True, **options)]
@@ -67,8 +66,8 @@ def test_graph_finds_what_exact_search_finds(codec: str, tmp_path: Path) -> None
     with octavo.open(tmp_path / "kb") as kb:
         assert kb.verify().ok
         kb.search(queries[0])
-        kb._graph.wait()
-        assert kb.info().graph_covers >= 5_500
+        kb._index.wait()
+        assert kb.info().index_covers >= 5_500
         again = [r.ids for r in kb.search_batch(queries, 10, exact=False)]
         assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(expected, again, strict=True)]) > 0.9
 
@@ -77,7 +76,7 @@ def test_graph_finds_what_exact_search_finds(codec: str, tmp_path: Path) -> None
 def test_a_saved_graph_is_read_from_its_file_and_grows_in_memory(tmp_path: Path) -> None:
     matrix = np.random.default_rng(1).standard_normal((4_000, DIM)).astype(np.float32)
     names = [str(i) for i in range(4_000)]
-    with octavo.open(tmp_path / "kb", fit_after=500) as kb:
+    with octavo.open(tmp_path / "kb", fit_after=500, index="graph") as kb:
         kb.add(vectors=matrix[:2_500], ids=names[:2_500])
         kb.flush()
         assert graph_of(kb).mapped
@@ -89,25 +88,25 @@ def test_a_saved_graph_is_read_from_its_file_and_grows_in_memory(tmp_path: Path)
         assert kb.search(matrix[3_100], 1, exact=False).ids == ["3100"]
     with octavo.open(tmp_path / "kb") as kb:
         kb.search(matrix[0])
-        kb._graph.wait()
+        kb._index.wait()
         assert graph_of(kb).mapped
         assert [kb.search(matrix[i], 1, exact=False).ids for i in (5, 3_100)] == [["5"], ["3100"]]
         assert kb.verify().ok
     with octavo.open(tmp_path / "kb", read_only=True) as kb:
         kb.search(matrix[0])
-        kb._graph.wait()
+        kb._index.wait()
         assert graph_of(kb).mapped
 
 
 @pytest.mark.usefixtures("small_graphs")
 def test_a_process_goes_on_with_a_mapped_graph_that_another_replaced(tmp_path: Path) -> None:
     matrix = np.random.default_rng(2).standard_normal((4_500, DIM)).astype(np.float32)
-    with octavo.open(tmp_path / "kb", fit_after=500) as kb:
+    with octavo.open(tmp_path / "kb", fit_after=500, index="graph") as kb:
         kb.add(vectors=matrix[:1_500], ids=[str(i) for i in range(1_500)])
         kb.flush()
         with octavo.open(tmp_path / "kb") as other:
             other.search(matrix[0])
-            other._graph.wait()
+            other._index.wait()
             old = graph_of(other)
             assert old.mapped
             kb.add(vectors=matrix[1_500:], ids=[str(i) for i in range(1_500, 4_500)])
@@ -127,18 +126,18 @@ def test_verify_beside_a_writer_that_replaces_the_graph(
     read_only: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     matrix = np.random.default_rng(0).standard_normal((2_000, DIM)).astype(np.float32)
-    with octavo.open(tmp_path / "kb", fit_after=500) as kb:
+    with octavo.open(tmp_path / "kb", fit_after=500, index="graph") as kb:
         kb.add(vectors=matrix[:1_200])
-    look, writes = _verify._graph_damage, [None]
+    look, writes = GraphFiles.damage, [None]
 
-    def look_late(store: object, connection: object) -> str | None:
+    def look_late(files: GraphFiles, entry: dict[str, Any] | None) -> str | None:
         while writes:  # after verify() has begun to read, and before it looks at the graph that it has read of
             writes.pop()
             with octavo.open(tmp_path / "kb") as other:
                 other.add(vectors=matrix[1_200:])
-        return look(store, connection)
+        return look(files, entry)
 
-    monkeypatch.setattr(_verify, "_graph_damage", look_late)
+    monkeypatch.setattr(GraphFiles, "damage", look_late)
     with octavo.open(tmp_path / "kb", read_only=read_only) as kb:
         (before,) = (tmp_path / "kb").glob("*.graph")
         report = kb.verify()
@@ -209,14 +208,14 @@ def test_one_thread_at_a_time_makes_a_checkpoint(tmp_path: Path, monkeypatch: py
         return real(folder, draft, graph)
 
     monkeypatch.setattr(GraphFiles, "_write", staticmethod(slowly))
-    with octavo.open(tmp_path / "kb", fit_after=500) as kb:
+    with octavo.open(tmp_path / "kb", fit_after=500, index="graph") as kb:
         kb.add(vectors=np.random.default_rng(0).standard_normal((1_200, DIM)), batch_size=1_200)
-        kb._graph.wait()
+        kb._index.wait()
         written.clear()
         kb.add(vectors=np.random.default_rng(1).standard_normal((200, DIM)))
-        kb._graph.catch_up(tail=0)
+        kb._index.catch_up(tail=0)
         written.clear()
-        threads = [threading.Thread(target=kb._graph.checkpoint) for _ in range(3)]
+        threads = [threading.Thread(target=kb._index.checkpoint) for _ in range(3)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -228,7 +227,7 @@ def test_one_thread_at_a_time_makes_a_checkpoint(tmp_path: Path, monkeypatch: py
         assert entry is not None
         assert entry["file"] == file.name
         assert graph_of(kb).mapped
-        kb._graph.checkpoint()  # what is mapped is not mapped again
+        kb._index.checkpoint()  # what is mapped is not mapped again
         assert len(written) == 1
         assert kb.verify().ok
 
@@ -247,7 +246,7 @@ def test_a_checkpoint_that_another_process_removes_is_mapped_all_the_same(
 
     monkeypatch.setattr(GraphFiles, "_map", late)
     matrix = np.random.default_rng(0).standard_normal((1_200, DIM)).astype(np.float32)
-    with octavo.open(tmp_path / "kb", fit_after=500) as kb:
+    with octavo.open(tmp_path / "kb", fit_after=500, index="graph") as kb:
         kb.add(vectors=matrix, ids=[str(i) for i in range(1_200)])
         kb.flush()
         assert not list((tmp_path / "kb").glob("*.graph"))

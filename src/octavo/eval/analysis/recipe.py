@@ -9,6 +9,7 @@ from typing import Any
 from octavo.encoders.models import is_attribute
 from octavo.eval.results import Result
 from octavo.eval.vectors import READY
+from octavo.store.settings import DEFAULT_FIT_AFTER
 
 _QDRANT_PATH = "kb.qdrant"
 _QUESTION = "your question"
@@ -43,8 +44,12 @@ def recipe(result: Result) -> Recipe:
     opened = [f"{name}={value!r}" for name, value in made.items() if value is not None]
     if chosen.pool_factor is not None:
         opened.append(f"pool_factor={chosen.pool_factor}")
+    if chosen.has_graph and chosen.store is None:
+        opened.append('index="graph"')
     if chosen.connectivity != 16:
         opened.append(f"connectivity={chosen.connectivity}")
+    if chosen.codec is not None and result.dataset.documents < DEFAULT_FIT_AFTER:
+        opened.append(f"fit_after={result.dataset.documents}")  # what was measured was compressed at that size already
     imports, prepared, encoder = _encoder(result)
     opened = [f"encoder={encoder}", *opened] if encoder is not None else opened
     if chosen.store is not None:

@@ -15,7 +15,9 @@ from octavo._layout import CodeLayout
 from octavo.compression import Codec
 from octavo.eval.results import Result
 from octavo.index import Graph
-from octavo.index.planner import graph_min
+from octavo.index.cells import bytes_for
+from octavo.index.planner import cells_min, graph_min
+from octavo.store.info import most_original_bytes
 
 Where = Literal["ram", "disk", "index"]
 
@@ -34,11 +36,13 @@ class Footprint:
     total : float
         Bytes.
     fixed : float
-        What an empty collection takes with this codec's learned state; 0 in RAM.
+        What does not grow: on disk what an empty collection takes with this codec's learned state, in RAM that state; and
+        the original vectors that are kept of as many documents.
     per_document : float
         Measured bytes of one more document, without the graph.
     graph : float
-        Of the graph. Small collections have none, larger ones do: then it is measured on random codes of the same shape.
+        Of the index that finds candidates, cells or a graph. Small collections have none, larger ones do: then cells are
+        counted, and a graph is measured on random codes of the same shape.
     measured : bool
         False where `total` was estimated.
     """
@@ -73,15 +77,21 @@ def footprint(result: Result, where: Where, documents: int | None = None) -> Foo
         total = storage.index_bytes_per_document * storage.documents
     else:
         total = float(sum(parts.values())) if parts else _per_document(result, where) * storage.documents
-    graph = float(parts.get("graph", 0))
+    graph = float(parts.get("graph", 0) + parts.get("cells", 0))
     fixed = 0.0
     if where == "disk" and result.configuration.store is not None:
         fixed = float(parts.get("log", 0))  # grows to 64 MB only: Qdrant cuts it
+    elif where == "ram" and result.configuration.store is None:
+        fixed = float(parts.get("codec", 0))
     elif where == "disk" and storage.measured and not result.configuration.late:
         fixed = min(float(_empty_bytes(_codec(result), _dim(result))), total - graph)
-    each = (total - graph - fixed) / storage.documents
+    kept = float(parts.get("originals", 0)) if result.configuration.store is None else 0.0
+    each = (total - graph - fixed - kept) / storage.documents
     if documents is None or documents == storage.documents:
-        return Footprint(storage.documents, total, fixed, each, graph, measured=True)
+        return Footprint(storage.documents, total, fixed + kept, each, graph, measured=True)
+    if kept:  # of some documents only, once there are many
+        most = float(most_original_bytes(_dim(result), late=result.configuration.late))
+        fixed += min(kept * documents / storage.documents, max(kept, most))
     scaled = _graph_bytes(result, where, documents, graph) if storage.measured else 0.0
     return Footprint(documents, fixed + each * documents + scaled, fixed, each, scaled, measured=False)
 
@@ -110,10 +120,13 @@ def _graph_bytes(result: Result, where: Where, documents: int, measured: float) 
         # which is always there.
         return measured * documents / result.storage.documents
     layout = _coarse_layout(_codec(result), result.model.dim)
-    if chosen.exact is None and documents < graph_min(layout):
+    least = graph_min(layout) if chosen.has_graph else cells_min(layout)
+    if chosen.exact is None and documents < least:
         return 0.0
     if measured:
         return measured * documents / result.storage.documents
+    if not chosen.has_graph:
+        return bytes_for(documents, result.model.dim)
     return _graph_row_bytes(layout, chosen.connectivity, where) * documents
 
 

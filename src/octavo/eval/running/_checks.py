@@ -43,7 +43,7 @@ class StoredFacts:
         """Return it for a local collection."""
         layout = info.tokens if info.tokens is not None else info.tiers[-1]
         bits = 8 * layout["row_bytes"] / layout["values"]
-        return cls(info.documents, bool(info.graph_covers), bits, layout["type"] == "f32")
+        return cls(info.documents, bool(info.index_covers), bits, layout["type"] == "f32")
 
 
 def check_files(damage: Sequence[str]) -> Check:

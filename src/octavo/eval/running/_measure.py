@@ -198,7 +198,9 @@ def _build(path: Path, configuration: Configuration, data: Embedded, seed: int) 
 
 def _open_new(path: Path | None, configuration: Configuration, seed: int) -> Collection:
     # Full text alone compares no vectors, but a collection has some: one byte each stands in for them.
-    shape = {"codec": configuration.codec or "int8", "seed": seed, "connectivity": configuration.connectivity}
+    shape = {"codec": configuration.codec or "int8", "seed": seed}
+    if configuration.has_graph:
+        shape |= {"index": "graph", "connectivity": configuration.connectivity}
     if configuration.late:
         return octavo.open_multi_vector(path, pool_factor=configuration.pool_factor, **shape)  # type: ignore[arg-type]
     return octavo.open(path, metric=configuration.metric, **shape)  # type: ignore[arg-type]
@@ -312,7 +314,9 @@ def shared(a: Rankings, b: Rankings) -> dict[str, float]:
 
 
 def _storage(info: CollectionInfo, file_bytes: int) -> Storage:
-    index = sum(size for part, size in info.disk.items() if part in ("graph", "tokens") or part.startswith("tier "))
+    index = sum(
+        size for part, size in info.disk.items() if part in ("cells", "graph", "tokens") or part.startswith("tier ")
+    )
     texts = {part: size for part, size in info.disk.items() if part == "full text"}
     # What the parts do not name is the database; it is weighed when closed, without the journal of an open one.
     disk = {part: size for part, size in info.disk.items() if part != "documents"}

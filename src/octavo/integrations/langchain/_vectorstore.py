@@ -44,7 +44,7 @@ RelevanceFn: TypeAlias = Callable[[float], float]
 Store = TypeVar("Store", bound="OctavoVectorStore")
 
 #: Options of `Collection.search` that the search methods pass on.
-SEARCH_OPTIONS = ("ids", "mode", "text", "alpha", "fetch_k", "oversample", "ef", "exact")
+SEARCH_OPTIONS = ("ids", "mode", "text", "alpha", "fetch_k", "oversample", "ef", "n_probe", "exact")
 
 #: Further options of `MultiVectorCollection.search`.
 LATE_OPTIONS = ("n_candidates", "candidates")
@@ -89,7 +89,7 @@ class OctavoVectorStore(VectorStore):
     relevance_score_fn : callable, optional
         Map from scores to relevance in [0, 1], instead of the one described in ``docs/langchain.md``.
     **options
-        Options of `octavo.open`: ``metric``, ``dim``, ``full_text``, ``fit_after``, ``seed``, ``connectivity``,
+        Options of `octavo.open`: ``metric``, ``dim``, ``full_text``, ``fit_after``, ``seed``, ``index``, ``connectivity``,
         ``read_only``, ``must_exist``, ``lock_timeout``; for late interaction those of `octavo.open_multi_vector`, with
         ``pool_factor``, ``pooling`` and ``candidates``.
 
@@ -454,7 +454,7 @@ class OctavoVectorStore(VectorStore):
             ``structured_query`` objects.
         **kwargs
             Options of `octavo.Collection.search`: ``mode`` ("dense", "text", "hybrid"), ``alpha``, ``text``,
-            ``ids``, ``fetch_k``, ``oversample``, ``ef``, ``exact``; for late interaction also ``n_candidates`` and
+            ``ids``, ``fetch_k``, ``oversample``, ``ef``, ``n_probe``, ``exact``; for late interaction also ``n_candidates`` and
             ``candidates``. Options of LangChain's other search types (``score_threshold``, ``lambda_mult``, and
             ``fetch_k`` without ``mode="hybrid"``) have no effect, as in LangChain's own stores: a retriever whose search
             type is configured at run time passes them all.

@@ -24,7 +24,7 @@ TEXT_MODES = (Mode.TEXT_SEARCH, Mode.SPARSE)
 _MODES = (Mode.DEFAULT, *TEXT_MODES, Mode.HYBRID, Mode.MMR)
 
 #: Options of `Collection.search` that a query may carry beside llama-index-core's own.
-_DENSE_OPTIONS = frozenset({"oversample", "ef", "exact"})
+_DENSE_OPTIONS = frozenset({"oversample", "ef", "n_probe", "exact"})
 _LATE_OPTIONS = _DENSE_OPTIONS | {"n_candidates", "candidates"}
 _MMR_OPTIONS = frozenset({"mmr_threshold", "mmr_prefetch_factor", "mmr_prefetch_k"})
 

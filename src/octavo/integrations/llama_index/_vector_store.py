@@ -42,6 +42,7 @@ _NO_OPTIONS: dict[str, Any] = {
     "full_text": None,
     "fit_after": None,
     "seed": None,
+    "index": None,
     "connectivity": None,
     "pool_factor": None,
     "candidates": None,
@@ -76,6 +77,8 @@ class OctavoVectorStore(BasePydanticVectorStore):
         Nodes from which on the codec is fitted; before that, embeddings are kept as float32 and searched exactly.
     seed : int, default=0
         Seed of everything random.
+    index : {"cells", "graph"}, default="cells"
+        What finds candidates in a large collection.
     connectivity : int, default=16
         Links per node of the search graph.
     read_only : bool, default=False
@@ -131,6 +134,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
     full_text: str | None = None
     fit_after: int | None = None
     seed: int | None = None
+    index: str | None = None
     connectivity: int | None = None
     pool_factor: int | None = None
     candidates: str | None = None
@@ -152,6 +156,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
         full_text: str | None = None,
         fit_after: int | None = None,
         seed: int | None = None,
+        index: Literal["cells", "graph"] | None = None,
         connectivity: int | None = None,
         read_only: bool = False,
         must_exist: bool = False,
@@ -169,6 +174,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
             "full_text": full_text,
             "fit_after": fit_after,
             "seed": seed,
+            "index": index,
             "connectivity": connectivity,
             "pool_factor": pool_factor,
             "candidates": candidates,

@@ -600,6 +600,10 @@ class QdrantCollection(DenseSearch):
 
     @contextlib.contextmanager
     def _ranker(self, where: Where, ids: Sequence[str] | None, options: SearchOptions) -> Iterator[Ranker]:
+        if options.n_probe is not None:
+            raise ParameterError(
+                "n_probe belongs to cells, and Qdrant has a graph: look harder with ef= or oversample="
+            )
         if self._manifest is None:
             yield NothingRanked()
             return

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from octavo._files import followed, fresh_directory, is_occupied
 from octavo.errors import CorruptCollectionError, ParameterError
+from octavo.store.indexes import index_of
 from octavo.store.settings import Settings
 from octavo.store.store import TEXT_DIRECTORY, Store, is_own_file
 from octavo.store.text.files import TextFiles
@@ -84,7 +85,7 @@ def _occupied(source: Path, destination: Path, *, overwrite: bool) -> bool:
 def _open_verified(path: Path, what: str) -> Store:
     store = Store(path, Settings(read_only=True, must_exist=True))
     try:
-        report = verify_files(store, TextFiles(store))
+        report = verify_files(store, index_of(store), TextFiles(store))
         if not report.ok:
             raise CorruptCollectionError(f"{what} at {path} is damaged, nothing was restored: {report.problems[0]}")
     except BaseException:

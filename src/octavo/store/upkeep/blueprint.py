@@ -21,8 +21,8 @@ class Blueprint:
     Parameters
     ----------
     settings : dict
-        JSON values: metric, full_text, fit_after, seed, connectivity; multi_vector, pooling, candidates and candidate_codec
-        where there are token vectors.
+        JSON values: metric, full_text, fit_after, seed, connectivity, index; multi_vector, pooling, candidates and
+        candidate_codec where there are token vectors.
     codec : str
         The codec string.
     dim : int or None

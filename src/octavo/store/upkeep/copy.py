@@ -10,6 +10,8 @@ from pathlib import Path
 from octavo._files import Directory, HeldFile, fresh_directory, storage_errors, sync_file
 from octavo.errors import CorruptCollectionError
 from octavo.store.database import DATABASE_NAME
+from octavo.store.derived import derived_files
+from octavo.store.settings import INDEXES
 from octavo.store.snapshot import Snapshot
 from octavo.store.sqlite import Connection, connect_file, fold_on_close, prepare_empty, translate_errors
 from octavo.store.store import Store, new_identity, vector_name
@@ -70,9 +72,8 @@ def _write_files(store: Store, connection: Connection, snapshot: Snapshot, draft
         write(TOKENS, tokens.codes)
         write(OFFSETS, tokens.offset_rows)
     derived = ["text"]  # rebuilt by the next text search
-    graph = store.artifact(connection, "graph")
-    if graph is not None and not _copy_graph(store, graph, draft):
-        derived.append("graph")
+    recorded = {index: derived_files(index, store.artifact(connection, index)) for index in INDEXES}
+    derived += [index for index, names in recorded.items() if not all(_copy_file(store, name, draft) for name in names)]
     path = draft.path / DATABASE_NAME
     os.close(draft.open(DATABASE_NAME, os.O_CREAT | os.O_EXCL | os.O_RDWR))
     with translate_errors(path), closing(connect_file(path, patience=0)) as target:
@@ -84,9 +85,8 @@ def _write_files(store: Store, connection: Connection, snapshot: Snapshot, draft
     sync_file(path)
 
 
-def _copy_graph(store: Store, entry: dict[str, object], draft: Directory) -> bool:
-    assert store.folder is not None  # only collections on disk have graph files
-    name = str(entry["file"])
+def _copy_file(store: Store, name: str, draft: Directory) -> bool:
+    assert store.folder is not None  # only collections on disk have such files
     try:
         source = store.folder.hold(name)
     except (OSError, CorruptCollectionError):

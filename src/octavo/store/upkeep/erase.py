@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from octavo._files import Directory
 from octavo.errors import CollectionLockedError
 from octavo.store.database import read_manifest
+from octavo.store.derived import derived_files
+from octavo.store.settings import INDEXES
 from octavo.store.store import TEXT_DIRECTORY, Store
 
-_GENERATION_FILE = re.compile(r"g(\d{6,})-(?:(?:\d+|tokens|offsets)\.vec|[0-9a-f]{32}\.graph(?:\.tmp)?)")
+_GENERATION_FILE = re.compile(
+    r"g(\d{6,})-(?:(?:\d+|tokens|offsets)\.vec|[0-9a-f]{32}\.(?:graph|cells|segment)(?:\.tmp)?)"
+)
 
 
 def erase_leftovers(store: Store) -> None:
@@ -29,10 +33,10 @@ def erase_leftovers(store: Store) -> None:
     text = folder.sub(TEXT_DIRECTORY) if folder.stat(TEXT_DIRECTORY) is not None else None
     with store.write() as connection:  # nobody else is between writing files and committing them
         generation = int(read_manifest(connection)["generation"])
-        graph, recorded = store.artifact(connection, "graph"), store.artifact(connection, "text")
-        kept = graph["file"] if graph is not None else None
+        recorded = store.artifact(connection, "text")
+        kept = {name for index in INDEXES for name in derived_files(index, store.artifact(connection, index))}
         kept_text = recorded["manifest"]["directory"] if recorded is not None else None
-        old = [name for name in _leftovers(folder, generation) if name != kept]
+        old = [name for name in _leftovers(folder, generation) if name not in kept]
         left = [folder.path / name for name in old if not folder.remove(name)]
         if text is not None:
             old = [name for name in text.names() if name != kept_text]
@@ -53,11 +57,11 @@ def erase_leftovers(store: Store) -> None:
 
 
 def _leftovers(folder: Directory, generation: int) -> Iterator[str]:
-    """Yield the names of vector files of other generations, and of graphs."""
+    """Yield the names of vector files of other generations, and of graphs and cells."""
     for name in folder.names():
         match = _GENERATION_FILE.fullmatch(name)
         if match is None:
             continue
-        # A graph draft of this generation may still be being written, and holds no document of an earlier one.
-        if int(match[1]) != generation or name.endswith(".graph"):
+        # A draft of this generation may still be being written, and holds no document of an earlier one.
+        if int(match[1]) != generation or name.endswith((".graph", ".cells", ".segment")):
             yield name

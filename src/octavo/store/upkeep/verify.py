@@ -17,8 +17,8 @@ from octavo.errors import CollectionLockedError, CorruptCollectionError, OctavoE
 from octavo.index import Tuning
 from octavo.store import _originals
 from octavo.store.database import document_crc
+from octavo.store.derived import DerivedIndex
 from octavo.store.documents import chunked
-from octavo.store.graph_files import GraphFiles, graph_damage
 from octavo.store.metadata import index as _metadata_index
 from octavo.store.snapshot import Mask, Snapshot
 from octavo.store.sqlite import Connection, Error, connect_scratch
@@ -73,7 +73,7 @@ class _Damage:
     rows: dict[int, Mask] = field(default_factory=dict)  # tier -> which rows are damaged
     tokens: Mask | None = None  # documents whose tokens are damaged
     token_files: list[str] = field(default_factory=list)
-    graph: str | None = None
+    index: str | None = None
     text: str | None = None
     tuning: str | None = None
     originals: list[str] = field(default_factory=list)
@@ -89,23 +89,23 @@ class _Damage:
                 f"row {int(np.flatnonzero(mask)[0])}"
             )
         found += self.token_files + self.originals
-        return found + [message for message in (self.graph, self.text, self.tuning) if message is not None]
+        return found + [message for message in (self.index, self.text, self.tuning) if message is not None]
 
 
-def verify_files(store: Store, text: TextFiles) -> VerifyReport:
+def verify_files(store: Store, index: DerivedIndex, text: TextFiles) -> VerifyReport:
     """Compare every file with its checksum and the tables with each other."""
-    damage, snapshot = _find_damage(store, text)
+    damage, snapshot = _find_damage(store, index, text)
     return VerifyReport(damage.messages(snapshot))
 
 
-def _find_damage(store: Store, text: TextFiles) -> tuple[_Damage, Snapshot]:
+def _find_damage(store: Store, index: DerivedIndex, text: TextFiles) -> tuple[_Damage, Snapshot]:
     """Look at the newest commit; returns it as well.
 
     The vector files of a snapshot are held open, so it does not matter who replaces or deletes them meanwhile.
     """
     with store.read() as (connection, snapshot):
         damage = _damage_of(store, connection, snapshot)
-    damage.graph = _derived_damage(store, "graph", lambda entry: _graph_damage(store, entry))
+    damage.index = _derived_damage(store, index.name, index.damage)
     damage.text = _derived_damage(store, "text", text.damage)
     return damage, snapshot
 
@@ -177,17 +177,6 @@ def _index_matches(connection: Connection) -> bool:
         scratch.close()
 
 
-def _graph_damage(store: Store, entry: dict[str, Any] | None) -> str | None:
-    if store.folder is None or entry is None:
-        return None
-    try:
-        return graph_damage(store.folder.hold(entry["file"]), entry)
-    except FileNotFoundError:
-        return f"{entry['file']} is missing; it is rebuilt when it is needed"
-    except CorruptCollectionError as err:
-        return str(err)
-
-
 def _tuning_damage(connection: Connection) -> str | None:
     row = connection.execute("SELECT value FROM manifest WHERE key = 'tuning'").fetchone()
     try:
@@ -202,27 +191,27 @@ def _tuning_damage(connection: Connection) -> str | None:
 
 
 def repair_damage(
-    store: Store, writer: Writer, graph: GraphFiles, text: TextFiles, encoder: Encoder | TokenEncoder | None
+    store: Store, writer: Writer, index: DerivedIndex, text: TextFiles, encoder: Encoder | TokenEncoder | None
 ) -> VerifyReport:
     """Rebuild what is damaged from what is left, in one transaction a part, and report."""
     repaired: list[str] = []
     for attempts_left in reversed(range(_ATTEMPTS)):
-        damage, snapshot = _find_damage(store, text)
+        damage, snapshot = _find_damage(store, index, text)
         try:
-            repaired += _repair(store, writer, graph, text, encoder, damage, snapshot)
+            repaired += _repair(store, writer, index, text, encoder, damage, snapshot)
         except CollectionLockedError:  # another writer was there between looking and mending: look again
             if not attempts_left:
                 raise
         else:
             break
-    left, snapshot = _find_damage(store, text)
+    left, snapshot = _find_damage(store, index, text)
     return VerifyReport(left.messages(snapshot), repaired)
 
 
 def _repair(
     store: Store,
     writer: Writer,
-    graph: GraphFiles,
+    index: DerivedIndex,
     text: TextFiles,
     encoder: Encoder | TokenEncoder | None,
     damage: _Damage,
@@ -236,7 +225,7 @@ def _repair(
             if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok" or _read_documents(connection)[1]:
                 # an index may know more than a damaged table does, so it stays as it was
                 raise CorruptCollectionError("rolled back")
-        damage, snapshot = _find_damage(store, text)
+        damage, snapshot = _find_damage(store, index, text)
         if damage.database:
             return []
         repaired.append("the indexes of octavo.db were rebuilt from its tables")
@@ -248,12 +237,13 @@ def _repair(
     elif damage.rows:
         mine = None if isinstance(encoder, TokenEncoder) else encoder
         repaired += _repair_rows(store, writer, mine, damage, snapshot)
-    if damage.graph is not None:
+    if damage.index is not None:
         with store.write() as connection:
-            connection.execute("DELETE FROM artifacts WHERE name = 'graph'")
-        graph.forget()
-        graph.catch_up()
-        repaired.append("the graph was rebuilt from the coarse tier")
+            connection.execute("DELETE FROM artifacts WHERE name = ?", (index.name,))
+        index.forget()
+        index.catch_up()
+        source = "the coarse tier" if index.name == "graph" else "the finest tier"
+        repaired.append(f"the {index.name} index was rebuilt from {source}")
     if damage.text is not None:
         with store.write() as connection:
             connection.execute("DELETE FROM artifacts WHERE name = 'text'")

@@ -267,8 +267,21 @@ def test_scaled_bytes_are_those_of_a_larger_collection(make_result: Any, tmp_pat
         assert predicted.total == pytest.approx(real.total, rel=tolerance)
 
 
+def test_what_was_learned_does_not_grow_with_the_documents(make_result: Any) -> None:
+    small = make_result("svd:50%|int8", ram=200, documents=1000)
+    storage = replace(small.storage, ram={"coarse tier": 192_000, "alive mask": 1000, "codec": 7000})
+    small = replace(small, storage=storage)
+    exact = replace(small, configuration=replace(small.configuration, exact=True))
+    assert footprint(exact, "ram", 1_000_000).total == 193_000_000 + 7000
+    assert footprint(exact, "ram").total == 200_000
+
+
 def test_a_graph_is_counted_where_there_will_be_one(make_result: Any) -> None:
-    small, least = make_result("int8", ram=384, documents=1000), graph_min(CodeLayout("i8", 384))
+    by_cells = make_result("int8", ram=384, documents=1000)
+    assert footprint(by_cells, "ram", 20_000).graph == 0
+    assert footprint(by_cells, "disk", 1_000_000).graph == 64 * 1_000_000
+    small = make_result("int8", connectivity=17, ram=384, documents=1000)
+    least = graph_min(CodeLayout("i8", 384))
     below, above = footprint(small, "ram", least - 1), footprint(small, "ram", least)
     assert below.graph == 0
     assert above.graph / least == pytest.approx(384 + 250, rel=0.25)  # its copy of the codes, links, book-keeping
@@ -336,3 +349,23 @@ def test_the_command_is_given_where_the_command_line_can_do_it(make_result: Any)
     assert shell == "octavo index SOURCE --path kb --model all-MiniLM-L6-v2 --codec 'binary > int8'"
     assert "--metric dot" in (recipe(make_result("int8", metric="dot")).shell or "")
     assert recipe(make_result("int8", connectivity=8)).shell is None
+
+
+def test_what_is_pasted_is_compressed_at_the_size_that_was_measured(make_result: Any) -> None:
+    plain = make_result("svd:50%|int8")
+    small = replace(plain, dataset=replace(plain.dataset, documents=498))
+    assert "fit_after=498" in recipe(small).python
+    large = replace(plain, dataset=replace(plain.dataset, documents=5_000))
+    assert "fit_after" not in recipe(large).python
+
+
+def test_originals_are_kept_of_so_many_documents_only(make_result: Any) -> None:
+    plain = make_result("svd:25%|int8")
+    each, n = 4 + 2 * plain.model.dim, plain.storage.documents
+    disk = {"tier 0": 96 * n, "documents": 1_000 * n, "originals": each * n}
+    result = replace(plain, storage=replace(plain.storage, disk=disk))
+    some, many, more = (footprint(result, "disk", documents) for documents in (n, 1_000_000, 2_000_000))
+    assert some.total == sum(disk.values())
+    assert many.fixed == more.fixed
+    assert many.fixed < some.fixed + 33_000_000
+    assert many.per_document < 1_200

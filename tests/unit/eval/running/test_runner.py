@@ -164,7 +164,7 @@ def test_the_graph_is_weighed_and_a_broken_one_is_caught(
     from octavo.index import Graph, planner
 
     monkeypatch.setattr(planner, "limits", planner.Limits(graph_min=30))
-    by_graph = {"codec": "int8", "exact": False}
+    by_graph = {"codec": "int8", "exact": False, "connectivity": 15}  # an option of graphs asks for one
     [sound] = run(tiny, encoder, by_graph, timing=quick)
     assert sound.ok
     assert sound.agreement.same_codes > 0.95  # type: ignore[operator]

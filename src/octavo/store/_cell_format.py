@@ -1,0 +1,281 @@
+"""The bytes of cells on disk: one file for the model, one for each segment; described in ``docs/format.md``.
+
+A file is written once and never changes. Its length and the CRC-32 of all that is read when it is opened are recorded in
+SQLite; the records of a segment have a CRC-32 for every 64 KiB, which is compared when a search first comes there.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octavo._files import Directory, HeldFile, storage_errors
+from octavo.errors import CorruptCollectionError
+from octavo.index.cells import CellModel, Records, Segment, record_type
+
+#: Bytes of records that share one checksum.
+BLOCK_BYTES = 1 << 16
+
+_VERSION = 1
+
+#: Magic, version, dim, cells, groups, seed, rows, length, cosine.
+_MODEL = struct.Struct("<8sIIIIQQdd")
+_MODEL_MAGIC = b"OCTCELLS"
+
+#: Magic, version, dim, cells, bytes of a record, rows.
+_SEGMENT = struct.Struct("<8sIIIIQ")
+_SEGMENT_MAGIC = b"OCTSEGMT"
+
+#: Records begin at a multiple of this.
+_ALIGNED = 64
+
+
+class RecordGuard:
+    """Compares blocks of a segment's records with their checksums, each when it is first read.
+
+    Parameters
+    ----------
+    name : str
+        The file's name, for messages.
+    data : ndarray of uint8
+        The records, as they lie in the file.
+    sums : ndarray of uint32
+        A CRC-32 for each block.
+    row_bytes : int
+        Bytes of a record.
+    """
+
+    def __init__(self, name: str, data: NDArray[np.uint8], sums: NDArray[np.uint32], row_bytes: int) -> None:
+        self.damaged = False
+        self._name = name
+        self._data = data
+        self._sums = sums
+        self._row_bytes = row_bytes
+        self._good = np.zeros(len(sums), np.bool_)
+        self._all_good = not len(sums)
+
+    def check(self, first: NDArray[np.int64], last: NDArray[np.int64]) -> None:
+        """Verify what rows ``[first, last)`` lie in.
+
+        Raises
+        ------
+        CorruptCollectionError
+            When a block does not match; `damaged` is set then.
+        """
+        if self._all_good:
+            return
+        filled = last > first
+        begin = first[filled] * self._row_bytes // BLOCK_BYTES
+        end = (last[filled] * self._row_bytes - 1) // BLOCK_BYTES
+        good = self._good[begin] & self._good[end]
+        if good.all() and (end - begin <= 1).all():
+            return
+        for a, b in zip(begin.tolist(), end.tolist(), strict=True):
+            for block in range(a, b + 1):
+                if not self._good[block]:
+                    self._verify(block)
+
+    def check_all(self) -> None:
+        """Verify every block, those that were good before excepted."""
+        if not self._all_good:
+            for block in np.flatnonzero(~self._good).tolist():
+                self._verify(block)
+            self._all_good = True
+
+    def _verify(self, block: int) -> None:
+        if zlib.crc32(self._data[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES].data) != int(self._sums[block]):
+            self.damaged = True
+            raise CorruptCollectionError(
+                f"{self._name} is damaged: block {block} does not match its checksum; it is rebuilt when it is needed"
+            )
+        self._good[block] = True
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentView:
+    """A segment as searches use it: in memory, or mapped from its file.
+
+    Parameters
+    ----------
+    segment : Segment
+        The rows.
+    first, last : int
+        Slots that it covers; dead ones among them may be missing.
+    entry : dict or None
+        What is recorded of its file; None while there is none.
+    file : HeldFile or None
+        What it is mapped from.
+    guard : RecordGuard or None
+        Checks what is mapped.
+    """
+
+    segment: Segment
+    first: int
+    last: int
+    entry: dict[str, Any] | None = None
+    file: HeldFile | None = None
+    guard: RecordGuard | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the file still has the length that is mapped."""
+        return self.file is None or self.entry is None or self.file.size() >= self.entry["bytes"]
+
+    @property
+    def damaged(self) -> bool:
+        """Whether a block did not match its checksum."""
+        return self.guard is not None and self.guard.damaged
+
+    def check_all(self) -> None:
+        """Verify every block."""
+        if self.guard is not None:
+            self.guard.check_all()
+
+
+@dataclass(frozen=True, eq=False)
+class ModelView:
+    """A model as searches use it, with the number of rows it was trained for."""
+
+    model: CellModel
+    rows: int
+    entry: dict[str, Any] | None = None
+    file: HeldFile | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the file still has the length that is mapped."""
+        return self.file is None or self.entry is None or self.file.size() >= self.entry["bytes"]
+
+
+# ---------------------------------------------------------------------- writing
+
+
+def write_model(folder: Directory, name: str, model: CellModel, rows: int) -> dict[str, Any]:
+    """Write a model's file; returns what is to be recorded of it. Its name is not durable yet."""
+    header = _MODEL.pack(
+        _MODEL_MAGIC,
+        _VERSION,
+        model.dim,
+        len(model),
+        len(model.groups) - 1,
+        model.seed,
+        rows,
+        model.length,
+        model.cosine,
+    )
+    parts = [header, model.groups.astype("<i8").tobytes(), np.ascontiguousarray(model.centroids).data]
+    return {"file": name} | _write(folder, name, parts, parts)
+
+
+def write_segment(folder: Directory, name: str, view: SegmentView, dim: int) -> dict[str, Any]:
+    """Write a segment's file; returns what is to be recorded of it. Its name is not durable yet."""
+    segment = view.segment
+    records = np.ascontiguousarray(segment.records)
+    data = records.view(np.uint8).reshape(-1).data
+    sums = [zlib.crc32(data[start : start + BLOCK_BYTES]) for start in range(0, len(data), BLOCK_BYTES)]
+    header = _SEGMENT.pack(_SEGMENT_MAGIC, _VERSION, dim, len(segment.starts) - 1, records.dtype.itemsize, len(segment))
+    head = header + segment.starts.astype("<i4").tobytes() + np.array(sums, "<u4").tobytes()
+    head += bytes(-len(head) % _ALIGNED)
+    about = {"file": name, "first": view.first, "last": view.last, "rows": len(segment)}
+    return about | _write(folder, name, [head, data], [head])
+
+
+def _write(folder: Directory, name: str, parts: Iterable[Any], summed: Iterable[Any]) -> dict[str, int]:
+    draft = f"{name}.tmp"
+    try:
+        file = HeldFile(folder.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR), writable=True)
+        length = 0
+        with storage_errors(folder.path / name):
+            for part in parts:
+                left = memoryview(part).cast("B")
+                while len(left):
+                    written = os.write(file.fd, left[: 1 << 24])
+                    left, length = left[written:], length + written
+            os.fsync(file.fd)
+            folder.replace(draft, name)
+    except BaseException:
+        folder.remove(draft)
+        raise
+    crc = 0
+    for part in summed:
+        crc = zlib.crc32(part, crc)
+    return {"bytes": length, "crc": crc}
+
+
+# ---------------------------------------------------------------------- reading
+
+
+def read_model(folder: Directory, entry: dict[str, Any]) -> ModelView:
+    """Map a model.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+    CorruptCollectionError
+        When it is not what was recorded.
+    """
+    file, data = _mapped(folder, entry)
+    if zlib.crc32(data.data) != entry["crc"]:
+        raise _damaged(entry)
+    magic, version, dim, cells, groups, seed, rows, length, cosine = _unpacked(_MODEL, data, entry)
+    start = _MODEL.size + 8 * (groups + 1)
+    sound = magic == _MODEL_MAGIC and version == _VERSION and dim >= 1 and cells >= 1 and groups >= 1
+    if not sound or len(data) != start + dim * cells:
+        raise _damaged(entry)
+    edges = data[_MODEL.size : start].view("<i8").astype(np.int64)
+    if edges[0] != 0 or edges[-1] != cells or (np.diff(edges) < 1).any() or not 0 < length < np.inf:
+        raise _damaged(entry)
+    centroids = data[start:].view(np.int8).reshape(cells, dim)
+    return ModelView(CellModel(centroids, edges, seed=seed, length=length, cosine=cosine), rows, entry, file)
+
+
+def read_segment(folder: Directory, entry: dict[str, Any], model: CellModel) -> SegmentView:
+    """Map a segment; of its records nothing is read yet. Raises as `read_model`."""
+    file, data = _mapped(folder, entry)
+    magic, version, dim, cells, row_bytes, rows = _unpacked(_SEGMENT, data, entry)
+    kind = record_type(model.dim)
+    sound = magic == _SEGMENT_MAGIC and version == _VERSION and (dim, cells) == (model.dim, len(model))
+    if not sound or row_bytes != kind.itemsize or rows != entry["rows"]:
+        raise _damaged(entry)
+    blocks = -(-rows * row_bytes // BLOCK_BYTES)
+    table = _SEGMENT.size + 4 * (cells + 1)
+    start = -(-(table + 4 * blocks) // _ALIGNED) * _ALIGNED
+    if len(data) != start + rows * row_bytes or zlib.crc32(data[:start].data) != entry["crc"]:
+        raise _damaged(entry)
+    starts = data[_SEGMENT.size : table].view("<i4").astype(np.int64)
+    if starts[0] != 0 or starts[-1] != rows or (np.diff(starts) < 0).any():
+        raise _damaged(entry)
+    sums = data[table : table + 4 * blocks].view("<u4").astype(np.uint32)
+    body = data[start:]
+    records: Records = body.view(kind)
+    guard = RecordGuard(entry["file"], body, sums, row_bytes)
+    return SegmentView(Segment(starts, records), entry["first"], entry["last"], entry, file, guard)
+
+
+def _mapped(folder: Directory, entry: dict[str, Any]) -> tuple[HeldFile, NDArray[np.uint8]]:
+    file = folder.hold(entry["file"])
+    size = file.size()
+    mapped = file.mapped(size, folder.path / entry["file"]) if size == entry["bytes"] and size else None
+    if mapped is None:
+        raise _damaged(entry)
+    return file, np.frombuffer(mapped, np.uint8)
+
+
+def _unpacked(header: struct.Struct, data: NDArray[np.uint8], entry: dict[str, Any]) -> tuple[Any, ...]:
+    if len(data) < header.size:
+        raise _damaged(entry)
+    return header.unpack(data[: header.size].tobytes())
+
+
+def _damaged(entry: dict[str, Any]) -> CorruptCollectionError:
+    return CorruptCollectionError(
+        f"{entry['file']} is damaged (its checksum does not match); it is rebuilt when it is needed"
+    )
