@@ -59,9 +59,17 @@ def _has_descriptions() -> bool:
 
 def _lock(fd: int, kind: str, start: int, length: int = 1) -> bool:
     """Take ("shared", "exclusive") or give up ("none") a lock of an open file description; False when another has it."""
+    return _set(fd, _packed(kind, start, length))
+
+
+def _packed(kind: str, start: int, length: int) -> bytes:
     number = {"shared": fcntl.F_RDLCK, "exclusive": fcntl.F_WRLCK, "none": fcntl.F_UNLCK}[kind]
+    return _FLOCK.pack(number, os.SEEK_SET, start, length, 0)
+
+
+def _set(fd: int, lock: bytes) -> bool:
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(number, os.SEEK_SET, start, length, 0))
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, lock)
     except OSError as err:
         if err.errno in _TAKEN:
             return False
@@ -298,6 +306,9 @@ class ReadLock:
         self._patience = patience
         self._fd = -1
         self._fd = _open(self._path, read_only=True)
+        # each reading takes three of them
+        self._come, self._in = _packed("shared", _ENTRANCE, 2), _packed("none", _ENTRANCE, 1)
+        self._out = _packed("none", _READERS, 1)
 
     def enter(self) -> None:
         """Begin to read.
@@ -309,20 +320,20 @@ class ReadLock:
         """
         if self._fd < 0:
             return
-        if not _lock(self._fd, "shared", _ENTRANCE, 2):
+        if not _set(self._fd, self._come):
             waiting = _Patience(self._patience)
-            while not _lock(self._fd, "shared", _ENTRANCE, 2):
+            while not _set(self._fd, self._come):
                 if not waiting.wait():
                     raise CollectionLockedError(
                         f"another process has been folding the write-ahead log of {self._path.parent} for more than "
                         f"{self._patience:g} s; try again"
                     )
-        _lock(self._fd, "none", _ENTRANCE)
+        _set(self._fd, self._in)
 
     def leave(self) -> None:
         """End to read."""
         if self._fd >= 0:
-            _lock(self._fd, "none", _READERS)
+            _set(self._fd, self._out)
 
     def close(self) -> None:
         """Let go of the descriptor; harmless when done already."""

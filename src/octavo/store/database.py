@@ -350,7 +350,7 @@ class Database:
         """
         try:
             yield
-        except (sqlite.Error, OSError):
+        except (*sqlite.Failures, OSError):
             if session.pid == os.getpid():
                 self._discard(session)
             raise

@@ -34,6 +34,17 @@ from octavo.errors import (
 #: Whatever SQLite raises.
 Error = apsw.Error
 
+#: What says that the disk, or the file, has failed a connection, rather than a statement.
+Failures = (
+    apsw.IOError,
+    apsw.CantOpenError,
+    apsw.FullError,
+    apsw.ReadOnlyError,
+    apsw.CorruptError,
+    apsw.NotADBError,
+    apsw.NoMemError,
+)
+
 #: Bytes of each page that hold its checksum.
 CHECKSUM_BYTES = 8
 
