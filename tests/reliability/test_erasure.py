@@ -59,6 +59,10 @@ def _code_marks(kb: octavo.Collection, slot: int) -> dict[str, bytes]:
     found = {f"codes of tier {n}": tier.codes[slot].tobytes() for n, tier in enumerate(snapshot.tiers)}
     if snapshot.tokens is not None:
         found["token codes"] = snapshot.tokens.rows(np.array([slot])).tobytes()
+    if snapshot.cells is not None:
+        records = np.concatenate([part.segment.records for part in snapshot.cells.parts])
+        (row,) = np.flatnonzero(records["slot"] == slot)
+        found["record of a cell"] = records[row].tobytes()
     return found
 
 
@@ -78,7 +82,7 @@ def test_nothing_is_left(tmp_path: Path, codec: str) -> None:
 
         before = _where(path, marks[5])
         assert all(before.values()), f"the test looks in the wrong place: {before}"
-        assert any(file.endswith(".segment") for file in before["codes of tier 0"])
+        assert any(file.endswith(".segment") for file in before["record of a cell"])
         # tantivy shares the bytes of similar words, so its files are not searched but have to go as a whole
         assert [file for file in _content(path) if file.startswith(("text/", "text\\"))]
 

@@ -83,7 +83,7 @@ def early_graph(lowered_limits: Callable[..., AbstractContextManager[None]]) -> 
 def test_other_writers_say_so_too(
     tmp_path: Path, operation: Callable[[octavo.Collection], object], early_graph: None
 ) -> None:
-    with octavo.open(tmp_path / "kb", codec="int8", fit_after=100) as kb:
+    with octavo.open(tmp_path / "kb", codec="int8", index="graph", fit_after=100) as kb:
         kb.add(_texts(N), ids=[f"a{i}" for i in range(N)], vectors=_vectors(N))
         with largest_file(4_096), pytest.raises(StorageError, match="as its last commit left it"):
             operation(kb)
