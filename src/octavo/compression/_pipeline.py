@@ -236,7 +236,7 @@ class Pipeline(Quantizer):
         return self._learned_layout
 
     def state_bytes_for(self, dim: int) -> int:
-        """Return how many bytes will be learned from vectors of `dim` values, without learning; see `state_bytes`.
+        """Return how many bytes will be learned from vectors of `dim` values, without learning: those of all steps.
 
         Parameters
         ----------
@@ -252,7 +252,8 @@ class Pipeline(Quantizer):
         --------
         >>> from octavo.compression import SVD, Int8
         >>> pipeline = Pipeline([SVD("50%"), Int8()])
-        >>> pipeline.state_bytes_for(16) == pipeline.fit(np.ones((9, 16))).state_bytes
+        >>> expected = pipeline.state_bytes_for(16)
+        >>> expected == sum(step.state_bytes for step in pipeline.fit(np.ones((9, 16))).steps)
         True
         """
         total = 0
