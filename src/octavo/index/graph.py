@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from octavo._layout import CodeLayout
 from octavo._validation import check_integer
-from octavo.errors import CorruptCollectionError, MismatchError, ParameterError
+from octavo.errors import CorruptCollectionError, MismatchError, ParameterError, StorageError
 from octavo.index._codes import (
     CORES,
     Codes,
@@ -340,7 +341,14 @@ class Graph:
             raise ParameterError("this graph is mapped from its file and cannot change; change graph.copy() instead")
 
     def _add(self, keys: NDArray[np.uint64], native: NDArray[Any], threads: int) -> None:
-        self._index.add_many(keys, native, threads=threads, dtype=self._scalar)
+        try:
+            self._index.add_many(keys, native, threads=threads, dtype=self._scalar)
+        except (MemoryError, RuntimeError) as error:  # slots and shapes have been checked: what is left is memory
+            raise StorageError(
+                errno.ENOMEM,
+                f"the graph of {len(self):,} rows could not take {len(keys):,} more: {error}; nothing that is stored is lost, "
+                "and searches find it without the graph: free some memory, or use index='cells', which takes little",
+            ) from error
 
     def _documents(self, codes: Codes) -> NDArray[Any]:
         """Return rows as usearch holds them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from octavo._layout import CodeLayout
-from octavo.errors import CorruptCollectionError, MismatchError, ParameterError
+from octavo.errors import CorruptCollectionError, MismatchError, ParameterError, StorageError
 from octavo.index import Graph, exact_search
 
 
@@ -218,3 +219,28 @@ def test_a_mapped_graph_answers_alike_and_a_copy_of_it_can_grow(tmp_path):
     assert (slots[:, 0] >= 500).mean() > 0.95
     assert mapped.search(codes[:20], 10, 64)[0].tolist() == expected[0].tolist()
     assert mapped.memory_bytes > 0
+
+
+@pytest.mark.parametrize("raised", [MemoryError("no more"), RuntimeError("Out of memory!")])
+def test_a_graph_without_memory_says_so(raised: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = Graph(CodeLayout("i8", 8))
+    codes = np.random.default_rng(0).integers(0, 256, (20, 8), dtype=np.uint8)
+
+    class Full:
+        def add_many(self, *arguments: object, **options: object) -> None:
+            raise raised
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(real, name)
+
+        def __len__(self) -> int:
+            return len(real)
+
+    real = graph._index
+    monkeypatch.setattr(graph, "_index", Full())
+    with pytest.raises(StorageError, match="could not take") as caught:
+        graph.add(np.arange(20), codes, threads=1)
+    assert caught.value.errno == errno.ENOMEM
+    monkeypatch.setattr(graph, "_index", real)
+    graph.add(np.arange(20), codes, threads=1)
+    assert len(graph) == 20
