@@ -280,6 +280,20 @@ class Store:
             raise CollectionClosedError("the collection was closed; open it again with octavo.open")
 
     @contextlib.contextmanager
+    def connected(self) -> Iterator[Connection]:
+        """Yield a connection inside a read transaction of this very collection, without a snapshot.
+
+        Raises
+        ------
+        CollectionReplacedError
+            When the collection is no longer at its path.
+        """
+        self.require_in_place(to_read=True)  # before, too: a new connection opens what is at the path
+        with self.database.read() as connection:
+            self.require_in_place(to_read=True)
+            yield connection
+
+    @contextlib.contextmanager
     def read(self) -> Iterator[tuple[Connection, Snapshot]]:
         """Yield a connection inside a read transaction and the snapshot of exactly the same commit.
 
@@ -289,10 +303,8 @@ class Store:
             When the collection is no longer at its path.
         """
         self.require_open()
-        self.require_in_place(to_read=True)  # before, too: a new connection opens what is at the path
         for _ in range(100):
-            with self.database.read() as connection:
-                self.require_in_place(to_read=True)
+            with self.connected() as connection:
                 row = connection.execute("SELECT value FROM manifest WHERE key = 'seq'").fetchone()
                 if row is None:
                     raise CorruptCollectionError(f"{self.database.path} is damaged: its manifest is empty")
@@ -320,7 +332,7 @@ class Store:
             return self._snapshot
 
     def _changed_since(self, seq: int) -> bool:
-        with self.database.read() as connection:
+        with self.connected() as connection:
             return bool(connection.execute("SELECT value FROM manifest WHERE key = 'seq'").fetchone()[0] != seq)
 
     def refresh(self, connection: Connection, *, own: bool = False) -> Snapshot | None:

@@ -600,7 +600,7 @@ class Writer:
         The commit is durable, so a failure here must not look like one of the write: whoever reads next sees that there is
         a newer commit, tries again, and is told what is wrong.
         """
-        with contextlib.suppress(OSError, OctavoError, Error, MemoryError), self._store.database.read() as connection:
+        with contextlib.suppress(OSError, OctavoError, Error, MemoryError), self._store.connected() as connection:
             self._store.refresh(connection, own=own)
 
 

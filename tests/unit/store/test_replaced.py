@@ -251,3 +251,16 @@ def test_a_directory_of_hard_links_is_another(tmp_path: Path) -> None:
             with pytest.raises(CollectionReplacedError):
                 operation(kb)
         assert sorted(contents(path)) == before
+
+
+def test_publishing_a_commit_does_not_look_into_another_collection(tmp_path: Path) -> None:
+    path = make(tmp_path / "kb", "abcdef", 0)
+    with octavo.open(path) as old:
+        snapshot = old._store.snapshot
+        old._store.database._local.session.close()  # as after an error: the next reading connects anew
+        old._store.database._local.session = None
+        deleted_and_rebuilt(path)
+        before = contents(tmp_path)
+        old._writer._publish()
+        assert old._store.snapshot is snapshot
+        assert contents(tmp_path) == before
