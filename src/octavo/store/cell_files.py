@@ -24,6 +24,7 @@ from octavo._files import Directory
 from octavo.errors import CorruptCollectionError, OctavoError
 from octavo.index import planner
 from octavo.index.cells import SAMPLE_PER_CELL, CellModel, Segment, cells_for
+from octavo.index.reach import HeldOut, queries_for
 from octavo.store._cell_format import ModelView, SegmentView, read_model, read_segment, write_model, write_segment
 from octavo.store.derived import DerivedIndex, derived_files, is_abandoned
 from octavo.store.snapshot import CellView, Slots, Snapshot, decode_rows
@@ -153,8 +154,10 @@ class CellFiles(DerivedIndex):
         size = min(len(alive), n_cells * SAMPLE_PER_CELL)
         chosen = alive if size == len(alive) else np.random.default_rng(seed).choice(alive, size, replace=False)
         model = CellModel.train(self._decoded(snapshot, np.sort(chosen)), n_cells, seed=seed, pause=self._pause)
-        segment, cosine = self._encoded(snapshot, model, 0)
-        model = CellModel(model.centroids, model.groups, seed=seed, length=model.length, cosine=cosine)
+        some = np.random.default_rng([seed, 1]).choice(alive, (3, queries_for(len(model))))
+        held = model.held_out(*(decode_rows(snapshot, rows) for rows in some))
+        segment, cosine = self._encoded(snapshot, model, 0, held)
+        model = model.learned(held, segment, cosine)
         part = SegmentView(segment, 0, snapshot.n_slots)
         trained = ModelView(model, len(alive))
         self._store.publish_cells(snapshot.generation, CellView(trained, (part,), snapshot.n_slots))
@@ -184,13 +187,15 @@ class CellFiles(DerivedIndex):
         fuller = CellView(view.trained, tuple(kept), snapshot.n_slots, (later, mean))
         self._store.publish_cells(snapshot.generation, fuller)
 
-    def _encoded(self, snapshot: Snapshot, model: CellModel, first: int) -> tuple[Segment, float]:
+    def _encoded(
+        self, snapshot: Snapshot, model: CellModel, first: int, held: HeldOut | None = None
+    ) -> tuple[Segment, float]:
         """Return the live rows from slot `first` on as one segment, and their mean cosine with their centroids."""
         slots = first + np.flatnonzero(snapshot.alive[first:])
         parts, total = [], 0.0
         for start in range(0, len(slots), _CHUNK):
             rows = slots[start : start + _CHUNK]
-            part, cosine = model.encode(decode_rows(snapshot, rows), rows)
+            part, cosine = model.encode(decode_rows(snapshot, rows), rows, held)
             parts.append(part)
             total += len(rows) * cosine
             self._pause()

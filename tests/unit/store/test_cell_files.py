@@ -595,8 +595,17 @@ def test_the_bytes_are_as_they_are_described(tmp_path: Path) -> None:
     assert (version, dim, cells, groups) == (1, DIM, len(view.trained.model), len(view.trained.model.groups) - 1)
     assert data[24:40].view("<u8").tolist() == [0, 2_000]
     assert data[40:56].view("<f8").tolist() == [view.trained.model.length, view.trained.model.cosine]
-    start = 56 + 8 * (groups + 1)
-    assert data[56:start].view("<i8").tolist() == view.trained.model.groups.tolist()
+    reach = view.trained.model.reach
+    assert reach is not None
+    assert data[56:64].view("<u4").tolist() == [reach.first, reach.most]
+    numbers = [reach.score, reach.border, reach.shift, reach.typical, reach.kept]
+    assert data[64:104].view("<f8").tolist() == numbers
+    start = 104 + 8 * (groups + 1)
+    assert data[104:start].view("<i8").tolist() == view.trained.model.groups.tolist()
+    rotation = view.trained.model.rotation
+    assert data[start : start + 12 * DIM].view("<i4").tolist() == rotation.order.ravel().tolist()
+    assert data[start + 12 * DIM : start + 18 * DIM].tolist() == rotation.signs.ravel().tolist()
+    start += 18 * DIM
     assert data[start:].view(np.int8).tolist() == view.trained.model.centroids.ravel().tolist()
     (about,) = entry["segments"]
     data = np.fromfile(tmp_path / "kb" / about["file"], np.uint8)
