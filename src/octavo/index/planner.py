@@ -46,10 +46,10 @@ VISIT_BYTE_US = 0.005
 #: Searching by cells: fixed, for each centroid, for each row whose bits are compared, for each one that is rescored.
 CELLS_CALL_US, CELL_US, CELL_ROW_US, RESCORE_US = 130.0, 0.012, 0.03, 0.2
 
-#: Rows that a search by cells looks at for ten results where no `Reach` has been learned, because there are too few. Measured on
-#: 90,453 sentences and real questions, recall@10 of an exact search of the same vectors: 2,000 rows are 0.98 for MiniLM, 6,000
-#: for multilingual-e5, 12,000 to 16,000 for WordLlama and a static model of 64 dimensions. Beyond, 0.95 is the aim (400,000,
-#: WordLlama: 6,000 rows 0.957), so there are no more of them.
+#: Rows that a search by cells looks at for ten results where no `Reach` has been learned, because there are too few.
+#: Measured on 90,453 sentences and real questions, recall@10 of an exact search of the same vectors: 2,000 rows are 0.98 for
+#: MiniLM, 6,000 for multilingual-e5, 12,000 to 16,000 for WordLlama and a static model of 64 dimensions. Beyond, 0.95 is the
+#: aim (400,000, WordLlama: 6,000 rows 0.957), so there are no more of them.
 _CELL_ROWS, _CELL_ROWS_AT = 12_000.0, 90_000
 _CELL_ROWS_FEWER, _CELL_ROWS_MORE, _CELL_ROWS_K = 0.5, -0.2, 0.25
 #: Where it is learned: four times the results take twice the rows.

@@ -7,8 +7,8 @@ cells, takes the score ``s`` of its k-th best estimate and the cosine ``b`` of t
 centroids whose cosine is at least ``score * s + border * b - shift``, but to no more than `most`.
 
 The three numbers are learned when the centroids are: queries are made of documents, the nearest rows of each are found exactly
-among all, and of all pairs of `score` and `border` on a grid the one that looks at the fewest cells is taken, `shift` being what
-it takes to find the share `FOUND` of the nearest.
+among all, and of all pairs of `score` and `border` on a grid the one that looks at the fewest cells is taken, `shift` being
+what it takes to find the share `FOUND` of the nearest.
 """
 
 from __future__ import annotations
