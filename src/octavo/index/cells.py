@@ -608,9 +608,9 @@ class _Look:
         slots = self._slots[0] if len(self._slots) == 1 else np.concatenate(self._slots)
         if len(estimates) > keep:
             best = np.argpartition(estimates, len(estimates) - keep)[len(estimates) - keep :]
-            best = best[np.argsort(-estimates[best], kind="stable")]
+            best = best[np.argsort(-estimates[best])]
         else:
-            best = np.argsort(-estimates, kind="stable")
+            best = np.argsort(-estimates)
         return slots[best].astype(np.int64), estimates[best]
 
     def _estimated(self, records: Records, near: Floats) -> Floats:
@@ -639,9 +639,9 @@ def _query_planes(rotated: Floats, width: int) -> tuple[NDArray[np.uint8], float
     top = float(np.abs(rotated).max())
     levels = 2**_PLANES - 1
     step = top / levels if top > 0 else 1.0
-    codes = np.clip(np.rint((rotated / np.float32(step) + levels) / 2), 0, levels).astype(np.uint8)
-    planes = np.zeros((_PLANES, width), np.uint8)
-    packed = np.packbits((codes[None, :] >> np.arange(_PLANES, dtype=np.uint8)[:, None]) & 1, axis=1)
+    codes = (rotated * np.float32(0.5 / step) + np.float32((levels + 1) / 2)).astype(np.uint8)
+    planes = np.zeros((_PLANES, width), np.uint8)  # as rows in memory, which what is packed of columns is not
+    packed = np.packbits(np.unpackbits(codes[:, None], axis=1, bitorder="little").T, axis=1)
     planes[:, : packed.shape[1]] = packed
     return planes, step
 
