@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -53,10 +53,23 @@ class RecordGuard:
         A CRC-32 for each block.
     row_bytes : int
         Bytes of a record.
+    file : HeldFile
+        The file itself.
+    start : int
+        Where the records begin in it.
     """
 
-    def __init__(self, name: str, data: NDArray[np.uint8], sums: NDArray[np.uint32], row_bytes: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        data: NDArray[np.uint8],
+        sums: NDArray[np.uint32],
+        row_bytes: int,
+        file: HeldFile,
+        start: int,
+    ) -> None:
         self.damaged = False
+        self._file, self._start = file, start
         self._name = name
         self._data = data
         self._sums = sums
@@ -80,10 +93,12 @@ class RecordGuard:
         good = self._good[begin] & self._good[end]
         if good.all() and (end - begin <= 1).all():
             return
-        for a, b in zip(begin.tolist(), end.tolist(), strict=True):
-            for block in range(a, b + 1):
-                if not self._good[block]:
-                    self._verify(block)
+        wanted = np.unique(np.concatenate([begin, end, *(np.arange(a, b) for a, b in _wide(begin, end))]))
+        missing = wanted[~self._good[wanted]].tolist()
+        if len(missing) > 1:
+            self._file.announce((self._start + block * BLOCK_BYTES for block in missing), BLOCK_BYTES)
+        for block in missing:
+            self._verify(block)
 
     def check_all(self) -> None:
         """Verify every block, those that were good before excepted."""
@@ -99,6 +114,12 @@ class RecordGuard:
                 f"{self._name} is damaged: block {block} does not match its checksum; it is rebuilt when it is needed"
             )
         self._good[block] = True
+
+
+def _wide(begin: NDArray[np.int64], end: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Yield the first and last blocks of what lies in more than two."""
+    wide = end - begin > 1
+    return zip(begin[wide].tolist(), end[wide].tolist(), strict=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,7 +302,7 @@ def read_segment(folder: Directory, entry: dict[str, Any], model: CellModel) -> 
     sums = data[table : table + 4 * blocks].view("<u4").astype(np.uint32)
     body = data[start:]
     records: Records = body.view(kind)
-    guard = RecordGuard(entry["file"], body, sums, row_bytes)
+    guard = RecordGuard(entry["file"], body, sums, row_bytes, file, start)
     return SegmentView(Segment(starts, records), entry["first"], entry["last"], entry, file, guard)
 
 
