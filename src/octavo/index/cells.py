@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from octavo._rotation import StructuredRotation
 from octavo.index._bytes import Bytes, Floats, multiply, pack, scale_of, to_bytes
-from octavo.index.reach import FIRST, KEPT, NEAREST, HeldOut, Reach, learned, made_queries
+from octavo.index.reach import FIRST, KEPT, KEPT_LEAST, NEAREST, HeldOut, Reach, learned, made_queries
 
 Cells: TypeAlias = NDArray[np.int32]
 Slots: TypeAlias = NDArray[np.int64]
@@ -436,7 +436,7 @@ class CellModel:
             found, _ = model.search(query, [segment], None, len(segment))
             ranks.append(np.flatnonzero(np.isin(found, slots)))
         kept = float(np.quantile(np.concatenate(ranks), KEPT, method="higher") + 1) / NEAREST
-        return replace(reach, kept=kept)
+        return replace(reach, kept=max(KEPT_LEAST, kept))
 
     # ------------------------------------------------------------------ searching
 

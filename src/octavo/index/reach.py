@@ -40,9 +40,13 @@ FIRST = 64
 #: No query looks at more than this many times the cells that all of them would need if they looked at equally many.
 _SPREAD = 1.5
 
-#: Cosine of a query with the document that it is made of, both seen from the mean of all. Questions are farther from their
-#: answers, but what is learned from such queries held for 1,000 questions on four models (docs/decisions/cells.md).
-_COSINE = 0.86
+#: Cosine of a query with the document that it is made of, both seen from the mean of all: about as far as questions are from
+#: their answers. Nearer ones (0.86) found too few of the best where documents have many near neighbours (0.94 of a million),
+#: farther ones (0.6) too few on WordLlama (0.971).
+_COSINE = 0.7
+
+#: Candidates rescored for each of ten results, at least.
+KEPT_LEAST = 8.0
 
 #: What is tried for the two factors; together they are at least `_LEAST_SUM`, so that questions from elsewhere, to which all
 #: cosines are lower, look farther.
