@@ -20,7 +20,7 @@ ROOT = Path(octavo.__file__).parent
 LAYERS = [
     {"errors", "_version"},
     {"_layout", "_validation", "_arrays", "_files", "_text_analysis", "_progress", "_printing", "_forks", "_rotation"},
-    {"filters"},
+    {"filters", "words"},
     {"compression", "index"},
     {"encoders"},
     {"store"},

@@ -364,6 +364,37 @@ class Collection(DenseSearch):
         self._writer.fit(text)
         self._index.catch_up()
 
+    def set_full_text(self, full_text: str | Callable[[str], Iterable[str]]) -> None:
+        """Change what makes words of texts; the next search by words indexes all texts anew.
+
+        Parameters
+        ----------
+        full_text : str or callable
+            As in `octavo.open`. Other processes that have the collection open follow; a function they have to be given anew.
+
+        Raises
+        ------
+        ParameterError, InputTypeError
+            When it cannot be used.
+        MissingExtraError
+            When a library that it names is not installed.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["crème brûlée", "flying birds"])
+        >>> len(kb.search("creme", mode="text")), len(kb.search("bird", mode="text"))
+        (0, 1)
+        >>> kb.set_full_text("plain|fold-accents")
+        >>> len(kb.search("creme", mode="text")), len(kb.search("bird", mode="text"))
+        (1, 0)
+        >>> kb.close()
+        """
+        self._store.require_open()
+        Settings(full_text=full_text).analysis()  # its library is there
+        self._writer.set_full_text(full_text)
+
     def compact(self, *, secure: bool = False) -> int:
         """Drop the rows of deleted documents from every file.
 
@@ -1144,7 +1175,7 @@ class Collection(DenseSearch):
                 self._index.start()
             else:
                 self._settled = weakref.ref(snapshot)
-        return self._searcher.ranker(where, ids, words=options.needs_words)
+        return self._searcher.ranker(where, ids, words=options.needs_words, positions=options.word_positions)
 
     def _current(self) -> Snapshot:
         with self._store.read() as (_, snapshot):

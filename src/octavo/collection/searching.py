@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -27,6 +28,8 @@ from octavo.retrievers.mmr import maximal_marginal_relevance
 from octavo.retrievers.results import Ranking, SearchResult
 from octavo.retrievers.search import DocumentFilter, FilterLike, Mode, Queries, SearchOptions
 from octavo.store.documents import check_ids
+from octavo.words import WordQuery
+from octavo.words.matching import needs_positions
 
 #: Depth of both rankings that a hybrid search fuses, unless `fetch_k` says otherwise, and at least this often k.
 _HYBRID_DEPTH = 100
@@ -57,7 +60,7 @@ class Ranker(Protocol):
         """Return the best documents for each query by its vectors; k is what `at_most` returned, above 0."""
         ...
 
-    def by_words(self, words: Sequence[str], k: int, options: SearchOptions) -> list[Ranking]:
+    def by_words(self, words: Sequence[str | WordQuery], k: int, options: SearchOptions) -> list[Ranking]:
         """Return the best documents for each query by its words."""
         ...
 
@@ -87,7 +90,7 @@ class NothingRanked:
         """Return an empty ranking for each query."""
         return [_NOTHING] * len(queries)
 
-    def by_words(self, words: Sequence[str], k: int, options: SearchOptions) -> list[Ranking]:
+    def by_words(self, words: Sequence[str | WordQuery], k: int, options: SearchOptions) -> list[Ranking]:
         """Return an empty ranking for each query."""
         return [_NOTHING] * len(words)
 
@@ -130,7 +133,7 @@ class DenseSearch(Protocol):
         filter: FilterLike = None,
         ids: Iterable[str] | None = None,
         mode: Mode = "dense",
-        text: str | None = None,
+        text: str | WordQuery | None = None,
         alpha: float | None = None,
         fetch_k: int | None = None,
         lambda_mult: float | None = None,
@@ -154,8 +157,9 @@ class DenseSearch(Protocol):
             Only these documents may come back.
         mode : {"dense", "text", "hybrid"}, default="dense"
             Vectors, BM25 full text, or both fused.
-        text : str, optional
-            The words to look for, when `query` is a vector or when they should differ from it.
+        text : str or WordQuery, optional
+            The words to look for, when `query` is a vector or when they should differ from it; a string is a bag of words,
+            `octavo.words` has phrases and operators. With ``mode="text"``, `query` may be either as well.
         alpha : float, optional
             Hybrid: weight of the vectors in a convex combination of the two scores; 0 is text alone and 1 vectors alone,
             exactly. None (default) fuses by reciprocal rank.
@@ -214,7 +218,7 @@ class DenseSearch(Protocol):
         filter: FilterLike = None,
         ids: Iterable[str] | None = None,
         mode: Mode = "dense",
-        texts: Sequence[str] | None = None,
+        texts: Sequence[str | WordQuery] | None = None,
         alpha: float | None = None,
         fetch_k: int | None = None,
         lambda_mult: float | None = None,
@@ -286,7 +290,7 @@ class DenseSearch(Protocol):
     def _search(
         self,
         queries: Any,
-        texts: Sequence[str] | None,
+        texts: Sequence[str | WordQuery] | None,
         k: Any,
         filter: FilterLike,
         ids: Iterable[str] | None,
@@ -299,24 +303,30 @@ class DenseSearch(Protocol):
         read = self._read_queries(queries, texts, options)
         if not len(read):
             return []
+        if read.words is not None and any(map(needs_positions, read.words)):
+            options = replace(options, word_positions=True)
         with self._ranker(where, listed, options) as ranker:
             return ranker.results(_rank(ranker, read, wanted, options))
 
-    def _read_queries(self, queries: Any, texts: Sequence[str] | None, options: SearchOptions) -> Queries:
+    def _read_queries(self, queries: Any, texts: Sequence[str | WordQuery] | None, options: SearchOptions) -> Queries:
         """Return queries as vectors and as words, each where the search needs them."""
-        if isinstance(queries, str):
-            raise InputTypeError("expected a sequence of queries, got a single str; use search(), or put it in a list")
+        if isinstance(queries, str | WordQuery):
+            raise InputTypeError(
+                f"expected a sequence of queries, got a single {type(queries).__name__}; use search(), or put it in a list"
+            )
         if not hasattr(queries, "__len__"):
             raise InputTypeError(f"expected a sequence of queries, got {type(queries).__name__}; put them in a list")
         if not len(queries):
             return Queries()
         are_words = _are_words(queries)
-        words: Sequence[str] | None = texts if texts is not None else (list(queries) if are_words else None)
+        words: Sequence[str | WordQuery] | None = texts if texts is not None else (list(queries) if are_words else None)
         if texts is not None and not options.needs_words:
             raise ParameterError(
                 f"text belongs to mode='text' or 'hybrid' (or to candidates from text), got mode={options.mode!r}"
             )
-        if words is not None and (len(words) != len(queries) or not all(isinstance(word, str) for word in words)):
+        if words is not None and (
+            len(words) != len(queries) or not all(isinstance(word, str | WordQuery) for word in words)
+        ):
             raise ParameterError(f"expected one text for each of {len(queries)} queries, got {len(words)}")
         if options.needs_words and words is None:
             raise ParameterError(
@@ -324,6 +334,11 @@ class DenseSearch(Protocol):
             )
         if not options.needs_vectors:
             return Queries(words=words)
+        if are_words and any(isinstance(query, WordQuery) for query in queries):
+            raise ParameterError(
+                "a query of octavo.words has no vector: give it as text= beside a query as str or as vectors, or search with "
+                "mode='text'"
+            )
         if are_words and self.encoder is None:
             raise ParameterError(
                 "expected a query's vectors, because the collection was opened without an encoder; open it with one, or "
@@ -331,7 +346,7 @@ class DenseSearch(Protocol):
             )
         return self._encoded(queries, words, are_words)
 
-    def _encoded(self, queries: Any, words: Sequence[str] | None, are_words: bool) -> Queries:
+    def _encoded(self, queries: Any, words: Sequence[str | WordQuery] | None, are_words: bool) -> Queries:
         """Return queries as the collection compares them; the encoder is there if they are words."""
         vectors = self.encode_queries(list(queries)) if are_words else queries
         matrix = as_matrix(vectors, self.dim, "the query" if len(queries) == 1 else "queries")
@@ -349,7 +364,7 @@ class LateSearch(DenseSearch, Protocol):
         filter: FilterLike = None,
         ids: Iterable[str] | None = None,
         mode: Mode = "dense",
-        text: str | None = None,
+        text: str | WordQuery | None = None,
         alpha: float | None = None,
         fetch_k: int | None = None,
         lambda_mult: float | None = None,
@@ -441,7 +456,7 @@ class LateSearch(DenseSearch, Protocol):
         filter: FilterLike = None,
         ids: Iterable[str] | None = None,
         mode: Mode = "dense",
-        texts: Sequence[str] | None = None,
+        texts: Sequence[str | WordQuery] | None = None,
         alpha: float | None = None,
         fetch_k: int | None = None,
         lambda_mult: float | None = None,
@@ -535,7 +550,7 @@ class LateSearch(DenseSearch, Protocol):
         """Return the cosine of each token of one query with each vector of a document, the vectors, and the text."""
         ...
 
-    def _encoded(self, queries: Any, words: Sequence[str] | None, are_words: bool) -> Queries:
+    def _encoded(self, queries: Any, words: Sequence[str | WordQuery] | None, are_words: bool) -> Queries:
         given = self.encode_queries(list(queries)) if are_words else queries
         tokens = unit_tokens(given, self.dim, "query")
         empty = np.flatnonzero(tokens.lengths == 0)
@@ -590,7 +605,7 @@ def check_deletion(ids: Iterable[str] | None, filter: FilterLike) -> tuple[list[
 def _are_words(queries: Any) -> bool:
     if isinstance(queries, np.ndarray) and queries.dtype.kind not in "OUT":
         return False
-    strings = [isinstance(query, str) for query in queries]
+    strings = [isinstance(query, str | WordQuery) for query in queries]
     if any(strings) and not all(strings):
         raise InputTypeError("expected queries all as str or all as vectors, got a mixture")
     return strings[0]
@@ -639,7 +654,7 @@ def _by_vectors(ranker: Ranker, queries: Queries, k: int, options: SearchOptions
     ]
 
 
-def _words(queries: Queries) -> Sequence[str]:
+def _words(queries: Queries) -> Sequence[str | WordQuery]:
     assert queries.words is not None  # reading them has asked for words
     return queries.words
 

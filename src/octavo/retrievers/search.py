@@ -26,6 +26,7 @@ from octavo.store.snapshot import CellView, Mask, Slots, Snapshot, decode_rows
 from octavo.store.sqlite import Connection
 from octavo.store.store import Store
 from octavo.store.text.files import TextFiles
+from octavo.words import WordQuery
 
 Mode: TypeAlias = Literal["dense", "text", "hybrid"]
 DocumentFilter: TypeAlias = Callable[[Document], bool]
@@ -46,6 +47,8 @@ class SearchOptions:
         See `octavo.Collection.search`.
     threads : int, default=1
         Threads for a batch of queries; 0 means all cores.
+    word_positions : bool, default=False
+        Words are compared in their order, or before stemming; a search finds this out from its queries.
 
     Raises
     ------
@@ -70,6 +73,7 @@ class SearchOptions:
     n_probe: int | None = None
     exact: bool | None = None
     threads: int = 1
+    word_positions: bool = False
 
     def __post_init__(self) -> None:
         check_choice(self.mode, "mode", get_args(Mode))
@@ -137,7 +141,7 @@ class Queries:
 
     vectors: Floats | None = None
     tokens: TokenMatrices | None = None
-    words: Sequence[str] | None = None
+    words: Sequence[str | WordQuery] | None = None
 
     def __len__(self) -> int:
         for given in (self.vectors, self.tokens, self.words):
@@ -166,11 +170,16 @@ class Searcher:
 
     @contextlib.contextmanager
     def ranker(
-        self, where: Filter | DocumentFilter | None, ids: Sequence[str] | None, *, words: bool
+        self,
+        where: Filter | DocumentFilter | None,
+        ids: Sequence[str] | None,
+        *,
+        words: bool,
+        positions: bool = False,
     ) -> Iterator[SnapshotRanker]:
         """Yield what ranks the newest commit's documents; with `words`, the full-text index answers for the same commit."""
         while True:
-            text = self._text.ready() if words else None
+            text = self._text.ready(positions=positions) if words else None
             with self._store.read() as (connection, snapshot):
                 if text is not None and text.seq != snapshot.seq:
                     continue  # a commit came between; the text index has to follow first
@@ -284,11 +293,11 @@ class SnapshotRanker:
     def _dense(self, vectors: Floats, k: int, options: SearchOptions) -> tuple[Slots, Scores]:
         return dense_search(self._snapshot, vectors, k, self._mask, options.dense, self._searcher.count)
 
-    def by_words(self, words: Sequence[str], k: int, options: SearchOptions) -> list[Ranking]:
+    def by_words(self, words: Sequence[str | WordQuery], k: int, options: SearchOptions) -> list[Ranking]:
         """Rank by BM25."""
         return self._full_text(words, k, self._mask)
 
-    def _full_text(self, words: Sequence[str], k: int, mask: Mask | None) -> list[Ranking]:
+    def _full_text(self, words: Sequence[str | WordQuery], k: int, mask: Mask | None) -> list[Ranking]:
         alive = mask if mask is not None else self._snapshot.alive
         return [self._text.search(each, k, alive=alive) for each in words]
 

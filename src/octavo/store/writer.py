@@ -45,6 +45,7 @@ from octavo.store._originals import Learned, errors_of, watched_rows
 from octavo.store.database import document_crc, select_documents, write_manifest
 from octavo.store.documents import Batch, chunked, metadata_from_json
 from octavo.store.metadata import index as _metadata_index
+from octavo.store.settings import Settings
 from octavo.store.snapshot import Mask, Slots, Snapshot, TierView, decode_rows
 from octavo.store.sqlite import Connection, Error
 from octavo.store.store import Store
@@ -180,6 +181,21 @@ class Writer:
             snapshot = self._current(connection)
             changes = {"seq": snapshot.seq + 1, "tuning": tuning.to_json() if tuning is not None else ""}
             write_manifest(connection, changes)
+        self._publish()
+
+    def set_full_text(self, full_text: Any) -> None:
+        """Change what makes terms of texts; the text index is derived, and made anew by the next search by words."""
+        wanted = Settings(full_text=full_text)
+        with self._store.write() as connection:
+            snapshot = self._current(connection)
+            row = connection.execute("SELECT value FROM manifest WHERE key = 'settings'").fetchone()
+            stored = {name: value for name, value in json.loads(row[0]).items() if name != "full_text_digest"}
+            stored["full_text"] = wanted.full_text
+            if wanted.full_text_digest is not None:
+                stored["full_text_digest"] = wanted.full_text_digest
+            connection.execute("DELETE FROM artifacts WHERE name = 'text'")
+            write_manifest(connection, {"settings": json.dumps(stored), "seq": snapshot.seq + 1})
+        self._store.take_words(wanted.full_text, wanted.full_text_digest, wanted.analyser)
         self._publish()
 
     def forget_originals(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 
 from octavo._arrays import Floats, as_matrix, unit_rows
+from octavo._text_analysis import FUNCTION, Analyser, TextAnalysis, check_full_text
 from octavo._validation import check_integer
 from octavo.collection import MultiVectorLike
 from octavo.collection.model_check import ModelCheck, RemoteVectors, prompts_of
@@ -29,7 +30,15 @@ from octavo.errors import (
 from octavo.filters import Filter, matches
 from octavo.integrations.qdrant._client import KEY_VARIABLE, ServerOptions
 from octavo.integrations.qdrant._filters import DOCUMENTS, NOTHING, Condition, all_of, any_of, none_of, translate
-from octavo.integrations.qdrant._manifest import Manifest, Plan, average_length, encode_state, layout_of, transport_of
+from octavo.integrations.qdrant._manifest import (
+    Manifest,
+    Plan,
+    analysis_of,
+    average_length,
+    encode_state,
+    layout_of,
+    transport_of,
+)
 from octavo.integrations.qdrant._ranker import QdrantDenseRanker
 from octavo.integrations.qdrant.points import (
     FIELDS,
@@ -140,6 +149,8 @@ class QdrantCollection(DenseSearch):
         self._transport = transport
         self._plan = plan
         self._encoder = as_encoder(encoder) if encoder is not None else None
+        self._analyser: Analyser | None = None  # the function that full_text is, if it is one and was given
+        self._analysis: TextAnalysis | None = None
         self._manifest: Manifest | None = None
         self._codec: ClientCodec | None = None
         self._closed = False
@@ -171,7 +182,7 @@ class QdrantCollection(DenseSearch):
         metric: Literal["cosine", "dot"] = "cosine",
         dim: int | None = None,
         sample: Any = None,
-        full_text: str = "english",
+        full_text: str | Analyser = "english",
         fit_after: int = 1000,
         seed: int = 0,
         ranges: Sequence[str | Sequence[str]] = (),
@@ -251,16 +262,17 @@ class QdrantCollection(DenseSearch):
             fit_after=fit_after,
             layout=layout,
         )
-        return cls._create(transport_of(path, url, name, options), encoder, plan, sample)
+        return cls._create(transport_of(path, url, name, options), encoder, plan, sample, full_text)
 
     @classmethod
-    def _create(cls, transport: Transport, encoder: Any, plan: Plan, sample: Any) -> Self:
+    def _create(cls, transport: Transport, encoder: Any, plan: Plan, sample: Any, full_text: Any) -> Self:
         try:
             if transport.exists():
                 raise ParameterError(
                     f"expected no collection at {transport.place} yet; use {cls.__name__}.open, or another place"
                 )
             collection = cls(transport, encoder, plan)
+            collection._analyser = full_text if callable(full_text) else None
             collection._start_early(plan, sample)
             return collection
         except BaseException:
@@ -283,6 +295,7 @@ class QdrantCollection(DenseSearch):
         url: str | None = None,
         name: str = "octavo",
         encoder: Any = None,
+        full_text: str | Analyser | None = None,
         api_key: str | None = None,
         timeout: int = 30,
         retries: int = 4,
@@ -293,6 +306,8 @@ class QdrantCollection(DenseSearch):
         ----------
         path, url, name, encoder, api_key, timeout, retries
             As in `create`.
+        full_text : str or callable, optional
+            Only needed where it is a function; compared with what the collection was made with.
 
         Returns
         -------
@@ -306,7 +321,7 @@ class QdrantCollection(DenseSearch):
         ForeignCollectionError
             When something is there that Octavo has not made.
         MismatchError
-            When it keeps many vectors a document, or has another format.
+            When it keeps many vectors a document, has another format, or other words than `full_text` makes.
         CollectionLockedError
             When another process holds the directory.
         CorruptCollectionError
@@ -318,7 +333,9 @@ class QdrantCollection(DenseSearch):
                 raise CollectionNotFoundError(
                     f"expected a collection at {transport.place}, but there is none; use {cls.__name__}.create"
                 )
-            return cls(transport, encoder, None)
+            collection = cls(transport, encoder, None)
+            collection._take_words(full_text)
+            return collection
         except BaseException:
             transport.close()
             raise
@@ -430,12 +447,14 @@ class QdrantCollection(DenseSearch):
         plan = self._plan
         assert plan is not None  # only a new collection is created
         mapping = map_codec(plan.codec)
+        analysis = analysis_of(plan.full_text, self._analyser)
         manifest = Manifest(
             codec=plan.codec,
             metric=plan.metric,
             full_text=plan.full_text,
             dim=dim,
-            average_length=average_length(plan.full_text, texts),
+            average_length=average_length(analysis, texts),
+            analysis=analysis.record,
             encoder=encoder,
             state=encode_state(codec),
         )
@@ -756,7 +775,7 @@ class QdrantCollection(DenseSearch):
             raise InputTypeError(
                 "a collection without documents cannot be pickled: there is nothing in Qdrant yet for another process to open"
             )
-        return _reopen, (type(self), self._transport.reference(), self.encoder)
+        return _reopen, (type(self), self._transport.reference(), self.encoder, self._analyser)
 
     def __enter__(self) -> Self:
         return self
@@ -781,7 +800,26 @@ class QdrantCollection(DenseSearch):
 
     def _words(self) -> BM25Encoder:
         assert self._manifest is not None
-        return BM25Encoder(self._manifest.full_text, self._manifest.average_length)
+        return BM25Encoder(self._text_analysis, self._manifest.average_length)
+
+    def _text_analysis(self) -> TextAnalysis:
+        assert self._manifest is not None
+        if self._analysis is None:
+            self._analysis = self._manifest.words(self._analyser)
+        return self._analysis
+
+    def _take_words(self, full_text: str | Analyser | None) -> None:
+        """Compare what is asked of the words with what there is."""
+        if full_text is None:
+            return
+        stored = self._about.full_text
+        if callable(full_text) and stored.startswith(FUNCTION):
+            self._analyser = full_text
+            self._text_analysis()
+        elif (asked := check_full_text(full_text)) != stored:
+            raise MismatchError(
+                f"the collection was made with full_text={stored!r}, got {asked!r}; open it without full_text="
+            )
 
     def _require_open(self) -> None:
         if self._closed:
@@ -825,11 +863,13 @@ class QdrantCollection(DenseSearch):
         return {"has_id": found} if found else NOTHING
 
 
-def _reopen(kind: type[QdrantCollection], reference: dict[str, Any], encoder: Any) -> QdrantCollection:
+def _reopen(
+    kind: type[QdrantCollection], reference: dict[str, Any], encoder: Any, full_text: Analyser | None = None
+) -> QdrantCollection:
     """Open what was pickled; a server's key is this process's own."""
     if "url" in reference:
         reference = reference | {"api_key": os.environ.get(KEY_VARIABLE) or None}
-    return kind.open(encoder=encoder, **reference)
+    return kind.open(encoder=encoder, full_text=full_text, **reference)
 
 
 def _vectors(batch: Batch) -> Floats:

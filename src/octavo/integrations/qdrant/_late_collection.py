@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final, Self
 import numpy as np
 
 from octavo._arrays import Floats
+from octavo._text_analysis import Analyser
 from octavo._validation import check_integer
 from octavo.collection.searching import LateSearch, Ranker
 from octavo.collection.token_input import make_ready, not_late, read_token_batches
@@ -22,7 +23,7 @@ from octavo.errors import DocumentNotFoundError, InputTypeError, InvalidVectorsE
 from octavo.integrations.qdrant._client import ServerOptions
 from octavo.integrations.qdrant._collection import QdrantCollection, QdrantInfo
 from octavo.integrations.qdrant._filters import Condition
-from octavo.integrations.qdrant._manifest import Manifest, Plan, average_length, layout_of, transport_of
+from octavo.integrations.qdrant._manifest import Manifest, Plan, analysis_of, average_length, layout_of, transport_of
 from octavo.integrations.qdrant._ranker import QdrantLateRanker
 from octavo.integrations.qdrant.late_points import LateCodec, candidate_mapping, centred, learns, map_token_codec
 from octavo.integrations.qdrant.points import CodecMapping, payload_of, point_id
@@ -105,7 +106,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         candidates: str | CandidateEncoder | None = None,
         dim: int | None = None,
         sample: Sequence[Any] | None = None,
-        full_text: str = "english",
+        full_text: str | Analyser = "english",
         fit_after: int = 1000,
         seed: int = 0,
         ranges: Sequence[str | Sequence[str]] = (),
@@ -169,7 +170,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
             pooling=pooling_config(pool_factor, pooling) or DEFAULT_POOLING,
             candidates=candidates_config(candidates if candidates is not None else DEFAULT_CANDIDATES) or {},
         )
-        return cls._create(transport_of(path, url, name, options), encoder, plan, sample)
+        return cls._create(transport_of(path, url, name, options), encoder, plan, sample, full_text)
 
     def _start_early(self, plan: Plan, sample: Any) -> None:
         assert isinstance(plan, _LatePlan)
@@ -289,12 +290,14 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         plan = self._plan
         assert isinstance(plan, _LatePlan)  # only a new collection is created
         state, candidate_state = codec.to_state()
+        analysis = analysis_of(plan.full_text, self._analyser)
         manifest = Manifest(
             codec=plan.codec,
             metric=plan.metric,
             full_text=plan.full_text,
             dim=dim,
-            average_length=average_length(plan.full_text, texts),
+            average_length=average_length(analysis, texts),
+            analysis=analysis.record,
             encoder=encoder,
             state=state,
             late={"pooling": plan.pooling, "candidates": codec.candidates, "state": candidate_state},
