@@ -92,12 +92,12 @@ class RemoteVectors:
 
     def sample(self, ids: Sequence[str]) -> tuple[list[str], list[str], Floats]:
         """See `Known`."""
-        found = [document for document in self._get(ids) if document.text.strip()]
+        found = [document for document in self._get(ids) if document.to_embed.strip()]
         if not found:
             return [], [], np.zeros((0, 0), np.float32)
         vectors = self._vectors([document.id for document in found])
         kept = np.flatnonzero(vectors.any(axis=1))
-        return [found[i].id for i in kept], [found[i].text for i in kept], vectors[kept]
+        return [found[i].id for i in kept], [found[i].to_embed for i in kept], vectors[kept]
 
 
 class LocalVectors:
@@ -130,12 +130,12 @@ class LocalVectors:
             slots = slots_of_ids(connection, list(ids))
             documents = read_documents(connection, sorted(slots.values()))
             found = [documents[slots[identifier]][0] for identifier in ids if identifier in slots]
-            found = [document for document in found if document.text.strip()]
+            found = [document for document in found if document.to_embed.strip()]
             if not found:
                 return [], [], np.zeros((0, 0), np.float32)
             vectors = self._vectors(snapshot, np.array([slots[document.id] for document in found], np.int64))
         kept = np.flatnonzero(vectors.any(axis=1))
-        return [found[i].id for i in kept], [found[i].text for i in kept], vectors[kept]
+        return [found[i].id for i in kept], [found[i].to_embed for i in kept], vectors[kept]
 
     def as_stored(self, vectors: Any) -> Floats:
         """See `Known`."""

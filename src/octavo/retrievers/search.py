@@ -6,7 +6,7 @@ import contextlib
 import copy
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -19,7 +19,7 @@ from octavo.errors import CorruptCollectionError, InvalidFilterError, ParameterE
 from octavo.filters import Filter
 from octavo.retrievers.dense import Counts, DenseOptions, count_cells, dense_search
 from octavo.retrievers.results import Ranking, SearchResult
-from octavo.store.database import document_crc, select_documents
+from octavo.store.database import EMBED_WORDS, ROW, document_crc, select_documents
 from octavo.store.documents import Document, metadata_from_json
 from octavo.store.metadata.index import select
 from octavo.store.snapshot import CellView, Mask, Slots, Snapshot, decode_rows
@@ -334,8 +334,9 @@ def mask_of_ids(connection: Connection, snapshot: Snapshot, ids: Sequence[str]) 
 def mask_of_callable(connection: Connection, snapshot: Snapshot, where: DocumentFilter) -> Mask:
     """Ask a function about every document; as slow as it sounds."""
     mask = np.zeros(snapshot.n_slots, np.bool_)
-    for row in connection.execute("SELECT slot, id, text, metadata FROM documents"):
-        mask[row[0]] = lets_through(where, Document(row[1], row[2], metadata_from_json(row[3])))
+    for row in connection.execute("SELECT slot, id, text, metadata, embed_text, flags FROM documents"):
+        document = Document(row[1], row[2], metadata_from_json(row[3]), row[4], bool(row[5] & EMBED_WORDS))
+        mask[row[0]] = lets_through(where, document)
     return mask
 
 
@@ -372,14 +373,15 @@ def read_documents(connection: Connection, slots: Sequence[int]) -> dict[int, tu
         When a document's stored bytes do not match their checksum, or a slot has none.
     """
     documents: dict[int, tuple[Document, str | None]] = {}
-    columns = "slot, id, text, metadata, payload, crc"
-    for slot, identifier, text, metadata, payload, crc in select_documents(connection, columns, "slot", slots):
-        if document_crc(identifier, text, metadata, payload) != crc:
+    for slot, *row, crc in select_documents(connection, f"slot, {ROW}", "slot", slots):
+        identifier, text, metadata, payload, embed_text, flags = row
+        if document_crc(identifier, text, metadata, payload, embed_text, flags) != crc:
             raise CorruptCollectionError(
                 f"the stored document {identifier!r} is damaged (its checksum does not match); add it again or restore "
                 "the collection from a backup"
             )
-        documents[slot] = Document(identifier, text, metadata_from_json(metadata)), payload
+        parsed = metadata_from_json(metadata)
+        documents[slot] = Document(identifier, text, parsed, embed_text, bool(flags & EMBED_WORDS)), payload
     if len(documents) != len(set(slots)):
         raise CorruptCollectionError("a vector has no document; run verify() to see what else is damaged")
     return documents
@@ -403,4 +405,4 @@ def read_results(connection: Connection, rankings: Sequence[Ranking]) -> list[Se
 
 def fresh(document: Document) -> Document:
     """Return an equal document that shares no mutable state with the given one."""
-    return Document(document.id, document.text, copy.deepcopy(document.metadata))
+    return replace(document, metadata=copy.deepcopy(document.metadata))

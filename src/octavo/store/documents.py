@@ -15,9 +15,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from octavo._arrays import Codes, Floats, as_matrix
+from octavo._validation import check_flag
 from octavo.compression import Codec
 from octavo.compression.token_matrices import TokenMatrices
-from octavo.errors import InputTypeError, ParameterError
+from octavo.errors import DocumentNotFoundError, InputTypeError, ParameterError
 from octavo.filters.times import plain_datetime64, plain_time
 
 #: Bytes of a document: its id, text, metadata and payload. SQLite keeps rows of up to 10^9 bytes.
@@ -38,16 +39,34 @@ class Document:
         The text; may be empty.
     metadata : dict
         Any JSON object; dates, times and tuples as well. A fresh copy each time: changing it does not change the collection.
+    embed_text : str, optional
+        What its vector is made of, where that is not the text.
+    embed_words : bool, default=False
+        Whether a search by words looks into `embed_text` in place of the text.
 
     Examples
     --------
     >>> Document("r", "a red apple", {"year": 2020}).metadata
     {'year': 2020}
+    >>> Document("r", "It is red.", embed_text="Apples. It is red.").to_embed
+    'Apples. It is red.'
     """
 
     id: str
     text: str
     metadata: dict[str, Any] = field(default_factory=dict)
+    embed_text: str | None = None
+    embed_words: bool = False
+
+    @property
+    def to_embed(self) -> str:
+        """What the vector is made of: `embed_text`, or else the text."""
+        return self.text if self.embed_text is None else self.embed_text
+
+    @property
+    def words(self) -> str:
+        """What a search by words looks into."""
+        return self.to_embed if self.embed_words else self.text
 
 
 @dataclass
@@ -65,6 +84,8 @@ class Batch:
     tokens: TokenMatrices | None = None  # in place of vectors in a multi-vector collection: pooled, of unit length
     decoded: bool = False  # vectors are what another collection's codes stand for, no originals
     codes: tuple[bytes, Sequence[Codes]] | None = None  # a stored codec, and what it made of `vectors` in each tier
+    embed_texts: list[str | None] = field(default_factory=list)  # None: the text itself
+    flags: list[int] = field(default_factory=list)  # see `octavo.store.database`
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -74,6 +95,41 @@ class Batch:
         if self.codes is None or codec is None or codec.to_bytes() != self.codes[0]:
             return None
         return self.codes[1]
+
+    @property
+    def to_embed(self) -> list[str]:
+        """What the vectors are made of."""
+        return [text if other is None else other for text, other in zip(self.texts, self.embed_texts, strict=True)]
+
+    @property
+    def words(self) -> list[str]:
+        """What a search by words looks into."""
+        found = zip(self.texts, self.to_embed, self.flags, strict=True)
+        return [embedded if flags & 1 else text for text, embedded, flags in found]
+
+    def rows(self) -> Iterator[tuple[str, str, str, str | None, str | None, int]]:
+        """Yield what `document_crc` takes."""
+        return zip(self.ids, self.texts, self.metadata, self.payloads, self.embed_texts, self.flags, strict=True)
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[tuple[str, str, str, str | None, str | None, int]]) -> Batch:
+        """Return a batch of what `rows` yields, without vectors."""
+        ids, texts, metadata, payloads, embed_texts, flags = (list(column) for column in zip(*rows, strict=True))
+        parsed = [metadata_from_json(text) for text in metadata]
+        return cls(ids, texts, metadata, parsed, payloads, None, embed_texts=embed_texts, flags=flags)
+
+    def part(self, rows: Sequence[int]) -> Batch:
+        """Return the documents of some rows, without vectors."""
+        return Batch(
+            [self.ids[row] for row in rows],
+            [self.texts[row] for row in rows],
+            [self.metadata[row] for row in rows],
+            [self.parsed[row] for row in rows],
+            [self.payloads[row] for row in rows],
+            None,
+            embed_texts=[self.embed_texts[row] for row in rows],
+            flags=[self.flags[row] for row in rows],
+        )
 
     @property
     def dim(self) -> int:
@@ -294,6 +350,18 @@ def _untagged(value: dict[str, Any]) -> Any:
 _ATOMS = frozenset({str, int, bool, type(None)})
 
 
+def check_size(parts: Mapping[str, str], where: str) -> None:
+    """Raise `ParameterError` when the parts of a document are too long to be stored together."""
+    if sum(map(len, parts.values())) * 4 > LARGEST_DOCUMENT:  # a character has at most four bytes
+        sizes = {name: len(part.encode()) for name, part in parts.items()}
+        if sum(sizes.values()) > LARGEST_DOCUMENT:
+            largest = max(sizes, key=sizes.__getitem__)
+            raise ParameterError(
+                f"{where}: expected at most {LARGEST_DOCUMENT:,} bytes in all, got {sum(sizes.values()):,}, of which its "
+                f"{largest} has {sizes[largest]:,}; cut it into several documents"
+            )
+
+
 def check_text(value: Any, what: str) -> str:
     """Return `value` as a plain str if it is a string that can be stored as UTF-8."""
     if not isinstance(value, str):
@@ -342,6 +410,8 @@ def read_batches(
     *,
     batch_size: int,
     dim: int | None,
+    embed_texts: Iterable[str | None] | None = None,
+    embed_words: bool = False,
 ) -> Iterator[Batch]:
     """Yield checked batches of at most `batch_size` documents.
 
@@ -361,6 +431,10 @@ def read_batches(
         )
     if isinstance(ids, str | bytes):
         raise InputTypeError(f"expected ids as an iterable of str, got a single {type(ids).__name__}")
+    if isinstance(embed_texts, str | bytes):
+        raise InputTypeError(f"expected embed_texts as an iterable of str, got a single {type(embed_texts).__name__}")
+    if check_flag(embed_words, "embed_words") and embed_texts is None:
+        raise ParameterError("embed_words belongs to embed_texts: words come from the texts themselves otherwise")
     if documents is None and vectors is None:
         raise InputTypeError("expected documents, or vectors, got neither")
     if _sized(vectors) or hasattr(vectors, "__array__"):
@@ -371,6 +445,7 @@ def read_batches(
         "metadata": metadata,
         "vectors": vectors,
         "payloads": payloads,
+        "embed_texts": embed_texts,
     }
     lengths = {name: len(value) for name, value in given.items() if _sized(value)}
     if len(set(lengths.values())) > 1:
@@ -381,13 +456,13 @@ def read_batches(
     columns = {name: value for name, value in given.items() if value is not None}
     primary = documents if documents is not None else vectors
     if all(_sized(value) for value in columns.values()):
-        for _ in _chunks(columns, batch_size):
+        for _ in _chunks(columns, batch_size, embed_words):
             pass  # checked as a whole; made again below rather than kept, which would double the memory of a long input
-        yield from _chunks(columns, batch_size)
+        yield from _chunks(columns, batch_size, embed_words)
     elif _sized(primary):
-        yield from list(_chunks(columns, batch_size))
+        yield from list(_chunks(columns, batch_size, embed_words))
     else:
-        yield from _chunks(columns, batch_size)
+        yield from _chunks(columns, batch_size, embed_words)
 
 
 _END = object()
@@ -411,7 +486,7 @@ def _records(columns: dict[str, Iterator[Any]]) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _chunks(columns: dict[str, Any], batch_size: int) -> Iterator[Batch]:
+def _chunks(columns: dict[str, Any], batch_size: int, embed_words: bool) -> Iterator[Batch]:
     matrix: Any = columns.get("vectors")
     ready = isinstance(matrix, np.ndarray)  # checked already: batches are views of it
     if ready:  # the rows are sliced, not iterated over: their numbers stand in for them
@@ -422,7 +497,7 @@ def _chunks(columns: dict[str, Any], batch_size: int) -> Iterator[Batch]:
     while rows := list(islice(stream, batch_size)):
         batch = Batch([], [], [], [], [], None)
         for row in rows:
-            _append(batch, row, seen)
+            _append(batch, row, seen, embed_words)
         if ready:
             batch.vectors = matrix[start : start + len(rows)]
         elif matrix is not None:
@@ -431,13 +506,15 @@ def _chunks(columns: dict[str, Any], batch_size: int) -> Iterator[Batch]:
         yield batch
 
 
-def _append(batch: Batch, row: dict[str, Any], seen: set[str]) -> None:
+def _append(batch: Batch, row: dict[str, Any], seen: set[str], embed_words: bool) -> None:
     position = row["position"]
     document = row.get("documents", "")
     identifier: Any = None
     metadata: Any = None
+    embed_text: Any = None
     if isinstance(document, Document):
         identifier, text, metadata = document.id, document.text, document.metadata
+        embed_text, embed_words = document.embed_text, embed_words or document.embed_words
     elif isinstance(document, Mapping):
         unknown = set(document) - {"id", "text", "metadata"}
         if unknown or "text" not in document:
@@ -465,6 +542,12 @@ def _append(batch: Batch, row: dict[str, Any], seen: set[str]) -> None:
     payload = row.get("payloads")
     if payload is not None:
         payload = check_text(payload, f"the payload of document {position}")
+    if row.get("embed_texts") is not None:
+        embed_text = row["embed_texts"]
+    if embed_text is not None:
+        embed_text = check_text(embed_text, f"the text to embed of document {position}")
+        if embed_text == text:
+            embed_text = None
     if identifier in seen:
         raise ParameterError(f"expected each id once in a call, got {identifier!r} twice (document {position})")
     seen.add(identifier)
@@ -472,19 +555,108 @@ def _append(batch: Batch, row: dict[str, Any], seen: set[str]) -> None:
     normal = normal_metadata(metadata, where)
     stored = normal_to_json(normal, where)
     parts = {"id": identifier, "text": text, "metadata": stored, "payload": payload or ""}
-    if sum(map(len, parts.values())) * 4 > LARGEST_DOCUMENT:  # a character has at most four bytes
-        sizes = {name: len(part.encode()) for name, part in parts.items()}
-        if sum(sizes.values()) > LARGEST_DOCUMENT:
-            largest = max(sizes, key=sizes.__getitem__)
-            raise ParameterError(
-                f"{where}: expected at most {LARGEST_DOCUMENT:,} bytes in all, got {sum(sizes.values()):,}, of which its "
-                f"{largest} has {sizes[largest]:,}; cut it into several documents"
-            )
+    if embed_text is not None:
+        parts["text to embed"] = embed_text
+    check_size(parts, where)
     batch.ids.append(identifier)
     batch.texts.append(text)
     batch.metadata.append(stored)
     batch.parsed.append(normal)
     batch.payloads.append(payload)
+    batch.embed_texts.append(embed_text)
+    batch.flags.append(int(embed_words and embed_text is not None))
+
+
+@dataclass(frozen=True)
+class DocumentChanges:
+    """What is to change of documents beside their vectors; None leaves a part as it is."""
+
+    ids: list[str]
+    metadata: list[str | None]
+    texts: list[str | None]
+    payloads: list[str | None]
+
+    @classmethod
+    def read(
+        cls,
+        ids: Iterable[str],
+        metadata: Iterable[Mapping[str, Any] | None] | None,
+        texts: Iterable[str | None] | None,
+        payloads: Iterable[str | None] | None,
+    ) -> DocumentChanges:
+        """Check what is asked for.
+
+        Raises
+        ------
+        ParameterError, InputTypeError
+            When it cannot be used.
+        """
+        listed = check_ids(ids)
+        if len(set(listed)) < len(listed):
+            twice = next(identifier for number, identifier in enumerate(listed) if identifier in listed[:number])
+            raise ParameterError(f"expected each id once, got {twice!r} twice")
+        if metadata is None and texts is None and payloads is None:
+            raise ParameterError("expected metadata, texts or payloads to change, got none of them")
+        if isinstance(metadata, Mapping):
+            raise InputTypeError("expected metadata as one mapping for each id, got a single mapping; put it in a list")
+        columns: dict[str, list[Any]] = {}
+        for name, given in (("metadata", metadata), ("texts", texts), ("payloads", payloads)):
+            if isinstance(given, str | bytes):
+                raise InputTypeError(f"expected {name} as one for each id, got a single {type(given).__name__}")
+            _refuse_table(given, name, "give one value for each id")
+            columns[name] = [None] * len(listed) if given is None else list(given)
+            if len(columns[name]) != len(listed):
+                raise ParameterError(f"expected as many {name} as ids ({len(listed)}), got {len(columns[name])}")
+        for name, what in (("texts", "text"), ("payloads", "payload")):
+            columns[name] = [
+                None if value is None else check_text(value, f"the new {what} of {identifier!r}")
+                for identifier, value in zip(listed, columns[name], strict=True)
+            ]
+        for number, (identifier, value) in enumerate(zip(listed, columns["metadata"], strict=True)):
+            if value is not None:
+                if not isinstance(value, Mapping):
+                    raise InputTypeError(
+                        f"expected new metadata of {identifier!r} as a mapping, got {type(value).__name__}"
+                    )
+                columns["metadata"][number] = metadata_to_json(value, f"the new metadata of {identifier!r}")
+        return cls(listed, columns["metadata"], columns["texts"], columns["payloads"])
+
+    def applied(
+        self, stored: Mapping[str, Sequence[Any]]
+    ) -> Iterator[tuple[str, str, str, str | None, str | None, int]]:
+        """Yield the rows that those of the documents become, as `document_crc` takes them.
+
+        Raises
+        ------
+        DocumentNotFoundError
+            When one is not there.
+        """
+        for identifier, metadata, text, payload in zip(self.ids, self.metadata, self.texts, self.payloads, strict=True):
+            if identifier not in stored:
+                raise DocumentNotFoundError(
+                    f"expected ids of stored documents, but {identifier!r} is not in the collection; nothing was changed"
+                )
+            _, old, *rest, embed_text, flags = stored[identifier][:6]
+            if text is not None:
+                embed_text = old if embed_text is None else embed_text
+                embed_text = None if embed_text == text else embed_text
+            else:
+                text = old
+            if embed_text is None:
+                flags &= ~1  # words come from the text, whichever it is
+            row = (
+                identifier,
+                text,
+                metadata if metadata is not None else rest[0],
+                payload if payload is not None else rest[1],
+                embed_text,
+                flags,
+            )
+            check_size(
+                {"text": row[1], "metadata": row[2], "payload": row[3] or "", "text to embed": embed_text or ""},
+                identifier,
+            )
+            yield row
 
 
 def chunked(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

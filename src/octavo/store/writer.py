@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -42,7 +42,7 @@ from octavo.store._generations import (
     waiting_codec,
 )
 from octavo.store._originals import Learned, errors_of, watched_rows
-from octavo.store.database import document_crc, select_documents, write_manifest
+from octavo.store.database import EMBED_WORDS, ROW, document_crc, select_documents, write_manifest
 from octavo.store.documents import Batch, chunked, metadata_from_json
 from octavo.store.metadata import index as _metadata_index
 from octavo.store.settings import Settings
@@ -57,6 +57,30 @@ JoinedWrite: TypeAlias = Callable[[Connection, Sequence[str], Sequence[str]], No
 
 #: Documents whose metadata is read at a time.
 _CHUNK = 8_192
+
+
+class Outdated(Exception):  # noqa: N818 - no error: whoever asked looks again
+    """A row is no longer what it was when a change of it was prepared; holds the document's id."""
+
+
+@dataclass(frozen=True)
+class RowChange:
+    """What the row of a document is to become: what `document_crc` takes, and the checksum of what it was."""
+
+    row: tuple[str, str, str, str | None, str | None, int]
+    crc: int
+
+
+@dataclass(frozen=True)
+class Update:
+    """Rows that change without their vectors."""
+
+    rows: Sequence[RowChange]
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the documents."""
+        return [change.row[0] for change in self.rows]
 
 
 class Writer:
@@ -78,15 +102,33 @@ class Writer:
 
     # ------------------------------------------------------------------ add and delete
 
-    def add(self, batch: Batch, encoder_fingerprint: dict[str, Any] | None = None) -> None:
+    def add(
+        self, batch: Batch, encoder_fingerprint: dict[str, Any] | None = None, *, beside: Update | None = None
+    ) -> None:
         """Insert or replace documents.
 
         `batch.vectors`, or `batch.tokens` in a multi-vector collection, are ready to be encoded (of unit length where
         cosine is meant).
+
+        Parameters
+        ----------
+        batch : Batch
+            The documents.
+        encoder_fingerprint : dict or None
+            What to write down of the encoder.
+        beside : Update or None
+            What else changes in the same transaction.
+
+        Raises
+        ------
+        Outdated
+            When a row that `beside` changes is no longer what it was; nothing was written.
         """
         store = self._store
         with store.write() as connection:
             snapshot = self._current(connection)
+            if beside is not None:
+                self._change_rows(connection, beside, snapshot.seq + 1)
             dim = batch.dim
             if snapshot.dim is not None and snapshot.dim != dim:
                 raise InvalidVectorsError(
@@ -116,13 +158,9 @@ class Writer:
             self._bury(connection, replaced, seq)
             slots = range(start, start + len(batch))
             connection.executemany(
-                "INSERT INTO documents (slot, id, text, metadata, payload, crc) VALUES (?, ?, ?, ?, ?, ?)",
-                [
-                    (slot, *values, document_crc(*values))
-                    for slot, values in zip(
-                        slots, zip(batch.ids, batch.texts, batch.metadata, batch.payloads, strict=True), strict=True
-                    )
-                ],
+                "INSERT INTO documents (slot, id, text, metadata, payload, embed_text, flags, crc) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [(slot, *row, document_crc(*row)) for slot, row in zip(slots, batch.rows(), strict=True)],
             )
             _metadata_index.insert(connection, zip(slots, batch.parsed, strict=True))
             changes |= {
@@ -131,13 +169,55 @@ class Writer:
                 "alive": snapshot.n_alive + len(batch) - len(replaced),
             }
             write_manifest(connection, changes)
-            self._tell(connection, batch.ids, ())
+            self._tell(connection, [*batch.ids, *(beside.ids if beside is not None else ())], ())
         self._publish(own=True)
         if snapshot.generation == 0:
             for tier in tiers:
                 tier.file.close()  # the published snapshot opens the file anew
             if appender is not None:
                 appender.close()
+
+    def update(self, changes: Update) -> None:
+        """Change rows of documents; their vectors stay as they are.
+
+        Raises
+        ------
+        Outdated
+            When a row is no longer what it was; nothing was written.
+        """
+        with self._store.write() as connection:
+            snapshot = self._current(connection)
+            if self._change_rows(connection, changes, snapshot.seq + 1):
+                write_manifest(connection, {"seq": snapshot.seq + 1})
+            self._tell(connection, changes.ids, ())
+        self._publish(own=True)
+
+    def _change_rows(self, connection: Connection, changes: Update, seq: int) -> bool:
+        """Put rows in the place of others; tells whether any differed."""
+        rows = {row[1]: row for row in select_documents(connection, f"slot, {ROW}", "id", changes.ids)}
+        old: list[tuple[int, Any]] = []
+        new: list[tuple[int, Any]] = []
+        written: list[tuple[Any, ...]] = []
+        for change in changes.rows:
+            found = rows.get(change.row[0])
+            if found is None or found[-1] != change.crc or document_crc(*found[1:-1]) != change.crc:
+                raise Outdated(change.row[0])
+            slot, before = found[0], found[1:-1]
+            if change.row == before:
+                continue
+            if change.row[2] != before[2]:
+                old.append((slot, metadata_from_json(before[2])))
+                new.append((slot, metadata_from_json(change.row[2])))
+            if _words_of(change.row) != _words_of(before):
+                connection.execute("INSERT OR REPLACE INTO retexted VALUES (?, ?)", (slot, seq))
+            written.append((*change.row[1:], document_crc(*change.row), slot))
+        connection.executemany(
+            "UPDATE documents SET text = ?, metadata = ?, payload = ?, embed_text = ?, flags = ?, crc = ? WHERE slot = ?",
+            written,
+        )
+        _metadata_index.remove(connection, old)
+        _metadata_index.insert(connection, new)
+        return bool(written)
 
     def delete(self, choose: Callable[[Connection, Snapshot], Sequence[int]] | None) -> int:
         """Delete documents; returns how many there were.
@@ -481,6 +561,7 @@ class Writer:
             connection.executemany("UPDATE documents SET slot = ? WHERE slot = ?", moves)
             _originals.renumber(connection, moves)
             connection.execute("DELETE FROM tombstones")
+            connection.execute("DELETE FROM retexted")
             rebuild_metadata_index(connection)
             changes = {"slots": len(alive)}
             if snapshot.tokens is not None:
@@ -618,6 +699,13 @@ class Writer:
         """
         with contextlib.suppress(OSError, OctavoError, Error, MemoryError), self._store.connected() as connection:
             self._store.refresh(connection, own=own)
+
+
+def _words_of(row: Sequence[Any]) -> str:
+    """Return what a search by words looks into."""
+    _, text, _, _, embed_text, flags = row
+    found: str = embed_text if flags & EMBED_WORDS and embed_text is not None else text
+    return found
 
 
 def _is_float(snapshot: Snapshot) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -46,6 +47,7 @@ from octavo.integrations.qdrant.points import (
     ClientCodec,
     CodecMapping,
     document_of,
+    flags_of,
     id_of,
     map_codec,
     order_of,
@@ -54,7 +56,8 @@ from octavo.integrations.qdrant.points import (
 )
 from octavo.integrations.qdrant.transport import DENSE, Layout, Point, Transport
 from octavo.retrievers.search import DocumentFilter, FilterLike, SearchOptions, lets_through
-from octavo.store.documents import Batch, Document, DocumentLike, check_ids, chunked, read_batches
+from octavo.store.database import ENCODED
+from octavo.store.documents import Batch, Document, DocumentChanges, DocumentLike, check_ids, chunked, read_batches
 
 _CHUNK = 256
 _DELETED_AT_ONCE = 1000
@@ -349,6 +352,8 @@ class QdrantCollection(DenseSearch):
         metadata: Iterable[Mapping[str, Any] | None] | None = None,
         vectors: Any = None,
         *,
+        embed_texts: Iterable[str | None] | None = None,
+        embed_words: bool = False,
         payloads: Iterable[str | None] | None = None,
         batch_size: int = 256,
     ) -> list[str]:
@@ -358,7 +363,7 @@ class QdrantCollection(DenseSearch):
 
         Parameters
         ----------
-        documents, ids, metadata, vectors, payloads, batch_size
+        documents, ids, metadata, vectors, embed_texts, embed_words, payloads, batch_size
             See `octavo.Collection.add`.
 
         Returns
@@ -387,6 +392,8 @@ class QdrantCollection(DenseSearch):
             payloads,
             batch_size=batch_size,
             dim=self.dim if vectors is not None else None,
+            embed_texts=embed_texts,
+            embed_words=embed_words,
         )
         added: list[str] = []
         with self._writing:
@@ -395,13 +402,79 @@ class QdrantCollection(DenseSearch):
                 if first:
                     self._start(
                         np.concatenate([_vectors(batch) for batch in first]),
-                        [text for batch in first for text in batch.texts],
+                        [text for batch in first for text in batch.words],
                     )
                 for batch in first:
                     added += self._write(batch, encoded=vectors is None)
             for batch in batches:
-                added += self._write(self._ready(batch), encoded=vectors is None)
+                if vectors is None:
+                    self._encode_and_write(batch, self._ready)
+                else:
+                    self._write(self._ready(batch))
+                added += batch.ids
         return added
+
+    def _encode_and_write(self, batch: Batch, ready: Callable[[Batch], Batch]) -> None:
+        """Make vectors of those documents of a batch that have none yet; write those, and change the others."""
+        there = {id_of(point): point for point in self._retrieve(batch.ids, True)}
+        known: list[int] = []
+        for row, (identifier, text) in enumerate(zip(batch.ids, batch.to_embed, strict=True)):
+            point = there.get(identifier)
+            if point is not None and flags_of(point) & ENCODED and document_of(point).to_embed == text:
+                known.append(row)
+        if known:
+            encoder = self._require_encoder()
+            self._model.run(encoder.name, self.dim, encoder.encode_documents)
+            changed = batch.part(known)
+            changed.flags = [flags | ENCODED for flags in changed.flags]
+            self._change(changed, there)
+            batch = batch.part([row for row in range(len(batch)) if row not in set(known)])
+        if len(batch):
+            self._write(ready(batch), encoded=True)
+
+    def _change(self, batch: Batch, there: Mapping[str, Point]) -> None:
+        """Give points another payload, and words where those differ; their vectors stay."""
+        points: list[Point] = []
+        for row, identifier in enumerate(batch.ids):
+            before = there[identifier]
+            payload = payload_of(batch, row, order_of(before))
+            if payload == before.payload:
+                continue
+            words = None
+            if document_of(before).words != batch.words[row]:
+                words = self._words().document(batch.words[row])
+            points.append(Point(point_id(identifier), payload, text=words))
+        self._transport.change(points)
+
+    def update(
+        self,
+        ids: Iterable[str],
+        metadata: Iterable[Mapping[str, Any] | None] | None = None,
+        texts: Iterable[str | None] | None = None,
+        *,
+        payloads: Iterable[str | None] | None = None,
+    ) -> None:
+        """Change what is kept beside the vectors of documents, without encoding anything; see `octavo.Collection.update`.
+
+        Documents are changed one after the other: who reads meanwhile may see some of them changed.
+
+        Parameters
+        ----------
+        ids, metadata, texts, payloads
+            See `octavo.Collection.update`.
+
+        Raises
+        ------
+        DocumentNotFoundError
+            When one of them is not there; nothing was changed.
+        """
+        self._require_open()
+        changes = DocumentChanges.read(ids, metadata, texts, payloads)
+        with self._writing:
+            there = {id_of(point): point for point in self._retrieve(changes.ids, True)}
+            rows = list(changes.applied({identifier: _row_of(point) for identifier, point in there.items()}))
+            if rows:
+                self._change(Batch.of_rows(rows), there)
 
     def _first(self, batches: Iterable[Batch]) -> list[Batch]:
         """Take as many batches as the reducers learn from, or one."""
@@ -424,7 +497,7 @@ class QdrantCollection(DenseSearch):
     def _ready(self, batch: Batch) -> Batch:
         if batch.vectors is None:
             assert self._encoder is not None  # add has asked for one of the two
-            batch.vectors = self.encode_documents(batch.texts)
+            batch.vectors = self.encode_documents(batch.to_embed)
         matrix = as_matrix(batch.vectors, self.dim)
         batch.vectors = unit_rows(matrix, keep_zeros=True) if self.metric == "cosine" and len(matrix) else matrix
         return batch
@@ -465,6 +538,8 @@ class QdrantCollection(DenseSearch):
     def _write(self, batch: Batch, *, encoded: bool = False) -> list[str]:
         if not len(batch):
             return []
+        if encoded:
+            batch.flags = [flags | ENCODED for flags in batch.flags]
         stored = self._fitted().documents(_vectors(batch))
         words = self._words()
         points = [
@@ -472,7 +547,7 @@ class QdrantCollection(DenseSearch):
                 point_id(identifier),
                 payload_of(batch, row, self._order()),
                 stored[row].tolist(),
-                words.document(batch.texts[row]),
+                words.document(batch.words[row]),
             )
             for row, identifier in enumerate(batch.ids)
         ]
@@ -484,7 +559,7 @@ class QdrantCollection(DenseSearch):
     def _remember(self, batch: Batch) -> None:
         """Note whose vectors were stored."""
         encoder = self._require_encoder()
-        self._model.remember(encoder.name, prompts_of(encoder), batch.dim, batch.ids, batch.texts)
+        self._model.remember(encoder.name, prompts_of(encoder), batch.dim, batch.ids, batch.to_embed)
 
     def _order(self) -> int:
         self._last_order = max(time.time_ns(), self._last_order + 1)
@@ -870,6 +945,21 @@ def _reopen(
     if "url" in reference:
         reference = reference | {"api_key": os.environ.get(KEY_VARIABLE) or None}
     return kind.open(encoder=encoder, full_text=full_text, **reference)
+
+
+def _row_of(point: Point) -> tuple[str, str, str, str | None, str | None, int]:
+    """Return a document as `octavo.store.database.document_crc` takes it."""
+    payload = point.payload
+    stored = payload.get("json")
+    metadata = stored if stored is not None else json.dumps(payload.get("metadata") or {}, ensure_ascii=False)
+    return (
+        id_of(point),
+        payload.get("text", ""),
+        metadata,
+        payload.get("payload"),
+        payload.get("embed_text"),
+        flags_of(point),
+    )
 
 
 def _vectors(batch: Batch) -> Floats:

@@ -28,6 +28,7 @@ from octavo.integrations.qdrant._ranker import QdrantLateRanker
 from octavo.integrations.qdrant.late_points import LateCodec, candidate_mapping, centred, learns, map_token_codec
 from octavo.integrations.qdrant.points import CodecMapping, payload_of, point_id
 from octavo.integrations.qdrant.transport import TOKENS, Layout, Point, TokenLayout, Transport
+from octavo.store.database import ENCODED
 from octavo.store.documents import Batch, DocumentLike, check_ids, chunked
 from octavo.store.settings import DEFAULT_CANDIDATES, DEFAULT_POOLING, candidates_config, pooling_config
 from octavo.store.tokens import mean_vectors
@@ -191,6 +192,8 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         *,
         token_vectors: Iterable[Any] | None = None,
         pooled: bool = False,
+        embed_texts: Iterable[str | None] | None = None,
+        embed_words: bool = False,
         payloads: Iterable[str | None] | None = None,
         batch_size: int = 256,
     ) -> list[str]:
@@ -201,7 +204,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
 
         Parameters
         ----------
-        documents, ids, metadata, vectors, token_vectors, pooled, payloads, batch_size
+        documents, ids, metadata, vectors, token_vectors, pooled, embed_texts, embed_words, payloads, batch_size
             See `octavo.MultiVectorCollection.add`.
 
         Returns
@@ -230,6 +233,8 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
             batch_size=batch_size,
             dim=self.dim,
             encoder=self._encoder,
+            embed_texts=embed_texts,
+            embed_words=embed_words,
         )
         added: list[str] = []
         with self._writing:
@@ -237,7 +242,11 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
                 for batch in self._begin(batches, pooled):
                     added += self._write(batch, encoded=token_vectors is None)
             for batch in batches:
-                added += self._write(self._pooled(batch, pooled, self.dim), encoded=token_vectors is None)
+                if token_vectors is None:
+                    self._encode_and_write(batch, lambda rest: self._pooled(rest, pooled, self.dim))
+                else:
+                    self._write(self._pooled(batch, pooled, self.dim))
+                added += batch.ids
         return added
 
     def _pooled(self, batch: Batch, pooled: bool, dim: int | None) -> Batch:
@@ -284,7 +293,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         codec = LateCodec.fit(plan.codec, candidate_encoder_from_config(candidates), sample, seed=plan.seed)
         for batch in first:
             check_sizes(batch, codec)
-        self._lay_out(codec, sample.dim, [text for batch in first for text in batch.texts], None)
+        self._lay_out(codec, sample.dim, [text for batch in first for text in batch.words], None)
 
     def _lay_out(self, codec: LateCodec, dim: int, texts: Sequence[str], encoder: dict[str, Any] | None) -> None:
         plan = self._plan
@@ -313,6 +322,8 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         if not len(batch):
             return []
         assert batch.tokens is not None  # made ready
+        if encoded:
+            batch.flags = [flags | ENCODED for flags in batch.flags]
         tokens, candidates = self._learned().documents(batch.tokens)
         words = self._words()
         points: list[Point] = []
@@ -329,7 +340,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
                     point_id(identifier),
                     payload_of(batch, row, self._order()),
                     candidates[row].tolist() if len(matrix) else None,
-                    words.document(batch.texts[row]),
+                    words.document(batch.words[row]),
                     tokens=matrix.tolist() if len(matrix) else None,
                 )
             )

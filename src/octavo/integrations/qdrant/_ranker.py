@@ -76,7 +76,7 @@ class QdrantRanker:
         depth = k * _MATCH_FACTOR
         while terms[0]:
             (found,) = self._ask([Search(depth, self._where, text=terms, with_vectors=with_vectors)])
-            kept = [point for point in found if self._words.matches(query, document_of(point).text)]
+            kept = [point for point in found if self._words.matches(query, document_of(point).words)]
             if len(kept) >= k or len(found) < depth:
                 return self._named(kept[:k])
             depth *= _MATCH_FACTOR

@@ -18,6 +18,7 @@ from octavo.compression import Codec, Pipeline
 from octavo.errors import CodecError, CorruptCollectionError
 from octavo.integrations.qdrant._filters import describe
 from octavo.integrations.qdrant.transport import Point, Sparse
+from octavo.store.database import EMBED_WORDS
 from octavo.store.documents import Batch, Document, metadata_from_json, metadata_from_tagged
 from octavo.words import WordQuery
 from octavo.words.matching import matches_words
@@ -231,7 +232,7 @@ def _dimension(term: str) -> int:
 # ---------------------------------------------------------------------- documents as payloads
 
 #: The fields of a payload that make up a document.
-FIELDS: Final = ("id", "text", "metadata", "json", "payload")
+FIELDS: Final = ("id", "text", "metadata", "json", "payload", "embed_text", "flags")
 
 #: Beyond this an integer does not survive every JSON reader.
 _SAFE_INTEGER: Final = 2**53
@@ -248,7 +249,16 @@ def payload_of(batch: Batch, row: int, order: int) -> dict[str, Any]:
         payload["json"] = batch.metadata[row]
     if batch.payloads[row] is not None:
         payload["payload"] = batch.payloads[row]
+    if batch.embed_texts[row] is not None:
+        payload["embed_text"] = batch.embed_texts[row]
+    if batch.flags[row]:
+        payload["flags"] = batch.flags[row]
     return payload
+
+
+def flags_of(point: Point) -> int:
+    """Return the flags of the document that a point stands for, as `octavo.store.database` has them."""
+    return int(point.payload.get("flags", 0))
 
 
 def id_of(point: Point) -> str:
@@ -296,7 +306,8 @@ def document_of(point: Point) -> Document:
     metadata = (
         metadata_from_json(text) if text is not None else metadata_from_tagged(point.payload.get("metadata") or {})
     )
-    return Document(id_of(point), point.payload.get("text", ""), metadata)
+    words = bool(flags_of(point) & EMBED_WORDS)
+    return Document(id_of(point), point.payload.get("text", ""), metadata, point.payload.get("embed_text"), words)
 
 
 def _plain(value: Any) -> bool:

@@ -15,7 +15,7 @@ import errno
 import json
 import threading
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ import numpy as np
 from octavo import _forks
 from octavo._text_analysis import TextAnalysis
 from octavo.errors import CorruptCollectionError, MismatchError, OctavoError
+from octavo.store.database import WORDS, select_documents
 from octavo.store.snapshot import Snapshot
 from octavo.store.sqlite import Connection
 from octavo.store.store import TEXT_DIRECTORY, Store
@@ -234,7 +235,14 @@ class TextFiles:
         dead = connection.execute("SELECT slot FROM tombstones WHERE seq > ? AND slot < ?", (seq, covered)).fetchall()
         if dead:
             index.delete(np.array([row[0] for row in dead], np.int64))
-        rows = connection.execute("SELECT slot, text FROM documents WHERE slot >= ? ORDER BY slot", (covered,))
+        found = connection.execute("SELECT slot FROM retexted WHERE seq > ? AND slot < ?", (seq, covered)).fetchall()
+        changed = [row[0] for row in found]
+        if changed:
+            index.delete(np.array(changed, np.int64))
+        rows = chain(
+            select_documents(connection, f"slot, {WORDS}", "slot", changed),
+            connection.execute(f"SELECT slot, {WORDS} FROM documents WHERE slot >= ? ORDER BY slot", (covered,)),
+        )
         with self._store.database.calling("the function given as full_text"):
             while part := list(islice(rows, _CHUNK)):
                 index.add(np.array([row[0] for row in part], np.int64), [row[1] for row in part])
