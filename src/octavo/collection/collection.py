@@ -141,6 +141,11 @@ class Collection(DenseSearch):
         return self._sparse_encoder
 
     @property
+    def has_sparse_vectors(self) -> bool:
+        """Whether documents have learned sparse vectors."""
+        return self._current().sparse is not None
+
+    @property
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._store.closed

@@ -191,18 +191,19 @@ class LocalSparse(LocalVectors):
             return np.zeros((len(slots), 1), np.float32)
         order = np.argsort(slots)
         reader = SparseReader(snapshot.sparse, read_waiting(connection, snapshot.sparse))
-        folded = np.zeros((len(slots), _FOLDED), np.float32)
-        folded[order] = _folded(reader.rows(slots[order]))
-        return folded
+        vectors = np.zeros((len(slots), _FOLDED), np.float32)
+        vectors[order] = folded(reader.rows(slots[order]))
+        return vectors
 
     def _as_stored(self, snapshot: Snapshot, vectors: Any) -> Floats:
-        return _folded(SparseRows.of(vectors))
+        return folded(SparseRows.of(vectors))
 
 
-def _folded(rows: SparseRows) -> Floats:
-    folded = np.zeros((len(rows), _FOLDED), np.float32)
-    np.add.at(folded, (np.repeat(np.arange(len(rows)), rows.lengths), rows.terms % _FOLDED), rows.weights)
-    return folded
+def folded(rows: SparseRows) -> Floats:
+    """Return sparse vectors as dense ones of a few thousand values, to be compared with each other."""
+    vectors = np.zeros((len(rows), _FOLDED), np.float32)
+    np.add.at(vectors, (np.repeat(np.arange(len(rows)), rows.lengths), rows.terms % _FOLDED), rows.weights)
+    return vectors
 
 
 class ModelCheck:
@@ -249,7 +250,9 @@ class ModelCheck:
         question = _Question(self, name, entry["name"], ids, texts, stored, bound)
         return ModelProbe(texts[:1], question.first)
 
-    def remember(self, name: str, prompts: dict[str, str], dim: int, ids: Sequence[str], texts: Sequence[str]) -> None:
+    def remember(
+        self, name: str, prompts: dict[str, str], dim: int | None, ids: Sequence[str], texts: Sequence[str]
+    ) -> None:
         """Write down that the encoder has made the vectors of these documents, if the collection needs to know."""
         entry = self.entry(name, prompts, dim, ids, texts)
         if entry is not None:

@@ -15,6 +15,7 @@ Sparse: TypeAlias = tuple[list[int], list[float]]
 DENSE = "dense"
 TEXT = "text"
 TOKENS = "tokens"
+SPARSE = "sparse"
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class TokenLayout:
 
 @dataclass(frozen=True)
 class Layout:
-    """How Qdrant stores the vectors; `hnsw_m` links a node, `indexing_threshold` in KB of vectors."""
+    """How Qdrant stores the vectors; `hnsw_m` links a node, `indexing_threshold` in KB of vectors, `sparse`: learned ones, too."""
 
     dim: int
     datatype: Literal["float32", "float16"]
@@ -39,6 +40,7 @@ class Layout:
     indexing_threshold: int = 10_000
     ranges: Sequence[str] = ()
     tokens: TokenLayout | None = None
+    sparse: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Point:
     text: Sparse | None = None
     score: float = 0.0
     tokens: list[list[float]] | None = None
+    sparse: Sparse | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Search:
     with_vectors: bool = False
     tokens: list[list[float]] | None = None
     prefetch: Sequence[Search] = ()
+    sparse: Sparse | None = None
 
 
 @dataclass(frozen=True)

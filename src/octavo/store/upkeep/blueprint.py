@@ -37,6 +37,8 @@ class Blueprint:
         How well the codec fits what it was learned from.
     sparse_encoder : dict or None
         The fingerprint of what made learned sparse vectors.
+    sparse : bool
+        Whether there are any.
     """
 
     settings: dict[str, Any]
@@ -48,6 +50,7 @@ class Blueprint:
     candidate_state: bytes | None = None
     learned: str | None = None
     sparse_encoder: dict[str, Any] | None = None
+    sparse: bool = False
 
     @classmethod
     def of(cls, store: Store) -> Blueprint:
@@ -69,6 +72,7 @@ class Blueprint:
             candidate_state=manifest.get("candidate_state") if fitted else None,
             learned=manifest.get("learned") or None,
             sparse_encoder=json.loads(manifest["sparse_encoder"]) if manifest.get("sparse_encoder") else None,
+            sparse=bool(manifest.get("sparse")),
         )
 
     def as_settings(self, base: Settings) -> Settings:
