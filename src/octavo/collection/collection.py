@@ -17,13 +17,13 @@ import numpy.typing as npt
 from octavo._arrays import Floats, as_matrix, unit_rows
 from octavo._files import as_path
 from octavo._progress import progress_bar
+from octavo._sparse_rows import SparseRows
 from octavo._validation import check_integer, check_number
 from octavo.collection.model_check import LocalSparse, LocalVectors, ModelCheck, prompts_of
 from octavo.collection.searching import DenseSearch, Ranker, Where, check_deletion, check_filter
 from octavo.collection.sparse_input import sized, with_sparse
 from octavo.collection.token_input import is_sized
 from octavo.compression import Codec
-from octavo.compression.sparse_rows import SparseRows
 from octavo.encoders.dense import Encoder, TextOnly
 from octavo.encoders.sparse import SparseEncoder
 from octavo.errors import (
@@ -1222,8 +1222,7 @@ class Collection(DenseSearch):
             return None
         encoder = self._sparse_encoder
         if encoder is None:
-            if not batch.decoded:
-                self._check_sparse_given(None)
+            self._check_sparse_given(None)
             return None
         batch.sparse = encoder.encode_documents(batch.texts)
         if self._store.snapshot.sparse is not None:

@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from octavo._arrays import Floats
 from octavo._files import as_path, followed, fresh_directory, is_occupied
+from octavo._sparse_rows import SparseRows
 from octavo._validation import check_integer
 from octavo.collection.collection import Collection, with_progress
 from octavo.collection.opening import open_store
 from octavo.collection.rebuild import open_from_blueprint, stored_batch
 from octavo.compression import Codec
-from octavo.compression.sparse_rows import SparseRows
 from octavo.errors import (
     CollectionNotFoundError,
     CorruptCollectionError,

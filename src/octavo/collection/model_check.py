@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from octavo._arrays import Floats, as_matrix, unit_rows
-from octavo.compression.sparse_rows import SparseRows
+from octavo._sparse_rows import SparseRows
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.encoders.dense import check_fingerprint, cosine, fingerprint
 from octavo.encoders.tokens import pooled

@@ -10,9 +10,9 @@ import numpy as np
 
 from octavo._arrays import Codes, Floats, as_matrix
 from octavo._files import as_path
+from octavo._sparse_rows import SparseRows
 from octavo.collection.collection import Collection
 from octavo.collection.opening import open_store
-from octavo.compression.sparse_rows import SparseRows
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import MismatchError, ParameterError
 from octavo.retrievers.search import read_documents, slots_of_ids

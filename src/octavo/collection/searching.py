@@ -16,9 +16,9 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from octavo._arrays import Floats, as_matrix, unit_rows
+from octavo._sparse_rows import SparseRows
 from octavo._validation import check_integer
 from octavo.collection.explanation import Explanation, explanation
-from octavo.compression.sparse_rows import SparseRows
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.encoders.sparse import SparseEncoder
 from octavo.encoders.tokens import unit_tokens

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from octavo._sparse_rows import SparseRows
 from octavo.collection.token_input import is_sized
-from octavo.compression.sparse_rows import SparseRows
 from octavo.errors import ParameterError
 from octavo.store.documents import Batch
 

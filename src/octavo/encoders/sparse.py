@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from octavo.compression.sparse_rows import SparseRows
+from octavo._sparse_rows import SparseRows
 from octavo.encoders.dense import _model_name, _type_name
 from octavo.encoders.models import _first_line, _without_progress_bar, resolve_model
 from octavo.encoders.one_pass import OnePass, gives_several

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo._arrays import Codes, Floats
-from octavo.compression.sparse_rows import FULL, SparseRows, Terms, ranges
+from octavo._sparse_rows import FULL, SparseRows, Terms, ranges
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Sums: TypeAlias = npt.NDArray[np.float64]
@@ -27,9 +27,9 @@ Whole: TypeAlias = npt.NDArray[np.int32]
 #: Slots that a segment may span: local slots have two bytes, and a merge holds the postings of one segment in memory.
 MOST_SLOTS = 1 << 15
 
-#: The whole numbers that stand for the weights of a query sum up to this: times a code of 8 bits, that fits 31 bits with room
-#: to spare. Their sums are the same in whatever order, so that a document's score does not depend on where it is kept.
-_QUERY_SUM = 1 << 22
+#: The whole numbers that stand for the weights of a query sum up to this: times a code of 8 bits, that fits 31 bits.
+#: Their sums are the same in whatever order, so that a document's score does not depend on where it is kept.
+_QUERY_SUM = 1 << 23
 
 #: Bits are read at a third of the pace of pages, so a list has to take so many times fewer bytes that way.
 _WORTH = 2
@@ -305,7 +305,7 @@ Check: TypeAlias = Callable[[int, Ints], None]
 def query_weights(weights: Floats) -> tuple[Whole, float]:
     """Return a query's weights as whole numbers, and what one of them stands for."""
     total = float(weights.sum(dtype=np.float64))
-    unit = total / _QUERY_SUM if total > 0 else 1.0
+    unit = total / (_QUERY_SUM - len(weights)) if total > 0 else 1.0  # each may be rounded up by a half
     return np.rint(weights / unit).astype(np.int32), unit / FULL
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo._arrays import Floats
+from octavo._sparse_rows import SparseRows
 from octavo._validation import check_choice, check_flag, check_integer, check_number
-from octavo.compression.sparse_rows import SparseRows
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import CorruptCollectionError, InvalidFilterError, ParameterError
 from octavo.filters import Filter

@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from octavo._arrays import Codes, Floats, as_matrix
+from octavo._sparse_rows import SparseRows
 from octavo.compression import Codec
-from octavo.compression.sparse_rows import SparseRows
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import InputTypeError, ParameterError
 from octavo.filters.times import plain_datetime64, plain_time

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from octavo._arrays import Codes, Floats
 from octavo._files import Directory, HeldFile
-from octavo.compression.sparse_rows import SparseRows, Terms, ranges
+from octavo._sparse_rows import SparseRows, Terms, ranges
 from octavo.errors import CorruptCollectionError, OctavoError
 from octavo.index.sparse import (
     BITS,

@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from octavo._arrays import Floats
+from octavo._sparse_rows import SparseRows
 from octavo.compression import Codec, Float16, Float32
-from octavo.compression.sparse_rows import SparseRows
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import CollectionLockedError, InvalidVectorsError, OctavoError, ParameterError
 from octavo.index import Tuning

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo._arrays import Floats, as_matrix, unit_rows
+from octavo._sparse_rows import SparseRows
 from octavo._validation import check_integer
 from octavo.collection import MultiVectorLike
 from octavo.collection.model_check import ModelCheck, RemoteVectors, folded, prompts_of
 from octavo.collection.searching import DenseSearch, NothingRanked, Ranker, Where, check_deletion, check_filter
 from octavo.collection.sparse_input import with_sparse
-from octavo.compression.sparse_rows import SparseRows
 from octavo.encoders.dense import Encoder, as_encoder
 from octavo.encoders.one_pass import gives_several
 from octavo.encoders.sparse import SparseEncoder, as_sparse_encoder
@@ -516,8 +516,8 @@ class QdrantCollection(DenseSearch):
             return [None] * len(batch)
         if batch.sparse is None:
             encoder = self._sparse_encoder
-            assert encoder is not None or batch.decoded  # add has asked for one of the two
             if encoder is None:
+                self._check_sparse_given(None)
                 return [None] * len(batch)
             rows = encoder.encode_documents(batch.texts)
             self._sparse_model.run(encoder.name, None, encoder.encode_documents)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from octavo._arrays import Floats
-from octavo.compression.sparse_rows import SparseRows
+from octavo._sparse_rows import SparseRows
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import ParameterError
 from octavo.integrations.qdrant._filters import Condition

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from octavo._arrays import Floats, as_matrix
+from octavo._sparse_rows import SparseRows
 from octavo.collection.rebuild import Blueprint, joined_tokens
 from octavo.compression import Codec, Float32, Pipeline
 from octavo.compression.candidates import candidate_encoder_from_config
-from octavo.compression.sparse_rows import SparseRows
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
 from octavo.errors import (

@@ -29,7 +29,7 @@ class TokenLayout:
 
 @dataclass(frozen=True)
 class Layout:
-    """How Qdrant stores the vectors; `hnsw_m` links a node, `indexing_threshold` in KB of vectors, `sparse`: learned ones, too."""
+    """How Qdrant stores vectors; `hnsw_m` links a node, `indexing_threshold` in KB of vectors; `sparse`: learned ones, too."""
 
     dim: int
     datatype: Literal["float32", "float16"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from octavo.compression.sparse_rows import SparseRows
+from octavo._sparse_rows import SparseRows
 from octavo.encoders.sparse import SparseEncoder
 from octavo.errors import CollectionLockedError, CorruptCollectionError
 from octavo.store.documents import chunked
