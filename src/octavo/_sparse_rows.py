@@ -206,7 +206,8 @@ def _of_one(given: Any, what: str) -> SparseRows:
             given = (given.indices, given.values)
         if not isinstance(given, tuple | list) or len(given) != 2:
             raise InputTypeError(f"expected {what} as {_FORMS}; got {type(given).__name__}")
-        indices = real_array(given[0], f"the terms of {what}")
+        named = given[0].detach().cpu().numpy() if hasattr(given[0], "detach") else given[0]
+        indices = real_array(named, f"the terms of {what}")
         values = given[1]
         if indices.ndim != 1 or (indices.dtype.kind not in "iu" and indices.size):
             raise InvalidVectorsError(

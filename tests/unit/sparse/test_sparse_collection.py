@@ -474,11 +474,8 @@ def test_secure_compaction_leaves_nothing_of_the_deleted(tmp_path: Path) -> None
     marker = 0xA1B2C3D4
     needle = marker.to_bytes(4, "little")
     with octavo.open(tmp_path / "kb", dense) as kb:
-        kb.add(
-            [str(n) for n in range(30)],
-            [str(n) for n in range(30)],
-            sparse_vectors=[{marker: 1.0, n: 1.0} for n in range(30)],
-        )
+        names = [str(n) for n in range(30)]
+        kb.add(names, names, sparse_vectors=[{marker: 1.0, n: 1.0} for n in range(30)])
         kb.add(["last"], ["last"], sparse_vectors=[{marker: 1.0}])
         kb.add(["kept"] * 3, sparse_vectors=[{5: 1.0}] * 3)
         kb.delete([*names, "last"])
