@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 
@@ -48,6 +48,28 @@ class Document:
     id: str
     text: str
     metadata: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def stored(cls, id: str, text: str, metadata: str) -> Self:
+        """Return a document as it is stored; its metadata is read from the JSON text when somebody asks for it.
+
+        Parameters
+        ----------
+        id, text : str
+            As in the class.
+        metadata : str
+            What `metadata_to_json` has written.
+        """
+        document = object.__new__(cls)
+        document.__dict__.update(id=id, text=text, _stored=metadata)
+        return document
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "metadata" and (stored := self.__dict__.get("_stored")) is not None:
+                return self.__dict__.setdefault("metadata", metadata_from_json(stored))  # the same for all threads
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 @dataclass
@@ -174,9 +196,9 @@ def metadata_from_json(text: str) -> Any:
     >>> metadata_from_json('{"day":{"octavo:date":"2024-05-01"}}')
     {'day': datetime.date(2024, 5, 1)}
     """
-    if _MARK not in text:
-        return json.loads(text)
-    return json.loads(text, object_hook=_untagged)
+    decoder = _TYPED if _MARK in text else _PLAIN
+    value, end = decoder.raw_decode(text)
+    return value if end == len(text) else decoder.decode(text)  # which says what is wrong
 
 
 def metadata_from_tagged(value: Any) -> Any:
@@ -290,6 +312,8 @@ def _untagged(value: dict[str, Any]) -> Any:
     except (ValueError, TypeError):
         return value
 
+
+_PLAIN, _TYPED = json.JSONDecoder(), json.JSONDecoder(object_hook=_untagged)
 
 _ATOMS = frozenset({str, int, bool, type(None)})
 
