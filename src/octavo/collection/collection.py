@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import os
 import weakref
@@ -30,7 +31,7 @@ from octavo.errors import (
     StorageError,
 )
 from octavo.retrievers import tuning
-from octavo.retrievers.search import FilterLike, Searcher, SearchOptions, fresh, read_documents, slots_of_ids
+from octavo.retrievers.search import FilterLike, Searcher, SearchOptions, read_documents, slots_of_ids
 from octavo.retrievers.tuning import TuningReport
 from octavo.store.database import select_documents
 from octavo.store.documents import Batch, Document, DocumentLike, check_ids, chunked, read_batches
@@ -566,17 +567,10 @@ class Collection(DenseSearch):
         """
         listed = check_ids(ids)
         with self._store.read() as (connection, _):
-            slots = slots_of_ids(connection, listed)
-            documents = read_documents(connection, sorted(slots.values()))
-        found: list[Document] = []
-        used: set[int] = set()
-        for identifier in listed:
-            slot = slots.get(identifier)
-            if slot is not None:
-                document = documents[slot][0]
-                found.append(fresh(document) if slot in used else document)  # asked for twice: they share nothing
-                used.add(slot)
-        return found
+            documents = read_documents(connection, "id", list(dict.fromkeys(listed)))
+        found = [documents[identifier][0] for identifier in listed if identifier in documents]
+        # asked for twice: they share nothing
+        return found if len(found) == len(documents) else [copy.deepcopy(document) for document in found]
 
     def get_payloads(self, ids: Iterable[str]) -> list[str | None]:
         """Return the payloads of these ids.

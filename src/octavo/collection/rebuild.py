@@ -126,7 +126,7 @@ def most_token_vectors(collection: Collection) -> tuple[str, int] | None:
         snapshot.tokens.check_offsets(slots)
         lengths = snapshot.tokens.lengths(slots)
         slot = int(slots[lengths.argmax()])
-        document, _ = read_documents(connection, [slot])[slot]
+        document, _ = read_documents(connection, "slot", [slot])[slot]
         return document.id, int(lengths.max())
 
 

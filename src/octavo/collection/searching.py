@@ -204,7 +204,8 @@ class DenseSearch(Protocol):
             n_probe=n_probe,
             exact=exact,
         )
-        return self._search([query], [text] if text is not None else None, k, filter, ids, options)[0]
+        single = query[None] if isinstance(query, np.ndarray) and query.dtype == np.float32 else [query]
+        return self._search(single, [text] if text is not None else None, k, filter, ids, options)[0]
 
     def search_batch(
         self,

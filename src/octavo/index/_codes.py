@@ -64,7 +64,7 @@ class CentredQueries:
     step: Scores
     square: Scores
     offset: Scores
-    sums: NDArray[np.int64]
+    sums: NDArray[np.int32] | None  # of the codes, for `r4`
 
 
 def check_codes(layout: CodeLayout, codes: Codes, what: str) -> None:
@@ -166,13 +166,13 @@ def row_terms(layout: CodeLayout, codes: Codes) -> tuple[Scores | None, Scores |
 def _pack_centred(layout: CodeLayout, queries: Codes) -> CentredQueries:
     (step, square, offset), codes = split_query(layout, queries)
     whole = codes.view(np.int8)
-    sums = whole.sum(axis=1, dtype=np.int64)
+    sums = whole.sum(axis=1, dtype=np.int32) if layout.kind == "r4" else None
     if layout.kind in ("r1", "r2", "r3"):
         packed = numkong.hammings_pack(_byte_tensor(query_planes(codes).reshape(-1, -(-layout.dim // 8)), "uint1"))
     elif layout.kind in ("i4", "r4"):
         packed = numkong.dots_pack(_byte_tensor(_nibbles(whole), "int4"))
     else:
-        packed = numkong.dots_pack(_tensor(CodeLayout(layout.compared.kind, layout.dim), codes))
+        packed = numkong.dots_pack(_byte_tensor(codes, _NUMKONG_NAMES[layout.compared.kind]))
     return CentredQueries(packed, step, square, offset, sums)
 
 
@@ -212,7 +212,7 @@ def _whole_products(layout: CodeLayout, codes: Codes, queries: CentredQueries) -
             numkong.dots_packed(_part_tensor(codes, 0, layout.code_bytes, "int4"), queries.packed), np.int32
         ).reshape(len(codes), -1, 2)
         whole = halves[:, :, 0] * 16 + halves[:, :, 1]
-        return 2 * whole + queries.sums.astype(np.int32) if kind == "r4" else whole
+        return 2 * whole + queries.sums if queries.sums is not None else whole
     if kind == "i2":
         codes = unpack_int2(layout, codes)
         return np.asarray(numkong.dots_packed(_byte_tensor(codes, "int8"), queries.packed))
