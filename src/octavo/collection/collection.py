@@ -87,6 +87,7 @@ class Collection(DenseSearch):
         self._store = store
         self._writer = Writer(self._store)
         self._index = index_of(self._store)
+        self._writer.follow(self._index.take_over)
         self._text = TextFiles(self._store)
         self._searcher = self._new_searcher()
         # a state whose index reaches as far as it should; only as long as others use it, since it has files open
@@ -363,7 +364,7 @@ class Collection(DenseSearch):
         if self._current().fitted:  # what the first codec has dropped makes vectors differ from fresh ones
             self._model.refitted()
         self._writer.fit(text)
-        self._index.catch_up()
+        self._index.start()
 
     def compact(self, *, secure: bool = False) -> int:
         """Drop the rows of deleted documents from every file.
@@ -403,7 +404,7 @@ class Collection(DenseSearch):
                 erase_leftovers(self._store)
             else:
                 self._store.database.vacuum()
-        self._index.catch_up()
+        self._index.start()
         return dropped
 
     def copy(self, path: str | os.PathLike[str] | None = None) -> Collection:
@@ -514,8 +515,7 @@ class Collection(DenseSearch):
         >>> kb.close()
         """
         self._store.require_open()
-        self._index.wait()
-        self._index.catch_up(tail=0)
+        self._index.complete()
         self._index.checkpoint()
 
     def close(self) -> None:
@@ -1042,8 +1042,7 @@ class Collection(DenseSearch):
         seed = check_integer(seed, "seed", least=0)
         k = check_integer(k, "k", least=1)
         self._store.require_open()
-        self._index.wait()
-        self._index.catch_up(tail=0)
+        self._index.complete()
         with self._store.read() as (_, snapshot):
             pass
         if snapshot.n_alive < 2 or not snapshot.tiers:
