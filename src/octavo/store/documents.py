@@ -15,6 +15,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from octavo._arrays import Codes, Floats, as_matrix
+from octavo._html import notebook_table
+from octavo._printing import short
 from octavo.compression import Codec
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import InputTypeError, ParameterError
@@ -22,6 +24,9 @@ from octavo.filters.times import plain_datetime64, plain_time
 
 #: Bytes of a document: its id, text, metadata and payload. SQLite keeps rows of up to 10^9 bytes.
 LARGEST_DOCUMENT = 900_000_000
+
+#: Characters of each part of a document that its `repr` shows.
+_SHOWN = 120
 
 DocumentLike: TypeAlias = "str | Document | Mapping[str, Any]"
 
@@ -48,6 +53,16 @@ class Document:
     id: str
     text: str
     metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return (
+            f"Document(id={short(self.id, _SHOWN)}, text={short(self.text, _SHOWN)}, "
+            f"metadata={short(self.metadata, _SHOWN)})"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [("id", self.id), ("text", self.text), *((name, short(value, 300)) for name, value in self.metadata.items())]
+        return notebook_table("Document", [], rows)
 
 
 @dataclass
