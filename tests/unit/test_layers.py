@@ -19,7 +19,18 @@ ROOT = Path(octavo.__file__).parent
 #: From the bottom up. A part imports only from lower ones and from itself; parts on one line do not know each other.
 LAYERS = [
     {"errors", "_version"},
-    {"_layout", "_validation", "_arrays", "_files", "_text_analysis", "_progress", "_printing", "_forks", "_rotation", "_html"},
+    {
+        "_layout",
+        "_validation",
+        "_arrays",
+        "_files",
+        "_text_analysis",
+        "_progress",
+        "_printing",
+        "_forks",
+        "_rotation",
+        "_html",
+    },
     {"filters"},
     {"compression", "index"},
     {"encoders"},

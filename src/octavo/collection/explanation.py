@@ -52,7 +52,9 @@ class Explanation:
 
     def __repr__(self) -> str:
         rows, columns = self.similarities.shape
-        return f"<octavo.Explanation of {short(self.id)}: score {self.score:.4f}, {rows} query tokens x {columns} vectors>"
+        return (
+            f"<octavo.Explanation of {short(self.id)}: score {self.score:.4f}, {rows} query tokens x {columns} vectors>"
+        )
 
     def _repr_html_(self) -> str:
         named = [

@@ -313,7 +313,8 @@ class Result:
         quality = ", ".join(f"{name} {value:.4f}" for name, value in list(self.quality.items())[:3])
         failed = "" if self.ok else ", failed checks"
         where = f"{short(self.label)} on {short(self.dataset.name)}"
-        return f"<octavo.eval.Result {where}: {quality}, {self.storage.vector_bytes_per_document:,.0f} bytes a document{failed}>"
+        size = f"{self.storage.vector_bytes_per_document:,.0f} bytes a document"
+        return f"<octavo.eval.Result {where}: {quality}, {size}{failed}>"
 
     def _repr_html_(self) -> str:
         rows = [(name, f"{value:.4f}") for name, value in self.quality.items()]

@@ -95,8 +95,10 @@ class SearchResult:
         if not self.ids:
             return "<octavo.SearchResult: no documents>"
         lines = [f"<octavo.SearchResult: {_count(self.ids)}, best first"]
-        for hit in self[:_LISTED]:
-            lines.append(f"  {hit.score:.4f}  {short(hit.id, 24)}  {short(' '.join(hit.text[:200].split()), 56)}")
+        lines += [
+            f"  {hit.score:.4f}  {short(hit.id, 24)}  {short(' '.join(hit.text[:200].split()), 56)}"
+            for hit in self[:_LISTED]
+        ]
         if len(self) > _LISTED:
             lines.append(f"  and {len(self) - _LISTED:,} more")
         return "\n".join(lines) + ">"

@@ -61,7 +61,11 @@ class Document:
         )
 
     def _repr_html_(self) -> str:
-        rows = [("id", self.id), ("text", self.text), *((name, short(value, 300)) for name, value in self.metadata.items())]
+        rows = [
+            ("id", self.id),
+            ("text", self.text),
+            *((name, short(value, 300)) for name, value in self.metadata.items()),
+        ]
         return notebook_table("Document", [], rows)
 
 
