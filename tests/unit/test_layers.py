@@ -38,7 +38,7 @@ LAYERS = [
     {"retrievers"},
     {"collection"},
     {""},  # the package itself, `import octavo`
-    {"integrations", "ingest", "testing"},
+    {"integrations", "ingest", "testing", "serving"},
     {"eval", "planning"},
     {"demo"},
     {"cli"},

@@ -8,6 +8,7 @@ from octavo.cli import (  # noqa: F401 - each registers its command
     _info,
     _plan,
     _search,
+    _serve,
     _transfer,
     _tune,
     _verify,
