@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
 import logging
 import secrets
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -40,7 +42,7 @@ _AT_ONCE, _CONNECTIONS = 4, 32
 _MOST_FILTER, _MOST_ID = 10_000, 10_000
 
 
-class _Refused(Exception):
+class RefusedError(Exception):
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
         self.status = status
@@ -154,26 +156,26 @@ class _Site:
         allowed = {f"{name}:{port}" for name in (_LOOPBACK, "localhost")}
         hosts = headers.get_all("Host") or []
         if len(hosts) != 1 or hosts[0].strip().lower() not in allowed:  # a foreign name that leads here: DNS rebinding
-            raise _Refused(HTTPStatus.MISDIRECTED_REQUEST, f"this server answers to {_LOOPBACK}:{port} only")
+            raise RefusedError(HTTPStatus.MISDIRECTED_REQUEST, f"this server answers to {_LOOPBACK}:{port} only")
         for origin in headers.get_all("Origin") or []:
             if origin.strip().lower() not in {f"http://{host}" for host in allowed}:
-                raise _Refused(HTTPStatus.FORBIDDEN, "requests of other sites are refused")
+                raise RefusedError(HTTPStatus.FORBIDDEN, "requests of other sites are refused")
 
     def answer(self, target: str, headers: Any) -> tuple[str, bytes]:
         """Return the type and the bytes of what lies at a target."""
         parts = urlsplit(target)
         if parts.scheme or parts.netloc:
-            raise _Refused(HTTPStatus.BAD_REQUEST, "expected a path")
+            raise RefusedError(HTTPStatus.BAD_REQUEST, "expected a path")
         if parts.path == "/":
             return "text/html; charset=utf-8", self.page
         route = self._routes.get(parts.path)
         if route is None:
-            raise _Refused(HTTPStatus.NOT_FOUND, "there is nothing here")
+            raise RefusedError(HTTPStatus.NOT_FOUND, "there is nothing here")
         keys = headers.get_all(_KEY_HEADER) or [""]
         if len(keys) != 1 or not hmac.compare_digest(keys[0].encode("utf-8", "replace"), self._key):
-            raise _Refused(HTTPStatus.FORBIDDEN, "the key is wrong: open the address that the server printed last")
+            raise RefusedError(HTTPStatus.FORBIDDEN, "the key is wrong: open the address that the server printed last")
         if (headers.get("Sec-Fetch-Site") or "same-origin") not in ("same-origin", "none"):
-            raise _Refused(HTTPStatus.FORBIDDEN, "requests of other sites are refused")
+            raise RefusedError(HTTPStatus.FORBIDDEN, "requests of other sites are refused")
         given = dict(parse_qsl(parts.query, keep_blank_values=True, max_num_fields=10))
         with self._turns:
             found = route(given)
@@ -227,20 +229,32 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], site: _Site) -> None:
         self.site = site
-        self._room = threading.BoundedSemaphore(_CONNECTIONS)
+        self._held: set[Any] = set()
+        self._changing = threading.Lock()
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._room.acquire(blocking=False):  # a page holds six connections
+        with self._changing:
+            full = len(self._held) >= _CONNECTIONS  # a browser holds six for a page
+            if not full:
+                self._held.add(request)
+        if full:
             self.shutdown_request(request)
-            return
-        super().process_request(request, client_address)
+        else:
+            super().process_request(request, client_address)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._room.release()
+    def shutdown_request(self, request: Any) -> None:
+        with self._changing:
+            self._held.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        super().server_close()
+        with self._changing:
+            held = list(self._held)
+        for request in held:  # kept alive, they would be answered for ever
+            with contextlib.suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         _log.debug("a connection ended early", exc_info=True)
@@ -258,7 +272,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.site.check(self.headers, self.server.server_port)
             kind, content = self.server.site.answer(self.path, self.headers)
             self._send(HTTPStatus.OK, kind, content)
-        except _Refused as refused:
+        except RefusedError as refused:
             self._fail(refused.status, str(refused))
         except DocumentNotFoundError as error:
             self._fail(HTTPStatus.NOT_FOUND, str(error))
@@ -270,7 +284,7 @@ class _Handler(BaseHTTPRequestHandler):
             _log.exception("the page could not be answered")
             self._fail(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong; the terminal says what")
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815 - so is this
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Refuse what cannot be read, or another method, without repeating what was sent."""

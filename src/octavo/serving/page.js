@@ -343,14 +343,18 @@
       overlay.append(ring);
     });
   }
+  let loading = false;
   async function loadMap() {
-    if (map || !$("mapbox").open) return;
+    if (map || loading || !about || !$("mapbox").open) return;
+    loading = true;
     $("mapnote").textContent = "Drawing …";
     try {
       map = await get("map");
     } catch (error) {
       $("mapnote").textContent = error.message;
       return;
+    } finally {
+      loading = false;
     }
     $("colour").append(make("option", "nothing", { value: "" }), ...map.fields.map((name) => make("option", name, { value: name })));
     $("colourbox").hidden = !map.fields.length;
