@@ -58,6 +58,7 @@ PUBLIC: dict[str, str] = {
         LateInteractionRetriever MaxSimReranker OctavoRecordManager OctavoRetriever OctavoTranslator OctavoVectorStore
     """,
     "octavo.integrations.llama_index": "LateInteractionIndex MaxSimRerank OctavoVectorStore as_retriever",
+    "octavo.integrations.mcp": "collection_server",
     "octavo.integrations.qdrant": "QdrantCollection QdrantInfo QdrantMultiVectorCollection open_collection",
     "octavo.integrations.ray": "UpsertReport encode fit_codec stored_codec upsert",
     "octavo.planning": """

@@ -53,6 +53,9 @@ FRAMEWORKS = {
     "qdrant_edge": ("integrations",),
     "ray": ("integrations",),
     "mteb": ("eval.mteb",),
+    "mcp": ("integrations.mcp",),
+    "haystack": ("integrations.haystack",),
+    "dspy": ("integrations.dspy",),
 }
 
 #: `langchain` and the like pull in far more than their cores, which have all that is needed.

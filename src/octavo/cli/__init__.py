@@ -6,6 +6,7 @@ from octavo.cli import (  # noqa: F401 - each registers its command
     _export,
     _index,
     _info,
+    _mcp,
     _plan,
     _search,
     _serve,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -286,5 +287,10 @@ def _metadata(metadata: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _shown(value: Any, most: int) -> str:
-    text = "" if value is None else value if isinstance(value, str) else to_json(value)
+    if isinstance(value, list | tuple) and all(isinstance(each, str | int | float | date) for each in value):
+        text = ", ".join(map(str, value))
+    elif isinstance(value, str | date):
+        text = str(value)
+    else:
+        text = "" if value is None else to_json(value)
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -71,6 +71,8 @@ class Highlighter:
         if start:  # at the beginning of a word
             start = text.find(" ", start, start + 40) + 1 or start
         end = min(len(text), start + _SNIPPET)
+        if end < len(text):
+            end = next((at for at in range(end, end - 40, -1) if text[at].isspace()), end)
         pieces = _cut(text, spans, start, end)
         before, after = [("… ", False)] * bool(start), [(" …", False)] * (end < len(text))
         return [*before, *((" ".join(re.split(r"\s+", piece)), marked) for piece, marked in pieces), *after]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ class Projection:
         _, lengths, axes = np.linalg.svd(matrix, full_matrices=False)
         variance = lengths**2
         shares = variance / variance.sum() if variance.sum() > 0 else np.zeros_like(variance)
-        both = np.zeros((2, matrix.shape[1]))
+        both: Any = np.zeros((2, matrix.shape[1]))
         both[: min(2, len(axes))] = axes[:2]
         # The sign of a component means nothing; a fixed one keeps the map from turning over between two starts.
         both *= np.where(both[np.arange(2), np.abs(both).argmax(axis=1)] < 0, -1, 1)[:, None]

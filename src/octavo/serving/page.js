@@ -106,13 +106,17 @@
     return parts.length ? { $and: parts } : null;
   }
   function offer() {
-    $("nofields").hidden = about.fields.length > 0;
-    about.fields.forEach((field, number) => {
+    
+    // What has a few values to choose from comes first; where every document has its own, there is nothing to choose.
+    const listing = (field) => field.complete || (field.values.length && field.values[0][1] > 1 && field.least === null);
+    const useful = about.fields.filter((field) => listing(field) || field.least !== null);
+    useful.sort((a, b) => Number(b.complete) - Number(a.complete));
+    useful.forEach((field, number) => {
       const box = make("details", null, { class: "field" });
       box.open = number < 3;
       box.append(make("summary", field.name + " (" + count(field.documents) + ")"));
       const listed = make("div", null, { class: "values", role: "group", "aria-label": field.name });
-      for (const [value, n] of field.complete || !field.kinds.includes("number") ? field.values : []) {
+      for (const [value, n] of listing(field) ? field.values : []) {
         const label = make("label");
         const tick = make("input", null, { type: "checkbox" });
         tick.addEventListener("change", () => {
@@ -139,6 +143,7 @@
       }
       $("fields").append(box);
     });
+    $("nofields").hidden = useful.length > 0;
     if (about.fields_of) $("fields").append(make("p", "Values of the first " + count(about.fields_of) + " documents.", { class: "soft" }));
   }
   $("clear").addEventListener("click", () => {
@@ -159,7 +164,7 @@
   }
   function score(name, value, best, rank) {
     const box = make("div");
-    const place = rank === undefined ? "" : rank === null ? " (beyond 100th)" : " (" + rank + ".)";
+    const place = rank === undefined ? "" : rank === null ? " (beyond #100)" : " (#" + rank + ")";
     box.append(make("span", name + " " + figure(value) + (value === null ? "" : place)));
     const track = make("div", null, { class: "track" });
     const fill = make("div", null, { class: "fill" });

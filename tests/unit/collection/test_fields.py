@@ -67,7 +67,8 @@ def test_values_and_ends() -> None:
     assert not by_name["year"].complete
     assert by_name["tags"].values == [("x", 90), ("y", 90)]
     assert by_name["tags"].kinds == ["list", "text"]
-    assert by_name["day"].least == datetime(2024, 5, 1, tzinfo=UTC).isoformat()
+    assert by_name["day"].least == "2024-05-01"
+    assert fields_of([{"t": datetime(2024, 5, 1, 12, tzinfo=UTC)}])[0].least == "2024-05-01T12:00:00+00:00"
     assert by_name["open"].values == [(False, 45), (True, 45)]
     assert by_name["open"].complete
 

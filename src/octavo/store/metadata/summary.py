@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from datetime import time as midnight
 from typing import Any
 
 from octavo.store.metadata._values import (
@@ -61,7 +62,8 @@ class FieldSummary:
     documents : int
         How many have the field.
     values : list of (value, int)
-        The most frequent values, each with its number of documents; times in ISO form. Long texts are left out.
+        The most frequent values, each with its number of documents; times in ISO form, midnights as dates. Long texts are
+        left out.
     complete : bool
         Whether these are all the values that there are.
     least, greatest : float, str or None
@@ -192,7 +194,8 @@ def _plain(kind: int, stored: Any) -> Any:
         return bool(stored)
     if kind == TIME:
         try:
-            return (_EPOCH + timedelta(microseconds=stored)).isoformat()
+            time = _EPOCH + timedelta(microseconds=stored)
+            return time.date().isoformat() if time.time() == midnight() else time.isoformat()
         except OverflowError:  # next to the years 1 and 9999
             return str(stored)
     return stored
