@@ -58,6 +58,7 @@ PUBLIC: dict[str, str] = {
         LateInteractionRetriever MaxSimReranker OctavoRecordManager OctavoRetriever OctavoTranslator OctavoVectorStore
     """,
     "octavo.integrations.llama_index": "LateInteractionIndex MaxSimRerank OctavoVectorStore as_retriever",
+    "octavo.integrations.mcp": "collection_server",
     "octavo.integrations.qdrant": "QdrantCollection QdrantInfo QdrantMultiVectorCollection open_collection",
     "octavo.integrations.ray": "UpsertReport encode fit_codec stored_codec upsert",
     "octavo.planning": """
@@ -66,6 +67,7 @@ PUBLIC: dict[str, str] = {
     "octavo.retrievers": """
         LateOptions SearchOptions convex_combination maximal_marginal_relevance maxsim_scores reciprocal_rank_fusion
     """,
+    "octavo.serving": "PageServer",
     "octavo.testing": "check_collection check_step collection_checks",
 }
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from octavo._arrays import Floats, as_matrix, unit_rows
 from octavo._files import as_path
+from octavo._html import notebook_table
 from octavo._progress import progress_bar
 from octavo._validation import check_integer, check_number
 from octavo.collection.model_check import LocalVectors, ModelCheck, prompts_of
@@ -139,6 +140,9 @@ class Collection(DenseSearch):
         where = repr(str(self.path)) if self.path is not None else "in memory"
         state = "closed" if self.closed else f"{len(self):,} documents"
         return f"<octavo.Collection {where}, codec {self.codec!r}, {state}>"
+
+    def _repr_html_(self) -> str:
+        return notebook_table(repr(self), [], []) if self.closed else self.info()._repr_html_()
 
     def __len__(self) -> int:
         return self.count()
