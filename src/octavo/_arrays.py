@@ -145,7 +145,9 @@ def as_matrix(vectors: Any, dim: int | None = None, what: str = "vectors") -> Fl
 
 def to_float32(X: npt.NDArray[np.float64]) -> Floats:
     """Round to float32; what is beyond its range becomes the largest finite value."""
-    return np.clip(X, -_FLOAT32_MAX, _FLOAT32_MAX).astype(np.float32)
+    return np.minimum(np.maximum(X, -_FLOAT32_MAX), _FLOAT32_MAX).astype(
+        np.float32
+    )  # half the time of `clip` for a query
 
 
 def in_blocks(X: npt.NDArray[Any], out: npt.NDArray[Any], encode: Callable[[Floats], npt.NDArray[Any]]) -> None:

@@ -178,8 +178,11 @@ class CentredQuantizer(Quantizer):
     def _query_rows(self, terms: Sequence[npt.NDArray[np.float64]], codes: Codes) -> Codes:
         """Put step, square and offset before the codes of queries."""
         unit = float(self._unit) or 1.0
-        head = to_float32(np.column_stack(terms) * unit)
-        return np.concatenate([head.view(np.uint8), codes], axis=1)
+        head = np.empty((len(codes), len(terms)))
+        for column, term in enumerate(terms):
+            head[:, column] = term
+        head *= unit
+        return np.concatenate([to_float32(head).view(np.uint8), codes], axis=1)
 
     def _query_offsets(self, X: Floats) -> npt.NDArray[np.float64]:
         products: npt.NDArray[np.float64] = np.multiply(X, self._mean, dtype=np.float64).sum(axis=1)
