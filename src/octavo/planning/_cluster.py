@@ -223,8 +223,8 @@ def point_bytes(workload: Workload, points: int) -> tuple[dict[str, float], dict
     """Return the bytes of one document in memory and on disk, in a shard of so many points.
 
     As `QdrantCollection` maps a codec: the coarse tier becomes the engine's quantized vectors, in memory with the graph; the
-    finest tier its stored vectors, on disk; a codec without a tier of bits, int8 or rabitq has no quantized vectors, and searches
-    the stored ones. Token vectors are on disk and have no graph. The indexes of words and metadata count as memory, though the
+    finest tier its stored vectors, on disk; a codec without binary, int8 or rabitq has no quantized vectors, and searches the
+    stored ones. Token vectors are on disk and have no graph. The indexes of words and metadata count as memory, though the
     engine may map them.
     """
     layouts = workload.layouts

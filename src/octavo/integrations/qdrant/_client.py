@@ -156,7 +156,9 @@ class ClientTransport:
                     "codecs with 'rabitq' need a newer Qdrant client, which knows TurboQuant: pip install -U qdrant-client"
                 )
             bits = models.TurboQuantBitSize(layout.quantization.replace("turbo", "bits"))
-            quantization = models.TurboQuantization(turbo=models.TurboQuantQuantizationConfig(bits=bits, always_ram=True))
+            quantization = models.TurboQuantization(
+                turbo=models.TurboQuantQuantizationConfig(bits=bits, always_ram=True)
+            )
         return models.VectorParams(
             size=layout.dim,
             distance=models.Distance.DOT,
