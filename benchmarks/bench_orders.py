@@ -22,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import octavo
+from bench_codecs_models import search
+from octavo.compression import Codec
 from octavo.store import writer as writing
 
 CODECS = ("int8", "rabitq:1 > int8", "rabitq:4", "svd:50%|int8", "svd:25%|int8")
@@ -129,15 +131,15 @@ def measured(
 def agreements(codec: str, documents: Matrix, queries: Matrix) -> dict[str, float]:
     """Return the share of the exact ten best that is found, by order; documents come 1,000 at a time."""
     best = [set(rows) for rows in exact(documents, queries)]
-    schemes = {
-        "fitted on all": (np.arange(len(documents)), len(documents)),
-        **{n: (o, 1_000) for n, o in orders(documents).items()},
-    }
-    shares = {}
-    for name, (order, batch) in schemes.items():
-        with filled(codec, documents, order, batch=batch) as kb:
-            found = searched(kb, queries)
-        shares[name] = float(np.mean([len(rows & set(row)) / DEPTH for rows, row in zip(best, found, strict=True)]))
+
+    def share(found: Any) -> float:
+        pairs = zip(best, found, strict=True)
+        return float(np.mean([len(rows & {int(row) for row in each}) / DEPTH for rows, each in pairs]))
+
+    shares = {"fitted on all": share(search(Codec.parse(codec).fit(documents), documents, queries))}
+    for name, order in orders(documents).items():
+        with filled(codec, documents, order, batch=1_000) as kb:
+            shares[name] = share(searched(kb, queries))
     return shares
 
 
