@@ -200,7 +200,7 @@ def _whole_products(layout: CodeLayout, codes: Codes, queries: CentredQueries) -
     if kind in ("r1", "r2", "r3"):
         width, planes = -(-layout.dim // 8), BITS[kind]
         exact = np.float32 if layout.dim * (2**planes - 1) <= _EXACT_DIM else np.float64
-        weights = _PLANES.astype(exact)
+        weights: NDArray[Any] = _PLANES.astype(exact)
         total: NDArray[Any] = np.array(0)
         for plane in range(planes):
             near = np.asarray(
