@@ -178,9 +178,9 @@ def _pack_centred(layout: CodeLayout, queries: Codes) -> CentredQueries:
 
 def query_planes(codes: Codes) -> NDArray[np.uint8]:
     """Return the bits of odd whole numbers from -127 to 127 by plane, lowest first: shape (m, planes, bytes)."""
-    places = (codes.view(np.int8).astype(np.int16) + 127) >> 1
-    bits = places[:, None, :] >> np.arange(QUERY_PLANES, dtype=np.int16)[:, None] & 1
-    return np.packbits(bits.astype(np.uint8), axis=2)
+    places = (codes + np.uint8(127)) >> np.uint8(1)  # in whole bytes: they wrap to what 16 bits would give
+    bits = np.unpackbits(places[:, :, None], axis=2, count=QUERY_PLANES, bitorder="little")
+    return np.packbits(np.ascontiguousarray(bits.transpose(0, 2, 1)), axis=2)
 
 
 def _nibbles(whole: NDArray[np.int8]) -> Codes:
@@ -199,12 +199,13 @@ def _whole_products(layout: CodeLayout, codes: Codes, queries: CentredQueries) -
     if kind in ("r1", "r2", "r3"):
         width, planes = -(-layout.dim // 8), BITS[kind]
         exact = np.float32 if layout.dim * (2**planes - 1) <= _EXACT_DIM else np.float64
+        weights: NDArray[Any] = _PLANES.astype(exact)
         total: NDArray[Any] = np.array(0)
         for plane in range(planes):
             near = np.asarray(
                 numkong.hammings_packed(_part_tensor(codes, plane * width, width, "uint1"), queries.packed)
             )
-            apart = near.reshape(len(codes), -1, QUERY_PLANES).astype(exact) @ _PLANES.astype(exact)
+            apart = (near.reshape(-1, QUERY_PLANES).astype(exact) @ weights).reshape(len(codes), -1)
             total = total + apart * (2 ** (planes - plane))
         return exact((2**planes - 1) * (2**QUERY_PLANES - 1) * layout.dim) - total
     if kind in ("i4", "r4"):

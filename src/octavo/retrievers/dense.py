@@ -308,7 +308,7 @@ def _walk(
         return graph.search(codes, count, ef, threads=threads)
     found, _ = graph.search(codes, max(count, ef), ef, threads=threads)
     found[found >= snapshot.n_slots] = -1  # linked by a commit that this snapshot does not see
-    rows = np.unique(found)
+    rows = found[0] if len(found) == 1 else np.unique(found)
     coarse.check(rows[rows >= 0])
     scores = np.full(found.shape, -np.inf, np.float32)
     for query, row, into in zip(codes, found, scores, strict=True):
