@@ -117,7 +117,7 @@ class CodeLayout:
             return TERMS_BYTES + self.code_bytes
         return self.code_bytes + LOGARITHM_BYTES * (self.has_factors + self.lengths)
 
-    @property
+    @cached_property
     def has_factors(self) -> bool:
         """Whether rows carry a factor."""
         return self.kind in RABITQ
@@ -142,14 +142,14 @@ class CodeLayout:
             return CodeLayout(kind, self.dim, self.scale, centred=True, query=True)
         return self if kind == self.kind else replace(self, kind=kind)
 
-    @property
+    @cached_property
     def passes(self) -> int:
         """Products of a row with each query that one score is made of."""
         if self.kind in ("r1", "r2", "r3"):
             return QUERY_PLANES
         return 2 if self.centred and self.kind in ("i4", "r4") else 1
 
-    @property
+    @cached_property
     def linked_bytes(self) -> int:
         """Bytes that the codes of a row take in a graph, which holds what usearch can compare."""
         if self.lengths:

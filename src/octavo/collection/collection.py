@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import os
 import weakref
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from octavo._arrays import Floats, as_matrix, unit_rows
 from octavo._files import as_path
+from octavo._html import notebook_table
 from octavo._progress import progress_bar
 from octavo._sparse_rows import SparseRows
 from octavo._validation import check_integer, check_number
@@ -34,7 +36,7 @@ from octavo.errors import (
     StorageError,
 )
 from octavo.retrievers import tuning
-from octavo.retrievers.search import FilterLike, Searcher, SearchOptions, fresh, read_documents, slots_of_ids
+from octavo.retrievers.search import FilterLike, Searcher, SearchOptions, read_documents, slots_of_ids
 from octavo.retrievers.tuning import TuningReport
 from octavo.store.database import select_documents
 from octavo.store.documents import Batch, Document, DocumentLike, check_ids, chunked, read_batches
@@ -92,6 +94,7 @@ class Collection(DenseSearch):
         self._store = store
         self._writer = Writer(self._store)
         self._index = index_of(self._store)
+        self._writer.follow(self._index.take_over)
         self._text = TextFiles(self._store)
         self._searcher = self._new_searcher()
         # a state whose index reaches as far as it should; only as long as others use it, since it has files open
@@ -154,6 +157,9 @@ class Collection(DenseSearch):
         where = repr(str(self.path)) if self.path is not None else "in memory"
         state = "closed" if self.closed else f"{len(self):,} documents"
         return f"<octavo.Collection {where}, codec {self.codec!r}, {state}>"
+
+    def _repr_html_(self) -> str:
+        return notebook_table(repr(self), [], []) if self.closed else self.info()._repr_html_()
 
     def __len__(self) -> int:
         return self.count()
@@ -389,7 +395,7 @@ class Collection(DenseSearch):
         if self._current().fitted:  # what the first codec has dropped makes vectors differ from fresh ones
             self._model.refitted()
         self._writer.fit(text)
-        self._index.catch_up()
+        self._index.start()
 
     def compact(self, *, secure: bool = False) -> int:
         """Drop the rows of deleted documents from every file.
@@ -429,7 +435,7 @@ class Collection(DenseSearch):
                 erase_leftovers(self._store)
             else:
                 self._store.database.vacuum()
-        self._index.catch_up()
+        self._index.start()
         return dropped
 
     def copy(self, path: str | os.PathLike[str] | None = None) -> Collection:
@@ -540,8 +546,7 @@ class Collection(DenseSearch):
         >>> kb.close()
         """
         self._store.require_open()
-        self._index.wait()
-        self._index.catch_up(tail=0)
+        self._index.complete()
         self._index.checkpoint()
 
     def close(self) -> None:
@@ -593,17 +598,10 @@ class Collection(DenseSearch):
         """
         listed = check_ids(ids)
         with self._store.read() as (connection, _):
-            slots = slots_of_ids(connection, listed)
-            documents = read_documents(connection, sorted(slots.values()))
-        found: list[Document] = []
-        used: set[int] = set()
-        for identifier in listed:
-            slot = slots.get(identifier)
-            if slot is not None:
-                document = documents[slot][0]
-                found.append(fresh(document) if slot in used else document)  # asked for twice: they share nothing
-                used.add(slot)
-        return found
+            documents = read_documents(connection, "id", list(dict.fromkeys(listed)))
+        found = [documents[identifier][0] for identifier in listed if identifier in documents]
+        # asked for twice: they share nothing
+        return found if len(found) == len(documents) else [copy.deepcopy(document) for document in found]
 
     def get_payloads(self, ids: Iterable[str]) -> list[str | None]:
         """Return the payloads of these ids.
@@ -1156,8 +1154,7 @@ class Collection(DenseSearch):
         seed = check_integer(seed, "seed", least=0)
         k = check_integer(k, "k", least=1)
         self._store.require_open()
-        self._index.wait()
-        self._index.catch_up(tail=0)
+        self._index.complete()
         with self._store.read() as (_, snapshot):
             pass
         if snapshot.n_alive < 2 or not snapshot.tiers:

@@ -135,12 +135,12 @@ class LocalVectors:
     def sample(self, ids: Sequence[str]) -> tuple[list[str], list[str], Floats]:
         """See `Known`."""
         with self._store.read() as (connection, snapshot):
-            slots = slots_of_ids(connection, list(ids))
-            documents = read_documents(connection, sorted(slots.values()))
-            found = [documents[slots[identifier]][0] for identifier in ids if identifier in slots]
+            documents = read_documents(connection, "id", list(ids))
+            found = [documents[identifier][0] for identifier in ids if identifier in documents]
             found = [document for document in found if document.text.strip()]
             if not found:
                 return [], [], np.zeros((0, 0), np.float32)
+            slots = slots_of_ids(connection, [document.id for document in found])
             vectors = self._vectors(connection, snapshot, np.array([slots[each.id] for each in found], np.int64))
         kept = np.flatnonzero(vectors.any(axis=1))
         return [found[i].id for i in kept], [found[i].text for i in kept], vectors[kept]

@@ -234,8 +234,9 @@ class DenseSearch(Protocol):
             n_probe=n_probe,
             exact=exact,
         )
+        single = query[None] if isinstance(query, np.ndarray) and query.dtype == np.float32 else [query]
         given = None if sparse_vector is None else [sparse_vector]
-        return self._search([query], [text] if text is not None else None, k, filter, ids, options, given)[0]
+        return self._search(single, [text] if text is not None else None, k, filter, ids, options, given)[0]
 
     def search_batch(
         self,

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo._arrays import Codes, Floats, row_lengths, to_float32
-from octavo._layout import CodeKind, CodeLayout, from_logarithms, to_logarithms
+from octavo._layout import TERMS_BYTES, CodeKind, CodeLayout, from_logarithms, to_logarithms
 from octavo.compression._base import Quantizer, Shapes, State
 from octavo.compression._registry import register_step
 from octavo.errors import CodecError
@@ -175,11 +175,16 @@ class CentredQuantizer(Quantizer):
         tails = [to_logarithms(tail)[:, None].view(np.uint8) for tail in (factors, lengths) if tail is not None]
         return np.concatenate([codes, *tails], axis=1) if tails else codes
 
-    def _query_rows(self, terms: Sequence[npt.NDArray[np.float64]], codes: Codes) -> Codes:
+    def _query_rows(self, terms: Sequence[npt.NDArray[np.float64] | float], codes: Codes) -> Codes:
         """Put step, square and offset before the codes of queries."""
-        unit = float(self._unit) or 1.0
-        head = to_float32(np.column_stack(terms) * unit)
-        return np.concatenate([head.view(np.uint8), codes], axis=1)
+        columns = np.empty((len(codes), len(terms)))
+        for number, term in enumerate(terms):
+            columns[:, number] = term
+        columns *= float(self._unit) or 1.0
+        rows = np.empty((len(codes), TERMS_BYTES + codes.shape[1]), np.uint8)
+        rows[:, :TERMS_BYTES] = to_float32(columns).view(np.uint8)
+        rows[:, TERMS_BYTES:] = codes
+        return rows
 
     def _query_offsets(self, X: Floats) -> npt.NDArray[np.float64]:
         products: npt.NDArray[np.float64] = np.multiply(X, self._mean, dtype=np.float64).sum(axis=1)
@@ -246,10 +251,10 @@ class ScaledQuantizer(CentredQuantizer):
         return self._rows(codes, None, lengths)
 
     def _encode_queries(self, X: Floats) -> Codes:
-        weighted = X / self._gain.astype(np.float64)
+        weighted = np.divide(X, self._gain, dtype=np.float64)
         step = np.abs(weighted).max(axis=1) / self.largest_query
-        codes = self._round_query((weighted / np.where(step > 0, step, 1)[:, None]).astype(np.float32))
-        return self._query_rows([step, np.zeros(len(X)), self._query_offsets(X)], codes)
+        weighted /= np.where(step > 0, step, 1)[:, None]
+        return self._query_rows([step, 0.0, self._query_offsets(X)], self._round_query(weighted.astype(np.float32)))
 
     @abstractmethod
     def _round(self, scaled: Floats) -> Codes:

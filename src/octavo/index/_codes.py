@@ -64,7 +64,7 @@ class CentredQueries:
     step: Scores
     square: Scores
     offset: Scores
-    sums: NDArray[np.int64]
+    sums: NDArray[np.int32] | None  # of the codes, for `r4`
 
 
 def check_codes(layout: CodeLayout, codes: Codes, what: str) -> None:
@@ -166,21 +166,21 @@ def row_terms(layout: CodeLayout, codes: Codes) -> tuple[Scores | None, Scores |
 def _pack_centred(layout: CodeLayout, queries: Codes) -> CentredQueries:
     (step, square, offset), codes = split_query(layout, queries)
     whole = codes.view(np.int8)
-    sums = whole.sum(axis=1, dtype=np.int64)
+    sums = whole.sum(axis=1, dtype=np.int32) if layout.kind == "r4" else None
     if layout.kind in ("r1", "r2", "r3"):
         packed = numkong.hammings_pack(_byte_tensor(query_planes(codes).reshape(-1, -(-layout.dim // 8)), "uint1"))
     elif layout.kind in ("i4", "r4"):
         packed = numkong.dots_pack(_byte_tensor(_nibbles(whole), "int4"))
     else:
-        packed = numkong.dots_pack(_tensor(CodeLayout(layout.compared.kind, layout.dim), codes))
+        packed = numkong.dots_pack(_byte_tensor(codes, _NUMKONG_NAMES[layout.compared.kind]))
     return CentredQueries(packed, step, square, offset, sums)
 
 
 def query_planes(codes: Codes) -> NDArray[np.uint8]:
     """Return the bits of odd whole numbers from -127 to 127 by plane, lowest first: shape (m, planes, bytes)."""
-    places = (codes.view(np.int8).astype(np.int16) + 127) >> 1
-    bits = places[:, None, :] >> np.arange(QUERY_PLANES, dtype=np.int16)[:, None] & 1
-    return np.packbits(bits.astype(np.uint8), axis=2)
+    places = (codes + np.uint8(127)) >> np.uint8(1)  # in whole bytes: they wrap to what 16 bits would give
+    bits = np.unpackbits(places[:, :, None], axis=2, count=QUERY_PLANES, bitorder="little")
+    return np.packbits(np.ascontiguousarray(bits.transpose(0, 2, 1)), axis=2)
 
 
 def _nibbles(whole: NDArray[np.int8]) -> Codes:
@@ -199,12 +199,13 @@ def _whole_products(layout: CodeLayout, codes: Codes, queries: CentredQueries) -
     if kind in ("r1", "r2", "r3"):
         width, planes = -(-layout.dim // 8), BITS[kind]
         exact = np.float32 if layout.dim * (2**planes - 1) <= _EXACT_DIM else np.float64
+        weights: NDArray[Any] = _PLANES.astype(exact)
         total: NDArray[Any] = np.array(0)
         for plane in range(planes):
             near = np.asarray(
                 numkong.hammings_packed(_part_tensor(codes, plane * width, width, "uint1"), queries.packed)
             )
-            apart = near.reshape(len(codes), -1, QUERY_PLANES).astype(exact) @ _PLANES.astype(exact)
+            apart = (near.reshape(-1, QUERY_PLANES).astype(exact) @ weights).reshape(len(codes), -1)
             total = total + apart * (2 ** (planes - plane))
         return exact((2**planes - 1) * (2**QUERY_PLANES - 1) * layout.dim) - total
     if kind in ("i4", "r4"):
@@ -212,7 +213,7 @@ def _whole_products(layout: CodeLayout, codes: Codes, queries: CentredQueries) -
             numkong.dots_packed(_part_tensor(codes, 0, layout.code_bytes, "int4"), queries.packed), np.int32
         ).reshape(len(codes), -1, 2)
         whole = halves[:, :, 0] * 16 + halves[:, :, 1]
-        return 2 * whole + queries.sums.astype(np.int32) if kind == "r4" else whole
+        return 2 * whole + queries.sums if queries.sums is not None else whole
     if kind == "i2":
         codes = unpack_int2(layout, codes)
         return np.asarray(numkong.dots_packed(_byte_tensor(codes, "int8"), queries.packed))

@@ -193,12 +193,14 @@ def _scan(
 
 
 def _blocks(start: int, stop: int, largest: int, k: int) -> Iterator[tuple[int, int]]:
-    """Cut a range of rows into blocks that double: the first sets the threshold cheaply, later ones mostly fail it."""
+    """Cut a range of rows into blocks that grow: the first sets the threshold cheaply, later ones mostly fail it."""
     size = min(largest, max(1024, 4 * k))
     while start < stop:
+        if stop - start < 2 * size:  # what is left is hardly worth another one
+            size = min(stop - start, largest)
         yield start, min(start + size, stop)
         start += size
-        size = min(2 * size, largest)
+        size = min(8 * size, largest)
 
 
 class _Best:
@@ -210,18 +212,19 @@ class _Best:
 
     def offer(self, block: Scores, offset: int, names: Rows | None) -> None:
         """Take what beats the worst kept score from a block of shape (n, m); blocks come in ascending order of rows."""
-        k = self.scores.shape[1]
+        m, k = self.scores.shape
         # Strictly greater: a later row with an equal score loses to the one already kept.
         hits = block > self.scores[:, -1]
-        counts = np.count_nonzero(hits, axis=0)
-        for j in np.flatnonzero(counts):
+        for j in np.flatnonzero(hits.any(axis=0)) if m > 1 else range(m):
             candidates = np.flatnonzero(hits[:, j])
-            values = block[candidates, j]
+            values = block[:, j].take(candidates)
             if candidates.size > 2 * k:
                 # Keep everything that ties with the k-th, so that rows can decide below.
-                kept = values >= np.partition(values, -k)[-k]
-                candidates, values = candidates[kept], values[kept]
-            numbers = candidates + offset if names is None else names[candidates]
+                kept = np.flatnonzero(values >= np.partition(values, -k)[-k])
+                candidates, values = candidates.take(kept), values.take(kept)
+            elif not candidates.size:
+                continue
+            numbers = candidates + offset if names is None else names.take(candidates)
             values = np.concatenate([self.scores[j], values])
             order = np.argsort(-values, kind="stable")[:k]
             self.rows[j] = np.concatenate([self.rows[j], numbers])[order]
@@ -275,5 +278,5 @@ def score_rows(layout: CodeLayout, codes: Codes, query: Codes, rows: Rows) -> Sc
 
 
 def _check_range(rows: NDArray[Any], n: int) -> None:
-    if rows.min() < 0 or rows.max() >= n:
+    if rows.view(np.uint64).max() >= n:  # as numbers without a sign, negative ones are large
         raise ParameterError(f"expected rows between 0 and {n - 1}, got {int(rows.min())} to {int(rows.max())}")

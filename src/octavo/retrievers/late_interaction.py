@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
-from octavo._arrays import Floats
+from octavo._arrays import Floats, finite_floats
 from octavo._layout import CodeLayout
 from octavo._validation import check_choice, check_integer
 from octavo.compression.token_matrices import TokenMatrices
@@ -63,7 +63,8 @@ class LateOptions(SearchOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._keep("n_candidates", lambda value: check_integer(value, "n_candidates", least=1))
+        if self.n_candidates is not None:
+            object.__setattr__(self, "n_candidates", check_integer(self.n_candidates, "n_candidates", least=1))
         check_choice(self.candidates, "candidates", get_args(CandidateSource))
         count = self.n_candidates
         if count is not None and self.oversample is not None:
@@ -198,7 +199,7 @@ class LateRanker(SnapshotRanker):
             lengths = self._searcher.relative_lengths(snapshot, vectors)
             shape = DenseOptions(ef=options.ef, n_probe=options.n_probe, exact=options.exact, threads=options.threads)
             count = self._searcher.count
-            slots, _ = dense_search(snapshot, vectors / lengths[:, None], depth, eligible, shape, count)
+            slots, _ = dense_search(snapshot, finite_floats(vectors / lengths[:, None]), depth, eligible, shape, count)
             for number, row in enumerate(slots):
                 found[number].append(row[row >= 0])
         if "sparse" in options.sources:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from octavo._arrays import Floats
+from octavo._arrays import Floats, finite_floats
 from octavo._sparse_rows import SparseRows
 from octavo._validation import check_choice, check_flag, check_integer, check_number
 from octavo.compression.token_matrices import TokenMatrices
@@ -22,7 +22,7 @@ from octavo.index.sparse import best
 from octavo.retrievers.dense import Counts, DenseOptions, count_cells, dense_search
 from octavo.retrievers.results import Ranking, SearchResult
 from octavo.store.database import document_crc, select_documents
-from octavo.store.documents import Document, metadata_from_json
+from octavo.store.documents import Document
 from octavo.store.metadata.index import select
 from octavo.store.snapshot import CellView, Mask, Slots, Snapshot, decode_rows
 from octavo.store.sparse import NONE_WAIT, Waiting, read_waiting
@@ -44,6 +44,17 @@ Scores: TypeAlias = npt.NDArray[np.float32]
 
 #: Bytes that remembered filter results may take.
 _CACHE_BYTES = 16 << 20
+
+
+_MODES = get_args(Mode)
+
+#: How each option is checked, where it is given.
+_CHECKS: dict[str, Callable[[Any, str], Any]] = {
+    **dict.fromkeys(("alpha", "lambda_mult"), partial(check_number, least=0, most=1)),
+    **dict.fromkeys(("fetch_k", "ef", "n_probe"), partial(check_integer, least=1)),
+    "oversample": partial(check_number, least=1),
+    "exact": check_flag,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,15 +98,15 @@ class SearchOptions:
     _aliases: ClassVar[dict[str, str]] = {}
 
     def __post_init__(self) -> None:
-        check_choice(self.mode, "mode", get_args(Mode))
-        self._keep("rank", self._checked_rank)
-        self._keep("weights", self._checked_weights)
-        for name in ("alpha", "lambda_mult"):
-            self._keep(name, lambda value, name=name: check_number(value, name, least=0, most=1))  # type: ignore[misc]
-        for name in ("fetch_k", "ef", "n_probe"):
-            self._keep(name, lambda value, name=name: check_integer(value, name, least=1))  # type: ignore[misc]
-        self._keep("oversample", lambda value: check_number(value, "oversample", least=1))
-        self._keep("exact", lambda value: check_flag(value, "exact"))
+        check_choice(self.mode, "mode", _MODES)
+        for name, check in _CHECKS.items():
+            if (value := getattr(self, name)) is not None:
+                # what numpy or another library calls a number is one of Python's from then on
+                object.__setattr__(self, name, check(value, name))
+        if self.rank is not None:
+            object.__setattr__(self, "rank", self._checked_rank(self.rank))
+        if self.weights is not None:
+            object.__setattr__(self, "weights", self._checked_weights(self.weights))
         if self.mode != "hybrid" and self.alpha is not None:
             raise ParameterError(f"alpha belongs to mode='hybrid', got mode={self.mode!r}")
         if self.fetch_k is not None and self.lambda_mult is None and self.mode != "hybrid":
@@ -108,12 +119,6 @@ class SearchOptions:
             raise ParameterError("alpha and weights say the same thing; give one of them")
         if self.exact and self.n_probe is not None:
             raise ParameterError("exact=True scores every document: n_probe does not apply")
-
-    def _keep(self, name: str, check: Callable[[Any], Any]) -> None:
-        """Check an option that was given; what numpy or another library calls a number is one of Python's from then on."""
-        value = getattr(self, name)
-        if value is not None:
-            object.__setattr__(self, name, check(value))
 
     def _checked_rank(self, value: Any) -> tuple[str, ...]:
         if isinstance(value, str) or not isinstance(value, Sequence):
@@ -362,14 +367,16 @@ class SnapshotRanker:
             slots, scores = self._dense(queries.vectors, k, options)
         else:
             lengths = self._searcher.query_lengths(self._snapshot, queries.vectors)[:, None]
-            slots, scores = self._dense(queries.vectors / lengths, k, options)
+            slots, scores = self._dense(finite_floats(queries.vectors / lengths), k, options)
             scores *= lengths
         if len(slots) and (slots[:, -1:] >= 0).all():
             return list(zip(slots, scores, strict=True))
         return [(row[row >= 0], values[row >= 0]) for row, values in zip(slots, scores, strict=True)]
 
     def _dense(self, vectors: Floats, k: int, options: SearchOptions) -> tuple[Slots, Scores]:
-        return dense_search(self._snapshot, vectors, k, self._mask, options.dense, self._searcher.count)
+        return dense_search(
+            self._snapshot, vectors, k, self._mask, options.dense, self._searcher.count, matching=self._matching
+        )
 
     def by_words(self, words: Sequence[str], k: int, options: SearchOptions) -> list[Ranking]:
         """Rank by BM25."""
@@ -431,7 +438,7 @@ def mask_of_callable(connection: Connection, snapshot: Snapshot, where: Document
     """Ask a function about every document; as slow as it sounds."""
     mask = np.zeros(snapshot.n_slots, np.bool_)
     for row in connection.execute("SELECT slot, id, text, metadata FROM documents"):
-        mask[row[0]] = lets_through(where, Document(row[1], row[2], metadata_from_json(row[3])))
+        mask[row[0]] = lets_through(where, Document.stored(*row[1:]))
     return mask
 
 
@@ -459,44 +466,55 @@ def slots_of_ids(connection: Connection, ids: Sequence[str]) -> dict[str, int]:
     return dict(select_documents(connection, "id, slot", "id", ids))
 
 
-def read_documents(connection: Connection, slots: Sequence[int]) -> dict[int, tuple[Document, str | None]]:
-    """Return the documents in these slots with their payloads, checked against their checksums.
+def read_documents(
+    connection: Connection, key: Literal["slot", "id"], values: Sequence[Any]
+) -> dict[Any, tuple[Document, str | None]]:
+    """Return the documents with these slots or ids, and their payloads, checked against their checksums.
+
+    Parameters
+    ----------
+    connection : Connection
+        Inside a read transaction.
+    key : {"slot", "id"}
+        What they are looked up by.
+    values : sequence of int or str
+        Slots, all of which have a document, or ids; those that are not there are left out.
 
     Raises
     ------
     CorruptCollectionError
         When a document's stored bytes do not match their checksum, or a slot has none.
     """
-    documents: dict[int, tuple[Document, str | None]] = {}
-    columns = "slot, id, text, metadata, payload, crc"
-    for slot, identifier, text, metadata, payload, crc in select_documents(connection, columns, "slot", slots):
-        if document_crc(identifier, text, metadata, payload) != crc:
-            raise CorruptCollectionError(
-                f"the stored document {identifier!r} is damaged (its checksum does not match); add it again or restore "
-                "the collection from a backup"
-            )
-        documents[slot] = Document(identifier, text, metadata_from_json(metadata)), payload
-    if len(documents) != len(set(slots)):
-        raise CorruptCollectionError("a vector has no document; run verify() to see what else is damaged")
-    return documents
+    rows = _read_rows(connection, key, values)
+    return {value: (Document.stored(*row[:3]), row[3]) for value, row in rows.items()}
 
 
 def read_results(connection: Connection, rankings: Sequence[Ranking]) -> list[SearchResult]:
     """Put the documents beside their scores."""
     wanted = [slots.tolist() for slots, _ in rankings]
-    if len(wanted) == 1:
-        documents = read_documents(connection, wanted[0])
-    else:
-        documents = read_documents(connection, sorted({slot for slots in wanted for slot in slots}))
+    distinct = wanted[0] if len(wanted) == 1 else sorted({slot for slots in wanted for slot in slots})
+    rows = _read_rows(connection, "slot", distinct)
     results = []
-    shared = len(wanted) > 1  # a document that several queries found must not be shared between their results
     for slots, (_, scores) in zip(wanted, rankings, strict=True):
-        found = [fresh(documents[slot][0]) if shared else documents[slot][0] for slot in slots]
-        payloads = [documents[slot][1] for slot in slots]
-        results.append(SearchResult([document.id for document in found], scores, found, payloads))
+        found = [rows[slot] for slot in slots]
+        # a document that several queries found is made for each of them, so that they share nothing
+        documents = [Document.stored(identifier, text, metadata) for identifier, text, metadata, _ in found]
+        results.append(SearchResult([row[0] for row in found], scores, documents, [row[3] for row in found]))
     return results
 
 
-def fresh(document: Document) -> Document:
-    """Return an equal document that shares no mutable state with the given one."""
-    return Document(document.id, document.text, copy.deepcopy(document.metadata))
+def _read_rows(
+    connection: Connection, key: Literal["slot", "id"], values: Sequence[Any]
+) -> dict[Any, tuple[str, str, str, str | None]]:
+    """Return id, text, metadata as JSON and payload of documents by slot or id; see `read_documents`."""
+    rows = {}
+    for value, *row, crc in select_documents(connection, f"{key}, id, text, metadata, payload, crc", key, values):
+        if document_crc(*row) != crc:
+            raise CorruptCollectionError(
+                f"the stored document {row[0]!r} is damaged (its checksum does not match); add it again or restore "
+                "the collection from a backup"
+            )
+        rows[value] = row
+    if key == "slot" and len(rows) != len(values) and len(rows) != len(set(values)):
+        raise CorruptCollectionError("a vector has no document; run verify() to see what else is damaged")
+    return rows

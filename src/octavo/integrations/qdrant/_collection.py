@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo._arrays import Floats, as_matrix, unit_rows
+from octavo._html import notebook_table
 from octavo._sparse_rows import SparseRows
 from octavo._validation import check_integer
 from octavo.collection import MultiVectorLike
@@ -119,6 +120,18 @@ class QdrantInfo:
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""
         return asdict(self)
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "place": self.place,
+            "documents": f"{self.documents:,}",
+            "codec": self.codec,
+            "metric": self.metric,
+            "dimension": str(self.dim or "not known yet"),
+            "encoder": self.encoder or "none (vectors were given)",
+            "in Qdrant": f"{self.datatype}{f', searched as {self.quantization} codes' if self.quantization else ''}",
+        }
+        return notebook_table("Collection in Qdrant", [], rows.items())
 
 
 class QdrantCollection(DenseSearch):
@@ -787,6 +800,10 @@ class QdrantCollection(DenseSearch):
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._closed
+
+    def _repr_html_(self) -> str:
+        html: str = notebook_table(repr(self), [], []) if self._closed else self.info()._repr_html_()
+        return html
 
     def __repr__(self) -> str:
         state = ", closed" if self._closed else ""
