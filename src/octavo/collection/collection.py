@@ -16,6 +16,7 @@ import numpy as np
 
 from octavo._arrays import Floats, as_matrix, unit_rows
 from octavo._files import as_path
+from octavo._html import notebook_table
 from octavo._progress import progress_bar
 from octavo._validation import check_integer, check_number
 from octavo.collection.model_check import LocalVectors, ModelCheck, prompts_of
@@ -87,6 +88,7 @@ class Collection(DenseSearch):
         self._store = store
         self._writer = Writer(self._store)
         self._index = index_of(self._store)
+        self._writer.follow(self._index.take_over)
         self._text = TextFiles(self._store)
         self._searcher = self._new_searcher()
         # a state whose index reaches as far as it should; only as long as others use it, since it has files open
@@ -138,6 +140,9 @@ class Collection(DenseSearch):
         where = repr(str(self.path)) if self.path is not None else "in memory"
         state = "closed" if self.closed else f"{len(self):,} documents"
         return f"<octavo.Collection {where}, codec {self.codec!r}, {state}>"
+
+    def _repr_html_(self) -> str:
+        return notebook_table(repr(self), [], []) if self.closed else self.info()._repr_html_()
 
     def __len__(self) -> int:
         return self.count()
@@ -363,7 +368,7 @@ class Collection(DenseSearch):
         if self._current().fitted:  # what the first codec has dropped makes vectors differ from fresh ones
             self._model.refitted()
         self._writer.fit(text)
-        self._index.catch_up()
+        self._index.start()
 
     def compact(self, *, secure: bool = False) -> int:
         """Drop the rows of deleted documents from every file.
@@ -403,7 +408,7 @@ class Collection(DenseSearch):
                 erase_leftovers(self._store)
             else:
                 self._store.database.vacuum()
-        self._index.catch_up()
+        self._index.start()
         return dropped
 
     def copy(self, path: str | os.PathLike[str] | None = None) -> Collection:
@@ -514,8 +519,7 @@ class Collection(DenseSearch):
         >>> kb.close()
         """
         self._store.require_open()
-        self._index.wait()
-        self._index.catch_up(tail=0)
+        self._index.complete()
         self._index.checkpoint()
 
     def close(self) -> None:
@@ -1042,8 +1046,7 @@ class Collection(DenseSearch):
         seed = check_integer(seed, "seed", least=0)
         k = check_integer(k, "k", least=1)
         self._store.require_open()
-        self._index.wait()
-        self._index.catch_up(tail=0)
+        self._index.complete()
         with self._store.read() as (_, snapshot):
             pass
         if snapshot.n_alive < 2 or not snapshot.tiers:

@@ -117,6 +117,31 @@ def vectors_to_move(collection: Collection, ids: Sequence[str]) -> Floats:
     return np.where(unchanged[:, None], signed, vectors)
 
 
+def as_kept(collection: Collection, vectors: Any) -> Any:
+    """Return what a collection keeps of vectors: those that it gives back of documents which were added with them.
+
+    Parameters
+    ----------
+    collection : Collection
+        With documents.
+    vectors : ndarray of shape (n, dim), or sequence of ndarray of shape (n_vectors, dim)
+        As `add_stored` takes them: of one vector a document, or of many.
+
+    Returns
+    -------
+    ndarray or list of ndarray
+        The same shapes, rounded by the codec.
+    """
+    with collection._store.read() as (_, snapshot):
+        if snapshot.tokens is not None:
+            pipeline = snapshot.tokens.codec.pipeline
+            return [pipeline.decode(pipeline.encode(matrix)) if len(matrix) else matrix for matrix in vectors]
+        if not snapshot.tiers:
+            return vectors
+        pipeline = snapshot.tiers[-1].pipeline
+    return pipeline.decode(pipeline.encode(vectors))
+
+
 def most_token_vectors(collection: Collection) -> tuple[str, int] | None:
     """Return the document with the most token vectors, and their number; None where there are no token vectors."""
     with collection._store.read() as (connection, snapshot):

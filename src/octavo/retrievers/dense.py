@@ -184,10 +184,10 @@ def _by_cells(
     def search(number: int) -> None:
         beside, looked = tail[number][tail[number] >= 0], rows
         while True:
-            found = view.search(queries[number], looked, keep, passing, counts)
-            if len(found) + len(beside) >= k or looked >= view.rows:
+            found = view.search(queries[number], looked, keep, passing, counts, k)
+            if len(found) + len(beside) >= k or (looked is not None and looked >= view.rows):
                 break
-            looked *= 8  # the query's neighbourhood holds little that may come back
+            looked = 8 * (looked or keep)  # the query's neighbourhood holds little that may come back
         found = np.concatenate([found, beside]) if len(beside) else found
         if len(found) < k:  # never less than there is
             everything = _scan(finest, queries[number : number + 1], k, passing, matching, 1)
@@ -212,11 +212,21 @@ def _by_cells(
     return slots, scores
 
 
-def _effort(snapshot: Snapshot, view: CellView, k: int, matching: int, options: DenseOptions) -> tuple[int, int] | None:
-    """Return how many (matching) rows to look at and how many candidates to rescore; None where a scan is cheaper."""
+def _effort(
+    snapshot: Snapshot, view: CellView, k: int, matching: int, options: DenseOptions
+) -> tuple[int | None, int] | None:
+    """Return how many (matching) rows to look at and how many candidates to rescore; None where a scan is cheaper.
+
+    Of the rows None as well, where each query finds out by itself.
+    """
     model, coarse, tuning = view.trained.model, snapshot.tiers[0], snapshot.tuning
     share = matching / snapshot.n_slots
-    rows, keep = planner.cells_effort(min(matching, view.rows), k, model.dim, tuning)
+    reach = model.reach if tuning is None or tuning.probed is None else None
+    if reach is not None:
+        typical = reach.typical / len(model) * view.rows * share
+        rows, keep = planner.cells_reached(typical, reach.kept, share, k)
+    else:
+        rows, keep = planner.cells_effort(min(matching, view.rows), k, model.dim, tuning)
     if options.oversample is not None:
         keep = max(k, round(k * options.oversample))
     if options.n_probe is not None:
@@ -228,7 +238,8 @@ def _effort(snapshot: Snapshot, view: CellView, k: int, matching: int, options: 
             scan = min(scan, planner.gather_us(coarse.layout, matching, tuning))
         if planner.cells_us(len(model), round(rows / share), keep, tuning) >= scan:
             return None
-    return rows, min(keep, matching)
+    by_itself = reach is not None and options.n_probe is None
+    return None if by_itself else rows, min(keep, matching)
 
 
 def _candidates(
@@ -295,7 +306,7 @@ def _walk(
         return graph.search(codes, count, ef, threads=threads)
     found, _ = graph.search(codes, max(count, ef), ef, threads=threads)
     found[found >= snapshot.n_slots] = -1  # linked by a commit that this snapshot does not see
-    rows = np.unique(found)
+    rows = found[0] if len(found) == 1 else np.unique(found)
     coarse.check(rows[rows >= 0])
     scores = np.full(found.shape, -np.inf, np.float32)
     for query, row, into in zip(codes, found, scores, strict=True):

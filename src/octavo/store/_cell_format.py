@@ -10,23 +10,26 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from octavo._files import Directory, HeldFile, storage_errors
-from octavo.errors import CorruptCollectionError
+from octavo._rotation import ROUNDS, StructuredRotation
+from octavo.errors import CodecError, CorruptCollectionError
 from octavo.index.cells import CellModel, Records, Segment, record_type
+from octavo.index.reach import Reach
 
 #: Bytes of records that share one checksum.
 BLOCK_BYTES = 1 << 16
 
 _VERSION = 1
 
-#: Magic, version, dim, cells, groups, seed, rows, length, cosine.
-_MODEL = struct.Struct("<8sIIIIQQdd")
+#: Magic, version, dim, cells, groups, seed, rows, length, cosine; then the numbers of a `Reach`, all zero where there is none.
+_MODEL = struct.Struct("<8sIIIIQQddIIddddd")
+_NO_REACH = Reach(0, 0, 0.0, 0.0, 0.0, 0.0, 0.0)
 _MODEL_MAGIC = b"OCTCELLS"
 
 #: Magic, version, dim, cells, bytes of a record, rows.
@@ -169,8 +172,10 @@ def write_model(folder: Directory, name: str, model: CellModel, rows: int) -> di
         rows,
         model.length,
         model.cosine,
+        *astuple(model.reach or _NO_REACH),
     )
-    parts = [header, model.groups.astype("<i8").tobytes(), np.ascontiguousarray(model.centroids).data]
+    rotation = model.rotation.order.astype("<i4").tobytes() + model.rotation.signs.tobytes()
+    parts = [header, model.groups.astype("<i8").tobytes() + rotation, np.ascontiguousarray(model.centroids).data]
     return {"file": name} | _write(folder, name, parts, parts)
 
 
@@ -225,16 +230,36 @@ def read_model(folder: Directory, entry: dict[str, Any]) -> ModelView:
     file, data = _mapped(folder, entry)
     if zlib.crc32(data.data) != entry["crc"]:
         raise _damaged(entry)
-    magic, version, dim, cells, groups, seed, rows, length, cosine = _unpacked(_MODEL, data, entry)
-    start = _MODEL.size + 8 * (groups + 1)
+    magic, version, dim, cells, groups, seed, rows, length, cosine, *far = _unpacked(_MODEL, data, entry)
+    table = _MODEL.size + 8 * (groups + 1)
+    start = table + ROUNDS * dim * 6
     sound = magic == _MODEL_MAGIC and version == _VERSION and dim >= 1 and cells >= 1 and groups >= 1
     if not sound or len(data) != start + dim * cells:
         raise _damaged(entry)
-    edges = data[_MODEL.size : start].view("<i8").astype(np.int64)
+    edges = data[_MODEL.size : table].view("<i8").astype(np.int64)
     if edges[0] != 0 or edges[-1] != cells or (np.diff(edges) < 1).any() or not 0 < length < np.inf:
         raise _damaged(entry)
+    reach = Reach(*far)
+    if reach != _NO_REACH and not reach.sound:
+        raise _damaged(entry)
     centroids = data[start:].view(np.int8).reshape(cells, dim)
-    return ModelView(CellModel(centroids, edges, seed=seed, length=length, cosine=cosine), rows, entry, file)
+    try:
+        rotation = StructuredRotation.restore(
+            data[table : table + ROUNDS * dim * 4].view("<i4").astype(np.int32).reshape(ROUNDS, dim),
+            data[table + ROUNDS * dim * 4 : start].reshape(ROUNDS, 2, dim).copy(),
+        )
+    except CodecError as err:
+        raise _damaged(entry) from err
+    model = CellModel(
+        centroids,
+        edges,
+        seed=seed,
+        length=length,
+        cosine=cosine,
+        reach=reach if reach.first else None,
+        rotation=rotation,
+    )
+    return ModelView(model, rows, entry, file)
 
 
 def read_segment(folder: Directory, entry: dict[str, Any], model: CellModel) -> SegmentView:

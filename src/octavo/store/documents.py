@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import numpy as np
 
 from octavo._arrays import Codes, Floats, as_matrix
+from octavo._html import notebook_table
+from octavo._printing import short
 from octavo.compression import Codec
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import InputTypeError, ParameterError
@@ -23,6 +25,9 @@ from octavo.filters.times import plain_datetime64, plain_time
 
 #: Bytes of a document: its id, text, metadata and payload. SQLite keeps rows of up to 10^9 bytes.
 LARGEST_DOCUMENT = 900_000_000
+
+#: Characters of each part of a document that its `repr` shows.
+_SHOWN = 120
 
 DocumentLike: TypeAlias = "str | Document | Mapping[str, Any]"
 
@@ -71,6 +76,20 @@ class Document:
             if name == "metadata" and (stored := self.__dict__.get("_stored")) is not None:
                 return self.__dict__.setdefault("metadata", metadata_from_json(stored))  # the same for all threads
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __repr__(self) -> str:
+        return (
+            f"Document(id={short(self.id, _SHOWN)}, text={short(self.text, _SHOWN)}, "
+            f"metadata={short(self.metadata, _SHOWN)})"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("id", self.id),
+            ("text", self.text),
+            *((name, short(value, 300)) for name, value in self.metadata.items()),
+        ]
+        return notebook_table("Document", [], rows)
 
 
 @dataclass

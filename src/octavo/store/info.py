@@ -7,6 +7,8 @@ import platform
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from octavo._html import notebook_table
+from octavo._printing import human_bytes
 from octavo._version import __version__
 from octavo.encoders.dense import Encoder
 from octavo.encoders.tokens import TokenEncoder
@@ -105,6 +107,19 @@ class CollectionInfo:
     tokens: dict[str, Any] | None = None
     tuning: dict[str, Any] | None = None
     originals: dict[str, int] | None = None
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "place": self.path or "in memory",
+            "documents": f"{self.documents:,}",
+            "codec": self.codec if self.fitted else f"{self.codec} (float32 until {self.fit_after:,} documents are in)",
+            "metric": self.metric,
+            "dimension": str(self.dim or "not known yet"),
+            "encoder": self.encoder or "none (vectors were given)",
+            "in RAM": f"{human_bytes(self.ram_bytes)}, {self.ram_bytes_per_document:,.0f} bytes a document",
+            "on disk": f"{human_bytes(self.disk_bytes)}, {self.disk_bytes_per_document:,.0f} bytes a document",
+        }
+        return notebook_table("Collection", [], rows.items())
 
     @property
     def ram_bytes(self) -> int:

@@ -122,10 +122,11 @@ class CellView:
     def search(
         self,
         query: Floats,
-        rows: int,
+        rows: int | None,
         keep: int,
         mask: Mask | None = None,
         counts: list[npt.NDArray[np.int64]] | None = None,
+        wanted: int = 10,
     ) -> Slots:
         """Return the slots whose estimates are best, at most `keep`, best first; see `CellModel.search`.
 
@@ -141,7 +142,9 @@ class CellView:
                 guard.check(first, last)
 
         segments = [part.segment for part in self.parts]
-        found, _ = self.trained.model.search(query, segments, rows, keep, mask=mask, counts=counts, check=check)
+        found, _ = self.trained.model.search(
+            query, segments, rows, keep, wanted=wanted, mask=mask, counts=counts, check=check
+        )
         if len(found) and int(found.max()) >= self.covered:
             for part in self.parts:
                 if part.guard is not None:

@@ -64,6 +64,14 @@ class Writer:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._joined: list[JoinedWrite] = []
+        self._followers: list[Callable[[Snapshot, bool], None]] = []
+
+    def follow(self, callback: Callable[[Snapshot, bool], None]) -> None:
+        """Call `callback(before, renumbered)` after a switch to a new generation of vector files, but for an erasure.
+
+        `before` is the last state of the old one; `renumbered` tells whether slots without documents were left out.
+        """
+        self._followers.append(callback)
 
     def join(self, callback: JoinedWrite) -> None:
         """Call `callback(connection, added_ids, deleted_ids)` before the commit of every later add and delete."""
@@ -473,7 +481,8 @@ class Writer:
                 self._switch(connection, snapshot, snapshot.codec, chunks, changes, tokens=codec, renumbered=True)
             else:
                 self._switch(connection, snapshot, snapshot.codec, kept(snapshot, alive), changes, renumbered=True)
-        self._after_switch(snapshot)
+        # Written anew to forget: then nothing goes on that may know of deleted documents, as centroids do.
+        self._after_switch(snapshot, renumbered=True, followed=not always)
         return snapshot.dead
 
     def rebuild(
@@ -564,8 +573,10 @@ class Writer:
         changes |= {"generation": generation, "seq": snapshot.seq + 1, "codec_state": codec.to_bytes()}
         write_manifest(connection, changes)
 
-    def _after_switch(self, old: Snapshot) -> None:
+    def _after_switch(self, old: Snapshot, *, renumbered: bool = False, followed: bool = True) -> None:
         self._publish()
+        for callback in self._followers if followed else ():
+            callback(old, renumbered)
         for file in old.files:
             file.unlink()
 

@@ -119,7 +119,7 @@ def test_what_becomes_plain(given_: Any, stored: Any) -> None:
         b"x",
         1j,
         np.ones(2),
-        np.datetime64("NaT"),
+        np.datetime64("NaT", "s"),
         np.datetime64("2024-05-01T12:00:00.000000001"),
         np.datetime64("20000-01-01T00"),
         timedelta(1),

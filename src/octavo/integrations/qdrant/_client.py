@@ -150,6 +150,15 @@ class ClientTransport:
             )
         elif layout.quantization == "binary":
             quantization = models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True))
+        elif layout.quantization is not None:
+            if not hasattr(models, "TurboQuantization"):
+                raise MissingExtraError(
+                    "codecs with 'rabitq' need a newer Qdrant client, which knows TurboQuant: pip install -U qdrant-client"
+                )
+            bits = models.TurboQuantBitSize(layout.quantization.replace("turbo", "bits"))
+            quantization = models.TurboQuantization(
+                turbo=models.TurboQuantQuantizationConfig(bits=bits, always_ram=True)
+            )
         return models.VectorParams(
             size=layout.dim,
             distance=models.Distance.DOT,

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 
 from octavo._arrays import Floats, as_matrix, unit_rows
+from octavo._html import notebook_table
 from octavo._validation import check_integer
 from octavo.collection import MultiVectorLike
 from octavo.collection.model_check import ModelCheck, RemoteVectors, prompts_of
@@ -111,6 +112,18 @@ class QdrantInfo:
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""
         return asdict(self)
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "place": self.place,
+            "documents": f"{self.documents:,}",
+            "codec": self.codec,
+            "metric": self.metric,
+            "dimension": str(self.dim or "not known yet"),
+            "encoder": self.encoder or "none (vectors were given)",
+            "in Qdrant": f"{self.datatype}{f', searched as {self.quantization} codes' if self.quantization else ''}",
+        }
+        return notebook_table("Collection in Qdrant", [], rows.items())
 
 
 class QdrantCollection(DenseSearch):
@@ -660,6 +673,10 @@ class QdrantCollection(DenseSearch):
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._closed
+
+    def _repr_html_(self) -> str:
+        html: str = notebook_table(repr(self), [], []) if self._closed else self.info()._repr_html_()
+        return html
 
     def __repr__(self) -> str:
         state = ", closed" if self._closed else ""

@@ -228,6 +228,10 @@ class EdgeTransport:
             quantization = edge.ScalarQuantizationConfig(edge.ScalarType.Int8, memory=edge.Memory.Pinned)
         elif layout.quantization == "binary":
             quantization = edge.BinaryQuantizationConfig(memory=edge.Memory.Pinned)
+        elif layout.quantization is not None:
+            sizes = edge.TurboQuantBitSize
+            bits = {"turbo1": sizes.Bits1, "turbo2": sizes.Bits2, "turbo4": sizes.Bits4}[layout.quantization]
+            quantization = edge.TurboQuantQuantizationConfig(bits=bits, memory=edge.Memory.Pinned)
         datatype = edge.VectorStorageDatatype
         return edge.EdgeVectorParams(
             layout.dim,

@@ -11,6 +11,9 @@ from octavo.integrations.qdrant._filters import Condition
 #: A sparse vector: dimensions and values.
 Sparse: TypeAlias = tuple[list[int], list[float]]
 
+#: What Qdrant searches by instead of the vectors in full: bytes, signs, or TurboQuant's codes of so many bits a value.
+Quantization: TypeAlias = Literal["scalar", "binary", "turbo1", "turbo2", "turbo4"]
+
 #: Names of the vectors of a point. Where a document has many vectors, they are `TOKENS`, and `DENSE` finds candidates.
 DENSE = "dense"
 TEXT = "text"
@@ -23,7 +26,7 @@ class TokenLayout:
 
     dim: int
     datatype: Literal["float32", "float16"]
-    quantization: Literal["scalar", "binary"] | None
+    quantization: Quantization | None
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Layout:
 
     dim: int
     datatype: Literal["float32", "float16"]
-    quantization: Literal["scalar", "binary"] | None
+    quantization: Quantization | None
     hnsw_m: int = 16
     ef_construct: int = 128
     full_scan_threshold: int = 10_000

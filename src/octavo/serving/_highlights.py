@@ -1,0 +1,93 @@
+"""Which words of a text a query by words would find, and the part of the text where most of them stand."""
+
+from __future__ import annotations
+
+import re
+from typing import TypeAlias
+
+from octavo._text_analysis import LANGUAGES, build_analyzer, normalise
+
+#: Pieces of a text in order; True where a word of the query stands.
+Pieces: TypeAlias = list[tuple[str, bool]]
+
+#: Characters that are looked at; longer texts are cut.
+MOST_TEXT = 200_000
+
+_SNIPPET = 360
+_WORD = re.compile("(?:[^\\W_]|[\u0300-\u036f])+")
+
+
+class Highlighter:
+    """Marks the words of one query, as the full-text index of a collection compares them.
+
+    Parameters
+    ----------
+    query : str
+        The query's words.
+    language : str
+        The index's stemmer.
+
+    Examples
+    --------
+    >>> Highlighter("running shoes", "english").pieces("He runs in old shoes.")
+    [('He ', False), ('runs', True), (' in old ', False), ('shoes', True), ('.', False)]
+    """
+
+    def __init__(self, query: str, language: str) -> None:
+        self._analyze = build_analyzer(language if language in LANGUAGES else "plain").analyze
+        self._terms = set(self._analyze(normalise(query)))
+        self._known: dict[str, bool] = {}
+
+    def _is_wanted(self, word: str) -> bool:
+        wanted = self._known.get(word)
+        if wanted is None:
+            wanted = self._known[word] = not self._terms.isdisjoint(self._analyze(normalise(word)))
+        return wanted
+
+    def _spans(self, text: str) -> list[tuple[int, int]]:
+        if not self._terms:
+            return []
+        return [found.span() for found in _WORD.finditer(text) if self._is_wanted(found[0])]
+
+    def pieces(self, text: str) -> Pieces:
+        """Return the text in pieces, at most the first 200,000 characters of it."""
+        text = text[:MOST_TEXT]
+        return _cut(text, self._spans(text), 0, len(text))
+
+    def snippet(self, text: str) -> Pieces:
+        """Return the part of the text with the most different words of the query, in pieces."""
+        text = text[:MOST_TEXT]
+        spans = self._spans(text)
+        start, best = 0, 0
+        for number, (at, _) in enumerate(spans):
+            words = set()
+            for begin, end in spans[number:]:
+                if end > at + _SNIPPET - 60:
+                    break
+                words.add(text[begin:end].lower())
+            if len(words) > best:
+                start, best = at, len(words)
+        start = max(0, start - 60) if start + 60 < len(text) else max(0, len(text) - _SNIPPET)
+        if start:  # at the beginning of a word
+            start = text.find(" ", start, start + 40) + 1 or start
+        end = min(len(text), start + _SNIPPET)
+        if end < len(text):
+            end = next((at for at in range(end, end - 40, -1) if text[at].isspace()), end)
+        pieces = _cut(text, spans, start, end)
+        before, after = [("… ", False)] * bool(start), [(" …", False)] * (end < len(text))
+        return [*before, *((" ".join(re.split(r"\s+", piece)), marked) for piece, marked in pieces), *after]
+
+
+def _cut(text: str, spans: list[tuple[int, int]], start: int, end: int) -> Pieces:
+    pieces: Pieces = []
+    at = start
+    for begin, stop in spans:
+        if begin < start or stop > end:
+            continue
+        if begin > at:
+            pieces.append((text[at:begin], False))
+        pieces.append((text[begin:stop], True))
+        at = stop
+    if at < end:
+        pieces.append((text[at:end], False))
+    return pieces
