@@ -18,6 +18,8 @@ from octavo.errors import InputTypeError, InvalidVectorsError
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Codes: TypeAlias = npt.NDArray[np.uint8]
+Rows: TypeAlias = npt.NDArray[np.int64]
+Scores: TypeAlias = npt.NDArray[np.float32]
 
 #: Vectors wider than this are refused, so that a damaged header cannot ask for absurd amounts of memory.
 MAX_DIM = 1 << 20

@@ -14,13 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from octavo._arrays import Floats
+from octavo._arrays import Floats, Scores
 from octavo.errors import CorruptCollectionError
 from octavo.index import Graph, exact_search, planner, score_rows
 from octavo.index.planner import CORES
 from octavo.store.snapshot import CellView, Mask, Slots, Snapshot, TierView
-
-Scores = npt.NDArray[np.float32]
 
 #: Rows of each cell of each segment that a mask lets through.
 Counts = list[npt.NDArray[np.int64]]

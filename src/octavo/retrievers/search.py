@@ -10,9 +10,8 @@ from functools import partial
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
-import numpy.typing as npt
 
-from octavo._arrays import Floats, finite_floats
+from octavo._arrays import Floats, Scores, finite_floats
 from octavo._sparse_rows import SparseRows
 from octavo._validation import check_choice, check_flag, check_integer, check_number
 from octavo.compression.token_matrices import TokenMatrices
@@ -40,7 +39,6 @@ _DEFAULT_RANK = ("dense", "text")
 
 DocumentFilter: TypeAlias = Callable[[Document], bool]
 FilterLike: TypeAlias = "Filter | dict[str, Any] | DocumentFilter | None"
-Scores: TypeAlias = npt.NDArray[np.float32]
 
 #: Bytes that remembered filter results may take.
 _CACHE_BYTES = 16 << 20
