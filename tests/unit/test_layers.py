@@ -30,6 +30,7 @@ LAYERS = [
         "_forks",
         "_rotation",
         "_html",
+        "_sparse_rows",
     },
     {"filters"},
     {"compression", "index"},
