@@ -10,9 +10,9 @@ import functools
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from importlib import metadata
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, Final, TypeAlias
 
 import tantivy
@@ -142,6 +142,9 @@ _UNDECOMPOSED: Final = str.maketrans(
         "ẞ": "SS",
     }
 )
+
+_ALPHANUMERIC: Final = re.compile(r"[^\W_]+")
+_BETWEEN_STOPS: Final = re.compile("[^'‘’.:_,;·‧]+")
 
 #: Hebrew marks of abbreviation, which typewriters have as quotes.
 _HEBREW_QUOTES: Final = re.compile("(?<=[\u05d0-\u05ea])[\u05f3\u05f4\"'](?=[\u05d0-\u05ea])")
@@ -340,6 +343,63 @@ class TextAnalysis:
             return list(words)
         return list(self._stems.analyze(_SEPARATOR.join(words))) if words else []
 
+    def spans(self, text: str, wanted: Set[str]) -> list[tuple[int, int]]:
+        """Return where words of a text stand that give one of the wanted terms, in order; the text is as it is shown.
+
+        Examples
+        --------
+        >>> analysis = TextAnalysis("english")
+        >>> analysis.spans("He runs in 東京都.", set(analysis.terms("running 東京")))
+        [(3, 7), (11, 13)]
+        """
+        if not wanted or self._function is not None:
+            return []
+        found: list[tuple[int, int]] = []
+        known: dict[str, bool] = {}
+        start = 0
+        runs = ((run.start(), run.end()) for run in _RUN.finditer(text)) if not text.isascii() else ()
+        for begin, end in (*runs, (len(text), len(text))):
+            for word in _words_of(text[start:begin]) if start < begin else ():
+                is_wanted = known.get(word[0])
+                if is_wanted is None:
+                    is_wanted = known[word[0]] = not wanted.isdisjoint(self.terms(word[0]))
+                if is_wanted:
+                    found.append((start + word[1], start + word[1] + len(word[0])))
+            if begin < end:
+                found += [(begin + one, begin + other) for one, other in self._spans_of_run(text[begin:end], wanted)]
+            start = end
+        return found
+
+    def _spans_of_run(self, run: str, wanted: Set[str]) -> list[tuple[int, int]]:
+        """Return which parts of a run are wanted: pairs of characters, or what a library takes for words."""
+        from unicode_segmentation_rs import graphemes
+
+        letters = graphemes(run, True)
+        starts = [0, *accumulate(map(len, letters))]
+        marked = [False] * len(letters)
+        pairs = {term for term in wanted if len(graphemes(term, True)) == 2}
+        for place, letter in enumerate(letters):
+            both = normalise(letter + letters[place + 1]) if place + 1 < len(letters) else ""
+            if both in wanted:
+                marked[place] = marked[place + 1] = True
+            single = normalise(letter)
+            if single in wanted and not any(single in pair for pair in pairs):
+                marked[place] = True
+        if self._segmenters:
+            for term in wanted:
+                for match in re.finditer(re.escape(term), run):
+                    for place, at in enumerate(starts[:-1]):
+                        marked[place] |= match.start() <= at < match.end()
+        spans: list[tuple[int, int]] = []
+        for place, is_marked in enumerate(marked):
+            if not is_marked:
+                continue
+            if spans and spans[-1][1] == starts[place]:
+                spans[-1] = (spans[-1][0], starts[place + 1])
+            else:
+                spans.append((starts[place], starts[place + 1]))
+        return spans
+
     def _joined(self, parts: Sequence[str]) -> list[str]:
         return list(self._words.analyze(_SEPARATOR.join(parts))) if parts else []
 
@@ -372,6 +432,21 @@ class TextAnalysis:
             if split is not None:
                 yield begin, end, split(text[begin:end])
             start = end
+
+
+def _words_of(text: str) -> Iterable[tuple[str, int]]:
+    """Yield the words of a text as it stands, and where each begins."""
+    if text.isascii():
+        yield from ((word[0], word.start()) for word in _ALPHANUMERIC.finditer(text))
+        return
+    from unicode_segmentation_rs import split_word_bounds
+
+    at = 0
+    for part in split_word_bounds(text):
+        yield from (
+            (word[0], at + word.start()) for word in _BETWEEN_STOPS.finditer(part) if _ALPHANUMERIC.search(word[0])
+        )
+        at += len(part)
 
 
 @functools.lru_cache(16)

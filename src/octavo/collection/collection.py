@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import os
 import weakref
@@ -12,16 +13,21 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from octavo._arrays import Floats, as_matrix, unit_rows
 from octavo._files import as_path
+from octavo._html import notebook_table
 from octavo._progress import progress_bar
+from octavo._sparse_rows import SparseRows
 from octavo._validation import check_integer, check_number
-from octavo.collection.model_check import LocalVectors, ModelCheck, prompts_of
+from octavo.collection.model_check import LocalSparse, LocalVectors, ModelCheck, prompts_of
 from octavo.collection.searching import DenseSearch, Ranker, Where, check_deletion, check_filter
+from octavo.collection.sparse_input import sized, with_sparse
 from octavo.collection.token_input import is_sized
 from octavo.compression import Codec
 from octavo.encoders.dense import Encoder, TextOnly
+from octavo.encoders.sparse import SparseEncoder
 from octavo.errors import (
     CollectionLockedError,
     CorruptCollectionError,
@@ -30,9 +36,9 @@ from octavo.errors import (
     StorageError,
 )
 from octavo.retrievers import tuning
-from octavo.retrievers.search import FilterLike, Searcher, SearchOptions, fresh, read_documents, slots_of_ids
+from octavo.retrievers.search import FilterLike, Searcher, SearchOptions, read_documents, slots_of_ids
 from octavo.retrievers.tuning import TuningReport
-from octavo.store.database import ENCODED, ROW, select_documents, to_embed
+from octavo.store.database import ENCODED, ROW, SPARSE_ENCODED, select_documents, to_embed
 from octavo.store.documents import (
     Batch,
     Document,
@@ -46,6 +52,7 @@ from octavo.store.indexes import index_of
 from octavo.store.info import CollectionInfo, describe
 from octavo.store.settings import Settings
 from octavo.store.snapshot import Snapshot, decode_rows
+from octavo.store.sparse import SparseReader
 from octavo.store.sqlite import Connection
 from octavo.store.store import Store
 from octavo.store.text.files import TextFiles
@@ -91,17 +98,20 @@ class Collection(DenseSearch):
 
     _fit_at_most = _FIT_AT_MOST
 
-    def __init__(self, store: Store, encoder: Encoder | None) -> None:
+    def __init__(self, store: Store, encoder: Encoder | None, sparse_encoder: SparseEncoder | None = None) -> None:
         self.path = store.directory
         self._encoder = encoder
+        self._sparse_encoder = sparse_encoder
         self._store = store
         self._writer = Writer(self._store)
         self._index = index_of(self._store)
+        self._writer.follow(self._index.take_over)
         self._text = TextFiles(self._store)
         self._searcher = self._new_searcher()
         # a state whose index reaches as far as it should; only as long as others use it, since it has files open
         self._settled: weakref.ref[Snapshot] | None = None
         self._model = self.model_check()
+        self._sparse_model = ModelCheck(LocalSparse(self._store))
         self._index.begin()
 
     def _new_searcher(self) -> Searcher:
@@ -140,6 +150,16 @@ class Collection(DenseSearch):
         return self._encoder
 
     @property
+    def sparse_encoder(self) -> SparseEncoder | None:
+        """What turns texts into learned sparse vectors, if one was given."""
+        return self._sparse_encoder
+
+    @property
+    def has_sparse_vectors(self) -> bool:
+        """Whether documents have learned sparse vectors."""
+        return self._current().sparse is not None
+
+    @property
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._store.closed
@@ -148,6 +168,9 @@ class Collection(DenseSearch):
         where = repr(str(self.path)) if self.path is not None else "in memory"
         state = "closed" if self.closed else f"{len(self):,} documents"
         return f"<octavo.Collection {where}, codec {self.codec!r}, {state}>"
+
+    def _repr_html_(self) -> str:
+        return notebook_table(repr(self), [], []) if self.closed else self.info()._repr_html_()
 
     def __len__(self) -> int:
         return self.count()
@@ -166,6 +189,7 @@ class Collection(DenseSearch):
         *,
         embed_texts: Iterable[str | None] | None = None,
         embed_words: bool = False,
+        sparse_vectors: Any = None,
         payloads: Iterable[str | None] | None = None,
         batch_size: int = 1024,
         progress: bool = False,
@@ -192,6 +216,10 @@ class Collection(DenseSearch):
             `Document.embed_text`, while the text stays what it is. None embeds the text itself.
         embed_words : bool, default=False
             Let searches by words look into `embed_texts` as well, in place of the texts.
+        sparse_vectors : sparse matrix of scipy or torch, or iterable, optional
+            Ready learned sparse vectors, one a document: ``{term: weight}``, ``(indices, values)``, or a row of scipy or torch;
+            None for a document without any. Otherwise the sparse encoder makes them from the texts. Once a collection holds
+            some, every later document has to come with one.
         payloads : iterable of str, optional
             Opaque strings stored beside the documents, for adapters; they cannot be searched.
         batch_size : int, default=1024
@@ -229,6 +257,9 @@ class Collection(DenseSearch):
         batch_size = check_integer(batch_size, "batch_size", least=1)
         if isinstance(self._encoder, TextOnly) and self.dim is None:
             self._encoder = None  # a call that failed before it stored anything decides nothing
+        self._check_sparse_given(sparse_vectors)
+        if documents is None and vectors is None and is_sized(sparse_vectors):
+            documents = [""] * sized(sparse_vectors)
         if vectors is None and self._encoder is None:
             self._encode_nothing()
         if is_sized(vectors) and len(vectors):
@@ -244,6 +275,8 @@ class Collection(DenseSearch):
             embed_texts=embed_texts,
             embed_words=embed_words,
         )
+        if sparse_vectors is not None:
+            batches = with_sparse(batches, sparse_vectors, documents if documents is not None else vectors)
         return self._add_batches(with_progress(batches, documents) if progress else batches)
 
     def _encode_nothing(self) -> None:
@@ -259,7 +292,8 @@ class Collection(DenseSearch):
         added: list[str] = []
         for batch in batches:
             if batch.ready or batch.vectors is not None or batch.matrices is not None:
-                self._writer.add(self._ready(batch))
+                batch = self._ready(batch)
+                self._writer.add(batch, None, self._ready_sparse(batch))
             else:
                 self._encode_and_add(batch)
             added += batch.ids
@@ -292,24 +326,33 @@ class Collection(DenseSearch):
 
     def _write_encoded(self, batch: Batch, beside: Update | None) -> None:
         if not isinstance(self._encoder, TextOnly):
-            batch.flags = [flags | ENCODED for flags in batch.flags]
+            batch.flags = [flags | self._made_by_encoders(batch) for flags in batch.flags]
         batch = self._ready(batch)
-        self._writer.add(batch, self._encoder_to_store(batch), beside=beside)
+        self._writer.add(batch, self._encoder_to_store(batch), self._ready_sparse(batch), beside=beside)
+
+    def _made_by_encoders(self, batch: Batch) -> int:
+        """Return the flags of documents whose vectors are all made here."""
+        if batch.sparse is not None:
+            return 0
+        return ENCODED | SPARSE_ENCODED if self._sparse_encoder is not None else ENCODED
 
     def _already_encoded(self, batch: Batch) -> dict[str, RowChange]:
         """Return, for documents whose vector the encoder has made of the very same text, what their rows are to become."""
         encoder = self._require_encoder()
-        if self._store.snapshot.n_alive == 0 or isinstance(encoder, TextOnly):
+        wanted = self._made_by_encoders(batch)
+        if self._store.snapshot.n_alive == 0 or isinstance(encoder, TextOnly) or not wanted:
             return {}
         with self._store.read() as (connection, _):
             stored = {row[0]: row for row in select_documents(connection, ROW, "id", batch.ids)}
         known: dict[str, RowChange] = {}
         for row in batch.rows() if stored else ():
             found = stored.get(row[0])
-            if found is not None and found[5] & ENCODED and to_embed(row) == to_embed(found):
-                known[row[0]] = RowChange((*row[:5], row[5] | ENCODED), found[-1])
+            if found is not None and found[5] & wanted == wanted and to_embed(row) == to_embed(found):
+                known[row[0]] = RowChange((*row[:5], row[5] | wanted), found[-1])
         if known:
             self._model.run(encoder.name, self.dim, encoder.encode_documents)
+            if (sparse := self._sparse_encoder) is not None:
+                self._sparse_model.run(sparse.name, None, sparse.encode_documents)
         return known
 
     def update(
@@ -350,7 +393,7 @@ class Collection(DenseSearch):
         >>> _ = kb.add(["red apple", "green pear"], ids=["a", "p"], metadata=[{"ripe": False}, {"ripe": False}])
         >>> kb.update(["a"], metadata=[{"ripe": True}])
         >>> kb.search("apple", filter={"ripe": True}).documents
-        [Document(id='a', text='red apple', metadata={'ripe': True}, embed_text=None, embed_words=False)]
+        [Document(id='a', text='red apple', metadata={'ripe': True})]
         >>> kb.close()
         """
         self._store.require_open()
@@ -481,7 +524,7 @@ class Collection(DenseSearch):
         if self._current().fitted:  # what the first codec has dropped makes vectors differ from fresh ones
             self._model.refitted()
         self._writer.fit(text)
-        self._index.catch_up()
+        self._index.start()
 
     def set_full_text(self, full_text: str | Callable[[str], Iterable[str]]) -> None:
         """Change what makes words of texts; the next search by words indexes all texts anew.
@@ -552,7 +595,7 @@ class Collection(DenseSearch):
                 erase_leftovers(self._store)
             else:
                 self._store.database.vacuum()
-        self._index.catch_up()
+        self._index.start()
         return dropped
 
     def copy(self, path: str | os.PathLike[str] | None = None) -> Collection:
@@ -587,12 +630,12 @@ class Collection(DenseSearch):
         if path is None:
             copied = copy_collection(self._store, None)
             assert copied is not None  # a copy in memory has no path to open it from
-            return type(self)(copied, self._encoder)
+            return type(self)(copied, self._encoder, self._sparse_encoder)
         destination = as_path(path, "path")
         copy_collection(self._store, destination)
         here = self._store.settings
         settings = Settings(lock_timeout=here.lock_timeout, full_text=here.analyser)
-        return type(self)(Store(destination, settings), self._encoder)
+        return type(self)(Store(destination, settings), self._encoder, self._sparse_encoder)
 
     def snapshot(self, path: str | os.PathLike[str]) -> Path:
         """Write a backup of the newest commit to a new directory, while others may go on writing.
@@ -664,8 +707,7 @@ class Collection(DenseSearch):
         >>> kb.close()
         """
         self._store.require_open()
-        self._index.wait()
-        self._index.catch_up(tail=0)
+        self._index.complete()
         self._index.checkpoint()
 
     def close(self) -> None:
@@ -717,17 +759,10 @@ class Collection(DenseSearch):
         """
         listed = check_ids(ids)
         with self._store.read() as (connection, _):
-            slots = slots_of_ids(connection, listed)
-            documents = read_documents(connection, sorted(slots.values()))
-        found: list[Document] = []
-        used: set[int] = set()
-        for identifier in listed:
-            slot = slots.get(identifier)
-            if slot is not None:
-                document = documents[slot][0]
-                found.append(fresh(document) if slot in used else document)  # asked for twice: they share nothing
-                used.add(slot)
-        return found
+            documents = read_documents(connection, "id", list(dict.fromkeys(listed)))
+        found = [documents[identifier][0] for identifier in listed if identifier in documents]
+        # asked for twice: they share nothing
+        return found if len(found) == len(documents) else [copy.deepcopy(document) for document in found]
 
     def get_payloads(self, ids: Iterable[str]) -> list[str | None]:
         """Return the payloads of these ids.
@@ -798,6 +833,51 @@ class Collection(DenseSearch):
             if not 0 <= int(rows.min()) <= int(rows.max()) < snapshot.n_slots:
                 raise CorruptCollectionError("octavo.db is damaged: a document lies beyond the last row; run verify()")
             return decode_rows(snapshot, rows)
+
+    def get_sparse_vectors(self, ids: Iterable[str]) -> list[tuple[npt.NDArray[np.uint32], Floats]]:
+        """Return the stored learned sparse vectors, decoded.
+
+        Parameters
+        ----------
+        ids : iterable of str
+            Which; every one has to be there.
+
+        Returns
+        -------
+        list of (terms, weights)
+            In the order asked; terms in rising order, empty where a document has none. Weights are within a 255th of the
+            document's largest one.
+
+        Raises
+        ------
+        DocumentNotFoundError
+            When an id is not there.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["red"], ids=["r"], sparse_vectors=[{7: 0.5, 3: 1.0}])
+        >>> [(terms.tolist(), weights.round(2).tolist()) for terms, weights in kb.get_sparse_vectors(["r"])]
+        [([3, 7], [1.0, 0.5])]
+        >>> kb.close()
+        """
+        listed = check_ids(ids)
+        with self._store.read() as (connection, snapshot):
+            slots = slots_of_ids(connection, listed)
+            missing = [identifier for identifier in listed if identifier not in slots]
+            if missing:
+                raise DocumentNotFoundError(
+                    f"expected ids of stored documents, but {missing[0]!r} is not in the collection"
+                )
+            wanted, where = np.unique(
+                np.array([slots[identifier] for identifier in listed], np.int64), return_inverse=True
+            )
+            if snapshot.sparse is None:
+                rows = SparseRows.empty(len(wanted))
+            else:
+                rows = SparseReader(snapshot.sparse, self._searcher.waiting(connection, snapshot)).rows(wanted)
+        return [rows[number] for number in where.tolist()]
 
     def contains(self, ids: Iterable[str]) -> list[bool]:
         """Tell for each id whether it is there.
@@ -935,8 +1015,8 @@ class Collection(DenseSearch):
         Parameters
         ----------
         repair : bool, default=False
-            Rebuild what can be rebuilt: a tier from another tier or, with an encoder, from the texts; cells or graph
-            from the codes, metadata index and full text from the documents.
+            Rebuild what can be rebuilt: a tier from another tier or, with an encoder, from the texts; sparse vectors, with
+            theirs, from the texts; cells or graph from the codes, metadata index and full text from the documents.
 
         Returns
         -------
@@ -956,7 +1036,9 @@ class Collection(DenseSearch):
             if self._encoder is not None:
                 with contextlib.suppress(CorruptCollectionError):  # nothing left to compare with
                     self._model.run(self._encoder.name, None, self._encoder.encode_documents)
-            return repair_damage(self._store, self._writer, self._index, self._text, self._encoder)
+            return repair_damage(
+                self._store, self._writer, self._index, self._text, self._encoder, self._sparse_encoder
+            )
         return verify_files(self._store, self._index, self._text)
 
     def export(
@@ -1071,6 +1153,40 @@ class Collection(DenseSearch):
         """
         vectors: Floats = self._of_the_same_model(self._require_encoder().encode_queries(texts))
         return vectors
+
+    def encode_sparse_queries(self, texts: Sequence[str]) -> SparseRows:
+        """Return the sparse encoder's vectors for queries.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Texts of queries.
+
+        Returns
+        -------
+        SparseRows
+            One vector each; iterates as pairs of terms and weights.
+
+        Raises
+        ------
+        ParameterError
+            When the collection was opened without a sparse encoder.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open(sparse=lambda texts: [{len(text): 1.0} for text in texts])
+        >>> [terms.tolist() for terms, _ in kb.encode_sparse_queries(["red", "green"])]
+        [[3], [5]]
+        >>> kb.close()
+        """
+        encoder = self._sparse_encoder
+        if encoder is None:
+            raise ParameterError("the collection was opened without a sparse encoder; open it with sparse=")
+        rows = encoder.encode_queries(texts)
+        if self._store.snapshot.sparse is not None:
+            self._sparse_model.run(encoder.name, None, encoder.encode_documents)
+        return rows
 
     def model_check(self) -> ModelCheck:
         """Return what notices that an encoder is not the one that made the stored vectors; for those who encode themselves.
@@ -1199,8 +1315,7 @@ class Collection(DenseSearch):
         seed = check_integer(seed, "seed", least=0)
         k = check_integer(k, "k", least=1)
         self._store.require_open()
-        self._index.wait()
-        self._index.catch_up(tail=0)
+        self._index.complete()
         with self._store.read() as (_, snapshot):
             pass
         if snapshot.n_alive < 2 or not snapshot.tiers:
@@ -1250,6 +1365,27 @@ class Collection(DenseSearch):
             batch.vectors = unit_rows(batch.vectors, keep_zeros=True)
         batch.ready = True
         return batch
+
+    def _check_sparse_given(self, sparse_vectors: Any) -> None:
+        """Have no document enter unseen a collection that is searched by sparse vectors."""
+        if sparse_vectors is None and self._sparse_encoder is None and self._store.snapshot.sparse is not None:
+            raise ParameterError(
+                "expected sparse_vectors=, because the collection holds sparse vectors and was opened without sparse=; "
+                "give them (None for a document without any), or open it with sparse="
+            )
+
+    def _ready_sparse(self, batch: Batch) -> dict[str, Any] | None:
+        """Make the sparse vectors of a batch; returns the manifest's entry about the encoder, None to leave it."""
+        if batch.sparse is not None:
+            return None
+        encoder = self._sparse_encoder
+        if encoder is None:
+            self._check_sparse_given(None)
+            return None
+        batch.sparse = encoder.encode_documents(batch.to_embed)
+        if self._store.snapshot.sparse is not None:
+            self._sparse_model.run(encoder.name, None, encoder.encode_documents)
+        return self._sparse_model.entry(encoder.name, encoder.prompts, None, batch.ids, batch.to_embed)
 
     def _maintain(self, fit_after: int | None) -> None:
         """Fit, compact and extend the index where it is time to."""

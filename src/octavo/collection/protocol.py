@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
+
 from octavo._arrays import Floats
 from octavo.collection.collection import Collection
 from octavo.collection.model_check import ModelCheck
@@ -43,6 +46,11 @@ class CollectionLike(DenseSearch, Protocol):
         ...
 
     @property
+    def has_sparse_vectors(self) -> bool:
+        """Whether documents have learned sparse vectors."""
+        ...
+
+    @property
     def closed(self) -> bool:
         """Whether `close` was called."""
         ...
@@ -56,6 +64,7 @@ class CollectionLike(DenseSearch, Protocol):
         *,
         embed_texts: Iterable[str | None] | None = None,
         embed_words: bool = False,
+        sparse_vectors: Any = None,
         payloads: Iterable[str | None] | None = None,
         batch_size: int = 256,
     ) -> list[str]:
@@ -91,6 +100,10 @@ class CollectionLike(DenseSearch, Protocol):
 
     def get_vectors(self, ids: Iterable[str]) -> Floats:
         """Return vectors, in the order asked."""
+        ...
+
+    def get_sparse_vectors(self, ids: Iterable[str]) -> list[tuple[npt.NDArray[np.uint32], Floats]]:
+        """Return learned sparse vectors, in the order asked."""
         ...
 
     def contains(self, ids: Iterable[str]) -> list[bool]:
@@ -170,6 +183,7 @@ class MultiVectorLike(LateSearch, CollectionLike, Protocol):
         pooled: bool = False,
         embed_texts: Iterable[str | None] | None = None,
         embed_words: bool = False,
+        sparse_vectors: Any = None,
         payloads: Iterable[str | None] | None = None,
         batch_size: int = 256,
     ) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -10,11 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 
 from octavo._arrays import Codes, Floats, as_matrix
+from octavo._html import notebook_table
+from octavo._printing import short
+from octavo._sparse_rows import SparseRows
 from octavo._validation import check_flag
 from octavo.compression import Codec
 from octavo.compression.token_matrices import TokenMatrices
@@ -23,6 +27,9 @@ from octavo.filters.times import plain_datetime64, plain_time
 
 #: Bytes of a document: its id, text, metadata and payload. SQLite keeps rows of up to 10^9 bytes.
 LARGEST_DOCUMENT = 900_000_000
+
+#: Characters of each part of a document that its `repr` shows.
+_SHOWN = 120
 
 DocumentLike: TypeAlias = "str | Document | Mapping[str, Any]"
 
@@ -68,6 +75,55 @@ class Document:
         """What a search by words looks into."""
         return self.to_embed if self.embed_words else self.text
 
+    @classmethod
+    def stored(cls, id: str, text: str, metadata: str, embed_text: str | None = None, flags: int = 0) -> Self:
+        """Return a document as it is stored; its metadata is read from the JSON text when somebody asks for it.
+
+        Parameters
+        ----------
+        id, text : str
+            As in the class.
+        metadata : str
+            What `metadata_to_json` has written.
+        embed_text : str or None
+            As in the class.
+        flags : int
+            As in `octavo.store.database`.
+        """
+        document = object.__new__(cls)
+        document.__dict__.update(id=id, text=text, _stored=metadata)
+        if embed_text is not None:
+            document.__dict__.update(embed_text=embed_text, embed_words=bool(flags & 1))
+        return document
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "metadata" and (stored := self.__dict__.get("_stored")) is not None:
+                return self.__dict__.setdefault("metadata", metadata_from_json(stored))  # the same for all threads
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __repr__(self) -> str:
+        parts = [
+            f"id={short(self.id, _SHOWN)}",
+            f"text={short(self.text, _SHOWN)}",
+            f"metadata={short(self.metadata, _SHOWN)}",
+        ]
+        if self.embed_text is not None:
+            parts.append(f"embed_text={short(self.embed_text, _SHOWN)}")
+        if self.embed_words:
+            parts.append("embed_words=True")
+        return f"Document({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("id", self.id),
+            ("text", self.text),
+            *([("embedded text", self.embed_text)] if self.embed_text is not None else ()),
+            *((name, short(value, 300)) for name, value in self.metadata.items()),
+        ]
+        return notebook_table("Document", [], rows)
+
 
 @dataclass
 class Batch:
@@ -83,6 +139,7 @@ class Batch:
     matrices: list[Any] | None = None  # token vectors as they were given
     tokens: TokenMatrices | None = None  # in place of vectors in a multi-vector collection: pooled, of unit length
     decoded: bool = False  # vectors are what another collection's codes stand for, no originals
+    sparse: SparseRows | None = None  # learned sparse vectors, if the collection keeps any
     codes: tuple[bytes, Sequence[Codes]] | None = None  # a stored codec, and what it made of `vectors` in each tier
     embed_texts: list[str | None] = field(default_factory=list)  # None: the text itself
     flags: list[int] = field(default_factory=list)  # see `octavo.store.database`
@@ -188,7 +245,7 @@ def normal_to_json(metadata: dict[str, Any], where: str) -> str:
     try:
         if _needs_tags(metadata):
             metadata = _tagged(metadata)
-        text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_tagged)
+        text = _ENCODER.encode(metadata)
     except RecursionError as err:
         raise ParameterError(f"{where}: the metadata is nested too deeply to be stored as JSON") from err
     if not text.isascii():
@@ -230,9 +287,9 @@ def metadata_from_json(text: str) -> Any:
     >>> metadata_from_json('{"day":{"octavo:date":"2024-05-01"}}')
     {'day': datetime.date(2024, 5, 1)}
     """
-    if _MARK not in text:
-        return json.loads(text)
-    return json.loads(text, object_hook=_untagged)
+    decoder = _TYPED if _MARK in text else _PLAIN
+    value, end = decoder.raw_decode(text)
+    return value if end == len(text) else decoder.decode(text)  # which says what is wrong
 
 
 def metadata_from_tagged(value: Any) -> Any:
@@ -347,19 +404,10 @@ def _untagged(value: dict[str, Any]) -> Any:
         return value
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_tagged)
+_PLAIN, _TYPED = json.JSONDecoder(), json.JSONDecoder(object_hook=_untagged)
+
 _ATOMS = frozenset({str, int, bool, type(None)})
-
-
-def check_size(parts: Mapping[str, str], where: str) -> None:
-    """Raise `ParameterError` when the parts of a document are too long to be stored together."""
-    if sum(map(len, parts.values())) * 4 > LARGEST_DOCUMENT:  # a character has at most four bytes
-        sizes = {name: len(part.encode()) for name, part in parts.items()}
-        if sum(sizes.values()) > LARGEST_DOCUMENT:
-            largest = max(sizes, key=sizes.__getitem__)
-            raise ParameterError(
-                f"{where}: expected at most {LARGEST_DOCUMENT:,} bytes in all, got {sum(sizes.values()):,}, of which its "
-                f"{largest} has {sizes[largest]:,}; cut it into several documents"
-            )
 
 
 def check_text(value: Any, what: str) -> str:
@@ -399,6 +447,10 @@ def _refuse_table(value: Any, name: str, advice: str) -> None:
 
 def _sized(value: Any) -> bool:
     return value is not None and hasattr(value, "__len__")
+
+
+#: Documents of one call whose batches are kept between the check of all of them and the writing.
+_KEPT = 16_384
 
 
 def read_batches(
@@ -456,115 +508,173 @@ def read_batches(
     columns = {name: value for name, value in given.items() if value is not None}
     primary = documents if documents is not None else vectors
     if all(_sized(value) for value in columns.values()):
-        for _ in _chunks(columns, batch_size, embed_words):
-            pass  # checked as a whole; made again below rather than kept, which would double the memory of a long input
-        yield from _chunks(columns, batch_size, embed_words)
+        checked = _chunks(columns, batch_size, embed_words)
+        kept = list(islice(checked, max(1, _KEPT // batch_size)))
+        for _ in checked:
+            pass  # made again below rather than kept, which would double the memory of a long input
+        yield from kept
+        yield from _chunks(columns, batch_size, embed_words, sum(map(len, kept)))
     elif _sized(primary):
         yield from list(_chunks(columns, batch_size, embed_words))
     else:
         yield from _chunks(columns, batch_size, embed_words)
 
 
-_END = object()
-
-
-def _records(columns: dict[str, Iterator[Any]]) -> Iterator[dict[str, Any]]:
-    position = 0
-    while True:
-        row = {name: next(column, _END) for name, column in columns.items()}
-        ended = [name for name, value in row.items() if value is _END]
-        if len(ended) == len(row):
-            return
-        if ended:
-            more = next(name for name in row if name not in ended)
-            raise ParameterError(
-                f"expected as many ids, metadata and vectors as documents, but {ended[0]} ended after {position} "
-                f"while {more} went on"
-            )
-        row["position"] = position
-        position += 1
-        yield row
-
-
-def _chunks(columns: dict[str, Any], batch_size: int, embed_words: bool) -> Iterator[Batch]:
+def _chunks(columns: dict[str, Any], batch_size: int, embed_words: bool, start: int = 0) -> Iterator[Batch]:
+    """Yield batches of columns that run side by side, from number `start` on."""
     matrix: Any = columns.get("vectors")
     ready = isinstance(matrix, np.ndarray)  # checked already: batches are views of it
-    if ready:  # the rows are sliced, not iterated over: their numbers stand in for them
-        columns = columns | {"vectors": range(len(columns["vectors"]))}
-    stream = _records({name: iter(value) for name, value in columns.items()})
+    streams = {
+        name: islice(iter(value), start, None) for name, value in columns.items() if name != "vectors" or not ready
+    }
     seen: set[str] = set()
-    start = 0
-    while rows := list(islice(stream, batch_size)):
-        batch = Batch([], [], [], [], [], None)
-        for row in rows:
-            _append(batch, row, seen, embed_words)
+    while True:
+        part: dict[str, Any] = {name: list(islice(stream, batch_size)) for name, stream in streams.items()}
         if ready:
-            batch.vectors = matrix[start : start + len(rows)]
-        elif matrix is not None:
-            batch.vectors = as_matrix([row["vectors"] for row in rows], None)
-        start += len(rows)
+            part["vectors"] = matrix[start : start + batch_size]
+        n, most = min(map(len, part.values())), max(map(len, part.values()))
+        if n < most:
+            ended = next(name for name in columns if len(part[name]) == n)
+            more = next(name for name in columns if len(part[name]) > n)
+            raise ParameterError(
+                f"expected as many ids, metadata and vectors as documents, but {ended} ended after {start + n} "
+                f"while {more} went on"
+            )
+        if not n:
+            return
+        batch = _read_batch(part, n, start, seen, embed_words)
+        if matrix is not None:
+            batch.vectors = part["vectors"] if ready else as_matrix(part["vectors"])
+        start += n
         yield batch
 
 
-def _append(batch: Batch, row: dict[str, Any], seen: set[str], embed_words: bool) -> None:
-    position = row["position"]
-    document = row.get("documents", "")
-    identifier: Any = None
-    metadata: Any = None
-    embed_text: Any = None
+def _read_batch(part: Mapping[str, list[Any]], n: int, start: int, seen: set[str], embed_words: bool = False) -> Batch:
+    """Check `n` documents, of which the first is number `start`; their ids are added to those `seen`."""
+    nothing = [None] * n
+    texts: list[Any] = part.get("documents", [""] * n)
+    ids, metadata, payloads = (part.get(name, nothing) for name in ("ids", "metadata", "payloads"))
+    embed_texts = part.get("embed_texts", nothing)
+    words = [embed_words] * n
+    if set(map(type, texts)) != {str}:
+        rows = [_parts(document, number) for number, document in enumerate(texts, start)]
+        texts = [row[0] for row in rows]
+        ids = [row[1] if given is None else given for given, row in zip(ids, rows, strict=True)]
+        metadata = [row[2] if given is None else given for given, row in zip(metadata, rows, strict=True)]
+        embed_texts = [row[3] if given is None else given for given, row in zip(embed_texts, rows, strict=True)]
+        words = [embed_words or row[4] for row in rows]
+    ids = [
+        identifier
+        if type(identifier) is str and identifier.isascii()
+        else (uuid.uuid4().hex if identifier is None else check_text(identifier, f"the id of document {number}"))
+        for number, identifier in enumerate(ids, start)
+    ]
+    texts = [
+        text if type(text) is str and text.isascii() else check_text(text, f"the text of document {number}")
+        for number, text in enumerate(texts, start)
+    ]
+    payloads = [
+        payload if payload is None else check_text(payload, f"the payload of document {number}")
+        for number, payload in enumerate(payloads, start)
+    ]
+    if embed_texts is not nothing:
+        embed_texts = [
+            None
+            if value is None or check_text(value, f"the text to embed of document {number}") == text
+            else str(value)
+            for number, (value, text) in enumerate(zip(embed_texts, texts, strict=True), start)
+        ]
+    flags = [0] * n if embed_texts is nothing else list(map(_flags_of, embed_texts, words))
+    if not seen.isdisjoint(ids) or len(set(ids)) < n:
+        for number, identifier in enumerate(ids, start):
+            if identifier in seen:
+                raise ParameterError(f"expected each id once in a call, got {identifier!r} twice (document {number})")
+            seen.add(identifier)
+    seen.update(ids)
+    parsed = [
+        value.copy() if _is_stored_as_it_is(value) else _normal_of(value, f"document {number}")
+        for number, value in enumerate(metadata, start)
+    ]
+    batch = Batch(
+        ids, texts, _to_json_together(parsed, start), parsed, payloads, None, embed_texts=embed_texts, flags=flags
+    )
+    columns = (ids, texts, batch.metadata, payloads, embed_texts)
+    characters = sum(sum(map(len, filter(None, column))) for column in columns)
+    if 4 * characters > LARGEST_DOCUMENT:  # a character has at most four bytes
+        _check_sizes(batch, start)
+    return batch
+
+
+def _flags_of(embed_text: str | None, words: bool) -> int:
+    return int(words and embed_text is not None)
+
+
+def _parts(document: Any, position: int) -> tuple[Any, Any, Any, Any, bool]:
+    """Return text, id, metadata, text to embed, and whether that has the words, of what a caller gave for a document."""
     if isinstance(document, Document):
-        identifier, text, metadata = document.id, document.text, document.metadata
-        embed_text, embed_words = document.embed_text, embed_words or document.embed_words
-    elif isinstance(document, Mapping):
-        unknown = set(document) - {"id", "text", "metadata"}
-        if unknown or "text" not in document:
-            raise ParameterError(
-                f"document {position}: expected a mapping with 'text' and optionally 'id' and 'metadata', "
-                f"got the keys {sorted(map(str, document))}"
-            )
-        identifier, text, metadata = document.get("id"), document["text"], document.get("metadata")
-    else:
-        text = document
-    if row.get("ids") is not None:
-        identifier = row["ids"]
-    if identifier is None:
-        identifier = uuid.uuid4().hex
-    if row.get("metadata") is not None:
-        metadata = row["metadata"]
-    if metadata is None:
-        metadata = {}
-    identifier = check_text(identifier, f"the id of document {position}")
-    text = check_text(text, f"the text of document {position}")
-    if not isinstance(metadata, Mapping):
-        raise InputTypeError(
-            f"document {position}: expected metadata to be a mapping, got {type(metadata).__name__} {metadata!r}"
+        return document.text, document.id, document.metadata, document.embed_text, document.embed_words
+    if not isinstance(document, Mapping):
+        return document, None, None, None, False
+    unknown = set(document) - {"id", "text", "metadata"}
+    if unknown or "text" not in document:
+        raise ParameterError(
+            f"document {position}: expected a mapping with 'text' and optionally 'id' and 'metadata', "
+            f"got the keys {sorted(map(str, document))}"
         )
-    payload = row.get("payloads")
-    if payload is not None:
-        payload = check_text(payload, f"the payload of document {position}")
-    if row.get("embed_texts") is not None:
-        embed_text = row["embed_texts"]
-    if embed_text is not None:
-        embed_text = check_text(embed_text, f"the text to embed of document {position}")
-        if embed_text == text:
-            embed_text = None
-    if identifier in seen:
-        raise ParameterError(f"expected each id once in a call, got {identifier!r} twice (document {position})")
-    seen.add(identifier)
-    where = f"document {position}"
-    normal = normal_metadata(metadata, where)
-    stored = normal_to_json(normal, where)
-    parts = {"id": identifier, "text": text, "metadata": stored, "payload": payload or ""}
-    if embed_text is not None:
-        parts["text to embed"] = embed_text
-    check_size(parts, where)
-    batch.ids.append(identifier)
-    batch.texts.append(text)
-    batch.metadata.append(stored)
-    batch.parsed.append(normal)
-    batch.payloads.append(payload)
-    batch.embed_texts.append(embed_text)
-    batch.flags.append(int(embed_words and embed_text is not None))
+    return document["text"], document.get("id"), document.get("metadata"), None, False
+
+
+def _normal_of(metadata: Any, where: str) -> dict[str, Any]:
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise InputTypeError(f"{where}: expected metadata to be a mapping, got {type(metadata).__name__} {metadata!r}")
+    return normal_metadata(metadata, where)
+
+
+def _is_stored_as_it_is(metadata: Any) -> bool:
+    """Tell whether metadata is a flat dict for which `normal_metadata` would give an equal one; most is."""
+    if type(metadata) is not dict:
+        return False
+    for key, value in metadata.items():
+        if type(key) is not str or not key.isascii():
+            return False
+        kind = type(value)
+        if kind not in _ATOMS and not (kind is float and math.isfinite(value)):
+            return False
+    return True
+
+
+def _to_json_together(metadata: list[dict[str, Any]], start: int) -> list[str]:
+    """Return what `normal_to_json` gives for each, where possible cut out of one text, which takes a third of the time."""
+    with contextlib.suppress(RecursionError, UnicodeEncodeError):  # raised again below, with the number of the document
+        text = _ENCODER.encode([_tagged(each) if _needs_tags(each) else each for each in metadata])
+        if not text.isascii():
+            text.encode()
+        found = text[2:-2].split("},{")
+        if len(found) == len(metadata):  # so none of these places is inside of an object
+            return [f"{{{each}}}" for each in found]
+    return [normal_to_json(each, f"document {number}") for number, each in enumerate(metadata, start)]
+
+
+def _check_sizes(batch: Batch, start: int) -> None:
+    columns: dict[str, Sequence[str | None]] = {
+        "id": batch.ids,
+        "text": batch.texts,
+        "metadata": batch.metadata,
+        "payload": batch.payloads,
+        "text to embed": batch.embed_texts,
+    }
+    for number, row in enumerate(zip(*columns.values(), strict=True), start):
+        if sum(len(part) for part in row if part) * 4 <= LARGEST_DOCUMENT:
+            continue
+        sizes = {name: len((part or "").encode()) for name, part in zip(columns, row, strict=True)}
+        if sum(sizes.values()) > LARGEST_DOCUMENT:
+            largest = max(sizes, key=sizes.__getitem__)
+            raise ParameterError(
+                f"document {number}: expected at most {LARGEST_DOCUMENT:,} bytes in all, got {sum(sizes.values()):,}, of "
+                f"which its {largest} has {sizes[largest]:,}; cut it into several documents"
+            )
 
 
 @dataclass(frozen=True)
@@ -624,13 +734,19 @@ class DocumentChanges:
     def applied(
         self, stored: Mapping[str, Sequence[Any]]
     ) -> Iterator[tuple[str, str, str, str | None, str | None, int]]:
-        """Yield the rows that those of the documents become, as `document_crc` takes them.
+        """Return the rows that those of the documents become, as `document_crc` takes them.
 
         Raises
         ------
         DocumentNotFoundError
             When one is not there.
         """
+        rows = list(self._rows(stored))
+        if rows:
+            _check_sizes(Batch.of_rows(rows), 0)
+        return iter(rows)
+
+    def _rows(self, stored: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, str, str, str | None, str | None, int]]:
         for identifier, metadata, text, payload in zip(self.ids, self.metadata, self.texts, self.payloads, strict=True):
             if identifier not in stored:
                 raise DocumentNotFoundError(
@@ -651,10 +767,6 @@ class DocumentChanges:
                 payload if payload is not None else rest[1],
                 embed_text,
                 flags,
-            )
-            check_size(
-                {"text": row[1], "metadata": row[2], "payload": row[3] or "", "text to embed": embed_text or ""},
-                identifier,
             )
             yield row
 

@@ -13,22 +13,23 @@ from octavo._arrays import Floats
 from octavo._text_analysis import Analyser
 from octavo._validation import check_integer
 from octavo.collection.searching import LateSearch, Ranker
+from octavo.collection.sparse_input import with_sparse
 from octavo.collection.token_input import make_ready, not_late, read_token_batches
 from octavo.compression.candidates import CandidateEncoder, candidate_encoder_from_config
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
 from octavo.encoders.dense import as_encoder
+from octavo.encoders.one_pass import gives_several
 from octavo.encoders.tokens import TokenEncoder, pooled
 from octavo.errors import DocumentNotFoundError, InputTypeError, InvalidVectorsError, MismatchError, ParameterError
 from octavo.integrations.qdrant._client import ServerOptions
-from octavo.integrations.qdrant._collection import QdrantCollection, QdrantInfo
+from octavo.integrations.qdrant._collection import QdrantCollection, QdrantInfo, keeps_sparse
 from octavo.integrations.qdrant._filters import Condition
 from octavo.integrations.qdrant._manifest import Manifest, Plan, analysis_of, average_length, layout_of, transport_of
 from octavo.integrations.qdrant._ranker import QdrantLateRanker
 from octavo.integrations.qdrant.late_points import LateCodec, candidate_mapping, centred, learns, map_token_codec
 from octavo.integrations.qdrant.points import CodecMapping, payload_of, point_id
 from octavo.integrations.qdrant.transport import TOKENS, Layout, Point, TokenLayout, Transport
-from octavo.store.database import ENCODED
 from octavo.store.documents import Batch, DocumentLike, check_ids, chunked
 from octavo.store.settings import DEFAULT_CANDIDATES, DEFAULT_POOLING, candidates_config, pooling_config
 from octavo.store.tokens import mean_vectors
@@ -71,13 +72,15 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
     _many_vectors: ClassVar[bool] = True
     _encoder: TokenEncoder | None  # type: ignore[assignment]  # gives matrices where that of a plain one gives rows
 
-    def __init__(self, transport: Transport, encoder: Any, plan: _LatePlan | None) -> None:
+    def __init__(self, transport: Transport, encoder: Any, plan: _LatePlan | None, sparse: Any = None) -> None:
+        if sparse is None and gives_several(encoder):
+            sparse = encoder
         self._late: LateCodec | None = None
         try:
             tokens = encoder if encoder is None or isinstance(encoder, TokenEncoder) else TokenEncoder(encoder)
         except InputTypeError as err:
             raise self._refused(transport, encoder, plan, err) from err
-        super().__init__(transport, None, plan)
+        super().__init__(transport, None, plan, sparse)
         self._encoder = tokens
 
     @staticmethod
@@ -101,6 +104,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         url: str | None = None,
         name: str = "octavo",
         encoder: Any = None,
+        sparse: Any = None,
         codec: str = "int8",
         pool_factor: int | None = None,
         pooling: TokenPooling | None = None,
@@ -125,7 +129,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
 
         Parameters
         ----------
-        path, url, name, full_text, seed, ranges, connectivity, full_scan_threshold, indexing_threshold
+        path, url, name, sparse, full_text, seed, ranges, connectivity, full_scan_threshold, indexing_threshold
             See `QdrantCollection.create`.
         encoder, pool_factor, pooling, candidates, dim
             As in `octavo.open_multi_vector`.
@@ -170,8 +174,9 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
             layout=layout_of(ranges, connectivity, full_scan_threshold, indexing_threshold),
             pooling=pooling_config(pool_factor, pooling) or DEFAULT_POOLING,
             candidates=candidates_config(candidates if candidates is not None else DEFAULT_CANDIDATES) or {},
+            sparse=keeps_sparse(sparse, encoder),
         )
-        return cls._create(transport_of(path, url, name, options), encoder, plan, sample, full_text)
+        return cls._create(transport_of(path, url, name, options), encoder, plan, sample, full_text, sparse)
 
     def _start_early(self, plan: Plan, sample: Any) -> None:
         assert isinstance(plan, _LatePlan)
@@ -194,6 +199,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         pooled: bool = False,
         embed_texts: Iterable[str | None] | None = None,
         embed_words: bool = False,
+        sparse_vectors: Any = None,
         payloads: Iterable[str | None] | None = None,
         batch_size: int = 256,
     ) -> list[str]:
@@ -236,6 +242,9 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
             embed_texts=embed_texts,
             embed_words=embed_words,
         )
+        self._check_sparse_given(sparse_vectors)
+        if sparse_vectors is not None:
+            batches = with_sparse(batches, sparse_vectors, documents if documents is not None else token_vectors)
         added: list[str] = []
         with self._writing:
             if self._manifest is None:
@@ -310,10 +319,13 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
             encoder=encoder,
             state=state,
             late={"pooling": plan.pooling, "candidates": codec.candidates, "state": candidate_state},
+            sparse={} if plan.sparse else None,
         )
         mapping, candidate = map_token_codec(plan.codec), candidate_mapping()
         tokens = TokenLayout(codec.token_dim, mapping.datatype, mapping.quantization)
-        layout = Layout(codec.candidate_dim, candidate.datatype, candidate.quantization, **plan.layout)
+        layout = Layout(
+            codec.candidate_dim, candidate.datatype, candidate.quantization, sparse=plan.sparse, **plan.layout
+        )
         self._transport.create(replace(layout, tokens=tokens))
         manifest.write(self._transport)
         self._manifest, self._late = manifest, codec
@@ -323,9 +335,9 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
             return []
         assert batch.tokens is not None  # made ready
         if encoded:
-            batch.flags = [flags | ENCODED for flags in batch.flags]
+            batch.flags = [flags | self._made_by_encoders(batch) for flags in batch.flags]
         tokens, candidates = self._learned().documents(batch.tokens)
-        words = self._words()
+        words, sparse = self._words(), self._sparse_of(batch)
         points: list[Point] = []
         numbers = 0
         for row, identifier in enumerate(batch.ids):
@@ -342,11 +354,13 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
                     candidates[row].tolist() if len(matrix) else None,
                     words.document(batch.words[row]),
                     tokens=matrix.tolist() if len(matrix) else None,
+                    sparse=sparse[row],
                 )
             )
         self._transport.upsert(points)
         if encoded:
             self._remember(batch)
+        self._remember_sparse(batch)
         return list(batch.ids)
 
     # ------------------------------------------------------------------ documents
@@ -398,7 +412,12 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
 
     def _new_ranker(self, condition: Condition) -> Ranker:
         return QdrantLateRanker(
-            self._transport, condition, self._words(), self._mapping.oversampling, codec=self._learned()
+            self._transport,
+            condition,
+            self._words(),
+            self._mapping.oversampling,
+            codec=self._learned(),
+            sparse=self.has_sparse_vectors,
         )
 
     def _similarities(self, tokens: TokenMatrices, id: str) -> tuple[Floats, Floats, str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from octavo._arrays import Floats
+from octavo._sparse_rows import SparseRows
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import ParameterError
 from octavo.integrations.qdrant._filters import Condition
@@ -43,10 +45,21 @@ class QdrantRanker:
         Makes of a query's words what the points were given.
     oversampling : float or None
         Candidates rescored per result, where Qdrant rescores and the options do not say.
+    sparse : bool
+        Whether points have learned sparse vectors.
     """
 
-    def __init__(self, transport: Transport, where: Condition, words: BM25Encoder, oversampling: float | None) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        where: Condition,
+        words: BM25Encoder,
+        oversampling: float | None,
+        *,
+        sparse: bool = False,
+    ) -> None:
         self._transport = transport
+        self._has_sparse = sparse
         self._where = where
         self._words = words
         self._oversampling = oversampling
@@ -81,6 +94,21 @@ class QdrantRanker:
                 return self._named(kept[:k])
             depth *= _MATCH_FACTOR
         return self._named([])
+
+    def by_sparse(self, queries: SparseRows, k: int, options: SearchOptions) -> list[Ranking]:
+        """Rank by the inner product of learned sparse vectors."""
+        self._require_sparse()
+        with_vectors = _diversified(options)
+        pairs = [(terms.tolist(), weights.tolist()) for terms, weights in queries]
+        asked = [Search(k, self._where, sparse=pair, with_vectors=with_vectors) for pair in pairs if pair[0]]
+        answers = iter(self._ask(asked))
+        return [self._named(next(answers) if pair[0] else []) for pair in pairs]
+
+    def _require_sparse(self) -> None:
+        if not self._has_sparse:
+            raise ParameterError(
+                "the collection in Qdrant holds no sparse vectors: create one with sparse=, and add documents to it"
+            )
 
     def results(self, rankings: Sequence[Ranking]) -> list[SearchResult]:
         """Read the documents out of the payloads that came with the points."""
@@ -119,6 +147,8 @@ class QdrantDenseRanker(QdrantRanker):
     ----------
     transport, where, words, oversampling
         See `QdrantRanker`.
+    sparse : bool
+        See `QdrantRanker`.
     codec : ClientCodec
         What runs before vectors are sent.
     cosines : bool
@@ -134,8 +164,9 @@ class QdrantDenseRanker(QdrantRanker):
         *,
         codec: ClientCodec,
         cosines: bool,
+        sparse: bool = False,
     ) -> None:
-        super().__init__(transport, where, words, oversampling)
+        super().__init__(transport, where, words, oversampling, sparse=sparse)
         self._codec = codec
         self.cosines = cosines
 
@@ -175,6 +206,8 @@ class QdrantLateRanker(QdrantRanker):
     ----------
     transport, where, words, oversampling
         See `QdrantRanker`.
+    sparse : bool
+        See `QdrantRanker`.
     codec : LateCodec
         What runs before vectors are sent.
     """
@@ -187,8 +220,9 @@ class QdrantLateRanker(QdrantRanker):
         oversampling: float | None,
         *,
         codec: LateCodec,
+        sparse: bool = False,
     ) -> None:
-        super().__init__(transport, where, words, oversampling)
+        super().__init__(transport, where, words, oversampling, sparse=sparse)
         self._codec = codec
 
     def by_vectors(self, queries: Queries, k: int, options: SearchOptions) -> list[Ranking]:
@@ -200,7 +234,8 @@ class QdrantLateRanker(QdrantRanker):
         searches: list[Search | None] = []
         for number, (matrix, candidate) in enumerate(zip(tokens, candidates, strict=True)):
             words = queries.words[number] if queries.words is not None else None
-            prefetch = [] if every else self._prefetch(words, candidate, depth, options)
+            sparse = queries.sparse[number] if queries.sparse is not None else None
+            prefetch = [] if every else self._prefetch(words, sparse, candidate, depth, options)
             search = Search(
                 k,
                 self._where,
@@ -226,12 +261,17 @@ class QdrantLateRanker(QdrantRanker):
         return min(options.depth(k, matching), max(1, matching)), options.scores_all(k, matching)
 
     def _prefetch(
-        self, words: str | WordQuery | None, candidate: Floats, depth: int, options: LateOptions
+        self, words: str | WordQuery | None, sparse: Any, candidate: Floats, depth: int, options: LateOptions
     ) -> list[Search]:
         found = []
-        if options.candidates != "text":
+        if "sparse" in options.sources:
+            self._require_sparse()
+            pair = (sparse[0].tolist(), sparse[1].tolist())
+            if pair[0]:
+                found.append(Search(depth, self._where, sparse=pair))
+        if "vectors" in options.sources:
             found.append(Search(depth, self._where, dense=candidate.tolist(), ef=options.ef))
-        if options.candidates != "vectors":
+        if "text" in options.sources:
             assert words is not None  # the options ask for them
             if isinstance(words, WordQuery):
                 raise ParameterError(
