@@ -32,7 +32,7 @@ LAYERS = [
         "_html",
         "_sparse_rows",
     },
-    {"filters"},
+    {"filters", "words"},
     {"compression", "index"},
     {"encoders"},
     {"store"},
