@@ -40,15 +40,8 @@ def test_a_sample_of_the_crash_matrix(tmp_path: Path) -> None:
         pytest.skip("the fault shim cannot be compiled here")
     report = tmp_path / "report.json"
     only = [word for name in OPERATIONS for word in ("--only", name)]
-    command = [
-        sys.executable,
-        str(HERE / "crash_matrix.py"),
-        "--trials",
-        str(15 * len(OPERATIONS)),
-        *only,
-        "--json",
-        str(report),
-    ]
+    trials = str(15 * len(OPERATIONS))
+    command = [sys.executable, str(HERE / "crash_matrix.py"), "--trials", trials, *only, "--json", str(report)]
     result = subprocess.run(
         [*command, "--folder", str(tmp_path), "--jobs", "1"], capture_output=True, text=True, check=False
     )

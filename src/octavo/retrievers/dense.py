@@ -14,13 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from octavo._arrays import Floats
+from octavo._arrays import Floats, Scores
 from octavo.errors import CorruptCollectionError
 from octavo.index import Graph, exact_search, planner, score_rows
 from octavo.index.planner import CORES
 from octavo.store.snapshot import CellView, Mask, Slots, Snapshot, TierView
-
-Scores = npt.NDArray[np.float32]
 
 #: Rows of each cell of each segment that a mask lets through.
 Counts = list[npt.NDArray[np.int64]]
@@ -67,6 +65,8 @@ def dense_search(
     mask: Mask | None,
     options: DenseOptions,
     count: Callable[[Mask, CellView], Counts] = count_cells,
+    *,
+    matching: int | None = None,
 ) -> tuple[Slots, Scores]:
     """Return the best slots for each query.
 
@@ -84,6 +84,8 @@ def dense_search(
         How hard to look.
     count : callable
         Counts the rows of each cell that a mask lets through; a searcher remembers them.
+    matching : int, optional
+        How many slots the mask lets through, where that is known.
 
     Returns
     -------
@@ -93,7 +95,8 @@ def dense_search(
         Padded with -inf.
     """
     eligible = mask if mask is not None else (snapshot.alive if snapshot.n_alive < snapshot.n_slots else None)
-    matching = int(np.count_nonzero(mask)) if mask is not None else snapshot.n_alive
+    if matching is None:
+        matching = int(np.count_nonzero(mask)) if mask is not None else snapshot.n_alive
     if not snapshot.tiers or matching == 0:
         return _nothing(len(queries), k)
     finest = snapshot.tiers[-1]
@@ -133,7 +136,7 @@ def _stage_sizes(snapshot: Snapshot, k: int, matching: int, options: DenseOption
 def _scan(
     tier: TierView, queries: Floats, k: int, eligible: Mask | None, matching: int, threads: int
 ) -> tuple[Slots, Scores]:
-    codes = tier.pipeline.encode_queries(queries)
+    codes = tier.pipeline.encode_ready_queries(queries)
     if eligible is not None and _worth_gathering(tier, matching):
         rows = np.flatnonzero(eligible)
         tier.check(rows)
@@ -169,10 +172,10 @@ def _by_cells(
     rows, keep = effort
     passing = mask if mask is not None else (snapshot.alive if snapshot.n_alive < snapshot.n_slots else None)
     finest, coarse = snapshot.tiers[-1], snapshot.tiers[0]
-    encoded = finest.pipeline.encode_queries(queries)
+    encoded = finest.pipeline.encode_ready_queries(queries)
     if view.covered < snapshot.n_slots:
         size = _stage_sizes(snapshot, k, matching, options)[0]
-        codes = encoded if finest is coarse else coarse.pipeline.encode_queries(queries)
+        codes = encoded if finest is coarse else coarse.pipeline.encode_ready_queries(queries)
         tail, _ = _tail(snapshot, view.covered, codes, size, passing, options.threads)
     else:
         tail, _ = _nothing(len(queries), 0)
@@ -192,8 +195,7 @@ def _by_cells(
             return
         finest.check(found)
         values = score_rows(finest.layout, finest.codes, encoded[number], found)
-        order = _first_of(found, values, k)
-        slots[number], scores[number] = found[order], values[order]
+        slots[number], scores[number] = _best(found, values, k)
 
     try:
         counts = count(mask, view) if mask is not None else None
@@ -208,16 +210,6 @@ def _by_cells(
             raise
         return None  # cells can be made again; answers come from a scan meanwhile
     return slots, scores
-
-
-def _first_of(found: Slots, values: Scores, k: int) -> Slots:
-    """Return the positions of the best k, ties by slot; sorts no more than it has to."""
-    if len(found) <= 4 * k:
-        return np.lexsort((found, -values))[:k]
-    least = np.partition(values, len(values) - k)[len(values) - k]
-    some = np.flatnonzero(values >= least)
-    first: Slots = some[np.lexsort((found[some], -values[some]))[:k]]
-    return first
 
 
 def _effort(
@@ -274,7 +266,7 @@ def _candidates(
         fetch = count if eligible is None else int(1.5 * count * snapshot.n_slots / matching) + 8
         default = planner.explored(coarse.layout, count, n=view.covered, rescored=False, tuning=snapshot.tuning)
         ef, limit = options.ef or default, view.covered
-    codes = coarse.pipeline.encode_queries(queries)
+    codes = coarse.pipeline.encode_ready_queries(queries)
     if eligible is None and view.covered == snapshot.n_slots and plan.method == "graph":
         found, found_scores = _walk(snapshot, view.graph, codes, count, ef, options.threads)
         if not ((found < 0) | (found >= snapshot.n_slots)).any():  # the usual case needs no merging
@@ -314,7 +306,7 @@ def _walk(
         return graph.search(codes, count, ef, threads=threads)
     found, _ = graph.search(codes, max(count, ef), ef, threads=threads)
     found[found >= snapshot.n_slots] = -1  # linked by a commit that this snapshot does not see
-    rows = np.unique(found)
+    rows = found[0] if len(found) == 1 else np.unique(found)
     coarse.check(rows[rows >= 0])
     scores = np.full(found.shape, -np.inf, np.float32)
     for query, row, into in zip(codes, found, scores, strict=True):
@@ -360,17 +352,26 @@ def _rescore(snapshot: Snapshot, queries: Floats, rows: Slots, sizes: list[int])
     """Score candidates in each finer tier in turn, keeping fewer each time."""
     k = sizes[-1]
     slots, scores = _nothing(len(queries), k)
-    encoded = [tier.pipeline.encode_queries(queries) for tier in snapshot.tiers[1:]]
+    encoded = [tier.pipeline.encode_ready_queries(queries) for tier in snapshot.tiers[1:]]
     for number in range(len(queries)):
         kept = rows[number][rows[number] >= 0]
         kept_scores = np.zeros(0, np.float32)
         for tier, codes, size in zip(snapshot.tiers[1:], encoded, sizes[1:], strict=True):
             tier.check(kept)
             kept_scores = score_rows(tier.layout, tier.codes, codes[number], kept)
-            order = np.lexsort((kept, -kept_scores))[:size]
-            kept, kept_scores = kept[order], kept_scores[order]
+            kept, kept_scores = _best(kept, kept_scores, size)
         slots[number, : len(kept)], scores[number, : len(kept)] = kept, kept_scores
     return slots, scores
+
+
+def _best(rows: Slots, scores: Scores, k: int) -> tuple[Slots, Scores]:
+    """Return the k best rows, best first, ties by row: all of them are compared with the k-th, only these sorted."""
+    if len(rows) > 2 * k:
+        negative = -scores
+        some = np.flatnonzero(~(negative > np.partition(negative, k - 1)[k - 1]))
+        rows, scores = rows[some], scores[some]
+    order = np.lexsort((rows, -scores))[:k]
+    return rows[order], scores[order]
 
 
 def _nothing(m: int, k: int) -> tuple[Slots, Scores]:
