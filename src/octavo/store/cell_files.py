@@ -370,16 +370,18 @@ class CellFiles(DerivedIndex):
             if view is None or _is_saved(view) or view.damaged:
                 return
             written: list[str] = []
-            recorded = False
+            recorded, known = False, True
             try:
                 store.require_in_place()
                 entry = self._write(folder, snapshot, view, written)
                 folder.sync()
+                known = False  # a commit that fails may be there all the same: then the next one tidies up
                 recorded = self._record(folder, snapshot, entry)
+                known = True
             except FileNotFoundError:
                 return  # another process has erased the drafts, with all else that knew deleted documents
             finally:
-                if not recorded:
+                if known and not recorded:
                     for name in written:
                         folder.remove(name)
             if recorded and not keep:

@@ -633,6 +633,32 @@ def test_a_full_disk_leaves_cells_in_memory(tmp_path: Path, monkeypatch: pytest.
     kb.close()
 
 
+def test_files_stay_where_nobody_knows_whether_a_commit_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk may report an error for what it has done: the next process finds the commit, and looks for the files."""
+    with filled(tmp_path / "kb") as kb:
+        real = CellFiles._record
+
+        def done_and_failed(self: CellFiles, *arguments: Any) -> bool:
+            real(self, *arguments)
+            raise StorageError(5, "an error, though it was done")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(CellFiles, "_record", done_and_failed)
+            kb.add(vectors=clustered(400, 5), ids=[f"later {i}" for i in range(400)])
+            kb._index.wait()
+        with octavo.open(tmp_path / "kb", read_only=True) as other:
+            assert other.verify().ok
+            assert view_of(other).covered == 2_400
+        kb.add(vectors=clustered(400, 6), ids=[f"more {i}" for i in range(400)])
+        kb.flush()
+        view = view_of(kb)
+        recorded = [part.entry["file"] for part in (view.trained, *view.parts) if part.entry is not None]
+        assert names(kb.path) == sorted(recorded)
+        assert kb.verify().ok
+
+
 def test_copies_and_backups_have_them(tmp_path: Path) -> None:
     with filled(tmp_path / "kb") as kb:
         kb.snapshot(tmp_path / "backup")
