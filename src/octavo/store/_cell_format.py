@@ -1,7 +1,7 @@
 """The bytes of cells on disk: one file for the model, one for each segment; described in ``docs/format.md``.
 
 A file is written once and never changes. Its length and the CRC-32 of all that is read when it is opened are recorded in
-SQLite; the records of a segment have a CRC-32 for every 64 KiB, which is compared when a search first comes there.
+SQLite; the records of a segment have a CRC-32 for every 16 KiB, which is compared when a search first comes there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from octavo.index.cells import CellModel, Records, Segment, record_type
 from octavo.index.reach import Reach
 
 #: Bytes of records that share one checksum.
-BLOCK_BYTES = 1 << 16
+BLOCK_BYTES = 1 << 14
 
 _VERSION = 1
 
