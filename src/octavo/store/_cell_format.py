@@ -267,7 +267,7 @@ def read_model(folder: Directory, entry: dict[str, Any]) -> ModelView:
     if edges[0] != 0 or edges[-1] != cells or (np.diff(edges) < 1).any() or not 0 < length < np.inf:
         raise _damaged(entry)
     reach = Reach(*far)
-    if reach != _NO_REACH and not reach.sound:
+    if reach != _NO_REACH and not (reach.sound and reach.most <= cells):
         raise _damaged(entry)
     centroids = data[start:].view(np.int8).reshape(cells, dim)
     try:
