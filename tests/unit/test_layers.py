@@ -20,7 +20,6 @@ ROOT = Path(octavo.__file__).parent
 LAYERS = [
     {"errors", "_version"},
     {
-        "_layout",
         "_validation",
         "_arrays",
         "_files",
@@ -31,6 +30,7 @@ LAYERS = [
         "_rotation",
         "_html",
     },
+    {"_layout"},
     {"filters"},
     {"compression", "index"},
     {"encoders"},
