@@ -216,8 +216,6 @@ class Collection(DenseSearch):
             self._encoder = None  # a call that failed before it stored anything decides nothing
         if vectors is None and self._encoder is None:
             self._encode_nothing()
-        if is_sized(vectors) and len(vectors):
-            vectors = as_matrix(vectors, self.dim)
         batches = read_batches(
             documents,
             ids,
