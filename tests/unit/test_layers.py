@@ -29,6 +29,7 @@ LAYERS = [
         "_forks",
         "_rotation",
         "_html",
+        "_sparse_rows",
     },
     {"_layout"},
     {"filters"},

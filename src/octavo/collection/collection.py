@@ -13,17 +13,21 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from octavo._arrays import Floats, as_matrix, unit_rows
 from octavo._files import as_path
 from octavo._html import notebook_table
 from octavo._progress import progress_bar
+from octavo._sparse_rows import SparseRows
 from octavo._validation import check_integer, check_number
-from octavo.collection.model_check import LocalVectors, ModelCheck, prompts_of
+from octavo.collection.model_check import LocalSparse, LocalVectors, ModelCheck, prompts_of
 from octavo.collection.searching import DenseSearch, Ranker, Where, check_deletion, check_filter
+from octavo.collection.sparse_input import sized, with_sparse
 from octavo.collection.token_input import is_sized
 from octavo.compression import Codec
 from octavo.encoders.dense import Encoder, TextOnly
+from octavo.encoders.sparse import SparseEncoder
 from octavo.errors import (
     CollectionLockedError,
     CorruptCollectionError,
@@ -40,6 +44,7 @@ from octavo.store.indexes import index_of
 from octavo.store.info import CollectionInfo, describe
 from octavo.store.settings import Settings
 from octavo.store.snapshot import Snapshot, decode_rows
+from octavo.store.sparse import SparseReader
 from octavo.store.sqlite import Connection
 from octavo.store.store import Store
 from octavo.store.text.files import TextFiles
@@ -82,9 +87,10 @@ class Collection(DenseSearch):
 
     _fit_at_most = _FIT_AT_MOST
 
-    def __init__(self, store: Store, encoder: Encoder | None) -> None:
+    def __init__(self, store: Store, encoder: Encoder | None, sparse_encoder: SparseEncoder | None = None) -> None:
         self.path = store.directory
         self._encoder = encoder
+        self._sparse_encoder = sparse_encoder
         self._store = store
         self._writer = Writer(self._store)
         self._index = index_of(self._store)
@@ -94,6 +100,7 @@ class Collection(DenseSearch):
         # a state whose index reaches as far as it should; only as long as others use it, since it has files open
         self._settled: weakref.ref[Snapshot] | None = None
         self._model = self.model_check()
+        self._sparse_model = ModelCheck(LocalSparse(self._store))
         self._index.begin()
 
     def _new_searcher(self) -> Searcher:
@@ -132,6 +139,16 @@ class Collection(DenseSearch):
         return self._encoder
 
     @property
+    def sparse_encoder(self) -> SparseEncoder | None:
+        """What turns texts into learned sparse vectors, if one was given."""
+        return self._sparse_encoder
+
+    @property
+    def has_sparse_vectors(self) -> bool:
+        """Whether documents have learned sparse vectors."""
+        return self._current().sparse is not None
+
+    @property
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._store.closed
@@ -159,6 +176,7 @@ class Collection(DenseSearch):
         metadata: Iterable[Mapping[str, Any] | None] | None = None,
         vectors: Any = None,
         *,
+        sparse_vectors: Any = None,
         payloads: Iterable[str | None] | None = None,
         batch_size: int = 1024,
         progress: bool = False,
@@ -177,6 +195,10 @@ class Collection(DenseSearch):
         vectors : array-like of shape (n, dim), optional
             Ready vectors; otherwise the encoder makes them from the texts. With neither, a collection holds texts that are
             searched by their words alone (``mode="text"``).
+        sparse_vectors : sparse matrix of scipy or torch, or iterable, optional
+            Ready learned sparse vectors, one a document: ``{term: weight}``, ``(indices, values)``, or a row of scipy or torch;
+            None for a document without any. Otherwise the sparse encoder makes them from the texts. Once a collection holds
+            some, every later document has to come with one.
         payloads : iterable of str, optional
             Opaque strings stored beside the documents, for adapters; they cannot be searched.
         batch_size : int, default=1024
@@ -214,6 +236,9 @@ class Collection(DenseSearch):
         batch_size = check_integer(batch_size, "batch_size", least=1)
         if isinstance(self._encoder, TextOnly) and self.dim is None:
             self._encoder = None  # a call that failed before it stored anything decides nothing
+        self._check_sparse_given(sparse_vectors)
+        if documents is None and vectors is None and is_sized(sparse_vectors):
+            documents = [""] * sized(sparse_vectors)
         if vectors is None and self._encoder is None:
             self._encode_nothing()
         batches = read_batches(
@@ -225,6 +250,8 @@ class Collection(DenseSearch):
             batch_size=batch_size,
             dim=self.dim if vectors is not None else None,
         )
+        if sparse_vectors is not None:
+            batches = with_sparse(batches, sparse_vectors, documents if documents is not None else vectors)
         return self._add_batches(with_progress(batches, documents) if progress else batches)
 
     def _encode_nothing(self) -> None:
@@ -241,7 +268,7 @@ class Collection(DenseSearch):
         for batch in batches:
             encoded = not batch.ready and batch.vectors is None and batch.matrices is None
             batch = self._ready(batch)
-            self._writer.add(batch, self._encoder_to_store(batch) if encoded else None)
+            self._writer.add(batch, self._encoder_to_store(batch) if encoded else None, self._ready_sparse(batch))
             added += batch.ids
             with _afterwards("documents were added"):
                 self._fit_or_compact(self._fit_at_most, ended=False)
@@ -441,11 +468,11 @@ class Collection(DenseSearch):
         if path is None:
             copied = copy_collection(self._store, None)
             assert copied is not None  # a copy in memory has no path to open it from
-            return type(self)(copied, self._encoder)
+            return type(self)(copied, self._encoder, self._sparse_encoder)
         destination = as_path(path, "path")
         copy_collection(self._store, destination)
         settings = Settings(lock_timeout=self._store.settings.lock_timeout)
-        return type(self)(Store(destination, settings), self._encoder)
+        return type(self)(Store(destination, settings), self._encoder, self._sparse_encoder)
 
     def snapshot(self, path: str | os.PathLike[str]) -> Path:
         """Write a backup of the newest commit to a new directory, while others may go on writing.
@@ -644,6 +671,51 @@ class Collection(DenseSearch):
                 raise CorruptCollectionError("octavo.db is damaged: a document lies beyond the last row; run verify()")
             return decode_rows(snapshot, rows)
 
+    def get_sparse_vectors(self, ids: Iterable[str]) -> list[tuple[npt.NDArray[np.uint32], Floats]]:
+        """Return the stored learned sparse vectors, decoded.
+
+        Parameters
+        ----------
+        ids : iterable of str
+            Which; every one has to be there.
+
+        Returns
+        -------
+        list of (terms, weights)
+            In the order asked; terms in rising order, empty where a document has none. Weights are within a 255th of the
+            document's largest one.
+
+        Raises
+        ------
+        DocumentNotFoundError
+            When an id is not there.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["red"], ids=["r"], sparse_vectors=[{7: 0.5, 3: 1.0}])
+        >>> [(terms.tolist(), weights.round(2).tolist()) for terms, weights in kb.get_sparse_vectors(["r"])]
+        [([3, 7], [1.0, 0.5])]
+        >>> kb.close()
+        """
+        listed = check_ids(ids)
+        with self._store.read() as (connection, snapshot):
+            slots = slots_of_ids(connection, listed)
+            missing = [identifier for identifier in listed if identifier not in slots]
+            if missing:
+                raise DocumentNotFoundError(
+                    f"expected ids of stored documents, but {missing[0]!r} is not in the collection"
+                )
+            wanted, where = np.unique(
+                np.array([slots[identifier] for identifier in listed], np.int64), return_inverse=True
+            )
+            if snapshot.sparse is None:
+                rows = SparseRows.empty(len(wanted))
+            else:
+                rows = SparseReader(snapshot.sparse, self._searcher.waiting(connection, snapshot)).rows(wanted)
+        return [rows[number] for number in where.tolist()]
+
     def contains(self, ids: Iterable[str]) -> list[bool]:
         """Tell for each id whether it is there.
 
@@ -780,8 +852,8 @@ class Collection(DenseSearch):
         Parameters
         ----------
         repair : bool, default=False
-            Rebuild what can be rebuilt: a tier from another tier or, with an encoder, from the texts; cells or graph
-            from the codes, metadata index and full text from the documents.
+            Rebuild what can be rebuilt: a tier from another tier or, with an encoder, from the texts; sparse vectors, with
+            theirs, from the texts; cells or graph from the codes, metadata index and full text from the documents.
 
         Returns
         -------
@@ -801,7 +873,9 @@ class Collection(DenseSearch):
             if self._encoder is not None:
                 with contextlib.suppress(CorruptCollectionError):  # nothing left to compare with
                     self._model.run(self._encoder.name, None, self._encoder.encode_documents)
-            return repair_damage(self._store, self._writer, self._index, self._text, self._encoder)
+            return repair_damage(
+                self._store, self._writer, self._index, self._text, self._encoder, self._sparse_encoder
+            )
         return verify_files(self._store, self._index, self._text)
 
     def export(
@@ -916,6 +990,40 @@ class Collection(DenseSearch):
         """
         vectors: Floats = self._of_the_same_model(self._require_encoder().encode_queries(texts))
         return vectors
+
+    def encode_sparse_queries(self, texts: Sequence[str]) -> SparseRows:
+        """Return the sparse encoder's vectors for queries.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Texts of queries.
+
+        Returns
+        -------
+        SparseRows
+            One vector each; iterates as pairs of terms and weights.
+
+        Raises
+        ------
+        ParameterError
+            When the collection was opened without a sparse encoder.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open(sparse=lambda texts: [{len(text): 1.0} for text in texts])
+        >>> [terms.tolist() for terms, _ in kb.encode_sparse_queries(["red", "green"])]
+        [[3], [5]]
+        >>> kb.close()
+        """
+        encoder = self._sparse_encoder
+        if encoder is None:
+            raise ParameterError("the collection was opened without a sparse encoder; open it with sparse=")
+        rows = encoder.encode_queries(texts)
+        if self._store.snapshot.sparse is not None:
+            self._sparse_model.run(encoder.name, None, encoder.encode_documents)
+        return rows
 
     def model_check(self) -> ModelCheck:
         """Return what notices that an encoder is not the one that made the stored vectors; for those who encode themselves.
@@ -1094,6 +1202,27 @@ class Collection(DenseSearch):
             batch.vectors = unit_rows(batch.vectors, keep_zeros=True)
         batch.ready = True
         return batch
+
+    def _check_sparse_given(self, sparse_vectors: Any) -> None:
+        """Have no document enter unseen a collection that is searched by sparse vectors."""
+        if sparse_vectors is None and self._sparse_encoder is None and self._store.snapshot.sparse is not None:
+            raise ParameterError(
+                "expected sparse_vectors=, because the collection holds sparse vectors and was opened without sparse=; "
+                "give them (None for a document without any), or open it with sparse="
+            )
+
+    def _ready_sparse(self, batch: Batch) -> dict[str, Any] | None:
+        """Make the sparse vectors of a batch; returns the manifest's entry about the encoder, None to leave it."""
+        if batch.sparse is not None:
+            return None
+        encoder = self._sparse_encoder
+        if encoder is None:
+            self._check_sparse_given(None)
+            return None
+        batch.sparse = encoder.encode_documents(batch.texts)
+        if self._store.snapshot.sparse is not None:
+            self._sparse_model.run(encoder.name, None, encoder.encode_documents)
+        return self._sparse_model.entry(encoder.name, encoder.prompts, None, batch.ids, batch.texts)
 
     def _maintain(self, fit_after: int | None) -> None:
         """Fit, compact and extend the index where it is time to."""

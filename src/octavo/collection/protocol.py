@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
+
 from octavo._arrays import Floats
 from octavo.collection.collection import Collection
 from octavo.collection.model_check import ModelCheck
@@ -43,6 +46,11 @@ class CollectionLike(DenseSearch, Protocol):
         ...
 
     @property
+    def has_sparse_vectors(self) -> bool:
+        """Whether documents have learned sparse vectors."""
+        ...
+
+    @property
     def closed(self) -> bool:
         """Whether `close` was called."""
         ...
@@ -54,6 +62,7 @@ class CollectionLike(DenseSearch, Protocol):
         metadata: Iterable[Mapping[str, Any] | None] | None = None,
         vectors: Any = None,
         *,
+        sparse_vectors: Any = None,
         payloads: Iterable[str | None] | None = None,
         batch_size: int = 256,
     ) -> list[str]:
@@ -78,6 +87,10 @@ class CollectionLike(DenseSearch, Protocol):
 
     def get_vectors(self, ids: Iterable[str]) -> Floats:
         """Return vectors, in the order asked."""
+        ...
+
+    def get_sparse_vectors(self, ids: Iterable[str]) -> list[tuple[npt.NDArray[np.uint32], Floats]]:
+        """Return learned sparse vectors, in the order asked."""
         ...
 
     def contains(self, ids: Iterable[str]) -> list[bool]:
@@ -155,6 +168,7 @@ class MultiVectorLike(LateSearch, CollectionLike, Protocol):
         *,
         token_vectors: Iterable[Any] | None = None,
         pooled: bool = False,
+        sparse_vectors: Any = None,
         payloads: Iterable[str | None] | None = None,
         batch_size: int = 256,
     ) -> list[str]:

@@ -7,26 +7,36 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 
 from octavo._arrays import Floats, Scores, finite_floats
+from octavo._sparse_rows import SparseRows
 from octavo._validation import check_choice, check_flag, check_integer, check_number
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import CorruptCollectionError, InvalidFilterError, ParameterError
 from octavo.filters import Filter
+from octavo.index.sparse import best
 from octavo.retrievers.dense import Counts, DenseOptions, count_cells, dense_search
 from octavo.retrievers.results import Ranking, SearchResult
 from octavo.store.database import document_crc, select_documents
 from octavo.store.documents import Document
 from octavo.store.metadata.index import select
 from octavo.store.snapshot import CellView, Mask, Slots, Snapshot, decode_rows
+from octavo.store.sparse import NONE_WAIT, Waiting, read_waiting
 from octavo.store.sqlite import Connection
 from octavo.store.store import Store
 from octavo.store.text.files import TextFiles
 
-Mode: TypeAlias = Literal["dense", "text", "hybrid"]
+Mode: TypeAlias = Literal["dense", "text", "sparse", "hybrid"]
+
+#: What documents can be ranked by; the vectors of a multi-vector collection answer to "late" as well.
+RANKINGS = ("dense", "text", "sparse")
+
+#: What a hybrid search fuses unless it says otherwise.
+_DEFAULT_RANK = ("dense", "text")
+
 DocumentFilter: TypeAlias = Callable[[Document], bool]
 FilterLike: TypeAlias = "Filter | dict[str, Any] | DocumentFilter | None"
 
@@ -51,7 +61,7 @@ class SearchOptions:
 
     Parameters
     ----------
-    mode, alpha, fetch_k, lambda_mult, oversample, ef, n_probe, exact
+    mode, alpha, rank, weights, fetch_k, lambda_mult, oversample, ef, n_probe, exact
         See `octavo.Collection.search`.
     threads : int, default=1
         Threads for a batch of queries; 0 means all cores.
@@ -79,6 +89,11 @@ class SearchOptions:
     n_probe: int | None = None
     exact: bool | None = None
     threads: int = 1
+    rank: Sequence[str] | None = None
+    weights: Sequence[float] | None = None
+
+    #: Other names of rankings.
+    _aliases: ClassVar[dict[str, str]] = {}
 
     def __post_init__(self) -> None:
         check_choice(self.mode, "mode", _MODES)
@@ -86,34 +101,94 @@ class SearchOptions:
             if (value := getattr(self, name)) is not None:
                 # what numpy or another library calls a number is one of Python's from then on
                 object.__setattr__(self, name, check(value, name))
+        if self.rank is not None:
+            object.__setattr__(self, "rank", self._checked_rank(self.rank))
+        if self.weights is not None:
+            object.__setattr__(self, "weights", self._checked_weights(self.weights))
         if self.mode != "hybrid" and self.alpha is not None:
             raise ParameterError(f"alpha belongs to mode='hybrid', got mode={self.mode!r}")
         if self.fetch_k is not None and self.lambda_mult is None and self.mode != "hybrid":
             raise ParameterError("fetch_k belongs to MMR (lambda_mult=...) or mode='hybrid'; without them use k")
-        if self.mode == "text" and (self.oversample, self.ef, self.n_probe, self.exact) != (None,) * 4:
-            raise ParameterError("oversample, ef, n_probe and exact shape the vector search; mode='text' has none")
+        if "dense" not in self.names and (self.oversample, self.ef, self.n_probe, self.exact) != (None,) * 4:
+            raise ParameterError(f"oversample, ef, n_probe and exact shape the vector search; {self._what} has none")
+        if self.alpha is not None and set(self.names) != set(_DEFAULT_RANK):
+            raise ParameterError(f"alpha weighs vectors against words; give weights= for rank={self.names!r}")
+        if self.alpha is not None and self.weights is not None:
+            raise ParameterError("alpha and weights say the same thing; give one of them")
         if self.exact and self.n_probe is not None:
             raise ParameterError("exact=True scores every document: n_probe does not apply")
 
-    @property
-    def vectors_alone(self) -> bool:
-        """Whether the answer is the ranking by vectors, and no words take part in it."""
-        return self.mode == "dense" or self.alpha == 1
+    def _checked_rank(self, value: Any) -> tuple[str, ...]:
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise ParameterError(f"expected rank as a sequence of rankings, such as ('dense', 'sparse'), got {value!r}")
+        allowed = (*RANKINGS, *self._aliases)
+        names = tuple(self._aliases.get(each, each) for each in (check_choice(each, "rank", allowed) for each in value))
+        if len(names) < 2 or len(set(names)) < len(names):
+            raise ParameterError(
+                f"expected rank as two or more different rankings, got {tuple(value)!r}; one alone is a mode"
+            )
+        if self.mode != "hybrid":
+            raise ParameterError(f"rank belongs to mode='hybrid', got mode={self.mode!r}")
+        return names
+
+    def _checked_weights(self, value: Any) -> tuple[float, ...]:
+        if isinstance(value, str) or not hasattr(value, "__len__"):
+            raise ParameterError(
+                f"expected weights as a sequence of numbers, one for each ranking of rank=, got {value!r}"
+            )
+        weights = tuple(check_number(each, "weights", least=0) for each in value)
+        if self.mode != "hybrid":
+            raise ParameterError(f"weights belong to mode='hybrid', got mode={self.mode!r}")
+        if len(weights) != len(self.names) or not sum(weights) > 0:
+            raise ParameterError(
+                f"expected one weight for each of rank={self.names!r}, one of them above 0, got {weights!r}"
+            )
+        return weights
 
     @property
-    def words_alone(self) -> bool:
-        """Whether the answer is the ranking by words, and no vectors take part in it."""
-        return self.mode == "text" or self.alpha == 0
+    def _what(self) -> str:
+        return f"mode={self.mode!r}" if self.mode != "hybrid" else f"rank={self.names!r}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The rankings that the search is asked for: "dense", "text", "sparse"."""
+        if self.mode != "hybrid":
+            return (self.mode,)
+        return tuple(self.rank) if self.rank is not None else _DEFAULT_RANK
+
+    @property
+    def parts(self) -> dict[str, float | None]:
+        """The rankings that take part, and what each weighs; None where they are fused by rank.
+
+        Of one ranking alone the answer is that ranking, exactly, and no deeper search may change it.
+        """
+        if self.alpha is not None:
+            shares: Sequence[float] = [self.alpha if name == "dense" else 1 - self.alpha for name in self.names]
+        elif self.weights is not None:
+            shares = self.weights
+        else:
+            return dict.fromkeys(self.names)
+        return {name: share for name, share in zip(self.names, shares, strict=True) if share > 0}
+
+    @property
+    def vectors_alone(self) -> bool:
+        """Whether the answer is the ranking by vectors, and nothing else takes part in it."""
+        return tuple(self.parts) == ("dense",)
 
     @property
     def needs_words(self) -> bool:
         """Whether queries must come with words, and the full-text index takes part."""
-        return self.mode != "dense"
+        return "text" in self.names
 
     @property
     def needs_vectors(self) -> bool:
         """Whether queries must come with vectors."""
-        return self.mode != "text" or self.lambda_mult is not None
+        return "dense" in self.names or self.lambda_mult is not None
+
+    @property
+    def needs_sparse(self) -> bool:
+        """Whether queries must come with learned sparse vectors."""
+        return "sparse" in self.names
 
     @property
     def dense(self) -> DenseOptions:
@@ -134,14 +209,15 @@ class SearchOptions:
 
 @dataclass(frozen=True)
 class Queries:
-    """A batch of queries: as vectors (one each, or of many tokens each) and as words, where the search needs them."""
+    """A batch of queries in the forms that the search needs: vectors (of one or many tokens each), words, sparse vectors."""
 
     vectors: Floats | None = None
     tokens: TokenMatrices | None = None
     words: Sequence[str] | None = None
+    sparse: SparseRows | None = None
 
     def __len__(self) -> int:
-        for given in (self.vectors, self.tokens, self.words):
+        for given in (self.vectors, self.tokens, self.words, self.sparse):
             if given is not None:
                 return len(given)
         return 0
@@ -164,6 +240,7 @@ class Searcher:
         self._masks: dict[tuple[int, Filter], Mask] = {}
         self._counts: list[tuple[Mask, CellView, Counts]] = []
         self._document_length = -1, 1.0  # generation, typical length
+        self._waiting: tuple[tuple[int, int], int, Waiting] = (-1, -1), -1, NONE_WAIT  # generation and sealed; commit
 
     @contextlib.contextmanager
     def ranker(
@@ -216,6 +293,18 @@ class Searcher:
         size = mask.nbytes + sum(each.nbytes for each in counts)
         self._counts = [(mask, view, counts), *self._counts[: max(0, min(8, _CACHE_BYTES // max(1, size)) - 1)]]
         return counts
+
+    def waiting(self, connection: Connection, snapshot: Snapshot) -> Waiting:
+        """Return the sparse vectors that are in no segment yet; those that were read before are not read again."""
+        assert snapshot.sparse is not None  # the caller has looked
+        key = snapshot.generation, snapshot.sparse.sealed
+        known, seq, waiting = self._waiting  # read once: other threads replace it
+        if known != key or seq > snapshot.seq:
+            waiting = read_waiting(connection, snapshot.sparse)
+        elif seq < snapshot.seq:
+            waiting = read_waiting(connection, snapshot.sparse, waiting)
+        self._waiting = key, snapshot.seq, waiting
+        return waiting
 
     def query_lengths(self, snapshot: Snapshot, vectors: Floats) -> Scores:
         """Return what to divide queries by, so that they are as long as the documents and fill the codes' range.
@@ -290,6 +379,24 @@ class SnapshotRanker:
     def by_words(self, words: Sequence[str], k: int, options: SearchOptions) -> list[Ranking]:
         """Rank by BM25."""
         return self._full_text(words, k, self._mask)
+
+    def by_sparse(self, queries: SparseRows, k: int, options: SearchOptions) -> list[Ranking]:
+        """Rank by the inner product of learned sparse vectors."""
+        return self._sparse(queries, k, self._mask)
+
+    def _sparse(self, queries: SparseRows, k: int, mask: Mask | None) -> list[Ranking]:
+        snapshot = self._snapshot
+        if snapshot.sparse is None:
+            raise ParameterError(
+                "the collection holds no sparse vectors: add documents with sparse_vectors=, or to a collection that was "
+                "opened with sparse="
+            )
+        waiting = self._searcher.waiting(self._connection, snapshot)
+        eligible = mask if mask is not None else (snapshot.alive if snapshot.dead else None)
+        return [
+            best(snapshot.sparse.scores(terms, weights, snapshot.n_slots, waiting), k, eligible)
+            for terms, weights in queries
+        ]
 
     def _full_text(self, words: Sequence[str], k: int, mask: Mask | None) -> list[Ranking]:
         alive = mask if mask is not None else self._snapshot.alive

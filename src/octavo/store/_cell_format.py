@@ -53,11 +53,21 @@ class RecordGuard:
         A CRC-32 for each block.
     row_bytes : int
         Bytes of a record.
+    advice : str
+        What to do about damage, for messages.
     """
 
-    def __init__(self, name: str, data: NDArray[np.uint8], sums: NDArray[np.uint32], row_bytes: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        data: NDArray[np.uint8],
+        sums: NDArray[np.uint32],
+        row_bytes: int,
+        advice: str = "it is rebuilt when it is needed",
+    ) -> None:
         self.damaged = False
         self._name = name
+        self._advice = advice
         self._data = data
         self._sums = sums
         self._row_bytes = row_bytes
@@ -96,7 +106,7 @@ class RecordGuard:
         if zlib.crc32(self._data[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES].data) != int(self._sums[block]):
             self.damaged = True
             raise CorruptCollectionError(
-                f"{self._name} is damaged: block {block} does not match its checksum; it is rebuilt when it is needed"
+                f"{self._name} is damaged: block {block} does not match its checksum; {self._advice}"
             )
         self._good[block] = True
 
@@ -176,7 +186,7 @@ def write_model(folder: Directory, name: str, model: CellModel, rows: int) -> di
     )
     rotation = model.rotation.order.astype("<i4").tobytes() + model.rotation.signs.tobytes()
     parts = [header, model.groups.astype("<i8").tobytes() + rotation, np.ascontiguousarray(model.centroids).data]
-    return {"file": name} | _write(folder, name, parts, parts)
+    return {"file": name} | write_file(folder, name, parts, parts)
 
 
 def write_segment(folder: Directory, name: str, view: SegmentView, dim: int) -> dict[str, Any]:
@@ -189,10 +199,11 @@ def write_segment(folder: Directory, name: str, view: SegmentView, dim: int) -> 
     head = header + segment.starts.astype("<i4").tobytes() + np.array(sums, "<u4").tobytes()
     head += bytes(-len(head) % _ALIGNED)
     about = {"file": name, "first": view.first, "last": view.last, "rows": len(segment)}
-    return about | _write(folder, name, [head, data], [head])
+    return about | write_file(folder, name, [head, data], [head])
 
 
-def _write(folder: Directory, name: str, parts: Iterable[Any], summed: Iterable[Any]) -> dict[str, int]:
+def write_file(folder: Directory, name: str, parts: Iterable[Any], summed: Iterable[Any]) -> dict[str, int]:
+    """Write a draft, sync it and give it its name; returns its length and the CRC-32 of some parts."""
     draft = f"{name}.tmp"
     try:
         file = HeldFile(folder.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR), writable=True)
@@ -227,7 +238,7 @@ def read_model(folder: Directory, entry: dict[str, Any]) -> ModelView:
     CorruptCollectionError
         When it is not what was recorded.
     """
-    file, data = _mapped(folder, entry)
+    file, data = map_file(folder, entry)
     if zlib.crc32(data.data) != entry["crc"]:
         raise _damaged(entry)
     magic, version, dim, cells, groups, seed, rows, length, cosine, *far = _unpacked(_MODEL, data, entry)
@@ -264,7 +275,7 @@ def read_model(folder: Directory, entry: dict[str, Any]) -> ModelView:
 
 def read_segment(folder: Directory, entry: dict[str, Any], model: CellModel) -> SegmentView:
     """Map a segment; of its records nothing is read yet. Raises as `read_model`."""
-    file, data = _mapped(folder, entry)
+    file, data = map_file(folder, entry)
     magic, version, dim, cells, row_bytes, rows = _unpacked(_SEGMENT, data, entry)
     kind = record_type(model.dim)
     sound = magic == _SEGMENT_MAGIC and version == _VERSION and (dim, cells) == (model.dim, len(model))
@@ -285,7 +296,8 @@ def read_segment(folder: Directory, entry: dict[str, Any], model: CellModel) -> 
     return SegmentView(Segment(starts, records), entry["first"], entry["last"], entry, file, guard)
 
 
-def _mapped(folder: Directory, entry: dict[str, Any]) -> tuple[HeldFile, NDArray[np.uint8]]:
+def map_file(folder: Directory, entry: dict[str, Any]) -> tuple[HeldFile, NDArray[np.uint8]]:
+    """Map a file that has the length that was recorded. Raises as `read_model`."""
     file = folder.hold(entry["file"])
     size = file.size()
     mapped = file.mapped(size, folder.path / entry["file"]) if size == entry["bytes"] and size else None

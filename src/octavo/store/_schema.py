@@ -33,12 +33,18 @@ CREATE TABLE IF NOT EXISTS originals (
 CREATE INDEX IF NOT EXISTS originals_by_priority ON originals (priority, n);
 """
 
+#: The table that a collection gets with its first learned sparse vectors.
+SPARSE_ROWS = "CREATE TABLE IF NOT EXISTS sparse_rows (slot INTEGER PRIMARY KEY, vector BLOB NOT NULL)"
+
 _STATEMENTS = [text.strip() for text in (_TABLES + _metadata_index.DDL + _LATER).split(";") if text.strip()]
 
 #: Name to (type, text), as SQLite keeps them.
-_EXPECTED = {text.split()[5]: (text.split()[1].lower(), text.replace("IF NOT EXISTS ", "", 1)) for text in _STATEMENTS}
+_EXPECTED = {
+    text.split()[5]: (text.split()[1].lower(), text.replace("IF NOT EXISTS ", "", 1))
+    for text in (*_STATEMENTS, SPARSE_ROWS)
+}
 
-_MAY_BE_ABSENT = {"originals", "originals_by_priority"}
+_MAY_BE_ABSENT = {"originals", "originals_by_priority", "sparse_rows"}
 
 _COLUMN = r"\w+( (TEXT|INTEGER|REAL|BLOB|NUMERIC))?( NOT NULL)?( PRIMARY KEY)?( UNIQUE)?"
 _NAMES = r"\(\w+(, \w+)*\)"

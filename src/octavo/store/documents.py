@@ -18,6 +18,7 @@ import numpy as np
 from octavo._arrays import Codes, Floats, as_matrix
 from octavo._html import notebook_table
 from octavo._printing import short
+from octavo._sparse_rows import SparseRows
 from octavo.compression import Codec
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import InputTypeError, ParameterError
@@ -106,6 +107,7 @@ class Batch:
     matrices: list[Any] | None = None  # token vectors as they were given
     tokens: TokenMatrices | None = None  # in place of vectors in a multi-vector collection: pooled, of unit length
     decoded: bool = False  # vectors are what another collection's codes stand for, no originals
+    sparse: SparseRows | None = None  # learned sparse vectors, if the collection keeps any
     codes: tuple[bytes, Sequence[Codes]] | None = None  # a stored codec, and what it made of `vectors` in each tier
 
     def __len__(self) -> int:

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from octavo._arrays import Floats
+from octavo._sparse_rows import SparseRows
 from octavo.compression import Codec, Float16, Float32
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import CollectionLockedError, InvalidVectorsError, OctavoError, ParameterError
@@ -85,14 +86,19 @@ class Writer:
 
     # ------------------------------------------------------------------ add and delete
 
-    def add(self, batch: Batch, encoder_fingerprint: dict[str, Any] | None = None) -> None:
+    def add(
+        self,
+        batch: Batch,
+        encoder_fingerprint: dict[str, Any] | None = None,
+        sparse_fingerprint: dict[str, Any] | None = None,
+    ) -> None:
         """Insert or replace documents.
 
         `batch.vectors`, or `batch.tokens` in a multi-vector collection, are ready to be encoded (of unit length where
         cosine is meant).
         """
         store = self._store
-        with store.write() as connection:
+        with store.sparse_draft() as draft, store.write() as connection:
             snapshot = self._current(connection)
             dim = batch.dim
             if snapshot.dim is not None and snapshot.dim != dim:
@@ -106,6 +112,8 @@ class Writer:
                 tiers, appender = self._first_generation(dim, snapshot, changes)
             if encoder_fingerprint is not None:
                 changes["encoder"] = json.dumps(encoder_fingerprint)
+            if sparse_fingerprint is not None:
+                changes["sparse_encoder"] = json.dumps(sparse_fingerprint)
             start, seq = snapshot.n_slots, snapshot.seq + 1
             vectors = batch.vectors
             if appender is not None:
@@ -120,7 +128,12 @@ class Writer:
                 _write_blocks(connection, number, sums)
             self._watch(connection, snapshot, batch, vectors, changes)
             replaced = list(select_documents(connection, "slot, metadata", "id", batch.ids))
-            self._bury(connection, replaced, seq)
+            self._bury(connection, replaced, seq, sparse=snapshot.sparse is not None)
+            if batch.sparse is not None:
+                alive = snapshot.alive.copy()
+                alive[[slot for slot, _ in replaced]] = False
+                sparse = draft.begun(connection, snapshot.sparse, start)
+                changes["sparse"] = draft.add(connection, sparse, batch.sparse, start, alive).entry
             slots = range(start, start + len(batch))
             connection.executemany(
                 "INSERT INTO documents (slot, id, text, metadata, payload, crc) VALUES (?, ?, ?, ?, ?, ?)",
@@ -155,7 +168,7 @@ class Writer:
             Names the slots, inside the transaction, since a slot means nothing once another process has compacted.
             None deletes everything.
         """
-        with self._store.write() as connection:
+        with self._store.sparse_draft() as draft, self._store.write() as connection:
             snapshot = self._current(connection)
             if choose is None:
                 found = connection.execute("SELECT slot, metadata, id FROM documents").fetchall()
@@ -164,7 +177,7 @@ class Writer:
                 found = list(select_documents(connection, "slot, metadata, id", "slot", chosen))
             if not found:
                 return 0
-            seq = snapshot.seq + 1
+            seq, changes = snapshot.seq + 1, {}
             if len(found) == snapshot.n_alive:
                 connection.execute("DELETE FROM documents")
                 _metadata_index.clear(connection)
@@ -175,9 +188,11 @@ class Writer:
                     )
                     write_manifest(connection, {"learned": emptied.to_json()})
                 connection.executemany("INSERT INTO tombstones VALUES (?, ?)", [(row[0], seq) for row in found])
+                if snapshot.sparse is not None:
+                    changes["sparse"] = draft.emptied(connection, snapshot.sparse, snapshot.n_slots).entry
             else:
-                self._bury(connection, [row[:2] for row in found], seq)
-            write_manifest(connection, {"seq": seq, "alive": snapshot.n_alive - len(found)})
+                self._bury(connection, [row[:2] for row in found], seq, sparse=snapshot.sparse is not None)
+            write_manifest(connection, changes | {"seq": seq, "alive": snapshot.n_alive - len(found)})
             self._tell(connection, (), [row[2] for row in found])
         self._publish()
         return len(found)
@@ -222,13 +237,15 @@ class Writer:
             write_manifest(connection, {"learned": learned, "seq": snapshot.seq + 1})
         self._publish()
 
-    def _bury(self, connection: Connection, found: Sequence[tuple[int, str]], seq: int) -> None:
+    def _bury(self, connection: Connection, found: Sequence[tuple[int, str]], seq: int, *, sparse: bool) -> None:
         if not found:
             return
         slots = [(slot,) for slot, _ in found]
         connection.executemany("DELETE FROM documents WHERE slot = ?", slots)
         connection.executemany("INSERT INTO tombstones VALUES (?, ?)", [(slot, seq) for (slot,) in slots])
         _originals.remove(connection, (slot for (slot,) in slots))
+        if sparse:  # those of segments stay until these are merged, as codes do until the next generation
+            connection.executemany("DELETE FROM sparse_rows WHERE slot = ?", slots)
         _metadata_index.remove(connection, ((slot, metadata_from_json(metadata)) for slot, metadata in found))
 
     def _add_tokens(
@@ -462,7 +479,7 @@ class Writer:
             Write a new generation even where nothing is dead.
         """
         store = self._store
-        with store.write() as connection:
+        with store.sparse_draft() as draft, store.write() as connection:
             snapshot = self._current(connection)
             if snapshot.codec is None or (snapshot.dead == 0 and not always):
                 return 0
@@ -474,7 +491,9 @@ class Writer:
             _originals.renumber(connection, moves)
             connection.execute("DELETE FROM tombstones")
             rebuild_metadata_index(connection)
-            changes = {"slots": len(alive)}
+            changes: dict[str, Any] = {"slots": len(alive)}
+            if snapshot.sparse is not None:
+                changes["sparse"] = draft.renumbered(connection, snapshot.sparse, alive, moves).entry
             if snapshot.tokens is not None:
                 chunks = late_kept(snapshot, alive)
                 codec = snapshot.tokens.codec
@@ -516,6 +535,23 @@ class Writer:
             chunks = late_mended(snapshot, codec, lost, damaged, matrices)
             self._switch(connection, snapshot, codec, chunks, {}, tokens=snapshot.tokens.codec)
         self._after_switch(snapshot)
+
+    def mend_sparse(
+        self, snapshot: Snapshot, made: Mapping[str, tuple[Slots, SparseRows]], rows: Sequence[int]
+    ) -> None:
+        """Write damaged sparse vectors anew; see `SparseDraft.mended`.
+
+        Raises
+        ------
+        CollectionLockedError
+            When another writer changed the collection since; look again.
+        """
+        assert snapshot.sparse is not None  # or there would be no damage
+        with self._store.sparse_draft() as draft, self._store.write() as connection:
+            self._unchanged(connection, snapshot)
+            mended = draft.mended(connection, snapshot.sparse, made, rows)
+            write_manifest(connection, {"sparse": mended.entry, "seq": snapshot.seq + 1})
+        self._publish()
 
     def _unchanged(self, connection: Connection, snapshot: Snapshot) -> Codec:
         current = self._current(connection)

@@ -11,14 +11,19 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from octavo._arrays import Floats, as_matrix, unit_rows
 from octavo._html import notebook_table
+from octavo._sparse_rows import SparseRows
 from octavo._validation import check_integer
 from octavo.collection import MultiVectorLike
-from octavo.collection.model_check import ModelCheck, RemoteVectors, prompts_of
+from octavo.collection.model_check import ModelCheck, RemoteVectors, folded, prompts_of
 from octavo.collection.searching import DenseSearch, NothingRanked, Ranker, Where, check_deletion, check_filter
+from octavo.collection.sparse_input import with_sparse
 from octavo.encoders.dense import Encoder, as_encoder
+from octavo.encoders.one_pass import gives_several
+from octavo.encoders.sparse import SparseEncoder, as_sparse_encoder
 from octavo.errors import (
     CollectionClosedError,
     CollectionNotFoundError,
@@ -44,7 +49,7 @@ from octavo.integrations.qdrant.points import (
     payload_of,
     point_id,
 )
-from octavo.integrations.qdrant.transport import DENSE, Layout, Point, Transport
+from octavo.integrations.qdrant.transport import DENSE, SPARSE, Layout, Point, Sparse, Transport
 from octavo.retrievers.search import DocumentFilter, FilterLike, SearchOptions, lets_through
 from octavo.store.documents import Batch, Document, DocumentLike, check_ids, chunked, read_batches
 
@@ -79,6 +84,8 @@ class QdrantInfo:
     tokens : dict or None
         Of a multi-vector collection: dimension of the stored token vectors, how they are pooled, what finds candidates;
         `datatype` and `quantization` are theirs, `stored_dim` that of the candidate vectors.
+    sparse : dict or None
+        Where documents have learned sparse vectors: the name of the encoder, if one made them.
 
     Examples
     --------
@@ -108,6 +115,7 @@ class QdrantInfo:
     segments: int
     details: dict[str, Any]
     tokens: dict[str, Any] | None = None
+    sparse: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""
@@ -149,7 +157,10 @@ class QdrantCollection(DenseSearch):
 
     _many_vectors: ClassVar[bool] = False
 
-    def __init__(self, transport: Transport, encoder: Any, plan: Plan | None) -> None:
+    def __init__(self, transport: Transport, encoder: Any, plan: Plan | None, sparse: Any = None) -> None:
+        if sparse is None and gives_several(encoder):
+            sparse = encoder
+        self._sparse_encoder = as_sparse_encoder(sparse)
         self._transport = transport
         self._plan = plan
         self._encoder = as_encoder(encoder) if encoder is not None else None
@@ -167,6 +178,15 @@ class QdrantCollection(DenseSearch):
                 )
             self._restore(self._manifest)
         self._model = self.model_check()
+        self._sparse_model = ModelCheck(
+            RemoteVectors(
+                read_encoder=lambda: self._sparse_about.get("encoder"),
+                write_encoder=self._write_sparse_encoder,
+                get=self.get,
+                vectors=lambda ids: folded(SparseRows.of(self.get_sparse_vectors(ids))),
+                as_stored=lambda vectors: folded(SparseRows.of(vectors)),
+            )
+        )
 
     def _restore(self, manifest: Manifest) -> None:
         """Take over what was learned."""
@@ -180,6 +200,7 @@ class QdrantCollection(DenseSearch):
         url: str | None = None,
         name: str = "octavo",
         encoder: Any = None,
+        sparse: Any = None,
         codec: str = "int8",
         metric: Literal["cosine", "dot"] = "cosine",
         dim: int | None = None,
@@ -213,6 +234,8 @@ class QdrantCollection(DenseSearch):
             The collection on the server.
         encoder, metric, dim, full_text, seed
             As in `octavo.open`.
+        sparse : str, callable, object or True, optional
+            As in `octavo.open`; True has room for sparse vectors that `add` is given.
         codec : str, default="int8"
             As in `octavo.open`, as far as Qdrant has a counterpart.
         sample : array-like of shape (n, dim), optional
@@ -263,17 +286,18 @@ class QdrantCollection(DenseSearch):
             seed=seed,
             fit_after=fit_after,
             layout=layout,
+            sparse=keeps_sparse(sparse, encoder),
         )
-        return cls._create(transport_of(path, url, name, options), encoder, plan, sample)
+        return cls._create(transport_of(path, url, name, options), encoder, plan, sample, sparse)
 
     @classmethod
-    def _create(cls, transport: Transport, encoder: Any, plan: Plan, sample: Any) -> Self:
+    def _create(cls, transport: Transport, encoder: Any, plan: Plan, sample: Any, sparse: Any = None) -> Self:
         try:
             if transport.exists():
                 raise ParameterError(
                     f"expected no collection at {transport.place} yet; use {cls.__name__}.open, or another place"
                 )
-            collection = cls(transport, encoder, plan)
+            collection = cls(transport, encoder, plan, None if sparse is True else sparse)
             collection._start_early(plan, sample)
             return collection
         except BaseException:
@@ -296,6 +320,7 @@ class QdrantCollection(DenseSearch):
         url: str | None = None,
         name: str = "octavo",
         encoder: Any = None,
+        sparse: Any = None,
         api_key: str | None = None,
         timeout: int = 30,
         retries: int = 4,
@@ -304,7 +329,7 @@ class QdrantCollection(DenseSearch):
 
         Parameters
         ----------
-        path, url, name, encoder, api_key, timeout, retries
+        path, url, name, encoder, sparse, api_key, timeout, retries
             As in `create`.
 
         Returns
@@ -331,7 +356,7 @@ class QdrantCollection(DenseSearch):
                 raise CollectionNotFoundError(
                     f"expected a collection at {transport.place}, but there is none; use {cls.__name__}.create"
                 )
-            return cls(transport, encoder, None)
+            return cls(transport, encoder, None, sparse)
         except BaseException:
             transport.close()
             raise
@@ -345,6 +370,7 @@ class QdrantCollection(DenseSearch):
         metadata: Iterable[Mapping[str, Any] | None] | None = None,
         vectors: Any = None,
         *,
+        sparse_vectors: Any = None,
         payloads: Iterable[str | None] | None = None,
         batch_size: int = 256,
     ) -> list[str]:
@@ -354,7 +380,7 @@ class QdrantCollection(DenseSearch):
 
         Parameters
         ----------
-        documents, ids, metadata, vectors, payloads, batch_size
+        documents, ids, metadata, vectors, sparse_vectors, payloads, batch_size
             See `octavo.Collection.add`.
 
         Returns
@@ -384,6 +410,9 @@ class QdrantCollection(DenseSearch):
             batch_size=batch_size,
             dim=self.dim if vectors is not None else None,
         )
+        self._check_sparse_given(sparse_vectors)
+        if sparse_vectors is not None:
+            batches = with_sparse(batches, sparse_vectors, documents if documents is not None else vectors)
         added: list[str] = []
         with self._writing:
             if self._manifest is None:
@@ -451,8 +480,10 @@ class QdrantCollection(DenseSearch):
             average_length=average_length(plan.full_text, texts),
             encoder=encoder,
             state=encode_state(codec),
+            sparse={} if plan.sparse else None,
         )
-        self._transport.create(Layout(codec.out_dim, mapping.datatype, mapping.quantization, **plan.layout))
+        layout = Layout(codec.out_dim, mapping.datatype, mapping.quantization, sparse=plan.sparse, **plan.layout)
+        self._transport.create(layout)
         manifest.write(self._transport)
         self._manifest, self._codec = manifest, codec
 
@@ -460,20 +491,115 @@ class QdrantCollection(DenseSearch):
         if not len(batch):
             return []
         stored = self._fitted().documents(_vectors(batch))
-        words = self._words()
+        words, sparse = self._words(), self._sparse_of(batch)
         points = [
             Point(
                 point_id(identifier),
                 payload_of(batch, row, self._order()),
                 stored[row].tolist(),
                 words.document(batch.texts[row]),
+                sparse=sparse[row],
             )
             for row, identifier in enumerate(batch.ids)
         ]
         self._transport.upsert(points)
         if encoded:
             self._remember(batch)
+        self._remember_sparse(batch)
         return list(batch.ids)
+
+    # ------------------------------------------------------------------ learned sparse vectors
+
+    def _check_sparse_given(self, sparse_vectors: Any) -> None:
+        """Have no document enter unseen a collection that is searched by sparse vectors, nor one without room for them."""
+        if sparse_vectors is None:
+            if self.has_sparse_vectors and self._sparse_encoder is None:
+                raise ParameterError(
+                    "expected sparse_vectors=, because the collection holds sparse vectors and was opened without sparse=; "
+                    "give them (None for a document without any), or open it with sparse="
+                )
+        elif not self.has_sparse_vectors:
+            raise ParameterError(
+                "this collection in Qdrant has no room for sparse vectors; create one with sparse= (True for ready vectors)"
+            )
+
+    def _sparse_of(self, batch: Batch) -> list[Sparse | None]:
+        """Return the sparse vectors of a batch, given or made of its texts."""
+        if not self.has_sparse_vectors:
+            return [None] * len(batch)
+        if batch.sparse is None:
+            encoder = self._sparse_encoder
+            if encoder is None:
+                self._check_sparse_given(None)
+                return [None] * len(batch)
+            rows = encoder.encode_documents(batch.texts)
+            self._sparse_model.run(encoder.name, None, encoder.encode_documents)
+            return [(terms.tolist(), weights.tolist()) for terms, weights in rows]
+        return [(terms.tolist(), weights.tolist()) for terms, weights in batch.sparse]
+
+    def _remember_sparse(self, batch: Batch) -> None:
+        encoder = self._sparse_encoder
+        if encoder is not None and batch.sparse is None and self.has_sparse_vectors:
+            self._sparse_model.remember(encoder.name, encoder.prompts, None, batch.ids, batch.texts)
+
+    @property
+    def _sparse_about(self) -> dict[str, Any]:
+        return (self._manifest.sparse or {}) if self._manifest is not None else {}
+
+    def _write_sparse_encoder(self, entry: dict[str, Any]) -> None:
+        assert self._manifest is not None  # there are documents
+        self._manifest = replace(self._manifest, sparse={"encoder": entry})
+        self._manifest.write(self._transport)
+
+    @property
+    def has_sparse_vectors(self) -> bool:
+        """Whether documents have learned sparse vectors."""
+        if self._manifest is not None:
+            return self._manifest.sparse is not None
+        return self._plan is not None and self._plan.sparse
+
+    @property
+    def sparse_encoder(self) -> SparseEncoder | None:
+        """What turns texts into learned sparse vectors, if one was given."""
+        return self._sparse_encoder
+
+    def encode_sparse_queries(self, texts: Sequence[str]) -> SparseRows:
+        """Return the sparse encoder's vectors for queries."""
+        encoder = self._sparse_encoder
+        if encoder is None:
+            raise ParameterError("the collection was opened without a sparse encoder; open it with sparse=")
+        rows = encoder.encode_queries(texts)
+        if self._manifest is not None and self.has_sparse_vectors:
+            self._sparse_model.run(encoder.name, None, encoder.encode_documents)
+        return rows
+
+    def get_sparse_vectors(self, ids: Iterable[str]) -> list[tuple[npt.NDArray[np.uint32], Floats]]:
+        """Return the stored learned sparse vectors; see `octavo.Collection.get_sparse_vectors`.
+
+        Parameters
+        ----------
+        ids : iterable of str
+            Which; every one has to be there.
+
+        Returns
+        -------
+        list of (terms, weights)
+            In the order asked; empty where a document has none.
+
+        Raises
+        ------
+        DocumentNotFoundError
+            When an id is not there.
+        """
+        listed = check_ids(ids)
+        names = [SPARSE] if self.has_sparse_vectors else []
+        found = {point.id: point.sparse for point in self._retrieve(listed, False, vectors=names)}
+        for identifier in listed:
+            if point_id(identifier) not in found:
+                raise DocumentNotFoundError(
+                    f"expected ids of stored documents, but {identifier!r} is not in the collection"
+                )
+        return list(SparseRows.of([found[point_id(identifier)] for identifier in listed]))
 
     def _remember(self, batch: Batch) -> None:
         """Note whose vectors were stored."""
@@ -633,6 +759,7 @@ class QdrantCollection(DenseSearch):
             self._mapping.oversampling,
             codec=self._fitted(),
             cosines=self.metric == "cosine",
+            sparse=self.has_sparse_vectors,
         )
 
     # ------------------------------------------------------------------ about it
@@ -760,6 +887,9 @@ class QdrantCollection(DenseSearch):
             indexed=status.indexed if status else 0,
             segments=status.segments if status else 0,
             details=status.details if status else {},
+            sparse={"encoder": (self._sparse_about.get("encoder") or {}).get("name")}
+            if self.has_sparse_vectors
+            else None,
         )
 
     def close(self) -> None:
@@ -773,7 +903,7 @@ class QdrantCollection(DenseSearch):
             raise InputTypeError(
                 "a collection without documents cannot be pickled: there is nothing in Qdrant yet for another process to open"
             )
-        return _reopen, (type(self), self._transport.reference(), self.encoder)
+        return _reopen, (type(self), self._transport.reference(), self.encoder, self.sparse_encoder)
 
     def __enter__(self) -> Self:
         return self
@@ -842,11 +972,20 @@ class QdrantCollection(DenseSearch):
         return {"has_id": found} if found else NOTHING
 
 
-def _reopen(kind: type[QdrantCollection], reference: dict[str, Any], encoder: Any) -> QdrantCollection:
+def keeps_sparse(sparse: Any, encoder: Any) -> bool:
+    """Tell whether a collection that is created with these is to have room for sparse vectors."""
+    if sparse is False:
+        raise ParameterError("expected sparse as an encoder of sparse vectors, or True for ready ones, got False")
+    return sparse is not None or gives_several(encoder)
+
+
+def _reopen(
+    kind: type[QdrantCollection], reference: dict[str, Any], encoder: Any, sparse: Any = None
+) -> QdrantCollection:
     """Open what was pickled; a server's key is this process's own."""
     if "url" in reference:
         reference = reference | {"api_key": os.environ.get(KEY_VARIABLE) or None}
-    return kind.open(encoder=encoder, **reference)
+    return kind.open(encoder=encoder, sparse=sparse, **reference)
 
 
 def _vectors(batch: Batch) -> Floats:

@@ -12,15 +12,17 @@ import numpy as np
 from octavo._arrays import Floats
 from octavo._validation import check_integer
 from octavo.collection.searching import LateSearch, Ranker
+from octavo.collection.sparse_input import with_sparse
 from octavo.collection.token_input import make_ready, not_late, read_token_batches
 from octavo.compression.candidates import CandidateEncoder, candidate_encoder_from_config
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
 from octavo.encoders.dense import as_encoder
+from octavo.encoders.one_pass import gives_several
 from octavo.encoders.tokens import TokenEncoder, pooled
 from octavo.errors import DocumentNotFoundError, InputTypeError, InvalidVectorsError, MismatchError, ParameterError
 from octavo.integrations.qdrant._client import ServerOptions
-from octavo.integrations.qdrant._collection import QdrantCollection, QdrantInfo
+from octavo.integrations.qdrant._collection import QdrantCollection, QdrantInfo, keeps_sparse
 from octavo.integrations.qdrant._filters import Condition
 from octavo.integrations.qdrant._manifest import Manifest, Plan, average_length, layout_of, transport_of
 from octavo.integrations.qdrant._ranker import QdrantLateRanker
@@ -69,13 +71,15 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
     _many_vectors: ClassVar[bool] = True
     _encoder: TokenEncoder | None  # type: ignore[assignment]  # gives matrices where that of a plain one gives rows
 
-    def __init__(self, transport: Transport, encoder: Any, plan: _LatePlan | None) -> None:
+    def __init__(self, transport: Transport, encoder: Any, plan: _LatePlan | None, sparse: Any = None) -> None:
+        if sparse is None and gives_several(encoder):
+            sparse = encoder
         self._late: LateCodec | None = None
         try:
             tokens = encoder if encoder is None or isinstance(encoder, TokenEncoder) else TokenEncoder(encoder)
         except InputTypeError as err:
             raise self._refused(transport, encoder, plan, err) from err
-        super().__init__(transport, None, plan)
+        super().__init__(transport, None, plan, sparse)
         self._encoder = tokens
 
     @staticmethod
@@ -99,6 +103,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         url: str | None = None,
         name: str = "octavo",
         encoder: Any = None,
+        sparse: Any = None,
         codec: str = "int8",
         pool_factor: int | None = None,
         pooling: TokenPooling | None = None,
@@ -123,7 +128,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
 
         Parameters
         ----------
-        path, url, name, full_text, seed, ranges, connectivity, full_scan_threshold, indexing_threshold
+        path, url, name, sparse, full_text, seed, ranges, connectivity, full_scan_threshold, indexing_threshold
             See `QdrantCollection.create`.
         encoder, pool_factor, pooling, candidates, dim
             As in `octavo.open_multi_vector`.
@@ -168,8 +173,9 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
             layout=layout_of(ranges, connectivity, full_scan_threshold, indexing_threshold),
             pooling=pooling_config(pool_factor, pooling) or DEFAULT_POOLING,
             candidates=candidates_config(candidates if candidates is not None else DEFAULT_CANDIDATES) or {},
+            sparse=keeps_sparse(sparse, encoder),
         )
-        return cls._create(transport_of(path, url, name, options), encoder, plan, sample)
+        return cls._create(transport_of(path, url, name, options), encoder, plan, sample, sparse)
 
     def _start_early(self, plan: Plan, sample: Any) -> None:
         assert isinstance(plan, _LatePlan)
@@ -190,6 +196,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         *,
         token_vectors: Iterable[Any] | None = None,
         pooled: bool = False,
+        sparse_vectors: Any = None,
         payloads: Iterable[str | None] | None = None,
         batch_size: int = 256,
     ) -> list[str]:
@@ -230,6 +237,9 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
             dim=self.dim,
             encoder=self._encoder,
         )
+        self._check_sparse_given(sparse_vectors)
+        if sparse_vectors is not None:
+            batches = with_sparse(batches, sparse_vectors, documents if documents is not None else token_vectors)
         added: list[str] = []
         with self._writing:
             if self._manifest is None:
@@ -298,10 +308,13 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
             encoder=encoder,
             state=state,
             late={"pooling": plan.pooling, "candidates": codec.candidates, "state": candidate_state},
+            sparse={} if plan.sparse else None,
         )
         mapping, candidate = map_token_codec(plan.codec), candidate_mapping()
         tokens = TokenLayout(codec.token_dim, mapping.datatype, mapping.quantization)
-        layout = Layout(codec.candidate_dim, candidate.datatype, candidate.quantization, **plan.layout)
+        layout = Layout(
+            codec.candidate_dim, candidate.datatype, candidate.quantization, sparse=plan.sparse, **plan.layout
+        )
         self._transport.create(replace(layout, tokens=tokens))
         manifest.write(self._transport)
         self._manifest, self._late = manifest, codec
@@ -311,7 +324,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
             return []
         assert batch.tokens is not None  # made ready
         tokens, candidates = self._learned().documents(batch.tokens)
-        words = self._words()
+        words, sparse = self._words(), self._sparse_of(batch)
         points: list[Point] = []
         numbers = 0
         for row, identifier in enumerate(batch.ids):
@@ -328,11 +341,13 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
                     candidates[row].tolist() if len(matrix) else None,
                     words.document(batch.texts[row]),
                     tokens=matrix.tolist() if len(matrix) else None,
+                    sparse=sparse[row],
                 )
             )
         self._transport.upsert(points)
         if encoded:
             self._remember(batch)
+        self._remember_sparse(batch)
         return list(batch.ids)
 
     # ------------------------------------------------------------------ documents
@@ -384,7 +399,12 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
 
     def _new_ranker(self, condition: Condition) -> Ranker:
         return QdrantLateRanker(
-            self._transport, condition, self._words(), self._mapping.oversampling, codec=self._learned()
+            self._transport,
+            condition,
+            self._words(),
+            self._mapping.oversampling,
+            codec=self._learned(),
+            sparse=self.has_sparse_vectors,
         )
 
     def _similarities(self, tokens: TokenMatrices, id: str) -> tuple[Floats, Floats, str]:

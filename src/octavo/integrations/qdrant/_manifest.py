@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -41,6 +41,8 @@ class Manifest:
         The fitted reducers, in base64.
     late : dict or None
         Where documents have many vectors: how they are pooled, and what finds candidates.
+    sparse : dict or None
+        Where they have learned sparse vectors: the fingerprint of the encoder, if one made them.
     format : int
         Rises when what is stored changes its meaning.
     """
@@ -53,13 +55,15 @@ class Manifest:
     encoder: dict[str, Any] | None
     state: str
     late: dict[str, Any] | None = None
+    sparse: dict[str, Any] | None = None
     format: int = FORMAT
 
     def write(self, transport: Transport) -> None:
         """Store it."""
         values = asdict(self)
-        if self.late is None:
-            del values["late"]  # as before there was such a thing
+        for name in ("late", "sparse"):
+            if values[name] is None:
+                del values[name]  # as before there was such a thing
         text = json.dumps(values, sort_keys=True)
         there = transport.retrieve([MANIFEST], True)
         beside = there[0].payload if there else {}  # what a push keeps there
@@ -127,6 +131,7 @@ class Plan:
     seed: int
     fit_after: int
     layout: dict[str, Any]
+    sparse: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         check_choice(self.metric, "metric", ("cosine", "dot"))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from octavo._arrays import Floats
+from octavo._sparse_rows import SparseRows
 from octavo.compression.token_matrices import TokenMatrices
+from octavo.errors import ParameterError
 from octavo.integrations.qdrant._filters import Condition
 from octavo.integrations.qdrant.late_points import LateCodec
 from octavo.integrations.qdrant.points import BM25Encoder, ClientCodec, document_of, order_of
@@ -36,10 +39,21 @@ class QdrantRanker:
         Makes of a query's words what the points were given.
     oversampling : float or None
         Candidates rescored per result, where Qdrant rescores and the options do not say.
+    sparse : bool
+        Whether points have learned sparse vectors.
     """
 
-    def __init__(self, transport: Transport, where: Condition, words: BM25Encoder, oversampling: float | None) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        where: Condition,
+        words: BM25Encoder,
+        oversampling: float | None,
+        *,
+        sparse: bool = False,
+    ) -> None:
         self._transport = transport
+        self._has_sparse = sparse
         self._where = where
         self._words = words
         self._oversampling = oversampling
@@ -57,6 +71,21 @@ class QdrantRanker:
         asked = [Search(k, self._where, text=terms, with_vectors=with_vectors) for terms in sparse if terms[0]]
         answers = iter(self._ask(asked))
         return [self._named(next(answers) if terms[0] else []) for terms in sparse]
+
+    def by_sparse(self, queries: SparseRows, k: int, options: SearchOptions) -> list[Ranking]:
+        """Rank by the inner product of learned sparse vectors."""
+        self._require_sparse()
+        with_vectors = _diversified(options)
+        pairs = [(terms.tolist(), weights.tolist()) for terms, weights in queries]
+        asked = [Search(k, self._where, sparse=pair, with_vectors=with_vectors) for pair in pairs if pair[0]]
+        answers = iter(self._ask(asked))
+        return [self._named(next(answers) if pair[0] else []) for pair in pairs]
+
+    def _require_sparse(self) -> None:
+        if not self._has_sparse:
+            raise ParameterError(
+                "the collection in Qdrant holds no sparse vectors: create one with sparse=, and add documents to it"
+            )
 
     def results(self, rankings: Sequence[Ranking]) -> list[SearchResult]:
         """Read the documents out of the payloads that came with the points."""
@@ -95,6 +124,8 @@ class QdrantDenseRanker(QdrantRanker):
     ----------
     transport, where, words, oversampling
         See `QdrantRanker`.
+    sparse : bool
+        See `QdrantRanker`.
     codec : ClientCodec
         What runs before vectors are sent.
     cosines : bool
@@ -110,8 +141,9 @@ class QdrantDenseRanker(QdrantRanker):
         *,
         codec: ClientCodec,
         cosines: bool,
+        sparse: bool = False,
     ) -> None:
-        super().__init__(transport, where, words, oversampling)
+        super().__init__(transport, where, words, oversampling, sparse=sparse)
         self._codec = codec
         self.cosines = cosines
 
@@ -151,6 +183,8 @@ class QdrantLateRanker(QdrantRanker):
     ----------
     transport, where, words, oversampling
         See `QdrantRanker`.
+    sparse : bool
+        See `QdrantRanker`.
     codec : LateCodec
         What runs before vectors are sent.
     """
@@ -163,8 +197,9 @@ class QdrantLateRanker(QdrantRanker):
         oversampling: float | None,
         *,
         codec: LateCodec,
+        sparse: bool = False,
     ) -> None:
-        super().__init__(transport, where, words, oversampling)
+        super().__init__(transport, where, words, oversampling, sparse=sparse)
         self._codec = codec
 
     def by_vectors(self, queries: Queries, k: int, options: SearchOptions) -> list[Ranking]:
@@ -176,7 +211,8 @@ class QdrantLateRanker(QdrantRanker):
         searches: list[Search | None] = []
         for number, (matrix, candidate) in enumerate(zip(tokens, candidates, strict=True)):
             words = queries.words[number] if queries.words is not None else None
-            prefetch = [] if every else self._prefetch(words, candidate, depth, options)
+            sparse = queries.sparse[number] if queries.sparse is not None else None
+            prefetch = [] if every else self._prefetch(words, sparse, candidate, depth, options)
             search = Search(
                 k,
                 self._where,
@@ -201,11 +237,18 @@ class QdrantLateRanker(QdrantRanker):
         matching = self._transport.count(self._where)
         return min(options.depth(k, matching), max(1, matching)), options.scores_all(k, matching)
 
-    def _prefetch(self, words: str | None, candidate: Floats, depth: int, options: LateOptions) -> list[Search]:
+    def _prefetch(
+        self, words: str | None, sparse: Any, candidate: Floats, depth: int, options: LateOptions
+    ) -> list[Search]:
         found = []
-        if options.candidates != "text":
+        if "sparse" in options.sources:
+            self._require_sparse()
+            pair = (sparse[0].tolist(), sparse[1].tolist())
+            if pair[0]:
+                found.append(Search(depth, self._where, sparse=pair))
+        if "vectors" in options.sources:
             found.append(Search(depth, self._where, dense=candidate.tolist(), ef=options.ef))
-        if options.candidates != "vectors":
+        if "text" in options.sources:
             assert words is not None  # the options ask for them
             terms = self._words.query(words)
             if terms[0]:

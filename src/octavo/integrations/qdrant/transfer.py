@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from octavo._arrays import Floats, as_matrix
+from octavo._sparse_rows import SparseRows
 from octavo.collection.rebuild import Blueprint, joined_tokens
 from octavo.compression import Codec, Float32, Pipeline
 from octavo.compression.candidates import candidate_encoder_from_config
@@ -99,6 +100,8 @@ def open_from_blueprint(
     created = _create_late(blueprint, **options) if _is_late(blueprint) else _create(blueprint, **options)
     try:
         created._lay_out(codec, blueprint.dim, texts, blueprint.encoder)
+        if blueprint.sparse_encoder is not None:
+            created._write_sparse_encoder(blueprint.sparse_encoder)
         _keep(created, blueprint)
     except BaseException:
         created.close()
@@ -117,6 +120,7 @@ def _create(blueprint: Blueprint, **options: Any) -> QdrantCollection:
         full_text=settings["full_text"],
         connectivity=settings.get("connectivity", 16),
         seed=settings.get("seed", 0),
+        sparse=blueprint.sparse or None,
         **options,
     )
 
@@ -136,6 +140,8 @@ def _is_like(collection: QdrantCollection, blueprint: Blueprint, codec: ClientCo
     about = (manifest.codec, manifest.metric, manifest.full_text, manifest.dim)
     if about != (str(Codec.parse(blueprint.codec)), settings["metric"], settings["full_text"], blueprint.dim):
         return False
+    if (manifest.sparse is not None) != blueprint.sparse:
+        return False
     if isinstance(codec, LateCodec):
         return manifest.late is not None and _learned_alike(manifest.state, manifest.late, blueprint, codec)
     return manifest.late is None and manifest.state == encode_state(codec)
@@ -154,7 +160,14 @@ def blueprint_of(collection: QdrantCollection) -> Blueprint:
     settings: dict[str, Any] = {"metric": about.metric, "full_text": about.full_text}
     if isinstance(collection, QdrantMultiVectorCollection):
         settings |= _late_settings(collection)
-    return Blueprint(settings, about.codec, collection.dim, encoder)
+    return Blueprint(
+        settings,
+        about.codec,
+        collection.dim,
+        encoder,
+        sparse_encoder=collection._sparse_about.get("encoder"),
+        sparse=collection.has_sparse_vectors,
+    )
 
 
 def has_codec(collection: QdrantCollection, blueprint: Blueprint) -> bool:
@@ -164,18 +177,25 @@ def has_codec(collection: QdrantCollection, blueprint: Blueprint) -> bool:
     return collection._manifest.state == encode_state(_client_codec(blueprint, blueprint.dim))
 
 
-def write_stored(collection: QdrantCollection) -> Callable[[Sequence[Document], Sequence[str | None], Any], list[str]]:
+def write_stored(
+    collection: QdrantCollection,
+) -> Callable[[Sequence[Document], Sequence[str | None], Any, Any], list[str]]:
     """Return what writes vectors, or token matrices, as they were stored.
 
     The collection's own `add` would scale vectors to unit length again, and pool tokens once more.
     """
 
-    def write(documents: Sequence[Document], payloads: Sequence[str | None], vectors: Any) -> list[str]:
+    def write(
+        documents: Sequence[Document], payloads: Sequence[str | None], vectors: Any, sparse: Any = None
+    ) -> list[str]:
         (batch,) = read_batches(documents, None, None, None, payloads, batch_size=max(1, len(documents)), dim=None)
         if isinstance(collection, QdrantMultiVectorCollection):
             _take_tokens(collection, batch, vectors)
         else:
             batch.vectors = as_matrix(vectors, collection.dim)
+        batch.decoded = True
+        if sparse is not None:
+            batch.sparse = SparseRows.of(sparse, n=len(batch))
         with collection._writing:
             return collection._write(batch)
 
@@ -277,6 +297,7 @@ def _create_late(blueprint: Blueprint, **options: Any) -> QdrantMultiVectorColle
         full_text=settings["full_text"],
         connectivity=settings.get("connectivity", 16),
         seed=settings.get("seed", 0),
+        sparse=blueprint.sparse or None,
         **options,
     )
 
