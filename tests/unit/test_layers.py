@@ -20,7 +20,6 @@ ROOT = Path(octavo.__file__).parent
 LAYERS = [
     {"errors", "_version"},
     {
-        "_layout",
         "_validation",
         "_arrays",
         "_files",
@@ -32,6 +31,7 @@ LAYERS = [
         "_html",
         "_sparse_rows",
     },
+    {"_layout"},
     {"filters", "words"},
     {"compression", "index"},
     {"encoders"},
