@@ -29,6 +29,7 @@ LAYERS = [
         "_printing",
         "_forks",
         "_rotation",
+        "_sparse_rows",
         "_html",
     },
     {"filters"},

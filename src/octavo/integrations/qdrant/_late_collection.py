@@ -207,7 +207,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
 
         Parameters
         ----------
-        documents, ids, metadata, vectors, token_vectors, pooled, payloads, batch_size
+        documents, ids, metadata, vectors, token_vectors, pooled, sparse_vectors, payloads, batch_size
             See `octavo.MultiVectorCollection.add`.
 
         Returns
