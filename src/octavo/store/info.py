@@ -52,7 +52,7 @@ class CollectionInfo:
     disk : dict of str to int
         Bytes on disk by part; empty in memory.
     ram_bytes_per_document, disk_bytes_per_document, vector_bytes_per_document : float
-        Sums over the documents; the last one counts the codes of all tiers (and of the tokens) alone.
+        Sums over the documents; the last one counts the codes of all tiers (of the tokens and sparse vectors, too) alone.
     dead_slots : int
         Rows of deleted or replaced documents that `compact` would drop.
     index : str
@@ -194,7 +194,7 @@ def describe(
         disk=disk,
         ram_bytes_per_document=sum(ram.values()) * share,
         disk_bytes_per_document=sum(disk.values()) * share,
-        vector_bytes_per_document=vector_bytes,
+        vector_bytes_per_document=vector_bytes + (sparse["bytes"] * share if sparse is not None else 0.0),
         dead_slots=snapshot.dead,
         index=store.settings.index or INDEXES[0],
         index_covers=max(view.covered if view is not None else 0 for view in (snapshot.graph, snapshot.cells)),

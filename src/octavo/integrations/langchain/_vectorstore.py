@@ -103,7 +103,8 @@ class OctavoVectorStore(VectorStore):
     relevance_score_fn : callable, optional
         Map from scores to relevance in [0, 1], instead of the one described in ``docs/langchain.md``.
     **options
-        Options of `octavo.open`: ``sparse`` (an encoder of learned sparse vectors), ``metric``, ``dim``, ``full_text``, ``fit_after``, ``seed``, ``index``, ``connectivity``,
+        Options of `octavo.open`: ``sparse`` (an encoder of learned sparse vectors), ``metric``,
+        ``dim``, ``full_text``, ``fit_after``, ``seed``, ``index``, ``connectivity``,
         ``read_only``, ``must_exist``, ``lock_timeout``; for late interaction those of `octavo.open_multi_vector`, with
         ``pool_factor``, ``pooling`` and ``candidates``.
 
@@ -151,7 +152,9 @@ class OctavoVectorStore(VectorStore):
         self._root: Path | None = None  # where named collections lie
         self._collection_name = collection_name
         self._owns_collection = collection is None
-        self._reopened_with = {name: options[name] for name in ("read_only", "lock_timeout") if name in options}
+        self._reopened_with: dict[str, Any] = {
+            name: options[name] for name in ("read_only", "lock_timeout") if name in options
+        }
         if collection is not None:
             _refuse_with_collection(
                 collection, {"path": path, "codec": codec, "collection_name": collection_name, **options}
@@ -470,7 +473,8 @@ class OctavoVectorStore(VectorStore):
             ``structured_query`` objects.
         **kwargs
             Options of `octavo.Collection.search`: ``mode`` ("dense", "text", "sparse", "hybrid"), ``rank``, ``weights``,
-            ``alpha``, ``text``, ``sparse_vector``, ``ids``, ``fetch_k``, ``oversample``, ``ef``, ``n_probe``, ``exact``; for late interaction also ``n_candidates`` and
+            ``alpha``, ``text``, ``sparse_vector``, ``ids``,
+            ``fetch_k``, ``oversample``, ``ef``, ``n_probe``, ``exact``; for late interaction also ``n_candidates`` and
             ``candidates``. Options of LangChain's other search types (``score_threshold``, ``lambda_mult``, and
             ``fetch_k`` without ``mode="hybrid"``) have no effect, as in LangChain's own stores: a retriever whose search
             type is configured at run time passes them all.
@@ -1212,7 +1216,9 @@ def _reopened(cls: type[Store], reference: dict[str, Any]) -> Store:
     if embedding is None or isinstance(embedding, TokenEncoder) or is_embedding(embedding):
         return cls(embedding, must_exist=True, **reference)
     # An encoder that only `octavo.open` knows how to use.
-    opening = {name: reference.pop(name) for name in ("read_only", "lock_timeout", "sparse") if name in reference}
+    opening: dict[str, Any] = {
+        name: reference.pop(name) for name in ("read_only", "lock_timeout", "sparse") if name in reference
+    }
     store = cls(collection=open_collection(reference.pop("path"), embedding, must_exist=True, **opening), **reference)
     store._owns_collection, store._reopened_with = True, opening
     return store
