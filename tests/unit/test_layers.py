@@ -32,7 +32,7 @@ LAYERS = [
         "_sparse_rows",
         "_html",
     },
-    {"filters"},
+    {"filters", "words"},
     {"compression", "index"},
     {"encoders"},
     {"store"},

@@ -16,11 +16,11 @@ pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py")
 from octavo.integrations.qdrant import QdrantCollection, QdrantMultiVectorCollection
 
 KINDS: dict[str, Callable[..., Any]] = {
-    "dense int8": lambda path: QdrantCollection.create(path=path, codec="int8"),
+    "dense int8": lambda path: QdrantCollection.create(path=path, codec="int8", sparse=True),
     "dense float32, dot, by graph": lambda path: QdrantCollection.create(
         path=path, codec="float32", metric="dot", full_scan_threshold=1, indexing_threshold=1
     ),
-    "late int8": lambda path: QdrantMultiVectorCollection.create(path=path, codec="int8"),
+    "late int8": lambda path: QdrantMultiVectorCollection.create(path=path, codec="int8", sparse=True),
     "late float32": lambda path: QdrantMultiVectorCollection.create(path=path, codec="float32", pool_factor=1),
 }
 
