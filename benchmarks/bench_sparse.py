@@ -3,8 +3,8 @@
     python benchmarks/bench_sparse.py --model FOLDER --data scifact-folder [--documents 100000] [--terms 180]
 
 Documents are those of a data set as a SPLADE gives them, each many times over with terms left out and weights changed
-by chance, so that lists have real frequencies; queries are the set's own. The exact ten are those of float weights. Other work on the
-machine shows in every number: compare within a run.
+by chance, so that lists have real frequencies; queries are the set's own. The exact ten are those of float
+weights. Other work on the machine shows in every number: compare within a run.
 """
 
 from __future__ import annotations

@@ -46,6 +46,10 @@ AGREEMENT_DEPTH = 10
 #: Queries searched in one call where time does not count: what comes back with its documents has to fit in memory.
 _BATCH = 256
 
+#: Sparse vectors of documents and queries, by model and data set: configurations with and without vectors share them.
+_SPARSE: dict[tuple[str, str], tuple[SparseRows, SparseRows]] = {}
+_SPARSE_KEPT = 2
+
 #: Texts given to a sparse model at a time.
 _ENCODED = 128
 
@@ -74,7 +78,6 @@ class Embedded:
     documents: Any
     queries: Any
     tokens: TokenEncoder | None = None
-    _sparse: dict[str, tuple[SparseRows, SparseRows]] = field(default_factory=dict)
     _references: dict[tuple[Any, ...], Rankings] = field(default_factory=dict)
 
     def unit(self, metric: str) -> tuple[Floats, Floats]:
@@ -85,8 +88,9 @@ class Embedded:
         return documents, queries
 
     def sparse(self, name: str) -> tuple[SparseRows, SparseRows]:
-        """Return the learned sparse vectors of documents and queries that a model makes; each text is encoded once a run."""
-        if name not in self._sparse:
+        """Return the learned sparse vectors of documents and queries that a model makes; the last ones are remembered."""
+        key = name, self.dataset.info.fingerprint
+        if key not in _SPARSE:
             encoder = SparseEncoder(load_attribute(name) if is_attribute(name) else name)
             parts = []
             for texts, encode in (
@@ -99,8 +103,10 @@ class Embedded:
                         found.append(encode(part))
                         advance(len(part))
                 parts.append(SparseRows.joined(found))
-            self._sparse[name] = parts[0], parts[1]
-        return self._sparse[name]
+            while len(_SPARSE) >= _SPARSE_KEPT:
+                _SPARSE.pop(next(iter(_SPARSE)))
+            _SPARSE[key] = parts[0], parts[1]
+        return _SPARSE[key]
 
     def reference(self, configuration: Configuration) -> Rankings:
         """Return what exact search over the float32 vectors finds in the same mode.
