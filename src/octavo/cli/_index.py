@@ -13,10 +13,18 @@ import octavo
 from octavo._printing import console, human_bytes, note, print_json, printable
 from octavo._progress import progress_bar
 from octavo.cli._app import app
-from octavo.cli._encoders import DEFAULT_MODEL, load_encoder, load_stored_encoder, stored_encoder
+from octavo.cli._encoders import (
+    DEFAULT_MODEL,
+    load_encoder,
+    load_sparse_encoder,
+    load_stored_encoder,
+    stored_encoder,
+    stored_sparse_encoder,
+)
 from octavo.cli._locations import open_or_create_place
-from octavo.cli._options import Json, Model, PlaceOption
+from octavo.cli._options import Json, Model, PlaceOption, Sparse
 from octavo.encoders.dense import Encoder
+from octavo.encoders.sparse import SparseEncoder
 from octavo.errors import CollectionNotFoundError, ParameterError
 from octavo.ingest.indexing import IngestReport, ingest
 from octavo.ingest.sources import FILE_CHUNK_OVERLAP, FILE_CHUNK_SIZE, TEXT_SUFFIXES, Fields, Skipped, Source
@@ -37,6 +45,7 @@ def index_command(
     ],
     path: PlaceOption,
     model: Model = None,
+    sparse: Sparse = None,
     codec: Annotated[
         str | None,
         typer.Option(
@@ -111,8 +120,9 @@ def index_command(
     if total == 0:
         # Most likely a wrong path; with --prune it would empty the collection.
         raise ParameterError(f"found no documents in {str(source)!r}{_other_files(skipped)}")
-    encoder = _encoder(path, model)
-    with closing(open_or_create_place(path, encoder, codec=codec, metric=metric)) as collection:
+    encoder, sparse_encoder = _encoder(path, model), _sparse_encoder(path, sparse)
+    opened = open_or_create_place(path, encoder, sparse=sparse_encoder, codec=codec, metric=metric)
+    with closing(opened) as collection:
         with progress_bar("index", total) as advance:
             report = ingest(collection, reader.documents(), batch_size=batch_size, prune=prune, advance=advance)
         if codec is not None and isinstance(collection, octavo.Collection) and len(collection):
@@ -122,7 +132,7 @@ def index_command(
     disk_bytes: int | None = getattr(info, "disk_bytes", None)  # Qdrant does not tell
     if as_json:
         print_json({"path": str(path), **asdict(report), "skipped": asdict(skipped), "documents": info.documents,
-                    "codec": info.codec, "encoder": info.encoder, "disk_bytes": disk_bytes})  # fmt: skip
+                    "codec": info.codec, "encoder": info.encoder, "sparse": info.sparse, "disk_bytes": disk_bytes})  # fmt: skip
         return
     _print(report, skipped, info, path, disk_bytes)
 
@@ -134,6 +144,15 @@ def _encoder(path: str, model: str | None) -> Encoder:
         return load_stored_encoder(stored_encoder(path))
     except CollectionNotFoundError:
         return load_encoder(DEFAULT_MODEL)
+
+
+def _sparse_encoder(path: str, name: str | None) -> SparseEncoder | None:
+    if name is not None:
+        return load_sparse_encoder(name)
+    try:
+        return stored_sparse_encoder(path)
+    except CollectionNotFoundError:
+        return None
 
 
 def _other_files(skipped: Skipped) -> str:

@@ -45,7 +45,7 @@ def local_directory(context: typer.Context, place: str) -> Path:
     return Path(place)
 
 
-def open_place(place: str, encoder: Any = None, *, read_only: bool) -> CollectionLike:
+def open_place(place: str, encoder: Any = None, *, sparse: Any = None, read_only: bool) -> CollectionLike:
     """Open an existing collection, wherever it is.
 
     Raises
@@ -54,12 +54,14 @@ def open_place(place: str, encoder: Any = None, *, read_only: bool) -> Collectio
         When there is none.
     """
     if parse_location(place) is not None:
-        return open_collection(place, encoder)
-    return octavo.open(place, encoder, read_only=read_only, must_exist=True)
+        return open_collection(place, encoder, sparse=sparse)
+    return octavo.open(place, encoder, sparse=sparse, read_only=read_only, must_exist=True)
 
 
-def open_or_create_place(place: str, encoder: Any, *, codec: str | None, metric: Any) -> CollectionLike:
+def open_or_create_place(
+    place: str, encoder: Any, *, sparse: Any = None, codec: str | None, metric: Any
+) -> CollectionLike:
     """Open a collection for writing, wherever it is, or create it."""
     if parse_location(place) is not None:
-        return open_or_create(place, encoder, codec=codec, metric=metric)
-    return octavo.open(place, encoder, codec=codec, metric=metric)
+        return open_or_create(place, encoder, sparse=sparse, codec=codec, metric=metric)
+    return octavo.open(place, encoder, sparse=sparse, codec=codec, metric=metric)
