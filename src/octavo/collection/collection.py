@@ -32,8 +32,8 @@ from octavo.errors import (
 from octavo.retrievers import tuning
 from octavo.retrievers.search import FilterLike, Searcher, SearchOptions, fresh, read_documents, slots_of_ids
 from octavo.retrievers.tuning import TuningReport
-from octavo.store.database import select_documents
-from octavo.store.documents import Batch, Document, DocumentLike, check_ids, chunked, read_batches
+from octavo.store.database import read_notes, select_documents, write_note
+from octavo.store.documents import Batch, Document, DocumentLike, check_ids, check_note, chunked, read_batches
 from octavo.store.indexes import index_of
 from octavo.store.info import CollectionInfo, describe
 from octavo.store.settings import Settings
@@ -942,6 +942,57 @@ class Collection(DenseSearch):
         >>> kb.close()
         """
         return ModelCheck(LocalVectors(self._store))
+
+    def notes(self) -> dict[str, str]:
+        """Return the notes: short texts that tools keep beside the documents, such as what `octavo index` has read.
+
+        Returns
+        -------
+        dict of str to str
+            By name. Copies, snapshots, exports, `octavo push` and `octavo pull` keep them.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> kb.set_note("owner", "the library team")
+        >>> kb.notes()
+        {'owner': 'the library team'}
+        >>> kb.close()
+        """
+        self._store.require_open()
+        with self._store.read() as (connection, _):
+            return read_notes(connection)
+
+    def set_note(self, name: str, text: str | None) -> None:
+        """Keep a short text beside the documents.
+
+        Parameters
+        ----------
+        name : str
+            What it is called; a note of that name is replaced. ``"sources"`` is what `octavo index` keeps.
+        text : str or None
+            At most a million characters. None removes the note.
+
+        Raises
+        ------
+        ParameterError, InputTypeError
+            When the name is empty, or the text is too long.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> kb.set_note("owner", "the library team")
+        >>> kb.set_note("owner", None)
+        >>> kb.notes()
+        {}
+        >>> kb.close()
+        """
+        name, text = check_note(name, text)
+        self._store.require_open()
+        with self._store.write() as connection:
+            write_note(connection, name, text)
 
     @contextlib.contextmanager
     def connection(self, *, write: bool = False) -> Iterator[Connection]:

@@ -20,7 +20,13 @@ from octavo.collection.collection import Collection, with_progress
 from octavo.collection.opening import open_store
 from octavo.collection.rebuild import open_from_blueprint, stored_batch
 from octavo.compression import Codec
-from octavo.errors import CollectionNotFoundError, CorruptCollectionError, OctavoError, ParameterError
+from octavo.errors import (
+    CollectionNotFoundError,
+    CorruptCollectionError,
+    InputTypeError,
+    OctavoError,
+    ParameterError,
+)
 from octavo.store.documents import Batch, Document, metadata_from_tagged
 from octavo.store.settings import Settings
 from octavo.store.upkeep.backup import restore_collection
@@ -107,6 +113,7 @@ def import_from(
         try:
             export.fill(collection, batch_size, progress=progress)
             export.keep_originals(collection, blueprint)
+            export.keep_notes(collection)
         except BaseException:
             collection.close()
             raise
@@ -117,6 +124,7 @@ def import_from(
     ):
         export.fill(collection, batch_size, progress=progress)
         export.keep_originals(collection, blueprint)
+        export.keep_notes(collection)
     return open_store(destination, encoder, Settings(must_exist=True))
 
 
@@ -248,6 +256,17 @@ class _Export:
             ids = [names[owner] for owner in owners[starts].tolist()]
             matrices = [np.asarray(part, np.float32) for part in np.split(vectors, starts[1:])]
         collection._writer.keep_originals(learned, ids, matrices)
+
+    def keep_notes(self, collection: Collection) -> None:
+        """Hand over the notes; exports of earlier versions have none."""
+        notes = self.manifest.get("notes", {})
+        try:
+            for name, text in notes.items():
+                collection.set_note(name, text)
+        except (AttributeError, ParameterError, InputTypeError) as err:
+            raise CorruptCollectionError(
+                f"{self.folder / MANIFEST} has notes that are none ({err}); export again"
+            ) from err
 
     def _ids(self, numbers: npt.NDArray[np.int64]) -> dict[int, str]:
         wanted = set(numbers.tolist())

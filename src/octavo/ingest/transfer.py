@@ -59,6 +59,14 @@ class Movable(Protocol):
         """Return the number of documents."""
         ...
 
+    def notes(self) -> dict[str, str]:
+        """Return the notes."""
+        ...
+
+    def set_note(self, name: str, text: str | None, /) -> None:
+        """Keep a note, or remove it."""
+        ...
+
 
 #: Writes documents into the target: documents, payloads, and vectors (or token matrices) as they are stored.
 Write = Callable[[Sequence[Document], Sequence[str | None], Any], object]
@@ -179,6 +187,7 @@ def transfer(
     removed = sum(target.delete(part) for part in chunked(extra, batch_size))
     checksum = _verify_ids(listed, target)
     compared = _verify_documents(source, target, listed, batch_size)
+    _copy_notes(source, target)
     return TransferReport(len(listed), copied, len(listed) - copied, removed, checksum, compared)
 
 
@@ -196,6 +205,14 @@ def _copy(source: Movable, target: Movable, ids: Sequence[str], there: Sequence[
         vectors = stored_vectors(source, [document.id for document in chosen])
         write(chosen, [payloads[number] for number in changed], vectors)
     return len(changed)
+
+
+def _copy_notes(source: Movable, target: Movable) -> None:
+    """Make the target's notes equal to the source's."""
+    wanted, found = source.notes(), target.notes()
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            target.set_note(name, wanted.get(name))
 
 
 def _contents(collection: Movable, ids: Sequence[str]) -> dict[str, str]:

@@ -31,6 +31,7 @@ _LATER = """
 CREATE TABLE IF NOT EXISTS originals (
     slot INTEGER PRIMARY KEY, priority INTEGER NOT NULL, n INTEGER NOT NULL, vectors BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS originals_by_priority ON originals (priority, n);
+CREATE TABLE IF NOT EXISTS octavo_notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
 _STATEMENTS = [text.strip() for text in (_TABLES + _metadata_index.DDL + _LATER).split(";") if text.strip()]
@@ -38,7 +39,7 @@ _STATEMENTS = [text.strip() for text in (_TABLES + _metadata_index.DDL + _LATER)
 #: Name to (type, text), as SQLite keeps them.
 _EXPECTED = {text.split()[5]: (text.split()[1].lower(), text.replace("IF NOT EXISTS ", "", 1)) for text in _STATEMENTS}
 
-_MAY_BE_ABSENT = {"originals", "originals_by_priority"}
+_MAY_BE_ABSENT = {"originals", "originals_by_priority", "octavo_notes"}
 
 _COLUMN = r"\w+( (TEXT|INTEGER|REAL|BLOB|NUMERIC))?( NOT NULL)?( PRIMARY KEY)?( UNIQUE)?"
 _NAMES = r"\(\w+(, \w+)*\)"

@@ -153,9 +153,17 @@ def open_either(
 
 
 def open_or_create(
-    place: str | os.PathLike[str], encoder: Any = None, *, codec: str | None = None, metric: Any = None
+    place: str | os.PathLike[str],
+    encoder: Any = None,
+    *,
+    codec: str | None = None,
+    metric: Any = None,
+    late: bool = False,
+    pool_factor: int | None = None,
 ) -> QdrantCollection:
     """Open the collection at a place in Qdrant, or create it there; the parameters are those of `octavo.open`.
+
+    With `late`, and `pool_factor` as of `octavo.open_multi_vector`, a new one keeps many vectors a document.
 
     Raises
     ------
@@ -164,11 +172,20 @@ def open_or_create(
     """
     options = _require(place).options()
     try:
-        collection = QdrantCollection.open(encoder=encoder, **options)
+        collection = open_either(encoder, **options)
     except ForeignCollectionError:
         raise  # which is not to be created over
     except CollectionNotFoundError:
+        if late:
+            return QdrantMultiVectorCollection.create(
+                encoder=encoder, codec=codec or "int8", pool_factor=pool_factor, **options
+            )
         return QdrantCollection.create(encoder=encoder, codec=codec or "int8", metric=metric or "cosine", **options)
+    if late and collection.late is None:
+        collection.close()
+        raise MismatchError(
+            f"the collection at {place} keeps one vector a document; choose another place for late interaction"
+        )
     wanted = str(Codec.parse(codec)) if codec is not None else collection.codec
     if wanted != collection.codec or metric not in (None, collection.metric):
         found = (collection.codec, collection.metric)
