@@ -2,14 +2,17 @@
 
 from octavo.cli import (  # noqa: F401 - each registers its command
     _backup,
+    _documents,
     _demo,
     _export,
     _index,
     _info,
     _plan,
     _search,
+    _stats,
     _transfer,
     _tune,
+    _upkeep,
     _verify,
 )
 from octavo.cli._app import app, main

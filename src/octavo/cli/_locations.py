@@ -100,8 +100,9 @@ def open_local(place: str | Path, encoder: Any = None, *, read_only: bool) -> oc
 
 
 def _not_found(place: str | Path) -> CollectionNotFoundError:
+    where = place if parse_location(place) is not None else Path(place).expanduser().absolute()
     return CollectionNotFoundError(
-        f"there is no collection at {place}; check the path, or create it with: octavo index SOURCE --path "
+        f"there is no collection at {where}; check the path, or create it with: octavo index SOURCE --path "
         f"{shlex.quote(str(place))}"
     )
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import closing
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.text import Text
 
 from octavo._printing import console, print_json, printable, to_json
 from octavo.cli._app import app
 from octavo.cli._encoders import open_with_encoder
 from octavo.cli._locations import open_place
-from octavo.cli._options import Json, Model, PlaceOption
+from octavo.cli._options import FilterJson, Json, Model, OneSource, PlaceOption, condition
 from octavo.retrievers.results import SearchResult
 
 _SNIPPET = 300
@@ -33,15 +33,8 @@ def search_command(
     query: Annotated[str, typer.Argument(help="The question, in words.", show_default=False)],
     path: PlaceOption,
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Number of results.")] = 10,
-    filter_json: Annotated[
-        str | None,
-        typer.Option(
-            "--filter",
-            metavar="JSON",
-            help="""Only documents whose metadata match, e.g. '{"year": {"$gte": 2020}}'.""",
-            show_default=False,
-        ),
-    ] = None,
+    filter_json: FilterJson = None,
+    source: OneSource = None,
     mode: Annotated[
         SearchMode, typer.Option(help="By vectors (dense), by words (text, BM25), or by both fused (hybrid).")
     ] = SearchMode.dense,
@@ -49,7 +42,7 @@ def search_command(
     as_json: Json = False,
 ) -> None:
     """Print the best documents for a question. Scores: higher is better."""
-    wanted = _parse_filter(filter_json)
+    wanted = condition(filter_json, source)
     if mode is SearchMode.text:  # needs no model
         collection = open_place(path, read_only=True)
     else:
@@ -63,18 +56,6 @@ def search_command(
     _print(result)
 
 
-def _parse_filter(text: str | None) -> Any:
-    if text is None:
-        return None
-    try:
-        parsed = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise typer.BadParameter(f"expected a JSON object, got {text!r}: {error}", param_hint="--filter") from None
-    if not isinstance(parsed, dict):
-        raise typer.BadParameter(f"expected a JSON object, got {text!r}", param_hint="--filter")
-    return parsed
-
-
 def _print(result: SearchResult) -> None:
     out = console()
     if not len(result):
@@ -82,7 +63,12 @@ def _print(result: SearchResult) -> None:
     for rank, hit in enumerate(result, start=1):
         head = Text.assemble(f"{rank:>2}  ", (f"{hit.score:.4f}", "cyan"), "  ", (printable(hit.id), "bold"))
         out.print(head, soft_wrap=True)
-        snippet = printable(" ".join(hit.text.split()))
-        out.print(Text("    " + (snippet if len(snippet) <= _SNIPPET else snippet[:_SNIPPET] + " …")), soft_wrap=True)
-        if hit.metadata:
-            out.print(Text("    " + printable(to_json(hit.metadata)), style="dim"), soft_wrap=True)
+        print_excerpt(out, hit.text, hit.metadata)
+
+
+def print_excerpt(out: Console, text: str, metadata: dict[str, Any]) -> None:
+    """Print the beginning of a text, and the metadata, below what names the document."""
+    snippet = printable(" ".join(text.split()))
+    out.print(Text("    " + (snippet if len(snippet) <= _SNIPPET else snippet[:_SNIPPET] + " …")), soft_wrap=True)
+    if metadata:
+        out.print(Text("    " + printable(to_json(metadata)), style="dim"), soft_wrap=True)

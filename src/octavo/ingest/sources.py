@@ -119,6 +119,7 @@ class Source:
         self._scope = scope
         self._skip_bad_lines = skip_bad_lines
         self._files: list[FoundFile] | None = None
+        self._looked = False
 
     def find(self) -> Found:
         """Look at what there is, before anything is written: files by name, rows by reading all of them.
@@ -128,7 +129,9 @@ class Source:
         SourceError
             For a row that cannot be read, or two with the same id; the message names file and line.
         """
+        self._looked = True
         if self.kind == "rows":
+            self.skipped = Skipped()
             parents = frozenset(self._row_id(row) for row in self._rows(self.skipped))
             return Found(parents, (), len(parents), self.path.stat().st_size)
         walk = Walk(self.path, self._rules, self._scope)
@@ -170,7 +173,7 @@ class Source:
             For a row of a file of rows that cannot be read. A file that cannot be read is left out and listed.
         """
         if self.kind == "rows":
-            for row in self._rows(Skipped()):
+            for row in self._rows(Skipped() if self._looked else self.skipped):  # listed once
                 yield from self._chunks(self._row_id(row), row.metadata, Text(row.text))
                 advance(1)
             return
