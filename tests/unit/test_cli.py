@@ -193,7 +193,9 @@ def test_folder_of_files(run: Run, tmp_path: Path) -> None:
     indexed = json.loads(run("index", "notes", "-p", "kb", "-m", MODEL, "--chunk-size", "0", "--json").stdout)
     skipped = indexed["skipped"]
     assert skipped == {
-        "files": {"hidden": [".hidden/"], "no reader for files of this kind": ["picture.png"], "binary, not text": ["binary.txt"]},
+        "files": {
+            "hidden": [".hidden/"], "no reader for files of this kind": ["picture.png"], "binary, not text": ["binary.txt"],
+        },
         "empty": ["empty.md"], "replaced": ["deep/b.txt"], "lines": [],
     }  # fmt: skip
     with octavo.open("kb", read_only=True) as collection:

@@ -2,8 +2,8 @@
 
 from octavo.cli import (  # noqa: F401 - each registers its command
     _backup,
-    _documents,
     _demo,
+    _documents,
     _export,
     _index,
     _info,
@@ -14,6 +14,7 @@ from octavo.cli import (  # noqa: F401 - each registers its command
     _tune,
     _upkeep,
     _verify,
+    _watch,
 )
 from octavo.cli._app import app, main
 from octavo.eval.cli import app as _evaluation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import closing
 from itertools import islice
 from typing import Annotated, Any
@@ -23,7 +24,7 @@ from octavo.ingest.registry import forget_source
 from octavo.ingest.transfer import stored_vectors, write_stored
 from octavo.store.documents import Document, chunked
 
-_Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of documents.", show_default=False)]
+_Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of documents.", show_default=False)]
 
 #: Documents changed at a time.
 _CHUNK = 256
@@ -142,8 +143,8 @@ def delete_command(
 ) -> None:
     """Delete documents: by id, by a condition, all of a source, or all.
 
-    Files are not touched; a source that is indexed again brings its documents back. What is deleted is gone from every search at
-    once, and from the files with octavo compact.
+    Files are not touched; a source that is indexed again brings its documents back. What is deleted is gone from every
+    search at once, and from the files with octavo compact.
     """
     where = condition(filter_json, source)
     given = bool(ids) + (where is not None) + everything
@@ -198,7 +199,7 @@ def _changes(text: str | None) -> dict[str, Any]:
     return changes
 
 
-def _change(collection: CollectionLike, ids: list[str], changes: dict[str, Any], text: str | None) -> None:
+def _change(collection: CollectionLike, ids: Sequence[str], changes: dict[str, Any], text: str | None) -> None:
     documents = collection.get(ids)
     payloads = collection.get_payloads([document.id for document in documents])
     changed = []

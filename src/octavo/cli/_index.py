@@ -114,7 +114,7 @@ def index_command(
         typer.Argument(
             metavar="SOURCE",
             help="A folder, searched at all depths, or a file: Markdown, text, source code, notebooks, CSV, JSON lines, and "
-            "with octavo[files] PDF, HTML and DOCX. Links to files are followed, links to folders are not.",
+            "with octavo\\[files] PDF, HTML and DOCX. Links to files are followed, links to folders are not.",
             show_default=False,
         ),
     ],
@@ -191,7 +191,7 @@ def index_command(
         include=include or None,
         exclude=exclude or None,
         ignore=ignore,
-        max_size=max_size * _MEGABYTE if max_size is not None else None,
+        max_size=megabytes(max_size),
         fields=Fields(id_field, text_field, title_field, wanted),
         skip_bad_lines=skip_bad_lines,
         adopt=adopt,
@@ -202,15 +202,19 @@ def index_command(
         with closing(Target(making, source, choices)) as target:
             prepared = target.prepared
             target.agree(prune=prune, yes=yes)
-            with interruptible(lambda: target.safe()):
+            with interruptible(target.safe):
                 report = target.run(batch_size, prune=prune)
             about = target.about()
     assert prepared is not None  # by either way
-    _tell(prepared, prune=prune)
     if as_json:
         print_json(_as_json(path, report, prepared, about, dry_run=dry_run))
     else:
-        _print(path, report, prepared, about, dry_run=dry_run)
+        tell_run(path, report, prepared, about, prune=prune, dry_run=dry_run)
+
+
+def megabytes(count: int | None) -> int | None:
+    """Return a number of megabytes as bytes."""
+    return count * _MEGABYTE if count is not None else None
 
 
 @dataclass(frozen=True)
@@ -441,7 +445,11 @@ def _some(names: list[str]) -> str:
     return f"{', '.join(map(printable, names[:_LISTED]))}{more}"
 
 
-def _print(path: str, report: IngestReport, prepared: Prepared, info: Any, *, dry_run: bool) -> None:
+def tell_run(
+    path: str, report: IngestReport, prepared: Prepared, info: Any, *, prune: bool, dry_run: bool = False
+) -> None:
+    """Print what a run has done, or would do."""
+    _tell(prepared, prune=prune)
     disk_bytes = getattr(info, "disk_bytes", None)
     on_disk = f", {human_bytes(disk_bytes)} on disk" if disk_bytes is not None else ""
     now = f"; now {info.documents:,} documents{on_disk}, codec {info.codec}" if info is not None and not dry_run else ""

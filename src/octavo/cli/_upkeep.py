@@ -43,8 +43,8 @@ def refit_command(
 ) -> None:
     """Fit the codec anew on what is stored, or change to another one, and write everything anew.
 
-    Vectors whose originals are not kept are decoded first, so what the codec before has dropped stays dropped: for a finer codec
-    build a new collection.
+    Vectors whose originals are not kept are decoded first, so what the codec before has dropped stays dropped: for a finer
+    codec build a new collection.
     """
     with open_local(path, read_only=False) as collection:
         before = collection.info()

@@ -16,7 +16,7 @@ from octavo.ingest.converter import UnreadableFileError
 from octavo.ingest.kinds import ROW_SUFFIXES, kind_of
 from octavo.ingest.reading import FileReader, Text
 from octavo.ingest.rows import Fields, Rows, SourceError
-from octavo.ingest.walking import FoundFile, Rules, Skipped, Walk, look_at
+from octavo.ingest.walking import FoundFile, Rules, Skipped, Stamp, Walk, look_at, stamp_of
 
 #: Chunks of files, in characters: about 250 tokens, which is what small embedding models read.
 FILE_CHUNK_SIZE, FILE_CHUNK_OVERLAP = 1_000, 100
@@ -90,6 +90,8 @@ class Source:
     ----------
     skipped : Skipped
         What was left out so far.
+    stamps : dict
+        Of each file that `find` has found: what changes with it.
 
     Raises
     ------
@@ -113,6 +115,7 @@ class Source:
         self.name = name
         self.kind = kind_of_source(path)
         self.skipped = Skipped()
+        self.stamps: dict[str, Stamp] = {}
         self._fields = fields or Fields()
         self.chunk_size, self.overlap = chunking_of(self.kind, chunk_size, overlap)
         self._rules = rules or Rules()
@@ -132,8 +135,10 @@ class Source:
         self._looked = True
         if self.kind == "rows":
             self.skipped = Skipped()
+            about = self.path.stat()
+            self.stamps = {self.path.name: stamp_of(about)}
             parents = frozenset(self._row_id(row) for row in self._rows(self.skipped))
-            return Found(parents, (), len(parents), self.path.stat().st_size)
+            return Found(parents, (), len(parents), about.st_size)
         walk = Walk(self.path, self._rules, self._scope)
         self.skipped = walk.skipped
         if self.kind == "folder":
@@ -144,8 +149,9 @@ class Source:
         self._files = []
         for file in files:
             self.skipped.empty.append(file.name) if _is_blank(file) else self._files.append(file)
-        kept = tuple(self._parent(name) if name.endswith("/") else self._parent(name) + "\0" for name in walk.kept)
-        parents = frozenset(self._parent(file.name) for file in self._files)
+        self.stamps = {file.name: file.stamp for file in self._files}
+        kept = tuple(self.parent_of(name) if name.endswith("/") else self.parent_of(name) + "\0" for name in walk.kept)
+        parents = frozenset(self.parent_of(file.name) for file in self._files)
         return Found(parents, kept, len(self._files), sum(file.size for file in self._files))
 
     @property
@@ -185,7 +191,7 @@ class Source:
                     advance(1)
 
     def _of_file(self, reader: FileReader, file: FoundFile) -> Iterator[SourceDocument]:
-        parent = self._parent(file.name)
+        parent = self.parent_of(file.name)
         seen: set[str] = set()
         try:
             for text in reader.read(file):
@@ -200,7 +206,8 @@ class Source:
         except UnreadableFileError as error:
             self.skipped.add(file.name, str(error))
 
-    def _parent(self, name: str) -> str:
+    def parent_of(self, name: str) -> str:
+        """Return what the documents of a file have as their `document`."""
         if self.kind != "folder":
             return self.name or name
         return f"{self.name}/{name}" if self.name else name

@@ -63,6 +63,15 @@ class Skipped:
         self.files.setdefault(reason, []).append(name)
 
 
+#: Size, and in nanoseconds when the content was changed, and anything about the file.
+Stamp = tuple[int, int, int]
+
+
+def stamp_of(about: os.stat_result) -> Stamp:
+    """Return what changes with a file."""
+    return about.st_size, about.st_mtime_ns, about.st_ctime_ns
+
+
 @dataclass(frozen=True)
 class FoundFile:
     """A file that is to be read: its path below the folder, with slashes, and where it is."""
@@ -71,7 +80,7 @@ class FoundFile:
     path: Path
     kind: str
     size: int
-    modified: int  # nanoseconds
+    stamp: Stamp
 
 
 @dataclass(frozen=True)
@@ -266,7 +275,7 @@ def look_at(name: str, path: Path, kind: str, max_size: int, walk: Walk) -> Foun
     if found.st_size > max_size:
         walk.unreadable(name, f"larger than {max_size / 1e6:,.0f} MB (--max-size)")
         return None
-    return FoundFile(name, path, kind, found.st_size, found.st_mtime_ns)
+    return FoundFile(name, path, kind, found.st_size, stamp_of(found))
 
 
 def _special(mode: int) -> str:
