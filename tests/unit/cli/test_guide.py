@@ -38,5 +38,14 @@ def test_the_guide_runs_top_to_bottom(run: Run) -> None:
         assert command == "octavo"
         run(*arguments)
     commands = {shlex.split(line[2:])[1] for line in lines}
-    documented = set(run("--help").stdout.split()) & {"fit", "refit", "tune", "compact", "stats", "duplicates", "list", "get"}
+    documented = set(run("--help").stdout.split()) & {
+        "fit",
+        "refit",
+        "tune",
+        "compact",
+        "stats",
+        "duplicates",
+        "list",
+        "get",
+    }
     assert documented <= commands
