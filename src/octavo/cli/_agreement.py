@@ -39,11 +39,16 @@ def agree(what: str, *, yes: bool) -> None:
     """
     if yes:
         return
-    if not sys.stdin.isatty():
+    if not _asks():
         raise ParameterError(f"{what}; nothing was written. If that is meant: --yes")
     if not typer.confirm(printable(what) + ". Go on?", err=True):
         note("nothing was written")
         raise typer.Exit(INTERRUPTED)
+
+
+def _asks() -> bool:
+    """Tell whether somebody is there to ask."""
+    return sys.stdin.isatty()
 
 
 @contextlib.contextmanager

@@ -21,7 +21,6 @@ from octavo.cli._search import print_excerpt
 from octavo.collection import CollectionLike
 from octavo.errors import ParameterError
 from octavo.ingest.registry import forget_source
-from octavo.ingest.transfer import stored_vectors, write_stored
 from octavo.store.documents import Document, chunked
 
 _Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of documents.", show_default=False)]
@@ -201,16 +200,16 @@ def _changes(text: str | None) -> dict[str, Any]:
 
 def _change(collection: CollectionLike, ids: Sequence[str], changes: dict[str, Any], text: str | None) -> None:
     documents = collection.get(ids)
-    payloads = collection.get_payloads([document.id for document in documents])
-    changed = []
-    for document in documents:
-        merged = {**document.metadata, **changes}
-        kept = {name: value for name, value in merged.items() if name not in changes or value is not None}
-        changed.append(Document(document.id, document.text if text is None else text, kept))
-    if text is not None:
-        collection.add(changed, payloads=payloads)
+    merged = [{**document.metadata, **changes} for document in documents]
+    kept = [
+        {name: value for name, value in metadata.items() if name not in changes or value is not None}
+        for metadata in merged
+    ]
+    found = [document.id for document in documents]
+    if text is None:
+        collection.update(found, metadata=kept)
     else:
-        write_stored(collection)(changed, payloads, stored_vectors(collection, [document.id for document in documents]))
+        collection.add([text], ids=found, metadata=kept, payloads=collection.get_payloads(found))
 
 
 def _as_dict(document: Document) -> dict[str, Any]:

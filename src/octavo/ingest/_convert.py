@@ -23,7 +23,7 @@ _SECONDS = 120
 #: Bytes that a DOCX may have unpacked.
 _UNPACKED = 512 * 1024**2
 
-_NEVER_TEXT = ("script", "style", "template", "noscript", "svg", "iframe", "object", "head")
+_NEVER_TEXT = ("script", "style", "template", "noscript", "svg", "iframe", "object", "head", "nav", "button")
 
 _Found = tuple[list[tuple[int | None, str]], dict[str, Any]]
 
@@ -69,6 +69,9 @@ def _from_html(data: bytes | str) -> _Found:
         comment.extract()
     for tag in soup.find_all(_NEVER_TEXT):
         tag.decompose()
+    mains = soup.find_all("main")
+    # what a page itself calls its main part, if that is most of it
+    part = mains[0] if len(mains) == 1 and 3 * len(mains[0].get_text()) > len(soup.get_text()) else soup
     text = MarkdownConverter(
         heading_style="ATX",
         bullets="-",
@@ -76,7 +79,7 @@ def _from_html(data: bytes | str) -> _Found:
         escape_asterisks=False,
         escape_underscores=False,
         escape_misc=False,
-    ).convert_soup(soup)
+    ).convert_soup(part)
     lines = [line.rstrip() for line in text.splitlines()]
     return [(None, "\n".join(lines))], {"title": title} if title else {}
 

@@ -121,6 +121,12 @@ class Rows:
         encoding = "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
         file.seek(0)
         text = io.TextIOWrapper(file, encoding=encoding, errors="replace", newline="")
+        try:
+            yield from self._cells(text)
+        finally:
+            text.detach()  # whoever opened the file closes it
+
+    def _cells(self, text: io.TextIOWrapper) -> Iterator[tuple[int, dict[str, Any]]]:
         head = self._guarded(lambda: text.readline(_LONGEST_ROW), 0)
         if not head.strip():
             return
