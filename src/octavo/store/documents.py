@@ -429,6 +429,25 @@ def check_text(value: Any, what: str) -> str:
     return value if type(value) is str else str.__str__(value)
 
 
+#: Characters of a note: it is read as a whole, and in Qdrant it is part of one point.
+_LONGEST_NOTE = 1_000_000
+
+
+def check_note(name: Any, text: Any) -> tuple[str, str | None]:
+    """Return name and text of a note that can be kept."""
+    name = check_text(name, "the name of a note")
+    if not name:
+        raise ParameterError("expected a name for the note, got an empty string")
+    if text is not None:
+        text = check_text(text, f"the note {name!r}")
+        if len(text) > _LONGEST_NOTE:
+            raise ParameterError(
+                f"expected at most {_LONGEST_NOTE:,} characters in the note {name!r}, got {len(text):,}; store "
+                "documents instead"
+            )
+    return name, text
+
+
 def check_ids(ids: Any, what: str = "ids") -> list[str]:
     """Return ids as a list of strings; a lone string is refused, since it would be read letter by letter."""
     if isinstance(ids, str | bytes):
