@@ -13,7 +13,7 @@ from octavo._layout import CodeKind, CodeLayout, from_logarithms
 from octavo._rotation import ROUNDS, StructuredRotation
 from octavo._validation import check_integer
 from octavo.compression._base import Shapes, State
-from octavo.compression._quantizers import CentredQuantizer, pack_nibbles, unpack_nibbles
+from octavo.compression._quantizers import CentredQuantizer, pack_nibbles
 from octavo.compression._registry import register_step
 from octavo.errors import CodecError
 
@@ -206,16 +206,6 @@ class RaBitQ(CentredQuantizer):
         planes = [np.packbits(places >> plane & 1, axis=1) for plane in range(self.bits - 1, -1, -1)]
         return np.concatenate(planes, axis=1)
 
-    def _unpack(self, codes: Codes) -> Floats:
-        if self.bits == 4:
-            return 2 * unpack_nibbles(codes, self.in_dim).astype(np.float32) + 1
-        planes = np.unpackbits(
-            codes.reshape(len(codes), self.bits, -(-self.in_dim // 8)), axis=2, count=self.in_dim
-        ).astype(np.float32)
-        weights = 2.0 ** np.arange(self.bits - 1, -1, -1, dtype=np.float32)
-        whole: Floats = ((2 * planes - 1) * weights[:, None]).sum(axis=1)
-        return whole
-
     def _encode_queries(self, X: Floats) -> Codes:
         offset = self._query_offsets(X)
         square = np.zeros(len(X))
@@ -243,7 +233,7 @@ class RaBitQ(CentredQuantizer):
 
     def _decode(self, codes: Codes) -> Floats:
         layout = self.layout
-        whole = self._unpack(np.ascontiguousarray(codes[:, : layout.code_bytes]))
+        whole = layout.values(codes)
         tails = np.ascontiguousarray(codes[:, layout.code_bytes :]).view(np.uint16)
         radii = from_logarithms(tails[:, 0]) * self._radius
         # Of all multiples of the codes the one nearest to the vector: its length times the cosine of the two.

@@ -18,6 +18,7 @@ Quantization: TypeAlias = Literal["scalar", "binary", "turbo1", "turbo2", "turbo
 DENSE = "dense"
 TEXT = "text"
 TOKENS = "tokens"
+SPARSE = "sparse"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class TokenLayout:
 
 @dataclass(frozen=True)
 class Layout:
-    """How Qdrant stores the vectors; `hnsw_m` links a node, `indexing_threshold` in KB of vectors."""
+    """How Qdrant stores vectors; `hnsw_m` links a node, `indexing_threshold` in KB of vectors; `sparse`: learned ones, too."""
 
     dim: int
     datatype: Literal["float32", "float16"]
@@ -42,6 +43,7 @@ class Layout:
     indexing_threshold: int = 10_000
     ranges: Sequence[str] = ()
     tokens: TokenLayout | None = None
+    sparse: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Point:
     text: Sparse | None = None
     score: float = 0.0
     tokens: list[list[float]] | None = None
+    sparse: Sparse | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class Search:
     with_vectors: bool = False
     tokens: list[list[float]] | None = None
     prefetch: Sequence[Search] = ()
+    sparse: Sparse | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,10 @@ class Transport(Protocol):
 
     def upsert(self, points: Sequence[Point]) -> None:
         """Write points; when this returns, they survive the death of the process."""
+        ...
+
+    def change(self, points: Sequence[Point]) -> None:
+        """Give points that are there another payload and, where it is given, another `text`; their other vectors stay."""
         ...
 
     def delete(self, ids: Sequence[str]) -> None:
