@@ -67,6 +67,7 @@ PUBLIC: dict[str, str] = {
     "octavo.retrievers": """
         LateOptions SearchOptions convex_combination maximal_marginal_relevance maxsim_scores reciprocal_rank_fusion
     """,
+    "octavo.words": "AllOf AnyOf Not Phrase Prefix WordQuery Words parse_words",
     "octavo.serving": "PageServer",
     "octavo.testing": "check_collection check_step collection_checks",
 }

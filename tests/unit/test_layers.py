@@ -32,7 +32,7 @@ LAYERS = [
         "_sparse_rows",
     },
     {"_layout"},
-    {"filters"},
+    {"filters", "words"},
     {"compression", "index"},
     {"encoders"},
     {"store"},

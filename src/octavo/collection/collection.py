@@ -38,8 +38,16 @@ from octavo.errors import (
 from octavo.retrievers import tuning
 from octavo.retrievers.search import FilterLike, Searcher, SearchOptions, read_documents, slots_of_ids
 from octavo.retrievers.tuning import TuningReport
-from octavo.store.database import select_documents
-from octavo.store.documents import Batch, Document, DocumentLike, check_ids, chunked, read_batches
+from octavo.store.database import ENCODED, ROW, SPARSE_ENCODED, select_documents, to_embed
+from octavo.store.documents import (
+    Batch,
+    Document,
+    DocumentChanges,
+    DocumentLike,
+    check_ids,
+    chunked,
+    read_batches,
+)
 from octavo.store.indexes import index_of
 from octavo.store.info import CollectionInfo, describe
 from octavo.store.settings import Settings
@@ -52,7 +60,7 @@ from octavo.store.upkeep.copy import copy_collection
 from octavo.store.upkeep.erase import erase_leftovers
 from octavo.store.upkeep.export import export_store
 from octavo.store.upkeep.verify import VerifyReport, repair_damage, verify_files
-from octavo.store.writer import Writer
+from octavo.store.writer import Outdated, RowChange, Update, Writer
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +74,9 @@ _COMPACT_DEAD = 10_000
 _LINK_AT_ONCE = 4_096
 
 _READ_CHUNK = 900
+
+#: How often an update is tried while others change the same documents.
+_ATTEMPTS = 20
 
 
 class Collection(DenseSearch):
@@ -176,12 +187,17 @@ class Collection(DenseSearch):
         metadata: Iterable[Mapping[str, Any] | None] | None = None,
         vectors: Any = None,
         *,
+        embed_texts: Iterable[str | None] | None = None,
+        embed_words: bool = False,
         sparse_vectors: Any = None,
         payloads: Iterable[str | None] | None = None,
         batch_size: int = 1024,
         progress: bool = False,
     ) -> list[str]:
         """Insert documents, replacing those whose id is already there.
+
+        What the encoder has embedded already, under the same id, is not embedded again: of such a document metadata, payload
+        and the text that is returned change where they lie, as by `update`.
 
         Parameters
         ----------
@@ -195,6 +211,11 @@ class Collection(DenseSearch):
         vectors : array-like of shape (n, dim), optional
             Ready vectors; otherwise the encoder makes them from the texts. With neither, a collection holds texts that are
             searched by their words alone (``mode="text"``).
+        embed_texts : iterable of (str or None), optional
+            What to make vectors of in place of the texts, such as the text with its title; kept, and given back as
+            `Document.embed_text`, while the text stays what it is. None embeds the text itself.
+        embed_words : bool, default=False
+            Let searches by words look into `embed_texts` as well, in place of the texts.
         sparse_vectors : sparse matrix of scipy or torch, or iterable, optional
             Ready learned sparse vectors, one a document: ``{term: weight}``, ``(indices, values)``, or a row of scipy or torch;
             None for a document without any. Otherwise the sparse encoder makes them from the texts. Once a collection holds
@@ -249,6 +270,8 @@ class Collection(DenseSearch):
             payloads,
             batch_size=batch_size,
             dim=self.dim if vectors is not None else None,
+            embed_texts=embed_texts,
+            embed_words=embed_words,
         )
         if sparse_vectors is not None:
             batches = with_sparse(batches, sparse_vectors, documents if documents is not None else vectors)
@@ -266,9 +289,11 @@ class Collection(DenseSearch):
     def _add_batches(self, batches: Iterator[Batch]) -> list[str]:
         added: list[str] = []
         for batch in batches:
-            encoded = not batch.ready and batch.vectors is None and batch.matrices is None
-            batch = self._ready(batch)
-            self._writer.add(batch, self._encoder_to_store(batch) if encoded else None, self._ready_sparse(batch))
+            if batch.ready or batch.vectors is not None or batch.matrices is not None:
+                batch = self._ready(batch)
+                self._writer.add(batch, None, self._ready_sparse(batch))
+            else:
+                self._encode_and_add(batch)
             added += batch.ids
             with _afterwards("documents were added"):
                 self._fit_or_compact(self._fit_at_most, ended=False)
@@ -280,6 +305,110 @@ class Collection(DenseSearch):
                     tail=0
                 )  # after a long add a little more work spares every search the scan of the tail
         return added
+
+    def _encode_and_add(self, batch: Batch) -> None:
+        """Make vectors of those documents of a batch that have none yet, and write all of them in one transaction."""
+        known = self._already_encoded(batch)
+        if known:
+            rest = batch.part([row for row, identifier in enumerate(batch.ids) if identifier not in known])
+            beside = Update([change for change in known.values() if change is not None])
+            try:
+                if len(rest):
+                    self._write_encoded(rest, beside)
+                else:
+                    self._writer.update(beside)
+            except Outdated:  # somebody was faster: none of them is known any more
+                self._write_encoded(batch, None)
+        else:
+            self._write_encoded(batch, None)
+
+    def _write_encoded(self, batch: Batch, beside: Update | None) -> None:
+        if not isinstance(self._encoder, TextOnly):
+            batch.flags = [flags | self._made_by_encoders(batch) for flags in batch.flags]
+        batch = self._ready(batch)
+        self._writer.add(batch, self._encoder_to_store(batch), self._ready_sparse(batch), beside=beside)
+
+    def _made_by_encoders(self, batch: Batch) -> int:
+        """Return the flags of documents whose vectors are all made here."""
+        if batch.sparse is not None:
+            return 0
+        return ENCODED | SPARSE_ENCODED if self._sparse_encoder is not None else ENCODED
+
+    def _already_encoded(self, batch: Batch) -> dict[str, RowChange]:
+        """Return, for documents whose vector the encoder has made of the very same text, what their rows are to become."""
+        encoder = self._require_encoder()
+        wanted = self._made_by_encoders(batch)
+        if self._store.snapshot.n_alive == 0 or isinstance(encoder, TextOnly) or not wanted:
+            return {}
+        with self._store.read() as (connection, _):
+            stored = {row[0]: row for row in select_documents(connection, ROW, "id", batch.ids)}
+        known: dict[str, RowChange] = {}
+        for row in batch.rows() if stored else ():
+            found = stored.get(row[0])
+            if found is not None and found[5] & wanted == wanted and to_embed(row) == to_embed(found):
+                known[row[0]] = RowChange((*row[:5], row[5] | wanted), found[-1])
+        if known:
+            self._model.run(encoder.name, self.dim, encoder.encode_documents)
+            if (sparse := self._sparse_encoder) is not None:
+                self._sparse_model.run(sparse.name, None, sparse.encode_documents)
+        return known
+
+    def update(
+        self,
+        ids: Iterable[str],
+        metadata: Iterable[Mapping[str, Any] | None] | None = None,
+        texts: Iterable[str | None] | None = None,
+        *,
+        payloads: Iterable[str | None] | None = None,
+    ) -> None:
+        """Change what is kept beside the vectors of documents, without encoding anything; all of them or none.
+
+        A document keeps its vector, and its place in the order. Where its text changes, the earlier text stays what its vector
+        is made of (`Document.embed_text`): `add` it to have the new one embedded.
+
+        Parameters
+        ----------
+        ids : iterable of str
+            Documents that are there, each once.
+        metadata : iterable of mapping, optional
+            For each of them the new metadata as a whole; None leaves them as they are.
+        texts : iterable of str, optional
+            For each the new text; None leaves it as it is.
+        payloads : iterable of str, optional
+            For each the new payload; None leaves it as it is.
+
+        Raises
+        ------
+        DocumentNotFoundError
+            When one of them is not there.
+        ParameterError, InputTypeError
+            Anything else about the input.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open(encoder=lambda texts: [[len(text), 1.0] for text in texts])
+        >>> _ = kb.add(["red apple", "green pear"], ids=["a", "p"], metadata=[{"ripe": False}, {"ripe": False}])
+        >>> kb.update(["a"], metadata=[{"ripe": True}])
+        >>> kb.search("apple", filter={"ripe": True}).documents
+        [Document(id='a', text='red apple', metadata={'ripe': True})]
+        >>> kb.close()
+        """
+        self._store.require_open()
+        changes = DocumentChanges.read(ids, metadata, texts, payloads)
+        for attempts_left in reversed(range(_ATTEMPTS)):
+            with self._store.read() as (connection, _):
+                stored = {row[0]: row for row in select_documents(connection, ROW, "id", changes.ids)}
+            rows = [RowChange(row, stored[row[0]][-1]) for row in changes.applied(stored)]
+            try:
+                self._writer.update(Update(rows))
+            except Outdated:
+                if not attempts_left:
+                    raise CollectionLockedError(
+                        "the documents kept changing while they were being updated; try again"
+                    ) from None
+            else:
+                return
 
     def delete(self, ids: Iterable[str] | None = None, filter: FilterLike = None) -> int:
         """Delete documents by id, by filter, or those that both name.
@@ -395,6 +524,37 @@ class Collection(DenseSearch):
         self._writer.fit(text)
         self._index.start()
 
+    def set_full_text(self, full_text: str | Callable[[str], Iterable[str]]) -> None:
+        """Change what makes words of texts; the next search by words indexes all texts anew.
+
+        Parameters
+        ----------
+        full_text : str or callable
+            As in `octavo.open`. Other processes that have the collection open follow; a function they have to be given anew.
+
+        Raises
+        ------
+        ParameterError, InputTypeError
+            When it cannot be used.
+        MissingExtraError
+            When a library that it names is not installed.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["crème brûlée", "flying birds"])
+        >>> len(kb.search("creme", mode="text")), len(kb.search("bird", mode="text"))
+        (0, 1)
+        >>> kb.set_full_text("plain|fold-accents")
+        >>> len(kb.search("creme", mode="text")), len(kb.search("bird", mode="text"))
+        (1, 0)
+        >>> kb.close()
+        """
+        self._store.require_open()
+        Settings(full_text=full_text).analysis()  # its library is there
+        self._writer.set_full_text(full_text)
+
     def compact(self, *, secure: bool = False) -> int:
         """Drop the rows of deleted documents from every file.
 
@@ -471,7 +631,8 @@ class Collection(DenseSearch):
             return type(self)(copied, self._encoder, self._sparse_encoder)
         destination = as_path(path, "path")
         copy_collection(self._store, destination)
-        settings = Settings(lock_timeout=self._store.settings.lock_timeout)
+        here = self._store.settings
+        settings = Settings(lock_timeout=here.lock_timeout, full_text=here.analyser)
         return type(self)(Store(destination, settings), self._encoder, self._sparse_encoder)
 
     def snapshot(self, path: str | os.PathLike[str]) -> Path:
@@ -1196,7 +1357,7 @@ class Collection(DenseSearch):
         if batch.ready:
             return batch
         if batch.vectors is None:
-            batch.vectors = self.encode_documents(batch.texts)
+            batch.vectors = self.encode_documents(batch.to_embed)
         batch.vectors = as_matrix(batch.vectors, self.dim)
         if self.metric == "cosine":
             batch.vectors = unit_rows(batch.vectors, keep_zeros=True)
@@ -1219,10 +1380,10 @@ class Collection(DenseSearch):
         if encoder is None:
             self._check_sparse_given(None)
             return None
-        batch.sparse = encoder.encode_documents(batch.texts)
+        batch.sparse = encoder.encode_documents(batch.to_embed)
         if self._store.snapshot.sparse is not None:
             self._sparse_model.run(encoder.name, None, encoder.encode_documents)
-        return self._sparse_model.entry(encoder.name, encoder.prompts, None, batch.ids, batch.texts)
+        return self._sparse_model.entry(encoder.name, encoder.prompts, None, batch.ids, batch.to_embed)
 
     def _maintain(self, fit_after: int | None) -> None:
         """Fit, compact and extend the index where it is time to."""
@@ -1252,7 +1413,7 @@ class Collection(DenseSearch):
     def _encoder_to_store(self, batch: Batch) -> dict[str, Any] | None:
         """Return the manifest's entry about the encoder, to be written with a batch that it has encoded; None to leave it."""
         encoder = self._require_encoder()
-        return self._model.entry(encoder.name, prompts_of(encoder), batch.dim, batch.ids, batch.texts)
+        return self._model.entry(encoder.name, prompts_of(encoder), batch.dim, batch.ids, batch.to_embed)
 
     def _require_open(self) -> None:
         self._store.require_open()
@@ -1268,7 +1429,7 @@ class Collection(DenseSearch):
                 self._index.start()
             else:
                 self._settled = weakref.ref(snapshot)
-        return self._searcher.ranker(where, ids, words=options.needs_words)
+        return self._searcher.ranker(where, ids, words=options.needs_words, positions=options.word_positions)
 
     def _current(self) -> Snapshot:
         with self._store.read() as (_, snapshot):

@@ -29,6 +29,7 @@ from octavo.errors import (
     OctavoError,
     ParameterError,
 )
+from octavo.store.database import EMBED_WORDS
 from octavo.store.documents import Batch, Document, metadata_from_tagged
 from octavo.store.settings import Settings
 from octavo.store.upkeep.backup import restore_collection
@@ -345,7 +346,10 @@ class _Export:
     def _document(self, line: bytes, number: int) -> tuple[Document, str | None]:
         try:
             record = json.loads(line)
-            return Document(record["id"], record["text"], metadata_from_tagged(record["metadata"])), record["payload"]
+            words = bool(record.get("flags", 0) & EMBED_WORDS)
+            metadata = metadata_from_tagged(record["metadata"])
+            made = Document(record["id"], record["text"], metadata, record.get("embed_text"), words)
+            return made, record["payload"]
         except (ValueError, KeyError, TypeError, RecursionError) as err:
             raise CorruptCollectionError(
                 f"line {number + 1} of {self.folder / DOCUMENTS} is not a document ({err!r}); export again"

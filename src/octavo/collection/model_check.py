@@ -98,12 +98,12 @@ class RemoteVectors:
 
     def sample(self, ids: Sequence[str]) -> tuple[list[str], list[str], Floats]:
         """See `Known`."""
-        found = [document for document in self._get(ids) if document.text.strip()]
+        found = [document for document in self._get(ids) if document.to_embed.strip()]
         if not found:
             return [], [], np.zeros((0, 0), np.float32)
         vectors = self._vectors([document.id for document in found])
         kept = np.flatnonzero(vectors.any(axis=1))
-        return [found[i].id for i in kept], [found[i].text for i in kept], vectors[kept]
+        return [found[i].id for i in kept], [found[i].to_embed for i in kept], vectors[kept]
 
 
 class LocalVectors:
@@ -137,13 +137,13 @@ class LocalVectors:
         with self._store.read() as (connection, snapshot):
             documents = read_documents(connection, "id", list(ids))
             found = [documents[identifier][0] for identifier in ids if identifier in documents]
-            found = [document for document in found if document.text.strip()]
+            found = [document for document in found if document.to_embed.strip()]
             if not found:
                 return [], [], np.zeros((0, 0), np.float32)
             slots = slots_of_ids(connection, [document.id for document in found])
             vectors = self._vectors(connection, snapshot, np.array([slots[each.id] for each in found], np.int64))
         kept = np.flatnonzero(vectors.any(axis=1))
-        return [found[i].id for i in kept], [found[i].text for i in kept], vectors[kept]
+        return [found[i].id for i in kept], [found[i].to_embed for i in kept], vectors[kept]
 
     def as_stored(self, vectors: Any) -> Floats:
         """See `Known`."""

@@ -21,6 +21,7 @@ from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import DocumentNotFoundError, ParameterError
 from octavo.retrievers.late_interaction import LateSearcher, similarities
 from octavo.retrievers.search import Searcher, slots_of_ids
+from octavo.store.database import TO_EMBED
 from octavo.store.documents import Batch, DocumentLike, check_ids
 from octavo.store.store import Store
 
@@ -158,6 +159,8 @@ class MultiVectorCollection(LateSearch, Collection):
         *,
         token_vectors: Iterable[Any] | None = None,
         pooled: bool = False,
+        embed_texts: Iterable[str | None] | None = None,
+        embed_words: bool = False,
         sparse_vectors: Any = None,
         payloads: Iterable[str | None] | None = None,
         batch_size: int = 256,
@@ -167,7 +170,7 @@ class MultiVectorCollection(LateSearch, Collection):
 
         Parameters
         ----------
-        documents, ids, metadata, payloads, batch_size, progress
+        documents, ids, metadata, embed_texts, embed_words, payloads, batch_size, progress
             See `Collection.add`.
         vectors : None
             Belongs to collections with one vector a document.
@@ -217,6 +220,8 @@ class MultiVectorCollection(LateSearch, Collection):
             batch_size=batch_size,
             dim=self.dim,
             encoder=self._encoder,
+            embed_texts=embed_texts,
+            embed_words=embed_words,
         )
         if documents is None:
             documents = token_vectors  # as long, and that is all that is asked of it now
@@ -313,7 +318,7 @@ class MultiVectorCollection(LateSearch, Collection):
             assert view is not None  # there is a document, so there are files
             matrix = similarities(view, tokens.flat, slot)
             stored = view.decode(np.array([slot])).flat
-            text: str = connection.execute("SELECT text FROM documents WHERE slot = ?", (slot,)).fetchone()[0]
+            text: str = connection.execute(f"SELECT {TO_EMBED} FROM documents WHERE slot = ?", (slot,)).fetchone()[0]
         return matrix, stored, text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from octavo._files import as_path
@@ -28,7 +29,7 @@ def open(
     codec: str | None = None,
     metric: Literal["cosine", "dot"] | None = None,
     dim: int | None = None,
-    full_text: str | None = None,
+    full_text: str | Callable[[str], Iterable[str]] | None = None,
     fit_after: int | None = None,
     seed: int | None = None,
     index: Literal["cells", "graph"] | None = None,
@@ -58,8 +59,10 @@ def open(
         ``cosine`` normalises vectors once, on the way in; ``dot`` takes them as they are.
     dim : int, optional
         Dimension of the vectors; otherwise the first ones set it.
-    full_text : str, default="english"
-        Language whose stemmer the full-text index uses, or ``"plain"`` for none.
+    full_text : str or callable, default="english"
+        What makes words of texts: the language whose stemmer is used, or ``"plain"`` for none; then, separated by ``|``,
+        ``"jieba"``, ``"fugashi"`` or ``"kiwipiepy"`` for the words of Chinese, Japanese or Korean (otherwise characters and
+        pairs of them are) and ``"fold-accents"``; or a function from a text to its terms. See ``docs/text-search.md``.
     fit_after : int, default=1000
         Documents from which on the codec is fitted. Before that, vectors are kept as float32 and searched exactly.
     seed : int, default=0
@@ -128,7 +131,7 @@ def open_multi_vector(
     pooling: TokenPooling | None = None,
     candidates: str | CandidateEncoder | None = None,
     dim: int | None = None,
-    full_text: str | None = None,
+    full_text: str | Callable[[str], Iterable[str]] | None = None,
     fit_after: int | None = None,
     seed: int | None = None,
     index: Literal["cells", "graph"] | None = None,

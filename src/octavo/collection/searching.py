@@ -30,6 +30,8 @@ from octavo.retrievers.mmr import maximal_marginal_relevance
 from octavo.retrievers.results import Ranking, SearchResult
 from octavo.retrievers.search import DocumentFilter, FilterLike, Mode, Queries, SearchOptions
 from octavo.store.documents import check_ids
+from octavo.words import WordQuery
+from octavo.words.matching import needs_positions
 
 #: Depth of both rankings that a hybrid search fuses, unless `fetch_k` says otherwise, and at least this often k.
 _HYBRID_DEPTH = 100
@@ -60,7 +62,7 @@ class Ranker(Protocol):
         """Return the best documents for each query by its vectors; k is what `at_most` returned, above 0."""
         ...
 
-    def by_words(self, words: Sequence[str], k: int, options: SearchOptions) -> list[Ranking]:
+    def by_words(self, words: Sequence[str | WordQuery], k: int, options: SearchOptions) -> list[Ranking]:
         """Return the best documents for each query by its words."""
         ...
 
@@ -94,7 +96,7 @@ class NothingRanked:
         """Return an empty ranking for each query."""
         return [_NOTHING] * len(queries)
 
-    def by_words(self, words: Sequence[str], k: int, options: SearchOptions) -> list[Ranking]:
+    def by_words(self, words: Sequence[str | WordQuery], k: int, options: SearchOptions) -> list[Ranking]:
         """Return an empty ranking for each query."""
         return [_NOTHING] * len(words)
 
@@ -146,7 +148,7 @@ class DenseSearch(Protocol):
         filter: FilterLike = None,
         ids: Iterable[str] | None = None,
         mode: Mode = "dense",
-        text: str | None = None,
+        text: str | WordQuery | None = None,
         sparse_vector: Any = None,
         alpha: float | None = None,
         rank: Sequence[str] | None = None,
@@ -174,8 +176,9 @@ class DenseSearch(Protocol):
         mode : {"dense", "text", "sparse", "hybrid"}, default="dense"
             Vectors, BM25 full text, learned sparse vectors, or several of them fused. Words and sparse vectors find documents
             that share a term with the query.
-        text : str, optional
-            The words to look for, when `query` is a vector or when they should differ from it.
+        text : str or WordQuery, optional
+            The words to look for, when `query` is a vector or when they should differ from it; a string is a bag of words,
+            `octavo.words` has phrases and operators. With ``mode="text"``, `query` may be either as well.
         sparse_vector : mapping, pair or sparse row, optional
             Ready sparse vector of the query: ``{term: weight}``, ``(indices, values)``, or a row of scipy or torch. Otherwise
             the sparse encoder makes it of the text.
@@ -246,7 +249,7 @@ class DenseSearch(Protocol):
         filter: FilterLike = None,
         ids: Iterable[str] | None = None,
         mode: Mode = "dense",
-        texts: Sequence[str] | None = None,
+        texts: Sequence[str | WordQuery] | None = None,
         sparse_vectors: Any = None,
         alpha: float | None = None,
         rank: Sequence[str] | None = None,
@@ -329,7 +332,7 @@ class DenseSearch(Protocol):
     def _search(
         self,
         queries: Any,
-        texts: Sequence[str] | None,
+        texts: Sequence[str | WordQuery] | None,
         k: Any,
         filter: FilterLike,
         ids: Iterable[str] | None,
@@ -343,27 +346,33 @@ class DenseSearch(Protocol):
         read = self._read_queries(queries, texts, options, sparse)
         if not len(read):
             return []
+        if read.words is not None and any(map(needs_positions, read.words)):
+            options = replace(options, word_positions=True)
         with self._ranker(where, listed, options) as ranker:
             return ranker.results(_rank(ranker, read, wanted, options))
 
     def _read_queries(
-        self, queries: Any, texts: Sequence[str] | None, options: SearchOptions, sparse: Any = None
+        self, queries: Any, texts: Sequence[str | WordQuery] | None, options: SearchOptions, sparse: Any = None
     ) -> Queries:
         """Return queries as vectors, as words and as sparse vectors, each where the search needs them."""
-        if isinstance(queries, str):
-            raise InputTypeError("expected a sequence of queries, got a single str; use search(), or put it in a list")
+        if isinstance(queries, str | WordQuery):
+            raise InputTypeError(
+                f"expected a sequence of queries, got a single {type(queries).__name__}; use search(), or put it in a list"
+            )
         if not hasattr(queries, "__len__"):
             raise InputTypeError(f"expected a sequence of queries, got {type(queries).__name__}; put them in a list")
         if not len(queries):
             return Queries()
         are_words, are_absent = _are_words(queries), _are_absent(queries)
-        words: Sequence[str] | None = texts if texts is not None else (list(queries) if are_words else None)
+        words: Sequence[str | WordQuery] | None = texts if texts is not None else (list(queries) if are_words else None)
         if texts is not None and not options.needs_words and not (options.needs_sparse and sparse is None):
             raise ParameterError(
                 "text belongs to mode='text' or 'hybrid' (or to candidates from text), or to sparse vectors that the encoder "
                 f"is to make, got mode={options.mode!r}"
             )
-        if words is not None and (len(words) != len(queries) or not all(isinstance(word, str) for word in words)):
+        if words is not None and (
+            len(words) != len(queries) or not all(isinstance(word, str | WordQuery) for word in words)
+        ):
             raise ParameterError(f"expected one text for each of {len(queries)} queries, got {len(words)}")
         if options.needs_words and words is None:
             raise ParameterError(
@@ -380,6 +389,11 @@ class DenseSearch(Protocol):
             raise ParameterError(
                 "expected a query, because the search ranks by vectors, got None; give a text or a vector, or mode='sparse'"
             )
+        if are_words and any(isinstance(query, WordQuery) for query in queries):
+            raise ParameterError(
+                "a query of octavo.words has no vector: give it as text= beside a query as str or as vectors, or search with "
+                "mode='text'"
+            )
         if are_words and self.encoder is None:
             raise ParameterError(
                 "expected a query's vectors, because the collection was opened without an encoder; open it with one, or "
@@ -389,7 +403,7 @@ class DenseSearch(Protocol):
         return read if lists is None else replace(read, sparse=lists)
 
     def _sparse_queries(
-        self, words: Sequence[str] | None, n: int, options: SearchOptions, given: Any
+        self, words: Sequence[str | WordQuery] | None, n: int, options: SearchOptions, given: Any
     ) -> SparseRows | None:
         """Return the sparse vectors of queries, given or made of their words; None where the search does not need them."""
         if not options.needs_sparse:
@@ -411,9 +425,14 @@ class DenseSearch(Protocol):
                 "expected the query's sparse vector, because the collection was opened without a sparse encoder; open it with "
                 "sparse=, or give sparse_vector="
             )
-        return self.encode_sparse_queries(words)
+        plain = [word for word in words if isinstance(word, str)]
+        if len(plain) < len(words):
+            raise ParameterError(
+                "a query of octavo.words has no sparse vector: give sparse_vector= beside it, or search with mode='text'"
+            )
+        return self.encode_sparse_queries(plain)
 
-    def _encoded(self, queries: Any, words: Sequence[str] | None, are_words: bool) -> Queries:
+    def _encoded(self, queries: Any, words: Sequence[str | WordQuery] | None, are_words: bool) -> Queries:
         """Return queries as the collection compares them; the encoder is there if they are words."""
         vectors = self.encode_queries(list(queries)) if are_words else queries
         matrix = as_matrix(vectors, self.dim, "the query" if len(queries) == 1 else "queries")
@@ -431,7 +450,7 @@ class LateSearch(DenseSearch, Protocol):
         filter: FilterLike = None,
         ids: Iterable[str] | None = None,
         mode: Mode = "dense",
-        text: str | None = None,
+        text: str | WordQuery | None = None,
         sparse_vector: Any = None,
         alpha: float | None = None,
         rank: Sequence[str] | None = None,
@@ -536,7 +555,7 @@ class LateSearch(DenseSearch, Protocol):
         filter: FilterLike = None,
         ids: Iterable[str] | None = None,
         mode: Mode = "dense",
-        texts: Sequence[str] | None = None,
+        texts: Sequence[str | WordQuery] | None = None,
         sparse_vectors: Any = None,
         alpha: float | None = None,
         rank: Sequence[str] | None = None,
@@ -639,7 +658,7 @@ class LateSearch(DenseSearch, Protocol):
         """Return the cosine of each token of one query with each vector of a document, the vectors, and the text."""
         ...
 
-    def _encoded(self, queries: Any, words: Sequence[str] | None, are_words: bool) -> Queries:
+    def _encoded(self, queries: Any, words: Sequence[str | WordQuery] | None, are_words: bool) -> Queries:
         given = self.encode_queries(list(queries)) if are_words else queries
         tokens = unit_tokens(given, self.dim, "query")
         empty = np.flatnonzero(tokens.lengths == 0)
@@ -698,7 +717,7 @@ def _are_absent(queries: Any) -> bool:
 def _are_words(queries: Any) -> bool:
     if isinstance(queries, np.ndarray) and queries.dtype.kind not in "OUT":
         return False
-    strings = [isinstance(query, str) for query in queries]
+    strings = [isinstance(query, str | WordQuery) for query in queries]
     if any(strings) and not all(strings):
         raise InputTypeError("expected queries all as str or all as vectors, got a mixture")
     return strings[0]
@@ -745,7 +764,7 @@ def _by_vectors(ranker: Ranker, queries: Queries, k: int, options: SearchOptions
     ]
 
 
-def _words(queries: Queries) -> Sequence[str]:
+def _words(queries: Queries) -> Sequence[str | WordQuery]:
     assert queries.words is not None  # reading them has asked for words
     return queries.words
 

@@ -219,7 +219,8 @@ def _contents(collection: Movable, ids: Sequence[str]) -> dict[str, str]:
 
 def _content(document: Document, payload: str | None) -> str:
     # As JSON, because Python takes 1, 1.0 and True for the same.
-    return json.dumps([document.text, metadata_to_tagged(document.metadata), payload], sort_keys=True)
+    parts = [document.text, metadata_to_tagged(document.metadata), payload, document.embed_text, document.embed_words]
+    return json.dumps(parts, sort_keys=True)
 
 
 def _verify_ids(expected: Sequence[str], target: Movable) -> str:

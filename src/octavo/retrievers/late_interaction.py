@@ -44,6 +44,8 @@ class LateOptions(SearchOptions):
         See `octavo.MultiVectorCollection.search`.
     threads : int, default=1
         Threads for a batch of queries; 0 means all cores.
+    word_positions : bool, default=False
+        As in `SearchOptions`.
 
     Raises
     ------

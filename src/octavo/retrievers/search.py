@@ -20,7 +20,7 @@ from octavo.filters import Filter
 from octavo.index.sparse import best
 from octavo.retrievers.dense import Counts, DenseOptions, count_cells, dense_search
 from octavo.retrievers.results import Ranking, SearchResult
-from octavo.store.database import document_crc, select_documents
+from octavo.store.database import ROW, document_crc, select_documents
 from octavo.store.documents import Document
 from octavo.store.metadata.index import select
 from octavo.store.snapshot import CellView, Mask, Slots, Snapshot, decode_rows
@@ -28,6 +28,7 @@ from octavo.store.sparse import NONE_WAIT, Waiting, read_waiting
 from octavo.store.sqlite import Connection
 from octavo.store.store import Store
 from octavo.store.text.files import TextFiles
+from octavo.words import WordQuery
 
 Mode: TypeAlias = Literal["dense", "text", "sparse", "hybrid"]
 
@@ -65,6 +66,8 @@ class SearchOptions:
         See `octavo.Collection.search`.
     threads : int, default=1
         Threads for a batch of queries; 0 means all cores.
+    word_positions : bool, default=False
+        Words are compared in their order, or before stemming; a search finds this out from its queries.
 
     Raises
     ------
@@ -89,6 +92,7 @@ class SearchOptions:
     n_probe: int | None = None
     exact: bool | None = None
     threads: int = 1
+    word_positions: bool = False
     rank: Sequence[str] | None = None
     weights: Sequence[float] | None = None
 
@@ -213,7 +217,7 @@ class Queries:
 
     vectors: Floats | None = None
     tokens: TokenMatrices | None = None
-    words: Sequence[str] | None = None
+    words: Sequence[str | WordQuery] | None = None
     sparse: SparseRows | None = None
 
     def __len__(self) -> int:
@@ -244,11 +248,16 @@ class Searcher:
 
     @contextlib.contextmanager
     def ranker(
-        self, where: Filter | DocumentFilter | None, ids: Sequence[str] | None, *, words: bool
+        self,
+        where: Filter | DocumentFilter | None,
+        ids: Sequence[str] | None,
+        *,
+        words: bool,
+        positions: bool = False,
     ) -> Iterator[SnapshotRanker]:
         """Yield what ranks the newest commit's documents; with `words`, the full-text index answers for the same commit."""
         while True:
-            text = self._text.ready() if words else None
+            text = self._text.ready(positions=positions) if words else None
             with self._store.read() as (connection, snapshot):
                 if text is not None and text.seq != snapshot.seq:
                     continue  # a commit came between; the text index has to follow first
@@ -376,7 +385,7 @@ class SnapshotRanker:
             self._snapshot, vectors, k, self._mask, options.dense, self._searcher.count, matching=self._matching
         )
 
-    def by_words(self, words: Sequence[str], k: int, options: SearchOptions) -> list[Ranking]:
+    def by_words(self, words: Sequence[str | WordQuery], k: int, options: SearchOptions) -> list[Ranking]:
         """Rank by BM25."""
         return self._full_text(words, k, self._mask)
 
@@ -398,7 +407,7 @@ class SnapshotRanker:
             for terms, weights in queries
         ]
 
-    def _full_text(self, words: Sequence[str], k: int, mask: Mask | None) -> list[Ranking]:
+    def _full_text(self, words: Sequence[str | WordQuery], k: int, mask: Mask | None) -> list[Ranking]:
         alive = mask if mask is not None else self._snapshot.alive
         return [self._text.search(each, k, alive=alive) for each in words]
 
@@ -435,7 +444,7 @@ def mask_of_ids(connection: Connection, snapshot: Snapshot, ids: Sequence[str]) 
 def mask_of_callable(connection: Connection, snapshot: Snapshot, where: DocumentFilter) -> Mask:
     """Ask a function about every document; as slow as it sounds."""
     mask = np.zeros(snapshot.n_slots, np.bool_)
-    for row in connection.execute("SELECT slot, id, text, metadata FROM documents"):
+    for row in connection.execute("SELECT slot, id, text, metadata, embed_text, flags FROM documents"):
         mask[row[0]] = lets_through(where, Document.stored(*row[1:]))
     return mask
 
@@ -484,7 +493,7 @@ def read_documents(
         When a document's stored bytes do not match their checksum, or a slot has none.
     """
     rows = _read_rows(connection, key, values)
-    return {value: (Document.stored(*row[:3]), row[3]) for value, row in rows.items()}
+    return {value: (Document.stored(*row[:3], *row[4:]), row[3]) for value, row in rows.items()}
 
 
 def read_results(connection: Connection, rankings: Sequence[Ranking]) -> list[SearchResult]:
@@ -496,17 +505,17 @@ def read_results(connection: Connection, rankings: Sequence[Ranking]) -> list[Se
     for slots, (_, scores) in zip(wanted, rankings, strict=True):
         found = [rows[slot] for slot in slots]
         # a document that several queries found is made for each of them, so that they share nothing
-        documents = [Document.stored(identifier, text, metadata) for identifier, text, metadata, _ in found]
+        documents = [Document.stored(*row[:3], *row[4:]) for row in found]
         results.append(SearchResult([row[0] for row in found], scores, documents, [row[3] for row in found]))
     return results
 
 
 def _read_rows(
     connection: Connection, key: Literal["slot", "id"], values: Sequence[Any]
-) -> dict[Any, tuple[str, str, str, str | None]]:
-    """Return id, text, metadata as JSON and payload of documents by slot or id; see `read_documents`."""
+) -> dict[Any, tuple[str, str, str, str | None, str | None, int]]:
+    """Return what `ROW` names, but for the checksum, of documents by slot or id; see `read_documents`."""
     rows = {}
-    for value, *row, crc in select_documents(connection, f"{key}, id, text, metadata, payload, crc", key, values):
+    for value, *row, crc in select_documents(connection, f"{key}, {ROW}", key, values):
         if document_crc(*row) != crc:
             raise CorruptCollectionError(
                 f"the stored document {row[0]!r} is damaged (its checksum does not match); add it again or restore "

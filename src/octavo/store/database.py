@@ -55,10 +55,32 @@ _unusable: set[tuple[int, int]] = set()
 _CLOSED = "the collection was closed; open it again with octavo.open"
 
 
-def document_crc(identifier: str, text: str, metadata: str, payload: str | None) -> int:
+#: A document's row as `row_crc` reads it, with its checksum behind.
+ROW = "id, text, metadata, payload, embed_text, flags, crc"
+
+#: What a document's vector is made of, and what its words are, in SQL.
+TO_EMBED = "coalesce(embed_text, text)"
+WORDS = "CASE WHEN flags & 1 THEN coalesce(embed_text, text) ELSE text END"
+
+#: Bits of a document's flags.
+EMBED_WORDS, ENCODED, SPARSE_ENCODED = 1, 2, 4
+
+
+def to_embed(row: Sequence[Any]) -> str:
+    """Return what the vector of a document is made of; the row is as `ROW` says."""
+    text: str = row[1] if row[4] is None else row[4]
+    return text
+
+
+def document_crc(
+    identifier: str, text: str, metadata: str, payload: str | None, embed_text: str | None, flags: int
+) -> int:
     """Return the checksum stored beside a document, which also tells a document from an older one of its own."""
     try:
-        return zlib.crc32((identifier + text + metadata + (payload or "")).encode())
+        crc = zlib.crc32((identifier + text + metadata + (payload or "")).encode())
+        if embed_text is not None:
+            crc = zlib.crc32(embed_text.encode(), zlib.crc32(b"\0", crc))
+        return zlib.crc32(b"%d" % flags, crc) if flags else crc
     except (AttributeError, TypeError):
         return -1  # a damaged page gives values of any type; no stored checksum is negative
 

@@ -190,6 +190,18 @@ class Store:
         self.identity = manifest.get("identity")
         return asked.for_existing_collection(manifest)
 
+    def take_words(self, full_text: str, digest: str | None, analyser: Callable[..., Any] | None) -> None:
+        """Go on with other settings of the words."""
+        self.settings = replace(self.settings, full_text=full_text, full_text_digest=digest, analyser=analyser)
+
+    def follow_words(self, connection: Connection) -> None:
+        """Notice that another process has changed what makes terms of texts."""
+        row = connection.execute("SELECT value FROM manifest WHERE key = 'settings'").fetchone()
+        stored = json.loads(row[0])
+        full_text, digest = stored["full_text"], stored.get("full_text_digest")
+        if (full_text, digest) != (self.settings.full_text, self.settings.full_text_digest):
+            self.take_words(full_text, digest, None)
+
     def _empty_snapshot(self) -> Snapshot:
         return Snapshot(-1, -1, 0, 0, np.zeros(0, np.bool_), None, "", False, None, (), None)
 

@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -43,9 +43,10 @@ from octavo.store._generations import (
     waiting_codec,
 )
 from octavo.store._originals import Learned, errors_of, watched_rows
-from octavo.store.database import document_crc, select_documents, write_manifest
+from octavo.store.database import EMBED_WORDS, ROW, document_crc, select_documents, write_manifest
 from octavo.store.documents import Batch, chunked, metadata_from_json
 from octavo.store.metadata import index as _metadata_index
+from octavo.store.settings import Settings
 from octavo.store.snapshot import Mask, Slots, Snapshot, TierView, decode_rows
 from octavo.store.sqlite import Connection, Error
 from octavo.store.store import Store
@@ -57,6 +58,30 @@ JoinedWrite: TypeAlias = Callable[[Connection, Sequence[str], Sequence[str]], No
 
 #: Documents whose metadata is read at a time.
 _CHUNK = 8_192
+
+
+class Outdated(Exception):  # noqa: N818 - no error: whoever asked looks again
+    """A row is no longer what it was when a change of it was prepared; holds the document's id."""
+
+
+@dataclass(frozen=True)
+class RowChange:
+    """What the row of a document is to become: what `document_crc` takes, and the checksum of what it was."""
+
+    row: tuple[str, str, str, str | None, str | None, int]
+    crc: int
+
+
+@dataclass(frozen=True)
+class Update:
+    """Rows that change without their vectors."""
+
+    rows: Sequence[RowChange]
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the documents."""
+        return [change.row[0] for change in self.rows]
 
 
 class Writer:
@@ -91,15 +116,33 @@ class Writer:
         batch: Batch,
         encoder_fingerprint: dict[str, Any] | None = None,
         sparse_fingerprint: dict[str, Any] | None = None,
+        *,
+        beside: Update | None = None,
     ) -> None:
         """Insert or replace documents.
 
         `batch.vectors`, or `batch.tokens` in a multi-vector collection, are ready to be encoded (of unit length where
         cosine is meant).
+
+        Parameters
+        ----------
+        batch : Batch
+            The documents.
+        encoder_fingerprint, sparse_fingerprint : dict or None
+            What to write down of the encoders.
+        beside : Update or None
+            What else changes in the same transaction.
+
+        Raises
+        ------
+        Outdated
+            When a row that `beside` changes is no longer what it was; nothing was written.
         """
         store = self._store
         with store.sparse_draft() as draft, store.write() as connection:
             snapshot = self._current(connection)
+            if beside is not None:
+                self._change_rows(connection, beside, snapshot.seq + 1)
             dim = batch.dim
             if snapshot.dim is not None and snapshot.dim != dim:
                 raise InvalidVectorsError(
@@ -136,13 +179,9 @@ class Writer:
                 changes["sparse"] = draft.add(connection, sparse, batch.sparse, start, alive).entry
             slots = range(start, start + len(batch))
             connection.executemany(
-                "INSERT INTO documents (slot, id, text, metadata, payload, crc) VALUES (?, ?, ?, ?, ?, ?)",
-                [
-                    (slot, *values, document_crc(*values))
-                    for slot, values in zip(
-                        slots, zip(batch.ids, batch.texts, batch.metadata, batch.payloads, strict=True), strict=True
-                    )
-                ],
+                "INSERT INTO documents (slot, id, text, metadata, payload, embed_text, flags, crc) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [(slot, *row, document_crc(*row)) for slot, row in zip(slots, batch.rows(), strict=True)],
             )
             _metadata_index.insert(connection, zip(slots, batch.parsed, strict=True))
             changes |= {
@@ -151,13 +190,55 @@ class Writer:
                 "alive": snapshot.n_alive + len(batch) - len(replaced),
             }
             write_manifest(connection, changes)
-            self._tell(connection, batch.ids, ())
+            self._tell(connection, [*batch.ids, *(beside.ids if beside is not None else ())], ())
         self._publish(own=True)
         if snapshot.generation == 0:
             for tier in tiers:
                 tier.file.close()  # the published snapshot opens the file anew
             if appender is not None:
                 appender.close()
+
+    def update(self, changes: Update) -> None:
+        """Change rows of documents; their vectors stay as they are.
+
+        Raises
+        ------
+        Outdated
+            When a row is no longer what it was; nothing was written.
+        """
+        with self._store.write() as connection:
+            snapshot = self._current(connection)
+            if self._change_rows(connection, changes, snapshot.seq + 1):
+                write_manifest(connection, {"seq": snapshot.seq + 1})
+            self._tell(connection, changes.ids, ())
+        self._publish(own=True)
+
+    def _change_rows(self, connection: Connection, changes: Update, seq: int) -> bool:
+        """Put rows in the place of others; tells whether any differed."""
+        rows = {row[1]: row for row in select_documents(connection, f"slot, {ROW}", "id", changes.ids)}
+        old: list[tuple[int, Any]] = []
+        new: list[tuple[int, Any]] = []
+        written: list[tuple[Any, ...]] = []
+        for change in changes.rows:
+            found = rows.get(change.row[0])
+            if found is None or found[-1] != change.crc or document_crc(*found[1:-1]) != change.crc:
+                raise Outdated(change.row[0])
+            slot, before = found[0], found[1:-1]
+            if change.row == before:
+                continue
+            if change.row[2] != before[2]:
+                old.append((slot, metadata_from_json(before[2])))
+                new.append((slot, metadata_from_json(change.row[2])))
+            if _words_of(change.row) != _words_of(before):
+                connection.execute("INSERT OR REPLACE INTO retexted VALUES (?, ?)", (slot, seq))
+            written.append((*change.row[1:], document_crc(*change.row), slot))
+        connection.executemany(
+            "UPDATE documents SET text = ?, metadata = ?, payload = ?, embed_text = ?, flags = ?, crc = ? WHERE slot = ?",
+            written,
+        )
+        _metadata_index.remove(connection, old)
+        _metadata_index.insert(connection, new)
+        return bool(written)
 
     def delete(self, choose: Callable[[Connection, Snapshot], Sequence[int]] | None) -> int:
         """Delete documents; returns how many there were.
@@ -203,6 +284,21 @@ class Writer:
             snapshot = self._current(connection)
             changes = {"seq": snapshot.seq + 1, "tuning": tuning.to_json() if tuning is not None else ""}
             write_manifest(connection, changes)
+        self._publish()
+
+    def set_full_text(self, full_text: Any) -> None:
+        """Change what makes terms of texts; the text index is derived, and made anew by the next search by words."""
+        wanted = Settings(full_text=full_text)
+        with self._store.write() as connection:
+            snapshot = self._current(connection)
+            row = connection.execute("SELECT value FROM manifest WHERE key = 'settings'").fetchone()
+            stored = {name: value for name, value in json.loads(row[0]).items() if name != "full_text_digest"}
+            stored["full_text"] = wanted.full_text
+            if wanted.full_text_digest is not None:
+                stored["full_text_digest"] = wanted.full_text_digest
+            connection.execute("DELETE FROM artifacts WHERE name = 'text'")
+            write_manifest(connection, {"settings": json.dumps(stored), "seq": snapshot.seq + 1})
+        self._store.take_words(wanted.full_text, wanted.full_text_digest, wanted.analyser)
         self._publish()
 
     def forget_originals(self) -> None:
@@ -490,6 +586,7 @@ class Writer:
             connection.executemany("UPDATE documents SET slot = ? WHERE slot = ?", moves)
             _originals.renumber(connection, moves)
             connection.execute("DELETE FROM tombstones")
+            connection.execute("DELETE FROM retexted")
             rebuild_metadata_index(connection)
             changes: dict[str, Any] = {"slots": len(alive)}
             if snapshot.sparse is not None:
@@ -649,6 +746,13 @@ class Writer:
         """
         with contextlib.suppress(OSError, OctavoError, Error, MemoryError), self._store.connected() as connection:
             self._store.refresh(connection, own=own)
+
+
+def _words_of(row: Sequence[Any]) -> str:
+    """Return what a search by words looks into."""
+    _, text, _, _, embed_text, flags = row
+    found: str = embed_text if flags & EMBED_WORDS and embed_text is not None else text
+    return found
 
 
 def _is_float(snapshot: Snapshot) -> bool:

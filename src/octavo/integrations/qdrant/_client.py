@@ -185,6 +185,23 @@ class ClientTransport:
             vectors[SPARSE] = self._models.SparseVector(indices=point.sparse[0], values=point.sparse[1])
         return self._models.PointStruct(id=point.id, vector=vectors, payload=point.payload)
 
+    def change(self, points: Sequence[Point]) -> None:
+        """Change payloads and words."""
+        models = self._models
+        operations: list[Any] = []
+        for point in points:
+            if point.text is not None and point.text[0]:
+                words = {TEXT: models.SparseVector(indices=point.text[0], values=point.text[1])}
+                vectors = models.UpdateVectors(points=[models.PointVectors(id=point.id, vector=words)])
+                operations.append(models.UpdateVectorsOperation(update_vectors=vectors))
+            elif point.text is not None:
+                dropped = models.DeleteVectors(points=[point.id], vector=[TEXT])
+                operations.append(models.DeleteVectorsOperation(delete_vectors=dropped))
+            payload = models.SetPayload(payload=point.payload, points=[point.id])
+            operations.append(models.OverwritePayloadOperation(overwrite_payload=payload))
+        if operations:
+            self._retry(lambda: self._client.batch_update_points(self._name, operations, wait=True))
+
     def delete(self, ids: Sequence[str]) -> None:
         """Delete points."""
         selector = self._models.PointIdsList(points=list(ids))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from octavo._arrays import Floats, as_matrix, unit_rows
 from octavo._html import notebook_table
 from octavo._sparse_rows import SparseRows
+from octavo._text_analysis import FUNCTION, Analyser, TextAnalysis, check_full_text
 from octavo._validation import check_integer
 from octavo.collection import MultiVectorLike
 from octavo.collection.model_check import ModelCheck, RemoteVectors, folded, prompts_of
@@ -35,7 +37,15 @@ from octavo.errors import (
 from octavo.filters import Filter, matches
 from octavo.integrations.qdrant._client import KEY_VARIABLE, ServerOptions
 from octavo.integrations.qdrant._filters import DOCUMENTS, NOTHING, Condition, all_of, any_of, none_of, translate
-from octavo.integrations.qdrant._manifest import Manifest, Plan, average_length, encode_state, layout_of, transport_of
+from octavo.integrations.qdrant._manifest import (
+    Manifest,
+    Plan,
+    analysis_of,
+    average_length,
+    encode_state,
+    layout_of,
+    transport_of,
+)
 from octavo.integrations.qdrant._ranker import QdrantDenseRanker
 from octavo.integrations.qdrant.points import (
     FIELDS,
@@ -43,6 +53,7 @@ from octavo.integrations.qdrant.points import (
     ClientCodec,
     CodecMapping,
     document_of,
+    flags_of,
     id_of,
     map_codec,
     order_of,
@@ -51,7 +62,8 @@ from octavo.integrations.qdrant.points import (
 )
 from octavo.integrations.qdrant.transport import DENSE, SPARSE, Layout, Point, Sparse, Transport
 from octavo.retrievers.search import DocumentFilter, FilterLike, SearchOptions, lets_through
-from octavo.store.documents import Batch, Document, DocumentLike, check_ids, chunked, read_batches
+from octavo.store.database import ENCODED, SPARSE_ENCODED
+from octavo.store.documents import Batch, Document, DocumentChanges, DocumentLike, check_ids, chunked, read_batches
 
 _CHUNK = 256
 _DELETED_AT_ONCE = 1000
@@ -164,6 +176,8 @@ class QdrantCollection(DenseSearch):
         self._transport = transport
         self._plan = plan
         self._encoder = as_encoder(encoder) if encoder is not None else None
+        self._analyser: Analyser | None = None  # the function that full_text is, if it is one and was given
+        self._analysis: TextAnalysis | None = None
         self._manifest: Manifest | None = None
         self._codec: ClientCodec | None = None
         self._closed = False
@@ -205,7 +219,7 @@ class QdrantCollection(DenseSearch):
         metric: Literal["cosine", "dot"] = "cosine",
         dim: int | None = None,
         sample: Any = None,
-        full_text: str = "english",
+        full_text: str | Analyser = "english",
         fit_after: int = 1000,
         seed: int = 0,
         ranges: Sequence[str | Sequence[str]] = (),
@@ -288,16 +302,19 @@ class QdrantCollection(DenseSearch):
             layout=layout,
             sparse=keeps_sparse(sparse, encoder),
         )
-        return cls._create(transport_of(path, url, name, options), encoder, plan, sample, sparse)
+        return cls._create(transport_of(path, url, name, options), encoder, plan, sample, full_text, sparse)
 
     @classmethod
-    def _create(cls, transport: Transport, encoder: Any, plan: Plan, sample: Any, sparse: Any = None) -> Self:
+    def _create(
+        cls, transport: Transport, encoder: Any, plan: Plan, sample: Any, full_text: Any, sparse: Any = None
+    ) -> Self:
         try:
             if transport.exists():
                 raise ParameterError(
                     f"expected no collection at {transport.place} yet; use {cls.__name__}.open, or another place"
                 )
             collection = cls(transport, encoder, plan, None if sparse is True else sparse)
+            collection._analyser = full_text if callable(full_text) else None
             collection._start_early(plan, sample)
             return collection
         except BaseException:
@@ -320,6 +337,7 @@ class QdrantCollection(DenseSearch):
         url: str | None = None,
         name: str = "octavo",
         encoder: Any = None,
+        full_text: str | Analyser | None = None,
         sparse: Any = None,
         api_key: str | None = None,
         timeout: int = 30,
@@ -331,6 +349,8 @@ class QdrantCollection(DenseSearch):
         ----------
         path, url, name, encoder, sparse, api_key, timeout, retries
             As in `create`.
+        full_text : str or callable, optional
+            Only needed where it is a function; compared with what the collection was made with.
 
         Returns
         -------
@@ -344,7 +364,7 @@ class QdrantCollection(DenseSearch):
         ForeignCollectionError
             When something is there that Octavo has not made.
         MismatchError
-            When it keeps many vectors a document, or has another format.
+            When it keeps many vectors a document, has another format, or other words than `full_text` makes.
         CollectionLockedError
             When another process holds the directory.
         CorruptCollectionError
@@ -356,7 +376,9 @@ class QdrantCollection(DenseSearch):
                 raise CollectionNotFoundError(
                     f"expected a collection at {transport.place}, but there is none; use {cls.__name__}.create"
                 )
-            return cls(transport, encoder, None, sparse)
+            collection = cls(transport, encoder, None, sparse)
+            collection._take_words(full_text)
+            return collection
         except BaseException:
             transport.close()
             raise
@@ -370,6 +392,8 @@ class QdrantCollection(DenseSearch):
         metadata: Iterable[Mapping[str, Any] | None] | None = None,
         vectors: Any = None,
         *,
+        embed_texts: Iterable[str | None] | None = None,
+        embed_words: bool = False,
         sparse_vectors: Any = None,
         payloads: Iterable[str | None] | None = None,
         batch_size: int = 256,
@@ -380,7 +404,7 @@ class QdrantCollection(DenseSearch):
 
         Parameters
         ----------
-        documents, ids, metadata, vectors, sparse_vectors, payloads, batch_size
+        documents, ids, metadata, vectors, embed_texts, embed_words, sparse_vectors, payloads, batch_size
             See `octavo.Collection.add`.
 
         Returns
@@ -409,6 +433,8 @@ class QdrantCollection(DenseSearch):
             payloads,
             batch_size=batch_size,
             dim=self.dim if vectors is not None else None,
+            embed_texts=embed_texts,
+            embed_words=embed_words,
         )
         self._check_sparse_given(sparse_vectors)
         if sparse_vectors is not None:
@@ -420,13 +446,89 @@ class QdrantCollection(DenseSearch):
                 if first:
                     self._start(
                         np.concatenate([_vectors(batch) for batch in first]),
-                        [text for batch in first for text in batch.texts],
+                        [text for batch in first for text in batch.words],
                     )
                 for batch in first:
                     added += self._write(batch, encoded=vectors is None)
             for batch in batches:
-                added += self._write(self._ready(batch), encoded=vectors is None)
+                if vectors is None:
+                    self._encode_and_write(batch, self._ready)
+                else:
+                    self._write(self._ready(batch))
+                added += batch.ids
         return added
+
+    def _encode_and_write(self, batch: Batch, ready: Callable[[Batch], Batch]) -> None:
+        """Make vectors of those documents of a batch that have none yet; write those, and change the others."""
+        wanted = self._made_by_encoders(batch)
+        there = {id_of(point): point for point in self._retrieve(batch.ids, True)} if wanted else {}
+        known: list[int] = []
+        for row, (identifier, text) in enumerate(zip(batch.ids, batch.to_embed, strict=True)):
+            point = there.get(identifier)
+            if point is not None and flags_of(point) & wanted == wanted and document_of(point).to_embed == text:
+                known.append(row)
+        if known:
+            encoder = self._require_encoder()
+            self._model.run(encoder.name, self.dim, encoder.encode_documents)
+            if wanted & SPARSE_ENCODED and (sparse := self._sparse_encoder) is not None:
+                self._sparse_model.run(sparse.name, None, sparse.encode_documents)
+            changed = batch.part(known)
+            changed.flags = [flags | wanted for flags in changed.flags]
+            self._change(changed, there)
+            batch = batch.part([row for row in range(len(batch)) if row not in set(known)])
+        if len(batch):
+            self._write(ready(batch), encoded=True)
+
+    def _made_by_encoders(self, batch: Batch) -> int:
+        """Return the flags of documents whose vectors are all made here."""
+        if batch.sparse is not None:
+            return 0
+        both = self.has_sparse_vectors and self._sparse_encoder is not None
+        return ENCODED | SPARSE_ENCODED if both else ENCODED
+
+    def _change(self, batch: Batch, there: Mapping[str, Point]) -> None:
+        """Give points another payload, and words where those differ; their vectors stay."""
+        points: list[Point] = []
+        for row, identifier in enumerate(batch.ids):
+            before = there[identifier]
+            payload = payload_of(batch, row, order_of(before))
+            if payload == before.payload:
+                continue
+            words = None
+            if document_of(before).words != batch.words[row]:
+                words = self._words().document(batch.words[row])
+            points.append(Point(point_id(identifier), payload, text=words))
+        self._transport.change(points)
+
+    def update(
+        self,
+        ids: Iterable[str],
+        metadata: Iterable[Mapping[str, Any] | None] | None = None,
+        texts: Iterable[str | None] | None = None,
+        *,
+        payloads: Iterable[str | None] | None = None,
+    ) -> None:
+        """Change what is kept beside the vectors of documents, without encoding anything; see `octavo.Collection.update`.
+
+        Documents are changed one after the other: who reads meanwhile may see some of them changed.
+
+        Parameters
+        ----------
+        ids, metadata, texts, payloads
+            See `octavo.Collection.update`.
+
+        Raises
+        ------
+        DocumentNotFoundError
+            When one of them is not there; nothing was changed.
+        """
+        self._require_open()
+        changes = DocumentChanges.read(ids, metadata, texts, payloads)
+        with self._writing:
+            there = {id_of(point): point for point in self._retrieve(changes.ids, True)}
+            rows = list(changes.applied({identifier: _row_of(point) for identifier, point in there.items()}))
+            if rows:
+                self._change(Batch.of_rows(rows), there)
 
     def _first(self, batches: Iterable[Batch]) -> list[Batch]:
         """Take as many batches as the reducers learn from, or one."""
@@ -449,7 +551,7 @@ class QdrantCollection(DenseSearch):
     def _ready(self, batch: Batch) -> Batch:
         if batch.vectors is None:
             assert self._encoder is not None  # add has asked for one of the two
-            batch.vectors = self.encode_documents(batch.texts)
+            batch.vectors = self.encode_documents(batch.to_embed)
         matrix = as_matrix(batch.vectors, self.dim)
         batch.vectors = unit_rows(matrix, keep_zeros=True) if self.metric == "cosine" and len(matrix) else matrix
         return batch
@@ -472,12 +574,14 @@ class QdrantCollection(DenseSearch):
         plan = self._plan
         assert plan is not None  # only a new collection is created
         mapping = map_codec(plan.codec)
+        analysis = analysis_of(plan.full_text, self._analyser)
         manifest = Manifest(
             codec=plan.codec,
             metric=plan.metric,
             full_text=plan.full_text,
             dim=dim,
-            average_length=average_length(plan.full_text, texts),
+            average_length=average_length(analysis, texts),
+            analysis=analysis.record,
             encoder=encoder,
             state=encode_state(codec),
             sparse={} if plan.sparse else None,
@@ -490,6 +594,8 @@ class QdrantCollection(DenseSearch):
     def _write(self, batch: Batch, *, encoded: bool = False) -> list[str]:
         if not len(batch):
             return []
+        if encoded:
+            batch.flags = [flags | self._made_by_encoders(batch) for flags in batch.flags]
         stored = self._fitted().documents(_vectors(batch))
         words, sparse = self._words(), self._sparse_of(batch)
         points = [
@@ -497,7 +603,7 @@ class QdrantCollection(DenseSearch):
                 point_id(identifier),
                 payload_of(batch, row, self._order()),
                 stored[row].tolist(),
-                words.document(batch.texts[row]),
+                words.document(batch.words[row]),
                 sparse=sparse[row],
             )
             for row, identifier in enumerate(batch.ids)
@@ -532,7 +638,7 @@ class QdrantCollection(DenseSearch):
             if encoder is None:
                 self._check_sparse_given(None)
                 return [None] * len(batch)
-            rows = encoder.encode_documents(batch.texts)
+            rows = encoder.encode_documents(batch.to_embed)
             self._sparse_model.run(encoder.name, None, encoder.encode_documents)
             return [(terms.tolist(), weights.tolist()) for terms, weights in rows]
         return [(terms.tolist(), weights.tolist()) for terms, weights in batch.sparse]
@@ -540,7 +646,7 @@ class QdrantCollection(DenseSearch):
     def _remember_sparse(self, batch: Batch) -> None:
         encoder = self._sparse_encoder
         if encoder is not None and batch.sparse is None and self.has_sparse_vectors:
-            self._sparse_model.remember(encoder.name, encoder.prompts, None, batch.ids, batch.texts)
+            self._sparse_model.remember(encoder.name, encoder.prompts, None, batch.ids, batch.to_embed)
 
     @property
     def _sparse_about(self) -> dict[str, Any]:
@@ -604,7 +710,7 @@ class QdrantCollection(DenseSearch):
     def _remember(self, batch: Batch) -> None:
         """Note whose vectors were stored."""
         encoder = self._require_encoder()
-        self._model.remember(encoder.name, prompts_of(encoder), batch.dim, batch.ids, batch.texts)
+        self._model.remember(encoder.name, prompts_of(encoder), batch.dim, batch.ids, batch.to_embed)
 
     def _order(self) -> int:
         self._last_order = max(time.time_ns(), self._last_order + 1)
@@ -903,7 +1009,8 @@ class QdrantCollection(DenseSearch):
             raise InputTypeError(
                 "a collection without documents cannot be pickled: there is nothing in Qdrant yet for another process to open"
             )
-        return _reopen, (type(self), self._transport.reference(), self.encoder, self.sparse_encoder)
+        reference = self._transport.reference()
+        return _reopen, (type(self), reference, self.encoder, self.sparse_encoder, self._analyser)
 
     def __enter__(self) -> Self:
         return self
@@ -928,7 +1035,26 @@ class QdrantCollection(DenseSearch):
 
     def _words(self) -> BM25Encoder:
         assert self._manifest is not None
-        return BM25Encoder(self._manifest.full_text, self._manifest.average_length)
+        return BM25Encoder(self._text_analysis, self._manifest.average_length)
+
+    def _text_analysis(self) -> TextAnalysis:
+        assert self._manifest is not None
+        if self._analysis is None:
+            self._analysis = self._manifest.words(self._analyser)
+        return self._analysis
+
+    def _take_words(self, full_text: str | Analyser | None) -> None:
+        """Compare what is asked of the words with what there is."""
+        if full_text is None:
+            return
+        stored = self._about.full_text
+        if callable(full_text) and stored.startswith(FUNCTION):
+            self._analyser = full_text
+            self._text_analysis()
+        elif (asked := check_full_text(full_text)) != stored:
+            raise MismatchError(
+                f"the collection was made with full_text={stored!r}, got {asked!r}; open it without full_text="
+            )
 
     def _require_open(self) -> None:
         if self._closed:
@@ -980,12 +1106,27 @@ def keeps_sparse(sparse: Any, encoder: Any) -> bool:
 
 
 def _reopen(
-    kind: type[QdrantCollection], reference: dict[str, Any], encoder: Any, sparse: Any = None
+    kind: type[QdrantCollection], reference: dict[str, Any], encoder: Any, sparse: Any = None, full_text: Any = None
 ) -> QdrantCollection:
     """Open what was pickled; a server's key is this process's own."""
     if "url" in reference:
         reference = reference | {"api_key": os.environ.get(KEY_VARIABLE) or None}
-    return kind.open(encoder=encoder, sparse=sparse, **reference)
+    return kind.open(encoder=encoder, sparse=sparse, full_text=full_text, **reference)
+
+
+def _row_of(point: Point) -> tuple[str, str, str, str | None, str | None, int]:
+    """Return a document as `octavo.store.database.document_crc` takes it."""
+    payload = point.payload
+    stored = payload.get("json")
+    metadata = stored if stored is not None else json.dumps(payload.get("metadata") or {}, ensure_ascii=False)
+    return (
+        id_of(point),
+        payload.get("text", ""),
+        metadata,
+        payload.get("payload"),
+        payload.get("embed_text"),
+        flags_of(point),
+    )
 
 
 def _vectors(batch: Batch) -> Floats:

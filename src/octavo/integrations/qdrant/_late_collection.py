@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final, Self
 import numpy as np
 
 from octavo._arrays import Floats
+from octavo._text_analysis import Analyser
 from octavo._validation import check_integer
 from octavo.collection.searching import LateSearch, Ranker
 from octavo.collection.sparse_input import with_sparse
@@ -24,7 +25,7 @@ from octavo.errors import DocumentNotFoundError, InputTypeError, InvalidVectorsE
 from octavo.integrations.qdrant._client import ServerOptions
 from octavo.integrations.qdrant._collection import QdrantCollection, QdrantInfo, keeps_sparse
 from octavo.integrations.qdrant._filters import Condition
-from octavo.integrations.qdrant._manifest import Manifest, Plan, average_length, layout_of, transport_of
+from octavo.integrations.qdrant._manifest import Manifest, Plan, analysis_of, average_length, layout_of, transport_of
 from octavo.integrations.qdrant._ranker import QdrantLateRanker
 from octavo.integrations.qdrant.late_points import LateCodec, candidate_mapping, centred, learns, map_token_codec
 from octavo.integrations.qdrant.points import CodecMapping, payload_of, point_id
@@ -110,7 +111,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         candidates: str | CandidateEncoder | None = None,
         dim: int | None = None,
         sample: Sequence[Any] | None = None,
-        full_text: str = "english",
+        full_text: str | Analyser = "english",
         fit_after: int = 1000,
         seed: int = 0,
         ranges: Sequence[str | Sequence[str]] = (),
@@ -175,7 +176,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
             candidates=candidates_config(candidates if candidates is not None else DEFAULT_CANDIDATES) or {},
             sparse=keeps_sparse(sparse, encoder),
         )
-        return cls._create(transport_of(path, url, name, options), encoder, plan, sample, sparse)
+        return cls._create(transport_of(path, url, name, options), encoder, plan, sample, full_text, sparse)
 
     def _start_early(self, plan: Plan, sample: Any) -> None:
         assert isinstance(plan, _LatePlan)
@@ -196,6 +197,8 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         *,
         token_vectors: Iterable[Any] | None = None,
         pooled: bool = False,
+        embed_texts: Iterable[str | None] | None = None,
+        embed_words: bool = False,
         sparse_vectors: Any = None,
         payloads: Iterable[str | None] | None = None,
         batch_size: int = 256,
@@ -207,7 +210,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
 
         Parameters
         ----------
-        documents, ids, metadata, vectors, token_vectors, pooled, payloads, batch_size
+        documents, ids, metadata, vectors, token_vectors, pooled, embed_texts, embed_words, payloads, batch_size
             See `octavo.MultiVectorCollection.add`.
 
         Returns
@@ -236,6 +239,8 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
             batch_size=batch_size,
             dim=self.dim,
             encoder=self._encoder,
+            embed_texts=embed_texts,
+            embed_words=embed_words,
         )
         self._check_sparse_given(sparse_vectors)
         if sparse_vectors is not None:
@@ -246,7 +251,11 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
                 for batch in self._begin(batches, pooled):
                     added += self._write(batch, encoded=token_vectors is None)
             for batch in batches:
-                added += self._write(self._pooled(batch, pooled, self.dim), encoded=token_vectors is None)
+                if token_vectors is None:
+                    self._encode_and_write(batch, lambda rest: self._pooled(rest, pooled, self.dim))
+                else:
+                    self._write(self._pooled(batch, pooled, self.dim))
+                added += batch.ids
         return added
 
     def _pooled(self, batch: Batch, pooled: bool, dim: int | None) -> Batch:
@@ -293,18 +302,20 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         codec = LateCodec.fit(plan.codec, candidate_encoder_from_config(candidates), sample, seed=plan.seed)
         for batch in first:
             check_sizes(batch, codec)
-        self._lay_out(codec, sample.dim, [text for batch in first for text in batch.texts], None)
+        self._lay_out(codec, sample.dim, [text for batch in first for text in batch.words], None)
 
     def _lay_out(self, codec: LateCodec, dim: int, texts: Sequence[str], encoder: dict[str, Any] | None) -> None:
         plan = self._plan
         assert isinstance(plan, _LatePlan)  # only a new collection is created
         state, candidate_state = codec.to_state()
+        analysis = analysis_of(plan.full_text, self._analyser)
         manifest = Manifest(
             codec=plan.codec,
             metric=plan.metric,
             full_text=plan.full_text,
             dim=dim,
-            average_length=average_length(plan.full_text, texts),
+            average_length=average_length(analysis, texts),
+            analysis=analysis.record,
             encoder=encoder,
             state=state,
             late={"pooling": plan.pooling, "candidates": codec.candidates, "state": candidate_state},
@@ -323,6 +334,8 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         if not len(batch):
             return []
         assert batch.tokens is not None  # made ready
+        if encoded:
+            batch.flags = [flags | self._made_by_encoders(batch) for flags in batch.flags]
         tokens, candidates = self._learned().documents(batch.tokens)
         words, sparse = self._words(), self._sparse_of(batch)
         points: list[Point] = []
@@ -339,7 +352,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
                     point_id(identifier),
                     payload_of(batch, row, self._order()),
                     candidates[row].tolist() if len(matrix) else None,
-                    words.document(batch.texts[row]),
+                    words.document(batch.words[row]),
                     tokens=matrix.tolist() if len(matrix) else None,
                     sparse=sparse[row],
                 )

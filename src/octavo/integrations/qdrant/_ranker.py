@@ -19,11 +19,17 @@ from octavo.retrievers.late_interaction import LateOptions
 from octavo.retrievers.results import Ranking, SearchResult
 from octavo.retrievers.search import Queries, SearchOptions, cosines
 from octavo.store.documents import chunked
+from octavo.words import Phrase, Prefix, WordQuery, Words
+from octavo.words.matching import leaves
 
 _QUERIES_AT_ONCE = 32
 
 #: Results up to which Qdrant is asked for them without knowing whether there are as many; for more, it is asked to count.
 _WITHOUT_COUNTING = 10_000
+
+
+#: How many more points than results are looked at first where texts have to be read to see whether they match, and then.
+_MATCH_FACTOR = 4
 
 
 class QdrantRanker:
@@ -64,13 +70,30 @@ class QdrantRanker:
         """Return how many results there can be; a request of its own, so only where the number is large."""
         return depth if depth <= _WITHOUT_COUNTING else min(depth, self._transport.count(self._where))
 
-    def by_words(self, words: Sequence[str], k: int, options: SearchOptions) -> list[Ranking]:
+    def by_words(self, words: Sequence[str | WordQuery], k: int, options: SearchOptions) -> list[Ranking]:
         """Rank by BM25, as the stored weights of the words say."""
-        sparse = [self._words.query(text) for text in words]
+        sparse = [self._words.query(text) if isinstance(text, str) else ([], []) for text in words]
         with_vectors = _diversified(options)
         asked = [Search(k, self._where, text=terms, with_vectors=with_vectors) for terms in sparse if terms[0]]
         answers = iter(self._ask(asked))
-        return [self._named(next(answers) if terms[0] else []) for terms in sparse]
+        return [
+            self._matching(text, k, with_vectors)
+            if isinstance(text, WordQuery)
+            else self._named(next(answers) if terms[0] else [])
+            for text, terms in zip(words, sparse, strict=True)
+        ]
+
+    def _matching(self, query: WordQuery, k: int, with_vectors: bool) -> Ranking:
+        """Rank by the words that may be there, and keep the texts that match: Qdrant keeps weights, and no order of words."""
+        terms = self._words.query(" ".join(map(_text_of, leaves(query))))
+        depth = k * _MATCH_FACTOR
+        while terms[0]:
+            (found,) = self._ask([Search(depth, self._where, text=terms, with_vectors=with_vectors)])
+            kept = [point for point in found if self._words.matches(query, document_of(point).words)]
+            if len(kept) >= k or len(found) < depth:
+                return self._named(kept[:k])
+            depth *= _MATCH_FACTOR
+        return self._named([])
 
     def by_sparse(self, queries: SparseRows, k: int, options: SearchOptions) -> list[Ranking]:
         """Rank by the inner product of learned sparse vectors."""
@@ -238,7 +261,7 @@ class QdrantLateRanker(QdrantRanker):
         return min(options.depth(k, matching), max(1, matching)), options.scores_all(k, matching)
 
     def _prefetch(
-        self, words: str | None, sparse: Any, candidate: Floats, depth: int, options: LateOptions
+        self, words: str | WordQuery | None, sparse: Any, candidate: Floats, depth: int, options: LateOptions
     ) -> list[Search]:
         found = []
         if "sparse" in options.sources:
@@ -250,6 +273,10 @@ class QdrantLateRanker(QdrantRanker):
             found.append(Search(depth, self._where, dense=candidate.tolist(), ef=options.ef))
         if "text" in options.sources:
             assert words is not None  # the options ask for them
+            if isinstance(words, WordQuery):
+                raise ParameterError(
+                    "candidates by words are a bag of words in Qdrant: give text= as a str, or search with mode='text'"
+                )
             terms = self._words.query(words)
             if terms[0]:
                 found.append(Search(depth, self._where, text=terms))
@@ -278,3 +305,13 @@ class QdrantLateRanker(QdrantRanker):
 
 def _diversified(options: SearchOptions) -> bool:
     return options.lambda_mult not in (None, 1)
+
+
+def _text_of(leaf: WordQuery) -> str:
+    if isinstance(leaf, Prefix) or (isinstance(leaf, Words) and leaf.typos):
+        raise ParameterError(
+            "prefixes and misspelt words need a list of all words, which Qdrant does not keep; search by whole words here, or "
+            "in a local collection (octavo pull)"
+        )
+    assert isinstance(leaf, Words | Phrase)  # the only others
+    return leaf.text

@@ -405,6 +405,18 @@ class EdgeTransport:
             vectors[SPARSE] = self._edge.SparseVector(*point.sparse)
         return self._edge.Point(point.id, vectors, point.payload)
 
+    def change(self, points: Sequence[Point]) -> None:
+        """Change payloads and words."""
+        operation = self._edge.UpdateOperation
+        with self._changing() as shard:
+            for point in points:
+                if point.text is not None and point.text[0]:
+                    words = {TEXT: self._edge.SparseVector(*point.text)}
+                    shard.update(operation.update_vectors([self._edge.PointVectors(point.id, words)]))
+                elif point.text is not None:
+                    shard.update(operation.delete_vectors([point.id], [TEXT]))
+                shard.update(operation.overwrite_payload([point.id], point.payload))
+
     def delete(self, ids: Sequence[str]) -> None:
         """Delete points."""
         edge = self._edge

@@ -6,19 +6,22 @@ import hashlib
 import json
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
 
 from octavo._arrays import Floats
-from octavo._text_analysis import build_analyzer, check_language, normalise
+from octavo._text_analysis import TextAnalysis
 from octavo.compression import Codec, Pipeline
 from octavo.errors import CodecError, CorruptCollectionError
 from octavo.integrations.qdrant._filters import describe
 from octavo.integrations.qdrant.transport import Point, Quantization, Sparse
+from octavo.store.database import EMBED_WORDS
 from octavo.store.documents import Batch, Document, metadata_from_json, metadata_from_tagged
+from octavo.words import WordQuery
+from octavo.words.matching import matches_words
 
 #: What the vectors that Qdrant keeps in full are stored as, by the finest quantizer of the codec.
 _DATATYPES: Final[dict[str, Literal["float32", "float16"]]] = {
@@ -201,23 +204,25 @@ class BM25Encoder:
 
     Parameters
     ----------
-    language : str
-        As `full_text` of `octavo.open`.
+    analysis : callable
+        Returns what makes terms of texts; asked only where there are texts.
     average_length : float
         Terms of a typical document.
     """
 
-    def __init__(self, language: str, average_length: float) -> None:
-        self._analyzer = build_analyzer(check_language(language))
+    def __init__(self, analysis: Callable[[], TextAnalysis], average_length: float) -> None:
+        self.analysis = analysis
         self._average = max(average_length, 1.0)
 
     def count(self, text: str) -> int:
         """Return the number of terms."""
-        return len(self._analyzer.analyze(normalise(text)))
+        return len(self.analysis().terms(text))
 
     def document(self, text: str) -> Sparse:
         """Return a document's terms with the share of BM25 that does not depend on other documents."""
-        terms = self._analyzer.analyze(normalise(text))
+        if not text:
+            return [], []
+        terms = self.analysis().terms(text)
         norm = _K1 * (1 - _B + _B * len(terms) / self._average)
         weights: dict[int, float] = {}
         for term, count in Counter(terms).items():
@@ -227,8 +232,12 @@ class BM25Encoder:
 
     def query(self, text: str) -> Sparse:
         """Return a query's terms, each as often as it stands there."""
-        counts = Counter(_dimension(term) for term in self._analyzer.analyze(normalise(text)))
+        counts = Counter(_dimension(term) for term in self.analysis().terms(text))
         return list(counts), [float(count) for count in counts.values()]
+
+    def matches(self, query: WordQuery, text: str) -> bool:
+        """Tell whether a text matches a query."""
+        return matches_words(query, text, self.analysis())
 
 
 def _dimension(term: str) -> int:
@@ -239,7 +248,7 @@ def _dimension(term: str) -> int:
 # ---------------------------------------------------------------------- documents as payloads
 
 #: The fields of a payload that make up a document.
-FIELDS: Final = ("id", "text", "metadata", "json", "payload")
+FIELDS: Final = ("id", "text", "metadata", "json", "payload", "embed_text", "flags")
 
 #: Beyond this an integer does not survive every JSON reader.
 _SAFE_INTEGER: Final = 2**53
@@ -256,7 +265,16 @@ def payload_of(batch: Batch, row: int, order: int) -> dict[str, Any]:
         payload["json"] = batch.metadata[row]
     if batch.payloads[row] is not None:
         payload["payload"] = batch.payloads[row]
+    if batch.embed_texts[row] is not None:
+        payload["embed_text"] = batch.embed_texts[row]
+    if batch.flags[row]:
+        payload["flags"] = batch.flags[row]
     return payload
+
+
+def flags_of(point: Point) -> int:
+    """Return the flags of the document that a point stands for, as `octavo.store.database` has them."""
+    return int(point.payload.get("flags", 0))
 
 
 def id_of(point: Point) -> str:
@@ -304,7 +322,8 @@ def document_of(point: Point) -> Document:
     metadata = (
         metadata_from_json(text) if text is not None else metadata_from_tagged(point.payload.get("metadata") or {})
     )
-    return Document(id_of(point), point.payload.get("text", ""), metadata)
+    words = bool(flags_of(point) & EMBED_WORDS)
+    return Document(id_of(point), point.payload.get("text", ""), metadata, point.payload.get("embed_text"), words)
 
 
 def _plain(value: Any) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 
 from octavo._arrays import Floats, as_matrix
 from octavo._sparse_rows import SparseRows
+from octavo._text_analysis import Analyser
 from octavo.collection.rebuild import Blueprint, joined_tokens
 from octavo.compression import Codec, Float32, Pipeline
 from octavo.compression.candidates import candidate_encoder_from_config
@@ -41,7 +42,12 @@ _STATES = ("codec_state", "token_codec", "candidate_state")
 
 
 def open_from_blueprint(
-    blueprint: Blueprint, texts: Sequence[str] = (), *, longest: tuple[str, int] | None = None, **options: Any
+    blueprint: Blueprint,
+    texts: Sequence[str] = (),
+    *,
+    longest: tuple[str, int] | None = None,
+    analyser: Analyser | None = None,
+    **options: Any,
 ) -> QdrantCollection:
     """Create a collection of the blueprint's kind in Qdrant, or open the one that is there if it was made from it.
 
@@ -53,6 +59,8 @@ def open_from_blueprint(
         Some of the documents' texts, whose length BM25 takes for typical.
     longest : tuple of str and int, optional
         Of token vectors: the document with the most of them, and how many; Qdrant has a limit.
+    analyser : callable, optional
+        The function that makes terms of texts, where one does.
     **options
         Where: ``path``, or ``url``, ``name`` and what else `QdrantCollection.create` takes of a server.
 
@@ -96,8 +104,12 @@ def open_from_blueprint(
                 f"the collection at {there._transport.place} was not pushed from this one; choose another place or name, or "
                 "delete it first"
             )
+        there._take_words(analyser)
         return there
-    created = _create_late(blueprint, **options) if _is_late(blueprint) else _create(blueprint, **options)
+    words = {"full_text": analyser or blueprint.settings["full_text"]}
+    created = (
+        _create_late(blueprint, **options, **words) if _is_late(blueprint) else _create(blueprint, **options, **words)
+    )
     try:
         created._lay_out(codec, blueprint.dim, texts, blueprint.encoder)
         if blueprint.sparse_encoder is not None:
@@ -117,7 +129,6 @@ def _create(blueprint: Blueprint, **options: Any) -> QdrantCollection:
     return QdrantCollection.create(
         codec=blueprint.codec,
         metric=settings["metric"],
-        full_text=settings["full_text"],
         connectivity=settings.get("connectivity", 16),
         seed=settings.get("seed", 0),
         sparse=blueprint.sparse or None,
@@ -158,6 +169,9 @@ def blueprint_of(collection: QdrantCollection) -> Blueprint:
     about = collection._about
     encoder = collection._manifest.encoder if collection._manifest is not None else None
     settings: dict[str, Any] = {"metric": about.metric, "full_text": about.full_text}
+    analysis = collection._manifest.analysis if collection._manifest is not None else None
+    if analysis is not None and "function" in analysis["used"]:
+        settings["full_text_digest"] = analysis["used"]["function"]
     if isinstance(collection, QdrantMultiVectorCollection):
         settings |= _late_settings(collection)
     return Blueprint(
@@ -294,7 +308,6 @@ def _create_late(blueprint: Blueprint, **options: Any) -> QdrantMultiVectorColle
         codec=blueprint.codec,
         pooling=TokenPooling.from_config(settings["pooling"]),
         candidates=candidate_encoder_from_config(settings["candidates"]),
-        full_text=settings["full_text"],
         connectivity=settings.get("connectivity", 16),
         seed=settings.get("seed", 0),
         sparse=blueprint.sparse or None,

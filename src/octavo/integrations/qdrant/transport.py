@@ -116,6 +116,10 @@ class Transport(Protocol):
         """Write points; when this returns, they survive the death of the process."""
         ...
 
+    def change(self, points: Sequence[Point]) -> None:
+        """Give points that are there another payload and, where it is given, another `text`; their other vectors stay."""
+        ...
+
     def delete(self, ids: Sequence[str]) -> None:
         """Delete points."""
         ...

@@ -34,7 +34,7 @@ from octavo._files import fresh_directory, sync_file
 from octavo._version import __version__
 from octavo.errors import CorruptCollectionError, ParameterError
 from octavo.store import _originals
-from octavo.store.database import document_crc, read_manifest
+from octavo.store.database import ROW, document_crc, read_manifest
 from octavo.store.snapshot import Slots, Snapshot, decode_rows
 from octavo.store.sparse import SparseReader, SparseView, read_waiting
 from octavo.store.sqlite import Connection
@@ -172,19 +172,21 @@ def _write_originals(connection: Connection, draft: Path, dim: int) -> None:
 
 
 def _documents(connection: Connection) -> Iterator[tuple[Slots, list[bytes]]]:
-    rows = connection.execute("SELECT slot, id, text, metadata, payload, crc FROM documents ORDER BY slot")
+    rows = connection.execute(f"SELECT slot, {ROW} FROM documents ORDER BY slot")
     while part := list(islice(rows, _CHUNK)):
         lines = []
-        for _, identifier, text, metadata, payload, crc in part:
-            if document_crc(identifier, text, metadata, payload) != crc:
+        for _, *row, crc in part:
+            identifier, text, metadata, payload, embed_text, flags = row
+            if document_crc(identifier, text, metadata, payload, embed_text, flags) != crc:
                 raise CorruptCollectionError(
                     f"the stored document {identifier!r} does not match its checksum; run verify(repair=True)"
                 )
-            given = [json.dumps(value, ensure_ascii=False) for value in (identifier, text, payload)]
+            given = [json.dumps(value, ensure_ascii=False) for value in (identifier, text, payload, embed_text)]
             # metadata is JSON already
-            lines.append(
-                '{{"id":{},"text":{},"metadata":{},"payload":{}}}\n'.format(*given[:2], metadata, given[2]).encode()
-            )
+            line = '{{"id":{},"text":{},"metadata":{},"payload":{}'.format(*given[:2], metadata, given[2])
+            if embed_text is not None:
+                line += f',"embed_text":{given[3]}'
+            lines.append((line + (f',"flags":{flags}' if flags else "") + "}\n").encode())
         yield np.array([row[0] for row in part], np.int64), lines
 
 

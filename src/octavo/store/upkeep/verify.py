@@ -17,7 +17,7 @@ from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import CollectionLockedError, CorruptCollectionError, OctavoError
 from octavo.index import Tuning
 from octavo.store import _originals
-from octavo.store.database import document_crc
+from octavo.store.database import ROW, document_crc
 from octavo.store.derived import DerivedIndex
 from octavo.store.documents import chunked
 from octavo.store.metadata import index as _metadata_index
@@ -154,11 +154,10 @@ def _damage_of(store: Store, connection: Connection, snapshot: Snapshot) -> _Dam
 def _read_documents(connection: Connection) -> tuple[list[int], list[str]]:
     """Return the slots of all documents, and a sentence for each that does not match its checksum."""
     slots, messages = [], []
-    for slot, identifier, body, metadata, payload, crc in connection.execute(
-        "SELECT slot, id, text, metadata, payload, crc FROM documents"
-    ):
+    for slot, *row, crc in connection.execute(f"SELECT slot, {ROW} FROM documents"):
         slots.append(slot)
-        if document_crc(identifier, body, metadata, payload) != crc:
+        identifier, text, metadata, payload, embed_text, flags = row
+        if document_crc(identifier, text, metadata, payload, embed_text, flags) != crc:
             messages.append(f"the stored document {identifier!r} does not match its checksum; add it again")
     return slots, messages
 
