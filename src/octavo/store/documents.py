@@ -309,6 +309,10 @@ def metadata_from_tagged(value: Any) -> Any:
 def _normal(value: Any, path: tuple[str, ...], where: str) -> Any:
     if type(value) in _ATOMS:
         return value
+    if isinstance(value, list):
+        return [inner if type(inner) in _ATOMS else _normal(inner, path, where) for inner in value]
+    if isinstance(value, tuple):
+        return tuple([inner if type(inner) in _ATOMS else _normal(inner, path, where) for inner in value])
     if isinstance(value, float | np.floating):
         number = float(value)
         if not math.isfinite(number):
@@ -320,10 +324,6 @@ def _normal(value: Any, path: tuple[str, ...], where: str) -> Any:
             _normal_key(key, path, where): inner if type(inner) in _ATOMS else _normal(inner, (*path, key), where)
             for key, inner in value.items()
         }
-    elif isinstance(value, list):
-        return [inner if type(inner) in _ATOMS else _normal(inner, path, where) for inner in value]
-    elif isinstance(value, tuple):
-        return tuple([inner if type(inner) in _ATOMS else _normal(inner, path, where) for inner in value])
     elif isinstance(value, str):
         return str.__str__(value)
     elif isinstance(value, int):
@@ -380,6 +380,8 @@ def _needs_tags(value: Any) -> bool:
 
 def _tagged(value: Any) -> Any:
     """Return the stored form of a normal value."""
+    if type(value) in _PLAIN_TYPES:
+        return value
     if isinstance(value, dict):
         if len(value) == 1 and _TAG.fullmatch(key := next(iter(value))):
             return {key.replace(":", "::", 1): _tagged(value[key])}
