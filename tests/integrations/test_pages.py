@@ -1,4 +1,4 @@
-"""The programs in the documentation of the smaller adapters run, offline and without a warning, each page from top to bottom."""
+"""The programs in the documentation of the smaller adapters run, offline and without a warning, each page by itself."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from octavo._printing import to_json
 from octavo._validation import check_choice
 from octavo.collection import CollectionLike
 from octavo.collection.fields import metadata_fields
+from octavo.collection.protocol import has_vectors
 from octavo.encoders.dense import TextOnly
 from octavo.errors import DocumentNotFoundError, ParameterError
 from octavo.filters import parse_filter
@@ -226,9 +227,7 @@ class Answers:
             return self._map[1]
 
     def _require_vectors(self) -> None:
-        if self._collection.dim is None or isinstance(self._collection.encoder, TextOnly):
-            raise ParameterError("the collection holds no vectors; it is searched by words alone")
-        if self._collection.info().encoder == TextOnly.name:
+        if not has_vectors(self._collection):
             raise ParameterError("the collection holds no vectors; it is searched by words alone")
 
     def _make_map(self) -> tuple[dict[str, Any], Projection | None]:
