@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,17 +36,27 @@ from octavo.integrations.haystack._documents import UNEMBEDDED
 
 
 @pytest.fixture(params=["memory", "directory", "qdrant"])
-def store_of_each_kind(request: Any, tmp_path: Path) -> Iterator[OctavoDocumentStore]:
-    if request.param == "qdrant":
-        from octavo.integrations.qdrant import QdrantCollection
+def make_store(request: Any, tmp_path: Path) -> Iterator[Callable[[int], OctavoDocumentStore]]:
+    """Make a store for embeddings of a dimension, over each kind of collection."""
+    made: list[OctavoDocumentStore] = []
 
-        kb = QdrantCollection.create(path=tmp_path / "kb")
-        yield OctavoDocumentStore.from_collection(kb)
-        kb.close()
-        return
-    store = OctavoDocumentStore(tmp_path / "kb" if request.param == "directory" else None)
-    yield store
-    store.close()
+    def make(dim: int) -> OctavoDocumentStore:
+        if request.param == "qdrant":
+            from octavo.integrations.qdrant import QdrantCollection
+
+            made.append(OctavoDocumentStore.from_collection(QdrantCollection.create(path=tmp_path / "kb", dim=dim)))
+        else:
+            made.append(OctavoDocumentStore(tmp_path / "kb" if request.param == "directory" else None))
+        return made[-1]
+
+    yield make
+    for store in made:
+        store.close()
+
+
+@pytest.fixture
+def store_of_each_kind(make_store: Callable[[int], OctavoDocumentStore]) -> OctavoDocumentStore:
+    return make_store(768)
 
 
 def are_equal(received: list[Document], expected: list[Document]) -> None:
@@ -223,8 +233,8 @@ def test_bad_filters(filters: Any) -> None:
 # ---------------------------------------------------------------------- documents
 
 
-def test_everything_that_a_document_has(store_of_each_kind: OctavoDocumentStore) -> None:
-    document_store = store_of_each_kind
+def test_everything_that_a_document_has(make_store: Callable[[int], OctavoDocumentStore]) -> None:
+    document_store = make_store(2)
     documents = [
         Document(id="text", content="a text", meta={"a": {"b": [1, None]}}, embedding=[1.0, 0.0]),
         Document(id="empty", content=""),
@@ -236,8 +246,10 @@ def test_everything_that_a_document_has(store_of_each_kind: OctavoDocumentStore)
     assert set(document_store.get_metadata_fields_info()) == {"a"}  # what is kept beside is not shown
 
 
-def test_documents_without_embedding_are_not_found_by_embedding(store_of_each_kind: OctavoDocumentStore) -> None:
-    document_store = store_of_each_kind
+def test_documents_without_embedding_are_not_found_by_embedding(
+    make_store: Callable[[int], OctavoDocumentStore],
+) -> None:
+    document_store = make_store(2)
     document_store.write_documents(
         [Document(id=f"plain {n}", content="word") for n in range(20)]
         + [Document(id=f"{n}", content="word", embedding=[-1.0, n / 10]) for n in range(5)]
@@ -269,6 +281,15 @@ def test_no_embeddings_at_all() -> None:
     store.write_documents([Document(id="a", content="red apple")])
     store.write_documents([Document(id="b", content="b", embedding=[1.0, 0.0])])
     assert [document.id for document in store.embedding_retrieval([1.0, 0.0])] == ["b"]
+    store.close()
+
+
+def test_no_embeddings_in_qdrant(tmp_path: Path) -> None:
+    from octavo.integrations.qdrant import QdrantCollection
+
+    store = OctavoDocumentStore.from_collection(QdrantCollection.create(path=tmp_path / "kb"))
+    with pytest.raises(DocumentStoreError, match="dim="):
+        store.write_documents([Document(content="x")])
     store.close()
 
 
@@ -374,7 +395,7 @@ def test_options_of_retrievers(filled: OctavoDocumentStore, retriever: Any) -> N
         retriever(InMemoryDocumentStore(shared=False))
     with pytest.raises(ValueError, match="top_k"):
         retriever(filled, top_k=0)
-    with pytest.raises(ValueError, match="policy"):
+    with pytest.raises(ValueError, match="Policy"):
         retriever(filled, filter_policy="both")
 
 
@@ -404,11 +425,13 @@ def test_a_pipeline_written_down_and_read(tmp_path: Path) -> None:
     pipeline = Pipeline()
     where = {"field": "meta.a", "operator": "==", "value": None}
     pipeline.add_component("dense", OctavoEmbeddingRetriever(store, where, 3, True, True, FilterPolicy.MERGE))
-    pipeline.add_component("words", OctavoBM25Retriever(store, where, 4, True, "merge"))
-    pipeline.add_component("both", OctavoHybridRetriever(store, where, 5, False, "merge"))
+    pipeline.add_component("words", OctavoBM25Retriever(store, dict(where), 4, True, "merge"))
+    pipeline.add_component("both", OctavoHybridRetriever(store, dict(where), 5, False, "merge"))
     text = pipeline.dumps()
     store.close()
-    again = Pipeline.loads(text)
+    assert "octavo.integrations.haystack.Octavo" in text
+    assert "._" not in text  # a pipeline in a file names nothing private
+    again = Pipeline.loads(text, allowed_modules=["octavo.integrations.haystack"])
     assert again.dumps() == text
     found = again.run(
         {

@@ -56,5 +56,5 @@ class Projection:
 
     def place(self, vectors: Floats) -> Floats:
         """Return where vectors lie, of shape (n, 2)."""
-        found: Floats = (vectors - self.mean) @ self.axes.T
-        return found
+        found: Any = (vectors - self.mean) @ self.axes.T
+        return np.asarray(found, np.float32)

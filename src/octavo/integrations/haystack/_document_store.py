@@ -78,6 +78,8 @@ class OctavoDocumentStore:
     >>> store.close()
     """
 
+    __module__ = "octavo.integrations.haystack"  # what a pipeline in YAML names
+
     def __init__(
         self,
         path: str | os.PathLike[str] | None = None,
@@ -134,7 +136,7 @@ class OctavoDocumentStore:
                     "full_text": self.full_text,
                     "dim": self.embedding_dim,
                 }
-                given = {name: value for name, value in options.items() if value is not None}
+                given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
                 opened: Any = octavo.open(self.path, **given)
                 try:
                     self._collection = _of_one_vector(opened)
@@ -179,12 +181,12 @@ class OctavoDocumentStore:
 
     # ------------------------------------------------------------------ writing
 
-    def write_documents(self, documents: list[Document], policy: DuplicatePolicy = DuplicatePolicy.NONE) -> int:
+    def write_documents(self, documents: Iterable[Document], policy: DuplicatePolicy = DuplicatePolicy.NONE) -> int:
         """Store documents. They survive ``kill -9`` and power loss when this returns.
 
         Parameters
         ----------
-        documents : list of Document
+        documents : iterable of Document
             With their embeddings; those without are found by words and filters alone.
         policy : DuplicatePolicy, default=DuplicatePolicy.NONE
             What to do about ids that are there already; NONE means FAIL.
@@ -203,15 +205,15 @@ class OctavoDocumentStore:
         """
         if isinstance(documents, str) or not isinstance(documents, Iterable):
             raise ValueError(f"expected a list of Documents, got {type(documents).__name__}")
-        documents = list(documents)
-        others = [type(document).__name__ for document in documents if not isinstance(document, Document)]
+        listed = list(documents)
+        others = [type(document).__name__ for document in listed if not isinstance(document, Document)]
         if others:
             raise ValueError(f"expected a list of Documents, got {others[0]} in it")
         with self._writing:
-            wanted = self._without_duplicates(documents, policy)
-            for part in chunked(wanted, _BATCH):
-                self._write(part)
-        return len(documents) if policy is DuplicatePolicy.OVERWRITE else len(wanted)
+            wanted = self._without_duplicates(listed, policy)
+            for start in range(0, len(wanted), _BATCH):
+                self._write(wanted[start : start + _BATCH])
+        return len(listed) if policy is DuplicatePolicy.OVERWRITE else len(wanted)
 
     def _without_duplicates(self, documents: list[Document], policy: DuplicatePolicy) -> list[Document]:
         if policy is DuplicatePolicy.OVERWRITE:
@@ -238,6 +240,10 @@ class OctavoDocumentStore:
                     "the store holds documents without embeddings, and was not told their dimension when it was made; fill a "
                     "new one that is made with embedding_dim="
                 )
+        if dim is None and collection.local is None:
+            raise DocumentStoreError(
+                "documents without embeddings need a collection that knows the dimension of the others; create it with dim="
+            )
         collection.add(
             [document.content or "" for document in documents],
             ids=[document.id for document in documents],
@@ -327,7 +333,7 @@ class OctavoDocumentStore:
         return_embedding: bool | None = None,
     ) -> list[Document]:
         wanted = self.return_embedding if return_embedding is None else return_embedding
-        vectors: Sequence[Any] = [None] * len(documents)
+        vectors: Any = [None] * len(documents)
         if wanted and documents and has_vectors(self.collection):
             vectors = self.collection.get_vectors([document.id for document in documents])
         listed = scores if scores is not None else [None] * len(documents)

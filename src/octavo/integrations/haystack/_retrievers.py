@@ -91,6 +91,8 @@ class OctavoEmbeddingRetriever(_Retriever):
     >>> store.close()
     """
 
+    __module__ = "octavo.integrations.haystack"  # what a pipeline in YAML names
+
     def __init__(
         self,
         document_store: OctavoDocumentStore,
@@ -176,6 +178,8 @@ class OctavoBM25Retriever(_Retriever):
     >>> store.close()
     """
 
+    __module__ = "octavo.integrations.haystack"  # what a pipeline in YAML names
+
     def __init__(
         self,
         document_store: OctavoDocumentStore,
@@ -252,6 +256,8 @@ class OctavoHybridRetriever(_Retriever):
     'green'
     >>> store.close()
     """
+
+    __module__ = "octavo.integrations.haystack"  # what a pipeline in YAML names
 
     def __init__(
         self,
