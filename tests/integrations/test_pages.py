@@ -44,7 +44,7 @@ def test_the_blocks_of_a_page(page: str, tmp_path: Path) -> None:
         capture_output=True,
         encoding="utf-8",
         check=False,
-        timeout=180,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(printed, done.stdout.strip()), done.stdout

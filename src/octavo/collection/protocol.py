@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
+
 from octavo._arrays import Floats
 from octavo.collection.collection import Collection
 from octavo.collection.model_check import ModelCheck
@@ -44,6 +47,11 @@ class CollectionLike(DenseSearch, Protocol):
         ...
 
     @property
+    def has_sparse_vectors(self) -> bool:
+        """Whether documents have learned sparse vectors."""
+        ...
+
+    @property
     def closed(self) -> bool:
         """Whether `close` was called."""
         ...
@@ -55,10 +63,24 @@ class CollectionLike(DenseSearch, Protocol):
         metadata: Iterable[Mapping[str, Any] | None] | None = None,
         vectors: Any = None,
         *,
+        embed_texts: Iterable[str | None] | None = None,
+        embed_words: bool = False,
+        sparse_vectors: Any = None,
         payloads: Iterable[str | None] | None = None,
         batch_size: int = 256,
     ) -> list[str]:
         """Insert or replace documents."""
+        ...
+
+    def update(
+        self,
+        ids: Iterable[str],
+        metadata: Iterable[Mapping[str, Any] | None] | None = None,
+        texts: Iterable[str | None] | None = None,
+        *,
+        payloads: Iterable[str | None] | None = None,
+    ) -> None:
+        """Change what is kept beside the vectors of documents."""
         ...
 
     def delete(self, ids: Iterable[str] | None = None, filter: FilterLike = None) -> int:
@@ -79,6 +101,10 @@ class CollectionLike(DenseSearch, Protocol):
 
     def get_vectors(self, ids: Iterable[str]) -> Floats:
         """Return vectors, in the order asked."""
+        ...
+
+    def get_sparse_vectors(self, ids: Iterable[str]) -> list[tuple[npt.NDArray[np.uint32], Floats]]:
+        """Return learned sparse vectors, in the order asked."""
         ...
 
     def contains(self, ids: Iterable[str]) -> list[bool]:
@@ -156,6 +182,9 @@ class MultiVectorLike(LateSearch, CollectionLike, Protocol):
         *,
         token_vectors: Iterable[Any] | None = None,
         pooled: bool = False,
+        embed_texts: Iterable[str | None] | None = None,
+        embed_words: bool = False,
+        sparse_vectors: Any = None,
         payloads: Iterable[str | None] | None = None,
         batch_size: int = 256,
     ) -> list[str]:
@@ -165,6 +194,27 @@ class MultiVectorLike(LateSearch, CollectionLike, Protocol):
     def get_token_vectors(self, ids: Iterable[str]) -> list[Floats]:
         """Return the stored token vectors, in the order asked."""
         ...
+
+
+def search_modes(collection: CollectionLike) -> list[str]:
+    """Return what questions in words can be searched by, the best first; without an encoder by their words alone.
+
+    Parameters
+    ----------
+    collection : CollectionLike
+        Any collection, opened with or without its encoders.
+
+    Examples
+    --------
+    >>> import octavo
+    >>> with octavo.open() as kb:
+    ...     search_modes(kb)
+    ['text']
+    """
+    encoder = collection.encoder
+    dense = encoder is not None and not isinstance(encoder, TextOnly)
+    sparse = collection.has_sparse_vectors and collection.sparse_encoder is not None
+    return [*(["hybrid", "dense"] if dense else []), "text", *(["sparse"] if sparse else [])]
 
 
 def has_vectors(collection: CollectionLike) -> bool:

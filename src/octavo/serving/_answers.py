@@ -14,8 +14,7 @@ from octavo._printing import to_json
 from octavo._validation import check_choice
 from octavo.collection import CollectionLike
 from octavo.collection.fields import metadata_fields
-from octavo.collection.protocol import has_vectors
-from octavo.encoders.dense import TextOnly
+from octavo.collection.protocol import has_vectors, search_modes
 from octavo.errors import DocumentNotFoundError, ParameterError
 from octavo.filters import parse_filter
 from octavo.retrievers.results import Hit, SearchResult
@@ -62,8 +61,7 @@ class Answers:
     @property
     def modes(self) -> list[str]:
         """What can be searched by."""
-        encoder = self._collection.encoder
-        return ["text"] if encoder is None or isinstance(encoder, TextOnly) else ["hybrid", "dense", "text"]
+        return search_modes(self._collection)
 
     def about(self) -> dict[str, Any]:
         """Return what the collection is, what it takes and what it can be filtered by."""
@@ -105,7 +103,9 @@ class Answers:
             asked: dict[str, Any] = {"mode": by, "filter": where, "ids": ids}
             if by == "dense":
                 return self._collection.search(vector, k, **asked)
-            return self._collection.search(query if vector is None else vector, k, text=query, **asked)
+            if by == "hybrid":
+                return self._collection.search(vector, k, text=query, **asked)
+            return self._collection.search(query, k, **asked)
 
         found = ranked(mode, k)
         rankings = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TypeAlias
 
-from octavo._text_analysis import LANGUAGES, build_analyzer, normalise
+from octavo._text_analysis import FUNCTION, text_analysis
 
 #: Pieces of a text in order; True where a word of the query stands.
 Pieces: TypeAlias = list[tuple[str, bool]]
@@ -14,7 +14,6 @@ Pieces: TypeAlias = list[tuple[str, bool]]
 MOST_TEXT = 200_000
 
 _SNIPPET = 360
-_WORD = re.compile("(?:[^\\W_]|[\u0300-\u036f])+")
 
 
 class Highlighter:
@@ -25,7 +24,7 @@ class Highlighter:
     query : str
         The query's words.
     language : str
-        The index's stemmer.
+        What makes words of texts, as `octavo.open` takes it; a function cannot be named, and words are taken as they are.
 
     Examples
     --------
@@ -34,20 +33,11 @@ class Highlighter:
     """
 
     def __init__(self, query: str, language: str) -> None:
-        self._analyze = build_analyzer(language if language in LANGUAGES else "plain").analyze
-        self._terms = set(self._analyze(normalise(query)))
-        self._known: dict[str, bool] = {}
-
-    def _is_wanted(self, word: str) -> bool:
-        wanted = self._known.get(word)
-        if wanted is None:
-            wanted = self._known[word] = not self._terms.isdisjoint(self._analyze(normalise(word)))
-        return wanted
+        self._analysis = text_analysis("plain" if language.startswith(FUNCTION) else language or "plain")
+        self._terms = set(self._analysis.terms(query))
 
     def _spans(self, text: str) -> list[tuple[int, int]]:
-        if not self._terms:
-            return []
-        return [found.span() for found in _WORD.finditer(text) if self._is_wanted(found[0])]
+        return self._analysis.spans(text, self._terms)
 
     def pieces(self, text: str) -> Pieces:
         """Return the text in pieces, at most the first 200,000 characters of it."""

@@ -71,6 +71,9 @@ class CollectionInfo:
     originals : dict or None
         Documents whose original vectors are kept beside the codes, so that the codec can be learned again from them, and their
         bytes; None where there are none.
+    sparse : dict or None
+        Of learned sparse vectors, where there are some: documents that have one, their terms altogether, segments, rows that
+        wait to be in one, bytes of both, and the encoder.
 
     Examples
     --------
@@ -107,6 +110,7 @@ class CollectionInfo:
     tokens: dict[str, Any] | None = None
     tuning: dict[str, Any] | None = None
     originals: dict[str, int] | None = None
+    sparse: dict[str, Any] | None = None
 
     def _repr_html_(self) -> str:
         rows = {
@@ -141,7 +145,9 @@ def describe(
 ) -> CollectionInfo:
     """Measure a collection."""
     manifest = dict(
-        connection.execute("SELECT key, value FROM manifest WHERE key IN ('format_version', 'encoder')").fetchall()
+        connection.execute(
+            "SELECT key, value FROM manifest WHERE key IN ('format_version', 'encoder', 'sparse_encoder')"
+        ).fetchall()
     )
     stored_encoder = json.loads(manifest["encoder"])["name"] if manifest.get("encoder") else None
     ram = {"alive mask": snapshot.alive.nbytes}
@@ -167,6 +173,9 @@ def describe(
         ram["graph"] = snapshot.graph.graph.memory_bytes
     if snapshot.cells is not None:
         ram["cells"] = snapshot.cells.nbytes
+    sparse = _sparse(connection, snapshot, manifest.get("sparse_encoder")) if snapshot.sparse is not None else None
+    if snapshot.sparse is not None:
+        ram["sparse"] = snapshot.sparse.nbytes
     disk = _disk(store, connection, snapshot, kept_bytes)
     documents = snapshot.n_alive
     share = 1 / documents if documents else 0.0
@@ -196,7 +205,28 @@ def describe(
         tokens=tokens,
         tuning=asdict(snapshot.tuning) if snapshot.tuning is not None else None,
         originals={"documents": kept, "bytes": kept_bytes} if kept else None,
+        sparse=sparse,
     )
+
+
+def _sparse(connection: Connection, snapshot: Snapshot, encoder: str | None) -> dict[str, Any]:
+    view = snapshot.sparse
+    assert view is not None  # the caller has looked
+    segments = [each.segment for each in view.segments if each.segment is not None]
+    waiting, waiting_bytes = connection.execute("SELECT count(*), total(length(vector)) FROM sparse_rows").fetchone()
+    sealed = sum(
+        int((segment.scales[snapshot.alive[each.first : each.last]] > 0).sum())
+        for each, segment in ((each, each.segment) for each in view.segments)
+        if segment is not None
+    )
+    return {
+        "documents": sealed + waiting,
+        "terms": sum(map(len, segments)) + round((waiting_bytes - 4 * waiting) / 5),
+        "segments": len(view.segments),
+        "waiting": waiting,
+        "bytes": sum(each.entry["bytes"] for each in view.segments) + round(waiting_bytes),
+        "encoder": json.loads(encoder)["name"] if encoder else None,
+    }
 
 
 def _tokens(store: Store, view: TokenView) -> dict[str, Any]:
@@ -239,6 +269,8 @@ def _disk(store: Store, connection: Connection, snapshot: Snapshot, originals: i
     sizes = {f"tier {number}": tier.file.bytes for number, tier in enumerate(snapshot.tiers)}
     if snapshot.tokens is not None:
         sizes["tokens"] = sum(file.bytes for file in snapshot.tokens.files)
+    if snapshot.sparse is not None:
+        sizes["sparse"] = sum(size(each.entry["file"]) for each in snapshot.sparse.segments)
     sizes["documents"] = max(0, sum(size(f"{DATABASE_NAME}{suffix}") for suffix in ("", "-wal", "-shm")) - originals)
     if originals:
         sizes["originals"] = originals  # in the same file

@@ -17,6 +17,7 @@ from octavo.errors import CorruptCollectionError
 from octavo.index import Graph, Tuning
 from octavo.store._cell_format import ModelView, SegmentView
 from octavo.store._originals import Learned
+from octavo.store.sparse import SparseView
 from octavo.store.tokens import TokenView
 from octavo.store.vectors import BlockGuard, Codes, VectorFile
 
@@ -122,10 +123,11 @@ class CellView:
     def search(
         self,
         query: Floats,
-        rows: int,
+        rows: int | None,
         keep: int,
         mask: Mask | None = None,
         counts: list[npt.NDArray[np.int64]] | None = None,
+        wanted: int = 10,
     ) -> Slots:
         """Return the slots whose estimates are best, at most `keep`, best first; see `CellModel.search`.
 
@@ -141,7 +143,9 @@ class CellView:
                 guard.check(first, last)
 
         segments = [part.segment for part in self.parts]
-        found, _ = self.trained.model.search(query, segments, rows, keep, mask=mask, counts=counts, check=check)
+        found, _ = self.trained.model.search(
+            query, segments, rows, keep, wanted=wanted, mask=mask, counts=counts, check=check
+        )
         if len(found) and int(found.max()) >= self.covered:
             for part in self.parts:
                 if part.guard is not None:
@@ -182,6 +186,8 @@ class Snapshot:
         How hard to look, if that was measured with this codec.
     learned : Learned or None
         How well the codec fits; None while there is none, or where nothing is learned.
+    sparse : SparseView or None
+        Learned sparse vectors, where there are some.
     """
 
     seq: int
@@ -199,6 +205,7 @@ class Snapshot:
     tuning: Tuning | None = None
     cells: CellView | None = None
     learned: Learned | None = None
+    sparse: SparseView | None = None
 
     @cached_property
     def files(self) -> tuple[VectorFile, ...]:
@@ -213,7 +220,7 @@ class Snapshot:
     def whole(self) -> bool:
         """Whether each mapped file still has the length that it had."""
         derived = (self.graph is None or self.graph.whole) and (self.cells is None or self.cells.whole)
-        return derived and all(file.whole for file in self._mapped)
+        return derived and (self.sparse is None or self.sparse.whole) and all(file.whole for file in self._mapped)
 
     @property
     def dead(self) -> int:

@@ -15,7 +15,7 @@ from octavo._printing import echo, print_json
 from octavo.encoders.models import is_attribute, load_attribute
 from octavo.errors import MissingExtraError, OctavoError, ParameterError
 from octavo.eval.analysis.pareto import pareto
-from octavo.eval.analysis.select import with_earlier
+from octavo.eval.analysis.select import with_all, with_earlier
 from octavo.eval.analysis.tables import average, markdown
 from octavo.eval.baselines import DEFAULT_BASELINES
 from octavo.eval.cli._options import IgnoreIdenticalIds, Vectors
@@ -31,9 +31,6 @@ from octavo.eval.vectors import ReadyVectors
 
 #: What is measured when nobody says what: the reference, the default, and two that take far less memory.
 DEFAULT_CODECS = ("float32", "int8", "rabitq:1 > int8", "rabitq:4")
-
-#: The same where Qdrant is measured, too, which has no float8.
-QDRANT_CODECS = ("float32", "int8", "binary > int8", "svd:50%|int8")
 
 FAILURE = 1
 
@@ -213,8 +210,8 @@ def run_command(
     """Build collections with every configuration, search them, and write down quality, bytes and time.
 
     Options that take several values multiply. What was measured before, with the same data, model and configuration, is
-    not measured again; what else --out holds of the same data and model stands in the summary and counts for the
-    recommendation and for conditions relative to float32.
+    not measured again; what else --out holds of the same data and model counts for the recommendation and for conditions
+    relative to float32. summary.md and report.html are over everything that --out holds.
     """
     gates = [Gate.parse(text) for text in fail_under or ()]
     plan = read_plan(sweep) if sweep is not None else {}
@@ -249,11 +246,13 @@ def run_command(
         command=shlex.join(["octavo", *sys.argv[1:]]),
         note=lambda message: echo(message, err=True),
     )
-    known = with_earlier(results, load_results(place))
+    earlier = load_results(place)
+    known = with_earlier(results, earlier)
+    everything = with_all(results, earlier)
     text = markdown(known)
-    write_atomically(place / "summary.md", text)
+    write_atomically(place / "summary.md", markdown(everything))
     failures = _failures(results, gates, known)
-    advice = _advice(known, datasets, place) if report else {}
+    advice = _advice(known, everything, datasets, place) if report else {}
     if as_json:
         print_json(_as_json(results, known[len(results) :], failures, advice))
     else:
@@ -276,8 +275,7 @@ def _configurations(
         return [*found, *reference]
     modes = set(flags.get("mode", ["dense"]))
     if modes != {"text"} and not {"codec", "dims", "grid"} & set(flags):
-        codecs = QDRANT_CODECS if "qdrant" in flags.get("store", ()) else DEFAULT_CODECS
-        flags = {**flags, "codec": list(codecs) if modes != {"late"} else ["int8"]}
+        flags = {**flags, "codec": list(DEFAULT_CODECS) if modes != {"late"} else ["int8"]}
     return [*found, *expand_sweep(flags, shape), *reference]
 
 
@@ -337,7 +335,9 @@ def _failures(results: Sequence[Result], gates: Sequence[Gate], known: Sequence[
     return [*broken, *(failure for gate in gates for failure in gate.failures(results, known))]
 
 
-def _advice(results: Sequence[Result], datasets: Sequence[Dataset], out: Path) -> dict[str, str]:
+def _advice(
+    results: Sequence[Result], everything: Sequence[Result], datasets: Sequence[Dataset], out: Path
+) -> dict[str, str]:
     """Return what to use and where the pictures are, as far as they can be had: the measurements stand without them."""
     from octavo.eval.report import find_explanation
     from octavo.eval.report import report as write_report
@@ -355,7 +355,7 @@ def _advice(results: Sequence[Result], datasets: Sequence[Dataset], out: Path) -
     # Ids of several data sets may clash; without texts the page shows ids.
     texts = dict(zip(datasets[0].query_ids, datasets[0].queries, strict=True)) if len(datasets) == 1 else {}
     try:
-        page = write_report(results, out=out / "report.html", texts=texts, explain=find_explanation(out, results))
+        page = write_report(everything, out=out / "report.html", texts=texts, explain=find_explanation(out, everything))
         found["report"] = f"The picture: {page.html}"
     except MissingExtraError as error:
         found["report"] = f"No picture: {error}"

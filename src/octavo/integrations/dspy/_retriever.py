@@ -44,7 +44,7 @@ class OctavoRetriever(dspy.Retrieve):  # type: ignore[misc]
         encoder, unless it is searched by words.
     k : int, default=3
         Passages to return.
-    mode : {"dense", "text", "hybrid"}, default="dense"
+    mode : {"dense", "text", "sparse", "hybrid"}, default="dense"
         See `octavo.Collection.search`.
     filter : dict, filter or callable, optional
         Only documents that match.

@@ -284,13 +284,9 @@ class OctavoDocumentStore:
             ids = collection.ids(where)
             for part in chunked(ids, _BATCH):
                 documents = collection.get(part)
-                there = [document.id for document in documents]
-                collection.add(
-                    [document.text for document in documents],
-                    ids=there,
+                collection.update(
+                    [document.id for document in documents],
                     metadata=[{**document.metadata, **meta} for document in documents],
-                    vectors=collection.get_vectors(there) if has_vectors(collection) else None,
-                    payloads=collection.get_payloads(there),
                 )
         return len(ids)
 

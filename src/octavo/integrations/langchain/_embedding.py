@@ -117,7 +117,8 @@ class Embedder:
             vector: Floats = _one_vector(self._collection.encode_queries([text])[0])
         else:
             vector = _one_vector(self.embedding.embed_query(text))
-        self._check.run(self._name, len(vector), self._documents)
+        if not self._check.settled:
+            self._check.run(self._name, len(vector), self._documents)
         return vector
 
     async def aquery(self, text: str) -> Floats:

@@ -13,6 +13,7 @@ from octavo.store.database import DATABASE_NAME
 from octavo.store.derived import derived_files
 from octavo.store.settings import INDEXES
 from octavo.store.snapshot import Snapshot
+from octavo.store.sparse import copy_segments
 from octavo.store.sqlite import Connection, connect_file, fold_on_close, prepare_empty, translate_errors
 from octavo.store.store import Store, new_identity, vector_name
 from octavo.store.tokens import OFFSETS, TOKENS
@@ -71,6 +72,7 @@ def _write_files(store: Store, connection: Connection, snapshot: Snapshot, draft
         tokens.check()
         write(TOKENS, tokens.codes)
         write(OFFSETS, tokens.offset_rows)
+    sparse = copy_segments(snapshot.sparse, draft) if snapshot.sparse is not None else None
     derived = ["text"]  # rebuilt by the next text search
     recorded = {index: derived_files(index, store.artifact(connection, index)) for index in INDEXES}
     derived += [index for index, names in recorded.items() if not all(_copy_file(store, name, draft) for name in names)]
@@ -81,6 +83,8 @@ def _write_files(store: Store, connection: Connection, snapshot: Snapshot, draft
         connection.copy_into(target)
         target.executemany("DELETE FROM artifacts WHERE name = ?", [(name,) for name in derived])
         target.execute("UPDATE manifest SET value = ? WHERE key = 'identity'", (new_identity(),))
+        if sparse is not None:  # of a collection in memory they had neither length nor checksum
+            target.execute("UPDATE manifest SET value = ? WHERE key = 'sparse'", (sparse,))
         fold_on_close(target)
     sync_file(path)
 
@@ -111,6 +115,8 @@ def _copy_to_memory(store: Store) -> Store:
             tokens.check()
             for name, rows in ((TOKENS, tokens.codes), (OFFSETS, tokens.offset_rows)):
                 copy.new_vector_file(snapshot.generation, name, rows.shape[1]).write(0, rows)
+        if snapshot.sparse is not None:
+            copy.shelf.take_over(snapshot.sparse)
         copy.database.load_from(connection)
     with copy.database.write() as connection:  # what was loaded is not yet the copy's own
         connection.execute("DELETE FROM artifacts")

@@ -10,7 +10,7 @@ from octavo.errors import CollectionLockedError
 from octavo.store.database import read_manifest
 from octavo.store.derived import derived_files
 from octavo.store.settings import INDEXES
-from octavo.store.store import TEXT_DIRECTORY, Store
+from octavo.store.store import SPARSE_FILE, TEXT_DIRECTORY, Store, sparse_files
 
 _GENERATION_FILE = re.compile(
     r"g(\d{6,})-(?:(?:\d+|tokens|offsets)\.vec|[0-9a-f]{32}\.(?:graph|cells|segment)(?:\.tmp)?)"
@@ -32,9 +32,11 @@ def erase_leftovers(store: Store) -> None:
     assert folder is not None  # only collections on disk have files
     text = folder.sub(TEXT_DIRECTORY) if folder.stat(TEXT_DIRECTORY) is not None else None
     with store.write() as connection:  # nobody else is between writing files and committing them
-        generation = int(read_manifest(connection)["generation"])
+        manifest = read_manifest(connection)
+        generation = int(manifest["generation"])
         recorded = store.artifact(connection, "text")
         kept = {name for index in INDEXES for name in derived_files(index, store.artifact(connection, index))}
+        kept |= sparse_files(manifest)
         kept_text = recorded["manifest"]["directory"] if recorded is not None else None
         old = [name for name in _leftovers(folder, generation) if name not in kept]
         left = [folder.path / name for name in old if not folder.remove(name)]
@@ -57,10 +59,12 @@ def erase_leftovers(store: Store) -> None:
 
 
 def _leftovers(folder: Directory, generation: int) -> Iterator[str]:
-    """Yield the names of vector files of other generations, and of graphs and cells."""
+    """Yield the names of vector files of other generations, and of graphs, cells and segments of sparse vectors."""
     for name in folder.names():
         match = _GENERATION_FILE.fullmatch(name)
         if match is None:
+            if SPARSE_FILE.fullmatch(name):
+                yield name
             continue
         # A draft of this generation may still be being written, and holds no document of an earlier one.
         if int(match[1]) != generation or name.endswith((".graph", ".cells", ".segment")):
