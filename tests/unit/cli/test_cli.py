@@ -83,7 +83,7 @@ def test_index_search_info_verify(run: Run, corpus: Path) -> None:
     found = json.loads(run("search", "dogs bark", "-p", "kb", "-k", "2", "--model", MODEL, "--json").stdout)
     assert len(found["hits"]) == 2
     assert found["hits"][0]["id"] == "b"
-    assert found["hits"][0]["metadata"] == {"year": 2024}
+    assert found["hits"][0]["metadata"] == {"year": 2024, "_source": "corpus.jsonl"}
     assert found["hits"][0]["score"] > found["hits"][1]["score"]
 
     info = json.loads(run("info", "kb", "--json").stdout)
@@ -97,7 +97,7 @@ def test_text_for_people(run: Run, corpus: Path) -> None:
     assert "3 added" in run("index", str(corpus), "-p", "kb", "-m", MODEL).stdout
     searched = run("search", "dogs", "-p", "kb", "-m", MODEL).stdout
     assert "dogs bark at night" in searched
-    assert '{"year": 2024}' in searched
+    assert '{"year": 2024, "_source": "corpus.jsonl"}' in searched
     assert "documents" in run("info", "kb").stdout
     assert "3 documents, everything matches its checksum" in run("verify", "kb").stdout
 
@@ -111,15 +111,15 @@ def test_json_lines_fields(run: Run, tmp_path: Path) -> None:
         "head", "--metadata-fields", "year, b")  # fmt: skip
     with octavo.open("kb", read_only=True) as collection:
         (document,) = collection.get(["x"])
-    assert (document.text, document.metadata) == ("T\nhello", {"year": 1, "b": 3})
+    assert (document.text, document.metadata) == ("T\nhello", {"year": 1, "b": 3, "_source": "rows.jsonl.gz"})
 
 
 def test_metadata_is_everything_else_by_default(run: Run, corpus: Path) -> None:
     run("index", str(corpus), "-p", "kb", "-m", MODEL)
     with octavo.open("kb", read_only=True) as collection:
         assert [(d.id, d.text, d.metadata) for d in collection.get(["a", "3"])] == [
-            ("a", "Cats\ncats sleep all day", {"year": 2019}),
-            ("3", "birds sing in the morning", {"lang": "en"}),
+            ("a", "Cats\ncats sleep all day", {"year": 2019, "_source": "corpus.jsonl"}),
+            ("3", "birds sing in the morning", {"lang": "en", "_source": "corpus.jsonl"}),
         ]
 
 
@@ -152,7 +152,9 @@ def test_prune_removes_what_is_gone(run: Run, corpus: Path) -> None:
     run("index", str(corpus), "-p", "kb", "-m", MODEL)
     rewrite(corpus, lambda lines: lines[:1])
     assert json.loads(run("index", str(corpus), "-p", "kb", "-m", MODEL, "--json").stdout)["documents"] == 3
-    pruned = json.loads(run("index", str(corpus), "-p", "kb", "-m", MODEL, "--prune", "--json").stdout)
+    refused = run("index", str(corpus), "-p", "kb", "-m", MODEL, "--prune", code=2)
+    assert "remove 2 of the 3 rows" in refused.stderr
+    pruned = json.loads(run("index", str(corpus), "-p", "kb", "-m", MODEL, "--prune", "--yes", "--json").stdout)
     assert (pruned["removed"], pruned["documents"]) == (2, 1)
     with octavo.open("kb", read_only=True) as collection:
         assert collection.ids() == ["a"]
@@ -189,15 +191,18 @@ def test_folder_of_files(run: Run, tmp_path: Path) -> None:
     (folder / "empty.md").write_text(" \n")
     (folder / "picture.png").write_bytes(b"\x89PNG")
     indexed = json.loads(run("index", "notes", "-p", "kb", "-m", MODEL, "--chunk-size", "0", "--json").stdout)
-    assert indexed["skipped"] == {
-        "binary": ["binary.txt"], "empty": ["empty.md"], "replaced": ["deep/b.txt"], "lines": [], "other_files": 1,
+    skipped = indexed["skipped"]
+    assert skipped == {
+        "files": {
+            "hidden": [".hidden/"], "no reader for files of this kind": ["picture.png"], "binary, not text": ["binary.txt"],
+        },
+        "empty": ["empty.md"], "replaced": ["deep/b.txt"], "lines": [],
     }  # fmt: skip
     with octavo.open("kb", read_only=True) as collection:
         stored = {document.id: (document.text, document.metadata) for document in collection.documents()}
     assert stored == {
-        "a.md": ("# Cats\n\ncats sleep", {"path": "a.md"}),
-        "deep/b.txt": ("Gr��e", {"path": "deep/b.txt"}),
-        "deep/c.txt": ("wide", {"path": "deep/c.txt"}),
+        f"notes/{name}": (text, {"path": name, "document": f"notes/{name}", "_source": "notes"})
+        for name, text in (("a.md", "# Cats\n\ncats sleep"), ("deep/b.txt", "Gr��e"), ("deep/c.txt", "wide"))
     }
     told = run("index", "notes", "-p", "kb", "-m", MODEL, "--chunk-size", "0").stderr
     assert "binary.txt" in told
@@ -215,8 +220,9 @@ def test_chunks_that_a_file_no_longer_has_are_removed(run: Run, tmp_path: Path) 
     (folder / "b.md").unlink()
     assert json.loads(run(*arguments).stdout)["removed"] == 2
     with octavo.open("kb", read_only=True) as collection:
-        assert sorted(collection.ids()) == ["a.md#0", "b.md#0"]
-        assert collection.get(["a.md#0"])[0].metadata == {"path": "a.md", "document": "a.md", "chunk": 0}
+        assert sorted(collection.ids()) == ["notes/a.md#0", "notes/b.md#0"]
+        (document,) = collection.get(["notes/a.md#0"])
+        assert document.metadata == {"path": "a.md", "document": "notes/a.md", "chunk": 0, "_source": "notes"}
 
 
 def test_filter_and_modes(run: Run, corpus: Path) -> None:
@@ -255,18 +261,21 @@ def test_wrong_usage_of_search(run: Run, corpus: Path, arguments: tuple[str, ...
     [
         (("corpus.jsonl", "--codec", "int7"), 2, "int7"),
         (("corpus.jsonl", "--metric", "taxi"), 2, "metric"),
-        (("corpus.jsonl", "--chunk-size", "-5"), 2, "chunk_size"),
+        (("corpus.jsonl", "--chunk-size", "-5"), 2, "chunk size"),
         (("corpus.jsonl", "--chunk-size", "10", "--overlap", "9"), 2, "overlap"),
         (("corpus.jsonl", "--model", "no_such_module:encode"), 2, "no_such_module"),
         (("corpus.jsonl", "--model", "cli_encoder:decode"), 2, "decode"),
         (("corpus.jsonl", "--id-field", "key"), 1, "'key'"),
         (("nothing",), 1, "nothing"),
-        (("modules/cli_encoder.py",), 1, "cli_encoder.py"),
-        (("modules",), 2, "no documents"),
+        (("picture.png",), 1, "picture.png"),
+        (("pictures",), 2, "no documents in 'pictures'; left out: 1 no reader"),
     ],
 )
 def test_index_says_what_is_wrong(run: Run, corpus: Path, arguments: tuple[str, ...], code: int, message: str) -> None:
     assert corpus.exists()
+    Path("picture.png").write_bytes(b"")
+    Path("pictures").mkdir()
+    Path("pictures/one.png").write_bytes(b"")
     model = () if "--model" in arguments else ("--model", MODEL)
     failed = run("index", *arguments, *model, "-p", "kb", code=code)
     assert message in failed.stderr
