@@ -214,7 +214,7 @@ class Load:
             documents=len(self.kb),
             writes=writes,
             searches=searches,
-            latency={kind: statistics.median(times) * 1e3 for kind, times in latency.items()},
+            latency={kind: statistics.median(times) * 1e3 for kind, times in latency.items() if times},
         )
 
 
