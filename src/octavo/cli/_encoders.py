@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from typing import Any
 
 from octavo._arrays import Floats
 from octavo.cli._locations import open_place
 from octavo.collection import CollectionLike
 from octavo.encoders.dense import Encoder, as_encoder
 from octavo.encoders.models import is_attribute, load_attribute
+from octavo.encoders.sparse import SparseEncoder
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import MissingExtraError, ParameterError
 
@@ -88,3 +90,30 @@ def encoder_for(place: str, model: str | None) -> Encoder | TokenEncoder:
 def open_with_encoder(place: str, model: str | None, *, read_only: bool) -> CollectionLike:
     """Open an existing collection with its own encoder, or with the one that the user named."""
     return open_place(place, encoder_for(place, model), read_only=read_only)
+
+
+def load_sparse_encoder(name: str) -> SparseEncoder:
+    """Load an encoder of learned sparse vectors that the user named; as `load_encoder`."""
+    return SparseEncoder(load_attribute(name), name=name) if is_attribute(name) else SparseEncoder(name)
+
+
+def stored_sparse_encoder(place: str) -> SparseEncoder | None:
+    """Load the sparse encoder that an existing collection names; None where it has no sparse vectors.
+
+    Raises
+    ------
+    ParameterError
+        When it has some, but names no encoder, or one that has to be given with ``--sparse``.
+    """
+    with closing(open_place(place, read_only=True)) as collection:
+        about: dict[str, Any] | None = collection.info().sparse
+    if about is None:
+        return None
+    name = about["encoder"]
+    if name is None:
+        raise ParameterError("the collection's sparse vectors were given, and it names no model; pass it with --sparse")
+    if is_attribute(name):
+        raise ParameterError(
+            f"the collection's sparse vectors were made with {name!r}, which is code; if you trust it: --sparse {name}"
+        )
+    return SparseEncoder(name)

@@ -14,10 +14,17 @@ from octavo._printing import console, human_bytes, note, print_json, printable
 from octavo._progress import progress_bar
 from octavo.cli._agreement import Yes, agree, interruptible
 from octavo.cli._app import app
-from octavo.cli._encoders import DEFAULT_MODEL, load_encoder_of, load_stored_encoder
+from octavo.cli._encoders import (
+    DEFAULT_MODEL,
+    load_encoder_of,
+    load_sparse_encoder,
+    load_stored_encoder,
+    stored_sparse_encoder,
+)
 from octavo.cli._locations import find_place, open_or_create_place
-from octavo.cli._options import Json, Model, PlaceOption
+from octavo.cli._options import Json, Model, PlaceOption, Sparse
 from octavo.collection import CollectionLike
+from octavo.encoders.sparse import SparseEncoder
 from octavo.errors import MismatchError, ParameterError
 from octavo.ingest.indexing import Ingest, IngestReport
 from octavo.ingest.preparing import Choices, Prepared, prepare
@@ -120,6 +127,7 @@ def index_command(
     ],
     path: PlaceOption,
     model: Model = None,
+    sparse: Sparse = None,
     name: SourceOption = None,
     codec: CodecOption = None,
     metric: Annotated[
@@ -196,7 +204,7 @@ def index_command(
         skip_bad_lines=skip_bad_lines,
         adopt=adopt,
     )
-    making = Making(path, model, codec, metric, late, pool_factor)
+    making = Making(path, model, codec, metric, late, pool_factor, sparse)
     report, prepared, about = _dry(source, choices, making, prune) if dry_run else (None, None, None)
     if report is None:
         with closing(Target(making, source, choices)) as target:
@@ -227,6 +235,7 @@ class Making:
     metric: str | None = None
     late: bool = False
     pool_factor: int | None = None
+    sparse: str | None = None
 
 
 class Target:
@@ -275,6 +284,7 @@ class Target:
                 metric=self._making.metric,
                 late=self._late,
                 pool_factor=self._making.pool_factor,
+                sparse=self._sparse_encoder(),
             )
         return self._collection
 
@@ -284,6 +294,11 @@ class Target:
         if self._exists and (self._encoder_name is not None or self._has_documents):
             return load_stored_encoder(self._encoder_name, late=self._late)
         return load_encoder_of(DEFAULT_MODEL, late=self._late)
+
+    def _sparse_encoder(self) -> SparseEncoder | None:
+        if self._making.sparse is not None:
+            return load_sparse_encoder(self._making.sparse)
+        return stored_sparse_encoder(self._making.path) if self._exists else None
 
     def agree(self, *, prune: bool, yes: bool) -> None:
         """Ask about what nobody may have meant, before anything is written."""

@@ -49,7 +49,7 @@ def local_directory(context: typer.Context, place: str) -> Path:
     return Path(place)
 
 
-def open_place(place: str, encoder: Any = None, *, read_only: bool) -> CollectionLike:
+def open_place(place: str, encoder: Any = None, *, sparse: Any = None, read_only: bool) -> CollectionLike:
     """Open an existing collection, wherever it is.
 
     Raises
@@ -58,9 +58,9 @@ def open_place(place: str, encoder: Any = None, *, read_only: bool) -> Collectio
         When there is none.
     """
     if parse_location(place) is None:
-        return open_local(place, encoder, read_only=read_only)
+        return open_local(place, encoder, sparse=sparse, read_only=read_only)
     try:
-        return open_collection(place, encoder)
+        return open_collection(place, encoder, sparse=sparse)
     except (ForeignCollectionError, CollectionReplacedError):
         raise
     except CollectionNotFoundError as error:
@@ -83,7 +83,7 @@ def find_place(place: str) -> CollectionLike | None:
         return None
 
 
-def open_local(place: str | Path, encoder: Any = None, *, read_only: bool) -> octavo.Collection:
+def open_local(place: str | Path, encoder: Any = None, *, sparse: Any = None, read_only: bool) -> octavo.Collection:
     """Open an existing collection in a directory.
 
     Raises
@@ -92,7 +92,7 @@ def open_local(place: str | Path, encoder: Any = None, *, read_only: bool) -> oc
         When there is none.
     """
     try:
-        return octavo.open(place, encoder, read_only=read_only, must_exist=True)
+        return octavo.open(place, encoder, sparse=sparse, read_only=read_only, must_exist=True)
     except (ForeignCollectionError, CollectionReplacedError):
         raise
     except CollectionNotFoundError as error:
@@ -108,13 +108,22 @@ def _not_found(place: str | Path) -> CollectionNotFoundError:
 
 
 def open_or_create_place(
-    place: str, encoder: Any, *, codec: str | None, metric: Any, late: bool = False, pool_factor: int | None = None
+    place: str,
+    encoder: Any,
+    *,
+    codec: str | None,
+    metric: Any,
+    late: bool = False,
+    pool_factor: int | None = None,
+    sparse: Any = None,
 ) -> CollectionLike:
     """Open a collection for writing, wherever it is, or create it, for late interaction where that is asked for."""
     if parse_location(place) is not None:
-        return open_or_create(place, encoder, codec=codec, metric=metric, late=late, pool_factor=pool_factor)
+        return open_or_create(
+            place, encoder, sparse=sparse, codec=codec, metric=metric, late=late, pool_factor=pool_factor
+        )
     if late:
         if metric == "dot":
             raise ParameterError("late interaction compares tokens by cosine; leave --metric out")
-        return octavo.open_multi_vector(place, encoder, codec=codec, pool_factor=pool_factor)
-    return octavo.open(place, encoder, codec=codec, metric=metric)
+        return octavo.open_multi_vector(place, encoder, sparse=sparse, codec=codec, pool_factor=pool_factor)
+    return octavo.open(place, encoder, sparse=sparse, codec=codec, metric=metric)

@@ -41,6 +41,16 @@ FilterJson = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Sparse = Annotated[
+    str | None,
+    typer.Option(
+        "--sparse",
+        metavar="NAME",
+        help="Model for learned sparse vectors: the name or folder of one that sentence_transformers.SparseEncoder loads, or "
+        "module:attribute.",
+        show_default="the collection's own, if it has sparse vectors",
+    ),
+]
 Model = Annotated[
     str | None,
     typer.Option(

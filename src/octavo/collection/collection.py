@@ -263,8 +263,6 @@ class Collection(DenseSearch):
             documents = [""] * sized(sparse_vectors)
         if vectors is None and self._encoder is None:
             self._encode_nothing()
-        if is_sized(vectors) and len(vectors):
-            vectors = as_matrix(vectors, self.dim)
         batches = read_batches(
             documents,
             ids,
