@@ -94,6 +94,12 @@ class RecordGuard:
             for block in range(a, b + 1):
                 if not self._good[block]:
                     self._verify(block)
+        self._all_good = bool(self._good.all())
+
+    @property
+    def all_good(self) -> bool:
+        """Whether every block was verified."""
+        return self._all_good
 
     def check_all(self) -> None:
         """Verify every block, those that were good before excepted."""
