@@ -20,7 +20,6 @@ ROOT = Path(octavo.__file__).parent
 LAYERS = [
     {"errors", "_version"},
     {
-        "_layout",
         "_validation",
         "_arrays",
         "_files",
@@ -29,9 +28,9 @@ LAYERS = [
         "_printing",
         "_forks",
         "_rotation",
-        "_sparse_rows",
         "_html",
     },
+    {"_layout", "_sparse_rows"},
     {"filters", "words"},
     {"compression", "index"},
     {"encoders"},

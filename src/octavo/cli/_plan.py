@@ -65,7 +65,7 @@ def plan_command(
         typer.Option(
             "--simulate",
             metavar="FILE",
-            help="Also simulate what waiting for many shards costs, and draw it (.svg or .png; needs octavo[eval]).",
+            help="Also simulate what waiting for many shards costs, and draw it (.svg or .png; needs octavo\\[eval]).",
             show_default=False,
         ),
     ] = None,

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import closing
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.text import Text
 
 from octavo._printing import console, print_json, printable, to_json
 from octavo.cli._app import app
-from octavo.cli._encoders import (
-    load_encoder,
-    load_sparse_encoder,
-    load_stored_encoder,
-    stored_encoder,
-    stored_sparse_encoder,
-)
+from octavo.cli._encoders import encoder_for, load_sparse_encoder, stored_sparse_encoder
 from octavo.cli._locations import open_place
-from octavo.cli._options import Json, Model, PlaceOption, Sparse
+from octavo.cli._options import FilterJson, Json, Model, OneSource, PlaceOption, Sparse, condition
 from octavo.retrievers.results import SearchResult
 from octavo.retrievers.search import SearchOptions
 
@@ -41,15 +35,8 @@ def search_command(
     query: Annotated[str, typer.Argument(help="The question, in words.", show_default=False)],
     path: PlaceOption,
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Number of results.")] = 10,
-    filter_json: Annotated[
-        str | None,
-        typer.Option(
-            "--filter",
-            metavar="JSON",
-            help="""Only documents whose metadata match, e.g. '{"year": {"$gte": 2020}}'.""",
-            show_default=False,
-        ),
-    ] = None,
+    filter_json: FilterJson = None,
+    source: OneSource = None,
     mode: Annotated[
         SearchMode,
         typer.Option(help="By vectors (dense), words (text, BM25), learned sparse vectors, or several fused (hybrid)."),
@@ -69,12 +56,11 @@ def search_command(
     as_json: Json = False,
 ) -> None:
     """Print the best documents for a question. Scores: higher is better."""
-    wanted = _parse_filter(filter_json)
+    wanted = condition(filter_json, source)
     names = _names(rank)
     asked = SearchOptions(mode=mode.value, rank=names, weights=_numbers(weights))
-    encoder = sparse_encoder = None
-    if asked.needs_vectors:
-        encoder = load_encoder(model) if model is not None else load_stored_encoder(stored_encoder(path))
+    encoder = encoder_for(path, model) if asked.needs_vectors else None
+    sparse_encoder = None
     if asked.needs_sparse:
         sparse_encoder = load_sparse_encoder(sparse) if sparse is not None else stored_sparse_encoder(path)
     with closing(open_place(path, encoder, sparse=sparse_encoder, read_only=True)) as collection:
@@ -102,18 +88,6 @@ def _numbers(text: str | None) -> list[float] | None:
         ) from None
 
 
-def _parse_filter(text: str | None) -> Any:
-    if text is None:
-        return None
-    try:
-        parsed = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise typer.BadParameter(f"expected a JSON object, got {text!r}: {error}", param_hint="--filter") from None
-    if not isinstance(parsed, dict):
-        raise typer.BadParameter(f"expected a JSON object, got {text!r}", param_hint="--filter")
-    return parsed
-
-
 def _print(result: SearchResult) -> None:
     out = console()
     if not len(result):
@@ -121,7 +95,12 @@ def _print(result: SearchResult) -> None:
     for rank, hit in enumerate(result, start=1):
         head = Text.assemble(f"{rank:>2}  ", (f"{hit.score:.4f}", "cyan"), "  ", (printable(hit.id), "bold"))
         out.print(head, soft_wrap=True)
-        snippet = printable(" ".join(hit.text.split()))
-        out.print(Text("    " + (snippet if len(snippet) <= _SNIPPET else snippet[:_SNIPPET] + " …")), soft_wrap=True)
-        if hit.metadata:
-            out.print(Text("    " + printable(to_json(hit.metadata)), style="dim"), soft_wrap=True)
+        print_excerpt(out, hit.text, hit.metadata)
+
+
+def print_excerpt(out: Console, text: str, metadata: dict[str, Any]) -> None:
+    """Print the beginning of a text, and the metadata, below what names the document."""
+    snippet = printable(" ".join(text.split()))
+    out.print(Text("    " + (snippet if len(snippet) <= _SNIPPET else snippet[:_SNIPPET] + " …")), soft_wrap=True)
+    if metadata:
+        out.print(Text("    " + printable(to_json(metadata)), style="dim"), soft_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from octavo._validation import check_choice, check_flag, check_integer, check_number
@@ -24,9 +24,6 @@ Kind: TypeAlias = Literal["collection", "baseline"]
 
 #: Where the documents that MaxSim scores come from.
 Candidates: TypeAlias = Literal["vectors", "text", "both", "sparse"]
-
-#: What keeps the documents: a local collection, or Qdrant.
-STORES = ("local", "qdrant")
 
 #: Options that belong to late interaction.
 _LATE = ("n_candidates", "candidates")
@@ -284,10 +281,6 @@ class Configuration:
                 f"expected configuration options out of {', '.join(sorted(known))}, got {unknown[0]!r}"
             )
         return cls(**values)
-
-    def with_layers(self, layers: int | None) -> Configuration:
-        """Return the same configuration for a model cut to `layers` layers."""
-        return replace(self, layers=layers)
 
 
 def _check_qdrant(configuration: Configuration) -> None:

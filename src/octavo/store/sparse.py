@@ -737,7 +737,7 @@ def read_segment(folder: Directory, entry: dict[str, Any]) -> SegmentView:
         terms, edges
     ):
         raise wrong
-    guard = RecordGuard(entry["file"], body, sums, 1, _ADVICE)
+    guard = RecordGuard(entry["file"], body, sums, 1, _ADVICE, file=file, start=start)
     return SegmentView(segment, entry, file, guard)
 
 

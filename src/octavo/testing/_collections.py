@@ -945,6 +945,27 @@ def _check_threads_share_it(subject: _Subject) -> None:
     _same(len(kb), _DOCUMENTS + 8, "what one thread wrote is there")
 
 
+def _check_notes(subject: _Subject) -> None:
+    kb = subject.filled()
+    assert kb.notes() == {}, f"a new collection has no notes, got {kb.notes()!r}"
+    kb.set_note("owner", "Müller \U0001f600\n")
+    kb.set_note("b", "2")
+    kb.set_note("b", "")
+    expected = {"b": "", "owner": "Müller \U0001f600\n"}
+    assert kb.notes() == expected, f"notes come back as they were set last, by name; got {kb.notes()!r}"
+    kb.set_note("b", None)
+    kb.set_note("not there", None)
+    assert list(kb.notes()) == ["owner"], f"None removes a note, and only that one; got {kb.notes()!r}"
+    assert len(kb) == _DOCUMENTS, "a note is no document"
+    with _raises(ParameterError, "a note without a name"):
+        kb.set_note("", "text")
+    with _raises(InputTypeError, "a note that is no text"):
+        kb.set_note("n", 1)
+    with _raises(ParameterError, "a note of more than a million characters"):
+        kb.set_note("n", "x" * 1_000_001)
+    assert list(kb.notes()) == ["owner"], "what is refused changes nothing"
+
+
 def _check_a_closed_collection(subject: _Subject) -> None:
     kb = subject.filled()
     query, given = subject.query(kb, 0), subject.given(kb, subject.vectors(kb, [0]))
@@ -967,6 +988,8 @@ def _check_a_closed_collection(subject: _Subject) -> None:
         "search_batch": lambda: kb.search_batch([query], 3),
         "info": lambda: kb.info(),
         "flush": lambda: kb.flush(),
+        "notes": lambda: kb.notes(),
+        "set_note": lambda: kb.set_note("n", "text"),
     }
     for name, call in calls.items():
         with _raises(CollectionClosedError, f"{name}() of a closed collection"):
@@ -1002,5 +1025,6 @@ _CHECKS: list[Callable[[_Subject], None]] = [
     _check_it_speaks_the_protocol,
     _check_an_explanation,
     _check_threads_share_it,
+    _check_notes,
     _check_a_closed_collection,
 ]

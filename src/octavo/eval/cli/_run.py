@@ -15,7 +15,7 @@ from octavo._printing import echo, print_json
 from octavo.encoders.models import is_attribute, load_attribute
 from octavo.errors import MissingExtraError, OctavoError, ParameterError
 from octavo.eval.analysis.pareto import pareto
-from octavo.eval.analysis.select import with_earlier
+from octavo.eval.analysis.select import with_all, with_earlier
 from octavo.eval.analysis.tables import average, markdown
 from octavo.eval.baselines import DEFAULT_BASELINES
 from octavo.eval.cli._options import IgnoreIdenticalIds, Vectors
@@ -233,8 +233,8 @@ def run_command(
     """Build collections with every configuration, search them, and write down quality, bytes and time.
 
     Options that take several values multiply. What was measured before, with the same data, model and configuration, is
-    not measured again; what else --out holds of the same data and model stands in the summary and counts for the
-    recommendation and for conditions relative to float32.
+    not measured again; what else --out holds of the same data and model counts for the recommendation and for conditions
+    relative to float32. summary.md and report.html are over everything that --out holds.
     """
     gates = [Gate.parse(text) for text in fail_under or ()]
     plan = read_plan(sweep) if sweep is not None else {}
@@ -269,11 +269,13 @@ def run_command(
         command=shlex.join(["octavo", *sys.argv[1:]]),
         note=lambda message: echo(message, err=True),
     )
-    known = with_earlier(results, load_results(place))
+    earlier = load_results(place)
+    known = with_earlier(results, earlier)
+    everything = with_all(results, earlier)
     text = markdown(known)
-    write_atomically(place / "summary.md", text)
+    write_atomically(place / "summary.md", markdown(everything))
     failures = _failures(results, gates, known)
-    advice = _advice(known, datasets, place) if report else {}
+    advice = _advice(known, everything, datasets, place) if report else {}
     if as_json:
         print_json(_as_json(results, known[len(results) :], failures, advice))
     else:
@@ -356,7 +358,9 @@ def _failures(results: Sequence[Result], gates: Sequence[Gate], known: Sequence[
     return [*broken, *(failure for gate in gates for failure in gate.failures(results, known))]
 
 
-def _advice(results: Sequence[Result], datasets: Sequence[Dataset], out: Path) -> dict[str, str]:
+def _advice(
+    results: Sequence[Result], everything: Sequence[Result], datasets: Sequence[Dataset], out: Path
+) -> dict[str, str]:
     """Return what to use and where the pictures are, as far as they can be had: the measurements stand without them."""
     from octavo.eval.report import find_explanation
     from octavo.eval.report import report as write_report
@@ -374,7 +378,7 @@ def _advice(results: Sequence[Result], datasets: Sequence[Dataset], out: Path) -
     # Ids of several data sets may clash; without texts the page shows ids.
     texts = dict(zip(datasets[0].query_ids, datasets[0].queries, strict=True)) if len(datasets) == 1 else {}
     try:
-        page = write_report(results, out=out / "report.html", texts=texts, explain=find_explanation(out, results))
+        page = write_report(everything, out=out / "report.html", texts=texts, explain=find_explanation(out, everything))
         found["report"] = f"The picture: {page.html}"
     except MissingExtraError as error:
         found["report"] = f"No picture: {error}"

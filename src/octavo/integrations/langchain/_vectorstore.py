@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeAlias, TypeVar
@@ -832,20 +833,24 @@ class OctavoVectorStore(VectorStore):
 
     @classmethod
     def _filled(cls, store: Self, source: Source) -> Self:
+        held = len(store._collection)
         try:
             store._add(source)
         except BaseException:
             store.close()
             raise
+        _tell_doubled(held, source)
         return store
 
     @classmethod
     async def _afilled(cls, store: Self, source: Source) -> Self:
+        held = await asyncio.to_thread(len, store._collection)
         try:
             await store._aadd(source)
         except BaseException:
             store.close()
             raise
+        _tell_doubled(held, source)
         return store
 
     # ------------------------------------------------------------------ ready vectors
@@ -1273,6 +1278,18 @@ def _path_of(collection: CollectionLike) -> Path | None:
 
 def _same_place(a: Path | None, b: Path | None) -> bool:
     return a is not None and b is not None and a.expanduser().resolve() == b.expanduser().resolve()
+
+
+def _tell_doubled(held: int, source: Source) -> None:
+    """Say that documents without ids were added to others: those who know FAISS expect a store of these alone."""
+    if held and source.unnamed:
+        warnings.warn(
+            f"the collection held {held:,} documents already, and {source.unnamed:,} without ids were added to them: the same "
+            "documents are stored again each time that this runs. Give ids= (or Document(id=...)) so that they replace "
+            "themselves, open the store without adding (OctavoVectorStore(embedding, path=...)), or call add_documents to add",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _parts(ids: list[str], size: int) -> Iterator[list[str]]:

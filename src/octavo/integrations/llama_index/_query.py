@@ -188,7 +188,7 @@ def _check_options(mode: Mode, options: dict[str, Any], shaping: frozenset[str])
 def _vector(collection: CollectionLike, query: VectorStoreQuery, mode: Mode) -> Any:
     """Return what to rank by; None for an embedding of zeros, which ranks nothing."""
     embedding = query.query_embedding
-    zeros = embedding is not None and len(embedding) > 0 and not np.any(embedding)
+    zeros = embedding is not None and len(embedding) > 0 and not any(embedding)
     if collection.late is not None:
         # One flat vector is no use here. It may come along all the same, when one `QueryBundle` goes through several
         # retrievers of which another has put its embedding there.

@@ -153,6 +153,12 @@ def test_several_data_sets_are_averaged(make_result: Any, tmp_path: Path) -> Non
     assert written.datasets == ["a", "b"]
     assert "Paired differences from float32 on b" in text
     assert "int4: measured on a only" in text
+    # What was measured on one of them only has its place as well: a part for each data set follows what they share.
+    page = Path(written.html).read_text(encoding="utf-8")
+    assert [f'id="part-{number}"' in page for number in range(4)] == [True, True, True, False]
+    assert "int4" in page[page.index('id="part-1"') : page.index('id="part-2"')]
+    assert "int4" not in page[page.index('id="part-2"') :].partition("<script>")[0]
+    assert len(set(written.pictures)) == len(written.pictures)
     only = report(runs, out=tmp_path / "one.html", dataset="a")
     assert only.configurations == 3
 
