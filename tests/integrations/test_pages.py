@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 #: Page: the package that it needs, and what it prints.
 PAGES = {
     "serve": ("octavo", r"http://127\.0\.0\.1:\d+/#key=\S+"),
+    "sparse": ("octavo", ""),
     "assistants": ("mcp", r"\['pear'\]"),
     "haystack": ("haystack", r"\['diesel'\]\n\['steam', 'violin'\]\n\['violin'\]"),
     "dspy": ("dspy", r"\['pear', 'plums'\]\n\['a red apple'\]"),

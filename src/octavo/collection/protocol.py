@@ -139,6 +139,14 @@ class CollectionLike(DenseSearch, Protocol):
         """Return what notices that an encoder is not the one that made the stored vectors."""
         ...
 
+    def notes(self) -> dict[str, str]:
+        """Return the short texts that tools keep beside the documents."""
+        ...
+
+    def set_note(self, name: str, text: str | None) -> None:
+        """Keep one, or remove it."""
+        ...
+
     def info(self) -> Any:
         """Describe the collection."""
         ...

@@ -32,6 +32,7 @@ _LATER = """
 CREATE TABLE IF NOT EXISTS originals (
     slot INTEGER PRIMARY KEY, priority INTEGER NOT NULL, n INTEGER NOT NULL, vectors BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS originals_by_priority ON originals (priority, n);
+CREATE TABLE IF NOT EXISTS octavo_notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
 #: The table that a collection gets with its first learned sparse vectors.
@@ -45,7 +46,7 @@ _EXPECTED = {
     for text in (*_STATEMENTS, SPARSE_ROWS)
 }
 
-_MAY_BE_ABSENT = {"originals", "originals_by_priority", "sparse_rows"}
+_MAY_BE_ABSENT = {"originals", "originals_by_priority", "octavo_notes", "sparse_rows"}
 
 _COLUMN = r"\w+( (TEXT|INTEGER|REAL|BLOB|NUMERIC))?( NOT NULL)?( PRIMARY KEY)?( UNIQUE)?"
 _NAMES = r"\(\w+(, \w+)*\)"

@@ -783,3 +783,18 @@ def read_manifest(connection: Connection) -> dict[str, Any]:
 def write_manifest(connection: Connection, values: dict[str, Any]) -> None:
     """Set manifest entries."""
     connection.executemany("INSERT OR REPLACE INTO manifest VALUES (?, ?)", list(values.items()))
+
+
+def read_notes(connection: Connection) -> dict[str, str]:
+    """Return the notes: texts that tools keep beside the documents."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'octavo_notes'").fetchone():
+        return {}  # made by an earlier version, and never opened to be written to since
+    return dict(connection.execute("SELECT name, value FROM octavo_notes ORDER BY name").fetchall())
+
+
+def write_note(connection: Connection, name: str, text: str | None) -> None:
+    """Set a note; None removes it."""
+    if text is None:
+        connection.execute("DELETE FROM octavo_notes WHERE name = ?", (name,))
+    else:
+        connection.execute("INSERT OR REPLACE INTO octavo_notes VALUES (?, ?)", (name, text))

@@ -49,6 +49,7 @@ class GraphFiles(DerivedIndex):
         super().__init__(store)
         self._loaded_generation = -1
         self._saved = 0  # slots that the newest checkpoint covers
+        self._refused: dict[str, Any] | None = None  # the entry whose file is damaged
 
     def after_fork_in_child(self) -> None:
         """Have no thread; a graph that one was building cannot be used here, nor be destroyed."""
@@ -128,9 +129,11 @@ class GraphFiles(DerivedIndex):
         try:
             file = folder.hold(entry["file"])
             if graph_damage(file, entry) is not None:
+                self._refused = entry
                 return None
             view = self._map(file, entry["file"], snapshot, entry["covered"])
         except (OSError, OctavoError, RuntimeError):
+            self._refused = entry
             return None
         self._saved, self._loaded_generation = entry["covered"], snapshot.generation
         self._store.publish_graph(snapshot.generation, view)
@@ -177,7 +180,8 @@ class GraphFiles(DerivedIndex):
                 with store.write() as connection:
                     current = connection.execute("SELECT value FROM manifest WHERE key = 'generation'").fetchone()[0]
                     kept = store.artifact(connection, "graph")
-                    further = kept is not None and kept["generation"] == current and kept["covered"] >= view.covered
+                    good = kept is not None and kept["generation"] == current and kept != self._refused
+                    further = good and kept is not None and kept["covered"] >= view.covered
                     there = folder.stat(name) is not None  # another process may have removed what nobody knew of
                     if current == snapshot.generation and not further and there:  # or have saved more
                         connection.execute("INSERT OR REPLACE INTO artifacts VALUES ('graph', ?)", (json.dumps(entry),))

@@ -19,7 +19,7 @@ from octavo.eval.analysis.select import with_all, with_earlier
 from octavo.eval.analysis.tables import average, markdown
 from octavo.eval.baselines import DEFAULT_BASELINES
 from octavo.eval.cli._options import IgnoreIdenticalIds, Vectors
-from octavo.eval.configurations import Configuration
+from octavo.eval.configurations import WITHOUT_VECTORS, Configuration
 from octavo.eval.datasets import Dataset, load_dataset
 from octavo.eval.gates import Gate
 from octavo.eval.results import Result, load_results
@@ -94,7 +94,28 @@ def run_command(
     ] = None,
     mode: Annotated[
         list[str] | None,
-        typer.Option(help="dense, text, hybrid or late.", rich_help_panel=_SWEEP, show_default="dense"),
+        typer.Option(help="dense, text, sparse, hybrid or late.", rich_help_panel=_SWEEP, show_default="dense"),
+    ] = None,
+    sparse: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What makes learned sparse vectors: a model of sentence_transformers.SparseEncoder, its folder, or "
+            "module:attribute.",
+            rich_help_panel=_SWEEP,
+            show_default=False,
+        ),
+    ] = None,
+    rank: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Hybrid: what is fused, e.g. dense,text,sparse.", rich_help_panel=_SWEEP, show_default="dense,text"
+        ),
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Hybrid: what each weighs, e.g. 0.5,0.2,0.3.", rich_help_panel=_SWEEP, show_default="reciprocal ranks"
+        ),
     ] = None,
     oversample: Annotated[
         list[float] | None,
@@ -121,7 +142,9 @@ def run_command(
     candidates: Annotated[
         list[str] | None,
         typer.Option(
-            help="Late interaction: found by vectors, text or both.", rich_help_panel=_SWEEP, show_default="vectors"
+            help="Late interaction: found by vectors, text, both or sparse.",
+            rich_help_panel=_SWEEP,
+            show_default="vectors",
         ),
     ] = None,
     exact: Annotated[
@@ -220,7 +243,7 @@ def run_command(
         "codec": codec, "dims": [_size(size) for size in dims or ()], "quantizers": quantizer, "reducer": reducer,
         "layers": layers, "grid": grid, "mode": mode, "oversample": oversample, "ef": ef, "alpha": alpha,
         "pool_factor": pool_factor, "n_candidates": n_candidates, "candidates": candidates, "exact": exact, "metric": metric,
-        "store": store,
+        "store": store, "sparse": sparse, "rank": rank, "weights": weights,
     }  # fmt: skip
     wanted = list(baseline or ())
     asked = plan.get("baselines", False)
@@ -274,7 +297,7 @@ def _configurations(
     if found and not flags:
         return [*found, *reference]
     modes = set(flags.get("mode", ["dense"]))
-    if modes != {"text"} and not {"codec", "dims", "grid"} & set(flags):
+    if not modes <= set(WITHOUT_VECTORS) and not {"codec", "dims", "grid"} & set(flags):
         flags = {**flags, "codec": list(DEFAULT_CODECS) if modes != {"late"} else ["int8"]}
     return [*found, *expand_sweep(flags, shape), *reference]
 

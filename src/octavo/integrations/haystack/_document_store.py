@@ -203,8 +203,9 @@ class OctavoDocumentStore:
         ValueError
             When something else than documents is given, or an embedding cannot be used.
         """
-        if isinstance(documents, str) or not isinstance(documents, Iterable):
-            raise ValueError(f"expected a list of Documents, got {type(documents).__name__}")
+        given: Any = documents
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            raise ValueError(f"expected a list of Documents, got {type(given).__name__}")
         listed = list(documents)
         others = [type(document).__name__ for document in listed if not isinstance(document, Document)]
         if others:
