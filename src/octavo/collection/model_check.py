@@ -23,6 +23,7 @@ from octavo.errors import MismatchError, OctavoError
 from octavo.retrievers.search import read_documents, slots_of_ids
 from octavo.store.database import write_manifest
 from octavo.store.documents import Document
+from octavo.store.settings import Settings
 from octavo.store.snapshot import Slots, Snapshot, decode_rows
 from octavo.store.store import Store
 from octavo.store.tokens import mean_vectors
@@ -107,14 +108,19 @@ class LocalVectors:
     ----------
     store : Store
         Its files.
+    coming : bool
+        The vectors of the model that the collection is being changed to are meant, instead of those that it has.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, coming: bool = False) -> None:
         self._store = store
+        self._coming = coming
 
     def read_encoder(self) -> dict[str, Any] | None:
         """See `Known`."""
-        with self._store.read() as (connection, _):
+        with self._store.read() as (connection, snapshot):
+            if self._coming:
+                return snapshot.reencoding.encoder if snapshot.reencoding is not None else None
             row = connection.execute("SELECT value FROM manifest WHERE key = 'encoder'").fetchone()
         entry: dict[str, Any] | None = json.loads(row[0]) if row else None
         return entry
@@ -127,27 +133,36 @@ class LocalVectors:
     def sample(self, ids: Sequence[str]) -> tuple[list[str], list[str], Floats]:
         """See `Known`."""
         with self._store.read() as (connection, snapshot):
+            space = self._space(snapshot)
             slots = slots_of_ids(connection, list(ids))
+            slots = {identifier: slot for identifier, slot in slots.items() if slot < space.n_slots}
             documents = read_documents(connection, sorted(slots.values()))
             found = [documents[slots[identifier]][0] for identifier in ids if identifier in slots]
             found = [document for document in found if document.text.strip()]
             if not found:
                 return [], [], np.zeros((0, 0), np.float32)
-            vectors = self._vectors(snapshot, np.array([slots[document.id] for document in found], np.int64))
+            vectors = self._vectors(space, np.array([slots[document.id] for document in found], np.int64))
         kept = np.flatnonzero(vectors.any(axis=1))
         return [found[i].id for i in kept], [found[i].text for i in kept], vectors[kept]
 
     def as_stored(self, vectors: Any) -> Floats:
         """See `Known`."""
         with self._store.read() as (_, snapshot):
-            return self._as_stored(snapshot, vectors)
+            return self._as_stored(self._space(snapshot), vectors)
+
+    def _space(self, snapshot: Snapshot) -> Snapshot:
+        return snapshot.next if self._coming and snapshot.next is not None else snapshot
+
+    def _settings(self, space: Snapshot) -> Settings:
+        settings = self._store.settings
+        return space.reencoding.settings(settings) if space.prefix and space.reencoding is not None else settings
 
     def _vectors(self, snapshot: Snapshot, slots: Slots) -> Floats:
         return decode_rows(snapshot, slots)
 
     def _as_stored(self, snapshot: Snapshot, vectors: Any) -> Floats:
         matrix = as_matrix(vectors, snapshot.dim, "vectors of the encoder")
-        if self._store.settings.metric != "dot":
+        if self._settings(snapshot).metric != "dot":
             matrix = unit_rows(matrix, keep_zeros=True)
         pipeline = snapshot.tiers[-1].pipeline
         return pipeline.decode(pipeline.encode(matrix))
@@ -163,7 +178,7 @@ class LocalTokens(LocalVectors):
     def _as_stored(self, snapshot: Snapshot, vectors: Any) -> Floats:
         view = snapshot.tokens
         assert view is not None
-        tokens = pooled(vectors, dict(self._store.settings.pooling or {}), snapshot.dim)
+        tokens = pooled(vectors, dict(self._settings(snapshot).pooling or {}), snapshot.dim)
         return mean_vectors(TokenMatrices(view.codec.pipeline.decode(view.codec.encode(tokens.flat)), tokens.offsets))
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from octavo._files import as_path
 from octavo.collection.collection import Collection
 from octavo.collection.multi_vector import MultiVectorCollection
+from octavo.collection.reencoding import new_encoder
 from octavo.collection.token_input import token_encoder_for
 from octavo.compression.candidates import CandidateEncoder
 from octavo.compression.token_pooling import TokenPooling
@@ -33,6 +34,7 @@ def open(
     read_only: bool = False,
     must_exist: bool = False,
     lock_timeout: float = 30.0,
+    previous: Any = None,
 ) -> Collection:
     """Create a collection, or open the one that is there.
 
@@ -69,6 +71,10 @@ def open(
         Raise instead of creating a collection.
     lock_timeout : float, default=30.0
         Seconds to wait for another writer before `CollectionLockedError`.
+    previous : encoder, optional
+        The model that the collection is being changed from, where `encoder` is the one that it is changed to (see
+        `Collection.reencode`). Queries are encoded by whichever made the vectors that answer: the previous one before the
+        change, both while it runs, the new one afterwards.
 
     Returns
     -------
@@ -108,7 +114,7 @@ def open(
         lock_timeout=lock_timeout,
         multi_vector=True if is_multi_vector(encoder) else None,
     )
-    return open_store(path, encoder, settings)
+    return open_store(path, encoder, settings, previous)
 
 
 def open_multi_vector(
@@ -128,6 +134,7 @@ def open_multi_vector(
     read_only: bool = False,
     must_exist: bool = False,
     lock_timeout: float = 30.0,
+    previous: Any = None,
 ) -> MultiVectorCollection:
     """Create a collection for late interaction, or open the one that is there.
 
@@ -152,7 +159,7 @@ def open_multi_vector(
         encoder with its options.
     dim : int, optional
         Dimension of the token vectors; otherwise the first ones set it.
-    full_text, fit_after, seed, index, connectivity, read_only, must_exist, lock_timeout
+    full_text, fit_after, seed, index, connectivity, read_only, must_exist, lock_timeout, previous
         See `octavo.open`.
 
     Returns
@@ -201,24 +208,46 @@ def open_multi_vector(
         pooling=pooling_config(pool_factor, pooling),
         candidates=candidates_config(candidates),
     )
-    collection = open_store(path, encoder, settings)
+    collection = open_store(path, encoder, settings, previous)
     assert isinstance(collection, MultiVectorCollection)  # the settings ask for it, or opening has failed
     return collection
 
 
-def open_store(path: str | os.PathLike[str] | None, encoder: Any, settings: Settings) -> Collection:
+def open_store(
+    path: str | os.PathLike[str] | None, encoder: Any, settings: Settings, previous: Any = None
+) -> Collection:
     """Open the store and put the collection of its kind in front of it."""
+    if previous is not None and encoder is None:
+        raise ParameterError("previous= is the model that the collection is changed from; give the new one as encoder=")
     directory = as_path(path, "path") if path is not None else None
     if directory is None or not Store.exists(directory):  # an encoder that cannot be used must not leave a directory
         encoder = _wrapped(encoder, late=bool(settings.multi_vector))
     store = Store(directory, settings)
     try:
         if store.settings.multi_vector:
-            return MultiVectorCollection(store, token_encoder_for(store, encoder))
-        return Collection(store, _wrapped(encoder, late=False))
+            return MultiVectorCollection(store, _of_late(store, encoder), _of_any_kind(previous, late=True))
+        return Collection(store, _of_dense(store, encoder), _of_any_kind(previous, late=False))
     except BaseException:
         store.close()
         raise
+
+
+def _of_late(store: Store, encoder: Any) -> Any:
+    """Return the encoder of a collection for late interaction: of one vector a text only where it is, or was, being changed."""
+    if encoder is not None and store.snapshot.next is not None:
+        return new_encoder(encoder, late=True)
+    return token_encoder_for(store, encoder)
+
+
+def _of_dense(store: Store, encoder: Any) -> Any:
+    """Return the encoder of a collection with one vector a document: of many only where it is being changed to that."""
+    if encoder is not None and store.snapshot.next is not None:
+        return new_encoder(encoder, late=False)
+    return _wrapped(encoder, late=False)
+
+
+def _of_any_kind(previous: Any, *, late: bool) -> Any:
+    return new_encoder(previous, late=late) if previous is not None else None
 
 
 def _index_of(index: str | None, connectivity: int | None) -> str | None:

@@ -31,6 +31,11 @@ _LATER = """
 CREATE TABLE IF NOT EXISTS originals (
     slot INTEGER PRIMARY KEY, priority INTEGER NOT NULL, n INTEGER NOT NULL, vectors BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS originals_by_priority ON originals (priority, n);
+CREATE TABLE IF NOT EXISTS next_blocks (
+    tier INTEGER NOT NULL, block INTEGER NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (tier, block)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS next_originals (
+    slot INTEGER PRIMARY KEY, priority INTEGER NOT NULL, n INTEGER NOT NULL, vectors BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS next_originals_by_priority ON next_originals (priority, n);
 """
 
 _STATEMENTS = [text.strip() for text in (_TABLES + _metadata_index.DDL + _LATER).split(";") if text.strip()]
@@ -38,7 +43,7 @@ _STATEMENTS = [text.strip() for text in (_TABLES + _metadata_index.DDL + _LATER)
 #: Name to (type, text), as SQLite keeps them.
 _EXPECTED = {text.split()[5]: (text.split()[1].lower(), text.replace("IF NOT EXISTS ", "", 1)) for text in _STATEMENTS}
 
-_MAY_BE_ABSENT = {"originals", "originals_by_priority"}
+_MAY_BE_ABSENT = {"originals", "originals_by_priority", "next_blocks", "next_originals", "next_originals_by_priority"}
 
 _COLUMN = r"\w+( (TEXT|INTEGER|REAL|BLOB|NUMERIC))?( NOT NULL)?( PRIMARY KEY)?( UNIQUE)?"
 _NAMES = r"\(\w+(, \w+)*\)"

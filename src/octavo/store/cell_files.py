@@ -25,9 +25,9 @@ from octavo.errors import CorruptCollectionError, OctavoError
 from octavo.index import planner
 from octavo.index.cells import SAMPLE_PER_CELL, CellModel, Segment, cells_for
 from octavo.store._cell_format import ModelView, SegmentView, read_model, read_segment, write_model, write_segment
-from octavo.store.derived import DerivedIndex, derived_files, is_abandoned
+from octavo.store.derived import DerivedIndex, is_abandoned
 from octavo.store.snapshot import CellView, Slots, Snapshot, decode_rows
-from octavo.store.store import Store
+from octavo.store.store import Store, derived_files
 
 #: Rows decoded and encoded at a time, and between two looks at whether to stop.
 _CHUNK = 16_384
@@ -60,12 +60,14 @@ class CellFiles(DerivedIndex):
     ----------
     store : Store
         The collection's files.
+    prefix : str
+        See `DerivedIndex`.
     """
 
     name = "cells"
 
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
+    def __init__(self, store: Store, prefix: str = "") -> None:
+        super().__init__(store, prefix)
         self._seen: dict[str, Any] | None = None  # the entry that was looked at last, used or not
         self._refused: dict[str, Any] | None = None  # one whose files are damaged
 
@@ -74,7 +76,7 @@ class CellFiles(DerivedIndex):
     def begin(self) -> None:
         """Map what is there, which takes milliseconds, and take up work."""
         with contextlib.suppress(OctavoError, OSError), self._lock:
-            self._current(self._store.snapshot)
+            self._current(self._space)
         super().begin()
 
     def behind(self, snapshot: Snapshot, tail: int | None = None) -> bool:
@@ -107,14 +109,14 @@ class CellFiles(DerivedIndex):
     def _quietly(self) -> None:
         with contextlib.suppress(OctavoError, OSError):
             self.catch_up()
-            while self._outgrown(self._store.snapshot) and not self._over():
+            while self._outgrown(self._space) and not self._over():
                 self._retrain()
                 self.catch_up()
 
     def _catch_up(self, tail: int | None) -> None:
         with self._lock, contextlib.suppress(_StoppedError):
             while not self._over():
-                snapshot = self._store.snapshot
+                snapshot = self._space
                 view = self._current(snapshot)
                 # in the background otherwise, and there only
                 anew = self._outgrown(snapshot, _GROWN if tail == 0 else _OVERGROWN)
@@ -127,7 +129,7 @@ class CellFiles(DerivedIndex):
 
     def _retrain(self) -> None:
         with self._lock, contextlib.suppress(_StoppedError):
-            snapshot = self._store.snapshot
+            snapshot = self._space
             if self._current(snapshot) is not None and self._outgrown(snapshot):
                 self._train(snapshot)
 
@@ -136,7 +138,7 @@ class CellFiles(DerivedIndex):
         self.wait()
         with self._lock:
             self._seen = self._refused = None
-            self._store.publish_cells(self._store.snapshot.generation, None)
+            self._store.publish_cells(self._space.generation, None)
 
     # ------------------------------------------------------------------ making
 
@@ -215,7 +217,7 @@ class CellFiles(DerivedIndex):
             return view
         for _ in range(3):
             with self._store.read() as (connection, _):
-                entry = self._store.artifact(connection, "cells")
+                entry = self._store.artifact(connection, self.artifact)
             if entry is None or entry["generation"] != snapshot.generation:
                 return view
             if entry == self._refused or (view is not None and entry == self._seen):
@@ -248,10 +250,10 @@ class CellFiles(DerivedIndex):
         """
         store = self._store
         folder = store.folder
-        if folder is None or store.settings.read_only or _is_saved(store.snapshot.cells):
+        if folder is None or store.settings.read_only or _is_saved(self._space.cells):
             return
         with self._lock:
-            snapshot = store.snapshot
+            snapshot = self._space
             view = snapshot.cells
             if view is None or _is_saved(view) or view.damaged:
                 return
@@ -294,19 +296,18 @@ class CellFiles(DerivedIndex):
     def _record(self, folder: Directory, snapshot: Snapshot, entry: dict[str, Any]) -> bool:
         """Have the database name the files, and delete all others; False where that is not ours to do."""
         with self._store.write() as connection:
-            current = connection.execute("SELECT value FROM manifest WHERE key = 'generation'").fetchone()[0]
-            kept = self._store.artifact(connection, "cells")
+            current = self._store.generation(connection, self._prefix)
+            kept = self._store.artifact(connection, self.artifact)
             others = kept is not None and kept["generation"] == current and kept != self._seen
             # another process may have removed what nobody knew of
             there = all(folder.stat(name) is not None for name in derived_files("cells", entry))
             good = current == snapshot.generation and not others and there
             if good:
-                connection.execute("INSERT OR REPLACE INTO artifacts VALUES ('cells', ?)", (json.dumps(entry),))
+                connection.execute("INSERT OR REPLACE INTO artifacts VALUES (?, ?)", (self.artifact, json.dumps(entry)))
         # Only once the new names are committed: where a process dies before that, the old files are the cells. Under the
         # write lock, since another process may commit newer ones. Drafts may still be being written: only old ones go.
         with self._store.write() as connection:
-            named = self._store.artifact(connection, "cells")
-            known = set(derived_files("cells", named))
+            known = self._store.derived(connection)
             for name in folder.names():
                 match = _NAME.fullmatch(name)
                 if match is not None and name not in known and (match[2] is None or is_abandoned(folder, name)):

@@ -50,6 +50,17 @@ class Document:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
+def text_to_embed(document: Document) -> str:
+    """Return what an encoder is given of a document when its vector has to be made again.
+
+    Parameters
+    ----------
+    document : Document
+        As it is stored.
+    """
+    return document.text
+
+
 @dataclass
 class Batch:
     """Checked documents on their way into the store; ``vectors`` is None until they are encoded."""

@@ -31,6 +31,9 @@ _LONGEST_WAIT = 2_000_000.0
 
 _METRICS = ("cosine", "dot")
 
+#: What a change of the model may change.
+_KIND = ("metric", "multi_vector", "pooling", "candidates", "candidate_codec")
+
 #: What finds candidates in a large collection; the first is taken unless the caller says otherwise.
 INDEXES = ("cells", "graph")
 
@@ -154,15 +157,23 @@ class Settings:
             candidate_codec=stored.get("candidate_codec"),
         )
 
-    def to_manifest(self) -> dict[str, Any]:
-        """Return the manifest of a new, empty collection."""
+    @property
+    def kind(self) -> dict[str, Any]:
+        """What says which kind of vectors there are, and how they are compared."""
+        return {name: getattr(self, name) for name in _KIND}
+
+    def fixed(self) -> str:
+        """Return the manifest's entry ``settings``."""
         names = ["metric", "full_text", "fit_after", "seed", "connectivity", "index"]
         if self.multi_vector:
-            names += ["multi_vector", "pooling", "candidates", "candidate_codec"]
-        fixed = {name: getattr(self, name) for name in names}
+            names += [name for name in _KIND if name not in names]
+        return json.dumps({name: getattr(self, name) for name in names})
+
+    def to_manifest(self) -> dict[str, Any]:
+        """Return the manifest of a new, empty collection."""
         return {
             "format_version": FORMAT_VERSION,
-            "settings": json.dumps(fixed),
+            "settings": self.fixed(),
             "codec": self.codec,
             "codec_state": b"",
             "fitted": 0,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 from octavo._files import Directory
 from octavo.errors import CollectionLockedError
-from octavo.store.database import read_manifest
-from octavo.store.derived import derived_files
-from octavo.store.settings import INDEXES
+from octavo.store.reencoding import PREFIX
 from octavo.store.store import TEXT_DIRECTORY, Store
 
 _GENERATION_FILE = re.compile(
@@ -32,11 +30,11 @@ def erase_leftovers(store: Store) -> None:
     assert folder is not None  # only collections on disk have files
     text = folder.sub(TEXT_DIRECTORY) if folder.stat(TEXT_DIRECTORY) is not None else None
     with store.write() as connection:  # nobody else is between writing files and committing them
-        generation = int(read_manifest(connection)["generation"])
+        generations = {store.generation(connection, prefix) for prefix in ("", PREFIX)}
         recorded = store.artifact(connection, "text")
-        kept = {name for index in INDEXES for name in derived_files(index, store.artifact(connection, index))}
+        kept = store.derived(connection)
         kept_text = recorded["manifest"]["directory"] if recorded is not None else None
-        old = [name for name in _leftovers(folder, generation) if name not in kept]
+        old = [name for name in _leftovers(folder, generations) if name not in kept]
         left = [folder.path / name for name in old if not folder.remove(name)]
         if text is not None:
             old = [name for name in text.names() if name != kept_text]
@@ -56,12 +54,12 @@ def erase_leftovers(store: Store) -> None:
         )
 
 
-def _leftovers(folder: Directory, generation: int) -> Iterator[str]:
+def _leftovers(folder: Directory, generations: Set[int]) -> Iterator[str]:
     """Yield the names of vector files of other generations, and of graphs and cells."""
     for name in folder.names():
         match = _GENERATION_FILE.fullmatch(name)
         if match is None:
             continue
         # A draft of this generation may still be being written, and holds no document of an earlier one.
-        if int(match[1]) != generation or name.endswith((".graph", ".cells", ".segment")):
+        if int(match[1]) not in generations or name.endswith((".graph", ".cells", ".segment")):
             yield name
