@@ -7,6 +7,7 @@ from octavo.cli import (  # noqa: F401 - each registers its command
     _index,
     _info,
     _plan,
+    _reencode,
     _search,
     _transfer,
     _tune,

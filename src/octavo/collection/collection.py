@@ -460,6 +460,8 @@ class Collection(DenseSearch):
         late = bool(self._store.settings.multi_vector)
         coming = new_encoder(encoder, late=late)
         snapshot = self._current()
+        if codec is None and snapshot.reencoding is not None:
+            codec = snapshot.reencoding.codec
         text = new_codec(codec, self._store.settings, snapshot.codec_text, late=isinstance(coming, TokenEncoder))
         if snapshot.next is None and not snapshot.n_alive and self._writer.start_over({"codec": text}):
             self._changed_to(coming)

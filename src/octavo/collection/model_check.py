@@ -327,7 +327,7 @@ class _Question:
             raise MismatchError(
                 f"the collection was built with encoder {self.built_with!r}, got {self.name!r}, whose vector for the stored "
                 f"document {self.ids[0]!r} differs (cosine {cosine(before, self.stored[0]):.3f}); open it with the first, "
-                "or build a new collection with the second"
+                "or change the collection's model to the second: reencode(encoder), octavo reencode"
             )
 
     def _as_stored(self, vectors: Any, n: int) -> Floats | None:
