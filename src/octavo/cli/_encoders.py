@@ -72,6 +72,25 @@ def stored_encoder(place: str) -> str | None:
 
 
 def open_with_encoder(place: str, model: str | None, *, read_only: bool) -> CollectionLike:
-    """Open an existing collection with its own encoder, or with the one that the user named."""
-    encoder = load_encoder(model) if model is not None else load_stored_encoder(stored_encoder(place))
-    return open_place(place, encoder, read_only=read_only)
+    """Open an existing collection with its own encoder, or with the one that the user named.
+
+    While its model is being changed, its own are two; one of them is enough.
+    """
+    if model is not None:
+        return open_place(place, load_encoder(model), read_only=read_only)
+    with closing(open_place(place, read_only=True)) as collection:
+        info = collection.info()
+    state = getattr(info, "reencoding", None)
+    if state is None:
+        return open_place(place, load_stored_encoder(info.encoder), read_only=read_only)
+    encoders: list[Encoder] = []
+    failure: ParameterError | None = None
+    for name in (state["encoder"], info.encoder):
+        try:
+            encoders.append(load_stored_encoder(name))
+        except ParameterError as error:
+            failure = error
+    if not encoders:
+        assert failure is not None  # of one of the two
+        raise failure
+    return open_place(place, encoders[0], read_only=read_only, previous=encoders[1] if len(encoders) > 1 else None)

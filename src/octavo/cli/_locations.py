@@ -46,8 +46,8 @@ def local_directory(context: typer.Context, place: str) -> Path:
     return Path(place)
 
 
-def open_place(place: str, encoder: Any = None, *, read_only: bool) -> CollectionLike:
-    """Open an existing collection, wherever it is.
+def open_place(place: str, encoder: Any = None, *, read_only: bool, previous: Any = None) -> CollectionLike:
+    """Open an existing collection, wherever it is; `previous` as in `octavo.open`.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def open_place(place: str, encoder: Any = None, *, read_only: bool) -> Collectio
     """
     if parse_location(place) is not None:
         return open_collection(place, encoder)
-    return octavo.open(place, encoder, read_only=read_only, must_exist=True)
+    return octavo.open(place, encoder, read_only=read_only, must_exist=True, previous=previous)
 
 
 def open_or_create_place(place: str, encoder: Any, *, codec: str | None, metric: Any) -> CollectionLike:
