@@ -41,7 +41,6 @@ from octavo.retrievers.search import (
     Queries,
     Searcher,
     SearchOptions,
-    SpaceChangedError,
     fresh,
     read_documents,
     slots_of_ids,
@@ -53,7 +52,7 @@ from octavo.store.derived import DerivedIndex
 from octavo.store.documents import Batch, Document, DocumentLike, check_ids, chunked, read_batches
 from octavo.store.indexes import index_of
 from octavo.store.info import CollectionInfo, describe
-from octavo.store.reencoding import PREFIX
+from octavo.store.reencoding import PREFIX, SpaceChangedError
 from octavo.store.settings import Settings
 from octavo.store.snapshot import Snapshot, decode_rows
 from octavo.store.sqlite import Connection
@@ -268,10 +267,7 @@ class Collection(DenseSearch):
     def _add_batches(self, batches: Iterator[Batch]) -> list[str]:
         added: list[str] = []
         for batch in batches:
-            encoded = not batch.ready and batch.vectors is None and batch.matrices is None
-            encoded = encoded and not self._old_is_gone
-            batch = self._ready(batch)
-            self._writer.add(batch, self._encoder_to_store(batch) if encoded else None)
+            self._add_batch(batch)
             added += batch.ids
             with _afterwards("documents were added"):
                 self._fit_or_compact(self._fit_at_most, ended=False)
@@ -283,6 +279,23 @@ class Collection(DenseSearch):
                     tail=0
                 )  # after a long add a little more work spares every search the scan of the tail
         return added
+
+    def _add_batch(self, batch: Batch) -> None:
+        if batch.ready or batch.vectors is not None or batch.matrices is not None:
+            self._writer.add(self._ready(batch))
+            return
+        for _ in range(_CHANGES):
+            gone = self._old_is_gone
+            batch.space = self._store.snapshot.space
+            batch = self._ready(batch)
+            try:
+                self._writer.add(batch, self._encoder_to_store(batch) if not gone else None)
+            except SpaceChangedError:  # by a change of the model that ended meanwhile
+                batch.ready, batch.vectors, batch.matrices, batch.tokens = False, None, None, None
+                self._current()
+            else:
+                return
+        raise CollectionLockedError("the collection's model kept being changed while documents were added; try again")
 
     def delete(self, ids: Iterable[str] | None = None, filter: FilterLike = None) -> int:
         """Delete documents by id, by filter, or those that both name.
@@ -419,8 +432,8 @@ class Collection(DenseSearch):
         Parameters
         ----------
         encoder : str, callable or object
-            The new model, as in `octavo.open`. The old one again is possible, for another codec without what the present one
-            has dropped.
+            The new model, as in `octavo.open`. The old one again makes sense for another codec: nothing that the present one
+            has dropped stays dropped. With the present codec as well there is nothing to do.
         codec : str, optional
             For the new vectors; by default the one that the collection has.
         batch_size : int, default=256
@@ -465,6 +478,9 @@ class Collection(DenseSearch):
         text = new_codec(codec, self._store.settings, snapshot.codec_text, late=isinstance(coming, TokenEncoder))
         if snapshot.next is None and not snapshot.n_alive and self._writer.start_over({"codec": text}):
             self._changed_to(coming)
+            return
+        if snapshot.next is None and text == snapshot.codec_text and self._models.has_made(coming):
+            self._changed_to(coming)  # it was done before
             return
         work = Reencoder(self._store, self._writer, coming, text, batch_size, pace, chosen)
         work.resume(snapshot)

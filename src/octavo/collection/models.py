@@ -148,6 +148,13 @@ class Models:
         mine = [encoder for encoder in self._mine if not isinstance(encoder, TextOnly)]
         return next((encoder for encoder in mine if self._verdict(encoder, coming=False)[0] is not False), None)
 
+    def has_made(self, encoder: Any) -> bool:
+        """Tell whether an encoder certainly is the one that made the vectors that the collection has, as they came."""
+        entry = self.check(coming=False).known.read_encoder()
+        if entry is None or entry["name"] != encoder.name or entry.get("refitted"):
+            return False
+        return self._verdict(encoder, coming=False)[0] is True
+
     def check(self, *, coming: bool) -> ModelCheck:
         """Return what compares an encoder with the one that made the vectors of a space."""
         snapshot = self._store.snapshot

@@ -23,6 +23,7 @@ from octavo.retrievers.results import Ranking, SearchResult
 from octavo.store.database import document_crc, select_documents
 from octavo.store.documents import Document, metadata_from_json
 from octavo.store.metadata.index import select
+from octavo.store.reencoding import SpaceChangedError
 from octavo.store.snapshot import CellView, Mask, Slots, Snapshot, decode_rows
 from octavo.store.sqlite import Connection
 from octavo.store.store import Store
@@ -165,10 +166,6 @@ class Queries:
             if given is not None:
                 return len(given)
         return len(self.next) if self.next is not None else 0
-
-
-class SpaceChangedError(Exception):
-    """The collection's vectors are another model's than those of the queries: they have to be encoded again."""
 
 
 class Searcher:

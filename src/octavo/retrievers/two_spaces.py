@@ -17,7 +17,8 @@ from octavo._arrays import Floats
 from octavo.errors import CorruptCollectionError
 from octavo.retrievers.late_interaction import LateOptions, LateRanker
 from octavo.retrievers.results import Ranking, SearchResult, Served
-from octavo.retrievers.search import Queries, Scores, SearchOptions, SnapshotRanker, SpaceChangedError
+from octavo.retrievers.search import Queries, Scores, SearchOptions, SnapshotRanker
+from octavo.store.reencoding import SpaceChangedError
 from octavo.store.snapshot import Slots, Snapshot
 
 #: Documents over which the mean and the spread of scores are taken, and how many it takes to say anything.

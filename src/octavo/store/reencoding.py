@@ -35,6 +35,10 @@ _BYTES = ("codec_state", "token_codec", "candidate_state")
 ENTRIES = ("next", *(f"{PREFIX}{name}" for name in _BYTES))
 
 
+class SpaceChangedError(Exception):
+    """The collection's vectors are another model's than those at hand: queries or documents have to be encoded again."""
+
+
 @dataclass(frozen=True)
 class Reencoding:
     """One change of the model, as the manifest tells it under ``next``.

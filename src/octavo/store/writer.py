@@ -45,7 +45,7 @@ from octavo.store._originals import Learned, errors_of, watched_rows
 from octavo.store.database import document_crc, drop_from_manifest, select_documents, write_manifest
 from octavo.store.documents import Batch, chunked, metadata_from_json
 from octavo.store.metadata import index as _metadata_index
-from octavo.store.reencoding import ENTRIES, PREFIX, Reencoding, Serve
+from octavo.store.reencoding import ENTRIES, PREFIX, Reencoding, Serve, SpaceChangedError
 from octavo.store.settings import Settings
 from octavo.store.snapshot import Mask, Slots, Snapshot, TierView, decode_rows
 from octavo.store.sqlite import Connection, Error
@@ -86,11 +86,18 @@ class Writer:
 
         `batch.vectors`, or `batch.tokens` in a multi-vector collection, are ready to be encoded (of unit length where
         cosine is meant).
+
+        Raises
+        ------
+        SpaceChangedError
+            When they are of another model than the collection has by now.
         """
         store = self._store
         with store.write() as connection:
             snapshot = self._current(connection)
             dim = batch.dim
+            if batch.space is not None and batch.space != snapshot.space:
+                raise SpaceChangedError
             if snapshot.dim is not None and snapshot.dim != dim:
                 raise InvalidVectorsError(
                     f"expected vectors of dimension {snapshot.dim}, got {dim}; was the collection built with another model?"
