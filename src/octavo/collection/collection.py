@@ -111,7 +111,7 @@ class Collection(DenseSearch):
         # a state whose index reaches as far as it should; only as long as others use it, since it has files open
         self._settled: weakref.ref[Snapshot] | None = None
         self._model = self.model_check()
-        self._model_of = store.snapshot.space  # whose vectors it compares with
+        self._model_of = self._opened_in = store.snapshot.space  # whose vectors it compares with
         self._second: tuple[Searcher, DerivedIndex] | None = None  # of the space that a change of the model fills
         self._index.begin()
 
@@ -159,6 +159,18 @@ class Collection(DenseSearch):
         """What turns texts into vectors, if one was given."""
         encoder: Encoder | None = self._models.any
         return encoder
+
+    @property
+    def space(self) -> int:
+        """How many times the model was changed: vectors of another number are of another model."""
+        return self._store.snapshot.space
+
+    @property
+    def changing(self) -> bool:
+        """Whether texts have to be encoded here, since the model is being changed, or was since this object was made."""
+        return (
+            self.space != self._opened_in or self._store.snapshot.next is not None or self._models.previous is not None
+        )
 
     @property
     def closed(self) -> bool:
@@ -419,6 +431,7 @@ class Collection(DenseSearch):
         batch_size: int = 256,
         rate: str | None = None,
         serve: Literal["both", "old"] = "both",
+        previous: Any = None,
         progress: bool = False,
     ) -> None:
         """Change the collection's model: encode all its texts with another one, while it is searched and written to.
@@ -443,6 +456,8 @@ class Collection(DenseSearch):
         serve : {"both", "old"}, default="both"
             What answers searches by text meanwhile: the vectors of both models together, or the old ones alone. Ready vectors
             as queries are compared with the old ones.
+        previous : str, callable or object, optional
+            The model that made the present vectors, if the collection was opened without it: for searches of this object.
         progress : bool, default=False
             Show a progress bar.
 
@@ -472,6 +487,9 @@ class Collection(DenseSearch):
         pace = Rate.parse(rate)
         late = bool(self._store.settings.multi_vector)
         coming = new_encoder(encoder, late=late)
+        if previous is not None:
+            self._models.previous = new_encoder(previous, late=late)
+            self._models.forget()
         snapshot = self._current()
         if codec is None and snapshot.reencoding is not None:
             codec = snapshot.reencoding.codec
