@@ -162,15 +162,14 @@ class Collection(DenseSearch):
 
     @property
     def space(self) -> int:
-        """How many times the model was changed: vectors of another number are of another model."""
-        return self._store.snapshot.space
+        """How many times the model was changed by now: vectors of another number are of another model."""
+        return self._current().space
 
     @property
     def changing(self) -> bool:
         """Whether texts have to be encoded here, since the model is being changed, or was since this object was made."""
-        return (
-            self.space != self._opened_in or self._store.snapshot.next is not None or self._models.previous is not None
-        )
+        snapshot = self._current()
+        return snapshot.space != self._opened_in or snapshot.next is not None or self._models.previous is not None
 
     @property
     def closed(self) -> bool:
