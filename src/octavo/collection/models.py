@@ -145,7 +145,12 @@ class Models:
 
     def maker(self) -> Any:
         """Return the encoder that made the vectors that the collection has, if it is at hand."""
-        mine = [encoder for encoder in self._mine if not isinstance(encoder, TextOnly)]
+        snapshot, known = self._store.snapshot, self._roles
+        asked = snapshot.next is not None or self.previous is not None
+        if asked and known is not None and (known.space, known.reencoding) == (snapshot.space, _identity(snapshot)):
+            return known.current
+        mine = [encoder for encoder in (self.encoder, self.previous) if encoder is not None]
+        mine = [encoder for encoder in mine if not isinstance(encoder, TextOnly)]
         return next((encoder for encoder in mine if self._verdict(encoder, coming=False)[0] is not False), None)
 
     def has_made(self, encoder: Any) -> bool:
@@ -178,7 +183,15 @@ class Models:
         ids, texts, _ = check.known.sample(entry.get("sample", ()))
         if not ids:
             return None, None
-        answers: list[Any] = [encoder.encode_documents(texts[:1])]
+        try:
+            answers: list[Any] = [encoder.encode_documents(texts[:1])]
+        except OctavoError:
+            raise
+        except Exception as error:  # a service that is down must not stop the other model
+            _log.warning(
+                "encoder %r could not encode a stored document, so its name has to do: %r", encoder.name, error
+            )
+            return (True if encoder.name == entry["name"] else None), None
 
         def encode(asked: list[str]) -> Any:
             return answers.pop() if answers and asked == texts[:1] else encoder.encode_documents(asked)

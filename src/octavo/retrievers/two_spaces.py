@@ -7,6 +7,7 @@ old vector keeps its own. What is returned is on the old model's scale (docs/dec
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
 
@@ -22,7 +23,7 @@ from octavo.store.reencoding import SpaceChangedError
 from octavo.store.snapshot import Slots, Snapshot
 
 #: Documents over which the mean and the spread of scores are taken, and how many it takes to say anything.
-_SAMPLE, _ENOUGH = 512, 64
+_SAMPLE, _ENOUGH = 256, 64
 
 #: The new model's weight is the share of documents that it has encoded, but at least this.
 _LEAST_WEIGHT = 0.5
@@ -93,7 +94,7 @@ class TwoSpaces:
         sample = self._sample()
         rankings = []
         for number in range(len(queries)):
-            slots = np.union1d(old[number][0], new[number][0])
+            slots = _either(old[number][0], new[number][0])
             scores = self._fused(queries, following, number, slots, sample)
             order = np.lexsort((slots, -scores))[:k]
             rankings.append((slots[order], scores[order]))
@@ -131,24 +132,26 @@ class TwoSpaces:
         scored = self._second.scores(following, number, np.concatenate([again, sample])).astype(np.float64)
         new, new_known = scored[: len(again)], scored[len(again) :]
         usable = np.isfinite(old_known) & np.isfinite(new_known)  # documents may be without tokens
-        old_known, new_known = old_known[usable], new_known[usable]
-        if len(old_known) < 2 or not old_known.std() or not new_known.std():
+        if not usable.all():
+            old_known, new_known = old_known[usable], new_known[usable]
+        middle, spread = _moments(old_known)
+        new_middle, new_spread = _moments(new_known)
+        if not spread or not new_spread:
             return old.astype(np.float32)
         weight = self._weight
-        before = _standard(old_known, old_known)
-        mixed = (1 - weight) * before + weight * _standard(new_known, new_known)
-        spread = mixed.std() or 1.0  # their means are zero
+        share, new_share = (1 - weight) / spread, weight / new_spread
+        # the mean of two z-scores spreads less than either, the less the models agree
+        _, narrower = _moments(share * (old_known - middle) + new_share * (new_known - new_middle))
+        narrower = narrower or 1.0
         fused = old.copy()
         both = slots < self._next.n_slots
-        mine = fused[both]
-        good = np.isfinite(mine) & np.isfinite(new)
-        value = (1 - weight) * _standard(mine[good], old_known) + weight * _standard(new[good], new_known)
-        mine[good] = old_known.mean() + old_known.std() * value / spread
-        only_new = ~np.isfinite(mine) & np.isfinite(new)
-        mine[only_new] = old_known.mean() + old_known.std() * _standard(new[only_new], new_known)
-        fused[both] = mine
+        mine = old[both]
+        mixed = middle + spread / narrower * (share * (mine - middle) + new_share * (new - new_middle))
+        if not np.isfinite(mixed).all():  # a document without tokens by one of the models: the other one alone
+            alone = middle + spread / new_spread * (new - new_middle)
+            mixed = np.where(np.isfinite(mine), np.where(np.isfinite(new), mixed, mine), alone)
+        fused[both] = mixed
         if self._first.cosines and len(fused) and fused.max() > 1:  # no cosine is, and others build on that
-            middle = old_known.mean()
             fused = middle + (fused - middle) * (1 - middle) / (fused.max() - middle)
         return fused.astype(np.float32)
 
@@ -211,7 +214,19 @@ class TwoSpaces:
         return [replace(result, reencoding=self._served) for result in found] if self._served is not None else found
 
 
-def _standard(scores: npt.NDArray[np.float64], known: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return scores as z-scores, by the mean and spread of known ones."""
-    values: npt.NDArray[np.float64] = (scores - known.mean()) / known.std()
-    return values
+def _moments(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return mean and standard deviation; zeros for less than two values."""
+    if len(values) < 2:
+        return 0.0, 0.0
+    mean = float(values.sum()) / len(values)
+    return mean, math.sqrt(max(0.0, float(values @ values) / len(values) - mean * mean))
+
+
+def _either(a: Slots, b: Slots) -> Slots:
+    """Return what is in one of two arrays, each once, in rising order."""
+    found = np.concatenate([a, b])
+    found.sort()
+    if len(found) < 2:
+        return found
+    kept: Slots = found[np.concatenate([[True], found[1:] != found[:-1]])]
+    return kept
