@@ -20,7 +20,7 @@ from octavo._progress import progress_bar
 from octavo._validation import check_integer, check_number
 from octavo.collection.model_check import LocalVectors, ModelCheck, prompts_of
 from octavo.collection.models import Models, width
-from octavo.collection.reencoding import Rate, Reencoder, check_options, new_codec, new_encoder
+from octavo.collection.reencoding import Rate, Reencoder, TextsOf, check_options, new_codec, new_encoder
 from octavo.collection.searching import DenseSearch, Ranker, Where, check_deletion, check_filter
 from octavo.collection.token_input import is_sized
 from octavo.compression import Codec
@@ -481,6 +481,39 @@ class Collection(DenseSearch):
         (3, 'green')
         >>> kb.close()
         """
+        self.reencode_texts(None, encoder, codec, batch_size, rate, serve, previous=previous, progress=progress)
+
+    def reencode_texts(
+        self,
+        texts_of: TextsOf | None,
+        encoder: Any,
+        codec: str | None = None,
+        batch_size: int = 256,
+        rate: str | None = None,
+        serve: Literal["both", "old"] = "both",
+        *,
+        previous: Any = None,
+        progress: bool = False,
+    ) -> None:
+        """Change the collection's model as `reencode` does, for adapters that embed something else than the stored text.
+
+        Parameters
+        ----------
+        texts_of : callable or None
+            Returns what the encoder is given of some documents.
+        encoder, codec, batch_size, rate, serve, previous, progress
+            See `reencode`.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open(encoder=lambda texts: [[len(text), 1.0] for text in texts])
+        >>> _ = kb.add(["red"])
+        >>> kb.reencode_texts(lambda documents: ["dark " + document.text for document in documents], kb.encoder, "float32")
+        >>> kb.get_vectors(kb.ids()).round(2).tolist()
+        [[0.99..., 0.12...]]
+        >>> kb.close()
+        """
         self._store.require_open()
         batch_size, chosen = check_options(batch_size, serve)
         pace = Rate.parse(rate)
@@ -499,7 +532,7 @@ class Collection(DenseSearch):
         if snapshot.next is None and text == snapshot.codec_text and self._models.has_made(coming):
             self._changed_to(coming)  # it was done before
             return
-        work = Reencoder(self._store, self._writer, coming, text, batch_size, pace, chosen)
+        work = Reencoder(self._store, self._writer, coming, text, batch_size, pace, chosen, texts_of)
         work.resume(snapshot)
         try:
             with progress_bar("reencode", snapshot.n_alive, shown=progress) as advance:
@@ -1326,6 +1359,35 @@ class Collection(DenseSearch):
         encoder = self._require_encoder()
         self._checked_model().run(encoder.name, width(vectors), encoder.encode_documents)
         return vectors
+
+    def vectors_for(self, texts: Sequence[str]) -> dict[str, Any]:
+        """Return what `add` is to be given beside documents of which an adapter embeds something else than their texts.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            What is to be embedded of them.
+
+        Returns
+        -------
+        dict of str to array
+            Their vectors by the model that the collection has; of zeros, for `reencode` to replace, where that is not at
+            hand.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open(encoder=lambda texts: [[len(text), 1.0] for text in texts])
+        >>> kb.vectors_for(["red"])["vectors"].tolist()
+        [[3.0, 1.0]]
+        >>> kb.close()
+        """
+        if self._old_is_gone:
+            if self._store.settings.multi_vector:
+                return {"token_vectors": [np.zeros((0, self.dim or 1), np.float32)] * len(texts)}
+            return {"vectors": np.zeros((len(texts), self.dim or 1), np.float32)}
+        vectors: Any = self.encode_documents(texts)
+        return {"token_vectors" if self._store.settings.multi_vector else "vectors": vectors}
 
     def _checked_model(self) -> ModelCheck:
         """Return what compares encoders with the model of the newest vectors: another one since, if it was changed."""

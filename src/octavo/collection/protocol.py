@@ -166,6 +166,18 @@ class MultiVectorLike(LateSearch, CollectionLike, Protocol):
         ...
 
 
+def encodes_itself(collection: CollectionLike) -> bool:
+    """Tell whether texts are for the collection to encode: its model is, or was, being changed, and it knows the models.
+
+    Parameters
+    ----------
+    collection : CollectionLike
+        Any collection.
+    """
+    local = collection.local
+    return local is not None and local.changing and local.encoder is not None
+
+
 def require_local(collection: CollectionLike, what: str, instead: str) -> Collection:
     """Return a collection that has files of Octavo's own.
 

@@ -6,9 +6,9 @@ import errno
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -47,6 +47,10 @@ _SAMPLE = 8
 
 _RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(s|sec|second|min|minute|h|hour)\s*")
 _SECONDS = {"s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0}
+
+
+#: Returns what an encoder is given of documents.
+TextsOf: TypeAlias = Callable[[Sequence[Document]], list[str]]
 
 
 @dataclass(frozen=True)
@@ -109,10 +113,20 @@ class Reencoder:
         How many documents may be encoded in a time.
     serve : {"both", "old"}
         What answers searches meanwhile.
+    texts_of : callable or None
+        What the encoder is given of documents, where an adapter embeds something else than `text_to_embed` says.
     """
 
     def __init__(
-        self, store: Store, writer: Writer, encoder: Any, codec: str, batch_size: int, rate: Rate | None, serve: Serve
+        self,
+        store: Store,
+        writer: Writer,
+        encoder: Any,
+        codec: str,
+        batch_size: int,
+        rate: Rate | None,
+        serve: Serve,
+        texts_of: TextsOf | None = None,
     ) -> None:
         self._store, self._writer = store, writer
         self._encoder = encoder
@@ -120,6 +134,7 @@ class Reencoder:
         self._batch_size = batch_size if rate is None else max(1, min(batch_size, int(rate.documents)))
         self._rate = rate
         self._serve = serve
+        self._texts_of = texts_of
         self._late = isinstance(encoder, TokenEncoder)
         self._kind = _kind(store.settings, late=self._late)
         self._ranked: list[tuple[int, str]] = []  # priority and id of all documents, before it has begun
@@ -169,6 +184,7 @@ class Reencoder:
             assert self._order is not None
             del self._order[: len(work.asked)]
             return encoded
+        named = [document.id for _, document in work.documents if document.text.strip()][:_SAMPLE]
         written = self._writer.append_reencoded(
             work.first,
             work.last,
@@ -178,7 +194,7 @@ class Reencoder:
             encoded=encoded,
             seconds=seconds,
             serve=self._serve,
-            sample=[document.id for _, document in work.documents if document.text.strip()][:_SAMPLE],
+            about={"sample" if self._texts_of is None else "nodes": named},
         )
         if written:
             self._known.clear()
@@ -285,7 +301,8 @@ class Reencoder:
                 found[slot] = known if self._late else known[None]
         waiting = [(slot, document) for slot, document in work.documents if slot not in found]
         if waiting:
-            texts = [text_to_embed(document) for _, document in waiting]
+            documents = [document for _, document in waiting]
+            texts = self._texts_of(documents) if self._texts_of is not None else list(map(text_to_embed, documents))
             fresh = self._encode(texts, dim)
             for number, (slot, _) in enumerate(waiting):
                 found[slot] = fresh[number] if self._late else fresh[number][None]

@@ -722,7 +722,7 @@ class Writer:
         encoded: int,
         seconds: float,
         serve: Serve,
-        sample: Sequence[str] = (),
+        about: Mapping[str, Sequence[str]],
     ) -> bool:
         """Write the new vectors of slots `first` up to `last`; False where another process has changed what they are.
 
@@ -741,8 +741,8 @@ class Writer:
             How many of them were encoded for this, and how long that took.
         serve : {"both", "old"}
             What answers searches from now on.
-        sample : sequence of str
-            Ids of documents by which the model can be told, if there are some.
+        about : mapping of str to sequence of str
+            Ids of documents by which the model can be told, as the manifest's entry ``encoder`` lists them.
         """
         with self._store.write() as connection:
             snapshot, following, reencoding = self._next(connection)
@@ -785,8 +785,7 @@ class Writer:
                 _originals.insert(connection, wanted, PREFIX)
                 learned = _originals.thin(connection, learned, self._capacity(following, reencoding.dim), PREFIX)
             encoder = reencoding.encoder
-            if sample and not encoder.get("sample"):
-                encoder = encoder | {"sample": list(sample)}
+            encoder = {name: list(ids) for name, ids in about.items() if ids} | encoder
             changed = replace(
                 reencoding,
                 done=last,

@@ -13,6 +13,7 @@ from langchain_core.embeddings import Embeddings
 from octavo._arrays import Floats, as_matrix
 from octavo.collection import CollectionLike, MultiVectorLike
 from octavo.collection.model_check import ModelCheck, prompts_of
+from octavo.collection.protocol import encodes_itself
 from octavo.encoders.dense import as_encoder
 from octavo.encoders.tokens import TokenEncoder, is_multi_vector
 from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, OctavoError, ParameterError
@@ -255,12 +256,6 @@ class TokenEmbedder:
                 "with mode='text'"
             )
         return self.encoder
-
-
-def encodes_itself(collection: CollectionLike) -> bool:
-    """Tell whether texts are for the collection to encode: its model is, or was, being changed, and it knows the models."""
-    local = collection.local
-    return local is not None and local.changing and local.encoder is not None
 
 
 def _space(collection: CollectionLike) -> int:
