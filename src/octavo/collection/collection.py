@@ -441,6 +441,9 @@ class Collection(DenseSearch):
         Other processes that search should hold both models: ``octavo.open(path, encoder=NEW, previous=OLD)``; those that hold
         the old one alone go on with its vectors, and are told at the end. ``docs/change-model.md`` says what it costs.
 
+        From one vector a document to many (an encoder for late interaction), or back: at the end this object is closed, since
+        it is of the other kind; open the collection again.
+
         Parameters
         ----------
         encoder : str, callable or object
@@ -526,6 +529,12 @@ class Collection(DenseSearch):
         if codec is None and snapshot.reencoding is not None:
             codec = snapshot.reencoding.codec
         text = new_codec(codec, self._store.settings, snapshot.codec_text, late=isinstance(coming, TokenEncoder))
+        other_kind = late != isinstance(coming, TokenEncoder)
+        if other_kind and (self.path is None or not snapshot.n_alive):
+            raise ParameterError(
+                "a collection in memory, or without documents, keeps its kind of vectors: one a document, or many; re-encode a "
+                "copy(path) of it, or create a new one"
+            )
         if snapshot.next is None and not snapshot.n_alive and self._writer.start_over({"codec": text}):
             self._changed_to(coming)
             return
@@ -542,7 +551,11 @@ class Collection(DenseSearch):
         finally:
             if self._store.snapshot.next is None:
                 self._forget_second()
-        self._changed_to(coming)
+        if other_kind:
+            self._models.coming = None
+            self.close()
+        else:
+            self._changed_to(coming)
 
     def _reencode(self, work: Reencoder, coming: Any, advance: Callable[[int], object]) -> None:
         old = self._models.maker()
@@ -567,6 +580,7 @@ class Collection(DenseSearch):
         self._models.coming = None
         self._encoder = encoder
         self._settled = None
+        self._checked_model().settled = True  # it is the one
         with _afterwards("the collection was re-encoded"):
             if self._index.behind(self._store.snapshot):
                 self._index.catch_up()
@@ -668,11 +682,17 @@ class Collection(DenseSearch):
         if path is None:
             copied = copy_collection(self._store, None)
             assert copied is not None  # a copy in memory has no path to open it from
-            return type(self)(copied, self._encoder, self._models.previous)
+            return self._beside_it(copied)
         destination = as_path(path, "path")
         copy_collection(self._store, destination)
         settings = Settings(lock_timeout=self._store.settings.lock_timeout)
-        return type(self)(Store(destination, settings), self._encoder, self._models.previous)
+        return self._beside_it(Store(destination, settings))
+
+    def _beside_it(self, store: Store) -> Self:
+        """Return a copy with the same encoders."""
+        copy = type(self)(store, self._encoder, self._models.previous)
+        copy._models.coming = self._models.coming
+        return copy
 
     def snapshot(self, path: str | os.PathLike[str]) -> Path:
         """Write a backup of the newest commit to a new directory, while others may go on writing.

@@ -112,7 +112,7 @@ def open(
         read_only=read_only,
         must_exist=must_exist,
         lock_timeout=lock_timeout,
-        multi_vector=True if is_multi_vector(encoder) else None,
+        multi_vector=True if is_multi_vector(encoder) and (previous is None or not _is_there(path)) else None,
     )
     return open_store(path, encoder, settings, previous)
 
@@ -225,23 +225,27 @@ def open_store(
     store = Store(directory, settings)
     try:
         if store.settings.multi_vector:
-            return MultiVectorCollection(store, _of_late(store, encoder), _of_any_kind(previous, late=True))
-        return Collection(store, _of_dense(store, encoder), _of_any_kind(previous, late=False))
+            return MultiVectorCollection(store, _of_late(store, encoder, previous), _of_any_kind(previous, late=True))
+        return Collection(store, _of_dense(store, encoder, previous), _of_any_kind(previous, late=False))
     except BaseException:
         store.close()
         raise
 
 
-def _of_late(store: Store, encoder: Any) -> Any:
+def _is_there(path: str | os.PathLike[str] | None) -> bool:
+    return path is not None and Store.exists(as_path(path, "path"))
+
+
+def _of_late(store: Store, encoder: Any, previous: Any) -> Any:
     """Return the encoder of a collection for late interaction: of one vector a text only where it is, or was, being changed."""
-    if encoder is not None and store.snapshot.next is not None:
+    if encoder is not None and (store.snapshot.next is not None or previous is not None):
         return new_encoder(encoder, late=True)
     return token_encoder_for(store, encoder)
 
 
-def _of_dense(store: Store, encoder: Any) -> Any:
+def _of_dense(store: Store, encoder: Any, previous: Any) -> Any:
     """Return the encoder of a collection with one vector a document: of many only where it is being changed to that."""
-    if encoder is not None and store.snapshot.next is not None:
+    if encoder is not None and (store.snapshot.next is not None or previous is not None):
         return new_encoder(encoder, late=False)
     return _wrapped(encoder, late=False)
 

@@ -113,7 +113,7 @@ class Settings:
         """
         stored = json.loads(manifest["settings"]) | {"codec": manifest["codec"], "dim": manifest.get("dim")}
         late = bool(stored.get("multi_vector"))
-        if self.multi_vector is not None and self.multi_vector != late:
+        if self.multi_vector is not None and self.multi_vector != late and self.multi_vector != _coming_kind(manifest):
             kinds = ("one vector a document", "many vectors a document (late interaction)")
             raise MismatchError(
                 f"the collection was made for {kinds[late]}, got an encoder or options for {kinds[not late]}; open it with "
@@ -183,6 +183,14 @@ class Settings:
             "alive": 0,
             "dim": self.dim,
         }
+
+
+def _coming_kind(manifest: dict[str, Any]) -> bool | None:
+    """Return whether a change of the model that is under way leads to many vectors a document; None where there is none."""
+    try:
+        return bool(json.loads(manifest["next"])["kind"]["multi_vector"])
+    except (KeyError, ValueError, TypeError):
+        return None
 
 
 # ---------------------------------------------------------------------- many vectors a document

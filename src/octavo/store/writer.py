@@ -873,6 +873,8 @@ class Writer:
                 del changes["tokens"]
             write_manifest(connection, changes)
             drop_from_manifest(connection, ENTRIES)
+        if "settings" in changes:
+            self._store.settings = reencoding.settings(self._store.settings)
         self._after_switch(snapshot)
         return True
 
