@@ -8,6 +8,7 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+TOOLS := $(VENV)/.release
 # The million has a target of its own: it takes hours, and rivals to compare with.
 BENCHMARKS ?= $(filter-out benchmarks/bench_million.py,$(sort $(wildcard benchmarks/bench_*.py)))
 
@@ -16,7 +17,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench million clean
+.PHONY: help demo test lint format package lowest licences bench million clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +37,15 @@ format: $(INSTALLED) ## Put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+package: $(TOOLS) ## Build what would be published, and try it as a stranger would
+	$(BIN)/python release/check.py
+
+lowest: $(TOOLS) ## Run the unit tests with the oldest versions that pyproject.toml admits
+	$(BIN)/python release/lowest.py $(ARGS)
+
+licences: $(TOOLS) ## Write docs/licences.md: what Octavo and its extras bring, and under which licence
+	$(BIN)/python release/licences.py
+
 bench: $(INSTALLED) ## Run the benchmarks (all but the million, or BENCHMARKS=benchmarks/bench_exact.py)
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
 
@@ -54,4 +64,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt 'pip>=25.1'
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]' --group dev
+	@touch $@
+
+$(TOOLS): $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --group release
 	@touch $@

@@ -3,8 +3,12 @@
 ``python benchmarks/bench_orders.py --data ../shared/data --vectors ../shared/emb`` adds the documents of several sets to
 collections of Octavo, 100 at a time, topic by topic (20, by k-means on the vectors), the same reversed, and in random order.
 It prints what is kept of the nDCG@10 of float32 vectors: by a codec that is fitted on all documents, by one that is fitted
-on the first 1,000 and never again, and by the collection, in points of 100. Vectors are ``MODEL-SET.npz`` with ``D``, ``Q``,
-``did`` and ``qid``. Nothing is timed.
+on the first 1,000 and never again (with `--once`), and by the collection, in points of 100. Vectors are ``MODEL-SET.npz`` with
+``D``, ``Q``, ``did`` and ``qid``. Nothing is timed.
+
+With `--seeds` every cell is the mean of so many collections, which differ in the rotation of their codes. *Apart* is the
+difference between the best and the worst order, with the interval of 95 % that a paired bootstrap over the queries gives for
+the difference of these two; *agreement* is the mean share of the exact ten best that each order finds.
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import octavo
+from bench_codecs_models import search
+from octavo.compression import Codec
 from octavo.store import writer as writing
 
 CODECS = ("int8", "rabitq:1 > int8", "rabitq:4", "svd:50%|int8", "svd:25%|int8")
@@ -70,15 +76,15 @@ def orders(documents: Matrix) -> dict[str, NDArray[np.int64]]:
     return {"topics": by_topic, "reversed": by_topic[::-1], "random": shuffled}
 
 
-def ndcg(rankings: list[list[int]], judged: Judgements) -> float:
-    """Return the mean nDCG@10 over the queries that have judgements."""
+def ndcg(rankings: list[list[int]], judged: Judgements) -> NDArray[np.float64]:
+    """Return nDCG@10 of each query that has judgements."""
     discounts = 1 / np.log2(np.arange(2, DEPTH + 2))
     gains = []
     for query, grades in judged.items():
         found = np.array([grades.get(row, 0) for row in rankings[query][:DEPTH]], float)
         best = np.sort(list(grades.values()))[::-1][:DEPTH]
         gains.append((found * discounts[: len(found)]).sum() / (best * discounts[: len(best)]).sum())
-    return float(np.mean(gains))
+    return np.array(gains)
 
 
 def searched(kb: octavo.Collection, queries: Matrix) -> list[list[int]]:
@@ -86,9 +92,11 @@ def searched(kb: octavo.Collection, queries: Matrix) -> list[list[int]]:
     return [[int(key) for key in result.ids] for result in kb.search_batch(queries, DEPTH)]
 
 
-def filled(codec: str, documents: Matrix, order: NDArray[np.int64], *, batch: int, again: bool = True) -> Any:
+def filled(
+    codec: str, documents: Matrix, order: NDArray[np.int64], *, batch: int, again: bool = True, seed: int = 0
+) -> Any:
     """Return a collection to which documents were added in this order."""
-    kb = octavo.open(codec=codec)
+    kb = octavo.open(codec=codec, seed=seed)
     if not again:
         kb._writer.learn_again = lambda *, ended: False  # type: ignore[method-assign]
     for start in range(0, len(order), batch):
@@ -98,17 +106,51 @@ def filled(codec: str, documents: Matrix, order: NDArray[np.int64], *, batch: in
     return kb
 
 
-def measured(codec: str, documents: Matrix, queries: Matrix, judged: Judgements) -> dict[str, float]:
-    """Return what is kept, by scheme and order."""
-    base = ndcg(exact(documents, queries), judged)
-    kept = {}
-    with filled(codec, documents, np.arange(len(documents)), batch=writing.FIT_SAMPLE) as kb:
-        kept["all"] = 100 * ndcg(searched(kb, queries), judged) / base
+def measured(
+    codec: str, documents: Matrix, queries: Matrix, judged: Judgements, *, seeds: int, once: bool
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
+    """Return nDCG@10 of each query, and the agreement with float32, by scheme and order, means over the seeds."""
+    best = [set(rows) for rows in exact(documents, queries)]
+    schemes: dict[str, dict[str, Any]] = {"all": {"order": np.arange(len(documents)), "batch": writing.FIT_SAMPLE}}
     for name, order in orders(documents).items():
-        for scheme, again in (("once", False), ("now", True)):
-            with filled(codec, documents, order, batch=BATCH, again=again) as kb:
-                kept[f"{name} {scheme}"] = 100 * ndcg(searched(kb, queries), judged) / base
-    return kept
+        if once:
+            schemes[f"{name} once"] = {"order": order, "batch": BATCH, "again": False}
+        schemes[f"{name} now"] = {"order": order, "batch": BATCH}
+    values, agreed = {}, {}
+    for name, options in schemes.items():
+        gains, shares = [], []
+        for seed in range(seeds):
+            with filled(codec, documents, seed=seed, **options) as kb:
+                found = searched(kb, queries)
+            gains.append(ndcg(found, judged))
+            shares.append(np.mean([len(rows & set(row)) / DEPTH for rows, row in zip(best, found, strict=True)]))
+        values[name], agreed[name] = np.mean(gains, axis=0), float(np.mean(shares))
+    return values, agreed
+
+
+def agreements(codec: str, documents: Matrix, queries: Matrix) -> dict[str, float]:
+    """Return the share of the exact ten best that is found, by order; documents come 1,000 at a time."""
+    best = [set(rows) for rows in exact(documents, queries)]
+
+    def share(found: Any) -> float:
+        pairs = zip(best, found, strict=True)
+        return float(np.mean([len(rows & {int(row) for row in each}) / DEPTH for rows, each in pairs]))
+
+    shares = {"fitted on all": share(search(Codec.parse(codec).fit(documents), documents, queries))}
+    for name, order in orders(documents).items():
+        with filled(codec, documents, order, batch=1_000) as kb:
+            shares[name] = share(searched(kb, queries))
+    return shares
+
+
+def apart(values: dict[str, NDArray[np.float64]], base: float) -> str:
+    """Return how far the orders are apart, with an interval."""
+    now = {name: value for name, value in values.items() if name.endswith(" now")}
+    best, worst = (pick(now.values(), key=lambda value: value.mean()) for pick in (max, min))
+    difference = 100 * (best - worst) / base
+    drawn = np.random.default_rng(0).integers(0, len(difference), (2_000, len(difference)))
+    low, high = np.percentile(difference[drawn].mean(axis=1), [2.5, 97.5])
+    return f"{difference.mean():.1f} ({low:.1f} to {high:.1f})"
 
 
 def exact(documents: Matrix, queries: Matrix) -> list[list[int]]:
@@ -119,14 +161,34 @@ def exact(documents: Matrix, queries: Matrix) -> list[list[int]]:
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of collections with qrels")
-    parser.add_argument("--vectors", type=Path, nargs="+", required=True, help="folders with MODEL-SET.npz")
+    parser.add_argument("--data", type=Path, help="folder of collections with qrels")
+    parser.add_argument("--vectors", type=Path, nargs="+", help="folders with MODEL-SET.npz")
+    parser.add_argument(
+        "--large", type=Path, help="instead of these: vectors without judgements, D and Q; agreement alone"
+    )
+    parser.add_argument("--rows", type=int, default=60_000, help="of the large file")
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--sets", nargs="+", default=SETS)
     parser.add_argument("--codecs", nargs="+", default=CODECS)
+    parser.add_argument("--seeds", type=int, default=1, help="collections of each kind")
+    parser.add_argument("--once", action="store_true", help="also codecs that are fitted once")
     asked = parser.parse_args()
-    print("| model | set | codec | fitted on all | topics: once, now | reversed: once, now | random: once, now |")
-    print("|---|---|---|---|---|---|---|")
+    if asked.large:
+        with np.load(asked.large) as archive:
+            documents, queries = unit(archive["D"][: asked.rows]), unit(archive["Q"])
+        print("| codec | fitted on all | topics | reversed | random |\n|---|---|---|---|---|")
+        for codec in asked.codecs:
+            found = agreements(codec, documents, queries)
+            cells = [f"`{codec}`".replace("|", "\\|"), *(f"{share:.3f}" for share in found.values())]
+            print("| " + " | ".join(cells) + " |", flush=True)
+        return
+    if not asked.data or not asked.vectors:
+        parser.error("expected --data and --vectors, or --large")
+    shown = "once, now" if asked.once else "now"
+    names = ("topics", "reversed", "random")
+    heads = ["model", "set", "codec", "fitted on all", *(f"{name}: {shown}" for name in names), "apart", "agreement"]
+    print("| " + " | ".join(heads) + " |")
+    print("|---" * len(heads) + "|")
     for model in asked.models:
         for name in asked.sets:
             found = [folder / f"{model}-{name}.npz" for folder in asked.vectors]
@@ -135,9 +197,12 @@ def main() -> None:
                 sys.exit(f"there is no {model}-{name}.npz in {', '.join(map(str, asked.vectors))}")
             documents, queries, judged = load(asked.data, path, name)
             for codec in asked.codecs:
-                kept = measured(codec, documents, queries, judged)
-                pairs = [f"{kept[f'{o} once']:.1f}, {kept[f'{o} now']:.1f}" for o in ("topics", "reversed", "random")]
-                cells = [model, name, f"`{codec}`".replace("|", "\\|"), f"{kept['all']:.1f}", *pairs]
+                values, agreed = measured(codec, documents, queries, judged, seeds=asked.seeds, once=asked.once)
+                base = float(ndcg(exact(documents, queries), judged).mean())
+                kept = {scheme: f"{100 * value.mean() / base:.1f}" for scheme, value in values.items()}
+                cells = [model, name, f"`{codec}`".replace("|", "\\|"), kept["all"]]
+                cells += [", ".join(kept[f"{order} {when}"] for when in shown.split(", ")) for order in names]
+                cells += [apart(values, base), ", ".join(f"{agreed[f'{order} now']:.3f}" for order in names)]
                 print("| " + " | ".join(cells) + " |", flush=True)
 
 

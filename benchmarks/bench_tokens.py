@@ -34,14 +34,12 @@ from octavo.compression import (
     CentredMean,
     FixedDimensionalEncoding,
     RandomFeatures,
-    Rotate,
     TokenMatrices,
     TokenPooling,
 )
 from octavo.index.maxsim import maxsim_codes, maxsim_search
 from octavo.store._generations import FIT_TOKENS
 from octavo.store.tokens import TokenCodec
-from research.lloyd_max import LloydMax
 from research.pooling import POOLINGS as POOLING_CLASSES
 from research.ward_vectors import WardVectors
 from token_sets import TokenSet, add_token_options, agreement, load_token_sets, split
@@ -218,18 +216,12 @@ def encode_tokens(
 ) -> tuple[CodeLayout, np.ndarray, int, list[np.ndarray]]:
     """Return layout, codes of all documents as they are compared, the bytes that they take, and codes of each query.
 
-    Codecs are fitted and applied as a collection does it. Beside those that it takes, ``rotate|lloyd-max:<bits>``.
+    Codecs are fitted and applied as a collection does it.
     """
-    if "lloyd-max" not in text:
-        codec = TokenCodec.fit(text, some_documents(documents), CentredMean(), seed=0)
-        asked = codec.encode_queries(queries.flat)
-        codes = codec.encode(documents.flat)
-        return codec.pipeline.layout, codes, codes.nbytes, split(asked, queries.offsets)
-    rotate = Rotate().fit(sample(documents))
-    step = LloydMax(int(text[-1])).fit(rotate.encode(sample(documents)))
-    asked = step.encode_queries(rotate.encode(queries.flat))
-    codes = step.encode(rotate.encode(documents.flat))
-    return step.layout, step.unpacked(codes), codes.nbytes, split(asked, queries.offsets)
+    codec = TokenCodec.fit(text, some_documents(documents), CentredMean(), seed=0)
+    asked = codec.encode_queries(queries.flat)
+    codes = codec.encode(documents.flat)
+    return codec.pipeline.layout, codes, codes.nbytes, split(asked, queries.offsets)
 
 
 def candidates(args: argparse.Namespace) -> None:
@@ -299,7 +291,7 @@ def main() -> None:
         part.add_argument("--sets", nargs="+", default=list(SETS))
         if name == "quality":
             part.add_argument("--poolings", nargs="+", default=list(POOLINGS), help="also x2-kmeans, 48, ...")
-            part.add_argument("--codecs", nargs="+", default=list(CODECS), help="also rotate|lloyd-max:<bits>")
+            part.add_argument("--codecs", nargs="+", default=list(CODECS))
             part.add_argument("--out", type=Path, help="file of results, to which new ones are added")
         else:
             part.add_argument("--dim", type=int, default=128, help="token dimensions, by SVD")

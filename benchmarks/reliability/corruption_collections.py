@@ -51,6 +51,8 @@ class Recipe:
         Delete some documents and compact, then delete more.
     log : bool, default=False
         Copy it while it is open, so that its last commits are in the write-ahead log.
+    index : str, default="cells"
+        What finds candidates.
     """
 
     codec: str | None
@@ -58,11 +60,14 @@ class Recipe:
     fit_after: int = 100
     dead: bool = False
     log: bool = False
+    index: str = "cells"
 
 
 RECIPES = {
     "int8": Recipe("int8"),
+    "graph": Recipe("int8", index="graph"),
     "binary-int8": Recipe("binary > int8"),
+    "rabitq-int8": Recipe("rabitq:1 > int8", dead=True),
     "svd-float8-int8": Recipe("svd:50%|float8 > int8"),
     "unfitted": Recipe("int8", fit_after=10 * ROWS),
     "compacted": Recipe("int8 > float16", dead=True),
@@ -71,14 +76,14 @@ RECIPES = {
 }
 
 
-def small_graphs() -> None:
-    """Have graphs built for a few hundred documents, so that there is a file of one to damage."""
-    planner.limits = planner.Limits(graph_min=100, tail_max=50)
+def small_indexes() -> None:
+    """Have cells and graphs for a few hundred documents, so that there are files of them to damage."""
+    planner.limits = planner.Limits(graph_min=100, cells_min=100, tail_max=50, few=10)
 
 
 def prepare(folder: Path, recipe: Recipe, seed: int) -> None:
     """Build a collection as ``now`` in `folder`, with ``old``, its state a few commits ago, and the states' answers."""
-    small_graphs()
+    small_indexes()
     path, states = folder / "kb", []
 
     def committed() -> None:
@@ -116,8 +121,8 @@ def _copy_open(path: Path, destination: Path, *, keep_log: bool) -> None:
 
 def _open(path: Path, recipe: Recipe) -> Any:
     if recipe.late:
-        return octavo.open_multi_vector(path, codec=recipe.codec, fit_after=recipe.fit_after)
-    return octavo.open(path, codec=recipe.codec, fit_after=recipe.fit_after)
+        return octavo.open_multi_vector(path, codec=recipe.codec, fit_after=recipe.fit_after, index=recipe.index)
+    return octavo.open(path, codec=recipe.codec, fit_after=recipe.fit_after, index=recipe.index)
 
 
 def _add(kb: Any, rows: range, seed: int) -> None:
@@ -174,6 +179,8 @@ def _questions(kb: Any, seed: int) -> list[tuple[str, Callable[[], Any]]]:
         ("vectors", vectors),
         ("exact", lambda: search(exact=True)),
         ("default", search),
+        ("index", lambda: search(exact=False)),
+        ("index, filtered", lambda: search(exact=False, filter={"n": {"$lt": ROWS // 2}})),
         ("text", words),
         ("numbers", lambda: [kb.count({"n": i}) for i in range(0, ROWS, 3)]),
         ("groups", lambda: [kb.ids({"group": f"group {i}"}) for i in range(WORDS)]),

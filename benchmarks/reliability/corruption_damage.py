@@ -16,9 +16,12 @@ KINDS = (
     "1 byte flipped", "8 bytes flipped", "64 bytes flipped", "1 bit flipped",
     "64 bytes zeroed", "512 bytes zeroed", "4,096 bytes zeroed", "a third zeroed",
     "512-byte sectors swapped", "4,096-byte sectors swapped",
-    "another collection's", "an older version", "deleted",
+    "another collection's", "an older version", "deleted", "a directory instead", "a link instead",
 )  # fmt: skip
-ONCE = {"emptied", "halved", "cut by one byte", "another collection's", "an older version", "deleted"}
+ONCE = {
+    "emptied", "halved", "cut by one byte", "another collection's", "an older version", "deleted", "a directory instead",
+    "a link instead",
+}  # fmt: skip
 
 #: What is another file then.
 REPLACED = {"another collection's", "an older version"}
@@ -127,6 +130,14 @@ def damage(collection: Path, folder: Path, twin: Path, case: Case, seed: int) ->
     if case.kind == "deleted":
         file.unlink()
         return True
+    if case.kind == "a directory instead":
+        file.unlink()
+        file.mkdir()
+        return True
+    if case.kind == "a link instead":  # to the very same bytes, outside
+        file.rename(collection.with_name("elsewhere"))
+        file.symlink_to(collection.with_name("elsewhere"))
+        return True
     if case.kind in ("another collection's", "an older version"):
         source = _counterpart(folder / "old" if case.kind == "an older version" else twin / "now", case.file)
         if source is None:
@@ -153,8 +164,8 @@ def _counterpart(directory: Path, name: str) -> Path | None:
     """Return the file of the same name, or, where names are made up, of the same kind."""
     if (directory / name).is_file():
         return directory / name
-    if name.endswith(".graph"):
-        return next(iter(sorted(directory.glob("*.graph"))), None)
+    if name.endswith((".graph", ".cells", ".segment")):
+        return next(iter(sorted(directory.glob(f"*{Path(name).suffix}"))), None)
     if name.startswith("text/"):
         wanted = Path(name)
         same = [entry for entry in sorted(directory.glob("text/*/*")) if entry.name == wanted.name]

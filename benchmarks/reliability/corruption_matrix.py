@@ -47,7 +47,7 @@ from typing import Any
 
 import tantivy  # noqa: F401 - imported before forking, so that its memory is not the children's
 import usearch.index  # noqa: F401
-from corruption_collections import RECIPES, STATES, answers, plain, prepare, small_graphs
+from corruption_collections import RECIPES, STATES, answers, plain, prepare, small_indexes
 from corruption_damage import Case, cases, damage
 from corruption_judge import FAILURES, LIMIT, judge
 
@@ -83,7 +83,7 @@ def examine(collection: Path, harm: Callable[[], bool] | None = None) -> dict[st
         Damages it once it is open and has been asked some questions; None comes back where there was nothing to damage.
     """
     warnings.simplefilter("error")
-    small_graphs()
+    small_indexes()
     stray: list[str] = []
     threading.excepthook = lambda failed: stray.append(repr(failed.exc_value))
     report: dict[str, Any] = {"stray": stray}

@@ -101,8 +101,8 @@ class Operation:
         How the collection is made; none where the steps make it.
     late : bool
         Many vectors a document.
-    graph : bool
-        Let small collections have a graph.
+    index : {"cells", "graph"}, optional
+        Let small collections have this index.
     damage : callable, optional
         What is done to the files before the steps.
     replaced : dict, optional
@@ -116,7 +116,7 @@ class Operation:
     steps: list[Step]
     before: list[Step] = field(default_factory=list)
     late: bool = False
-    graph: bool = False
+    index: str | None = None
     damage: Callable[[Path], None] | None = None
     replaced: Model | None = None
     relative: bool = False
@@ -125,21 +125,22 @@ class Operation:
     def open(self, path: Path) -> octavo.Collection:
         """Open the collection, or make it."""
         self.patch()
+        options = self.options | ({"index": self.index} if self.index is not None else {})
         if self.relative:
             os.chdir(path.parent)
             path = Path(path.name)
         if self.late:
             return octavo.open_multi_vector(
-                path, codec="float16", fit_after=50, pool_factor=1, lock_timeout=5, **self.options
+                path, codec="float16", fit_after=50, pool_factor=1, lock_timeout=5, **options
             )
-        return octavo.open(path, **{"codec": "int8 > float16", "fit_after": 100, "lock_timeout": 5} | self.options)
+        return octavo.open(path, **{"codec": "int8 > float16", "fit_after": 100, "lock_timeout": 5} | options)
 
     def patch(self) -> None:
-        """Let the planner build a graph for the few documents that a trial has time for."""
-        if self.graph:
+        """Let the planner build an index for the few documents that a trial has time for."""
+        if self.index is not None:
             from octavo.index import planner
 
-            planner.limits = planner.Limits(graph_min=50, tail_max=20)
+            planner.limits = planner.Limits(graph_min=50, cells_min=50, tail_max=20, few=5)
 
     def model(self, steps: Iterable[Step] = ()) -> Model:
         """Return what is in the collection after `before` and some steps."""
@@ -222,6 +223,7 @@ RESTORE = Step(lambda kb, sandbox: octavo.restore(sandbox / "kb", sandbox / COPI
 EXPORT = Step(lambda kb, sandbox: kb.export(sandbox / "out"))
 
 _FITTED = [adding(ids(0, 150))]
+_INDEXED = [*_FITTED, FLUSH]
 
 OPERATIONS: dict[str, Operation] = {
     "create": Operation([adding(ids(0, 40)), adding(ids(40, 60))]),
@@ -234,7 +236,31 @@ OPERATIONS: dict[str, Operation] = {
     "refit": Operation([REFIT, adding(ids(150, 170))], _FITTED),
     "fit on threshold": Operation([adding(ids(80, 120)), adding(ids(120, 140))], [adding(ids(0, 80))]),
     "verify, repairing": Operation([REPAIR, adding(ids(150, 170))], _FITTED, damage=_flip("*-0.vec")),
-    "graph checkpoint": Operation([adding(ids(150, 210)), FLUSH, adding(ids(210, 240)), FLUSH], _FITTED, graph=True),
+    "graph checkpoint": Operation([adding(ids(150, 210)), FLUSH, adding(ids(210, 240)), FLUSH], _FITTED, index="graph"),
+    "cells: first training": Operation(
+        [adding(ids(40, 120)), FLUSH, adding(ids(120, 130))], [adding(ids(0, 40))], index="cells"
+    ),
+    "cells: segments": Operation(
+        [adding(ids(150, 180)), FLUSH, adding(ids(180, 205)), FLUSH, adding(ids(205, 260)), FLUSH],
+        _INDEXED,
+        index="cells",
+    ),
+    "cells: beside a stream": Operation(
+        [adding(ids(150 + 40 * i, 190 + 40 * i)) for i in range(5)], _INDEXED, index="cells"
+    ),
+    "cells: trained anew": Operation(
+        [adding(ids(120, 250)), adding(ids(250, 390)), FLUSH], [adding(ids(0, 120)), FLUSH], index="cells"
+    ),
+    "cells: compact": Operation([COMPACT, FLUSH, adding(ids(150, 180)), FLUSH], [*_INDEXED, DELETE_IDS], index="cells"),
+    "cells: compact, secure": Operation([SECURE, FLUSH, adding(ids(150, 180))], [*_INDEXED, DELETE_IDS], index="cells"),
+    "cells: refit, taken over": Operation([REFIT, FLUSH, adding(ids(150, 180))], _INDEXED, index="cells"),
+    "cells: repair": Operation(
+        [REPAIR, adding(ids(150, 180)), FLUSH], _INDEXED, damage=_flip("*.segment"), index="cells"
+    ),
+    "cells: repair of centroids": Operation(
+        [REPAIR, adding(ids(150, 180)), FLUSH], _INDEXED, damage=_flip("*.cells"), index="cells"
+    ),
+    "cells: snapshot": Operation([COPY, adding(ids(150, 160))], [*_INDEXED, DELETE_IDS], index="cells"),
     "text index": Operation([TEXT, adding(ids(150, 170)), TEXT], [*_FITTED, TEXT, DELETE_IDS]),
     "snapshot": Operation([COPY, adding(ids(150, 160))], [*_FITTED, DELETE_IDS]),
     "restore, replacing": Operation(
@@ -246,7 +272,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "fork, fitting": Operation([forking(ids(60, 120)), adding(ids(120, 150))], [adding(ids(0, 60))]),
     "chdir": Operation([adding(ids(150, 170)), CHDIR, adding(ids(170, 190)), COMPACT], _FITTED, relative=True),
-    "tune": Operation([TUNE, adding(ids(150, 160))], _FITTED, graph=True),
+    "tune": Operation([TUNE, adding(ids(150, 160))], _INDEXED, index="cells"),
     "late: create and fit": Operation([adding(ids(0, 30)), adding(ids(30, 60))], late=True),
     "late: add": Operation([adding(ids(60, 90)), adding(ids(80, 100, 1))], [adding(ids(0, 70))], late=True),
     "late: compact": Operation([COMPACT, adding(ids(80, 90))], [adding(ids(0, 80)), DELETE_IDS], late=True),

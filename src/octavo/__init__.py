@@ -11,6 +11,7 @@ from octavo.collection.exchange import import_from, restore
 from octavo.collection.multi_vector import MultiVectorCollection
 from octavo.collection.opening import open, open_multi_vector
 from octavo.encoders.dense import Encoder
+from octavo.encoders.sparse import SparseEncoder
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import OctavoError
 from octavo.retrievers.results import Hit, SearchResult
@@ -25,6 +26,7 @@ __all__ = [
     "MultiVectorCollection",
     "OctavoError",
     "SearchResult",
+    "SparseEncoder",
     "TokenEncoder",
     "VerifyReport",
     "__version__",

@@ -18,6 +18,8 @@ from octavo.errors import InputTypeError, InvalidVectorsError
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Codes: TypeAlias = npt.NDArray[np.uint8]
+Rows: TypeAlias = npt.NDArray[np.int64]
+Scores: TypeAlias = npt.NDArray[np.float32]
 
 #: Vectors wider than this are refused, so that a damaged header cannot ask for absurd amounts of memory.
 MAX_DIM = 1 << 20
@@ -97,7 +99,10 @@ def check_matrix(vectors: Any, dim: int | None = None, what: str = "vectors") ->
     InvalidVectorsError
         If it is not a matrix, or its vectors do not have `dim` values.
     """
-    array = real_array(vectors, what)
+    return _check_shape(real_array(vectors, what), dim, what)
+
+
+def _check_shape(array: npt.NDArray[Any], dim: int | None, what: str) -> npt.NDArray[Any]:
     if array.ndim != 2:
         hint = "; write X[None, :] for a single vector" if array.ndim == 1 and array.size else ""
         raise InvalidVectorsError(f"expected {what} of shape (n, dim), got shape {array.shape}{hint}")
@@ -112,8 +117,11 @@ def check_matrix(vectors: Any, dim: int | None = None, what: str = "vectors") ->
 
 def finite_floats(block: npt.NDArray[Any], first_row: int = 0, what: str = "vectors") -> Floats:
     """Return the rows as C-contiguous float32, or raise `InvalidVectorsError` if a value is not finite in float32."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        floats = np.ascontiguousarray(block, dtype=np.float32)
+    if block.dtype == np.float32:
+        floats = np.ascontiguousarray(block)
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):
+            floats = np.ascontiguousarray(block, dtype=np.float32)
     finite = np.isfinite(floats)
     if not finite.all():
         row = int(np.argmin(finite.all(axis=1)))
@@ -140,12 +148,12 @@ def as_matrix(vectors: Any, dim: int | None = None, what: str = "vectors") -> Fl
     array = real_array(vectors, what)
     if array.ndim == 2 and not len(array):
         return np.ascontiguousarray(array, dtype=np.float32)
-    return finite_floats(check_matrix(array, dim, what), what=what)
+    return finite_floats(_check_shape(array, dim, what), what=what)
 
 
 def to_float32(X: npt.NDArray[np.float64]) -> Floats:
     """Round to float32; what is beyond its range becomes the largest finite value."""
-    return np.clip(X, -_FLOAT32_MAX, _FLOAT32_MAX).astype(np.float32)
+    return np.minimum(np.maximum(X, -_FLOAT32_MAX), _FLOAT32_MAX).astype(np.float32)
 
 
 def in_blocks(X: npt.NDArray[Any], out: npt.NDArray[Any], encode: Callable[[Floats], npt.NDArray[Any]]) -> None:

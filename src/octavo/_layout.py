@@ -1,4 +1,19 @@
-"""How the codes of one tier lie in memory, and what a score over them means."""
+"""How the codes of one tier lie in memory, and how they are multiplied: `CodeLayout`.
+
+numkong reads a matrix of codes in place, through an address, so nothing here copies a memory map. What to know of it:
+
+- ``from_pointer`` takes byte counts, not value counts, as the width of ``uint1`` and pairs of nibbles for ``int4``; and
+  its ``"i8"`` means int64.
+- ``dots_pack(dtype=)`` does not cast, so the element type is given to the tensor instead.
+- ``dots_packed`` gives the same bits for a pair of rows whatever else is in the call (checked in the tests). ``cdist``
+  does not agree with it in the last bit for float8. Every score therefore comes from ``dots_packed``: rescoring,
+  scanning in blocks and scanning for many queries at once then agree exactly.
+- Hamming distances to eight rows take little longer than to one.
+
+It knows no two-bit values, so ``i2`` rows are unpacked to ``i8`` here, for as many rows as are multiplied at a time. Whole
+numbers of different widths are multiplied in parts: a query's byte as two nibbles with ``i4`` rows, its planes of bits with
+those of ``r1`` to ``r3``. All of that is exact.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +21,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 
+import numkong
 import numpy as np
 import numpy.typing as npt
 
-from octavo.errors import ParameterError
+from octavo._arrays import Codes, Floats
+from octavo.errors import InputTypeError, ParameterError
 
 CodeKind = Literal["f32", "f16", "bf16", "e4m3", "e5m2", "i8", "i4", "i2", "b1", "r1", "r2", "r3", "r4"]
 
@@ -47,6 +64,36 @@ TERMS_BYTES = 12
 LOGARITHM_BYTES = 2
 
 _STEPS_AN_OCTAVE, _MIDDLE = 1024, 32768
+
+_NumkongName = Literal["float32", "float16", "bfloat16", "e4m3", "e5m2", "int8", "int4", "uint1"]
+_NUMKONG_NAMES: dict[str, _NumkongName] = {
+    "f32": "float32",
+    "f16": "float16",
+    "bf16": "bfloat16",
+    "e4m3": "e4m3",
+    "e5m2": "e5m2",
+    "i8": "int8",
+    "i4": "int4",
+    "b1": "uint1",
+    "r4": "int4",
+}
+_VALUE_BYTES = {"f32": 4, "f16": 2, "bf16": 2}
+#: The four values of two bits that each byte stands for, the first in the lowest bits.
+_UNPACK_INT2 = np.array(LEVELS_2BIT, np.int8)[np.arange(256)[:, None] >> np.arange(0, 8, 2) & 3].view(np.uint8)
+#: What each plane of a query's bits counts for; whole numbers below 2 ** 24 are exact in float32.
+_PLANES = (1 << np.arange(QUERY_PLANES)).astype(np.float32)
+_EXACT_DIM = (1 << 24) // (1 << QUERY_PLANES)
+
+
+@dataclass(frozen=True)
+class CentredQueries:
+    """Queries of a centred layout: their codes as the kernel takes them, and the terms of their scores."""
+
+    packed: Any
+    step: Floats
+    square: Floats
+    offset: Floats
+    sums: npt.NDArray[np.int32] | None  # of the codes, for `r4`
 
 
 @dataclass(frozen=True)
@@ -117,7 +164,7 @@ class CodeLayout:
             return TERMS_BYTES + self.code_bytes
         return self.code_bytes + LOGARITHM_BYTES * (self.has_factors + self.lengths)
 
-    @property
+    @cached_property
     def has_factors(self) -> bool:
         """Whether rows carry a factor."""
         return self.kind in RABITQ
@@ -142,14 +189,14 @@ class CodeLayout:
             return CodeLayout(kind, self.dim, self.scale, centred=True, query=True)
         return self if kind == self.kind else replace(self, kind=kind)
 
-    @property
+    @cached_property
     def passes(self) -> int:
         """Products of a row with each query that one score is made of."""
         if self.kind in ("r1", "r2", "r3"):
             return QUERY_PLANES
         return 2 if self.centred and self.kind in ("i4", "r4") else 1
 
-    @property
+    @cached_property
     def linked_bytes(self) -> int:
         """Bytes that the codes of a row take in a graph, which holds what usearch can compare."""
         if self.lengths:
@@ -157,6 +204,195 @@ class CodeLayout:
         if self.kind == "r1":
             return 2 * self.code_bytes
         return self.dim if self.kind in ("i4", "i2", "r2", "r3", "r4") else self.code_bytes
+
+    # ------------------------------------------------------------------ scores
+
+    def check(self, codes: Codes, what: str) -> None:
+        """Check that codes are a two-dimensional C-contiguous uint8 array of the layout's width.
+
+        Raises
+        ------
+        InputTypeError
+            If the codes are not a uint8 array.
+        ParameterError
+            If the shape or the memory order is not that of codes of this layout.
+        """
+        if not isinstance(codes, np.ndarray) or codes.dtype != np.uint8:
+            got = f"dtype {codes.dtype}" if isinstance(codes, np.ndarray) else type(codes).__name__
+            raise InputTypeError(
+                f"expected {what} as a uint8 array, got {got}; encode vectors with the tier's quantizer"
+            )
+        if codes.ndim != 2 or codes.shape[1] != self.row_bytes:
+            raise ParameterError(
+                f"expected {what} of shape (n, {self.row_bytes}) for {self.kind} codes of {self.dim} dimensions, "
+                f"got {codes.shape}; was the array encoded with another codec?"
+            )
+        if not codes.flags.c_contiguous:
+            raise ParameterError(f"expected {what} in C order, got a strided view; pass np.ascontiguousarray(...)")
+
+    def pack(self, queries: Codes) -> Any:
+        """Bring queries, laid out as `compared`, into the form that `scores` and `products` read.
+
+        Costs about 5 microseconds.
+        """
+        if not self.centred:
+            tensor = self.compared._tensor(queries)
+            return numkong.hammings_pack(tensor) if self.kind == "b1" else numkong.dots_pack(tensor)
+        (step, square, offset), codes = self.split(queries)
+        whole = codes.view(np.int8)
+        sums = None
+        if self.kind in ("r1", "r2", "r3"):
+            packed = numkong.hammings_pack(_tensor(query_planes(codes).reshape(-1, -(-self.dim // 8)), "uint1"))
+        elif self.kind in ("i4", "r4"):
+            packed = numkong.dots_pack(_tensor(_nibbles(whole), "int4"))
+            sums = whole.sum(axis=1, dtype=np.int32) if self.kind == "r4" else None
+        else:
+            packed = numkong.dots_pack(_tensor(codes, _NUMKONG_NAMES[self.compared.kind]))
+        return CentredQueries(packed, step, square, offset, sums)
+
+    def scores(self, codes: Codes, packed: Any) -> Floats:
+        """Score document codes against packed queries: float32 of shape (n, m), higher is better."""
+        if not self.centred:
+            return self.to_scores(self.products(codes, packed))
+        with np.errstate(over="ignore", under="ignore"):
+            scores: Floats = np.multiply(
+                self._whole_products(codes, packed), packed.step, dtype=np.float32, casting="unsafe"
+            )
+            factors, lengths = self.terms(codes) if self.has_factors or self.lengths else (None, None)
+            if factors is not None:
+                scores += factors[:, None] * packed.square
+                scores *= factors[:, None]
+            scores += packed.offset
+            if lengths is not None:
+                scores *= lengths[:, None]
+        return scores
+
+    def products(self, codes: Codes, packed: Any) -> npt.NDArray[Any]:
+        """Multiply document codes with packed queries; not where the layout is centred.
+
+        Returns
+        -------
+        ndarray of shape (n, m)
+            Dot products (float64 for f32, float32 for narrower floats, int32 for integers) or, for b1, Hamming distances
+            (uint32).
+        """
+        if self.kind == "i2":
+            return np.asarray(numkong.dots_packed(_tensor(self._unpack_int2(codes), "int8"), packed))
+        product = numkong.hammings_packed if self.kind == "b1" else numkong.dots_packed
+        return np.asarray(product(self._tensor(codes), packed))
+
+    def to_scores(self, raw: npt.NDArray[Any]) -> Floats:
+        """Convert raw products to similarities, higher is better, in float32."""
+        if self.kind == "b1":
+            # One division per collection instead of one per document; the graph's distances take the same way.
+            scores: Floats = np.multiply(
+                raw, np.float32(-2.0 * self.scale / self.dim), dtype=np.float32, casting="unsafe"
+            )
+            scores += np.float32(self.scale)
+            return scores
+        if raw.dtype == np.float32 and self.scale == 1.0:
+            return raw
+        scaled: Floats = np.multiply(raw, np.float32(self.scale), dtype=np.float32, casting="unsafe")
+        return scaled
+
+    def _whole_products(self, codes: Codes, queries: CentredQueries) -> npt.NDArray[Any]:
+        """Return the dot products of what the codes stand for with the queries' codes, of shape (n, m)."""
+        kind, packed = self.kind, queries.packed
+        if kind in ("r1", "r2", "r3"):
+            width, planes = -(-self.dim // 8), BITS[kind]
+            exact = np.float32 if self.dim * (2**planes - 1) <= _EXACT_DIM else np.float64
+            weights: npt.NDArray[Any] = _PLANES.astype(exact)
+            total: npt.NDArray[Any] = np.array(0)
+            for plane in range(planes):
+                near = np.asarray(numkong.hammings_packed(_tensor(codes, "uint1", plane * width, width), packed))
+                apart = (near.reshape(-1, QUERY_PLANES).astype(exact) @ weights).reshape(len(codes), -1)
+                total = total + apart * (2 ** (planes - plane))
+            return exact((2**planes - 1) * (2**QUERY_PLANES - 1) * self.dim) - total
+        if kind in ("i4", "r4"):
+            halves = np.asarray(
+                numkong.dots_packed(_tensor(codes, "int4", 0, self.code_bytes), packed), np.int32
+            ).reshape(len(codes), -1, 2)
+            whole = halves[:, :, 0] * 16 + halves[:, :, 1]
+            return whole if queries.sums is None else 2 * whole + queries.sums
+        if kind == "i2":
+            return np.asarray(numkong.dots_packed(_tensor(self._unpack_int2(codes), "int8"), packed))
+        return np.asarray(numkong.dots_packed(_tensor(codes, _NUMKONG_NAMES[kind], 0, self.code_bytes), packed))
+
+    def _tensor(self, codes: Codes) -> Any:
+        width = self.code_bytes // _VALUE_BYTES.get(self.kind, 1)
+        address = codes.__array_interface__["data"][0]
+        return numkong.from_pointer(address, (codes.shape[0], width), _NUMKONG_NAMES[self.kind], owner=codes)
+
+    # ------------------------------------------------------------------ what rows hold
+
+    def split(self, queries: Codes) -> tuple[Floats, Codes]:
+        """Return the terms (step, square, offset) of queries of a centred layout, of shape (3, m), and their codes."""
+        terms = np.ascontiguousarray(queries[:, :TERMS_BYTES]).view(np.float32)
+        return np.ascontiguousarray(terms.T), np.ascontiguousarray(queries[:, TERMS_BYTES:])
+
+    def terms(self, codes: Codes) -> tuple[Floats | None, Floats | None]:
+        """Return the factors and the lengths behind the codes of rows, each None where rows have none."""
+        tails = np.ascontiguousarray(codes[:, self.code_bytes :]).view(np.uint16)
+        factors = from_logarithms(tails[:, 0]) if self.has_factors else None
+        return factors, from_logarithms(tails[:, -1]) if self.lengths else None
+
+    def unpack(self, codes: Codes) -> npt.NDArray[np.int8]:
+        """Return the whole numbers that rows of integer kinds stand for, int8 of shape (n, dim), without factor and length."""
+        codes = codes[:, : self.code_bytes]
+        if self.kind in ("r1", "r2", "r3"):
+            planes = BITS[self.kind]
+            bits = np.unpackbits(codes.reshape(len(codes), planes, -(-self.dim // 8)), axis=2, count=self.dim).astype(
+                np.int8
+            )
+            weights = (1 << np.arange(planes - 1, -1, -1)).astype(np.int8)
+            whole: npt.NDArray[np.int8] = ((2 * bits - 1) * weights[:, None]).sum(axis=1, dtype=np.int8)
+            return whole
+        if self.kind in ("i4", "r4"):
+            nibbles = np.empty((len(codes), 2 * codes.shape[1]), np.int8)
+            nibbles[:, 0::2] = codes.view(np.int8) << 4 >> 4  # shifting an int8 right keeps its sign
+            nibbles[:, 1::2] = codes.view(np.int8) >> 4
+            nibbles = np.ascontiguousarray(nibbles[:, : self.dim])
+            return 2 * nibbles + np.int8(1) if self.kind == "r4" else nibbles
+        if self.kind == "i2":
+            return self._unpack_int2(codes).view(np.int8)
+        return np.ascontiguousarray(codes).view(np.int8)
+
+    def _unpack_int2(self, codes: Codes) -> Codes:
+        # Four values move as one number; every byte has an entry, so `wrap` only saves `take` the time to look for those that
+        # have none, a third of it all.
+        wide = _UNPACK_INT2.view(np.uint32)[:, 0].take(codes[:, : self.code_bytes], mode="wrap").view(np.uint8)
+        return wide if wide.shape[1] == self.dim else np.ascontiguousarray(wide[:, : self.dim])
+
+    def values(self, codes: Codes) -> Floats:
+        """Return the numbers that the codes of rows stand for, as float32 of shape (n, dim), without factor and length."""
+        if self.kind in ("e4m3", "e5m2"):
+            part = np.ascontiguousarray(codes[:, : self.code_bytes])
+            return np.asarray(numkong.astype(_tensor(part, _NUMKONG_NAMES[self.kind]), "f32"))
+        return self.unpack(codes).astype(np.float32)
+
+
+def _tensor(codes: Codes, name: _NumkongName, first: int = 0, width: int | None = None) -> Any:
+    """Return rows, or so many bytes of each from `first` on, as numkong reads them in place."""
+    address = codes.__array_interface__["data"][0] + first
+    shape = codes.shape if width is None else (codes.shape[0], width)
+    return numkong.from_pointer(address, shape, name, strides=(codes.shape[1], 1), owner=codes)
+
+
+def query_planes(codes: Codes) -> npt.NDArray[np.uint8]:
+    """Return the bits of odd whole numbers from -127 to 127 by plane, lowest first: shape (m, planes, bytes)."""
+    places = (codes + np.uint8(127)) >> np.uint8(1)  # in whole bytes: they wrap to what 16 bits would give
+    bits = np.unpackbits(places[:, :, None], axis=2, count=QUERY_PLANES, bitorder="little")
+    return np.packbits(np.ascontiguousarray(bits.transpose(0, 2, 1)), axis=2)
+
+
+def _nibbles(whole: npt.NDArray[np.int8]) -> Codes:
+    """Return each query as two rows of nibbles, of which the first counts 16 times, for numbers from -119 to 119."""
+    low = ((whole + 8) & 15).astype(np.int8) - 8
+    high = (whole - low) >> 4
+    both: Codes = np.stack([high, low], axis=1).reshape(2 * len(whole), -1).view(np.uint8) & np.uint8(15)
+    if both.shape[1] % 2:
+        both = np.pad(both, ((0, 0), (0, 1)))
+    return np.ascontiguousarray(both[:, 0::2] | (both[:, 1::2] << np.uint8(4)))
 
 
 def to_logarithms(values: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:

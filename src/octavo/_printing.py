@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+import reprlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,6 +41,28 @@ def printable(text: str, *, lines: bool = False) -> str:
         return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
     return _ACTIVE.sub(escaped, text)
+
+
+def short(value: object, most: int = 60) -> str:
+    """Return a value as in Python's code, cut where it is longer than that; never more than `most` characters.
+
+    Examples
+    --------
+    >>> short("a red apple"), short("a very long story", 10), short({"n": 1, "tags": ["a"]})
+    ("'a red apple'", "'a very …'", "{'n': 1, 'tags': ['a']}")
+    """
+    if isinstance(value, str):
+        written = repr(value[: most + 1])
+        return written if len(written) <= most else f"{written[: most - 2]}…{written[-1]}"
+    shape = reprlib.Repr()
+    shape.maxdict = shape.maxlist = shape.maxtuple = shape.maxset = most
+    shape.maxstring = shape.maxlong = shape.maxother = most
+    if isinstance(value, dict):  # in its own order
+        parts = (f"{shape.repr(key)}: {shape.repr(each)}" for key, each in itertools.islice(value.items(), most))
+        written = "{" + ", ".join(parts) + "}"
+    else:
+        written = shape.repr(value)
+    return written if len(written) <= most else f"{written[: most - 2]}…{written[-1]}"
 
 
 def echo(text: object = "", *, err: bool = False) -> None:

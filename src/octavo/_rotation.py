@@ -115,6 +115,10 @@ class StructuredRotation:
 
     def _mix(self, part: Floats) -> None:
         """Multiply in place with the Hadamard matrix, which is symmetric and its own inverse."""
+        if len(part) == 1:  # a query: the same products as below, without what a stack of matrices costs
+            row = part[0].reshape(len(self._left), len(self._right))
+            np.dot(self._left, np.dot(row, self._right), out=row)
+            return
         shape = len(part), len(self._left), len(self._right)
         # One small product a row, always of the same shape: in a common product a row's company could change its last bit.
         part[:] = (self._left @ (part.reshape(shape) @ self._right)).reshape(part.shape)

@@ -13,6 +13,7 @@ from collections.abc import Collection
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from octavo.errors import ParameterError
 
@@ -53,6 +54,20 @@ def check_integer(value: Any, name: str, *, least: int | None = None, most: int 
     if number is None or (least is not None and number < least) or (most is not None and number > most):
         raise ParameterError(f"expected {name} as an integer{_range(least, most)}, got {_shown(value)}")
     return number
+
+
+def check_integers(values: Any, name: str) -> npt.NDArray[np.int64]:
+    """Return numbers of rows as an int64 array of one dimension.
+
+    Raises
+    ------
+    ParameterError
+        If they are no integers, or not in one dimension.
+    """
+    array = np.asarray(values)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ParameterError(f"expected {name} as integers in 1 dimension(s), got {array.dtype} {array.shape}")
+    return array.astype(np.int64, copy=False)
 
 
 def check_number(

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-OPERATIONS = ("add, replacing", "graph checkpoint", "fork", "chdir")
+OPERATIONS = ("add, replacing", "graph checkpoint", "cells: segments", "cells: trained anew", "fork", "chdir")
 
 HERE = Path(__file__).parents[2] / "benchmarks" / "reliability"
 
@@ -40,7 +40,8 @@ def test_a_sample_of_the_crash_matrix(tmp_path: Path) -> None:
         pytest.skip("the fault shim cannot be compiled here")
     report = tmp_path / "report.json"
     only = [word for name in OPERATIONS for word in ("--only", name)]
-    command = [sys.executable, str(HERE / "crash_matrix.py"), "--trials", "60", *only, "--json", str(report)]
+    trials = str(15 * len(OPERATIONS))
+    command = [sys.executable, str(HERE / "crash_matrix.py"), "--trials", trials, *only, "--json", str(report)]
     result = subprocess.run(
         [*command, "--folder", str(tmp_path), "--jobs", "1"], capture_output=True, text=True, check=False
     )

@@ -19,15 +19,27 @@ ROOT = Path(octavo.__file__).parent
 #: From the bottom up. A part imports only from lower ones and from itself; parts on one line do not know each other.
 LAYERS = [
     {"errors", "_version"},
-    {"_layout", "_validation", "_arrays", "_files", "_text_analysis", "_progress", "_printing", "_forks", "_rotation"},
-    {"filters"},
+    {
+        "_layout",
+        "_validation",
+        "_arrays",
+        "_files",
+        "_text_analysis",
+        "_progress",
+        "_printing",
+        "_forks",
+        "_rotation",
+        "_html",
+        "_sparse_rows",
+    },
+    {"filters", "words"},
     {"compression", "index"},
     {"encoders"},
     {"store"},
     {"retrievers"},
     {"collection"},
     {""},  # the package itself, `import octavo`
-    {"integrations", "ingest", "testing"},
+    {"integrations", "ingest", "testing", "serving"},
     {"eval", "planning"},
     {"demo"},
     {"cli"},
@@ -42,6 +54,9 @@ FRAMEWORKS = {
     "qdrant_edge": ("integrations",),
     "ray": ("integrations",),
     "mteb": ("eval.mteb",),
+    "mcp": ("integrations.mcp",),
+    "haystack": ("integrations.haystack",),
+    "dspy": ("integrations.dspy",),
 }
 
 #: `langchain` and the like pull in far more than their cores, which have all that is needed.

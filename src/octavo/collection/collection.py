@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import os
 import weakref
@@ -13,18 +14,23 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from octavo._arrays import Floats, as_matrix, unit_rows
 from octavo._files import as_path
+from octavo._html import notebook_table
 from octavo._progress import progress_bar
+from octavo._sparse_rows import SparseRows
 from octavo._validation import check_integer, check_number
-from octavo.collection.model_check import LocalVectors, ModelCheck, prompts_of
+from octavo.collection.model_check import LocalSparse, LocalVectors, ModelCheck, prompts_of
 from octavo.collection.models import Models, width
 from octavo.collection.reencoding import Rate, Reencoder, TextsOf, check_options, new_codec, new_encoder
 from octavo.collection.searching import DenseSearch, Ranker, Where, check_deletion, check_filter
+from octavo.collection.sparse_input import sized, with_sparse
 from octavo.collection.token_input import is_sized
 from octavo.compression import Codec
 from octavo.encoders.dense import Encoder, TextOnly
+from octavo.encoders.sparse import SparseEncoder
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import (
     CollectionLockedError,
@@ -36,25 +42,26 @@ from octavo.errors import (
 from octavo.retrievers import tuning
 from octavo.retrievers.late_interaction import LateSearcher
 from octavo.retrievers.results import SearchResult
-from octavo.retrievers.search import (
-    FilterLike,
-    Queries,
-    Searcher,
-    SearchOptions,
-    fresh,
-    read_documents,
-    slots_of_ids,
-)
+from octavo.retrievers.search import FilterLike, Queries, Searcher, SearchOptions, read_documents, slots_of_ids
 from octavo.retrievers.tuning import TuningReport
 from octavo.retrievers.two_spaces import TwoSpaces
-from octavo.store.database import select_documents
+from octavo.store.database import ENCODED, ROW, SPARSE_ENCODED, select_documents, to_embed
 from octavo.store.derived import DerivedIndex
-from octavo.store.documents import Batch, Document, DocumentLike, check_ids, chunked, read_batches
+from octavo.store.documents import (
+    Batch,
+    Document,
+    DocumentChanges,
+    DocumentLike,
+    check_ids,
+    chunked,
+    read_batches,
+)
 from octavo.store.indexes import index_of
 from octavo.store.info import CollectionInfo, describe
 from octavo.store.reencoding import PREFIX, SpaceChangedError
 from octavo.store.settings import Settings
 from octavo.store.snapshot import Snapshot, decode_rows
+from octavo.store.sparse import SparseReader
 from octavo.store.sqlite import Connection
 from octavo.store.store import Store
 from octavo.store.text.files import TextFiles
@@ -62,7 +69,8 @@ from octavo.store.upkeep.copy import copy_collection
 from octavo.store.upkeep.erase import erase_leftovers
 from octavo.store.upkeep.export import export_store
 from octavo.store.upkeep.verify import VerifyReport, repair_damage, verify_files
-from octavo.store.writer import Writer
+from octavo.store.writer import Outdated, RowChange, Update, Writer
+from octavo.words import WordQuery
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +87,8 @@ _READ_CHUNK = 900
 
 #: How often a search begins anew because the collection's model was changed meanwhile.
 _CHANGES = 10
+#: How often an update is tried while others change the same documents.
+_ATTEMPTS = 20
 
 
 class Collection(DenseSearch):
@@ -100,12 +110,20 @@ class Collection(DenseSearch):
 
     _fit_at_most = _FIT_AT_MOST
 
-    def __init__(self, store: Store, encoder: Encoder | None, previous: Any = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        encoder: Encoder | None,
+        sparse_encoder: SparseEncoder | None = None,
+        previous: Any = None,
+    ) -> None:
         self.path = store.directory
+        self._sparse_encoder = sparse_encoder
         self._store = store
         self._models = Models(store, encoder, previous)
         self._writer = Writer(self._store)
         self._index = index_of(self._store)
+        self._writer.follow(self._index.take_over)
         self._text = TextFiles(self._store)
         self._searcher = self._new_searcher()
         # a state whose index reaches as far as it should; only as long as others use it, since it has files open
@@ -113,6 +131,7 @@ class Collection(DenseSearch):
         self._model = self.model_check()
         self._model_of = self._opened_in = store.snapshot.space  # whose vectors it compares with
         self._second: tuple[Searcher, DerivedIndex] | None = None  # of the space that a change of the model fills
+        self._sparse_model = ModelCheck(LocalSparse(self._store))
         self._index.begin()
 
     def _new_searcher(self) -> Searcher:
@@ -172,6 +191,16 @@ class Collection(DenseSearch):
         return snapshot.space != self._opened_in or snapshot.next is not None or self._models.previous is not None
 
     @property
+    def sparse_encoder(self) -> SparseEncoder | None:
+        """What turns texts into learned sparse vectors, if one was given."""
+        return self._sparse_encoder
+
+    @property
+    def has_sparse_vectors(self) -> bool:
+        """Whether documents have learned sparse vectors."""
+        return self._current().sparse is not None
+
+    @property
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._store.closed
@@ -180,6 +209,9 @@ class Collection(DenseSearch):
         where = repr(str(self.path)) if self.path is not None else "in memory"
         state = "closed" if self.closed else f"{len(self):,} documents"
         return f"<octavo.Collection {where}, codec {self.codec!r}, {state}>"
+
+    def _repr_html_(self) -> str:
+        return notebook_table(repr(self), [], []) if self.closed else self.info()._repr_html_()
 
     def __len__(self) -> int:
         return self.count()
@@ -196,11 +228,17 @@ class Collection(DenseSearch):
         metadata: Iterable[Mapping[str, Any] | None] | None = None,
         vectors: Any = None,
         *,
+        embed_texts: Iterable[str | None] | None = None,
+        embed_words: bool = False,
+        sparse_vectors: Any = None,
         payloads: Iterable[str | None] | None = None,
         batch_size: int = 1024,
         progress: bool = False,
     ) -> list[str]:
         """Insert documents, replacing those whose id is already there.
+
+        What the encoder has embedded already, under the same id, is not embedded again: of such a document metadata, payload
+        and the text that is returned change where they lie, as by `update`.
 
         Parameters
         ----------
@@ -214,6 +252,15 @@ class Collection(DenseSearch):
         vectors : array-like of shape (n, dim), optional
             Ready vectors; otherwise the encoder makes them from the texts. With neither, a collection holds texts that are
             searched by their words alone (``mode="text"``).
+        embed_texts : iterable of (str or None), optional
+            What to make vectors of in place of the texts, such as the text with its title; kept, and given back as
+            `Document.embed_text`, while the text stays what it is. None embeds the text itself.
+        embed_words : bool, default=False
+            Let searches by words look into `embed_texts` as well, in place of the texts.
+        sparse_vectors : sparse matrix of scipy or torch, or iterable, optional
+            Ready learned sparse vectors, one a document: ``{term: weight}``, ``(indices, values)``, or a row of scipy or torch;
+            None for a document without any. Otherwise the sparse encoder makes them from the texts. Once a collection holds
+            some, every later document has to come with one.
         payloads : iterable of str, optional
             Opaque strings stored beside the documents, for adapters; they cannot be searched.
         batch_size : int, default=1024
@@ -251,6 +298,9 @@ class Collection(DenseSearch):
         batch_size = check_integer(batch_size, "batch_size", least=1)
         if isinstance(self._encoder, TextOnly) and self.dim is None:
             self._encoder = None  # a call that failed before it stored anything decides nothing
+        self._check_sparse_given(sparse_vectors)
+        if documents is None and vectors is None and is_sized(sparse_vectors):
+            documents = [""] * sized(sparse_vectors)
         if vectors is None and self._encoder is None:
             self._encode_nothing()
         if is_sized(vectors) and len(vectors):
@@ -263,7 +313,11 @@ class Collection(DenseSearch):
             payloads,
             batch_size=batch_size,
             dim=self.dim if vectors is not None else None,
+            embed_texts=embed_texts,
+            embed_words=embed_words,
         )
+        if sparse_vectors is not None:
+            batches = with_sparse(batches, sparse_vectors, documents if documents is not None else vectors)
         return self._add_batches(with_progress(batches, documents) if progress else batches)
 
     def _encode_nothing(self) -> None:
@@ -278,7 +332,11 @@ class Collection(DenseSearch):
     def _add_batches(self, batches: Iterator[Batch]) -> list[str]:
         added: list[str] = []
         for batch in batches:
-            self._add_batch(batch)
+            if batch.ready or batch.vectors is not None or batch.matrices is not None:
+                batch = self._ready(batch)
+                self._writer.add(batch, None, self._ready_sparse(batch))
+            else:
+                self._encode_and_add(batch)
             added += batch.ids
             with _afterwards("documents were added"):
                 self._fit_or_compact(self._fit_at_most, ended=False)
@@ -291,22 +349,124 @@ class Collection(DenseSearch):
                 )  # after a long add a little more work spares every search the scan of the tail
         return added
 
-    def _add_batch(self, batch: Batch) -> None:
-        if batch.ready or batch.vectors is not None or batch.matrices is not None:
-            self._writer.add(self._ready(batch))
-            return
+    def _encode_and_add(self, batch: Batch) -> None:
+        """Make vectors of those documents of a batch that have none yet, and write all of them in one transaction."""
+        known = self._already_encoded(batch)
+        if known:
+            rest = batch.part([row for row, identifier in enumerate(batch.ids) if identifier not in known])
+            beside = Update([change for change in known.values() if change is not None])
+            try:
+                if len(rest):
+                    self._write_encoded(rest, beside)
+                else:
+                    self._writer.update(beside)
+            except Outdated:  # somebody was faster: none of them is known any more
+                self._write_encoded(batch, None)
+        else:
+            self._write_encoded(batch, None)
+
+    def _write_encoded(self, batch: Batch, beside: Update | None) -> None:
+        given = list(batch.flags)
         for _ in range(_CHANGES):
             gone = self._old_is_gone
+            if not gone and not isinstance(self._encoder, TextOnly):
+                batch.flags = [flags | self._made_by_encoders(batch) for flags in given]
             batch.space = self._store.snapshot.space
             batch = self._ready(batch)
+            encoder = self._encoder_to_store(batch) if not gone else None
             try:
-                self._writer.add(batch, self._encoder_to_store(batch) if not gone else None)
+                self._writer.add(batch, encoder, self._ready_sparse(batch), beside=beside)
             except SpaceChangedError:  # by a change of the model that ended meanwhile
                 batch.ready, batch.vectors, batch.matrices, batch.tokens = False, None, None, None
+                batch.flags = list(given)
                 self._current()
             else:
                 return
         raise CollectionLockedError("the collection's model kept being changed while documents were added; try again")
+
+    def _made_by_encoders(self, batch: Batch) -> int:
+        """Return the flags of documents whose vectors are all made here."""
+        if batch.sparse is not None:
+            return 0
+        return ENCODED | SPARSE_ENCODED if self._sparse_encoder is not None else ENCODED
+
+    def _already_encoded(self, batch: Batch) -> dict[str, RowChange]:
+        """Return, for documents whose vector the encoder has made of the very same text, what their rows are to become."""
+        if self._old_is_gone:
+            return {}
+        encoder = self._require_encoder()
+        wanted = self._made_by_encoders(batch)
+        if self._store.snapshot.n_alive == 0 or isinstance(encoder, TextOnly) or not wanted:
+            return {}
+        with self._store.read() as (connection, _):
+            stored = {row[0]: row for row in select_documents(connection, ROW, "id", batch.ids)}
+        known: dict[str, RowChange] = {}
+        for row in batch.rows() if stored else ():
+            found = stored.get(row[0])
+            if found is not None and found[5] & wanted == wanted and to_embed(row) == to_embed(found):
+                known[row[0]] = RowChange((*row[:5], row[5] | wanted), found[-1])
+        if known:
+            self._checked_model().run(encoder.name, self.dim, encoder.encode_documents)
+            if (sparse := self._sparse_encoder) is not None:
+                self._sparse_model.run(sparse.name, None, sparse.encode_documents)
+        return known
+
+    def update(
+        self,
+        ids: Iterable[str],
+        metadata: Iterable[Mapping[str, Any] | None] | None = None,
+        texts: Iterable[str | None] | None = None,
+        *,
+        payloads: Iterable[str | None] | None = None,
+    ) -> None:
+        """Change what is kept beside the vectors of documents, without encoding anything; all of them or none.
+
+        A document keeps its vector, and its place in the order. Where its text changes, the earlier text stays what its vector
+        is made of (`Document.embed_text`): `add` it to have the new one embedded.
+
+        Parameters
+        ----------
+        ids : iterable of str
+            Documents that are there, each once.
+        metadata : iterable of mapping, optional
+            For each of them the new metadata as a whole; None leaves them as they are.
+        texts : iterable of str, optional
+            For each the new text; None leaves it as it is.
+        payloads : iterable of str, optional
+            For each the new payload; None leaves it as it is.
+
+        Raises
+        ------
+        DocumentNotFoundError
+            When one of them is not there.
+        ParameterError, InputTypeError
+            Anything else about the input.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open(encoder=lambda texts: [[len(text), 1.0] for text in texts])
+        >>> _ = kb.add(["red apple", "green pear"], ids=["a", "p"], metadata=[{"ripe": False}, {"ripe": False}])
+        >>> kb.update(["a"], metadata=[{"ripe": True}])
+        >>> kb.search("apple", filter={"ripe": True}).documents
+        [Document(id='a', text='red apple', metadata={'ripe': True})]
+        >>> kb.close()
+        """
+        self._store.require_open()
+        changes = DocumentChanges.read(ids, metadata, texts, payloads)
+        for attempts_left in reversed(range(_ATTEMPTS)):
+            with self._store.read() as (connection, _):
+                stored = {row[0]: row for row in select_documents(connection, ROW, "id", changes.ids)}
+            rows = [RowChange(row, stored[row[0]][-1]) for row in changes.applied(stored)]
+            try:
+                self._writer.update(Update(rows))
+            except Outdated:
+                if not attempts_left:
+                    raise CollectionLockedError(
+                        "the documents kept changing while they were being updated; try again"
+                    ) from None
+            else:
+                return
 
     def delete(self, ids: Iterable[str] | None = None, filter: FilterLike = None) -> int:
         """Delete documents by id, by filter, or those that both name.
@@ -418,9 +578,40 @@ class Collection(DenseSearch):
         """
         text = str(Codec.parse(codec)) if codec is not None else None
         if self._current().fitted:  # what the first codec has dropped makes vectors differ from fresh ones
-            self._model.refitted()
+            self._checked_model().refitted()
         self._writer.fit(text)
-        self._index.catch_up()
+        self._index.start()
+
+    def set_full_text(self, full_text: str | Callable[[str], Iterable[str]]) -> None:
+        """Change what makes words of texts; the next search by words indexes all texts anew.
+
+        Parameters
+        ----------
+        full_text : str or callable
+            As in `octavo.open`. Other processes that have the collection open follow; a function they have to be given anew.
+
+        Raises
+        ------
+        ParameterError, InputTypeError
+            When it cannot be used.
+        MissingExtraError
+            When a library that it names is not installed.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["crème brûlée", "flying birds"])
+        >>> len(kb.search("creme", mode="text")), len(kb.search("bird", mode="text"))
+        (0, 1)
+        >>> kb.set_full_text("plain|fold-accents")
+        >>> len(kb.search("creme", mode="text")), len(kb.search("bird", mode="text"))
+        (1, 0)
+        >>> kb.close()
+        """
+        self._store.require_open()
+        Settings(full_text=full_text).analysis()  # its library is there
+        self._writer.set_full_text(full_text)
 
     def reencode(
         self,
@@ -571,7 +762,7 @@ class Collection(DenseSearch):
                 _, index = self._beside(snapshot)
                 index.keep_up()
                 if done is None and not fitted:
-                    index.catch_up(tail=0)
+                    index.complete()
             if done is None and not fitted and self._writer.finish_reencoding():
                 return
 
@@ -647,7 +838,7 @@ class Collection(DenseSearch):
                 erase_leftovers(self._store)
             else:
                 self._store.database.vacuum()
-        self._index.catch_up()
+        self._index.start()
         return dropped
 
     def copy(self, path: str | os.PathLike[str] | None = None) -> Collection:
@@ -685,12 +876,13 @@ class Collection(DenseSearch):
             return self._beside_it(copied)
         destination = as_path(path, "path")
         copy_collection(self._store, destination)
-        settings = Settings(lock_timeout=self._store.settings.lock_timeout)
+        here = self._store.settings
+        settings = Settings(lock_timeout=here.lock_timeout, full_text=here.analyser)
         return self._beside_it(Store(destination, settings))
 
     def _beside_it(self, store: Store) -> Self:
         """Return a copy with the same encoders."""
-        copy = type(self)(store, self._encoder, self._models.previous)
+        copy = type(self)(store, self._encoder, self._sparse_encoder, self._models.previous)
         copy._models.coming = self._models.coming
         return copy
 
@@ -764,8 +956,7 @@ class Collection(DenseSearch):
         >>> kb.close()
         """
         self._store.require_open()
-        self._index.wait()
-        self._index.catch_up(tail=0)
+        self._index.complete()
         self._index.checkpoint()
 
     def close(self) -> None:
@@ -819,17 +1010,10 @@ class Collection(DenseSearch):
         """
         listed = check_ids(ids)
         with self._store.read() as (connection, _):
-            slots = slots_of_ids(connection, listed)
-            documents = read_documents(connection, sorted(slots.values()))
-        found: list[Document] = []
-        used: set[int] = set()
-        for identifier in listed:
-            slot = slots.get(identifier)
-            if slot is not None:
-                document = documents[slot][0]
-                found.append(fresh(document) if slot in used else document)  # asked for twice: they share nothing
-                used.add(slot)
-        return found
+            documents = read_documents(connection, "id", list(dict.fromkeys(listed)))
+        found = [documents[identifier][0] for identifier in listed if identifier in documents]
+        # asked for twice: they share nothing
+        return found if len(found) == len(documents) else [copy.deepcopy(document) for document in found]
 
     def get_payloads(self, ids: Iterable[str]) -> list[str | None]:
         """Return the payloads of these ids.
@@ -900,6 +1084,51 @@ class Collection(DenseSearch):
             if not 0 <= int(rows.min()) <= int(rows.max()) < snapshot.n_slots:
                 raise CorruptCollectionError("octavo.db is damaged: a document lies beyond the last row; run verify()")
             return decode_rows(snapshot, rows)
+
+    def get_sparse_vectors(self, ids: Iterable[str]) -> list[tuple[npt.NDArray[np.uint32], Floats]]:
+        """Return the stored learned sparse vectors, decoded.
+
+        Parameters
+        ----------
+        ids : iterable of str
+            Which; every one has to be there.
+
+        Returns
+        -------
+        list of (terms, weights)
+            In the order asked; terms in rising order, empty where a document has none. Weights are within a 255th of the
+            document's largest one.
+
+        Raises
+        ------
+        DocumentNotFoundError
+            When an id is not there.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add(["red"], ids=["r"], sparse_vectors=[{7: 0.5, 3: 1.0}])
+        >>> [(terms.tolist(), weights.round(2).tolist()) for terms, weights in kb.get_sparse_vectors(["r"])]
+        [([3, 7], [1.0, 0.5])]
+        >>> kb.close()
+        """
+        listed = check_ids(ids)
+        with self._store.read() as (connection, snapshot):
+            slots = slots_of_ids(connection, listed)
+            missing = [identifier for identifier in listed if identifier not in slots]
+            if missing:
+                raise DocumentNotFoundError(
+                    f"expected ids of stored documents, but {missing[0]!r} is not in the collection"
+                )
+            wanted, where = np.unique(
+                np.array([slots[identifier] for identifier in listed], np.int64), return_inverse=True
+            )
+            if snapshot.sparse is None:
+                rows = SparseRows.empty(len(wanted))
+            else:
+                rows = SparseReader(snapshot.sparse, self._searcher.waiting(connection, snapshot)).rows(wanted)
+        return [rows[number] for number in where.tolist()]
 
     def contains(self, ids: Iterable[str]) -> list[bool]:
         """Tell for each id whether it is there.
@@ -1037,8 +1266,8 @@ class Collection(DenseSearch):
         Parameters
         ----------
         repair : bool, default=False
-            Rebuild what can be rebuilt: a tier from another tier or, with an encoder, from the texts; cells or graph
-            from the codes, metadata index and full text from the documents.
+            Rebuild what can be rebuilt: a tier from another tier or, with an encoder, from the texts; sparse vectors, with
+            theirs, from the texts; cells or graph from the codes, metadata index and full text from the documents.
 
         Returns
         -------
@@ -1059,7 +1288,7 @@ class Collection(DenseSearch):
             if encoder is not None:
                 with contextlib.suppress(CorruptCollectionError):  # nothing left to compare with
                     self._checked_model().run(encoder.name, None, encoder.encode_documents)
-            return repair_damage(self._store, self._writer, self._index, self._text, encoder)
+            return repair_damage(self._store, self._writer, self._index, self._text, encoder, self._sparse_encoder)
         return verify_files(self._store, self._index, self._text)
 
     def export(
@@ -1174,6 +1403,40 @@ class Collection(DenseSearch):
         """
         vectors: Floats = self._of_the_same_model(self._require_encoder().encode_queries(texts))
         return vectors
+
+    def encode_sparse_queries(self, texts: Sequence[str]) -> SparseRows:
+        """Return the sparse encoder's vectors for queries.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Texts of queries.
+
+        Returns
+        -------
+        SparseRows
+            One vector each; iterates as pairs of terms and weights.
+
+        Raises
+        ------
+        ParameterError
+            When the collection was opened without a sparse encoder.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open(sparse=lambda texts: [{len(text): 1.0} for text in texts])
+        >>> [terms.tolist() for terms, _ in kb.encode_sparse_queries(["red", "green"])]
+        [[3], [5]]
+        >>> kb.close()
+        """
+        encoder = self._sparse_encoder
+        if encoder is None:
+            raise ParameterError("the collection was opened without a sparse encoder; open it with sparse=")
+        rows = encoder.encode_queries(texts)
+        if self._store.snapshot.sparse is not None:
+            self._sparse_model.run(encoder.name, None, encoder.encode_documents)
+        return rows
 
     def model_check(self) -> ModelCheck:
         """Return what notices that an encoder is not the one that made the stored vectors; for those who encode themselves.
@@ -1302,8 +1565,7 @@ class Collection(DenseSearch):
         seed = check_integer(seed, "seed", least=0)
         k = check_integer(k, "k", least=1)
         self._store.require_open()
-        self._index.wait()
-        self._index.catch_up(tail=0)
+        self._index.complete()
         with self._store.read() as (_, snapshot):
             pass
         if snapshot.n_alive < 2 or not snapshot.tiers:
@@ -1349,12 +1611,33 @@ class Collection(DenseSearch):
         if batch.vectors is None:
             batch.vectors = self._placeholders(len(batch))
         if batch.vectors is None:
-            batch.vectors = self.encode_documents(batch.texts)
+            batch.vectors = self.encode_documents(batch.to_embed)
         batch.vectors = as_matrix(batch.vectors, self.dim)
         if self.metric == "cosine":
             batch.vectors = unit_rows(batch.vectors, keep_zeros=True)
         batch.ready = True
         return batch
+
+    def _check_sparse_given(self, sparse_vectors: Any) -> None:
+        """Have no document enter unseen a collection that is searched by sparse vectors."""
+        if sparse_vectors is None and self._sparse_encoder is None and self._store.snapshot.sparse is not None:
+            raise ParameterError(
+                "expected sparse_vectors=, because the collection holds sparse vectors and was opened without sparse=; "
+                "give them (None for a document without any), or open it with sparse="
+            )
+
+    def _ready_sparse(self, batch: Batch) -> dict[str, Any] | None:
+        """Make the sparse vectors of a batch; returns the manifest's entry about the encoder, None to leave it."""
+        if batch.sparse is not None:
+            return None
+        encoder = self._sparse_encoder
+        if encoder is None:
+            self._check_sparse_given(None)
+            return None
+        batch.sparse = encoder.encode_documents(batch.to_embed)
+        if self._store.snapshot.sparse is not None:
+            self._sparse_model.run(encoder.name, None, encoder.encode_documents)
+        return self._sparse_model.entry(encoder.name, encoder.prompts, None, batch.ids, batch.to_embed)
 
     def _maintain(self, fit_after: int | None) -> None:
         """Fit, compact and extend the index where it is time to."""
@@ -1431,7 +1714,7 @@ class Collection(DenseSearch):
     def _encoder_to_store(self, batch: Batch) -> dict[str, Any] | None:
         """Return the manifest's entry about the encoder, to be written with a batch that it has encoded; None to leave it."""
         encoder = self._require_encoder()
-        return self._checked_model().entry(encoder.name, prompts_of(encoder), batch.dim, batch.ids, batch.texts)
+        return self._checked_model().entry(encoder.name, prompts_of(encoder), batch.dim, batch.ids, batch.to_embed)
 
     def _require_open(self) -> None:
         self._store.require_open()
@@ -1449,13 +1732,13 @@ class Collection(DenseSearch):
                 self._settled = weakref.ref(snapshot)
         if snapshot.next is not None:
             return self._ranker_of_two(where, ids, options)
-        return self._searcher.ranker(where, ids, words=options.needs_words)
+        return self._searcher.ranker(where, ids, words=options.needs_words, positions=options.word_positions)
 
     @contextlib.contextmanager
     def _ranker_of_two(self, where: Where, ids: Sequence[str] | None, options: SearchOptions) -> Iterator[Ranker]:
         """Yield what ranks the documents while the collection's model is being changed."""
         words = options.needs_words or self._models.alone
-        with self._searcher.ranker(where, ids, words=words) as ranker:
+        with self._searcher.ranker(where, ids, words=words, positions=options.word_positions) as ranker:
             snapshot = ranker.snapshot
             if snapshot.next is None:
                 yield ranker
@@ -1489,15 +1772,15 @@ class Collection(DenseSearch):
                 self._current()
         raise CollectionLockedError("the collection's model kept being changed during a search; try again")
 
-    def _encoded(self, queries: Any, words: Sequence[str] | None, are_words: bool) -> Queries:
+    def _encoded(self, queries: Any, words: Sequence[str | WordQuery] | None, are_words: bool) -> Queries:
         return self._by_models(queries, words, are_words, super()._encoded)
 
     def _by_models(
         self,
         queries: Any,
-        words: Sequence[str] | None,
+        words: Sequence[str | WordQuery] | None,
         are_words: bool,
-        encoded: Callable[[Any, Sequence[str] | None, bool], Queries],
+        encoded: Callable[[Any, Sequence[str | WordQuery] | None, bool], Queries],
     ) -> Queries:
         """Return queries by the collection's model, and by the one that it is being changed to."""
         if not are_words:

@@ -15,12 +15,21 @@ import numpy.typing as npt
 
 from octavo._arrays import Floats
 from octavo._files import as_path, followed, fresh_directory, is_occupied
+from octavo._sparse_rows import SparseRows
 from octavo._validation import check_integer
 from octavo.collection.collection import Collection, with_progress
 from octavo.collection.opening import open_store
 from octavo.collection.rebuild import open_from_blueprint, stored_batch
 from octavo.compression import Codec
-from octavo.errors import CollectionNotFoundError, CorruptCollectionError, OctavoError, ParameterError
+from octavo.errors import (
+    CollectionNotFoundError,
+    CorruptCollectionError,
+    InputTypeError,
+    InvalidVectorsError,
+    OctavoError,
+    ParameterError,
+)
+from octavo.store.database import EMBED_WORDS
 from octavo.store.documents import Batch, Document, metadata_from_tagged
 from octavo.store.settings import Settings
 from octavo.store.upkeep.backup import restore_collection
@@ -33,6 +42,7 @@ from octavo.store.upkeep.export import (
     OFFSETS,
     ORIGINALS,
     ORIGINALS_OF,
+    SPARSE,
     TOKENS,
     VECTORS,
     file_sha256,
@@ -44,6 +54,7 @@ def import_from(
     path: str | os.PathLike[str] | None = None,
     encoder: Any = None,
     *,
+    sparse: Any = None,
     codec: str | None = None,
     batch_size: int = 2048,
     progress: bool = False,
@@ -59,6 +70,8 @@ def import_from(
         A directory that does not exist or is empty; the collection appears there in one step, complete. None builds it
         in memory.
     encoder : object, optional
+        As in `octavo.open`.
+    sparse : object, optional
         As in `octavo.open`.
     codec : str, optional
         Another codec, fitted anew on the exported vectors. None keeps the exported one with all it has learned.
@@ -103,7 +116,7 @@ def import_from(
     export = _Export(source)
     blueprint = export.blueprint(codec)
     if destination is None:
-        collection = open_from_blueprint(None, blueprint, encoder)
+        collection = open_from_blueprint(None, blueprint, encoder, sparse)
         try:
             export.fill(collection, batch_size, progress=progress)
             export.keep_originals(collection, blueprint)
@@ -117,7 +130,7 @@ def import_from(
     ):
         export.fill(collection, batch_size, progress=progress)
         export.keep_originals(collection, blueprint)
-    return open_store(destination, encoder, Settings(must_exist=True))
+    return open_store(destination, encoder, Settings(must_exist=True), sparse)
 
 
 def restore(snapshot: str | os.PathLike[str], path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -185,6 +198,10 @@ class _Export:
         if ORIGINALS in sums:
             self._verify(ORIGINALS)
             self._verify(ORIGINALS_OF)
+        self.sparse = SPARSE["terms"] in sums
+        if self.sparse:
+            for name in SPARSE.values():
+                self._verify(name)
         self.learned = {field: self._read(name) for field, name in LEARNED.items() if name in sums}
 
     def _verify(self, name: str) -> None:
@@ -213,6 +230,7 @@ class _Export:
                 codec=codec or self.manifest["codec"],
                 dim=self.dim,
                 encoder=encoder,
+                sparse_encoder=self._sparse_encoder(),
                 **(learned if keep else {}),
             )
             made.as_settings(Settings())
@@ -221,6 +239,25 @@ class _Export:
                 raise
             raise CorruptCollectionError(f"{self.folder / MANIFEST} cannot be used ({err}); export again") from err
         return made
+
+    def _sparse_encoder(self) -> dict[str, Any] | None:
+        entry = self.manifest.get("sparse_encoder")
+        if entry is not None and not (isinstance(entry, dict) and isinstance(entry.get("name"), str)):
+            raise CorruptCollectionError(
+                f"{self.folder / MANIFEST} describes its sparse encoder as {entry!r}; export again"
+            )
+        return entry if self.sparse else None
+
+    def _sparse_rows(self) -> SparseRows | None:
+        """Return the sparse vectors of all documents, mapped from their files."""
+        if not self.sparse:
+            return None
+        kinds = {"offsets": "<i8", "terms": "<u4", "weights": "<f4"}
+        offsets, terms, weights = (self._array(SPARSE[name], np.dtype(kind), 1) for name, kind in kinds.items())
+        sound = len(offsets) == self.n + 1 and offsets[0] == 0 and offsets[-1] == len(terms) == len(weights)
+        if not sound or np.any(np.diff(offsets) < 0):
+            raise CorruptCollectionError(f"{self.folder / SPARSE['offsets']} does not fit its terms; export again")
+        return SparseRows(np.asarray(offsets, np.int64), terms, weights)
 
     def fill(self, collection: Collection, batch_size: int, *, progress: bool) -> None:
         """Add all documents."""
@@ -275,7 +312,7 @@ class _Export:
                 raise CorruptCollectionError(
                     f"{self.folder / VECTORS} has {len(vectors)} rows, expected {self.n}; export again"
                 )
-        start = 0
+        start, sparse = 0, self._sparse_rows()
         with (self.folder / DOCUMENTS).open("rb") as file:
             while lines := list(islice(file, batch_size)):
                 rows = [self._document(line, start + number) for number, line in enumerate(lines)]
@@ -292,14 +329,27 @@ class _Export:
                     given["token_vectors"] = [
                         np.asarray(tokens[first:last], np.float32) for first, last in pairwise(bounds)
                     ]
+                if sparse is not None:
+                    given["sparse_vectors"] = self._checked_sparse(sparse, start, end)
                 documents = [document for document, _ in rows]
                 yield stored_batch(collection, documents, payloads=[payload for _, payload in rows], **given)
                 start = end
 
+    def _checked_sparse(self, sparse: SparseRows, start: int, end: int) -> SparseRows:
+        try:
+            return SparseRows.of([sparse[number] for number in range(start, end)])
+        except (InvalidVectorsError, InputTypeError) as err:
+            raise CorruptCollectionError(
+                f"{self.folder / SPARSE['terms']} cannot be used ({err}); export again"
+            ) from err
+
     def _document(self, line: bytes, number: int) -> tuple[Document, str | None]:
         try:
             record = json.loads(line)
-            return Document(record["id"], record["text"], metadata_from_tagged(record["metadata"])), record["payload"]
+            words = bool(record.get("flags", 0) & EMBED_WORDS)
+            metadata = metadata_from_tagged(record["metadata"])
+            made = Document(record["id"], record["text"], metadata, record.get("embed_text"), words)
+            return made, record["payload"]
         except (ValueError, KeyError, TypeError, RecursionError) as err:
             raise CorruptCollectionError(
                 f"line {number + 1} of {self.folder / DOCUMENTS} is not a document ({err!r}); export again"

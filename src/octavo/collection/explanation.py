@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from octavo._arrays import Floats
+from octavo._html import notebook_table
+from octavo._printing import short
 from octavo.encoders.tokens import TokenEncoder, unit_tokens
 
 
@@ -47,6 +49,23 @@ class Explanation:
     best: Any
     query_tokens: list[str] | None
     document_tokens: list[str] | None
+
+    def __repr__(self) -> str:
+        rows, columns = self.similarities.shape
+        return (
+            f"<octavo.Explanation of {short(self.id)}: score {self.score:.4f}, {rows} query tokens x {columns} vectors>"
+        )
+
+    def _repr_html_(self) -> str:
+        named = [
+            (
+                self.query_tokens[row] if self.query_tokens is not None else f"token {row}",
+                self.document_tokens[best] if self.document_tokens is not None else f"vector {best}",
+                f"{self.similarities[row, best]:.2f}",
+            )
+            for row, best in enumerate(self.best.tolist())
+        ]
+        return notebook_table(f"{self.id}: {self.score:.4f}", ["query token", "best match", "cosine"], named)
 
 
 def explanation(

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from octavo._arrays import Floats, as_matrix, unit_rows
+from octavo._sparse_rows import SparseRows
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.encoders.dense import check_fingerprint, cosine, fingerprint
 from octavo.encoders.tokens import pooled
@@ -25,6 +26,8 @@ from octavo.store.database import write_manifest
 from octavo.store.documents import Document
 from octavo.store.settings import Settings
 from octavo.store.snapshot import Slots, Snapshot, decode_rows
+from octavo.store.sparse import SparseReader, read_waiting
+from octavo.store.sqlite import Connection
 from octavo.store.store import Store
 from octavo.store.tokens import mean_vectors
 
@@ -38,6 +41,9 @@ _SAME_MODEL_REFITTED = 0.5
 
 #: Documents that are remembered, and how many of them have to be there before more are chosen.
 _SAMPLE, _ENOUGH = 8, 4
+
+#: Values that a sparse vector is folded into, to be compared with another.
+_FOLDED = 4_096
 
 #: Questions that may fail before no more are asked.
 _ATTEMPTS = 3
@@ -93,12 +99,12 @@ class RemoteVectors:
 
     def sample(self, ids: Sequence[str]) -> tuple[list[str], list[str], Floats]:
         """See `Known`."""
-        found = [document for document in self._get(ids) if document.text.strip()]
+        found = [document for document in self._get(ids) if document.to_embed.strip()]
         if not found:
             return [], [], np.zeros((0, 0), np.float32)
         vectors = self._vectors([document.id for document in found])
         kept = np.flatnonzero(vectors.any(axis=1))
-        return [found[i].id for i in kept], [found[i].text for i in kept], vectors[kept]
+        return [found[i].id for i in kept], [found[i].to_embed for i in kept], vectors[kept]
 
 
 class LocalVectors:
@@ -112,6 +118,8 @@ class LocalVectors:
         The vectors of the model that the collection is being changed to are meant, instead of those that it has.
     """
 
+    _key = "encoder"
+
     def __init__(self, store: Store, *, coming: bool = False) -> None:
         self._store = store
         self._coming = coming
@@ -121,29 +129,30 @@ class LocalVectors:
         with self._store.read() as (connection, snapshot):
             if self._coming:
                 return snapshot.reencoding.encoder if snapshot.reencoding is not None else None
-            row = connection.execute("SELECT value FROM manifest WHERE key = 'encoder'").fetchone()
+            row = connection.execute("SELECT value FROM manifest WHERE key = ?", (self._key,)).fetchone()
         entry: dict[str, Any] | None = json.loads(row[0]) if row else None
         return entry
 
     def write_encoder(self, entry: dict[str, Any]) -> None:
         """See `Known`."""
         with self._store.write() as connection:
-            write_manifest(connection, {"encoder": json.dumps(entry)})
+            write_manifest(connection, {self._key: json.dumps(entry)})
 
     def sample(self, ids: Sequence[str]) -> tuple[list[str], list[str], Floats]:
         """See `Known`."""
         with self._store.read() as (connection, snapshot):
             space = self._space(snapshot)
             slots = slots_of_ids(connection, list(ids))
-            slots = {identifier: slot for identifier, slot in slots.items() if slot < space.n_slots}
-            documents = read_documents(connection, sorted(slots.values()))
-            found = [documents[slots[identifier]][0] for identifier in ids if identifier in slots]
-            found = [document for document in found if document.text.strip()]
+            documents = read_documents(
+                connection, "id", [name for name in ids if slots.get(name, -1) in range(space.n_slots)]
+            )
+            found = [documents[identifier][0] for identifier in ids if identifier in documents]
+            found = [document for document in found if document.to_embed.strip()]
             if not found:
                 return [], [], np.zeros((0, 0), np.float32)
-            vectors = self._vectors(space, np.array([slots[document.id] for document in found], np.int64))
+            vectors = self._vectors(connection, space, np.array([slots[each.id] for each in found], np.int64))
         kept = np.flatnonzero(vectors.any(axis=1))
-        return [found[i].id for i in kept], [found[i].text for i in kept], vectors[kept]
+        return [found[i].id for i in kept], [found[i].to_embed for i in kept], vectors[kept]
 
     def as_stored(self, vectors: Any) -> Floats:
         """See `Known`."""
@@ -157,7 +166,7 @@ class LocalVectors:
         settings = self._store.settings
         return space.reencoding.settings(settings) if space.prefix and space.reencoding is not None else settings
 
-    def _vectors(self, snapshot: Snapshot, slots: Slots) -> Floats:
+    def _vectors(self, connection: Connection, snapshot: Snapshot, slots: Slots) -> Floats:
         return decode_rows(snapshot, slots)
 
     def _as_stored(self, snapshot: Snapshot, vectors: Any) -> Floats:
@@ -171,7 +180,7 @@ class LocalVectors:
 class LocalTokens(LocalVectors):
     """What a collection of files, with many vectors a document, knows about its vectors: their means are compared."""
 
-    def _vectors(self, snapshot: Snapshot, slots: Slots) -> Floats:
+    def _vectors(self, connection: Connection, snapshot: Snapshot, slots: Slots) -> Floats:
         assert snapshot.tokens is not None  # there is a document, so there are files
         return mean_vectors(snapshot.tokens.decode(slots))
 
@@ -180,6 +189,37 @@ class LocalTokens(LocalVectors):
         assert view is not None
         tokens = pooled(vectors, dict(self._settings(snapshot).pooling or {}), snapshot.dim)
         return mean_vectors(TokenMatrices(view.codec.pipeline.decode(view.codec.encode(tokens.flat)), tokens.offsets))
+
+
+class LocalSparse(LocalVectors):
+    """What a collection of files knows about its learned sparse vectors, each folded into a few thousand values.
+
+    Parameters
+    ----------
+    store : Store
+        Its files.
+    """
+
+    _key = "sparse_encoder"
+
+    def _vectors(self, connection: Connection, snapshot: Snapshot, slots: Slots) -> Floats:
+        if snapshot.sparse is None:
+            return np.zeros((len(slots), 1), np.float32)
+        order = np.argsort(slots)
+        reader = SparseReader(snapshot.sparse, read_waiting(connection, snapshot.sparse))
+        vectors = np.zeros((len(slots), _FOLDED), np.float32)
+        vectors[order] = folded(reader.rows(slots[order]))
+        return vectors
+
+    def _as_stored(self, snapshot: Snapshot, vectors: Any) -> Floats:
+        return folded(SparseRows.of(vectors))
+
+
+def folded(rows: SparseRows) -> Floats:
+    """Return sparse vectors as dense ones of a few thousand values, to be compared with each other."""
+    vectors = np.zeros((len(rows), _FOLDED), np.float32)
+    np.add.at(vectors, (np.repeat(np.arange(len(rows)), rows.lengths), rows.terms % _FOLDED), rows.weights)
+    return vectors
 
 
 class ModelCheck:
@@ -226,14 +266,16 @@ class ModelCheck:
         question = _Question(self, name, entry["name"], ids, texts, stored, bound)
         return ModelProbe(texts[:1], question.first)
 
-    def remember(self, name: str, prompts: dict[str, str], dim: int, ids: Sequence[str], texts: Sequence[str]) -> None:
+    def remember(
+        self, name: str, prompts: dict[str, str], dim: int | None, ids: Sequence[str], texts: Sequence[str]
+    ) -> None:
         """Write down that the encoder has made the vectors of these documents, if the collection needs to know."""
         entry = self.entry(name, prompts, dim, ids, texts)
         if entry is not None:
             self.known.write_encoder(entry)
 
     def entry(
-        self, name: str, prompts: dict[str, str], dim: int, ids: Sequence[str], texts: Sequence[str]
+        self, name: str, prompts: dict[str, str], dim: int | None, ids: Sequence[str], texts: Sequence[str]
     ) -> dict[str, Any] | None:
         """Return the entry to be stored together with documents whose vectors the encoder has made; None to leave it."""
         if self._remembered:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from octavo.errors import InvalidVectorsError, MismatchError, OctavoError
 from octavo.retrievers.search import Queries
 from octavo.store.snapshot import Snapshot
 from octavo.store.store import Store
+from octavo.words import WordQuery
 
 _log = logging.getLogger(__name__)
 
@@ -204,7 +205,9 @@ class Models:
 
     # ------------------------------------------------------------------ encoding
 
-    def queries(self, texts: Sequence[str], words: Sequence[str] | None, first: Callable[[], Queries]) -> Queries:
+    def queries(
+        self, texts: Sequence[str], words: Sequence[str | WordQuery] | None, first: Callable[[], Queries]
+    ) -> Queries:
         """Return queries by the models that are to answer while the collection is being changed.
 
         Parameters
@@ -242,7 +245,7 @@ class Models:
             read = first()  # which says what is missing
         if read is None:
             read = Queries(words=words if words is not None else list(texts))
-        return Queries(read.vectors, read.tokens, read.words, roles.space, following, roles.reencoding)
+        return replace(read, space=roles.space, next=following, reencoding=roles.reencoding)
 
 
 def encoded_queries(encoder: Any, texts: Sequence[str], dim: int | None, metric: str) -> Queries:

@@ -13,15 +13,19 @@ from octavo._validation import check_integer
 from octavo.collection.collection import Collection, with_progress
 from octavo.collection.model_check import LocalTokens, ModelCheck
 from octavo.collection.searching import LateSearch
+from octavo.collection.sparse_input import with_sparse
 from octavo.collection.token_input import make_ready, read_token_batches
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
+from octavo.encoders.sparse import SparseEncoder
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import DocumentNotFoundError, ParameterError
 from octavo.retrievers.late_interaction import LateSearcher, similarities
 from octavo.retrievers.search import Queries, Searcher, slots_of_ids
+from octavo.store.database import TO_EMBED
 from octavo.store.documents import Batch, DocumentLike, check_ids
 from octavo.store.store import Store
+from octavo.words import WordQuery
 
 
 class MultiVectorCollection(LateSearch, Collection):
@@ -41,8 +45,14 @@ class MultiVectorCollection(LateSearch, Collection):
 
     _fit_at_most = 4_096  # documents that wait as float16 matrices of full width within one `add`
 
-    def __init__(self, store: Store, encoder: TokenEncoder | None, previous: Any = None) -> None:
-        super().__init__(store, encoder, previous)  # type: ignore[arg-type]
+    def __init__(
+        self,
+        store: Store,
+        encoder: TokenEncoder | None,
+        sparse_encoder: SparseEncoder | None = None,
+        previous: Any = None,
+    ) -> None:
+        super().__init__(store, encoder, sparse_encoder, previous)  # type: ignore[arg-type]
 
     def _new_searcher(self) -> Searcher:
         return LateSearcher(self._store, self._text)
@@ -156,6 +166,9 @@ class MultiVectorCollection(LateSearch, Collection):
         *,
         token_vectors: Iterable[Any] | None = None,
         pooled: bool = False,
+        embed_texts: Iterable[str | None] | None = None,
+        embed_words: bool = False,
+        sparse_vectors: Any = None,
         payloads: Iterable[str | None] | None = None,
         batch_size: int = 256,
         progress: bool = False,
@@ -164,7 +177,7 @@ class MultiVectorCollection(LateSearch, Collection):
 
         Parameters
         ----------
-        documents, ids, metadata, payloads, batch_size, progress
+        documents, ids, metadata, embed_texts, embed_words, payloads, batch_size, progress
             See `Collection.add`.
         vectors : None
             Belongs to collections with one vector a document.
@@ -175,6 +188,8 @@ class MultiVectorCollection(LateSearch, Collection):
         pooled : bool, default=False
             Whether `token_vectors` are pooled already, as those of `get_token_vectors` are: they are then encoded as they
             are, neither scaled nor pooled once more, so that documents moved between collections keep their vectors.
+        sparse_vectors : sparse matrix of scipy or torch, or iterable, optional
+            Ready learned sparse vectors; see `Collection.add`.
 
         Returns
         -------
@@ -200,6 +215,7 @@ class MultiVectorCollection(LateSearch, Collection):
         """
         self._store.require_open()
         batch_size = check_integer(batch_size, "batch_size", least=1)
+        self._check_sparse_given(sparse_vectors)
         batches = read_token_batches(
             documents,
             ids,
@@ -211,9 +227,13 @@ class MultiVectorCollection(LateSearch, Collection):
             batch_size=batch_size,
             dim=self.dim,
             encoder=self._encoder,
+            embed_texts=embed_texts,
+            embed_words=embed_words,
         )
         if documents is None:
             documents = token_vectors  # as long, and that is all that is asked of it now
+        if sparse_vectors is not None:
+            batches = with_sparse(batches, sparse_vectors, documents)
         if pooled:
             batches = map(self._as_given, batches)
         return self._add_batches(with_progress(batches, documents) if progress else batches)
@@ -231,7 +251,7 @@ class MultiVectorCollection(LateSearch, Collection):
             self._checked_model().run(encoder.name, batch.dim, encoder.encode_documents)
         return batch
 
-    def _encoded(self, queries: Any, words: Sequence[str] | None, are_words: bool) -> Queries:
+    def _encoded(self, queries: Any, words: Sequence[str | WordQuery] | None, are_words: bool) -> Queries:
         return self._by_models(queries, words, are_words, partial(LateSearch._encoded, self))
 
     def _maintain(self, fit_after: int | None) -> None:
@@ -311,7 +331,7 @@ class MultiVectorCollection(LateSearch, Collection):
             assert view is not None  # there is a document, so there are files
             matrix = similarities(view, tokens.flat, slot)
             stored = view.decode(np.array([slot])).flat
-            text: str = connection.execute("SELECT text FROM documents WHERE slot = ?", (slot,)).fetchone()[0]
+            text: str = connection.execute(f"SELECT {TO_EMBED} FROM documents WHERE slot = ?", (slot,)).fetchone()[0]
         return matrix, stored, text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from octavo._files import as_path
@@ -13,6 +14,8 @@ from octavo.collection.token_input import token_encoder_for
 from octavo.compression.candidates import CandidateEncoder
 from octavo.compression.token_pooling import TokenPooling
 from octavo.encoders.dense import as_encoder
+from octavo.encoders.one_pass import gives_several
+from octavo.encoders.sparse import as_sparse_encoder
 from octavo.encoders.tokens import TokenEncoder, is_multi_vector
 from octavo.errors import ParameterError
 from octavo.store.settings import Settings, candidates_config, pooling_config
@@ -23,10 +26,11 @@ def open(
     path: str | os.PathLike[str] | None = None,
     encoder: Any = None,
     *,
+    sparse: Any = None,
     codec: str | None = None,
     metric: Literal["cosine", "dot"] | None = None,
     dim: int | None = None,
-    full_text: str | None = None,
+    full_text: str | Callable[[str], Iterable[str]] | None = None,
     fit_after: int | None = None,
     seed: int | None = None,
     index: Literal["cells", "graph"] | None = None,
@@ -45,7 +49,11 @@ def open(
     encoder : str, callable or object, optional
         Turns texts into vectors: the name or path of a sentence-transformers model, such a model, LangChain
         ``Embeddings``, a LlamaIndex ``BaseEmbedding``, or a callable from a list of texts to an array of shape
-        ``(n, dim)``. Not needed when vectors are given.
+        ``(n, dim)``. Not needed when vectors are given. FlagEmbedding's ``BGEM3FlagModel`` makes the sparse vectors, too.
+    sparse : str, callable or object, optional
+        Turns texts into learned sparse vectors (SPLADE and its kin), for ``mode="sparse"``; see `octavo.SparseEncoder`. Not
+        needed when `sparse_vectors` are given. It can be added to a collection that has none: documents that were there
+        before have no sparse vector then.
     codec : str, optional
         How vectors are compressed, for instance ``"int8"`` (the default), ``"rabitq:1 > int8"`` or
         ``"svd:50%|float8 > int8"``. An existing collection keeps its own.
@@ -53,8 +61,10 @@ def open(
         ``cosine`` normalises vectors once, on the way in; ``dot`` takes them as they are.
     dim : int, optional
         Dimension of the vectors; otherwise the first ones set it.
-    full_text : str, default="english"
-        Language whose stemmer the full-text index uses, or ``"plain"`` for none.
+    full_text : str or callable, default="english"
+        What makes words of texts: the language whose stemmer is used, or ``"plain"`` for none; then, separated by ``|``,
+        ``"jieba"``, ``"fugashi"`` or ``"kiwipiepy"`` for the words of Chinese, Japanese or Korean (otherwise characters and
+        pairs of them are) and ``"fold-accents"``; or a function from a text to its terms. See ``docs/text-search.md``.
     fit_after : int, default=1000
         Documents from which on the codec is fitted. Before that, vectors are kept as float32 and searched exactly.
     seed : int, default=0
@@ -114,19 +124,20 @@ def open(
         lock_timeout=lock_timeout,
         multi_vector=True if is_multi_vector(encoder) and (previous is None or not _is_there(path)) else None,
     )
-    return open_store(path, encoder, settings, previous)
+    return open_store(path, encoder, settings, sparse, previous)
 
 
 def open_multi_vector(
     path: str | os.PathLike[str] | None = None,
     encoder: Any = None,
     *,
+    sparse: Any = None,
     codec: str | None = None,
     pool_factor: int | None = None,
     pooling: TokenPooling | None = None,
     candidates: str | CandidateEncoder | None = None,
     dim: int | None = None,
-    full_text: str | None = None,
+    full_text: str | Callable[[str], Iterable[str]] | None = None,
     fit_after: int | None = None,
     seed: int | None = None,
     index: Literal["cells", "graph"] | None = None,
@@ -147,6 +158,8 @@ def open_multi_vector(
         The collection's directory. None keeps everything in memory, with the same behaviour, until `close`.
     encoder : str, callable or object, optional
         Turns texts into token vectors; see `TokenEncoder`. Not needed when token vectors are given.
+    sparse : str, callable or object, optional
+        Turns texts into learned sparse vectors; see `octavo.open`.
     codec : str, optional
         How one token vector is compressed: ``"int8"`` (the default), ``"svd:128|int8"``, ``"rotate|int4"``. One tier. An
         existing collection keeps its own.
@@ -208,25 +221,31 @@ def open_multi_vector(
         pooling=pooling_config(pool_factor, pooling),
         candidates=candidates_config(candidates),
     )
-    collection = open_store(path, encoder, settings, previous)
+    collection = open_store(path, encoder, settings, sparse, previous)
     assert isinstance(collection, MultiVectorCollection)  # the settings ask for it, or opening has failed
     return collection
 
 
 def open_store(
-    path: str | os.PathLike[str] | None, encoder: Any, settings: Settings, previous: Any = None
+    path: str | os.PathLike[str] | None, encoder: Any, settings: Settings, sparse: Any = None, previous: Any = None
 ) -> Collection:
     """Open the store and put the collection of its kind in front of it."""
     if previous is not None and encoder is None:
         raise ParameterError("previous= is the model that the collection is changed from; give the new one as encoder=")
+    if sparse is None and gives_several(encoder):
+        sparse = encoder
+    sparse_encoder = as_sparse_encoder(sparse)
     directory = as_path(path, "path") if path is not None else None
     if directory is None or not Store.exists(directory):  # an encoder that cannot be used must not leave a directory
         encoder = _wrapped(encoder, late=bool(settings.multi_vector))
     store = Store(directory, settings)
     try:
         if store.settings.multi_vector:
-            return MultiVectorCollection(store, _of_late(store, encoder, previous), _of_any_kind(previous, late=True))
-        return Collection(store, _of_dense(store, encoder, previous), _of_any_kind(previous, late=False))
+            late = _of_any_kind(previous, late=True)
+            return MultiVectorCollection(store, _of_late(store, encoder, previous), sparse_encoder, late)
+        return Collection(
+            store, _of_dense(store, encoder, previous), sparse_encoder, _of_any_kind(previous, late=False)
+        )
     except BaseException:
         store.close()
         raise

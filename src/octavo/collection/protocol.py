@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
+
 from octavo._arrays import Floats
 from octavo.collection.collection import Collection
 from octavo.collection.model_check import ModelCheck
@@ -43,6 +46,11 @@ class CollectionLike(DenseSearch, Protocol):
         ...
 
     @property
+    def has_sparse_vectors(self) -> bool:
+        """Whether documents have learned sparse vectors."""
+        ...
+
+    @property
     def closed(self) -> bool:
         """Whether `close` was called."""
         ...
@@ -54,10 +62,24 @@ class CollectionLike(DenseSearch, Protocol):
         metadata: Iterable[Mapping[str, Any] | None] | None = None,
         vectors: Any = None,
         *,
+        embed_texts: Iterable[str | None] | None = None,
+        embed_words: bool = False,
+        sparse_vectors: Any = None,
         payloads: Iterable[str | None] | None = None,
         batch_size: int = 256,
     ) -> list[str]:
         """Insert or replace documents."""
+        ...
+
+    def update(
+        self,
+        ids: Iterable[str],
+        metadata: Iterable[Mapping[str, Any] | None] | None = None,
+        texts: Iterable[str | None] | None = None,
+        *,
+        payloads: Iterable[str | None] | None = None,
+    ) -> None:
+        """Change what is kept beside the vectors of documents."""
         ...
 
     def delete(self, ids: Iterable[str] | None = None, filter: FilterLike = None) -> int:
@@ -78,6 +100,10 @@ class CollectionLike(DenseSearch, Protocol):
 
     def get_vectors(self, ids: Iterable[str]) -> Floats:
         """Return vectors, in the order asked."""
+        ...
+
+    def get_sparse_vectors(self, ids: Iterable[str]) -> list[tuple[npt.NDArray[np.uint32], Floats]]:
+        """Return learned sparse vectors, in the order asked."""
         ...
 
     def contains(self, ids: Iterable[str]) -> list[bool]:
@@ -155,6 +181,9 @@ class MultiVectorLike(LateSearch, CollectionLike, Protocol):
         *,
         token_vectors: Iterable[Any] | None = None,
         pooled: bool = False,
+        embed_texts: Iterable[str | None] | None = None,
+        embed_words: bool = False,
+        sparse_vectors: Any = None,
         payloads: Iterable[str | None] | None = None,
         batch_size: int = 256,
     ) -> list[str]:

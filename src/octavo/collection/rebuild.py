@@ -10,6 +10,7 @@ import numpy as np
 
 from octavo._arrays import Codes, Floats, as_matrix
 from octavo._files import as_path
+from octavo._sparse_rows import SparseRows
 from octavo.collection.collection import Collection
 from octavo.collection.opening import open_store
 from octavo.compression.token_matrices import TokenMatrices
@@ -30,7 +31,12 @@ def blueprint_of(collection: Collection) -> Blueprint:
 
 
 def open_from_blueprint(
-    path: str | os.PathLike[str] | None, blueprint: Blueprint, encoder: Any = None, *, lock_timeout: float = 30.0
+    path: str | os.PathLike[str] | None,
+    blueprint: Blueprint,
+    encoder: Any = None,
+    sparse: Any = None,
+    *,
+    lock_timeout: float = 30.0,
 ) -> Collection:
     """Create a collection of the blueprint's kind, or open the one that is there if it is of that kind.
 
@@ -40,7 +46,7 @@ def open_from_blueprint(
         The collection's directory; None keeps everything in memory.
     blueprint : Blueprint
         From `blueprint_of`.
-    encoder : object, optional
+    encoder, sparse : object, optional
         As in `octavo.open`.
     lock_timeout : float, default=30.0
         As in `octavo.open`.
@@ -52,7 +58,7 @@ def open_from_blueprint(
     """
     there = path is not None and Store.exists(as_path(path, "path"))
     asked = blueprint.as_settings(Settings(lock_timeout=lock_timeout))
-    collection = open_store(path, encoder, asked)
+    collection = open_store(path, encoder, asked, sparse)
     try:
         if not there:
             blueprint.start(collection._store, collection._writer)
@@ -117,6 +123,31 @@ def vectors_to_move(collection: Collection, ids: Sequence[str]) -> Floats:
     return np.where(unchanged[:, None], signed, vectors)
 
 
+def as_kept(collection: Collection, vectors: Any) -> Any:
+    """Return what a collection keeps of vectors: those that it gives back of documents which were added with them.
+
+    Parameters
+    ----------
+    collection : Collection
+        With documents.
+    vectors : ndarray of shape (n, dim), or sequence of ndarray of shape (n_vectors, dim)
+        As `add_stored` takes them: of one vector a document, or of many.
+
+    Returns
+    -------
+    ndarray or list of ndarray
+        The same shapes, rounded by the codec.
+    """
+    with collection._store.read() as (_, snapshot):
+        if snapshot.tokens is not None:
+            pipeline = snapshot.tokens.codec.pipeline
+            return [pipeline.decode(pipeline.encode(matrix)) if len(matrix) else matrix for matrix in vectors]
+        if not snapshot.tiers:
+            return vectors
+        pipeline = snapshot.tiers[-1].pipeline
+    return pipeline.decode(pipeline.encode(vectors))
+
+
 def most_token_vectors(collection: Collection) -> tuple[str, int] | None:
     """Return the document with the most token vectors, and their number; None where there are no token vectors."""
     with collection._store.read() as (connection, snapshot):
@@ -126,7 +157,7 @@ def most_token_vectors(collection: Collection) -> tuple[str, int] | None:
         snapshot.tokens.check_offsets(slots)
         lengths = snapshot.tokens.lengths(slots)
         slot = int(slots[lengths.argmax()])
-        document, _ = read_documents(connection, [slot])[slot]
+        document, _ = read_documents(connection, "slot", [slot])[slot]
         return document.id, int(lengths.max())
 
 
@@ -137,6 +168,7 @@ def add_stored(
     payloads: Iterable[str | None] | None = None,
     vectors: Any = None,
     token_vectors: Sequence[Any] | None = None,
+    sparse_vectors: Any = None,
     codes: tuple[bytes, Sequence[Codes]] | None = None,
 ) -> list[str]:
     """Add documents with vectors as `get_vectors` or `get_token_vectors` of another collection returned them.
@@ -156,6 +188,8 @@ def add_stored(
         Where the collection has one vector a document.
     token_vectors : sequence of ndarray of shape (n_vectors, dim), optional
         Where it has many.
+    sparse_vectors : sparse matrix or sequence, optional
+        Learned sparse vectors, if it keeps some.
     codes : tuple of bytes and sequence of ndarray of shape (n, row_bytes), optional
         `Codec.to_bytes`, and what that codec made of the vectors in each tier. Written as they are if the collection has
         that very codec, and passed over if not.
@@ -166,7 +200,13 @@ def add_stored(
         The ids.
     """
     batch = stored_batch(
-        collection, documents, payloads=payloads, vectors=vectors, token_vectors=token_vectors, codes=codes
+        collection,
+        documents,
+        payloads=payloads,
+        vectors=vectors,
+        token_vectors=token_vectors,
+        sparse_vectors=sparse_vectors,
+        codes=codes,
     )
     return collection._add_batches(iter([batch]))
 
@@ -178,6 +218,7 @@ def stored_batch(
     payloads: Iterable[str | None] | None = None,
     vectors: Any = None,
     token_vectors: Sequence[Any] | None = None,
+    sparse_vectors: Any = None,
     codes: tuple[bytes, Sequence[Codes]] | None = None,
 ) -> Batch:
     """Return a batch that is ready to be stored as it is; see `add_stored`."""
@@ -192,6 +233,8 @@ def stored_batch(
     else:
         batch.vectors = as_matrix(vectors, collection.dim)
         batch.codes = codes
+    if sparse_vectors is not None:
+        batch.sparse = SparseRows.of(sparse_vectors, n=len(documents))
     batch.ready = batch.decoded = True
     return batch
 

@@ -22,7 +22,7 @@ from octavo.encoders.dense import as_encoder, fingerprint
 from octavo.encoders.tokens import TokenEncoder, encode_pooled, is_multi_vector
 from octavo.errors import CollectionLockedError, MismatchError, ParameterError, StorageError
 from octavo.retrievers.search import read_documents, slots_of_ids
-from octavo.store.documents import Document, text_to_embed
+from octavo.store.documents import Document
 from octavo.store.info import reencoded_bytes
 from octavo.store.reencoding import (
     LATE_WAITING,
@@ -114,7 +114,7 @@ class Reencoder:
     serve : {"both", "old"}
         What answers searches meanwhile.
     texts_of : callable or None
-        What the encoder is given of documents, where an adapter embeds something else than `text_to_embed` says.
+        What the encoder is given of documents, where an adapter embeds something else than `Document.to_embed`.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class Reencoder:
             assert self._order is not None
             del self._order[: len(work.asked)]
             return encoded
-        named = [document.id for _, document in work.documents if document.text.strip()][:_SAMPLE]
+        named = [document.id for _, document in work.documents if document.to_embed.strip()][:_SAMPLE]
         written = self._writer.append_reencoded(
             work.first,
             work.last,
@@ -201,7 +201,8 @@ class Reencoder:
             return encoded
         self._look_for_others(work)
         self._known = {
-            (document.id, document.text): matrix for (_, document), matrix in zip(work.documents, matrices, strict=True)
+            (document.id, document.to_embed): matrix
+            for (_, document), matrix in zip(work.documents, matrices, strict=True)
         }
         return 0
 
@@ -237,7 +238,7 @@ class Reencoder:
             asked = self._sample_batch(connection, state)
             if asked:
                 slots = slots_of_ids(connection, asked)
-                documents = read_documents(connection, sorted(slots.values()))
+                documents = read_documents(connection, "slot", sorted(slots.values()))
                 found = [(slots[i], documents[slots[i]][0]) for i in asked if i in slots]
                 return _Work(generation, found, sampling=True, asked=asked)
         first = state.done if state is not None else 0
@@ -246,7 +247,7 @@ class Reencoder:
         query = "SELECT slot FROM documents WHERE slot >= ? ORDER BY slot LIMIT ?"
         slots_found = [row[0] for row in connection.execute(query, (first, self._batch_size))]
         last = slots_found[-1] + 1 if len(slots_found) == self._batch_size else snapshot.n_slots
-        stored = read_documents(connection, slots_found)
+        stored = read_documents(connection, "slot", slots_found)
         ready = sampled_vectors(connection, state.dim, slots_found) if state is not None else {}
         return _Work(generation, [(slot, stored[slot][0]) for slot in slots_found], first, last, ready)
 
@@ -270,7 +271,7 @@ class Reencoder:
 
     def _refuse_without_text(self, connection: Connection, work: _Work) -> None:
         """Raise `ParameterError` for documents whose vectors were given, and that have no text to make others of."""
-        empty = [document.id for _, document in work.documents if not document.text.strip()]
+        empty = [document.id for _, document in work.documents if not document.to_embed.strip()]
         if not empty:
             return
         row = connection.execute("SELECT value FROM manifest WHERE key = 'encoder'").fetchone()
@@ -296,13 +297,17 @@ class Reencoder:
         dim = snapshot.reencoding.dim if snapshot.reencoding is not None else None
         found: dict[int, Floats] = dict(work.ready or {})
         for slot, document in work.documents:
-            known = self._known.get((document.id, document.text))
+            known = self._known.get((document.id, document.to_embed))
             if known is not None:
                 found[slot] = known if self._late else known[None]
         waiting = [(slot, document) for slot, document in work.documents if slot not in found]
         if waiting:
             documents = [document for _, document in waiting]
-            texts = self._texts_of(documents) if self._texts_of is not None else list(map(text_to_embed, documents))
+            texts = (
+                self._texts_of(documents)
+                if self._texts_of is not None
+                else [document.to_embed for document in documents]
+            )
             fresh = self._encode(texts, dim)
             for number, (slot, _) in enumerate(waiting):
                 found[slot] = fresh[number] if self._late else fresh[number][None]

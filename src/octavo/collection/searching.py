@@ -8,25 +8,30 @@ that nothing is asked for beyond what can match, is decided here, for a collecti
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from octavo._arrays import Floats, as_matrix, unit_rows
+from octavo._sparse_rows import SparseRows
 from octavo._validation import check_integer
 from octavo.collection.explanation import Explanation, explanation
 from octavo.compression.token_matrices import TokenMatrices
+from octavo.encoders.sparse import SparseEncoder
 from octavo.encoders.tokens import unit_tokens
 from octavo.errors import InputTypeError, InvalidFilterError, InvalidVectorsError, ParameterError
 from octavo.filters import Filter, has_empty_part, parse_filter
-from octavo.retrievers.fusion import convex_combination, reciprocal_rank_fusion
+from octavo.retrievers.fusion import convex_combination, linear_combination, reciprocal_rank_fusion
 from octavo.retrievers.late_interaction import CandidateSource, LateOptions
 from octavo.retrievers.mmr import maximal_marginal_relevance
 from octavo.retrievers.results import Ranking, SearchResult
 from octavo.retrievers.search import DocumentFilter, FilterLike, Mode, Queries, SearchOptions
 from octavo.store.documents import check_ids
+from octavo.words import WordQuery
+from octavo.words.matching import needs_positions
 
 #: Depth of both rankings that a hybrid search fuses, unless `fetch_k` says otherwise, and at least this often k.
 _HYBRID_DEPTH = 100
@@ -57,8 +62,12 @@ class Ranker(Protocol):
         """Return the best documents for each query by its vectors; k is what `at_most` returned, above 0."""
         ...
 
-    def by_words(self, words: Sequence[str], k: int, options: SearchOptions) -> list[Ranking]:
+    def by_words(self, words: Sequence[str | WordQuery], k: int, options: SearchOptions) -> list[Ranking]:
         """Return the best documents for each query by its words."""
+        ...
+
+    def by_sparse(self, queries: SparseRows, k: int, options: SearchOptions) -> list[Ranking]:
+        """Return the best documents for each query by its learned sparse vector."""
         ...
 
     def vectors(self, ranking: Ranking) -> Floats:
@@ -87,9 +96,13 @@ class NothingRanked:
         """Return an empty ranking for each query."""
         return [_NOTHING] * len(queries)
 
-    def by_words(self, words: Sequence[str], k: int, options: SearchOptions) -> list[Ranking]:
+    def by_words(self, words: Sequence[str | WordQuery], k: int, options: SearchOptions) -> list[Ranking]:
         """Return an empty ranking for each query."""
         return [_NOTHING] * len(words)
+
+    def by_sparse(self, queries: SparseRows, k: int, options: SearchOptions) -> list[Ranking]:
+        """Return an empty ranking for each query."""
+        return [_NOTHING] * len(queries)
 
     def vectors(self, ranking: Ranking) -> Floats:
         """Return no vectors."""
@@ -122,6 +135,11 @@ class DenseSearch(Protocol):
         """What turns texts into vectors, if one was given: one each, or for late interaction many."""
         ...
 
+    @property
+    def sparse_encoder(self) -> SparseEncoder | None:
+        """What turns texts into learned sparse vectors, if one was given."""
+        ...
+
     def search(
         self,
         query: Any,
@@ -130,8 +148,11 @@ class DenseSearch(Protocol):
         filter: FilterLike = None,
         ids: Iterable[str] | None = None,
         mode: Mode = "dense",
-        text: str | None = None,
+        text: str | WordQuery | None = None,
+        sparse_vector: Any = None,
         alpha: float | None = None,
+        rank: Sequence[str] | None = None,
+        weights: Sequence[float] | None = None,
         fetch_k: int | None = None,
         lambda_mult: float | None = None,
         oversample: float | None = None,
@@ -143,8 +164,8 @@ class DenseSearch(Protocol):
 
         Parameters
         ----------
-        query : str or array-like of shape (dim,)
-            A text (the encoder makes its vector), or a vector.
+        query : str, array-like of shape (dim,), or None
+            A text (the encoder makes its vector), or a vector; None where `text` or `sparse_vector` says all.
         k : int, default=10
             Results; if n documents match the filter, min(k, n) come back.
         filter : dict, filter or callable, optional
@@ -152,15 +173,25 @@ class DenseSearch(Protocol):
             `octavo.filters`, or a function from `Document` to bool, which has to look at every document.
         ids : iterable of str, optional
             Only these documents may come back.
-        mode : {"dense", "text", "hybrid"}, default="dense"
-            Vectors, BM25 full text, or both fused.
-        text : str, optional
-            The words to look for, when `query` is a vector or when they should differ from it.
+        mode : {"dense", "text", "sparse", "hybrid"}, default="dense"
+            Vectors, BM25 full text, learned sparse vectors, or several of them fused. Words and sparse vectors find documents
+            that share a term with the query.
+        text : str or WordQuery, optional
+            The words to look for, when `query` is a vector or when they should differ from it; a string is a bag of words,
+            `octavo.words` has phrases and operators. With ``mode="text"``, `query` may be either as well.
+        sparse_vector : mapping, pair or sparse row, optional
+            Ready sparse vector of the query: ``{term: weight}``, ``(indices, values)``, or a row of scipy or torch. Otherwise
+            the sparse encoder makes it of the text.
         alpha : float, optional
-            Hybrid: weight of the vectors in a convex combination of the two scores; 0 is text alone and 1 vectors alone,
-            exactly. None (default) fuses by reciprocal rank.
+            Hybrid of vectors and words: weight of the vectors in a convex combination of the two scores; 0 is text alone and 1
+            vectors alone, exactly. None (default) fuses by reciprocal rank.
+        rank : sequence of {"dense", "text", "sparse"}, default=("dense", "text")
+            Hybrid: which rankings to fuse.
+        weights : sequence of float, optional
+            Hybrid: what each ranking of `rank` weighs in a combination of their scores; of one alone above 0, the answer is
+            that ranking, exactly. None (default) fuses by reciprocal rank.
         fetch_k : int, optional
-            MMR: candidates to choose from (default ``max(20, 4 * k)``). Hybrid: depth of both rankings (default
+            MMR: candidates to choose from (default ``max(20, 4 * k)``). Hybrid: depth of each ranking (default
             ``max(100, 4 * k)``).
         lambda_mult : float, optional
             Choose by maximal marginal relevance: 1 is relevance alone, 0 the greatest diversity.
@@ -197,6 +228,8 @@ class DenseSearch(Protocol):
         options = SearchOptions(
             mode=mode,
             alpha=alpha,
+            rank=rank,
+            weights=weights,
             fetch_k=fetch_k,
             lambda_mult=lambda_mult,
             oversample=oversample,
@@ -204,7 +237,9 @@ class DenseSearch(Protocol):
             n_probe=n_probe,
             exact=exact,
         )
-        return self._search([query], [text] if text is not None else None, k, filter, ids, options)[0]
+        single = query[None] if isinstance(query, np.ndarray) and query.dtype == np.float32 else [query]
+        given = None if sparse_vector is None else [sparse_vector]
+        return self._search(single, [text] if text is not None else None, k, filter, ids, options, given)[0]
 
     def search_batch(
         self,
@@ -214,8 +249,11 @@ class DenseSearch(Protocol):
         filter: FilterLike = None,
         ids: Iterable[str] | None = None,
         mode: Mode = "dense",
-        texts: Sequence[str] | None = None,
+        texts: Sequence[str | WordQuery] | None = None,
+        sparse_vectors: Any = None,
         alpha: float | None = None,
+        rank: Sequence[str] | None = None,
+        weights: Sequence[float] | None = None,
         fetch_k: int | None = None,
         lambda_mult: float | None = None,
         oversample: float | None = None,
@@ -231,7 +269,9 @@ class DenseSearch(Protocol):
             Texts or vectors.
         texts : sequence of str, optional
             The words to look for, one for each query, when the queries are vectors.
-        k, filter, ids, mode, alpha, fetch_k, lambda_mult, oversample, ef, n_probe, exact
+        sparse_vectors : sparse matrix or sequence, optional
+            Ready sparse vectors, one for each query.
+        k, filter, ids, mode, alpha, rank, weights, fetch_k, lambda_mult, oversample, ef, n_probe, exact
             See `search`.
 
         Returns
@@ -255,6 +295,8 @@ class DenseSearch(Protocol):
         options = SearchOptions(
             mode=mode,
             alpha=alpha,
+            rank=rank,
+            weights=weights,
             fetch_k=fetch_k,
             lambda_mult=lambda_mult,
             oversample=oversample,
@@ -263,12 +305,16 @@ class DenseSearch(Protocol):
             exact=exact,
             threads=0,
         )
-        return self._search(queries, texts, k, filter, ids, options)
+        return self._search(queries, texts, k, filter, ids, options, sparse_vectors)
 
     # ------------------------------------------------------------------ what a collection supplies
 
     def encode_queries(self, texts: Sequence[str]) -> Any:
         """Return the encoder's vectors for queries."""
+        ...
+
+    def encode_sparse_queries(self, texts: Sequence[str]) -> SparseRows:
+        """Return the sparse encoder's vectors for queries."""
         ...
 
     def _require_open(self) -> None:
@@ -286,52 +332,107 @@ class DenseSearch(Protocol):
     def _search(
         self,
         queries: Any,
-        texts: Sequence[str] | None,
+        texts: Sequence[str | WordQuery] | None,
         k: Any,
         filter: FilterLike,
         ids: Iterable[str] | None,
         options: SearchOptions,
+        sparse: Any = None,
     ) -> list[SearchResult]:
         self._require_open()
         wanted = check_integer(k, "k", least=1)
         listed = check_ids(ids) if ids is not None else None
         where = check_filter(filter)
-        read = self._read_queries(queries, texts, options)
+        read = self._read_queries(queries, texts, options, sparse)
         if not len(read):
             return []
+        if read.words is not None and any(map(needs_positions, read.words)):
+            options = replace(options, word_positions=True)
         with self._ranker(where, listed, options) as ranker:
             return ranker.results(_rank(ranker, read, wanted, options))
 
-    def _read_queries(self, queries: Any, texts: Sequence[str] | None, options: SearchOptions) -> Queries:
-        """Return queries as vectors and as words, each where the search needs them."""
-        if isinstance(queries, str):
-            raise InputTypeError("expected a sequence of queries, got a single str; use search(), or put it in a list")
+    def _read_queries(
+        self, queries: Any, texts: Sequence[str | WordQuery] | None, options: SearchOptions, sparse: Any = None
+    ) -> Queries:
+        """Return queries as vectors, as words and as sparse vectors, each where the search needs them."""
+        if isinstance(queries, str | WordQuery):
+            raise InputTypeError(
+                f"expected a sequence of queries, got a single {type(queries).__name__}; use search(), or put it in a list"
+            )
         if not hasattr(queries, "__len__"):
             raise InputTypeError(f"expected a sequence of queries, got {type(queries).__name__}; put them in a list")
         if not len(queries):
             return Queries()
-        are_words = _are_words(queries)
-        words: Sequence[str] | None = texts if texts is not None else (list(queries) if are_words else None)
-        if texts is not None and not options.needs_words:
+        are_words, are_absent = _are_words(queries), _are_absent(queries)
+        words: Sequence[str | WordQuery] | None = texts if texts is not None else (list(queries) if are_words else None)
+        if texts is not None and not options.needs_words and not (options.needs_sparse and sparse is None):
             raise ParameterError(
-                f"text belongs to mode='text' or 'hybrid' (or to candidates from text), got mode={options.mode!r}"
+                "text belongs to mode='text' or 'hybrid' (or to candidates from text), or to sparse vectors that the encoder "
+                f"is to make, got mode={options.mode!r}"
             )
-        if words is not None and (len(words) != len(queries) or not all(isinstance(word, str) for word in words)):
+        if words is not None and (
+            len(words) != len(queries) or not all(isinstance(word, str | WordQuery) for word in words)
+        ):
             raise ParameterError(f"expected one text for each of {len(queries)} queries, got {len(words)}")
         if options.needs_words and words is None:
             raise ParameterError(
                 f"a search by words (mode={options.mode!r}) needs words: give the query as a str, or text= beside its vectors"
             )
+        lists = self._sparse_queries(words, len(queries), options, sparse)
+        if not options.needs_words:
+            words = None
         if not options.needs_vectors:
-            return Queries(words=words)
+            if are_absent and words is None and lists is None:
+                raise ParameterError("expected a query, got None")
+            return Queries(words=words, sparse=lists)
+        if are_absent:
+            raise ParameterError(
+                "expected a query, because the search ranks by vectors, got None; give a text or a vector, or mode='sparse'"
+            )
+        if are_words and any(isinstance(query, WordQuery) for query in queries):
+            raise ParameterError(
+                "a query of octavo.words has no vector: give it as text= beside a query as str or as vectors, or search with "
+                "mode='text'"
+            )
         if are_words and self.encoder is None:
             raise ParameterError(
                 "expected a query's vectors, because the collection was opened without an encoder; open it with one, or "
                 "search by words with mode='text'"
             )
-        return self._encoded(queries, words, are_words)
+        read = self._encoded(queries, words, are_words)
+        return read if lists is None else replace(read, sparse=lists)
 
-    def _encoded(self, queries: Any, words: Sequence[str] | None, are_words: bool) -> Queries:
+    def _sparse_queries(
+        self, words: Sequence[str | WordQuery] | None, n: int, options: SearchOptions, given: Any
+    ) -> SparseRows | None:
+        """Return the sparse vectors of queries, given or made of their words; None where the search does not need them."""
+        if not options.needs_sparse:
+            if given is not None:
+                raise ParameterError(
+                    "sparse_vector belongs to mode='sparse', to a hybrid with 'sparse' in rank=, or to candidates='sparse', "
+                    f"got mode={options.mode!r}"
+                )
+            return None
+        if given is not None:
+            return SparseRows.of(given, "the query's sparse vector" if n == 1 else "sparse vectors of queries", n=n)
+        if words is None:
+            raise ParameterError(
+                "a search by sparse vectors needs one of the query: give the query as a str, text= beside its vector, or "
+                "sparse_vector="
+            )
+        if self.sparse_encoder is None:
+            raise ParameterError(
+                "expected the query's sparse vector, because the collection was opened without a sparse encoder; open it with "
+                "sparse=, or give sparse_vector="
+            )
+        plain = [word for word in words if isinstance(word, str)]
+        if len(plain) < len(words):
+            raise ParameterError(
+                "a query of octavo.words has no sparse vector: give sparse_vector= beside it, or search with mode='text'"
+            )
+        return self.encode_sparse_queries(plain)
+
+    def _encoded(self, queries: Any, words: Sequence[str | WordQuery] | None, are_words: bool) -> Queries:
         """Return queries as the collection compares them; the encoder is there if they are words."""
         vectors = self.encode_queries(list(queries)) if are_words else queries
         matrix = as_matrix(vectors, self.dim, "the query" if len(queries) == 1 else "queries")
@@ -349,8 +450,11 @@ class LateSearch(DenseSearch, Protocol):
         filter: FilterLike = None,
         ids: Iterable[str] | None = None,
         mode: Mode = "dense",
-        text: str | None = None,
+        text: str | WordQuery | None = None,
+        sparse_vector: Any = None,
         alpha: float | None = None,
+        rank: Sequence[str] | None = None,
+        weights: Sequence[float] | None = None,
         fetch_k: int | None = None,
         lambda_mult: float | None = None,
         n_candidates: int | None = None,
@@ -364,8 +468,8 @@ class LateSearch(DenseSearch, Protocol):
 
         Parameters
         ----------
-        query : str or array-like of shape (n_tokens, dim)
-            A text (the encoder makes its token vectors), or token vectors.
+        query : str, array-like of shape (n_tokens, dim), or None
+            A text (the encoder makes its token vectors), or token vectors; None where `text` or `sparse_vector` says all.
         k : int, default=10
             Results; if n documents match the filter, min(k, n) come back.
         filter : dict, filter or callable, optional
@@ -374,23 +478,30 @@ class LateSearch(DenseSearch, Protocol):
             documents match (a thousand), every one of them is scored.
         ids : iterable of str, optional
             Only these documents may come back.
-        mode : {"dense", "text", "hybrid"}, default="dense"
-            MaxSim, BM25 full text, or both fused.
+        mode : {"dense", "text", "sparse", "hybrid"}, default="dense"
+            MaxSim, BM25 full text, learned sparse vectors, or several of them fused.
         text : str, optional
             The words to look for, when `query` is given as token vectors or when they should differ from it.
+        sparse_vector : mapping, pair or sparse row, optional
+            Ready sparse vector of the query; see `Collection.search`.
         alpha : float, optional
-            Hybrid: weight of MaxSim in a convex combination of the two scores; 0 is text alone and 1 MaxSim alone,
-            exactly. None (default) fuses by reciprocal rank.
+            Hybrid of MaxSim and words: weight of MaxSim in a convex combination of the two scores; 0 is text alone and 1 MaxSim
+            alone, exactly. None (default) fuses by reciprocal rank.
+        rank : sequence of {"late", "text", "sparse"}, default=("late", "text")
+            Hybrid: which rankings to fuse; "dense" is another name of "late" here.
+        weights : sequence of float, optional
+            Hybrid: what each ranking of `rank` weighs in a combination of their scores. None fuses by reciprocal rank.
         fetch_k : int, optional
-            MMR: candidates to choose from (default ``max(20, 4 * k)``). Hybrid: depth of both rankings (default
+            MMR: candidates to choose from (default ``max(20, 4 * k)``). Hybrid: depth of each ranking (default
             ``max(100, 4 * k)``).
         lambda_mult : float, optional
             Choose by maximal marginal relevance: 1 is relevance alone, 0 the greatest diversity. Relevance is the mean
             cosine of the query's tokens with their best matches, similarity the cosine of two documents' candidate vectors.
         n_candidates : int, optional
             Documents scored by MaxSim; by default 400, more above 5,000 documents (1,800 of 100,000), and at least 4 k.
-        candidates : {"vectors", "text", "both"}, default="vectors"
-            Where they come from: the candidate vectors, the best by BM25 (only documents with one of the words), or both.
+        candidates : {"vectors", "text", "both", "sparse"}, default="vectors"
+            Where they come from: the candidate vectors, the best by BM25 (only documents with one of the words), both, or the
+            best by learned sparse vectors.
         oversample : float, optional
             In place of `n_candidates`: so many candidates a result.
         ef : int, optional
@@ -422,6 +533,8 @@ class LateSearch(DenseSearch, Protocol):
         options = LateOptions(
             mode=mode,
             alpha=alpha,
+            rank=rank,
+            weights=weights,
             fetch_k=fetch_k,
             lambda_mult=lambda_mult,
             n_candidates=n_candidates,
@@ -431,7 +544,8 @@ class LateSearch(DenseSearch, Protocol):
             n_probe=n_probe,
             exact=exact,
         )
-        return self._search([query], [text] if text is not None else None, k, filter, ids, options)[0]
+        given = None if sparse_vector is None else [sparse_vector]
+        return self._search([query], [text] if text is not None else None, k, filter, ids, options, given)[0]
 
     def search_batch(
         self,
@@ -441,8 +555,11 @@ class LateSearch(DenseSearch, Protocol):
         filter: FilterLike = None,
         ids: Iterable[str] | None = None,
         mode: Mode = "dense",
-        texts: Sequence[str] | None = None,
+        texts: Sequence[str | WordQuery] | None = None,
+        sparse_vectors: Any = None,
         alpha: float | None = None,
+        rank: Sequence[str] | None = None,
+        weights: Sequence[float] | None = None,
         fetch_k: int | None = None,
         lambda_mult: float | None = None,
         n_candidates: int | None = None,
@@ -460,7 +577,11 @@ class LateSearch(DenseSearch, Protocol):
             Texts or token vectors.
         texts : sequence of str, optional
             The words to look for, one for each query, when the queries are token vectors.
-        k, filter, ids, mode, alpha, fetch_k, lambda_mult, n_candidates, candidates, oversample, ef, n_probe, exact
+        sparse_vectors : sparse matrix or sequence, optional
+            Ready sparse vectors, one for each query.
+        k, filter, ids, mode, alpha, rank, weights, fetch_k, lambda_mult
+            See `search`.
+        n_candidates, candidates, oversample, ef, n_probe, exact
             See `search`.
 
         Returns
@@ -484,6 +605,8 @@ class LateSearch(DenseSearch, Protocol):
         options = LateOptions(
             mode=mode,
             alpha=alpha,
+            rank=rank,
+            weights=weights,
             fetch_k=fetch_k,
             lambda_mult=lambda_mult,
             n_candidates=n_candidates,
@@ -494,7 +617,7 @@ class LateSearch(DenseSearch, Protocol):
             exact=exact,
             threads=0,
         )
-        return self._search(queries, texts, k, filter, ids, options)
+        return self._search(queries, texts, k, filter, ids, options, sparse_vectors)
 
     def explain(self, query: Any, id: str) -> Explanation:
         """Say which of a document's vectors each token of a query matches.
@@ -535,7 +658,7 @@ class LateSearch(DenseSearch, Protocol):
         """Return the cosine of each token of one query with each vector of a document, the vectors, and the text."""
         ...
 
-    def _encoded(self, queries: Any, words: Sequence[str] | None, are_words: bool) -> Queries:
+    def _encoded(self, queries: Any, words: Sequence[str | WordQuery] | None, are_words: bool) -> Queries:
         given = self.encode_queries(list(queries)) if are_words else queries
         tokens = unit_tokens(given, self.dim, "query")
         empty = np.flatnonzero(tokens.lengths == 0)
@@ -587,10 +710,14 @@ def check_deletion(ids: Iterable[str] | None, filter: FilterLike) -> tuple[list[
     return listed, where
 
 
+def _are_absent(queries: Any) -> bool:
+    return isinstance(queries, list | tuple) and all(query is None for query in queries)
+
+
 def _are_words(queries: Any) -> bool:
     if isinstance(queries, np.ndarray) and queries.dtype.kind not in "OUT":
         return False
-    strings = [isinstance(query, str) for query in queries]
+    strings = [isinstance(query, str | WordQuery) for query in queries]
     if any(strings) and not all(strings):
         raise InputTypeError("expected queries all as str or all as vectors, got a mixture")
     return strings[0]
@@ -608,16 +735,14 @@ def _rank(ranker: Ranker, queries: Queries, k: int, options: SearchOptions) -> l
     depth = ranker.at_most(depth)
     if depth == 0:
         return [_NOTHING] * len(queries)
-    # At either end of alpha the answer is one ranking alone, exactly: no deeper search may change it.
-    if options.vectors_alone:
-        rankings = _by_vectors(ranker, queries, depth, options)
-    elif options.words_alone:
-        rankings = ranker.by_words(_words(queries), depth, options)
+    # Where all weight lies on one ranking the answer is that one alone, exactly: no deeper search may change it.
+    parts = options.parts
+    if len(parts) == 1:
+        rankings = _by(next(iter(parts)), ranker, queries, depth, options)
     else:
         fetch = ranker.at_most(fetch)
-        by_vectors = _by_vectors(ranker, queries, fetch, options)
-        by_words = ranker.by_words(_words(queries), fetch, options)
-        rankings = [_fused(*pair, depth, options.alpha) for pair in zip(by_vectors, by_words, strict=True)]
+        each = [_by(name, ranker, queries, fetch, options) for name in parts]
+        rankings = [_fused(found, depth, parts, options.alpha) for found in zip(*each, strict=True)]
     if options.lambda_mult is None:
         return rankings
     if options.lambda_mult == 1:  # relevance alone: the ranking as it is, whatever rounding would make of it
@@ -639,16 +764,35 @@ def _by_vectors(ranker: Ranker, queries: Queries, k: int, options: SearchOptions
     ]
 
 
-def _words(queries: Queries) -> Sequence[str]:
+def _words(queries: Queries) -> Sequence[str | WordQuery]:
     assert queries.words is not None  # reading them has asked for words
     return queries.words
 
 
-def _fused(by_vectors: Ranking, by_words: Ranking, k: int, alpha: float | None) -> Ranking:
-    if alpha is None:
-        keys, scores = reciprocal_rank_fusion([by_vectors, by_words])
+def _by(name: str, ranker: Ranker, queries: Queries, k: int, options: SearchOptions) -> list[Ranking]:
+    """Rank by one of the kinds that `SearchOptions.names` gives."""
+    if name == "dense":
+        return _by_vectors(ranker, queries, k, options)
+    if name == "text":
+        return ranker.by_words(_words(queries), k, options)
+    assert queries.sparse is not None  # reading them has asked for it
+    return ranker.by_sparse(queries.sparse, k, options)
+
+
+#: The score that stands for nothing in common: of vectors, the lowest that was found.
+_MINIMA: dict[str, float | None] = {"dense": None, "text": 0.0, "sparse": 0.0}
+
+
+def _fused(rankings: Sequence[Ranking], k: int, parts: Mapping[str, float | None], alpha: float | None) -> Ranking:
+    weights = list(parts.values())
+    if alpha is not None:
+        found = dict(zip(parts, rankings, strict=True))
+        keys, scores = convex_combination(found["dense"], found["text"], alpha)
+    elif None in weights:
+        keys, scores = reciprocal_rank_fusion(rankings)
     else:
-        keys, scores = convex_combination(by_vectors, by_words, alpha)
+        shares = [weight for weight in weights if weight is not None]
+        keys, scores = linear_combination(rankings, shares, minima=[_MINIMA[name] for name in parts])
     return keys[:k], scores[:k].astype(np.float32)
 
 

@@ -36,12 +36,14 @@ def read_token_batches(
     batch_size: int,
     dim: int | None,
     encoder: TokenEncoder | None,
+    embed_texts: Iterable[str | None] | None = None,
+    embed_words: bool = False,
 ) -> Iterator[Batch]:
     """Return batches with the token matrices as they were given; what has a length is checked before the first comes.
 
     Parameters
     ----------
-    documents, ids, metadata, vectors, payloads, token_vectors, pooled, batch_size
+    documents, ids, metadata, vectors, payloads, token_vectors, pooled, batch_size, embed_texts, embed_words
         See `MultiVectorCollection.add`.
     dim : int or None
         What the dimension has to be.
@@ -74,7 +76,17 @@ def read_token_batches(
             "expected as many token matrices as documents, got "
             + ", ".join(f"{count} {name}" for name, count in lengths.items())
         )
-    batches = read_batches(documents, ids, metadata, None, payloads, batch_size=batch_size, dim=None)
+    batches = read_batches(
+        documents,
+        ids,
+        metadata,
+        None,
+        payloads,
+        batch_size=batch_size,
+        dim=None,
+        embed_texts=embed_texts,
+        embed_words=embed_words,
+    )
     return with_tokens(batches, matrices) if matrices is not None else batches
 
 
@@ -117,7 +129,7 @@ def make_ready(batch: Batch, dim: int | None, pooling: Mapping[str, Any] | None,
         batch.matrices = None
     else:
         assert encoder is not None  # add has asked for one of the two
-        batch.tokens = encode_pooled(encoder, batch.texts, dict(pooling or {}), dim)
+        batch.tokens = encode_pooled(encoder, batch.to_embed, dict(pooling or {}), dim)
     batch.ready = True
     return batch
 

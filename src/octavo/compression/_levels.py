@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo._arrays import Codes, Floats
-from octavo._layout import LEVELS_2BIT
 from octavo.compression._quantizers import ScaledQuantizer
 from octavo.compression._registry import register_step
 
@@ -41,49 +40,8 @@ def gaussian_levels(bits: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.
         levels = better
 
 
-class Levels(ScaledQuantizer):
-    """A quantizer of documents to the best levels for normal values, and of queries to eight bits."""
-
-    largest = 127.0
-
-    bits: int
-    """Bits a value; the number of levels is 2 to their power."""
-
-    def _bound(self, magnitudes: npt.NDArray[np.float64]) -> float:
-        deviation = float(np.sqrt(np.square(magnitudes).mean()))
-        return deviation * float(gaussian_levels(self.bits)[0][-1])
-
-    @property
-    def _whole_levels(self) -> npt.NDArray[np.int8]:
-        levels = gaussian_levels(self.bits)[0]
-        whole: npt.NDArray[np.int8] = np.rint(levels * (127 / levels[-1])).astype(np.int8)
-        return whole
-
-    @property
-    def _table(self) -> npt.NDArray[np.int8]:
-        """The levels that each stored byte stands for, of shape (256, 8 / bits)."""
-        shifts = np.arange(0, 8, self.bits)
-        places = (np.arange(256)[:, None] >> shifts) & ((1 << self.bits) - 1)
-        table: npt.NDArray[np.int8] = self._whole_levels[places]
-        return table
-
-    def _round(self, scaled: Floats) -> Codes:
-        levels, edges = gaussian_levels(self.bits)
-        places = np.zeros(scaled.shape, np.uint8)
-        for edge in (edges * (127 / levels[-1])).astype(np.float32):
-            places += edge <= scaled  # for so few edges many times quicker than a search in them
-        each = 8 // self.bits
-        grouped = np.pad(places, ((0, 0), (0, -scaled.shape[1] % each))).reshape(len(scaled), -1, each)
-        packed: Codes = np.bitwise_or.reduce(grouped << np.arange(0, 8, self.bits, dtype=np.uint8), axis=2)
-        return packed
-
-    def _values(self, codes: Codes) -> Floats:
-        levels = self._table[codes].reshape(len(codes), 8 // self.bits * codes.shape[1])[:, : self.in_dim]
-        return levels.astype(np.float32)
-
-
 @register_step
-class Int2(Levels):
+class Int2(ScaledQuantizer):
     """Store four values in a byte, each as the nearest of the four best levels for normal values; the first in the lowest bits.
 
     The levels are -1.510, -0.453, 0.453 and 1.510 times the deviation of the fitted values from their mean; the squared error
@@ -110,8 +68,17 @@ class Int2(Levels):
 
     step_id = "int2"
     kind = "i2"
-    bits = 2
+    largest = 127.0
 
-    @property
-    def _whole_levels(self) -> npt.NDArray[np.int8]:
-        return np.array(LEVELS_2BIT, np.int8)
+    def _bound(self, magnitudes: npt.NDArray[np.float64]) -> float:
+        deviation = float(np.sqrt(np.square(magnitudes).mean()))
+        return deviation * float(gaussian_levels(2)[0][-1])
+
+    def _round(self, scaled: Floats) -> Codes:
+        levels, edges = gaussian_levels(2)
+        places = np.zeros(scaled.shape, np.uint8)
+        for edge in (edges * (127 / levels[-1])).astype(np.float32):
+            places += edge <= scaled  # for so few edges many times quicker than a search in them
+        grouped = np.pad(places, ((0, 0), (0, -scaled.shape[1] % 4))).reshape(len(scaled), -1, 4)
+        packed: Codes = np.bitwise_or.reduce(grouped << np.arange(0, 8, 2, dtype=np.uint8), axis=2)
+        return packed

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from octavo._arrays import Codes, Floats
+from octavo._arrays import BLOCK_ROWS, Codes, Floats
 from octavo._layout import CodeLayout
 from octavo.compression._base import Quantizer, Reducer, State, Step, lengths_differ
 from octavo.compression._quantizers import Float32
@@ -303,6 +303,18 @@ class Pipeline(Quantizer):
         for step in self._reducers:
             X = step._encode_queries(X)
         return self._quantizer._encode_queries(X)
+
+    def encode_ready_queries(self, X: Floats) -> Codes:
+        """Return the same as `encode_queries` for queries that were checked: none is looked at again.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, in_dim), float32
+            Finite, in C order.
+        """
+        if len(X) > BLOCK_ROWS:
+            return self.encode_queries(X)
+        return np.ascontiguousarray(self._encode_queries(X), np.uint8)
 
     def _query_offset(self, X: Floats) -> Floats:
         offset = np.zeros(len(X), np.float32)

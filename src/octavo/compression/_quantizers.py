@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo._arrays import Codes, Floats, row_lengths, to_float32
-from octavo._layout import CodeKind, CodeLayout, from_logarithms, to_logarithms
+from octavo._layout import TERMS_BYTES, CodeKind, CodeLayout, from_logarithms, to_logarithms
 from octavo.compression._base import Quantizer, Shapes, State
 from octavo.compression._registry import register_step
 from octavo.errors import CodecError
@@ -33,17 +33,6 @@ _LEAST_SPREAD = 1e-3
 
 #: Values looked at for the best cut-off; more change it no further.
 _SEARCHED_VALUES = 200_000
-
-
-def _minifloat_values(exponent_bits: int, mantissa_bits: int) -> Floats:
-    """Return the value of each of the 256 patterns of an 8-bit float (infinities and NaN as the format has them)."""
-    pattern = np.arange(256)
-    sign = np.where(pattern >> 7, -1.0, 1.0)
-    exponent = (pattern >> mantissa_bits) & ((1 << exponent_bits) - 1)
-    fraction = (pattern & ((1 << mantissa_bits) - 1)) / (1 << mantissa_bits)
-    bias = (1 << (exponent_bits - 1)) - 1
-    values = np.where(exponent == 0, fraction * 2.0 ** (1 - bias), (1 + fraction) * 2.0 ** (exponent - bias))
-    return (sign * values).astype(np.float32)
 
 
 class _Cast(Quantizer):
@@ -175,11 +164,16 @@ class CentredQuantizer(Quantizer):
         tails = [to_logarithms(tail)[:, None].view(np.uint8) for tail in (factors, lengths) if tail is not None]
         return np.concatenate([codes, *tails], axis=1) if tails else codes
 
-    def _query_rows(self, terms: Sequence[npt.NDArray[np.float64]], codes: Codes) -> Codes:
+    def _query_rows(self, terms: Sequence[npt.NDArray[np.float64] | float], codes: Codes) -> Codes:
         """Put step, square and offset before the codes of queries."""
-        unit = float(self._unit) or 1.0
-        head = to_float32(np.column_stack(terms) * unit)
-        return np.concatenate([head.view(np.uint8), codes], axis=1)
+        columns = np.empty((len(codes), len(terms)))
+        for number, term in enumerate(terms):
+            columns[:, number] = term
+        columns *= float(self._unit) or 1.0
+        rows = np.empty((len(codes), TERMS_BYTES + codes.shape[1]), np.uint8)
+        rows[:, :TERMS_BYTES] = to_float32(columns).view(np.uint8)
+        rows[:, TERMS_BYTES:] = codes
+        return rows
 
     def _query_offsets(self, X: Floats) -> npt.NDArray[np.float64]:
         products: npt.NDArray[np.float64] = np.multiply(X, self._mean, dtype=np.float64).sum(axis=1)
@@ -246,10 +240,10 @@ class ScaledQuantizer(CentredQuantizer):
         return self._rows(codes, None, lengths)
 
     def _encode_queries(self, X: Floats) -> Codes:
-        weighted = X / self._gain.astype(np.float64)
+        weighted = np.divide(X, self._gain, dtype=np.float64)
         step = np.abs(weighted).max(axis=1) / self.largest_query
-        codes = self._round_query((weighted / np.where(step > 0, step, 1)[:, None]).astype(np.float32))
-        return self._query_rows([step, np.zeros(len(X)), self._query_offsets(X)], codes)
+        weighted /= np.where(step > 0, step, 1)[:, None]
+        return self._query_rows([step, 0.0, self._query_offsets(X)], self._round_query(weighted.astype(np.float32)))
 
     @abstractmethod
     def _round(self, scaled: Floats) -> Codes:
@@ -266,9 +260,9 @@ class ScaledQuantizer(CentredQuantizer):
         lengths = self._lengths_of(codes)
         return values if lengths is None else values * lengths[:, None]
 
-    @abstractmethod
     def _values(self, codes: Codes) -> Floats:
         """Return the values, within `largest`, that codes stand for."""
+        return self.layout.values(codes)
 
     def _shapes(self, in_dim: int) -> Shapes:
         return {**super()._shapes(in_dim), "gain": (np.float32, (in_dim,))}
@@ -284,7 +278,6 @@ class ScaledQuantizer(CentredQuantizer):
 
 
 class _Float8(ScaledQuantizer):
-    values: ClassVar[Floats]
     numkong_type: ClassVar[Literal["e4m3", "e5m2"]]
 
     def _bound(self, magnitudes: npt.NDArray[np.float64]) -> float:
@@ -296,9 +289,6 @@ class _Float8(ScaledQuantizer):
 
     def _round_query(self, scaled: Floats) -> Codes:
         return self._round(scaled)
-
-    def _values(self, codes: Codes) -> Floats:
-        return self.values[codes]
 
 
 @register_step
@@ -321,8 +311,6 @@ class Float8(_Float8):
     short_name = "float8"
     kind = numkong_type = "e4m3"
     largest = largest_query = 448.0
-    values = _minifloat_values(4, 3)
-    values[[0x7F, 0xFF]] = np.nan
 
 
 @register_step
@@ -346,9 +334,6 @@ class Float8E5M2(_Float8):
     step_id = "float8-e5m2"
     kind = numkong_type = "e5m2"
     largest = largest_query = 57344.0
-    values = _minifloat_values(5, 2)
-    values[[0x7C, 0xFC]] = np.inf, -np.inf
-    values[[0x7D, 0x7E, 0x7F, 0xFD, 0xFE, 0xFF]] = np.nan
 
 
 @register_step
@@ -378,9 +363,6 @@ class Int8(ScaledQuantizer):
     def _round(self, scaled: Floats) -> Codes:
         return np.rint(scaled, out=scaled).astype(np.int8).view(np.uint8)
 
-    def _values(self, codes: Codes) -> Floats:
-        return codes.view(np.int8).astype(np.float32)
-
 
 @register_step
 class Int4(ScaledQuantizer):
@@ -409,9 +391,6 @@ class Int4(ScaledQuantizer):
     def _round(self, scaled: Floats) -> Codes:
         return pack_nibbles(np.rint(scaled, out=scaled).astype(np.int8))
 
-    def _values(self, codes: Codes) -> Floats:
-        return unpack_nibbles(codes, self.in_dim).astype(np.float32)
-
 
 def _bound_of_least_error(magnitudes: npt.NDArray[np.float64], largest: float) -> float:
     """Return the magnitude to be put at the largest whole number for the least squared error, what is cut off included."""
@@ -433,14 +412,6 @@ def pack_nibbles(whole: npt.NDArray[np.int8]) -> Codes:
         nibbles = np.pad(nibbles, ((0, 0), (0, 1)))
     packed: Codes = np.bitwise_or(nibbles[:, 0::2], np.left_shift(nibbles[:, 1::2], 4), dtype=np.uint8)
     return packed
-
-
-def unpack_nibbles(codes: Codes, dim: int) -> npt.NDArray[np.int8]:
-    """Return the integers that `pack_nibbles` put into bytes."""
-    nibbles = np.empty((len(codes), 2 * codes.shape[1]), np.int8)
-    nibbles[:, 0::2] = codes.view(np.int8) << 4 >> 4  # shifting an int8 right keeps its sign
-    nibbles[:, 1::2] = codes.view(np.int8) >> 4
-    return nibbles[:, :dim]
 
 
 @register_step

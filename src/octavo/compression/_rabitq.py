@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +13,7 @@ from octavo._layout import CodeKind, CodeLayout, from_logarithms
 from octavo._rotation import ROUNDS, StructuredRotation
 from octavo._validation import check_integer
 from octavo.compression._base import Shapes, State
-from octavo.compression._quantizers import CentredQuantizer, pack_nibbles, unpack_nibbles
+from octavo.compression._quantizers import CentredQuantizer, pack_nibbles
 from octavo.compression._registry import register_step
 from octavo.errors import CodecError
 
@@ -111,7 +112,8 @@ class RaBitQ(CentredQuantizer):
         found = np.ones(1) if self._unit else row_lengths(X)
         whole = float(np.median(found[found > 0])) if (found > 0).any() else 0.0
         equal = bool(whole) and float(np.square(found[found > 0] / whole - 1).mean()) < _EQUAL**2
-        mean = float(row_lengths(self._mean[None])[0])
+        self._mean_square = _square(self._mean)
+        mean = math.sqrt(self._mean_square)
         self._whole = np.float32(whole if equal and mean > _LEAST_MEAN * whole else 0.0)
 
     def _stretches(self, dim: int) -> npt.NDArray[np.float64]:
@@ -149,6 +151,7 @@ class RaBitQ(CentredQuantizer):
         self._radius, self._whole = np.float32(arrays["radius"]), np.float32(arrays["whole"])
         if min(self._stretch, self._product, self._radius) <= 0 or self._whole < 0:
             raise CodecError(f"expected positive numbers in the learned state of {self.step_id}")
+        self._mean_square = _square(self._mean)
         self._rotation = StructuredRotation.restore(arrays["order"], arrays["signs"])
 
     # -- use ---------------------------------------------------------------------------------------------------------
@@ -203,40 +206,34 @@ class RaBitQ(CentredQuantizer):
         planes = [np.packbits(places >> plane & 1, axis=1) for plane in range(self.bits - 1, -1, -1)]
         return np.concatenate(planes, axis=1)
 
-    def _unpack(self, codes: Codes) -> Floats:
-        if self.bits == 4:
-            return 2 * unpack_nibbles(codes, self.in_dim).astype(np.float32) + 1
-        planes = np.unpackbits(
-            codes.reshape(len(codes), self.bits, -(-self.in_dim // 8)), axis=2, count=self.in_dim
-        ).astype(np.float32)
-        weights = 2.0 ** np.arange(self.bits - 1, -1, -1, dtype=np.float32)
-        whole: Floats = ((2 * planes - 1) * weights[:, None]).sum(axis=1)
-        return whole
-
     def _encode_queries(self, X: Floats) -> Codes:
         offset = self._query_offsets(X)
         square = np.zeros(len(X))
         centred: npt.NDArray[Any] = X
-        per_factor = float(self._radius) / float(self._product)
         if self._whole:
-            mean2 = float(np.square(self._mean, dtype=np.float64).sum())
-            along = offset / mean2
+            along = offset / self._mean_square
             centred = X - along[:, None] * self._mean
-            square = -along / 2 * float(self._radius) ** 2
-            offset = offset + along / 2 * (float(self._whole) ** 2 - mean2)
+            square = along * (-0.5 * float(self._radius) ** 2)
+            offset = offset + along * (0.5 * (float(self._whole) ** 2 - self._mean_square))
         turned = self._rotation.apply(to_float32(centred)).astype(np.float64)
         largest = np.abs(turned).max(axis=1)
         if self.bits == 4:
             step = largest / 119  # 16 times a nibble and a nibble, so that the kernel for nibbles multiplies both
-            whole = np.rint(turned / np.where(step > 0, step, 1)[:, None])
+            turned /= np.where(step > 0, step, 1)[:, None]
+            np.rint(turned, out=turned)
         else:
             step = largest / 127  # odd, so that seven planes of bits hold them
-            whole = np.clip(2 * np.floor(turned / np.where(step > 0, 2 * step, 1)[:, None]) + 1, -127, 127)
-        return self._query_rows([step * per_factor, square, offset], whole.astype(np.int8).view(np.uint8))
+            turned /= np.where(step > 0, 2 * step, 1)[:, None]
+            np.floor(turned, out=turned)
+            turned *= 2
+            turned += 1
+            np.clip(turned, -127, 127, out=turned)
+        per_factor = float(self._radius) / float(self._product)
+        return self._query_rows([step * per_factor, square, offset], turned.astype(np.int8).view(np.uint8))
 
     def _decode(self, codes: Codes) -> Floats:
         layout = self.layout
-        whole = self._unpack(np.ascontiguousarray(codes[:, : layout.code_bytes]))
+        whole = layout.values(codes)
         tails = np.ascontiguousarray(codes[:, layout.code_bytes :]).view(np.uint16)
         radii = from_logarithms(tails[:, 0]) * self._radius
         # Of all multiples of the codes the one nearest to the vector: its length times the cosine of the two.
@@ -244,6 +241,10 @@ class RaBitQ(CentredQuantizer):
         vectors = self._rotation.undo((whole * share[:, None]).astype(np.float32)) + self._mean
         lengths = self._lengths_of(codes)
         return vectors if lengths is None else vectors * lengths[:, None]
+
+
+def _square(vector: Floats) -> float:
+    return float(np.square(vector, dtype=np.float64).sum())
 
 
 def _products(turned: Floats, codes: Floats) -> npt.NDArray[np.float64]:

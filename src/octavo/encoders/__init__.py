@@ -1,6 +1,7 @@
-"""Whatever turns texts into vectors, or into matrices of token vectors, behind one interface each."""
+"""Whatever turns texts into vectors, into matrices of token vectors, or into sparse vectors, behind one interface each."""
 
 from octavo.encoders.dense import Encoder
+from octavo.encoders.sparse import SparseEncoder
 from octavo.encoders.tokens import TokenEncoder
 
-__all__ = ["Encoder", "TokenEncoder"]
+__all__ = ["Encoder", "SparseEncoder", "TokenEncoder"]

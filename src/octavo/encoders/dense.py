@@ -9,6 +9,7 @@ import numpy as np
 
 from octavo._arrays import Floats, as_matrix
 from octavo.encoders.models import load_sentence_transformer
+from octavo.encoders.one_pass import OnePass, gives_several
 from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError
 
 
@@ -70,8 +71,8 @@ class TextOnly:
             Always.
         """
         raise ParameterError(
-            "the collection holds texts without vectors, because it was filled without an encoder: search it with mode='text', "
-            "or fill a new one that was opened with encoder="
+            "the collection holds texts without vectors, because it was filled without an encoder: search it with mode='text' "
+            "(or 'sparse', if it has sparse vectors), or fill a new one that was opened with encoder="
         )
 
 
@@ -103,6 +104,14 @@ def as_encoder(encoder: Any) -> Encoder:
         return _sentence_transformer(load_sentence_transformer(encoder), encoder)
     if isinstance(encoder, type):
         raise InputTypeError(f"expected an encoder object, got the class {encoder.__name__}; create an instance of it")
+    if gives_several(encoder):
+        several = OnePass.of(encoder)
+        several.want("dense")
+        return _Wrapped(
+            _model_name(encoder),
+            lambda texts: several.output("dense", "documents", texts),
+            lambda texts: several.output("dense", "queries", texts),
+        )
     if hasattr(encoder, "encode_documents") and hasattr(encoder, "encode_queries"):
         name = getattr(encoder, "name", None) or _type_name(encoder)
         return _Wrapped(str(name), encoder.encode_documents, encoder.encode_queries)
@@ -152,7 +161,7 @@ def _model_name(value: Any) -> str:
     return card if isinstance(card, str) and card else _type_name(value)
 
 
-def fingerprint(name: str, prompts: dict[str, str], dim: int) -> dict[str, Any]:
+def fingerprint(name: str, prompts: dict[str, str], dim: int | None) -> dict[str, Any]:
     """Describe an encoder for the manifest.
 
     Its vectors are not part of it: which model they come from is told by the documents themselves, see

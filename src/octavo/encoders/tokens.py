@@ -16,6 +16,7 @@ from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
 from octavo.encoders.dense import _model_name, _type_name
 from octavo.encoders.models import load_sentence_transformer, resolve_model
+from octavo.encoders.one_pass import OnePass, gives_several
 from octavo.errors import InputTypeError, InvalidVectorsError, MissingExtraError, ParameterError
 
 #: Architectures of checkpoints that are late-interaction models without a `modules.json` that says so.
@@ -44,6 +45,7 @@ class TokenEncoder:
         - the name or folder of an ordinary sentence-transformers model, or a ``SentenceTransformer``: its token vectors
           are used as they leave the transformer, special tokens included (the first one stands for the whole text). They
           are as wide as the model; the codec ``"svd:128|int8"`` learns a narrower head from the corpus;
+        - FlagEmbedding's ``BGEM3FlagModel``: asked once for all that a collection keeps;
         - a PyLate model, or any object whose ``encode`` takes ``is_query``;
         - an object with ``encode_documents`` and ``encode_queries``, or a callable, from a list of texts to a list of
           arrays of shape ``(n_tokens, dim)``.
@@ -217,6 +219,17 @@ def _backend(model: Any) -> _Backend:
         return _named(model)
     if isinstance(model, type):
         raise InputTypeError(f"expected an encoder object, got the class {model.__name__}; create an instance of it")
+    if gives_several(model):
+        several = OnePass.of(model)
+        several.want("tokens")
+        return _Backend(
+            _model_name(model),
+            lambda texts: several.output("tokens", "documents", texts),
+            lambda texts: several.output("tokens", "queries", texts),
+            _cannot_tell,
+            _cannot_tell,
+            {},
+        )
     if _mro_has(model, "MultiVectorEncoder"):
         return _late_sentence_transformer(model, _model_name(model))
     if _takes(model, "is_query"):

@@ -10,9 +10,16 @@ computed from the shape of its codes, not measured.
 ``binary-sign``     signs, compared by Hamming distance, without rescoring
 ``pca-cosine:N``    scikit-learn's PCA before a cosine index: the mean taken from both sides, N components, normalised
 ``gaussian:N``      a Gaussian random projection onto N dimensions, normalised
+``matryoshka:N``    the first N values of what a Matryoshka adaptor, learned from the documents, makes of vectors
+``pq:N``            product quantization with N bytes a document; queries stay as they are
+``itq:N``           N bits: principal components, turned for their signs (ITQ); Hamming distance
+``bebr:N``          residual binarisation in N planes of bits (BEBR), of both sides
+``leanvec:N``       a query-aware projection onto N dimensions (LeanVec); learned from the other half of the queries
 ==================  ================================================================================================
 
-The last two reduce; ``pca-cosine:50%|int8-minmax`` casts afterwards, alone they stay float32.
+``pca-cosine``, ``gaussian`` and ``matryoshka`` reduce; ``pca-cosine:50%|int8-minmax`` casts afterwards, alone they stay
+float32. N is a number or a share of the dimensions, ``pq:12.5%`` as many bytes as one bit a value takes; of ``bebr`` it is 1
+to 8. Those from ``matryoshka`` on come from papers (references: their functions); what learns takes seconds.
 """
 
 from __future__ import annotations
@@ -26,6 +33,14 @@ import numpy.typing as npt
 from octavo._arrays import Floats
 from octavo.compression import Truncate
 from octavo.errors import ParameterError
+from octavo.eval._learned_baselines import (
+    check_planes,
+    iterative_quantization,
+    matryoshka_adaptor,
+    product_quantization,
+    query_aware_projection,
+    recurrent_binarization,
+)
 from octavo.eval.rivals import PREFIX, rival_factory
 
 #: What ``--baselines`` adds.
@@ -71,6 +86,10 @@ def check_baseline(name: str) -> str:
         rival_factory(name)
         return name
     parts = [part.strip() for part in name.split("|")]
+    kind, colon, size = parts[0].partition(":")
+    if len(parts) == 1 and kind in _ALONE and colon:
+        check_planes(size) if kind == "bebr" else Truncate(size)
+        return parts[0]
     reducers, casts = parts[:-1], parts[-1:]
     if parts[-1].partition(":")[0] in _REDUCERS:
         reducers, casts = parts, []
@@ -83,7 +102,7 @@ def check_baseline(name: str) -> str:
     if not ok:
         raise ParameterError(
             f"expected a baseline out of {', '.join(_CASTS)}, or {' or '.join(f'{kind}:SIZE' for kind in _REDUCERS)} with or "
-            f"without '|' and one of these behind it, got {name!r}"
+            f"without '|' and one of these behind it, or {' or '.join(f'{kind}:SIZE' for kind in _ALONE)}, got {name!r}"
         )
     return "|".join(parts)
 
@@ -98,7 +117,7 @@ def encode_baseline(name: str, documents: Floats, queries: Floats, *, seed: int 
     documents, queries : ndarray of shape (n, dim), float32
         Of unit length where cosine is meant.
     seed : int, default=0
-        Of the random projection.
+        Of the random projection, and of what learns.
 
     Examples
     --------
@@ -109,7 +128,11 @@ def encode_baseline(name: str, documents: Floats, queries: Floats, *, seed: int 
     """
     pair = documents, queries
     cast = None
-    for part in check_baseline(name).split("|"):
+    name = check_baseline(name)
+    kind, _, size = name.partition(":")
+    if kind in _ALONE and not name.startswith(PREFIX):
+        return _ALONE[kind](pair, size, seed)
+    for part in name.split("|"):
         kind, _, size = part.partition(":")
         if kind in _REDUCERS:
             dim = Truncate(size).fit(documents[:1]).out_dim
@@ -207,7 +230,36 @@ def _binary_sign(pair: Pair) -> Pair:
     return documents, queries
 
 
-_REDUCERS: dict[str, Callable[[Pair, int, int], Pair]] = {"pca-cosine": _pca_cosine, "gaussian": _gaussian}
+def _size(pair: Pair, size: str) -> int:
+    return Truncate(size).fit(pair[0][:1]).out_dim
+
+
+def _pq(pair: Pair, size: str, seed: int) -> Encoded:
+    parts = _size(pair, size)
+    return Encoded(*product_quantization(pair, parts, seed), row_bytes=parts)
+
+
+def _itq(pair: Pair, size: str, seed: int) -> Encoded:
+    bits = _size(pair, size)
+    return Encoded(*iterative_quantization(pair, bits, seed), row_bytes=(bits + 7) // 8)
+
+
+def _bebr(pair: Pair, size: str, seed: int) -> Encoded:
+    planes = check_planes(size)
+    return Encoded(*recurrent_binarization(pair, planes), row_bytes=(pair[0].shape[1] * planes + 7) // 8)
+
+
+def _leanvec(pair: Pair, size: str, seed: int) -> Encoded:
+    dim = _size(pair, size)
+    return Encoded(*query_aware_projection(pair, dim, seed), row_bytes=4 * dim)
+
+
+_ALONE: dict[str, Callable[[Pair, str, int], Encoded]] = {"pq": _pq, "itq": _itq, "bebr": _bebr, "leanvec": _leanvec}
+_REDUCERS: dict[str, Callable[[Pair, int, int], Pair]] = {
+    "pca-cosine": _pca_cosine,
+    "gaussian": _gaussian,
+    "matryoshka": matryoshka_adaptor,
+}
 _CASTS: dict[str, tuple[Callable[[Pair], Pair], int]] = {
     "int8-minmax": (_int8_minmax, 8),
     "float16-cast": (_float16_cast, 16),

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from octavo._files import write_atomically
+from octavo._html import notebook_table
+from octavo._printing import short
 from octavo.errors import OctavoError, ParameterError
 from octavo.eval.configurations import Configuration, Kind, digest
 
@@ -306,6 +308,26 @@ class Result:
     depth: int
     run_file: str
     runs: dict[str, str]
+
+    def __repr__(self) -> str:
+        quality = ", ".join(f"{name} {value:.4f}" for name, value in list(self.quality.items())[:3])
+        failed = "" if self.ok else ", failed checks"
+        where = f"{short(self.label)} on {short(self.dataset.name)}"
+        size = f"{self.storage.vector_bytes_per_document:,.0f} bytes a document"
+        return f"<octavo.eval.Result {where}: {quality}, {size}{failed}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, f"{value:.4f}") for name, value in self.quality.items()]
+        stored = self.storage
+        rows += [
+            ("vector bytes a document", f"{stored.vector_bytes_per_document:,.0f}"),
+            ("bytes a document in RAM", f"{stored.ram_bytes_per_document:,.0f}"),
+            ("bytes a document on disk", f"{stored.disk_bytes_per_document:,.0f}"),
+        ]
+        if self.speed.latency_ms is not None:
+            rows.append(("median latency", f"{self.speed.latency_ms.p50:.2f} ms"))
+        rows += [("failed check", check.name) for check in self.checks if not check.ok]
+        return notebook_table(f"{self.label} on {self.dataset.name}", [], rows)
 
     @property
     def ok(self) -> bool:

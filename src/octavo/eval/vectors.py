@@ -91,6 +91,9 @@ class ReadyVectors:
     document_ids: Sequence[str] | None = None
     query_ids: Sequence[str] | None = None
 
+    def __repr__(self) -> str:
+        return f"<octavo.eval.ReadyVectors of shapes {np.shape(self.documents)} and {np.shape(self.queries)}>"
+
     @classmethod
     def read(cls, documents: str | os.PathLike[str], queries: str | os.PathLike[str]) -> Self:
         """Read two files; see the module's description. Both may be the same ``.npz``.

@@ -10,20 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from octavo._arrays import Codes, Rows, Scores
 from octavo._layout import CodeLayout
-from octavo._validation import check_integer
+from octavo._validation import check_integer, check_integers
 from octavo.errors import ParameterError
-from octavo.index._codes import (
-    Codes,
-    Rows,
-    Scores,
-    check_codes,
-    check_integers,
-    pack_queries,
-    products,
-    resolve_threads,
-    take_rows,
-)
+from octavo.index.planner import CORES
 
 #: Queries scanned together. The codes are read from memory once for all of them.
 _QUERY_TILE = 64
@@ -93,10 +84,10 @@ def exact_search(
     >>> rows.tolist(), scores.tolist()
     ([[1, 2]], [[2.0, 1.0]])
     """
-    check_codes(layout, codes, "document codes")
-    check_codes(layout.compared, queries, "query codes")
+    layout.check(codes, "document codes")
+    layout.compared.check(queries, "query codes")
     k = check_integer(k, "k", least=1)
-    threads = resolve_threads(threads)
+    threads = check_integer(threads, "threads", least=0) or CORES
     n, m = codes.shape[0], queries.shape[0]
     if alive is not None:
         if alive.dtype != np.bool_ or alive.ndim != 1 or alive.shape[0] < n:
@@ -175,30 +166,32 @@ def _scan(
     best_scores = np.full((m, k), -np.inf, dtype=np.float32)
     for first in range(0, m, _QUERY_TILE):
         tile = slice(first, min(first + _QUERY_TILE, m))
-        packed = pack_queries(layout, queries[tile])
+        packed = layout.pack(queries[tile])
         found = _Best(best_rows[tile], best_scores[tile])
         in_place = rows is None and layout.kind != "i2"
         most = _BLOCK_ROWS if in_place else max(64, _BLOCK_BYTES // layout.compared.row_bytes)
         columns = (tile.stop - tile.start) * layout.passes
         for a, b in _blocks(start, stop, min(most, _BLOCK_SCORES // columns), k):
             if rows is None:
-                scores = products(layout, codes[a:b], packed)
+                scores = layout.scores(codes[a:b], packed)
                 if alive is not None:
                     scores = np.where(alive[a:b, None], scores, np.float32(-np.inf))
                 found.offer(scores, a, None)
             else:
                 taken = rows[a:b]
-                found.offer(products(layout, take_rows(codes, taken), packed), 0, taken)
+                found.offer(layout.scores(codes.take(taken, axis=0), packed), 0, taken)
     return best_rows, best_scores
 
 
 def _blocks(start: int, stop: int, largest: int, k: int) -> Iterator[tuple[int, int]]:
-    """Cut a range of rows into blocks that double: the first sets the threshold cheaply, later ones mostly fail it."""
+    """Cut a range of rows into blocks that grow: the first sets the threshold cheaply, later ones mostly fail it."""
     size = min(largest, max(1024, 4 * k))
     while start < stop:
+        if stop - start < 2 * size:  # what is left is hardly worth another one
+            size = min(stop - start, largest)
         yield start, min(start + size, stop)
         start += size
-        size = min(2 * size, largest)
+        size = min(8 * size, largest)
 
 
 class _Best:
@@ -210,18 +203,19 @@ class _Best:
 
     def offer(self, block: Scores, offset: int, names: Rows | None) -> None:
         """Take what beats the worst kept score from a block of shape (n, m); blocks come in ascending order of rows."""
-        k = self.scores.shape[1]
+        m, k = self.scores.shape
         # Strictly greater: a later row with an equal score loses to the one already kept.
         hits = block > self.scores[:, -1]
-        counts = np.count_nonzero(hits, axis=0)
-        for j in np.flatnonzero(counts):
+        for j in np.flatnonzero(hits.any(axis=0)) if m > 1 else range(m):
             candidates = np.flatnonzero(hits[:, j])
-            values = block[candidates, j]
+            values = block[:, j].take(candidates)
             if candidates.size > 2 * k:
                 # Keep everything that ties with the k-th, so that rows can decide below.
-                kept = values >= np.partition(values, -k)[-k]
-                candidates, values = candidates[kept], values[kept]
-            numbers = candidates + offset if names is None else names[candidates]
+                kept = np.flatnonzero(values >= np.partition(values, -k)[-k])
+                candidates, values = candidates.take(kept), values.take(kept)
+            elif not candidates.size:
+                continue
+            numbers = candidates + offset if names is None else names.take(candidates)
             values = np.concatenate([self.scores[j], values])
             order = np.argsort(-values, kind="stable")[:k]
             self.rows[j] = np.concatenate([self.rows[j], numbers])[order]
@@ -263,17 +257,17 @@ def score_rows(layout: CodeLayout, codes: Codes, query: Codes, rows: Rows) -> Sc
     """
     if query.ndim == 1:
         query = query[None]
-    check_codes(layout, codes, "document codes")
-    check_codes(layout.compared, query, "query codes")
+    layout.check(codes, "document codes")
+    layout.compared.check(query, "query codes")
     if query.shape[0] != 1:
         raise ParameterError(f"expected one query, got {query.shape[0]}")
     rows = check_integers(rows, "rows")
     if rows.size == 0:
         return np.empty(0, dtype=np.float32)
     _check_range(rows, codes.shape[0])
-    return products(layout, take_rows(codes, rows), pack_queries(layout, query))[:, 0]
+    return layout.scores(codes.take(rows, axis=0), layout.pack(query))[:, 0]
 
 
 def _check_range(rows: NDArray[Any], n: int) -> None:
-    if rows.min() < 0 or rows.max() >= n:
+    if rows.view(np.uint64).max() >= n:  # as numbers without a sign, negative ones are large
         raise ParameterError(f"expected rows between 0 and {n - 1}, got {int(rows.min())} to {int(rows.max())}")

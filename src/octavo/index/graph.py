@@ -11,25 +11,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from octavo._arrays import Codes, Rows, Scores
 from octavo._layout import CodeLayout
-from octavo._validation import check_integer
+from octavo._validation import check_integer, check_integers
 from octavo.errors import CorruptCollectionError, MismatchError, ParameterError, StorageError
-from octavo.index._codes import (
-    CORES,
-    Codes,
-    Rows,
-    Scores,
-    check_codes,
-    check_integers,
-    code_values,
-    resolve_threads,
-    row_terms,
-    split_query,
-    to_scores,
-    unpack_codes,
-    unpack_int4,
-)
 from octavo.index._gate import Gate
+from octavo.index.planner import CORES
 
 #: Scalar type that usearch stores, the numpy type under which it takes the codes, for each kind of code.
 _SCALARS: dict[str, tuple[str, type[np.generic]]] = {
@@ -168,7 +155,7 @@ class Graph:
             then.
         """
         self._check_writable()
-        check_codes(self.layout, codes, "document codes")
+        self.layout.check(codes, "document codes")
         keys = _keys(slots)
         if keys.shape[0] != codes.shape[0]:
             raise ParameterError(f"expected one slot a row, got {keys.shape[0]} slots for {codes.shape[0]} rows")
@@ -241,7 +228,7 @@ class Graph:
             Similarities, higher is better; -inf where the slot is -1. Those of float codes carry the rounding of a
             float32 distance.
         """
-        check_codes(self.layout.compared, queries, "query codes")
+        self.layout.compared.check(queries, "query codes")
         k, ef, threads = check_integer(k, "k", least=1), check_integer(ef, "ef", least=1), _cores(threads)
         m, size = queries.shape[0], len(self)
         slots = np.full((m, k), -1, dtype=np.int64)
@@ -354,10 +341,10 @@ class Graph:
         """Return rows as usearch holds them."""
         layout = self.layout
         if layout.lengths:
-            factors, lengths = row_terms(layout, codes)
+            factors, lengths = layout.terms(codes)
             assert lengths is not None  # the layout has them
             terms = [np.ones(len(codes), np.float32)]
-            values = code_values(layout, codes)
+            values = layout.values(codes)
             if factors is not None:
                 values = values * factors[:, None]
                 terms.insert(0, factors * factors)
@@ -366,7 +353,7 @@ class Graph:
             bits = codes[:, : layout.code_bytes]
             return np.concatenate([bits, bits], axis=1)
         if layout.kind in ("i4", "i2", "r2", "r3", "r4"):
-            return unpack_codes(layout, codes)
+            return layout.unpack(codes)
         return codes.view(self._dtype)
 
     def _queries(self, queries: Codes) -> tuple[NDArray[Any], Scores | None]:
@@ -374,12 +361,12 @@ class Graph:
         layout = self.layout
         if not layout.centred:
             if layout.kind == "i4":
-                return unpack_int4(layout, queries), None
+                return layout.unpack(queries), None
             return queries.view(self._dtype), None
-        terms, codes = split_query(layout, queries)
+        terms, codes = layout.split(queries)
         if layout.lengths:
             step, square, offset = terms
-            values = code_values(CodeLayout(layout.compared.kind, layout.dim), codes) * step[:, None]
+            values = CodeLayout(layout.compared.kind, layout.dim).values(codes) * step[:, None]
             last = [square, offset] if layout.has_factors else [offset]
             return _bfloat16(np.column_stack([values, *last])), terms
         if layout.kind == "r1":
@@ -391,11 +378,11 @@ class Graph:
     def _scores(self, distances: NDArray[np.float32], terms: Scores | None) -> Scores:
         if self._hamming:
             if terms is None:
-                return to_scores(self.layout, distances)
+                return self.layout.to_scores(distances)
             return np.float32(1.0) - distances * np.float32(1.0 / self.layout.dim)
         products = np.float32(1.0) - distances  # usearch's inner product distance is 1 - dot
         if terms is None:
-            return to_scores(self.layout, products)
+            return self.layout.to_scores(products)
         if self.layout.lengths or self.layout.has_factors:
             return products
         step, _, offset = terms
@@ -443,7 +430,7 @@ def _is_open(fd: int) -> bool:
 
 def _cores(threads: int) -> int:
     """Resolve a number of threads, no more than usearch has room for without moving what running searches use."""
-    return min(resolve_threads(threads), CORES)
+    return min(check_integer(threads, "threads", least=0) or CORES, CORES)
 
 
 def _keys(slots: Rows) -> NDArray[np.uint64]:

@@ -12,20 +12,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from octavo._arrays import Codes, Rows, Scores
 from octavo._layout import CodeLayout
-from octavo._validation import check_integer
+from octavo._validation import check_integer, check_integers
 from octavo.errors import InputTypeError, ParameterError
-from octavo.index._codes import (
-    Codes,
-    Rows,
-    Scores,
-    check_codes,
-    check_integers,
-    pack_queries,
-    products,
-    resolve_threads,
-)
 from octavo.index.maxsim_blocks import score_spans
+from octavo.index.planner import CORES
 
 #: Query tokens multiplied at once when there are several queries: the gathered codes are used for all of them.
 _TILE_TOKENS = 128
@@ -85,7 +77,7 @@ def maxsim_codes(
     """
     plain = _check_tokens(layout, codes, offsets)
     _check_queries(layout, [query])
-    scores: Scores = score_spans(layout, plain, *_spans(offsets, documents), [query], resolve_threads(threads))[0]
+    scores: Scores = score_spans(layout, plain, *_spans(offsets, documents), [query], _cores(threads))[0]
     return scores
 
 
@@ -147,7 +139,7 @@ def maxsim_search(
     """
     plain = _check_tokens(layout, codes, offsets)
     _check_queries(layout, queries)
-    k, threads = check_integer(k, "k", least=1), resolve_threads(threads)
+    k, threads = check_integer(k, "k", least=1), _cores(threads)
     n = len(offsets) - 1
     if alive is not None and (alive.dtype != np.bool_ or alive.ndim != 1 or alive.shape[0] < n):
         raise ParameterError(f"expected alive as a bool mask of {n} documents or more, got {alive.dtype} {alive.shape}")
@@ -210,7 +202,7 @@ def maxsim_explain(layout: CodeLayout, codes: Codes, offsets: Rows, query: Codes
     if not length[0]:
         return np.empty((len(query), 0), dtype=np.float32)
     rows = plain[int(start[0]) : int(start[0] + length[0])]
-    return np.ascontiguousarray(products(layout, rows, pack_queries(layout, query)).T)
+    return np.ascontiguousarray(layout.scores(rows, layout.pack(query)).T)
 
 
 # -- choosing and sharing out ---------------------------------------------------------------------------------------
@@ -241,9 +233,13 @@ def _tiles(queries: Sequence[Codes]) -> list[tuple[int, int]]:
 # -- checks ----------------------------------------------------------------------------------------------------------
 
 
+def _cores(threads: int) -> int:
+    return check_integer(threads, "threads", least=0) or CORES
+
+
 def _check_tokens(layout: CodeLayout, codes: Codes, offsets: Rows) -> Codes:
     """Check codes and offsets; return the codes as a plain array, whose slices cost less than a memory map's."""
-    check_codes(layout, codes, "document codes")
+    layout.check(codes, "document codes")
     if not isinstance(offsets, np.ndarray) or offsets.ndim != 1 or offsets.dtype.kind not in "iu":
         got = f"{offsets.dtype} {offsets.shape}" if isinstance(offsets, np.ndarray) else type(offsets).__name__
         raise ParameterError(f"expected offsets as integers in one dimension, one more than documents, got {got}")
@@ -257,7 +253,7 @@ def _check_queries(layout: CodeLayout, queries: Sequence[Codes]) -> None:
     if hasattr(queries, "dtype"):
         raise InputTypeError("expected a list with one matrix of token codes a query, got an array; pass [query]")
     for query in queries:
-        check_codes(layout.compared, query, "query codes")
+        layout.compared.check(query, "query codes")
         if not len(query):
             raise ParameterError("expected queries of at least one token, got one without any")
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from octavo._arrays import Codes, Rows, Scores
 from octavo._layout import CodeLayout
-from octavo.index._codes import Codes, Rows, Scores, pack_queries, products, raw_products
 
 #: Most bytes of gathered codes, and of products, in one block.
 _BLOCK_BYTES = 384 << 10
@@ -71,7 +71,7 @@ def score_spans(
     if n_tokens % _STEP:
         tokens.append(queries[-1][-1:].repeat(-n_tokens % _STEP, axis=0))
     together = tokens[0] if len(tokens) == 1 else np.concatenate(tokens)
-    packed = pack_queries(layout, np.ascontiguousarray(together))
+    packed = layout.pack(np.ascontiguousarray(together))
 
     def fill(block: Rows) -> None:
         best = _best_matches(layout, codes, starts[block], lengths[block], packed)[:, :n_tokens]
@@ -106,7 +106,7 @@ def _best_matches(layout: CodeLayout, codes: Codes, starts: Rows, lengths: Rows,
         spans = [codes[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
         rows = np.concatenate(spans, out=_scratch.rows(int(lengths.sum()), codes.shape[1]))
     # Rows with factors of their own can only be compared as scores.
-    raw = products(layout, rows, packed) if layout.centred else raw_products(layout, rows, packed)
+    raw = layout.scores(rows, packed) if layout.centred else layout.products(rows, packed)
     nearest = np.minimum if layout.kind == "b1" else np.maximum  # of Hamming distances the smallest is the best
     best: NDArray[Any] = nearest.reduceat(raw, np.cumsum(lengths) - lengths, axis=0)
     return best

@@ -20,14 +20,17 @@ work, memory and a part of the recall: a scan is used there.
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from typing import Literal
 
 from octavo._layout import BITS, QUERY_PLANES, CodeLayout
 from octavo._validation import check_integer
 from octavo.errors import ParameterError
-from octavo.index._codes import CORES as CORES  # how many there are, for whoever divides work
 from octavo.index.tuning import Tuning
+
+#: Cores that this process may use, for whoever divides work. Asking the system costs 15 microseconds, each time.
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 #: Fixed cost of one call from Python, in microseconds.
 CALL_US = 30.0
@@ -44,13 +47,16 @@ VISIT_US = 1.2
 VISIT_BYTE_US = 0.005
 
 #: Searching by cells: fixed, for each centroid, for each row whose bits are compared, for each one that is rescored.
-CELLS_CALL_US, CELL_US, CELL_ROW_US, RESCORE_US = 120.0, 0.012, 0.05, 0.2
+CELLS_CALL_US, CELL_US, CELL_ROW_US, RESCORE_US = 130.0, 0.012, 0.03, 0.2
 
-#: Rows that a search by cells looks at for ten results. Measured on 90,453 sentences and real questions, recall@10 of an exact
-#: search of the same vectors: 2,000 rows are 0.98 for MiniLM, 6,000 for multilingual-e5, 12,000 to 16,000 for WordLlama and a
-#: static model of 64 dimensions. Beyond, 0.95 is the aim (400,000, WordLlama: 6,000 rows 0.957), so there are no more of them.
+#: Rows that a search by cells looks at for ten results where no `Reach` has been learned, because there are too few.
+#: Measured on 90,453 sentences and real questions, recall@10 of an exact search of the same vectors: 2,000 rows are 0.98 for
+#: MiniLM, 6,000 for multilingual-e5, 12,000 to 16,000 for WordLlama and a static model of 64 dimensions. Beyond, 0.95 is the
+#: aim (400,000, WordLlama: 6,000 rows 0.957), so there are no more of them.
 _CELL_ROWS, _CELL_ROWS_AT = 12_000.0, 90_000
 _CELL_ROWS_FEWER, _CELL_ROWS_MORE, _CELL_ROWS_K = 0.5, -0.2, 0.25
+#: Where it is learned: four times the results take twice the rows.
+_REACHED_K = 0.5
 #: Candidates rescored for each of ten results: so many values of a vector, one bit each, tell them apart ...
 _KEEP_VALUES, _KEEP_LEAST = 4_800.0, 5.0
 #: ... and proportionally fewer for more results.
@@ -220,6 +226,29 @@ def cells_effort(n: int, k: int, dim: int, tuning: Tuning | None = None) -> tupl
         return round(tuning.probed * max(1.0, growth)), max(k, round(wider))
     factor = max(_KEEP_LEAST, _KEEP_VALUES / dim)
     return round(_cells_rows(n, k)), max(k, round(10 * factor * (k / 10) ** _KEEP_GROWTH))
+
+
+def cells_reached(typical: float, kept: float, share: float, k: int) -> tuple[int, int]:
+    """Return how many rows a search by cells is expected to look at by itself, and how many candidates it should rescore.
+
+    Parameters
+    ----------
+    typical : float
+        Rows that it looks at for ten results, of those that pass a filter.
+    kept : float
+        Candidates rescored for each of ten results.
+    share : float
+        Part of the rows that pass.
+    k : int
+        Results wanted.
+
+    Examples
+    --------
+    >>> cells_reached(4_000.0, 8.0, 1.0, 10)
+    (4000, 80)
+    """
+    rows = typical / math.sqrt(share) * max(1.0, k / 10) ** _REACHED_K
+    return round(rows), max(k, round(10 * kept * (k / 10) ** _KEEP_GROWTH))
 
 
 def _cells_rows(n: int, k: int) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from octavo import Collection
 from octavo._validation import check_integer
 from octavo.collection import MultiVectorLike
-from octavo.collection.rebuild import add_stored, vectors_to_move
+from octavo.collection.rebuild import add_stored, as_kept, vectors_to_move
 from octavo.errors import MismatchError, ParameterError
 from octavo.store.documents import Document, chunked, metadata_to_tagged
 
@@ -39,6 +39,15 @@ class Movable(Protocol):
         """The collection itself, if it keeps many vectors a document; else None."""
         ...
 
+    @property
+    def has_sparse_vectors(self) -> bool:
+        """Whether documents have learned sparse vectors."""
+        ...
+
+    def get_sparse_vectors(self, ids: Iterable[str], /) -> Any:
+        """Return their learned sparse vectors."""
+        ...
+
     def ids(self) -> list[str]:
         """Return the ids of all documents."""
         ...
@@ -60,8 +69,9 @@ class Movable(Protocol):
         ...
 
 
-#: Writes documents into the target: documents, payloads, and vectors (or token matrices) as they are stored.
-Write = Callable[[Sequence[Document], Sequence[str | None], Any], object]
+#: Writes documents into the target: documents, payloads, vectors (or token matrices) as they are stored, and learned sparse
+#: vectors or None.
+Write = Callable[[Sequence[Document], Sequence[str | None], Any, Any], object]
 
 
 @dataclass(frozen=True)
@@ -115,8 +125,10 @@ def write_stored(target: Any) -> Write:
     """Return what writes stored vectors into a collection: as they are into a local one, by its `add` into any other."""
     late, local = target.late is not None, target.local
 
-    def write(documents: Sequence[Document], payloads: Sequence[str | None], vectors: Any) -> object:
+    def write(documents: Sequence[Document], payloads: Sequence[str | None], vectors: Any, sparse: Any) -> object:
         given = {"token_vectors": vectors} if late else {"vectors": vectors}
+        if sparse is not None:
+            given["sparse_vectors"] = sparse
         if local is not None:
             return add_stored(local, documents, payloads=payloads, **given)
         return target.add(documents, payloads=payloads, **given)
@@ -193,8 +205,9 @@ def _copy(source: Movable, target: Movable, ids: Sequence[str], there: Sequence[
     ]
     if changed:
         chosen = [documents[number] for number in changed]
-        vectors = stored_vectors(source, [document.id for document in chosen])
-        write(chosen, [payloads[number] for number in changed], vectors)
+        listed = [document.id for document in chosen]
+        sparse = source.get_sparse_vectors(listed) if source.has_sparse_vectors else None
+        write(chosen, [payloads[number] for number in changed], stored_vectors(source, listed), sparse)
     return len(changed)
 
 
@@ -206,7 +219,8 @@ def _contents(collection: Movable, ids: Sequence[str]) -> dict[str, str]:
 
 def _content(document: Document, payload: str | None) -> str:
     # As JSON, because Python takes 1, 1.0 and True for the same.
-    return json.dumps([document.text, metadata_to_tagged(document.metadata), payload], sort_keys=True)
+    parts = [document.text, metadata_to_tagged(document.metadata), payload, document.embed_text, document.embed_words]
+    return json.dumps(parts, sort_keys=True)
 
 
 def _verify_ids(expected: Sequence[str], target: Movable) -> str:
@@ -227,18 +241,34 @@ def _verify_documents(source: Movable, target: Movable, ids: Sequence[str], batc
     chosen = [ids[number] for number in np.unique(np.linspace(0, len(ids) - 1, VERIFIED).astype(int))] if ids else []
     for part in chunked(chosen, batch_size):
         expected, found = _contents(source, part), _contents(target, part)
-        pairs = zip(part, stored_vectors(source, part), stored_vectors(target, part), strict=True)
-        for identifier, one, other in pairs:
+        vectors = stored_vectors(source, part)
+        # What a codec of few bits keeps of a vector in full is far from it, and no fault.
+        rounded = as_kept(target.local, vectors) if target.local is not None else vectors
+        pairs = zip(part, vectors, rounded, stored_vectors(target, part), strict=True)
+        for identifier, one, kept, other in pairs:
             if expected.get(identifier) != found.get(identifier):
                 raise MismatchError(
                     f"after the transfer {identifier!r} has another text, metadata or payload in the target"
                 )
-            if not _same(np.asarray(one, np.float64), np.asarray(other, np.float64)):
+            found_one = np.asarray(other, np.float64)
+            if not any(_same(np.asarray(each, np.float64), found_one) for each in (one, kept)):
                 raise MismatchError(
                     f"after the transfer {identifier!r} has another vector in the target; was the target filled from another "
                     "collection? Choose an empty one"
                 )
+        if source.has_sparse_vectors:
+            sparse = zip(part, source.get_sparse_vectors(part), target.get_sparse_vectors(part), strict=True)
+            for identifier, one, other in sparse:
+                if not _same_sparse(*one, *other):
+                    raise MismatchError(f"after the transfer {identifier!r} has another sparse vector in the target")
     return len(chosen)
+
+
+def _same_sparse(terms: Any, weights: Any, others: Any, other_weights: Any) -> bool:
+    """Tell whether two sparse vectors are equal but for rounding: a local collection keeps weights in 8 bits."""
+    if not np.array_equal(terms, others):
+        return False
+    return not len(terms) or bool(np.abs(weights - other_weights).max() <= weights.max() / 200)
 
 
 def _same(one: Any, other: Any) -> bool:

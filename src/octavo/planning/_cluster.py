@@ -223,7 +223,7 @@ def point_bytes(workload: Workload, points: int) -> tuple[dict[str, float], dict
     """Return the bytes of one document in memory and on disk, in a shard of so many points.
 
     As `QdrantCollection` maps a codec: the coarse tier becomes the engine's quantized vectors, in memory with the graph; the
-    finest tier its stored vectors, on disk; a codec without a tier of bits or int8 has no quantized vectors, and searches the
+    finest tier its stored vectors, on disk; a codec without binary, int8 or rabitq has no quantized vectors, and searches the
     stored ones. Token vectors are on disk and have no graph. The indexes of words and metadata count as memory, though the
     engine may map them.
     """
@@ -234,6 +234,8 @@ def point_bytes(workload: Workload, points: int) -> tuple[dict[str, float], dict
         searched = {"quantized vectors": float(coarse.row_bytes)}
     elif coarse.kind == "i8":
         searched = {"quantized vectors": float(coarse.dim + measured.POINT_INT8_EXTRA)}
+    elif coarse.kind in ("r1", "r2", "r4"):
+        searched = {"quantized vectors": float(coarse.code_bytes + measured.POINT_TURBO_EXTRA)}
     else:
         searched = {"vectors": stored}
     links = (measured.POINT_LINK_BASE + measured.POINT_LINK_BYTES * workload.connectivity) * _growth(points)

@@ -49,8 +49,8 @@ SHARDS_PER_NODE = 2
 NODES_FOR_CONSENSUS = 3
 
 #: Bytes of one point in the engine's files: 20,000 points through qdrant-edge-py 0.9.0, one segment, after `optimize`.
-#: What the engine keeps beside each quantized vector (int8; binary has nothing).
-POINT_INT8_EXTRA = 4
+#: What the engine keeps beside each quantized vector (int8; binary has nothing; TurboQuant, which `rabitq` becomes).
+POINT_INT8_EXTRA, POINT_TURBO_EXTRA = 4, 8
 #: Compressed links of the graph at m = 16 and m = 32 (55.5 and 83.4), and the list of its levels.
 POINT_LINK_BASE, POINT_LINK_BYTES, POINT_LEVELS = 27.6, 1.744, 12
 #: Points at which that was measured. A compressed link has as many bits as numbers of points need: links are taken to grow

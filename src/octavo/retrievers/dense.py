@@ -14,13 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from octavo._arrays import Floats
+from octavo._arrays import Floats, Scores
 from octavo.errors import CorruptCollectionError
 from octavo.index import Graph, exact_search, planner, score_rows
 from octavo.index.planner import CORES
 from octavo.store.snapshot import CellView, Mask, Slots, Snapshot, TierView
-
-Scores = npt.NDArray[np.float32]
 
 #: Rows of each cell of each segment that a mask lets through.
 Counts = list[npt.NDArray[np.int64]]
@@ -67,6 +65,8 @@ def dense_search(
     mask: Mask | None,
     options: DenseOptions,
     count: Callable[[Mask, CellView], Counts] = count_cells,
+    *,
+    matching: int | None = None,
 ) -> tuple[Slots, Scores]:
     """Return the best slots for each query.
 
@@ -84,6 +84,8 @@ def dense_search(
         How hard to look.
     count : callable
         Counts the rows of each cell that a mask lets through; a searcher remembers them.
+    matching : int, optional
+        How many slots the mask lets through, where that is known.
 
     Returns
     -------
@@ -93,7 +95,8 @@ def dense_search(
         Padded with -inf.
     """
     eligible = mask if mask is not None else (snapshot.alive if snapshot.n_alive < snapshot.n_slots else None)
-    matching = int(np.count_nonzero(mask)) if mask is not None else snapshot.n_alive
+    if matching is None:
+        matching = int(np.count_nonzero(mask)) if mask is not None else snapshot.n_alive
     if not snapshot.tiers or matching == 0:
         return _nothing(len(queries), k)
     finest = snapshot.tiers[-1]
@@ -133,7 +136,7 @@ def _stage_sizes(snapshot: Snapshot, k: int, matching: int, options: DenseOption
 def _scan(
     tier: TierView, queries: Floats, k: int, eligible: Mask | None, matching: int, threads: int
 ) -> tuple[Slots, Scores]:
-    codes = tier.pipeline.encode_queries(queries)
+    codes = tier.pipeline.encode_ready_queries(queries)
     if eligible is not None and _worth_gathering(tier, matching):
         rows = np.flatnonzero(eligible)
         tier.check(rows)
@@ -169,10 +172,10 @@ def _by_cells(
     rows, keep = effort
     passing = mask if mask is not None else (snapshot.alive if snapshot.n_alive < snapshot.n_slots else None)
     finest, coarse = snapshot.tiers[-1], snapshot.tiers[0]
-    encoded = finest.pipeline.encode_queries(queries)
+    encoded = finest.pipeline.encode_ready_queries(queries)
     if view.covered < snapshot.n_slots:
         size = _stage_sizes(snapshot, k, matching, options)[0]
-        codes = encoded if finest is coarse else coarse.pipeline.encode_queries(queries)
+        codes = encoded if finest is coarse else coarse.pipeline.encode_ready_queries(queries)
         tail, _ = _tail(snapshot, view.covered, codes, size, passing, options.threads)
     else:
         tail, _ = _nothing(len(queries), 0)
@@ -181,10 +184,10 @@ def _by_cells(
     def search(number: int) -> None:
         beside, looked = tail[number][tail[number] >= 0], rows
         while True:
-            found = view.search(queries[number], looked, keep, passing, counts)
-            if len(found) + len(beside) >= k or looked >= view.rows:
+            found = view.search(queries[number], looked, keep, passing, counts, k)
+            if len(found) + len(beside) >= k or (looked is not None and looked >= view.rows):
                 break
-            looked *= 8  # the query's neighbourhood holds little that may come back
+            looked = 8 * (looked or keep)  # the query's neighbourhood holds little that may come back
         found = np.concatenate([found, beside]) if len(beside) else found
         if len(found) < k:  # never less than there is
             everything = _scan(finest, queries[number : number + 1], k, passing, matching, 1)
@@ -192,8 +195,7 @@ def _by_cells(
             return
         finest.check(found)
         values = score_rows(finest.layout, finest.codes, encoded[number], found)
-        order = np.lexsort((found, -values))[:k]
-        slots[number], scores[number] = found[order], values[order]
+        slots[number], scores[number] = _best(found, values, k)
 
     try:
         counts = count(mask, view) if mask is not None else None
@@ -210,11 +212,21 @@ def _by_cells(
     return slots, scores
 
 
-def _effort(snapshot: Snapshot, view: CellView, k: int, matching: int, options: DenseOptions) -> tuple[int, int] | None:
-    """Return how many (matching) rows to look at and how many candidates to rescore; None where a scan is cheaper."""
+def _effort(
+    snapshot: Snapshot, view: CellView, k: int, matching: int, options: DenseOptions
+) -> tuple[int | None, int] | None:
+    """Return how many (matching) rows to look at and how many candidates to rescore; None where a scan is cheaper.
+
+    Of the rows None as well, where each query finds out by itself.
+    """
     model, coarse, tuning = view.trained.model, snapshot.tiers[0], snapshot.tuning
     share = matching / snapshot.n_slots
-    rows, keep = planner.cells_effort(min(matching, view.rows), k, model.dim, tuning)
+    reach = model.reach if tuning is None or tuning.probed is None else None
+    if reach is not None:
+        typical = reach.typical / len(model) * view.rows * share
+        rows, keep = planner.cells_reached(typical, reach.kept, share, k)
+    else:
+        rows, keep = planner.cells_effort(min(matching, view.rows), k, model.dim, tuning)
     if options.oversample is not None:
         keep = max(k, round(k * options.oversample))
     if options.n_probe is not None:
@@ -226,7 +238,8 @@ def _effort(snapshot: Snapshot, view: CellView, k: int, matching: int, options: 
             scan = min(scan, planner.gather_us(coarse.layout, matching, tuning))
         if planner.cells_us(len(model), round(rows / share), keep, tuning) >= scan:
             return None
-    return rows, min(keep, matching)
+    by_itself = reach is not None and options.n_probe is None
+    return None if by_itself else rows, min(keep, matching)
 
 
 def _candidates(
@@ -253,7 +266,7 @@ def _candidates(
         fetch = count if eligible is None else int(1.5 * count * snapshot.n_slots / matching) + 8
         default = planner.explored(coarse.layout, count, n=view.covered, rescored=False, tuning=snapshot.tuning)
         ef, limit = options.ef or default, view.covered
-    codes = coarse.pipeline.encode_queries(queries)
+    codes = coarse.pipeline.encode_ready_queries(queries)
     if eligible is None and view.covered == snapshot.n_slots and plan.method == "graph":
         found, found_scores = _walk(snapshot, view.graph, codes, count, ef, options.threads)
         if not ((found < 0) | (found >= snapshot.n_slots)).any():  # the usual case needs no merging
@@ -293,7 +306,7 @@ def _walk(
         return graph.search(codes, count, ef, threads=threads)
     found, _ = graph.search(codes, max(count, ef), ef, threads=threads)
     found[found >= snapshot.n_slots] = -1  # linked by a commit that this snapshot does not see
-    rows = np.unique(found)
+    rows = found[0] if len(found) == 1 else np.unique(found)
     coarse.check(rows[rows >= 0])
     scores = np.full(found.shape, -np.inf, np.float32)
     for query, row, into in zip(codes, found, scores, strict=True):
@@ -339,17 +352,26 @@ def _rescore(snapshot: Snapshot, queries: Floats, rows: Slots, sizes: list[int])
     """Score candidates in each finer tier in turn, keeping fewer each time."""
     k = sizes[-1]
     slots, scores = _nothing(len(queries), k)
-    encoded = [tier.pipeline.encode_queries(queries) for tier in snapshot.tiers[1:]]
+    encoded = [tier.pipeline.encode_ready_queries(queries) for tier in snapshot.tiers[1:]]
     for number in range(len(queries)):
         kept = rows[number][rows[number] >= 0]
         kept_scores = np.zeros(0, np.float32)
         for tier, codes, size in zip(snapshot.tiers[1:], encoded, sizes[1:], strict=True):
             tier.check(kept)
             kept_scores = score_rows(tier.layout, tier.codes, codes[number], kept)
-            order = np.lexsort((kept, -kept_scores))[:size]
-            kept, kept_scores = kept[order], kept_scores[order]
+            kept, kept_scores = _best(kept, kept_scores, size)
         slots[number, : len(kept)], scores[number, : len(kept)] = kept, kept_scores
     return slots, scores
+
+
+def _best(rows: Slots, scores: Scores, k: int) -> tuple[Slots, Scores]:
+    """Return the k best rows, best first, ties by row: all of them are compared with the k-th, only these sorted."""
+    if len(rows) > 2 * k:
+        negative = -scores
+        some = np.flatnonzero(~(negative > np.partition(negative, k - 1)[k - 1]))
+        rows, scores = rows[some], scores[some]
+    order = np.lexsort((rows, -scores))[:k]
+    return rows[order], scores[order]
 
 
 def _nothing(m: int, k: int) -> tuple[Slots, Scores]:

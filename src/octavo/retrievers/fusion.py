@@ -126,23 +126,74 @@ def convex_combination(
     """
     alpha = check_number(alpha, "alpha", least=0, most=1)
     by_vector, by_words = _checked(dense), _checked(text)
-    if alpha == 1:
-        return by_vector
-    if alpha == 0:
-        return by_words
-    values = np.concatenate(
-        [
-            alpha * _normalised(by_vector[1], dense_minimum, "dense_minimum"),
-            (1 - alpha) * _normalised(by_words[1], text_minimum, "text_minimum"),
-        ]
+    minima = (
+        None if dense_minimum is None else check_number(dense_minimum, "dense_minimum"),
+        None if text_minimum is None else check_number(text_minimum, "text_minimum"),
     )
-    return _summed(np.concatenate([by_vector[0], by_words[0]]), values)
+    return _combined((by_vector, by_words), (alpha, 1 - alpha), minima)
 
 
-def _normalised(scores: Scores, minimum: float | None, name: str) -> Scores:
+def linear_combination(
+    rankings: Sequence[Ranking], weights: Sequence[float], *, minima: Sequence[float | None] | None = None
+) -> tuple[Keys, Scores]:
+    """Merge any number of rankings by their normalised scores: `convex_combination` for more than two.
+
+    A document's score is the sum of ``weight * score``, each score brought to [0, 1] by
+    ``(score - minimum) / (best - minimum)``, and the weights to a sum of 1.
+
+    Parameters
+    ----------
+    rankings : sequence of (slots, scores)
+        Each best first, of shapes ``(n_i,)``.
+    weights : sequence of float
+        One a ranking, 0 or above. Where only one is above 0, its ranking comes back exactly as it was given.
+    minima : sequence of (float or None), optional
+        The score that becomes 0 in each ranking; see `convex_combination`. None takes the lowest.
+
+    Returns
+    -------
+    slots : ndarray of shape (n_results,)
+        Every document of every ranking with a positive weight, best first; equal scores by smaller slot.
+    scores : float64 ndarray of shape (n_results,)
+        In [0, 1].
+
+    Raises
+    ------
+    ParameterError
+        The weights do not fit or are all 0, or a ranking is malformed.
+
+    Examples
+    --------
+    >>> dense, text, sparse = ([7, 3], [0.9, 0.5]), ([3, 4], [12.0, 6.0]), ([4, 7], [2.0, 1.0])
+    >>> slots, scores = linear_combination([dense, text, sparse], [2, 1, 1], minima=[None, 0.0, 0.0])
+    >>> slots.tolist(), scores.round(3).tolist()
+    ([7, 4, 3], [0.625, 0.375, 0.25])
+    """
+    factors = [check_number(each, "weights", least=0) for each in weights]
+    lowest = [None] * len(rankings) if minima is None else list(minima)
+    if not len(factors) == len(rankings) == len(lowest):
+        raise ParameterError(
+            f"expected one weight and one minimum for each of {len(rankings)} rankings, got {len(factors)} and {len(lowest)}"
+        )
+    total = sum(factors)
+    if not total > 0:
+        raise ParameterError(f"expected a weight above 0, got {factors}")
+    checked = [None if low is None else check_number(low, "minima") for low in lowest]
+    return _combined([_checked(ranking) for ranking in rankings], [factor / total for factor in factors], checked)
+
+
+def _combined(
+    rankings: Sequence[tuple[Keys, Scores]], weights: Sequence[float], minima: Sequence[float | None]
+) -> tuple[Keys, Scores]:
+    parts = [each for each in zip(rankings, weights, minima, strict=True) if each[1] > 0]
+    if len(parts) == 1:
+        return parts[0][0]
+    values = [weight * _normalised(scores, minimum) for (_, scores), weight, minimum in parts]
+    return _summed(np.concatenate([keys for (keys, _), _, _ in parts]), np.concatenate(values))
+
+
+def _normalised(scores: Scores, minimum: float | None) -> Scores:
     """Map [minimum, best] to [0, 1]."""
-    if minimum is not None:
-        minimum = check_number(minimum, name)
     if len(scores) == 0:
         return scores
     low, best = float(scores.min()) if minimum is None else minimum, float(scores.max())

@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from octavo._arrays import Floats
+from octavo._arrays import Floats, finite_floats
 from octavo._layout import CodeLayout
 from octavo._validation import check_choice, check_integer
 from octavo.compression.token_matrices import TokenMatrices
@@ -25,7 +25,9 @@ from octavo.store.sqlite import Connection
 from octavo.store.tokens import TokenView
 
 Scores: TypeAlias = npt.NDArray[np.float32]
-CandidateSource: TypeAlias = Literal["vectors", "text", "both"]
+CandidateSource: TypeAlias = Literal["vectors", "text", "both", "sparse"]
+
+_SOURCES = {"vectors": ("vectors",), "text": ("text",), "both": ("vectors", "text"), "sparse": ("sparse",)}
 
 #: Documents for which `limits.late_candidates` are as many candidates as are needed, and candidates for each result at least.
 _CANDIDATES_FOR = 5_000
@@ -38,10 +40,12 @@ class LateOptions(SearchOptions):
 
     Parameters
     ----------
-    mode, alpha, fetch_k, lambda_mult, oversample, ef, n_probe, exact, n_candidates, candidates
+    mode, alpha, rank, weights, fetch_k, lambda_mult, oversample, ef, n_probe, exact, n_candidates, candidates
         See `octavo.MultiVectorCollection.search`.
     threads : int, default=1
         Threads for a batch of queries; 0 means all cores.
+    word_positions : bool, default=False
+        As in `SearchOptions`.
 
     Raises
     ------
@@ -57,15 +61,18 @@ class LateOptions(SearchOptions):
     n_candidates: int | None = None
     candidates: CandidateSource = "vectors"
 
+    _aliases: ClassVar[dict[str, str]] = {"late": "dense"}
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._keep("n_candidates", lambda value: check_integer(value, "n_candidates", least=1))
+        if self.n_candidates is not None:
+            object.__setattr__(self, "n_candidates", check_integer(self.n_candidates, "n_candidates", least=1))
         check_choice(self.candidates, "candidates", get_args(CandidateSource))
         count = self.n_candidates
         if count is not None and self.oversample is not None:
             raise ParameterError("n_candidates and oversample say the same thing; give one of them")
-        if self.mode == "text" and (count is not None or self.candidates != "vectors"):
-            raise ParameterError("n_candidates and candidates shape the search by tokens; mode='text' has none")
+        if "dense" not in self.names and (count is not None or self.candidates != "vectors"):
+            raise ParameterError(f"n_candidates and candidates shape the search by tokens; {self._what} has none")
         if self.exact and (count is not None or self.oversample is not None or self.candidates != "vectors"):
             raise ParameterError(
                 "exact=True scores every document: n_candidates, oversample and candidates do not apply"
@@ -74,7 +81,17 @@ class LateOptions(SearchOptions):
     @property
     def needs_words(self) -> bool:
         """Whether queries must come with words, and the full-text index takes part."""
-        return self.mode != "dense" or self.candidates != "vectors"
+        return super().needs_words or "text" in self.sources
+
+    @property
+    def needs_sparse(self) -> bool:
+        """Whether queries must come with learned sparse vectors."""
+        return super().needs_sparse or "sparse" in self.sources
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Where candidates come from: "vectors", "text", "sparse"."""
+        return _SOURCES[self.candidates]
 
     def depth(self, k: int, n_documents: int) -> int:
         """Return how many candidates out of so many documents are scored for k results.
@@ -189,15 +206,19 @@ class LateRanker(SnapshotRanker):
         assert queries.tokens is not None  # the caller has checked
         assert snapshot.tokens is not None
         found: list[list[Slots]] = [[] for _ in range(len(queries))]
-        if options.candidates != "text":
+        if "vectors" in options.sources:
             vectors = snapshot.tokens.codec.query_vectors(queries.tokens)
             lengths = self._searcher.relative_lengths(snapshot, vectors)
             shape = DenseOptions(ef=options.ef, n_probe=options.n_probe, exact=options.exact, threads=options.threads)
             count = self._searcher.count
-            slots, _ = dense_search(snapshot, vectors / lengths[:, None], depth, eligible, shape, count)
+            slots, _ = dense_search(snapshot, finite_floats(vectors / lengths[:, None]), depth, eligible, shape, count)
             for number, row in enumerate(slots):
                 found[number].append(row[row >= 0])
-        if options.candidates != "vectors":
+        if "sparse" in options.sources:
+            assert queries.sparse is not None  # the options ask for them
+            for number, (row, _) in enumerate(self._sparse(queries.sparse, depth, eligible)):
+                found[number].append(row)
+        if "text" in options.sources:
             assert queries.words is not None  # the options ask for them
             for number, (row, _) in enumerate(self._full_text(queries.words, depth, eligible)):
                 found[number].append(np.asarray(row, np.int64))

@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
+from octavo._html import notebook_table
+from octavo._printing import short
 from octavo.store.documents import Document
 
 #: Whole numbers that tell documents apart, best first, and their scores.
@@ -16,6 +18,8 @@ Ranking: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
 
 #: What answers while a collection's model is being changed.
 Served: TypeAlias = Literal["old", "both", "new"]
+#: Documents of a result that are shown as lines, and as rows in a notebook.
+_LISTED, _TABLED = 10, 50
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,9 @@ class Hit:
     id: str
     score: float
     document: Document
+
+    def __repr__(self) -> str:
+        return f"Hit(id={short(self.id)}, score={self.score:.4f}, text={short(self.text)}, metadata={short(self.metadata)})"
 
     @property
     def text(self) -> str:
@@ -91,6 +98,23 @@ class SearchResult:
     payloads: list[str | None]
     reencoding: Served | None = None
 
+    def __repr__(self) -> str:
+        if not self.ids:
+            return "<octavo.SearchResult: no documents>"
+        lines = [f"<octavo.SearchResult: {_count(self.ids)}, best first"]
+        lines += [
+            f"  {hit.score:.4f}  {short(hit.id, 24)}  {short(' '.join(hit.text[:200].split()), 56)}"
+            for hit in self[:_LISTED]
+        ]
+        if len(self) > _LISTED:
+            lines.append(f"  and {len(self) - _LISTED:,} more")
+        return "\n".join(lines) + ">"
+
+    def _repr_html_(self) -> str:
+        rows = [[f"{hit.score:.4f}", hit.id, hit.text, short(hit.metadata, 200)] for hit in self[:_TABLED]]
+        more = f"; the first {_TABLED}" if len(self) > _TABLED else ""
+        return notebook_table(f"{_count(self.ids)}{more}", ["score", "id", "text", "metadata"], rows)
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -108,3 +132,7 @@ class SearchResult:
         if isinstance(position, slice):
             return [self[index] for index in range(*position.indices(len(self)))]
         return Hit(self.ids[position], float(self.scores[position]), self.documents[position])
+
+
+def _count(ids: list[str]) -> str:
+    return f"{len(ids):,} document{'' if len(ids) == 1 else 's'}"

@@ -3,39 +3,59 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from functools import partial
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
-import numpy.typing as npt
 
-from octavo._arrays import Floats
+from octavo._arrays import Floats, Scores, finite_floats
+from octavo._sparse_rows import SparseRows
 from octavo._validation import check_choice, check_flag, check_integer, check_number
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import CorruptCollectionError, InvalidFilterError, ParameterError
 from octavo.filters import Filter
 from octavo.index import score_rows
+from octavo.index.sparse import best
 from octavo.retrievers.dense import Counts, DenseOptions, count_cells, dense_search
 from octavo.retrievers.results import Ranking, SearchResult
-from octavo.store.database import document_crc, select_documents
-from octavo.store.documents import Document, metadata_from_json
+from octavo.store.database import ROW, document_crc, select_documents
+from octavo.store.documents import Document
 from octavo.store.metadata.index import select
 from octavo.store.reencoding import SpaceChangedError
 from octavo.store.snapshot import CellView, Mask, Slots, Snapshot, decode_rows
+from octavo.store.sparse import NONE_WAIT, Waiting, read_waiting
 from octavo.store.sqlite import Connection
 from octavo.store.store import Store
 from octavo.store.text.files import TextFiles
+from octavo.words import WordQuery
 
-Mode: TypeAlias = Literal["dense", "text", "hybrid"]
+Mode: TypeAlias = Literal["dense", "text", "sparse", "hybrid"]
+
+#: What documents can be ranked by; the vectors of a multi-vector collection answer to "late" as well.
+RANKINGS = ("dense", "text", "sparse")
+
+#: What a hybrid search fuses unless it says otherwise.
+_DEFAULT_RANK = ("dense", "text")
+
 DocumentFilter: TypeAlias = Callable[[Document], bool]
 FilterLike: TypeAlias = "Filter | dict[str, Any] | DocumentFilter | None"
-Scores: TypeAlias = npt.NDArray[np.float32]
 
 #: Bytes that remembered filter results may take.
 _CACHE_BYTES = 16 << 20
+
+
+_MODES = get_args(Mode)
+
+#: How each option is checked, where it is given.
+_CHECKS: dict[str, Callable[[Any, str], Any]] = {
+    **dict.fromkeys(("alpha", "lambda_mult"), partial(check_number, least=0, most=1)),
+    **dict.fromkeys(("fetch_k", "ef", "n_probe"), partial(check_integer, least=1)),
+    "oversample": partial(check_number, least=1),
+    "exact": check_flag,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +64,12 @@ class SearchOptions:
 
     Parameters
     ----------
-    mode, alpha, fetch_k, lambda_mult, oversample, ef, n_probe, exact
+    mode, alpha, rank, weights, fetch_k, lambda_mult, oversample, ef, n_probe, exact
         See `octavo.Collection.search`.
     threads : int, default=1
         Threads for a batch of queries; 0 means all cores.
+    word_positions : bool, default=False
+        Words are compared in their order, or before stemming; a search finds this out from its queries.
 
     Raises
     ------
@@ -72,49 +94,107 @@ class SearchOptions:
     n_probe: int | None = None
     exact: bool | None = None
     threads: int = 1
+    word_positions: bool = False
+    rank: Sequence[str] | None = None
+    weights: Sequence[float] | None = None
+
+    #: Other names of rankings.
+    _aliases: ClassVar[dict[str, str]] = {}
 
     def __post_init__(self) -> None:
-        check_choice(self.mode, "mode", get_args(Mode))
-        for name in ("alpha", "lambda_mult"):
-            self._keep(name, lambda value, name=name: check_number(value, name, least=0, most=1))  # type: ignore[misc]
-        for name in ("fetch_k", "ef", "n_probe"):
-            self._keep(name, lambda value, name=name: check_integer(value, name, least=1))  # type: ignore[misc]
-        self._keep("oversample", lambda value: check_number(value, "oversample", least=1))
-        self._keep("exact", lambda value: check_flag(value, "exact"))
+        check_choice(self.mode, "mode", _MODES)
+        for name, check in _CHECKS.items():
+            if (value := getattr(self, name)) is not None:
+                # what numpy or another library calls a number is one of Python's from then on
+                object.__setattr__(self, name, check(value, name))
+        if self.rank is not None:
+            object.__setattr__(self, "rank", self._checked_rank(self.rank))
+        if self.weights is not None:
+            object.__setattr__(self, "weights", self._checked_weights(self.weights))
         if self.mode != "hybrid" and self.alpha is not None:
             raise ParameterError(f"alpha belongs to mode='hybrid', got mode={self.mode!r}")
         if self.fetch_k is not None and self.lambda_mult is None and self.mode != "hybrid":
             raise ParameterError("fetch_k belongs to MMR (lambda_mult=...) or mode='hybrid'; without them use k")
-        if self.mode == "text" and (self.oversample, self.ef, self.n_probe, self.exact) != (None,) * 4:
-            raise ParameterError("oversample, ef, n_probe and exact shape the vector search; mode='text' has none")
+        if "dense" not in self.names and (self.oversample, self.ef, self.n_probe, self.exact) != (None,) * 4:
+            raise ParameterError(f"oversample, ef, n_probe and exact shape the vector search; {self._what} has none")
+        if self.alpha is not None and set(self.names) != set(_DEFAULT_RANK):
+            raise ParameterError(f"alpha weighs vectors against words; give weights= for rank={self.names!r}")
+        if self.alpha is not None and self.weights is not None:
+            raise ParameterError("alpha and weights say the same thing; give one of them")
         if self.exact and self.n_probe is not None:
             raise ParameterError("exact=True scores every document: n_probe does not apply")
 
-    def _keep(self, name: str, check: Callable[[Any], Any]) -> None:
-        """Check an option that was given; what numpy or another library calls a number is one of Python's from then on."""
-        value = getattr(self, name)
-        if value is not None:
-            object.__setattr__(self, name, check(value))
+    def _checked_rank(self, value: Any) -> tuple[str, ...]:
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise ParameterError(f"expected rank as a sequence of rankings, such as ('dense', 'sparse'), got {value!r}")
+        allowed = (*RANKINGS, *self._aliases)
+        names = tuple(self._aliases.get(each, each) for each in (check_choice(each, "rank", allowed) for each in value))
+        if len(names) < 2 or len(set(names)) < len(names):
+            raise ParameterError(
+                f"expected rank as two or more different rankings, got {tuple(value)!r}; one alone is a mode"
+            )
+        if self.mode != "hybrid":
+            raise ParameterError(f"rank belongs to mode='hybrid', got mode={self.mode!r}")
+        return names
+
+    def _checked_weights(self, value: Any) -> tuple[float, ...]:
+        if isinstance(value, str) or not hasattr(value, "__len__"):
+            raise ParameterError(
+                f"expected weights as a sequence of numbers, one for each ranking of rank=, got {value!r}"
+            )
+        weights = tuple(check_number(each, "weights", least=0) for each in value)
+        if self.mode != "hybrid":
+            raise ParameterError(f"weights belong to mode='hybrid', got mode={self.mode!r}")
+        if len(weights) != len(self.names) or not sum(weights) > 0:
+            raise ParameterError(
+                f"expected one weight for each of rank={self.names!r}, one of them above 0, got {weights!r}"
+            )
+        return weights
+
+    @property
+    def _what(self) -> str:
+        return f"mode={self.mode!r}" if self.mode != "hybrid" else f"rank={self.names!r}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The rankings that the search is asked for: "dense", "text", "sparse"."""
+        if self.mode != "hybrid":
+            return (self.mode,)
+        return tuple(self.rank) if self.rank is not None else _DEFAULT_RANK
+
+    @property
+    def parts(self) -> dict[str, float | None]:
+        """The rankings that take part, and what each weighs; None where they are fused by rank.
+
+        Of one ranking alone the answer is that ranking, exactly, and no deeper search may change it.
+        """
+        if self.alpha is not None:
+            shares: Sequence[float] = [self.alpha if name == "dense" else 1 - self.alpha for name in self.names]
+        elif self.weights is not None:
+            shares = self.weights
+        else:
+            return dict.fromkeys(self.names)
+        return {name: share for name, share in zip(self.names, shares, strict=True) if share > 0}
 
     @property
     def vectors_alone(self) -> bool:
-        """Whether the answer is the ranking by vectors, and no words take part in it."""
-        return self.mode == "dense" or self.alpha == 1
-
-    @property
-    def words_alone(self) -> bool:
-        """Whether the answer is the ranking by words, and no vectors take part in it."""
-        return self.mode == "text" or self.alpha == 0
+        """Whether the answer is the ranking by vectors, and nothing else takes part in it."""
+        return tuple(self.parts) == ("dense",)
 
     @property
     def needs_words(self) -> bool:
         """Whether queries must come with words, and the full-text index takes part."""
-        return self.mode != "dense"
+        return "text" in self.names
 
     @property
     def needs_vectors(self) -> bool:
         """Whether queries must come with vectors."""
-        return self.mode != "text" or self.lambda_mult is not None
+        return "dense" in self.names or self.lambda_mult is not None
+
+    @property
+    def needs_sparse(self) -> bool:
+        """Whether queries must come with learned sparse vectors."""
+        return "sparse" in self.names
 
     @property
     def dense(self) -> DenseOptions:
@@ -135,11 +215,11 @@ class SearchOptions:
 
 @dataclass(frozen=True)
 class Queries:
-    """A batch of queries: as vectors (one each, or of many tokens each) and as words, where the search needs them.
+    """A batch of queries in the forms that the search needs: vectors (of one or many tokens each), words, sparse vectors.
 
     Parameters
     ----------
-    vectors, tokens, words
+    vectors, tokens, words, sparse
         The queries.
     space : int or None
         The number of the space that the vectors are of, where an encoder of the collection has made them.
@@ -151,7 +231,8 @@ class Queries:
 
     vectors: Floats | None = None
     tokens: TokenMatrices | None = None
-    words: Sequence[str] | None = None
+    words: Sequence[str | WordQuery] | None = None
+    sparse: SparseRows | None = None
     space: int | None = None
     next: Queries | None = None
     reencoding: str | None = None
@@ -162,7 +243,7 @@ class Queries:
         return self.vectors is not None or self.tokens is not None
 
     def __len__(self) -> int:
-        for given in (self.vectors, self.tokens, self.words):
+        for given in (self.vectors, self.tokens, self.words, self.sparse):
             if given is not None:
                 return len(given)
         return len(self.next) if self.next is not None else 0
@@ -188,6 +269,7 @@ class Searcher:
         self._masks: dict[tuple[int, Filter], Mask] = {}
         self._counts: list[tuple[Mask, CellView, Counts]] = []
         self._document_length = -1, 1.0  # generation, typical length
+        self._waiting: tuple[tuple[int, int], int, Waiting] = (-1, -1), -1, NONE_WAIT  # generation and sealed; commit
 
     def of_space(self, connection: Connection, snapshot: Snapshot, mask: Mask | None) -> SnapshotRanker:
         """Return what ranks the documents of one space of a snapshot, without words."""
@@ -195,11 +277,16 @@ class Searcher:
 
     @contextlib.contextmanager
     def ranker(
-        self, where: Filter | DocumentFilter | None, ids: Sequence[str] | None, *, words: bool
+        self,
+        where: Filter | DocumentFilter | None,
+        ids: Sequence[str] | None,
+        *,
+        words: bool,
+        positions: bool = False,
     ) -> Iterator[SnapshotRanker]:
         """Yield what ranks the newest commit's documents; with `words`, the full-text index answers for the same commit."""
         while True:
-            text = self._text.ready() if words else None
+            text = self._text.ready(positions=positions) if words else None
             with self._store.read() as (connection, snapshot):
                 if text is not None and text.seq != snapshot.seq:
                     continue  # a commit came between; the text index has to follow first
@@ -244,6 +331,18 @@ class Searcher:
         size = mask.nbytes + sum(each.nbytes for each in counts)
         self._counts = [(mask, view, counts), *self._counts[: max(0, min(8, _CACHE_BYTES // max(1, size)) - 1)]]
         return counts
+
+    def waiting(self, connection: Connection, snapshot: Snapshot) -> Waiting:
+        """Return the sparse vectors that are in no segment yet; those that were read before are not read again."""
+        assert snapshot.sparse is not None  # the caller has looked
+        key = snapshot.generation, snapshot.sparse.sealed
+        known, seq, waiting = self._waiting  # read once: other threads replace it
+        if known != key or seq > snapshot.seq:
+            waiting = read_waiting(connection, snapshot.sparse)
+        elif seq < snapshot.seq:
+            waiting = read_waiting(connection, snapshot.sparse, waiting)
+        self._waiting = key, snapshot.seq, waiting
+        return waiting
 
     def query_lengths(self, snapshot: Snapshot, vectors: Floats) -> Scores:
         """Return what to divide queries by, so that they are as long as the documents and fill the codes' range.
@@ -317,14 +416,16 @@ class SnapshotRanker:
             slots, scores = self._dense(queries.vectors, k, options)
         else:
             lengths = self._searcher.query_lengths(self._snapshot, queries.vectors)[:, None]
-            slots, scores = self._dense(queries.vectors / lengths, k, options)
+            slots, scores = self._dense(finite_floats(queries.vectors / lengths), k, options)
             scores *= lengths
         if len(slots) and (slots[:, -1:] >= 0).all():
             return list(zip(slots, scores, strict=True))
         return [(row[row >= 0], values[row >= 0]) for row, values in zip(slots, scores, strict=True)]
 
     def _dense(self, vectors: Floats, k: int, options: SearchOptions) -> tuple[Slots, Scores]:
-        return dense_search(self._snapshot, vectors, k, self._mask, options.dense, self._searcher.count)
+        return dense_search(
+            self._snapshot, vectors, k, self._mask, options.dense, self._searcher.count, matching=self._matching
+        )
 
     def _check_space(self, queries: Queries) -> None:
         """Raise `SpaceChangedError` when the vectors are not of the space that is searched."""
@@ -343,11 +444,29 @@ class SnapshotRanker:
             values = values + finest.pipeline.query_offset(vector / lengths[:, None])
         return np.asarray(values * lengths, np.float32)
 
-    def by_words(self, words: Sequence[str], k: int, options: SearchOptions) -> list[Ranking]:
+    def by_words(self, words: Sequence[str | WordQuery], k: int, options: SearchOptions) -> list[Ranking]:
         """Rank by BM25."""
         return self._full_text(words, k, self._mask)
 
-    def _full_text(self, words: Sequence[str], k: int, mask: Mask | None) -> list[Ranking]:
+    def by_sparse(self, queries: SparseRows, k: int, options: SearchOptions) -> list[Ranking]:
+        """Rank by the inner product of learned sparse vectors."""
+        return self._sparse(queries, k, self._mask)
+
+    def _sparse(self, queries: SparseRows, k: int, mask: Mask | None) -> list[Ranking]:
+        snapshot = self._snapshot
+        if snapshot.sparse is None:
+            raise ParameterError(
+                "the collection holds no sparse vectors: add documents with sparse_vectors=, or to a collection that was "
+                "opened with sparse="
+            )
+        waiting = self._searcher.waiting(self._connection, snapshot)
+        eligible = mask if mask is not None else (snapshot.alive if snapshot.dead else None)
+        return [
+            best(snapshot.sparse.scores(terms, weights, snapshot.n_slots, waiting), k, eligible)
+            for terms, weights in queries
+        ]
+
+    def _full_text(self, words: Sequence[str | WordQuery], k: int, mask: Mask | None) -> list[Ranking]:
         alive = mask if mask is not None else self._snapshot.alive
         return [self._text.search(each, k, alive=alive) for each in words]
 
@@ -362,7 +481,7 @@ class SnapshotRanker:
         mask[:first] = False
         return mask
 
-    def by_words_of(self, words: Sequence[str], k: int, mask: Mask) -> list[Ranking]:
+    def by_words_of(self, words: Sequence[str | WordQuery], k: int, mask: Mask) -> list[Ranking]:
         """Rank those documents by BM25 that a mask lets through."""
         return self._full_text(words, k, mask)
 
@@ -405,8 +524,8 @@ def mask_of_ids(connection: Connection, snapshot: Snapshot, ids: Sequence[str]) 
 def mask_of_callable(connection: Connection, snapshot: Snapshot, where: DocumentFilter) -> Mask:
     """Ask a function about every document; as slow as it sounds."""
     mask = np.zeros(snapshot.n_slots, np.bool_)
-    for row in connection.execute("SELECT slot, id, text, metadata FROM documents"):
-        mask[row[0]] = lets_through(where, Document(row[1], row[2], metadata_from_json(row[3])))
+    for row in connection.execute("SELECT slot, id, text, metadata, embed_text, flags FROM documents"):
+        mask[row[0]] = lets_through(where, Document.stored(*row[1:]))
     return mask
 
 
@@ -434,44 +553,55 @@ def slots_of_ids(connection: Connection, ids: Sequence[str]) -> dict[str, int]:
     return dict(select_documents(connection, "id, slot", "id", ids))
 
 
-def read_documents(connection: Connection, slots: Sequence[int]) -> dict[int, tuple[Document, str | None]]:
-    """Return the documents in these slots with their payloads, checked against their checksums.
+def read_documents(
+    connection: Connection, key: Literal["slot", "id"], values: Sequence[Any]
+) -> dict[Any, tuple[Document, str | None]]:
+    """Return the documents with these slots or ids, and their payloads, checked against their checksums.
+
+    Parameters
+    ----------
+    connection : Connection
+        Inside a read transaction.
+    key : {"slot", "id"}
+        What they are looked up by.
+    values : sequence of int or str
+        Slots, all of which have a document, or ids; those that are not there are left out.
 
     Raises
     ------
     CorruptCollectionError
         When a document's stored bytes do not match their checksum, or a slot has none.
     """
-    documents: dict[int, tuple[Document, str | None]] = {}
-    columns = "slot, id, text, metadata, payload, crc"
-    for slot, identifier, text, metadata, payload, crc in select_documents(connection, columns, "slot", slots):
-        if document_crc(identifier, text, metadata, payload) != crc:
-            raise CorruptCollectionError(
-                f"the stored document {identifier!r} is damaged (its checksum does not match); add it again or restore "
-                "the collection from a backup"
-            )
-        documents[slot] = Document(identifier, text, metadata_from_json(metadata)), payload
-    if len(documents) != len(set(slots)):
-        raise CorruptCollectionError("a vector has no document; run verify() to see what else is damaged")
-    return documents
+    rows = _read_rows(connection, key, values)
+    return {value: (Document.stored(*row[:3], *row[4:]), row[3]) for value, row in rows.items()}
 
 
 def read_results(connection: Connection, rankings: Sequence[Ranking]) -> list[SearchResult]:
     """Put the documents beside their scores."""
     wanted = [slots.tolist() for slots, _ in rankings]
-    if len(wanted) == 1:
-        documents = read_documents(connection, wanted[0])
-    else:
-        documents = read_documents(connection, sorted({slot for slots in wanted for slot in slots}))
+    distinct = wanted[0] if len(wanted) == 1 else sorted({slot for slots in wanted for slot in slots})
+    rows = _read_rows(connection, "slot", distinct)
     results = []
-    shared = len(wanted) > 1  # a document that several queries found must not be shared between their results
     for slots, (_, scores) in zip(wanted, rankings, strict=True):
-        found = [fresh(documents[slot][0]) if shared else documents[slot][0] for slot in slots]
-        payloads = [documents[slot][1] for slot in slots]
-        results.append(SearchResult([document.id for document in found], scores, found, payloads))
+        found = [rows[slot] for slot in slots]
+        # a document that several queries found is made for each of them, so that they share nothing
+        documents = [Document.stored(*row[:3], *row[4:]) for row in found]
+        results.append(SearchResult([row[0] for row in found], scores, documents, [row[3] for row in found]))
     return results
 
 
-def fresh(document: Document) -> Document:
-    """Return an equal document that shares no mutable state with the given one."""
-    return Document(document.id, document.text, copy.deepcopy(document.metadata))
+def _read_rows(
+    connection: Connection, key: Literal["slot", "id"], values: Sequence[Any]
+) -> dict[Any, tuple[str, str, str, str | None, str | None, int]]:
+    """Return what `ROW` names, but for the checksum, of documents by slot or id; see `read_documents`."""
+    rows = {}
+    for value, *row, crc in select_documents(connection, f"{key}, {ROW}", key, values):
+        if document_crc(*row) != crc:
+            raise CorruptCollectionError(
+                f"the stored document {row[0]!r} is damaged (its checksum does not match); add it again or restore "
+                "the collection from a backup"
+            )
+        rows[value] = row
+    if key == "slot" and len(rows) != len(values) and len(rows) != len(set(values)):
+        raise CorruptCollectionError("a vector has no document; run verify() to see what else is damaged")
+    return rows

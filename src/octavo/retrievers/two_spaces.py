@@ -10,17 +10,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from octavo._arrays import Floats
+from octavo._sparse_rows import SparseRows
 from octavo.errors import CorruptCollectionError
 from octavo.retrievers.late_interaction import LateOptions, LateRanker
 from octavo.retrievers.results import Ranking, SearchResult, Served
-from octavo.retrievers.search import Queries, Scores, SearchOptions, SnapshotRanker
+from octavo.retrievers.search import Queries, SearchOptions, SnapshotRanker
 from octavo.store.reencoding import SpaceChangedError
 from octavo.store.snapshot import Slots, Snapshot
+from octavo.words import WordQuery
+
+Scores: TypeAlias = npt.NDArray[np.float32]
 
 #: Documents over which the mean and the spread of scores are taken, and how many it takes to say anything.
 _SAMPLE, _ENOUGH = 256, 64
@@ -63,9 +68,13 @@ class TwoSpaces:
         """Return how many results there can be."""
         return self._first.at_most(depth)
 
-    def by_words(self, words: Sequence[str], k: int, options: SearchOptions) -> list[Ranking]:
+    def by_words(self, words: Sequence[str | WordQuery], k: int, options: SearchOptions) -> list[Ranking]:
         """Rank by BM25."""
         return self._first.by_words(words, k, options)
+
+    def by_sparse(self, queries: SparseRows, k: int, options: SearchOptions) -> list[Ranking]:
+        """Rank by learned sparse vectors, which are not changed."""
+        return self._first.by_sparse(queries, k, options)
 
     def by_vectors(self, queries: Queries, k: int, options: SearchOptions) -> list[Ranking]:
         """Rank by the vectors that there are, of the models that have encoded the queries."""

@@ -10,23 +10,26 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from octavo._files import Directory, HeldFile, storage_errors
-from octavo.errors import CorruptCollectionError
+from octavo._rotation import ROUNDS, StructuredRotation
+from octavo.errors import CodecError, CorruptCollectionError
 from octavo.index.cells import CellModel, Records, Segment, record_type
+from octavo.index.reach import Reach
 
 #: Bytes of records that share one checksum.
 BLOCK_BYTES = 1 << 16
 
 _VERSION = 1
 
-#: Magic, version, dim, cells, groups, seed, rows, length, cosine.
-_MODEL = struct.Struct("<8sIIIIQQdd")
+#: Magic, version, dim, cells, groups, seed, rows, length, cosine; then the numbers of a `Reach`, all zero where there is none.
+_MODEL = struct.Struct("<8sIIIIQQddIIddddd")
+_NO_REACH = Reach(0, 0, 0.0, 0.0, 0.0, 0.0, 0.0)
 _MODEL_MAGIC = b"OCTCELLS"
 
 #: Magic, version, dim, cells, bytes of a record, rows.
@@ -50,11 +53,21 @@ class RecordGuard:
         A CRC-32 for each block.
     row_bytes : int
         Bytes of a record.
+    advice : str
+        What to do about damage, for messages.
     """
 
-    def __init__(self, name: str, data: NDArray[np.uint8], sums: NDArray[np.uint32], row_bytes: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        data: NDArray[np.uint8],
+        sums: NDArray[np.uint32],
+        row_bytes: int,
+        advice: str = "it is rebuilt when it is needed",
+    ) -> None:
         self.damaged = False
         self._name = name
+        self._advice = advice
         self._data = data
         self._sums = sums
         self._row_bytes = row_bytes
@@ -93,7 +106,7 @@ class RecordGuard:
         if zlib.crc32(self._data[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES].data) != int(self._sums[block]):
             self.damaged = True
             raise CorruptCollectionError(
-                f"{self._name} is damaged: block {block} does not match its checksum; it is rebuilt when it is needed"
+                f"{self._name} is damaged: block {block} does not match its checksum; {self._advice}"
             )
         self._good[block] = True
 
@@ -169,9 +182,11 @@ def write_model(folder: Directory, name: str, model: CellModel, rows: int) -> di
         rows,
         model.length,
         model.cosine,
+        *astuple(model.reach or _NO_REACH),
     )
-    parts = [header, model.groups.astype("<i8").tobytes(), np.ascontiguousarray(model.centroids).data]
-    return {"file": name} | _write(folder, name, parts, parts)
+    rotation = model.rotation.order.astype("<i4").tobytes() + model.rotation.signs.tobytes()
+    parts = [header, model.groups.astype("<i8").tobytes() + rotation, np.ascontiguousarray(model.centroids).data]
+    return {"file": name} | write_file(folder, name, parts, parts)
 
 
 def write_segment(folder: Directory, name: str, view: SegmentView, dim: int) -> dict[str, Any]:
@@ -184,10 +199,11 @@ def write_segment(folder: Directory, name: str, view: SegmentView, dim: int) -> 
     head = header + segment.starts.astype("<i4").tobytes() + np.array(sums, "<u4").tobytes()
     head += bytes(-len(head) % _ALIGNED)
     about = {"file": name, "first": view.first, "last": view.last, "rows": len(segment)}
-    return about | _write(folder, name, [head, data], [head])
+    return about | write_file(folder, name, [head, data], [head])
 
 
-def _write(folder: Directory, name: str, parts: Iterable[Any], summed: Iterable[Any]) -> dict[str, int]:
+def write_file(folder: Directory, name: str, parts: Iterable[Any], summed: Iterable[Any]) -> dict[str, int]:
+    """Write a draft, sync it and give it its name; returns its length and the CRC-32 of some parts."""
     draft = f"{name}.tmp"
     try:
         file = HeldFile(folder.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR), writable=True)
@@ -222,24 +238,44 @@ def read_model(folder: Directory, entry: dict[str, Any]) -> ModelView:
     CorruptCollectionError
         When it is not what was recorded.
     """
-    file, data = _mapped(folder, entry)
+    file, data = map_file(folder, entry)
     if zlib.crc32(data.data) != entry["crc"]:
         raise _damaged(entry)
-    magic, version, dim, cells, groups, seed, rows, length, cosine = _unpacked(_MODEL, data, entry)
-    start = _MODEL.size + 8 * (groups + 1)
+    magic, version, dim, cells, groups, seed, rows, length, cosine, *far = _unpacked(_MODEL, data, entry)
+    table = _MODEL.size + 8 * (groups + 1)
+    start = table + ROUNDS * dim * 6
     sound = magic == _MODEL_MAGIC and version == _VERSION and dim >= 1 and cells >= 1 and groups >= 1
     if not sound or len(data) != start + dim * cells:
         raise _damaged(entry)
-    edges = data[_MODEL.size : start].view("<i8").astype(np.int64)
+    edges = data[_MODEL.size : table].view("<i8").astype(np.int64)
     if edges[0] != 0 or edges[-1] != cells or (np.diff(edges) < 1).any() or not 0 < length < np.inf:
         raise _damaged(entry)
+    reach = Reach(*far)
+    if reach != _NO_REACH and not reach.sound:
+        raise _damaged(entry)
     centroids = data[start:].view(np.int8).reshape(cells, dim)
-    return ModelView(CellModel(centroids, edges, seed=seed, length=length, cosine=cosine), rows, entry, file)
+    try:
+        rotation = StructuredRotation.restore(
+            data[table : table + ROUNDS * dim * 4].view("<i4").astype(np.int32).reshape(ROUNDS, dim),
+            data[table + ROUNDS * dim * 4 : start].reshape(ROUNDS, 2, dim).copy(),
+        )
+    except CodecError as err:
+        raise _damaged(entry) from err
+    model = CellModel(
+        centroids,
+        edges,
+        seed=seed,
+        length=length,
+        cosine=cosine,
+        reach=reach if reach.first else None,
+        rotation=rotation,
+    )
+    return ModelView(model, rows, entry, file)
 
 
 def read_segment(folder: Directory, entry: dict[str, Any], model: CellModel) -> SegmentView:
     """Map a segment; of its records nothing is read yet. Raises as `read_model`."""
-    file, data = _mapped(folder, entry)
+    file, data = map_file(folder, entry)
     magic, version, dim, cells, row_bytes, rows = _unpacked(_SEGMENT, data, entry)
     kind = record_type(model.dim)
     sound = magic == _SEGMENT_MAGIC and version == _VERSION and (dim, cells) == (model.dim, len(model))
@@ -260,7 +296,8 @@ def read_segment(folder: Directory, entry: dict[str, Any], model: CellModel) -> 
     return SegmentView(Segment(starts, records), entry["first"], entry["last"], entry, file, guard)
 
 
-def _mapped(folder: Directory, entry: dict[str, Any]) -> tuple[HeldFile, NDArray[np.uint8]]:
+def map_file(folder: Directory, entry: dict[str, Any]) -> tuple[HeldFile, NDArray[np.uint8]]:
+    """Map a file that has the length that was recorded. Raises as `read_model`."""
     file = folder.hold(entry["file"])
     size = file.size()
     mapped = file.mapped(size, folder.path / entry["file"]) if size == entry["bytes"] and size else None

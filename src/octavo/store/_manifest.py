@@ -19,6 +19,7 @@ _SETTINGS = {"metric": str, "full_text": str, "fit_after": int, "seed": int, "co
 
 _GRAPH_NAME = re.compile(r"g\d{6,}-[0-9a-f]{32}\.graph")
 _CELL_NAMES = {kind: re.compile(rf"g\d{{6,}}-[0-9a-f]{{32}}\.{kind}") for kind in ("cells", "segment")}
+_SPARSE_NAME = re.compile(r"[0-9a-f]{32}\.sparse")
 _TEXT_FILE = re.compile(r"[\w.-]+")
 
 
@@ -54,7 +55,27 @@ def check_manifest(manifest: dict[str, Any]) -> dict[str, Any]:
         encoder = _parsed("encoder", manifest["encoder"])
         if not isinstance(encoder.get("name"), str):
             raise _wrong("encoder", "a name", encoder.get("name"))
+    if manifest.get("sparse"):
+        _check_sparse(manifest["sparse"], manifest["slots"])
     return manifest
+
+
+def _check_sparse(text: Any, slots: int) -> None:
+    """Raise `CorruptCollectionError` unless segments of sparse vectors have names and ranges of slots such as Octavo writes."""
+    try:
+        entry = _parsed("sparse", text)
+        numbers = [entry["sealed"]]
+        good, end = True, 0
+        for part in entry["segments"]:
+            numbers += [part[key] for key in ("bytes", "crc", "first", "last", "rows")]
+            good = good and _SPARSE_NAME.fullmatch(part["file"]) is not None
+            good = good and end <= part["first"] < part["last"] <= entry["sealed"]
+            end = part["last"]
+        good = good and entry["sealed"] <= slots
+    except (KeyError, TypeError):
+        good, numbers = False, []
+    if not good or not all(isinstance(number, int) and number >= 0 for number in numbers):
+        raise _wrong("sparse", "segments of sparse vectors", text)
 
 
 def check_artifact(name: str, text: str) -> dict[str, Any] | None:

@@ -18,9 +18,10 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS manifest (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS documents (
     slot INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, text TEXT NOT NULL, metadata TEXT NOT NULL, payload TEXT,
-    crc INTEGER NOT NULL);
+    embed_text TEXT, flags INTEGER NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS tombstones (slot INTEGER PRIMARY KEY, seq INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS tombstones_by_seq ON tombstones (seq);
+CREATE TABLE IF NOT EXISTS retexted (slot INTEGER PRIMARY KEY, seq INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS blocks (
     tier INTEGER NOT NULL, block INTEGER NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (tier, block)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS artifacts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -38,12 +39,25 @@ CREATE TABLE IF NOT EXISTS next_originals (
 CREATE INDEX IF NOT EXISTS next_originals_by_priority ON next_originals (priority, n);
 """
 
+#: The table that a collection gets with its first learned sparse vectors.
+SPARSE_ROWS = "CREATE TABLE IF NOT EXISTS sparse_rows (slot INTEGER PRIMARY KEY, vector BLOB NOT NULL)"
+
 _STATEMENTS = [text.strip() for text in (_TABLES + _metadata_index.DDL + _LATER).split(";") if text.strip()]
 
 #: Name to (type, text), as SQLite keeps them.
-_EXPECTED = {text.split()[5]: (text.split()[1].lower(), text.replace("IF NOT EXISTS ", "", 1)) for text in _STATEMENTS}
+_EXPECTED = {
+    text.split()[5]: (text.split()[1].lower(), text.replace("IF NOT EXISTS ", "", 1))
+    for text in (*_STATEMENTS, SPARSE_ROWS)
+}
 
-_MAY_BE_ABSENT = {"originals", "originals_by_priority", "next_blocks", "next_originals", "next_originals_by_priority"}
+_MAY_BE_ABSENT = {
+    "originals",
+    "originals_by_priority",
+    "next_blocks",
+    "next_originals",
+    "next_originals_by_priority",
+    "sparse_rows",
+}
 
 _COLUMN = r"\w+( (TEXT|INTEGER|REAL|BLOB|NUMERIC))?( NOT NULL)?( PRIMARY KEY)?( UNIQUE)?"
 _NAMES = r"\(\w+(, \w+)*\)"

@@ -6,6 +6,12 @@ answer. What they do not reach yet is scanned exactly.
 A generation of vector files has one model (centroids) at a time and a few segments, each the rows of one stretch of slots.
 Files are written once, made durable, and named by one entry in SQLite; whoever changes the entry deletes what it no longer
 names. Rows that came later become a new segment, and small segments are merged, so that there are about five.
+
+Two threads work beside searches and writers. One puts new rows into cells, which takes about 10 microseconds a row; a writer
+that is far ahead waits for it. The other learns new centroids and puts all rows into their cells anew, which takes seconds:
+meanwhile searches and the first thread go on with the cells that there are, and nobody waits.
+
+A new generation of files goes on with the cells of the one before it, if its vectors are nearly the same (`take_over`).
 """
 
 from __future__ import annotations
@@ -13,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -24,6 +31,7 @@ from octavo._files import Directory
 from octavo.errors import CorruptCollectionError, OctavoError
 from octavo.index import planner
 from octavo.index.cells import SAMPLE_PER_CELL, CellModel, Segment, cells_for
+from octavo.index.reach import HeldOut, queries_for
 from octavo.store._cell_format import ModelView, SegmentView, read_model, read_segment, write_model, write_segment
 from octavo.store.derived import DerivedIndex, is_abandoned
 from octavo.store.snapshot import CellView, Slots, Snapshot, decode_rows
@@ -35,10 +43,16 @@ _CHUNK = 16_384
 #: A segment is merged with those behind it while it has at most so many times their rows.
 _MERGE = 3
 
-#: Centroids are learned anew when the collection has grown by this factor ...
+#: Centroids are learned anew, in the background, when the collection has grown by this factor ...
 _GROWN = 3.0
-#: ... and by whoever waits for the index, rather than in the background, when it has grown by this one.
+#: ... and by whoever adds documents when it has grown by this one, because no process lives long enough to end it otherwise.
 _OVERGROWN = 9.0
+#: They are learned for the first time by whoever adds documents when there are so many times the rows it takes.
+_OVERDUE = 2
+
+#: Cells are taken over by another generation if the mean square of the difference between old and new vectors is at most this
+#: part of that of the vectors themselves; what one bit a value leaves is far more.
+_SAME, _COMPARED = 0.01, 512
 
 #: They are learned anew earlier, from a fifth more rows on, when later rows fit them worse: when their mean distance
 #: from the centroids (1 - cosine) is that many times the one of the rows that they were learned from.
@@ -70,6 +84,8 @@ class CellFiles(DerivedIndex):
         super().__init__(store, prefix)
         self._seen: dict[str, Any] | None = None  # the entry that was looked at last, used or not
         self._refused: dict[str, Any] | None = None  # one whose files are damaged
+        self._training = threading.Lock()
+        self._trainer: threading.Thread | None = None
 
     # ------------------------------------------------------------------ following
 
@@ -81,15 +97,28 @@ class CellFiles(DerivedIndex):
 
     def behind(self, snapshot: Snapshot, tail: int | None = None) -> bool:
         """Tell whether there is something to do: rows beyond the tail, another training, damage."""
-        return self._waits(snapshot, tail) or (tail is None and self._outgrown(snapshot))
+        due = self._untrained(snapshot) or (tail is None and self._outgrown(snapshot))
+        return (due and not self._is_training) or self._waits(snapshot, tail)
 
-    def _waits(self, snapshot: Snapshot, tail: int | None) -> bool:
+    @property
+    def _is_training(self) -> bool:
+        return self._trainer is not None and self._trainer.is_alive()
+
+    def _untrained(self, snapshot: Snapshot) -> bool:
+        """Tell whether there are no cells, and should be."""
         if not snapshot.fitted or not snapshot.tiers or not snapshot.n_alive:
             return False
-        view, coarse = snapshot.cells, snapshot.tiers[0].layout
-        if view is None or view.damaged:
-            return view is not None or snapshot.n_alive >= planner.cells_min(coarse)
-        return snapshot.n_slots - view.covered > (planner.tail_max(coarse) if tail is None else tail)
+        view = snapshot.cells
+        if view is not None:
+            return view.damaged
+        return snapshot.n_alive >= planner.cells_min(snapshot.tiers[0].layout)
+
+    def _waits(self, snapshot: Snapshot, tail: int | None) -> bool:
+        """Tell whether there are cells, and more than `tail` rows beside them."""
+        view = snapshot.cells
+        if view is None or view.damaged or not snapshot.fitted or not snapshot.tiers or not snapshot.n_alive:
+            return False
+        return snapshot.n_slots - view.covered > (planner.tail_max(snapshot.tiers[0].layout) if tail is None else tail)
 
     def _outgrown(self, snapshot: Snapshot, factor: float = _GROWN) -> bool:
         """Tell whether the centroids no longer fit what there is."""
@@ -102,36 +131,80 @@ class CellFiles(DerivedIndex):
         worse = later >= (_MISFIT_GROWN - 1) * view.trained.rows and 1 - cosine > misfit
         return grown > factor or (worse and factor == _GROWN)
 
+    def _overdue(self, snapshot: Snapshot, tail: int | None) -> bool:
+        """Tell whether whoever adds documents should train, too."""
+        if not self._untrained(snapshot):
+            return self._outgrown(snapshot, _OVERGROWN)
+        least = _OVERDUE * planner.cells_min(snapshot.tiers[0].layout)
+        return tail == 0 or snapshot.cells is not None or snapshot.n_alive >= least
+
     def covered(self, snapshot: Snapshot) -> int:
         """Return up to which slot rows are in cells."""
         return snapshot.cells.covered if snapshot.cells is not None else 0
 
     def _quietly(self) -> None:
         with contextlib.suppress(OctavoError, OSError):
-            self.catch_up()
-            while self._outgrown(self._space) and not self._over():
-                self._retrain()
-                self.catch_up()
+            self._follow(None)
+            self._save()
+            self._train_beside()
+
+    def _train_beside(self) -> None:
+        """Learn centroids in a thread of its own, if it is time to."""
+        snapshot = self._space
+        due = self._untrained(snapshot) or self._outgrown(snapshot)
+        if not due or self._over() or self._is_training:
+            return
+        self._trainer = threading.Thread(target=self._trained_quietly, name="octavo-centroids", daemon=True)
+        self._trainer.start()
+
+    def _trained_quietly(self) -> None:
+        with contextlib.suppress(OctavoError, OSError):
+            while not self._over():
+                snapshot = self._space
+                if not (self._untrained(snapshot) or self._outgrown(snapshot)) or not self._train():
+                    break
+            self._follow(None)
+            self._save()
 
     def _catch_up(self, tail: int | None) -> None:
+        self._follow(tail)
+        while self._overdue(self._space, tail) and not self._over() and self._train():
+            self._follow(tail)
+        if not self._stopped:
+            self._train_beside()
+
+    def complete(self) -> None:
+        """Put all rows into cells, and learn centroids if it is time to; the caller waits."""
+        self.wait()
+        self._follow(0)
+        while not self._over():
+            snapshot = self._space
+            if not (self._untrained(snapshot) or self._outgrown(snapshot)) or not self._train():
+                break
+            self._follow(0)
+        self._save()
+
+    def _follow(self, tail: int | None) -> None:
+        """Put rows into the cells that there are, until at most `tail` wait beside them."""
         with self._lock, contextlib.suppress(_StoppedError):
             while not self._over():
                 snapshot = self._space
                 view = self._current(snapshot)
-                # in the background otherwise, and there only
-                anew = self._outgrown(snapshot, _GROWN if tail == 0 else _OVERGROWN)
-                if anew or (view is None and self._waits(snapshot, tail)):
-                    self._train(snapshot)
-                elif view is not None and self._waits(snapshot, tail):
-                    self._extend(snapshot, view)
-                else:
+                if view is None or not self._waits(snapshot, tail):
                     return
+                self._extend(snapshot, view)
 
-    def _retrain(self) -> None:
-        with self._lock, contextlib.suppress(_StoppedError):
-            snapshot = self._space
-            if self._current(snapshot) is not None and self._outgrown(snapshot):
-                self._train(snapshot)
+    def wait(self) -> None:
+        """Wait for background runs to end."""
+        super().wait()
+        trainer = self._trainer
+        if trainer is not None and trainer is not threading.current_thread():
+            trainer.join()
+
+    def after_fork_in_child(self) -> None:
+        """Have no threads, and free locks."""
+        super().after_fork_in_child()
+        self._training, self._trainer = threading.Lock(), None
 
     def forget(self) -> None:
         """Drop the cells in memory, so that they are made again from the finest tier."""
@@ -146,32 +219,50 @@ class CellFiles(DerivedIndex):
         if self._over():
             raise _StoppedError
 
-    def _train(self, snapshot: Snapshot) -> None:
-        """Learn centroids and encode everything; what was there before serves searches meanwhile."""
-        alive = np.flatnonzero(snapshot.alive)
-        if not len(alive):
-            return
-        n_cells, seed = cells_for(len(alive)), self._store.settings.seed or 0
-        size = min(len(alive), n_cells * SAMPLE_PER_CELL)
-        chosen = alive if size == len(alive) else np.random.default_rng(seed).choice(alive, size, replace=False)
-        model = CellModel.train(self._decoded(snapshot, np.sort(chosen)), n_cells, seed=seed, pause=self._pause)
-        segment, cosine = self._encoded(snapshot, model, 0)
-        model = CellModel(model.centroids, model.groups, seed=seed, length=model.length, cosine=cosine)
-        part = SegmentView(segment, 0, snapshot.n_slots)
-        trained = ModelView(model, len(alive))
-        self._store.publish_cells(snapshot.generation, CellView(trained, (part,), snapshot.n_slots))
+    def _train(self) -> bool:
+        """Learn centroids and encode everything; what was there before serves searches meanwhile, and is extended.
+
+        Tells whether it was done; it is not where this is to end, or where the vector files were replaced meanwhile.
+        """
+        with self._training, contextlib.suppress(_StoppedError):
+            snapshot = self._space
+            alive = np.flatnonzero(snapshot.alive)
+            if not len(alive) or not (self._untrained(snapshot) or self._outgrown(snapshot)):
+                return False
+            n_cells, seed = cells_for(len(alive)), self._store.settings.seed or 0
+            size = min(len(alive), n_cells * SAMPLE_PER_CELL)
+            chosen = alive if size == len(alive) else np.random.default_rng(seed).choice(alive, size, replace=False)
+            model = CellModel.train(self._decoded(snapshot, np.sort(chosen)), n_cells, seed=seed, pause=self._pause)
+            some = np.random.default_rng([seed, 1]).choice(alive, (3, queries_for(len(model))))
+            held = model.held_out(*(decode_rows(snapshot, rows) for rows in some))
+            segment, cosine = self._encoded(snapshot, model, 0, held)
+            model = model.learned(held, segment, cosine)
+            trained = ModelView(model, len(alive))
+            view = CellView(trained, (SegmentView(segment, 0, snapshot.n_slots),), snapshot.n_slots)
+            while True:
+                now = self._space
+                if now.generation != snapshot.generation or self._over():
+                    return False
+                if now.n_slots - view.covered > planner.tail_max(now.tiers[0].layout):
+                    view = self._extended(now, view)
+                    continue
+                with self._lock:
+                    self._store.publish_cells(snapshot.generation, view)
+                return True
+        return False
 
     def _extend(self, snapshot: Snapshot, view: CellView) -> None:
         """Encode what waits, and merge small segments."""
+        with contextlib.suppress(CorruptCollectionError):  # noticed: what the search would have come to, too
+            self._store.publish_cells(snapshot.generation, self._extended(snapshot, view))
+
+    def _extended(self, snapshot: Snapshot, view: CellView) -> CellView:
         fresh, cosine = self._encoded(snapshot, view.trained.model, view.covered)
         merged = [SegmentView(fresh, view.covered, snapshot.n_slots)]
         rows, kept = len(fresh), list(view.parts)
         while kept and len(kept[-1].segment) <= _MERGE * rows:
             part = kept.pop()
-            try:
-                part.check_all()
-            except CorruptCollectionError:
-                return  # noticed: what the search would have come to, too
+            part.check_all()
             merged.insert(0, part)
             rows += len(part.segment)
         if len(merged) > 1:
@@ -183,16 +274,38 @@ class CellFiles(DerivedIndex):
         before, mean = view.later
         later = before + len(fresh)
         mean = (before * mean + len(fresh) * cosine) / later if later else 0.0
-        fuller = CellView(view.trained, tuple(kept), snapshot.n_slots, (later, mean))
-        self._store.publish_cells(snapshot.generation, fuller)
+        return CellView(view.trained, tuple(kept), snapshot.n_slots, (later, mean))
 
-    def _encoded(self, snapshot: Snapshot, model: CellModel, first: int) -> tuple[Segment, float]:
+    def take_over(self, before: Snapshot, renumbered: bool) -> None:
+        """Go on with the cells of the generation of vector files before this one, where its vectors are nearly the same."""
+        with contextlib.suppress(OctavoError, OSError), self._lock:
+            view, now = before.cells, self._space
+            if view is None or view.damaged or now.cells is not None or now.generation != before.generation + 1:
+                return
+            if not renumbered and not _is_alike(before, now):
+                return
+            for part in view.parts:
+                part.check_all()
+            alive = before.alive if renumbered else np.ones(before.n_slots, np.bool_)
+            places = np.concatenate([[0], np.cumsum(alive)])
+            parts = []
+            for part in view.parts:
+                segment = Segment.merged([part.segment], alive)
+                segment.records["slot"] = places[segment.records["slot"]]
+                parts.append(SegmentView(segment, int(places[part.first]), int(places[part.last])))
+            model = ModelView(view.trained.model, view.trained.rows)
+            moved = CellView(model, tuple(parts), int(places[view.covered]), view.later)
+            self._store.publish_cells(now.generation, moved)
+
+    def _encoded(
+        self, snapshot: Snapshot, model: CellModel, first: int, held: HeldOut | None = None
+    ) -> tuple[Segment, float]:
         """Return the live rows from slot `first` on as one segment, and their mean cosine with their centroids."""
         slots = first + np.flatnonzero(snapshot.alive[first:])
         parts, total = [], 0.0
         for start in range(0, len(slots), _CHUNK):
             rows = slots[start : start + _CHUNK]
-            part, cosine = model.encode(decode_rows(snapshot, rows), rows)
+            part, cosine = model.encode(decode_rows(snapshot, rows), rows, held)
             parts.append(part)
             total += len(rows) * cosine
             self._pause()
@@ -338,6 +451,18 @@ class CellFiles(DerivedIndex):
         except CorruptCollectionError as err:
             return str(err)
         return None
+
+
+def _is_alike(before: Snapshot, now: Snapshot) -> bool:
+    """Tell whether the vectors of two generations are nearly the same, slot by slot."""
+    if before.dim != now.dim or not now.tiers or not now.fitted:
+        return False
+    alive = np.flatnonzero(before.alive)
+    some = alive[np.linspace(0, len(alive) - 1, min(len(alive), _COMPARED)).astype(np.int64)]
+    if not len(some):
+        return False
+    old, new = decode_rows(before, some), decode_rows(now, some)
+    return bool(np.square(new - old, dtype=np.float64).sum() <= _SAME * np.square(old, dtype=np.float64).sum())
 
 
 def _is_saved(view: CellView | None) -> bool:

@@ -55,12 +55,33 @@ _unusable: set[tuple[int, int]] = set()
 _CLOSED = "the collection was closed; open it again with octavo.open"
 
 
-def document_crc(identifier: str, text: str, metadata: str, payload: str | None) -> int:
+#: A document's row as `row_crc` reads it, with its checksum behind.
+ROW = "id, text, metadata, payload, embed_text, flags, crc"
+
+#: What a document's vector is made of, and what its words are, in SQL.
+TO_EMBED = "coalesce(embed_text, text)"
+WORDS = "CASE WHEN flags & 1 THEN coalesce(embed_text, text) ELSE text END"
+
+#: Bits of a document's flags.
+EMBED_WORDS, ENCODED, SPARSE_ENCODED = 1, 2, 4
+
+
+def to_embed(row: Sequence[Any]) -> str:
+    """Return what the vector of a document is made of; the row is as `ROW` says."""
+    text: str = row[1] if row[4] is None else row[4]
+    return text
+
+
+def document_crc(
+    identifier: str, text: str, metadata: str, payload: str | None, embed_text: str | None, flags: int
+) -> int:
     """Return the checksum stored beside a document, which also tells a document from an older one of its own."""
     try:
-        crc = zlib.crc32(metadata.encode(), zlib.crc32(text.encode(), zlib.crc32(identifier.encode())))
-        return zlib.crc32(payload.encode(), crc) if payload is not None else crc
-    except AttributeError:
+        crc = zlib.crc32((identifier + text + metadata + (payload or "")).encode())
+        if embed_text is not None:
+            crc = zlib.crc32(embed_text.encode(), zlib.crc32(b"\0", crc))
+        return zlib.crc32(b"%d" % flags, crc) if flags else crc
+    except (AttributeError, TypeError):
         return -1  # a damaged page gives values of any type; no stored checksum is negative
 
 
@@ -265,32 +286,46 @@ class Database:
             When this thread is reading already.
         """
         self._check_not_calling()
-        with self._entered(), translate_errors(self._path):
+        inside = self._enter()
+        session: _Session | None = None
+        try:  # written out rather than in five `with`: this comes before each search
             session = self._reader()
-            connection = session.connection
+            connection, lock = session.connection, session.read_lock
             if not connection.get_autocommit():
                 raise ParameterError(
                     "expected one reading of a collection at a time, but this thread is inside one (in a function given as a "
                     "filter, perhaps); read before or after it"
                 )
-            with self._discarded_on_error(session):
-                if session.read_lock is not None:
-                    session.read_lock.enter()
-                try:
-                    connection.execute("BEGIN")
+            if lock is not None:
+                lock.enter()
+            try:
+                connection.execute("BEGIN")
+                if self._directory is None:
+                    # Take the lock now. A database in memory has no write-ahead log: readers wait for a writer's commit,
+                    # and must not do so later, when they may hold a lock that the writer waits for.
+                    connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+                yield connection
+            finally:
+                if session.pid == os.getpid():  # in a forked child it is the parent's
                     try:
-                        if self._directory is None:
-                            # Take the lock now. A database in memory has no write-ahead log: readers wait for a writer's
-                            # commit, and must not do so later, when they may hold a lock that the writer waits for.
-                            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
-                        yield connection
-                    finally:
-                        # SQLite ends it by itself when the disk fails; in a forked child it is the parent's
-                        if session.pid == os.getpid() and connection.in_transaction:
+                        if connection.in_transaction:  # SQLite ends it by itself when the disk fails
                             connection.execute("COMMIT")
-                finally:
-                    if session.read_lock is not None and session.pid == os.getpid():
-                        session.read_lock.leave()
+                    finally:
+                        if lock is not None:
+                            lock.leave()
+        except sqlite.Raised as err:
+            if session is not None and isinstance(err, sqlite.Failures):
+                self._discard(session)
+            translated = sqlite.translated(err, self._path)
+            if translated is None:
+                raise
+            raise translated from err
+        except OSError:
+            if session is not None:
+                self._discard(session)
+            raise
+        finally:
+            self._leave(inside)
 
     @contextlib.contextmanager
     def write(self, timeout: float | None = None, *, unchecked: bool = False) -> Iterator[Connection]:
@@ -351,11 +386,13 @@ class Database:
         try:
             yield
         except (*sqlite.Failures, OSError):
-            if session.pid == os.getpid():
-                self._discard(session)
+            self._discard(session)
             raise
 
     def _discard(self, session: _Session) -> None:
+        """Close a connection for good, unless it is the parent's of this forked process."""
+        if session.pid != os.getpid():
+            return
         if self._writer is session:
             self._writer = None
         if getattr(self._local, "session", None) is session:
@@ -382,28 +419,36 @@ class Database:
         finally:
             turns.release()
 
-    @contextlib.contextmanager
-    def _entered(self) -> Iterator[None]:
-        """Count this thread among those that a fork and `close` have to wait for."""
+    def _enter(self) -> Counter[int]:
+        """Count this thread among those that a fork and `close` have to wait for; give what comes back to `_leave`."""
         me = threading.get_ident()
         self._require_usable()
         with self._changed:
-            while self._frozen and not self._inside[me]:
+            while self._frozen and me not in self._inside:
                 self._changed.wait()
             if self._closed:
                 raise CollectionClosedError(_CLOSED)
             self._inside[me] += 1
-        inside, changed = self._inside, self._changed
+            return self._inside
+
+    def _leave(self, inside: Counter[int]) -> None:
+        """Take this thread out again, also in a child that was forked meanwhile, whose threads are counted anew."""
+        me = threading.get_ident()
+        with self._changed:
+            inside[me] -= 1
+            if not inside[me]:
+                del inside[me]
+            self._changed.notify_all()
+        if inside is self._inside and not inside:
+            self._close_if_over()
+
+    @contextlib.contextmanager
+    def _entered(self) -> Iterator[None]:
+        inside = self._enter()
         try:
             yield
         finally:
-            with changed:
-                inside[me] -= 1
-                if not inside[me]:
-                    del inside[me]
-                changed.notify_all()
-            if inside is self._inside and not inside:
-                self._close_if_over()
+            self._leave(inside)
 
     def _require_usable(self) -> None:
         if self._refused:
@@ -719,12 +764,14 @@ def _identity(path: Path) -> tuple[int, int]:
 
 def select_documents(
     connection: Connection, columns: str, key: Literal["slot", "id"], values: Sequence[int] | Sequence[str]
-) -> Iterator[Any]:
-    """Yield columns of the documents whose slot or id is among `values`, in no particular order; absent ones are left out."""
+) -> list[Any]:
+    """Return columns of the documents whose slot or id is among `values`, in no particular order; absent ones are left out."""
+    found: list[Any] = []
     for start in range(0, len(values), _BOUND_VALUES):
         part = values[start : start + _BOUND_VALUES]
         marks = ",".join("?" * len(part))
-        yield from connection.execute(f"SELECT {columns} FROM documents WHERE {key} IN ({marks})", part)
+        found += connection.execute(f"SELECT {columns} FROM documents WHERE {key} IN ({marks})", part).fetchall()
+    return found
 
 
 def read_manifest(connection: Connection) -> dict[str, Any]:

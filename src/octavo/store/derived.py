@@ -107,6 +107,10 @@ class DerivedIndex(ABC):
     def catch_up(self, tail: int | None = None) -> None:
         """Extend the index until at most `tail` rows wait outside it; the caller waits."""
         self._catch_up(tail)
+        self._save()
+
+    def _save(self) -> None:
+        """Save the index, if it is time to."""
         if not self._store.settings.read_only and self._due(self._space):
             # It only saves time later, and the write that it follows is durable: no reason to fail that.
             with contextlib.suppress(StorageError, CollectionLockedError, CollectionReplacedError):
@@ -139,13 +143,29 @@ class DerivedIndex(ABC):
         if not self.behind(snapshot):
             return
         if snapshot.n_slots - self.covered(snapshot) > _BACKLOG * planner.limits.tail_max:
-            self.wait()
+            _join(self._thread)
         self.start()
 
+    def complete(self) -> None:
+        """Bring the index to where nothing is left to do; the caller waits."""
+        self.wait()
+        self.catch_up(tail=0)
+
+    def take_over(self, before: Snapshot, renumbered: bool) -> None:
+        """Go on with what there was for the generation of vector files before this one, where that is possible.
+
+        Parameters
+        ----------
+        before : Snapshot
+            The last state of that generation.
+        renumbered : bool
+            Whether slots without documents were left out.
+        """
+        return
+
     def wait(self) -> None:
-        """Wait for a background run to end."""
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+        """Wait for background runs to end."""
+        _join(self._thread)
 
     @abstractmethod
     def forget(self) -> None:
@@ -166,6 +186,11 @@ class DerivedIndex(ABC):
     @abstractmethod
     def damage(self, entry: dict[str, Any] | None) -> str | None:
         """Return what is wrong with the recorded files, if anything is."""
+
+
+def _join(thread: threading.Thread | None) -> None:
+    if thread is not None and thread is not threading.current_thread():
+        thread.join()
 
 
 def is_abandoned(folder: Directory, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -10,18 +11,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 
 from octavo._arrays import Codes, Floats, as_matrix
+from octavo._html import notebook_table
+from octavo._printing import short
+from octavo._sparse_rows import SparseRows
+from octavo._validation import check_flag
 from octavo.compression import Codec
 from octavo.compression.token_matrices import TokenMatrices
-from octavo.errors import InputTypeError, ParameterError
+from octavo.errors import DocumentNotFoundError, InputTypeError, ParameterError
 from octavo.filters.times import plain_datetime64, plain_time
 
 #: Bytes of a document: its id, text, metadata and payload. SQLite keeps rows of up to 10^9 bytes.
 LARGEST_DOCUMENT = 900_000_000
+
+#: Characters of each part of a document that its `repr` shows.
+_SHOWN = 120
 
 DocumentLike: TypeAlias = "str | Document | Mapping[str, Any]"
 
@@ -38,27 +46,83 @@ class Document:
         The text; may be empty.
     metadata : dict
         Any JSON object; dates, times and tuples as well. A fresh copy each time: changing it does not change the collection.
+    embed_text : str, optional
+        What its vector is made of, where that is not the text.
+    embed_words : bool, default=False
+        Whether a search by words looks into `embed_text` in place of the text.
 
     Examples
     --------
     >>> Document("r", "a red apple", {"year": 2020}).metadata
     {'year': 2020}
+    >>> Document("r", "It is red.", embed_text="Apples. It is red.").to_embed
+    'Apples. It is red.'
     """
 
     id: str
     text: str
     metadata: dict[str, Any] = field(default_factory=dict)
+    embed_text: str | None = None
+    embed_words: bool = False
 
+    @property
+    def to_embed(self) -> str:
+        """What the vector is made of: `embed_text`, or else the text."""
+        return self.text if self.embed_text is None else self.embed_text
 
-def text_to_embed(document: Document) -> str:
-    """Return what an encoder is given of a document when its vector has to be made again.
+    @property
+    def words(self) -> str:
+        """What a search by words looks into."""
+        return self.to_embed if self.embed_words else self.text
 
-    Parameters
-    ----------
-    document : Document
-        As it is stored.
-    """
-    return document.text
+    @classmethod
+    def stored(cls, id: str, text: str, metadata: str, embed_text: str | None = None, flags: int = 0) -> Self:
+        """Return a document as it is stored; its metadata is read from the JSON text when somebody asks for it.
+
+        Parameters
+        ----------
+        id, text : str
+            As in the class.
+        metadata : str
+            What `metadata_to_json` has written.
+        embed_text : str or None
+            As in the class.
+        flags : int
+            As in `octavo.store.database`.
+        """
+        document = object.__new__(cls)
+        document.__dict__.update(id=id, text=text, _stored=metadata)
+        if embed_text is not None:
+            document.__dict__.update(embed_text=embed_text, embed_words=bool(flags & 1))
+        return document
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "metadata" and (stored := self.__dict__.get("_stored")) is not None:
+                return self.__dict__.setdefault("metadata", metadata_from_json(stored))  # the same for all threads
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __repr__(self) -> str:
+        parts = [
+            f"id={short(self.id, _SHOWN)}",
+            f"text={short(self.text, _SHOWN)}",
+            f"metadata={short(self.metadata, _SHOWN)}",
+        ]
+        if self.embed_text is not None:
+            parts.append(f"embed_text={short(self.embed_text, _SHOWN)}")
+        if self.embed_words:
+            parts.append("embed_words=True")
+        return f"Document({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("id", self.id),
+            ("text", self.text),
+            *([("embedded text", self.embed_text)] if self.embed_text is not None else ()),
+            *((name, short(value, 300)) for name, value in self.metadata.items()),
+        ]
+        return notebook_table("Document", [], rows)
 
 
 @dataclass
@@ -76,7 +140,10 @@ class Batch:
     tokens: TokenMatrices | None = None  # in place of vectors in a multi-vector collection: pooled, of unit length
     decoded: bool = False  # vectors are what another collection's codes stand for, no originals
     space: int | None = None  # whose vectors they are, where an encoder of the collection makes them
+    sparse: SparseRows | None = None  # learned sparse vectors, if the collection keeps any
     codes: tuple[bytes, Sequence[Codes]] | None = None  # a stored codec, and what it made of `vectors` in each tier
+    embed_texts: list[str | None] = field(default_factory=list)  # None: the text itself
+    flags: list[int] = field(default_factory=list)  # see `octavo.store.database`
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -86,6 +153,41 @@ class Batch:
         if self.codes is None or codec is None or codec.to_bytes() != self.codes[0]:
             return None
         return self.codes[1]
+
+    @property
+    def to_embed(self) -> list[str]:
+        """What the vectors are made of."""
+        return [text if other is None else other for text, other in zip(self.texts, self.embed_texts, strict=True)]
+
+    @property
+    def words(self) -> list[str]:
+        """What a search by words looks into."""
+        found = zip(self.texts, self.to_embed, self.flags, strict=True)
+        return [embedded if flags & 1 else text for text, embedded, flags in found]
+
+    def rows(self) -> Iterator[tuple[str, str, str, str | None, str | None, int]]:
+        """Yield what `document_crc` takes."""
+        return zip(self.ids, self.texts, self.metadata, self.payloads, self.embed_texts, self.flags, strict=True)
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[tuple[str, str, str, str | None, str | None, int]]) -> Batch:
+        """Return a batch of what `rows` yields, without vectors."""
+        ids, texts, metadata, payloads, embed_texts, flags = (list(column) for column in zip(*rows, strict=True))
+        parsed = [metadata_from_json(text) for text in metadata]
+        return cls(ids, texts, metadata, parsed, payloads, None, embed_texts=embed_texts, flags=flags)
+
+    def part(self, rows: Sequence[int]) -> Batch:
+        """Return the documents of some rows, without vectors."""
+        return Batch(
+            [self.ids[row] for row in rows],
+            [self.texts[row] for row in rows],
+            [self.metadata[row] for row in rows],
+            [self.parsed[row] for row in rows],
+            [self.payloads[row] for row in rows],
+            None,
+            embed_texts=[self.embed_texts[row] for row in rows],
+            flags=[self.flags[row] for row in rows],
+        )
 
     @property
     def dim(self) -> int:
@@ -144,7 +246,7 @@ def normal_to_json(metadata: dict[str, Any], where: str) -> str:
     try:
         if _needs_tags(metadata):
             metadata = _tagged(metadata)
-        text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_tagged)
+        text = _ENCODER.encode(metadata)
     except RecursionError as err:
         raise ParameterError(f"{where}: the metadata is nested too deeply to be stored as JSON") from err
     if not text.isascii():
@@ -186,9 +288,9 @@ def metadata_from_json(text: str) -> Any:
     >>> metadata_from_json('{"day":{"octavo:date":"2024-05-01"}}')
     {'day': datetime.date(2024, 5, 1)}
     """
-    if _MARK not in text:
-        return json.loads(text)
-    return json.loads(text, object_hook=_untagged)
+    decoder = _TYPED if _MARK in text else _PLAIN
+    value, end = decoder.raw_decode(text)
+    return value if end == len(text) else decoder.decode(text)  # which says what is wrong
 
 
 def metadata_from_tagged(value: Any) -> Any:
@@ -303,6 +405,9 @@ def _untagged(value: dict[str, Any]) -> Any:
         return value
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_tagged)
+_PLAIN, _TYPED = json.JSONDecoder(), json.JSONDecoder(object_hook=_untagged)
+
 _ATOMS = frozenset({str, int, bool, type(None)})
 
 
@@ -345,6 +450,10 @@ def _sized(value: Any) -> bool:
     return value is not None and hasattr(value, "__len__")
 
 
+#: Documents of one call whose batches are kept between the check of all of them and the writing.
+_KEPT = 16_384
+
+
 def read_batches(
     documents: Iterable[DocumentLike] | None,
     ids: Iterable[str | None] | None,
@@ -354,6 +463,8 @@ def read_batches(
     *,
     batch_size: int,
     dim: int | None,
+    embed_texts: Iterable[str | None] | None = None,
+    embed_words: bool = False,
 ) -> Iterator[Batch]:
     """Yield checked batches of at most `batch_size` documents.
 
@@ -373,6 +484,10 @@ def read_batches(
         )
     if isinstance(ids, str | bytes):
         raise InputTypeError(f"expected ids as an iterable of str, got a single {type(ids).__name__}")
+    if isinstance(embed_texts, str | bytes):
+        raise InputTypeError(f"expected embed_texts as an iterable of str, got a single {type(embed_texts).__name__}")
+    if check_flag(embed_words, "embed_words") and embed_texts is None:
+        raise ParameterError("embed_words belongs to embed_texts: words come from the texts themselves otherwise")
     if documents is None and vectors is None:
         raise InputTypeError("expected documents, or vectors, got neither")
     if _sized(vectors) or hasattr(vectors, "__array__"):
@@ -383,6 +498,7 @@ def read_batches(
         "metadata": metadata,
         "vectors": vectors,
         "payloads": payloads,
+        "embed_texts": embed_texts,
     }
     lengths = {name: len(value) for name, value in given.items() if _sized(value)}
     if len(set(lengths.values())) > 1:
@@ -393,110 +509,267 @@ def read_batches(
     columns = {name: value for name, value in given.items() if value is not None}
     primary = documents if documents is not None else vectors
     if all(_sized(value) for value in columns.values()):
-        for _ in _chunks(columns, batch_size):
-            pass  # checked as a whole; made again below rather than kept, which would double the memory of a long input
-        yield from _chunks(columns, batch_size)
+        checked = _chunks(columns, batch_size, embed_words)
+        kept = list(islice(checked, max(1, _KEPT // batch_size)))
+        for _ in checked:
+            pass  # made again below rather than kept, which would double the memory of a long input
+        yield from kept
+        yield from _chunks(columns, batch_size, embed_words, sum(map(len, kept)))
     elif _sized(primary):
-        yield from list(_chunks(columns, batch_size))
+        yield from list(_chunks(columns, batch_size, embed_words))
     else:
-        yield from _chunks(columns, batch_size)
+        yield from _chunks(columns, batch_size, embed_words)
 
 
-_END = object()
-
-
-def _records(columns: dict[str, Iterator[Any]]) -> Iterator[dict[str, Any]]:
-    position = 0
-    while True:
-        row = {name: next(column, _END) for name, column in columns.items()}
-        ended = [name for name, value in row.items() if value is _END]
-        if len(ended) == len(row):
-            return
-        if ended:
-            more = next(name for name in row if name not in ended)
-            raise ParameterError(
-                f"expected as many ids, metadata and vectors as documents, but {ended[0]} ended after {position} "
-                f"while {more} went on"
-            )
-        row["position"] = position
-        position += 1
-        yield row
-
-
-def _chunks(columns: dict[str, Any], batch_size: int) -> Iterator[Batch]:
+def _chunks(columns: dict[str, Any], batch_size: int, embed_words: bool, start: int = 0) -> Iterator[Batch]:
+    """Yield batches of columns that run side by side, from number `start` on."""
     matrix: Any = columns.get("vectors")
     ready = isinstance(matrix, np.ndarray)  # checked already: batches are views of it
-    if ready:  # the rows are sliced, not iterated over: their numbers stand in for them
-        columns = columns | {"vectors": range(len(columns["vectors"]))}
-    stream = _records({name: iter(value) for name, value in columns.items()})
+    streams = {
+        name: islice(iter(value), start, None) for name, value in columns.items() if name != "vectors" or not ready
+    }
     seen: set[str] = set()
-    start = 0
-    while rows := list(islice(stream, batch_size)):
-        batch = Batch([], [], [], [], [], None)
-        for row in rows:
-            _append(batch, row, seen)
+    while True:
+        part: dict[str, Any] = {name: list(islice(stream, batch_size)) for name, stream in streams.items()}
         if ready:
-            batch.vectors = matrix[start : start + len(rows)]
-        elif matrix is not None:
-            batch.vectors = as_matrix([row["vectors"] for row in rows], None)
-        start += len(rows)
+            part["vectors"] = matrix[start : start + batch_size]
+        n, most = min(map(len, part.values())), max(map(len, part.values()))
+        if n < most:
+            ended = next(name for name in columns if len(part[name]) == n)
+            more = next(name for name in columns if len(part[name]) > n)
+            raise ParameterError(
+                f"expected as many ids, metadata and vectors as documents, but {ended} ended after {start + n} "
+                f"while {more} went on"
+            )
+        if not n:
+            return
+        batch = _read_batch(part, n, start, seen, embed_words)
+        if matrix is not None:
+            batch.vectors = part["vectors"] if ready else as_matrix(part["vectors"])
+        start += n
         yield batch
 
 
-def _append(batch: Batch, row: dict[str, Any], seen: set[str]) -> None:
-    position = row["position"]
-    document = row.get("documents", "")
-    identifier: Any = None
-    metadata: Any = None
+def _read_batch(part: Mapping[str, list[Any]], n: int, start: int, seen: set[str], embed_words: bool = False) -> Batch:
+    """Check `n` documents, of which the first is number `start`; their ids are added to those `seen`."""
+    nothing = [None] * n
+    texts: list[Any] = part.get("documents", [""] * n)
+    ids, metadata, payloads = (part.get(name, nothing) for name in ("ids", "metadata", "payloads"))
+    embed_texts = part.get("embed_texts", nothing)
+    words = [embed_words] * n
+    if set(map(type, texts)) != {str}:
+        rows = [_parts(document, number) for number, document in enumerate(texts, start)]
+        texts = [row[0] for row in rows]
+        ids = [row[1] if given is None else given for given, row in zip(ids, rows, strict=True)]
+        metadata = [row[2] if given is None else given for given, row in zip(metadata, rows, strict=True)]
+        embed_texts = [row[3] if given is None else given for given, row in zip(embed_texts, rows, strict=True)]
+        words = [embed_words or row[4] for row in rows]
+    ids = [
+        identifier
+        if type(identifier) is str and identifier.isascii()
+        else (uuid.uuid4().hex if identifier is None else check_text(identifier, f"the id of document {number}"))
+        for number, identifier in enumerate(ids, start)
+    ]
+    texts = [
+        text if type(text) is str and text.isascii() else check_text(text, f"the text of document {number}")
+        for number, text in enumerate(texts, start)
+    ]
+    payloads = [
+        payload if payload is None else check_text(payload, f"the payload of document {number}")
+        for number, payload in enumerate(payloads, start)
+    ]
+    if embed_texts is not nothing:
+        embed_texts = [
+            None
+            if value is None or check_text(value, f"the text to embed of document {number}") == text
+            else str(value)
+            for number, (value, text) in enumerate(zip(embed_texts, texts, strict=True), start)
+        ]
+    flags = [0] * n if embed_texts is nothing else list(map(_flags_of, embed_texts, words))
+    if not seen.isdisjoint(ids) or len(set(ids)) < n:
+        for number, identifier in enumerate(ids, start):
+            if identifier in seen:
+                raise ParameterError(f"expected each id once in a call, got {identifier!r} twice (document {number})")
+            seen.add(identifier)
+    seen.update(ids)
+    parsed = [
+        value.copy() if _is_stored_as_it_is(value) else _normal_of(value, f"document {number}")
+        for number, value in enumerate(metadata, start)
+    ]
+    batch = Batch(
+        ids, texts, _to_json_together(parsed, start), parsed, payloads, None, embed_texts=embed_texts, flags=flags
+    )
+    columns = (ids, texts, batch.metadata, payloads, embed_texts)
+    characters = sum(sum(map(len, filter(None, column))) for column in columns)
+    if 4 * characters > LARGEST_DOCUMENT:  # a character has at most four bytes
+        _check_sizes(batch, start)
+    return batch
+
+
+def _flags_of(embed_text: str | None, words: bool) -> int:
+    return int(words and embed_text is not None)
+
+
+def _parts(document: Any, position: int) -> tuple[Any, Any, Any, Any, bool]:
+    """Return text, id, metadata, text to embed, and whether that has the words, of what a caller gave for a document."""
     if isinstance(document, Document):
-        identifier, text, metadata = document.id, document.text, document.metadata
-    elif isinstance(document, Mapping):
-        unknown = set(document) - {"id", "text", "metadata"}
-        if unknown or "text" not in document:
-            raise ParameterError(
-                f"document {position}: expected a mapping with 'text' and optionally 'id' and 'metadata', "
-                f"got the keys {sorted(map(str, document))}"
-            )
-        identifier, text, metadata = document.get("id"), document["text"], document.get("metadata")
-    else:
-        text = document
-    if row.get("ids") is not None:
-        identifier = row["ids"]
-    if identifier is None:
-        identifier = uuid.uuid4().hex
-    if row.get("metadata") is not None:
-        metadata = row["metadata"]
-    if metadata is None:
-        metadata = {}
-    identifier = check_text(identifier, f"the id of document {position}")
-    text = check_text(text, f"the text of document {position}")
-    if not isinstance(metadata, Mapping):
-        raise InputTypeError(
-            f"document {position}: expected metadata to be a mapping, got {type(metadata).__name__} {metadata!r}"
+        return document.text, document.id, document.metadata, document.embed_text, document.embed_words
+    if not isinstance(document, Mapping):
+        return document, None, None, None, False
+    unknown = set(document) - {"id", "text", "metadata"}
+    if unknown or "text" not in document:
+        raise ParameterError(
+            f"document {position}: expected a mapping with 'text' and optionally 'id' and 'metadata', "
+            f"got the keys {sorted(map(str, document))}"
         )
-    payload = row.get("payloads")
-    if payload is not None:
-        payload = check_text(payload, f"the payload of document {position}")
-    if identifier in seen:
-        raise ParameterError(f"expected each id once in a call, got {identifier!r} twice (document {position})")
-    seen.add(identifier)
-    where = f"document {position}"
-    normal = normal_metadata(metadata, where)
-    stored = normal_to_json(normal, where)
-    parts = {"id": identifier, "text": text, "metadata": stored, "payload": payload or ""}
-    if sum(map(len, parts.values())) * 4 > LARGEST_DOCUMENT:  # a character has at most four bytes
-        sizes = {name: len(part.encode()) for name, part in parts.items()}
+    return document["text"], document.get("id"), document.get("metadata"), None, False
+
+
+def _normal_of(metadata: Any, where: str) -> dict[str, Any]:
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise InputTypeError(f"{where}: expected metadata to be a mapping, got {type(metadata).__name__} {metadata!r}")
+    return normal_metadata(metadata, where)
+
+
+def _is_stored_as_it_is(metadata: Any) -> bool:
+    """Tell whether metadata is a flat dict for which `normal_metadata` would give an equal one; most is."""
+    if type(metadata) is not dict:
+        return False
+    for key, value in metadata.items():
+        if type(key) is not str or not key.isascii():
+            return False
+        kind = type(value)
+        if kind not in _ATOMS and not (kind is float and math.isfinite(value)):
+            return False
+    return True
+
+
+def _to_json_together(metadata: list[dict[str, Any]], start: int) -> list[str]:
+    """Return what `normal_to_json` gives for each, where possible cut out of one text, which takes a third of the time."""
+    with contextlib.suppress(RecursionError, UnicodeEncodeError):  # raised again below, with the number of the document
+        text = _ENCODER.encode([_tagged(each) if _needs_tags(each) else each for each in metadata])
+        if not text.isascii():
+            text.encode()
+        found = text[2:-2].split("},{")
+        if len(found) == len(metadata):  # so none of these places is inside of an object
+            return [f"{{{each}}}" for each in found]
+    return [normal_to_json(each, f"document {number}") for number, each in enumerate(metadata, start)]
+
+
+def _check_sizes(batch: Batch, start: int) -> None:
+    columns: dict[str, Sequence[str | None]] = {
+        "id": batch.ids,
+        "text": batch.texts,
+        "metadata": batch.metadata,
+        "payload": batch.payloads,
+        "text to embed": batch.embed_texts,
+    }
+    for number, row in enumerate(zip(*columns.values(), strict=True), start):
+        if sum(len(part) for part in row if part) * 4 <= LARGEST_DOCUMENT:
+            continue
+        sizes = {name: len((part or "").encode()) for name, part in zip(columns, row, strict=True)}
         if sum(sizes.values()) > LARGEST_DOCUMENT:
             largest = max(sizes, key=sizes.__getitem__)
             raise ParameterError(
-                f"{where}: expected at most {LARGEST_DOCUMENT:,} bytes in all, got {sum(sizes.values()):,}, of which its "
-                f"{largest} has {sizes[largest]:,}; cut it into several documents"
+                f"document {number}: expected at most {LARGEST_DOCUMENT:,} bytes in all, got {sum(sizes.values()):,}, of "
+                f"which its {largest} has {sizes[largest]:,}; cut it into several documents"
             )
-    batch.ids.append(identifier)
-    batch.texts.append(text)
-    batch.metadata.append(stored)
-    batch.parsed.append(normal)
-    batch.payloads.append(payload)
+
+
+@dataclass(frozen=True)
+class DocumentChanges:
+    """What is to change of documents beside their vectors; None leaves a part as it is."""
+
+    ids: list[str]
+    metadata: list[str | None]
+    texts: list[str | None]
+    payloads: list[str | None]
+
+    @classmethod
+    def read(
+        cls,
+        ids: Iterable[str],
+        metadata: Iterable[Mapping[str, Any] | None] | None,
+        texts: Iterable[str | None] | None,
+        payloads: Iterable[str | None] | None,
+    ) -> DocumentChanges:
+        """Check what is asked for.
+
+        Raises
+        ------
+        ParameterError, InputTypeError
+            When it cannot be used.
+        """
+        listed = check_ids(ids)
+        if len(set(listed)) < len(listed):
+            twice = next(identifier for number, identifier in enumerate(listed) if identifier in listed[:number])
+            raise ParameterError(f"expected each id once, got {twice!r} twice")
+        if metadata is None and texts is None and payloads is None:
+            raise ParameterError("expected metadata, texts or payloads to change, got none of them")
+        if isinstance(metadata, Mapping):
+            raise InputTypeError("expected metadata as one mapping for each id, got a single mapping; put it in a list")
+        columns: dict[str, list[Any]] = {}
+        for name, given in (("metadata", metadata), ("texts", texts), ("payloads", payloads)):
+            if isinstance(given, str | bytes):
+                raise InputTypeError(f"expected {name} as one for each id, got a single {type(given).__name__}")
+            _refuse_table(given, name, "give one value for each id")
+            columns[name] = [None] * len(listed) if given is None else list(given)
+            if len(columns[name]) != len(listed):
+                raise ParameterError(f"expected as many {name} as ids ({len(listed)}), got {len(columns[name])}")
+        for name, what in (("texts", "text"), ("payloads", "payload")):
+            columns[name] = [
+                None if value is None else check_text(value, f"the new {what} of {identifier!r}")
+                for identifier, value in zip(listed, columns[name], strict=True)
+            ]
+        for number, (identifier, value) in enumerate(zip(listed, columns["metadata"], strict=True)):
+            if value is not None:
+                if not isinstance(value, Mapping):
+                    raise InputTypeError(
+                        f"expected new metadata of {identifier!r} as a mapping, got {type(value).__name__}"
+                    )
+                columns["metadata"][number] = metadata_to_json(value, f"the new metadata of {identifier!r}")
+        return cls(listed, columns["metadata"], columns["texts"], columns["payloads"])
+
+    def applied(
+        self, stored: Mapping[str, Sequence[Any]]
+    ) -> Iterator[tuple[str, str, str, str | None, str | None, int]]:
+        """Return the rows that those of the documents become, as `document_crc` takes them.
+
+        Raises
+        ------
+        DocumentNotFoundError
+            When one is not there.
+        """
+        rows = list(self._rows(stored))
+        if rows:
+            _check_sizes(Batch.of_rows(rows), 0)
+        return iter(rows)
+
+    def _rows(self, stored: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, str, str, str | None, str | None, int]]:
+        for identifier, metadata, text, payload in zip(self.ids, self.metadata, self.texts, self.payloads, strict=True):
+            if identifier not in stored:
+                raise DocumentNotFoundError(
+                    f"expected ids of stored documents, but {identifier!r} is not in the collection; nothing was changed"
+                )
+            _, old, *rest, embed_text, flags = stored[identifier][:6]
+            if text is not None:
+                embed_text = old if embed_text is None else embed_text
+                embed_text = None if embed_text == text else embed_text
+            else:
+                text = old
+            if embed_text is None:
+                flags &= ~1  # words come from the text, whichever it is
+            row = (
+                identifier,
+                text,
+                metadata if metadata is not None else rest[0],
+                payload if payload is not None else rest[1],
+                embed_text,
+                flags,
+            )
+            yield row
 
 
 def chunked(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

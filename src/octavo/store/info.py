@@ -7,6 +7,8 @@ import platform
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from octavo._html import notebook_table
+from octavo._printing import human_bytes
 from octavo._version import __version__
 from octavo.compression import Codec
 from octavo.encoders.dense import Encoder
@@ -70,6 +72,9 @@ class CollectionInfo:
     originals : dict or None
         Documents whose original vectors are kept beside the codes, so that the codec can be learned again from them, and their
         bytes; None where there are none.
+    sparse : dict or None
+        Of learned sparse vectors, where there are some: documents that have one, their terms altogether, segments, rows that
+        wait to be in one, bytes of both, and the encoder.
     reencoding : dict or None
         The change of the model that is under way, None where there is none: ``encoder``, ``codec``, ``serve``, ``documents``
         that are done, how many there are in all (``of``), ``share`` of them, ``per_second`` and ``seconds_left`` (None
@@ -110,7 +115,21 @@ class CollectionInfo:
     tokens: dict[str, Any] | None = None
     tuning: dict[str, Any] | None = None
     originals: dict[str, int] | None = None
+    sparse: dict[str, Any] | None = None
     reencoding: dict[str, Any] | None = None
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "place": self.path or "in memory",
+            "documents": f"{self.documents:,}",
+            "codec": self.codec if self.fitted else f"{self.codec} (float32 until {self.fit_after:,} documents are in)",
+            "metric": self.metric,
+            "dimension": str(self.dim or "not known yet"),
+            "encoder": self.encoder or "none (vectors were given)",
+            "in RAM": f"{human_bytes(self.ram_bytes)}, {self.ram_bytes_per_document:,.0f} bytes a document",
+            "on disk": f"{human_bytes(self.disk_bytes)}, {self.disk_bytes_per_document:,.0f} bytes a document",
+        }
+        return notebook_table("Collection", [], rows.items())
 
     @property
     def ram_bytes(self) -> int:
@@ -132,7 +151,9 @@ def describe(
 ) -> CollectionInfo:
     """Measure a collection."""
     manifest = dict(
-        connection.execute("SELECT key, value FROM manifest WHERE key IN ('format_version', 'encoder')").fetchall()
+        connection.execute(
+            "SELECT key, value FROM manifest WHERE key IN ('format_version', 'encoder', 'sparse_encoder')"
+        ).fetchall()
     )
     stored_encoder = json.loads(manifest["encoder"])["name"] if manifest.get("encoder") else None
     ram = {"alive mask": snapshot.alive.nbytes}
@@ -158,6 +179,9 @@ def describe(
         ram["graph"] = snapshot.graph.graph.memory_bytes
     if snapshot.cells is not None:
         ram["cells"] = snapshot.cells.nbytes
+    sparse = _sparse(connection, snapshot, manifest.get("sparse_encoder")) if snapshot.sparse is not None else None
+    if snapshot.sparse is not None:
+        ram["sparse"] = snapshot.sparse.nbytes
     disk = _disk(store, connection, snapshot, kept_bytes)
     if snapshot.next is not None:
         (disk if store.folder is not None else ram)["new vectors"] = sum(file.bytes for file in snapshot.next.files)
@@ -189,6 +213,7 @@ def describe(
         tokens=tokens,
         tuning=asdict(snapshot.tuning) if snapshot.tuning is not None else None,
         originals={"documents": kept, "bytes": kept_bytes} if kept else None,
+        sparse=sparse,
         reencoding=_reencoding(connection, snapshot),
     )
 
@@ -242,6 +267,26 @@ def reencoded_bytes(codec: str, dim: int, documents: int, *, late: bool, tokens:
     return documents * row + waiting + most_original_bytes(dim, late=late)
 
 
+def _sparse(connection: Connection, snapshot: Snapshot, encoder: str | None) -> dict[str, Any]:
+    view = snapshot.sparse
+    assert view is not None  # the caller has looked
+    segments = [each.segment for each in view.segments if each.segment is not None]
+    waiting, waiting_bytes = connection.execute("SELECT count(*), total(length(vector)) FROM sparse_rows").fetchone()
+    sealed = sum(
+        int((segment.scales[snapshot.alive[each.first : each.last]] > 0).sum())
+        for each, segment in ((each, each.segment) for each in view.segments)
+        if segment is not None
+    )
+    return {
+        "documents": sealed + waiting,
+        "terms": sum(map(len, segments)) + round((waiting_bytes - 4 * waiting) / 5),
+        "segments": len(view.segments),
+        "waiting": waiting,
+        "bytes": sum(each.entry["bytes"] for each in view.segments) + round(waiting_bytes),
+        "encoder": json.loads(encoder)["name"] if encoder else None,
+    }
+
+
 def _tokens(store: Store, view: TokenView) -> dict[str, Any]:
     layout = view.layout
     return {
@@ -282,6 +327,8 @@ def _disk(store: Store, connection: Connection, snapshot: Snapshot, originals: i
     sizes = {f"tier {number}": tier.file.bytes for number, tier in enumerate(snapshot.tiers)}
     if snapshot.tokens is not None:
         sizes["tokens"] = sum(file.bytes for file in snapshot.tokens.files)
+    if snapshot.sparse is not None:
+        sizes["sparse"] = sum(size(each.entry["file"]) for each in snapshot.sparse.segments)
     sizes["documents"] = max(0, sum(size(f"{DATABASE_NAME}{suffix}") for suffix in ("", "-wal", "-shm")) - originals)
     if originals:
         sizes["originals"] = originals  # in the same file

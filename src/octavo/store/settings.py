@@ -6,7 +6,16 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from octavo._text_analysis import check_language
+from octavo._text_analysis import (
+    DEFAULT_LANGUAGE,
+    FUNCTION,
+    Analyser,
+    TextAnalysis,
+    check_full_text,
+    check_function,
+    digest_of,
+    text_analysis,
+)
 from octavo._validation import check_choice, check_integer, check_number
 from octavo.compression import Codec
 from octavo.compression.candidates import CandidateEncoder, candidate_encoder_from_config
@@ -45,7 +54,7 @@ class Settings:
     codec: str | None = None
     metric: str | None = None
     dim: int | None = None
-    full_text: str | None = None
+    full_text: Any = None  # a specification or a function; from then on what `check_full_text` makes of it
     fit_after: int | None = None
     seed: int | None = None
     connectivity: int | None = None
@@ -57,6 +66,8 @@ class Settings:
     pooling: dict[str, Any] | None = None  # multi-vector: configuration of the token pooling
     candidates: dict[str, Any] | None = None  # and of the candidate encoder
     candidate_codec: str | None = None
+    analyser: Analyser | None = None  # the function that full_text was, if it was one
+    full_text_digest: str | None = None  # and what tells it from others
 
     def __post_init__(self) -> None:
         if self.codec is not None:
@@ -68,7 +79,11 @@ class Settings:
         if self.index is not None:
             check_choice(self.index, "index", INDEXES)
         if self.full_text is not None:
-            check_language(self.full_text)
+            if callable(self.full_text):
+                object.__setattr__(self, "analyser", self.full_text)
+                object.__setattr__(self, "full_text_digest", digest_of(self.full_text))
+            if callable(self.full_text) or not str(self.full_text).startswith(FUNCTION):
+                object.__setattr__(self, "full_text", check_full_text(self.full_text))
         for name, least in (("dim", 1), ("fit_after", 1), ("seed", 0), ("connectivity", 2)):
             value = getattr(self, name)
             if value is not None:
@@ -81,6 +96,8 @@ class Settings:
 
     def for_new_collection(self) -> Settings:
         """Return the settings with the defaults filled in."""
+        if self.full_text is not None and self.full_text.startswith(FUNCTION) and self.full_text_digest is None:
+            check_full_text(self.full_text.partition("|")[0])  # a name is no function
         if self.multi_vector:
             if self.metric == "dot":
                 raise ParameterError("a multi-vector collection compares tokens by cosine; leave metric= out")
@@ -96,7 +113,7 @@ class Settings:
             late,
             codec=str(Codec.parse(self.codec or "int8")),
             metric=self.metric or "cosine",
-            full_text=self.full_text or "english",
+            full_text=self.full_text or DEFAULT_LANGUAGE,
             fit_after=self.fit_after or DEFAULT_FIT_AFTER,
             seed=self.seed or 0,
             connectivity=self.connectivity or 16,
@@ -129,7 +146,7 @@ class Settings:
         for name, advice in (
             ("metric", "open it without metric="),
             ("dim", "was the collection built with another model?"),
-            ("full_text", "open it without full_text="),
+            ("full_text", "open it without full_text=, or change over with set_full_text"),
             ("seed", "open it without seed="),
             ("connectivity", "open it without connectivity="),
             ("index", "open it without index=, or build a new collection"),
@@ -137,6 +154,9 @@ class Settings:
             ("candidates", "open it without candidates="),
         ):
             value = getattr(self, name)
+            if name == "full_text" and self.analyser is not None and str(stored[name]).startswith(FUNCTION):
+                check_function(stored[name], stored.get("full_text_digest"), self.analyser)  # whatever its name is now
+                continue
             if value is not None and stored.get(name) is not None and value != stored[name]:
                 raise MismatchError(f"the collection was made with {name}={stored[name]!r}, got {value!r}; {advice}")
         if stored["dim"] is None and self.dim is not None:
@@ -147,6 +167,7 @@ class Settings:
             metric=stored["metric"],
             dim=stored["dim"] if stored["dim"] is not None else self.dim,
             full_text=stored["full_text"],
+            full_text_digest=stored.get("full_text_digest"),
             fit_after=self.fit_after or stored["fit_after"],
             seed=stored["seed"],
             connectivity=stored["connectivity"],
@@ -156,6 +177,18 @@ class Settings:
             candidates=stored.get("candidates"),
             candidate_codec=stored.get("candidate_codec"),
         )
+
+    def analysis(self) -> TextAnalysis:
+        """Return what makes terms of texts.
+
+        Raises
+        ------
+        ParameterError
+            When it is a function that was not given.
+        """
+        if self.full_text is not None and self.full_text.startswith(FUNCTION):
+            return TextAnalysis(self.full_text, self.analyser)
+        return text_analysis(self.full_text or DEFAULT_LANGUAGE)
 
     @property
     def kind(self) -> dict[str, Any]:
@@ -167,7 +200,10 @@ class Settings:
         names = ["metric", "full_text", "fit_after", "seed", "connectivity", "index"]
         if self.multi_vector:
             names += [name for name in _KIND if name not in names]
-        return json.dumps({name: getattr(self, name) for name in names})
+        fixed = {name: getattr(self, name) for name in names}
+        if self.full_text_digest is not None:
+            fixed["full_text_digest"] = self.full_text_digest
+        return json.dumps(fixed)
 
     def to_manifest(self) -> dict[str, Any]:
         """Return the manifest of a new, empty collection."""

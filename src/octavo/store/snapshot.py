@@ -18,6 +18,7 @@ from octavo.index import Graph, Tuning
 from octavo.store._cell_format import ModelView, SegmentView
 from octavo.store._originals import Learned
 from octavo.store.reencoding import Reencoding
+from octavo.store.sparse import SparseView
 from octavo.store.tokens import TokenView
 from octavo.store.vectors import BlockGuard, Codes, VectorFile
 
@@ -123,10 +124,11 @@ class CellView:
     def search(
         self,
         query: Floats,
-        rows: int,
+        rows: int | None,
         keep: int,
         mask: Mask | None = None,
         counts: list[npt.NDArray[np.int64]] | None = None,
+        wanted: int = 10,
     ) -> Slots:
         """Return the slots whose estimates are best, at most `keep`, best first; see `CellModel.search`.
 
@@ -142,7 +144,9 @@ class CellView:
                 guard.check(first, last)
 
         segments = [part.segment for part in self.parts]
-        found, _ = self.trained.model.search(query, segments, rows, keep, mask=mask, counts=counts, check=check)
+        found, _ = self.trained.model.search(
+            query, segments, rows, keep, wanted=wanted, mask=mask, counts=counts, check=check
+        )
         if len(found) and int(found.max()) >= self.covered:
             for part in self.parts:
                 if part.guard is not None:
@@ -183,6 +187,8 @@ class Snapshot:
         How hard to look, if that was measured with this codec.
     learned : Learned or None
         How well the codec fits; None while there is none, or where nothing is learned.
+    sparse : SparseView or None
+        Learned sparse vectors, where there are some.
     space : int
         How many times the model was changed: vectors of another number come from another model.
     reencoding : Reencoding or None
@@ -208,6 +214,7 @@ class Snapshot:
     tuning: Tuning | None = None
     cells: CellView | None = None
     learned: Learned | None = None
+    sparse: SparseView | None = None
     space: int = 0
     reencoding: Reencoding | None = None
     next: Snapshot | None = None
@@ -244,7 +251,8 @@ class Snapshot:
             (space.graph is None or space.graph.whole) and (space.cells is None or space.cells.whole)
             for space in self.spaces
         )
-        return derived and all(file.whole for file in self._mapped)
+        sparse = self.sparse is None or self.sparse.whole
+        return derived and sparse and all(file.whole for file in self._mapped)
 
     @property
     def dead(self) -> int:

@@ -34,6 +34,9 @@ from octavo.errors import (
 #: Whatever SQLite raises.
 Error = apsw.Error
 
+#: Whatever comes out of a statement whose values, or those that it gives, are not what they should be.
+Raised = (apsw.Error, UnicodeError, OverflowError)
+
 #: What says that the disk, or the file, has failed a connection, rather than a statement.
 Failures = (
     apsw.IOError,
@@ -252,14 +255,15 @@ def translate_errors(path: Path | None) -> Iterator[None]:
     """
     try:
         yield
-    except (apsw.Error, UnicodeError, OverflowError) as err:
-        translated = _translated(err, path)
-        if translated is None:
+    except Raised as err:
+        found = translated(err, path)
+        if found is None:
             raise
-        raise translated from err
+        raise found from err
 
 
-def _translated(err: Exception, path: Path | None) -> Exception | None:
+def translated(err: Exception, path: Path | None) -> Exception | None:
+    """Return the error that `translate_errors` turns one of those in `Raised` into; None for what is left as it is."""
     name = str(path) if path is not None else "the in-memory database"
     backup = "restore it from a backup"
     if isinstance(err, UnicodeError | OverflowError):

@@ -36,6 +36,7 @@ from octavo.store.database import DATABASE_NAME, Database, read_manifest, write_
 from octavo.store.reencoding import PREFIX, Reencoding
 from octavo.store.settings import INDEXES, Settings
 from octavo.store.snapshot import CellView, GraphView, Mask, Snapshot, TierView
+from octavo.store.sparse import SegmentShelf, SparseDraft
 from octavo.store.sqlite import Connection
 from octavo.store.tokens import grow_tokens, open_tokens
 from octavo.store.vectors import BLOCK_ROWS, BlockGuard, VectorFile
@@ -46,7 +47,11 @@ TEXT_DIRECTORY = "text"
 #: Everything else that may lie in a collection's directory.
 _OWN_FILE = re.compile(
     r"octavo\.(db(-wal|-shm)?|lock)|g\d{6,}-(\d+|tokens|offsets)\.vec|g\d{6,}-[0-9a-f]{32}\.(graph|cells|segment)(\.tmp)?"
+    r"|[0-9a-f]{32}\.sparse(\.tmp)?"
 )
+
+#: Segments of sparse vectors, and drafts of them.
+SPARSE_FILE = re.compile(r"[0-9a-f]{32}\.sparse(\.tmp)?")
 
 _VECTOR_FILE = re.compile(r"g(\d{6,})-(\d+|tokens|offsets)\.vec")
 
@@ -78,6 +83,7 @@ class Store:
         if self.directory is not None and not exists:
             make_directory(self.directory)
         self.folder = Directory(self.directory) if self.directory is not None else None
+        self.shelf = SegmentShelf(self.folder)
         self.identity: str | None = None
         self._database_file: os.stat_result | None = None
         self._database_path = str(self.directory / DATABASE_NAME) if self.directory is not None else ""
@@ -189,6 +195,18 @@ class Store:
         self.identity = manifest.get("identity")
         return asked.for_existing_collection(manifest)
 
+    def take_words(self, full_text: str, digest: str | None, analyser: Callable[..., Any] | None) -> None:
+        """Go on with other settings of the words."""
+        self.settings = replace(self.settings, full_text=full_text, full_text_digest=digest, analyser=analyser)
+
+    def follow_words(self, connection: Connection) -> None:
+        """Notice that another process has changed what makes terms of texts."""
+        row = connection.execute("SELECT value FROM manifest WHERE key = 'settings'").fetchone()
+        stored = json.loads(row[0])
+        full_text, digest = stored["full_text"], stored.get("full_text_digest")
+        if (full_text, digest) != (self.settings.full_text, self.settings.full_text_digest):
+            self.take_words(full_text, digest, None)
+
     def _empty_snapshot(self) -> Snapshot:
         return Snapshot(-1, -1, 0, 0, np.zeros(0, np.bool_), None, "", False, None, (), None)
 
@@ -200,11 +218,14 @@ class Store:
             manifest = read_manifest(connection)
             current, coming = int(manifest["generation"]), Reencoding.from_manifest(manifest)
             used = {current} if coming is None else {current, coming.generation}
+            sparse = sparse_files(manifest)
             # A database without the files that it names may be an old copy of itself: later ones are not its to delete.
             own = bool(current) and self.folder.stat(vector_name(current, 0)) is not None
             for name in self.folder.names():
                 match = _VECTOR_FILE.fullmatch(name)
                 if match and int(match[1]) not in used and (int(match[1]) < current or own):
+                    self.folder.remove(name)
+                if own and SPARSE_FILE.fullmatch(name) and name not in sparse:
                     self.folder.remove(name)
 
     # ------------------------------------------------------------------ is it still there?
@@ -357,7 +378,8 @@ class Store:
     def _without_what_was_cut(self, connection: Connection, snapshot: Snapshot) -> Snapshot | None:
         """Open the files again after another program has made one shorter: to read on in its map would kill the process."""
         with self._state_lock:
-            if not all(file.whole for file in snapshot.all_files):
+            sparse = snapshot.sparse is None or snapshot.sparse.whole
+            if not sparse or not all(file.whole for file in snapshot.all_files):
                 self._snapshot = self._empty_snapshot()
                 return self.refresh(connection)
             coming = replace(snapshot.next, graph=None, cells=None) if snapshot.next is not None else None
@@ -462,6 +484,9 @@ class Store:
             tuning=_tuning(manifest) if not prefix else None,
             cells=cells,
             learned=Learned.from_json(manifest.get("learned")),
+            sparse=self.shelf.view(sparse, current.sparse)
+            if (sparse := manifest.get("sparse")) and not prefix
+            else None,
             space=int(manifest.get("space", 0)),
             prefix=prefix,
         )
@@ -575,6 +600,15 @@ class Store:
 
     # ------------------------------------------------------------------ small things
 
+    def sparse_draft(self) -> SparseDraft:
+        """Return what a transaction that changes sparse vectors leaves behind itself."""
+
+        def named() -> set[str]:
+            with self.connected() as connection:
+                return sparse_files(read_manifest(connection))
+
+        return SparseDraft(self.shelf, named)
+
     def artifact(self, connection: Connection, name: str) -> dict[str, Any] | None:
         """Return what is recorded about a derived file."""
         row = connection.execute("SELECT value FROM artifacts WHERE name = ?", (name,)).fetchone()
@@ -610,9 +644,11 @@ class Store:
                 graph=None,
                 tokens=None,
                 cells=None,
+                sparse=None,
                 next=None,
             )
         self._memory_files = {}
+        self.shelf = SegmentShelf(None)
         if self.folder is not None:
             self.folder.close()
 
@@ -648,7 +684,8 @@ def _tuning(manifest: dict[str, Any]) -> Tuning | None:
 
 
 def _incomplete(snapshot: Snapshot) -> bool:
-    return any(file.incomplete for file in snapshot.all_files)
+    missing = snapshot.sparse is not None and snapshot.sparse.missing
+    return missing or any(file.incomplete for file in snapshot.all_files)
 
 
 def derived_files(index: str, entry: dict[str, Any] | None) -> list[str]:
@@ -658,6 +695,12 @@ def derived_files(index: str, entry: dict[str, Any] | None) -> list[str]:
     if index == "graph":
         return [entry["file"]]
     return [entry["model"]["file"], *(part["file"] for part in entry["segments"])]
+
+
+def sparse_files(manifest: dict[str, Any]) -> set[str]:
+    """Return the names of the segments of sparse vectors that a manifest names."""
+    text = manifest.get("sparse")
+    return {part["file"] for part in json.loads(text)["segments"]} if text else set()
 
 
 def is_own_file(name: str) -> bool:

@@ -9,13 +9,14 @@ import contextlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from octavo._arrays import Floats
+from octavo._sparse_rows import SparseRows
 from octavo.compression import Codec, Float16, Float32
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import CollectionLockedError, InvalidVectorsError, OctavoError, ParameterError
@@ -42,7 +43,14 @@ from octavo.store._generations import (
     waiting_codec,
 )
 from octavo.store._originals import Learned, errors_of, watched_rows
-from octavo.store.database import document_crc, drop_from_manifest, select_documents, write_manifest
+from octavo.store.database import (
+    EMBED_WORDS,
+    ROW,
+    document_crc,
+    drop_from_manifest,
+    select_documents,
+    write_manifest,
+)
 from octavo.store.documents import Batch, chunked, metadata_from_json
 from octavo.store.metadata import index as _metadata_index
 from octavo.store.reencoding import ENTRIES, PREFIX, Reencoding, Serve, SpaceChangedError
@@ -62,12 +70,44 @@ _OVERTAKEN = "another process changed the collection's files while documents wer
 _CHUNK = 8_192
 
 
+class Outdated(Exception):  # noqa: N818 - no error: whoever asked looks again
+    """A row is no longer what it was when a change of it was prepared; holds the document's id."""
+
+
+@dataclass(frozen=True)
+class RowChange:
+    """What the row of a document is to become: what `document_crc` takes, and the checksum of what it was."""
+
+    row: tuple[str, str, str, str | None, str | None, int]
+    crc: int
+
+
+@dataclass(frozen=True)
+class Update:
+    """Rows that change without their vectors."""
+
+    rows: Sequence[RowChange]
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the documents."""
+        return [change.row[0] for change in self.rows]
+
+
 class Writer:
     """The writing half of a store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._joined: list[JoinedWrite] = []
+        self._followers: list[Callable[[Snapshot, bool], None]] = []
+
+    def follow(self, callback: Callable[[Snapshot, bool], None]) -> None:
+        """Call `callback(before, renumbered)` after a switch to a new generation of vector files, but for an erasure.
+
+        `before` is the last state of the old one; `renumbered` tells whether slots without documents were left out.
+        """
+        self._followers.append(callback)
 
     def join(self, callback: JoinedWrite) -> None:
         """Call `callback(connection, added_ids, deleted_ids)` before the commit of every later add and delete."""
@@ -81,20 +121,40 @@ class Writer:
 
     # ------------------------------------------------------------------ add and delete
 
-    def add(self, batch: Batch, encoder_fingerprint: dict[str, Any] | None = None) -> None:
+    def add(
+        self,
+        batch: Batch,
+        encoder_fingerprint: dict[str, Any] | None = None,
+        sparse_fingerprint: dict[str, Any] | None = None,
+        *,
+        beside: Update | None = None,
+    ) -> None:
         """Insert or replace documents.
 
         `batch.vectors`, or `batch.tokens` in a multi-vector collection, are ready to be encoded (of unit length where
         cosine is meant).
 
+        Parameters
+        ----------
+        batch : Batch
+            The documents.
+        encoder_fingerprint, sparse_fingerprint : dict or None
+            What to write down of the encoders.
+        beside : Update or None
+            What else changes in the same transaction.
+
         Raises
         ------
+        Outdated
+            When a row that `beside` changes is no longer what it was; nothing was written.
         SpaceChangedError
-            When they are of another model than the collection has by now.
+            When the vectors are of another model than the collection has by now.
         """
         store = self._store
-        with store.write() as connection:
+        with store.sparse_draft() as draft, store.write() as connection:
             snapshot = self._current(connection)
+            if beside is not None:
+                self._change_rows(connection, beside, snapshot.seq + 1)
             dim = batch.dim
             if batch.space is not None and batch.space != snapshot.space:
                 raise SpaceChangedError
@@ -109,6 +169,8 @@ class Writer:
                 tiers, appender = self._first_generation(dim, snapshot, changes)
             if encoder_fingerprint is not None:
                 changes["encoder"] = json.dumps(encoder_fingerprint)
+            if sparse_fingerprint is not None:
+                changes["sparse_encoder"] = json.dumps(sparse_fingerprint)
             start, seq = snapshot.n_slots, snapshot.seq + 1
             vectors = batch.vectors
             if appender is not None:
@@ -124,15 +186,16 @@ class Writer:
             self._watch(connection, snapshot, batch, vectors, changes)
             replaced = list(select_documents(connection, "slot, metadata", "id", batch.ids))
             self._bury(connection, snapshot, replaced, seq)
+            if batch.sparse is not None:
+                alive = snapshot.alive.copy()
+                alive[[slot for slot, _ in replaced]] = False
+                sparse = draft.begun(connection, snapshot.sparse, start)
+                changes["sparse"] = draft.add(connection, sparse, batch.sparse, start, alive).entry
             slots = range(start, start + len(batch))
             connection.executemany(
-                "INSERT INTO documents (slot, id, text, metadata, payload, crc) VALUES (?, ?, ?, ?, ?, ?)",
-                [
-                    (slot, *values, document_crc(*values))
-                    for slot, values in zip(
-                        slots, zip(batch.ids, batch.texts, batch.metadata, batch.payloads, strict=True), strict=True
-                    )
-                ],
+                "INSERT INTO documents (slot, id, text, metadata, payload, embed_text, flags, crc) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [(slot, *row, document_crc(*row)) for slot, row in zip(slots, batch.rows(), strict=True)],
             )
             _metadata_index.insert(connection, zip(slots, batch.parsed, strict=True))
             changes |= {
@@ -141,13 +204,55 @@ class Writer:
                 "alive": snapshot.n_alive + len(batch) - len(replaced),
             }
             write_manifest(connection, changes)
-            self._tell(connection, batch.ids, ())
+            self._tell(connection, [*batch.ids, *(beside.ids if beside is not None else ())], ())
         self._publish(own=True)
         if snapshot.generation == 0:
             for tier in tiers:
                 tier.file.close()  # the published snapshot opens the file anew
             if appender is not None:
                 appender.close()
+
+    def update(self, changes: Update) -> None:
+        """Change rows of documents; their vectors stay as they are.
+
+        Raises
+        ------
+        Outdated
+            When a row is no longer what it was; nothing was written.
+        """
+        with self._store.write() as connection:
+            snapshot = self._current(connection)
+            if self._change_rows(connection, changes, snapshot.seq + 1):
+                write_manifest(connection, {"seq": snapshot.seq + 1})
+            self._tell(connection, changes.ids, ())
+        self._publish(own=True)
+
+    def _change_rows(self, connection: Connection, changes: Update, seq: int) -> bool:
+        """Put rows in the place of others; tells whether any differed."""
+        rows = {row[1]: row for row in select_documents(connection, f"slot, {ROW}", "id", changes.ids)}
+        old: list[tuple[int, Any]] = []
+        new: list[tuple[int, Any]] = []
+        written: list[tuple[Any, ...]] = []
+        for change in changes.rows:
+            found = rows.get(change.row[0])
+            if found is None or found[-1] != change.crc or document_crc(*found[1:-1]) != change.crc:
+                raise Outdated(change.row[0])
+            slot, before = found[0], found[1:-1]
+            if change.row == before:
+                continue
+            if change.row[2] != before[2]:
+                old.append((slot, metadata_from_json(before[2])))
+                new.append((slot, metadata_from_json(change.row[2])))
+            if _words_of(change.row) != _words_of(before):
+                connection.execute("INSERT OR REPLACE INTO retexted VALUES (?, ?)", (slot, seq))
+            written.append((*change.row[1:], document_crc(*change.row), slot))
+        connection.executemany(
+            "UPDATE documents SET text = ?, metadata = ?, payload = ?, embed_text = ?, flags = ?, crc = ? WHERE slot = ?",
+            written,
+        )
+        _metadata_index.remove(connection, old)
+        _metadata_index.insert(connection, new)
+        return bool(written)
 
     def delete(self, choose: Callable[[Connection, Snapshot], Sequence[int]] | None) -> int:
         """Delete documents; returns how many there were.
@@ -158,7 +263,7 @@ class Writer:
             Names the slots, inside the transaction, since a slot means nothing once another process has compacted.
             None deletes everything.
         """
-        with self._store.write() as connection:
+        with self._store.sparse_draft() as draft, self._store.write() as connection:
             snapshot = self._current(connection)
             if choose is None:
                 found = connection.execute("SELECT slot, metadata, id FROM documents").fetchall()
@@ -167,7 +272,7 @@ class Writer:
                 found = list(select_documents(connection, "slot, metadata, id", "slot", chosen))
             if not found:
                 return 0
-            seq = snapshot.seq + 1
+            seq, changes = snapshot.seq + 1, {}
             if len(found) == snapshot.n_alive:
                 connection.execute("DELETE FROM documents")
                 _metadata_index.clear(connection)
@@ -179,9 +284,11 @@ class Writer:
                     )
                     write_manifest(connection, {"learned": emptied.to_json()})
                 connection.executemany("INSERT INTO tombstones VALUES (?, ?)", [(row[0], seq) for row in found])
+                if snapshot.sparse is not None:
+                    changes["sparse"] = draft.emptied(connection, snapshot.sparse, snapshot.n_slots).entry
             else:
                 self._bury(connection, snapshot, [row[:2] for row in found], seq)
-            write_manifest(connection, {"seq": seq, "alive": snapshot.n_alive - len(found)})
+            write_manifest(connection, changes | {"seq": seq, "alive": snapshot.n_alive - len(found)})
             self._tell(connection, (), [row[2] for row in found])
         self._publish()
         return len(found)
@@ -192,6 +299,21 @@ class Writer:
             snapshot = self._current(connection)
             changes = {"seq": snapshot.seq + 1, "tuning": tuning.to_json() if tuning is not None else ""}
             write_manifest(connection, changes)
+        self._publish()
+
+    def set_full_text(self, full_text: Any) -> None:
+        """Change what makes terms of texts; the text index is derived, and made anew by the next search by words."""
+        wanted = Settings(full_text=full_text)
+        with self._store.write() as connection:
+            snapshot = self._current(connection)
+            row = connection.execute("SELECT value FROM manifest WHERE key = 'settings'").fetchone()
+            stored = {name: value for name, value in json.loads(row[0]).items() if name != "full_text_digest"}
+            stored["full_text"] = wanted.full_text
+            if wanted.full_text_digest is not None:
+                stored["full_text_digest"] = wanted.full_text_digest
+            connection.execute("DELETE FROM artifacts WHERE name = 'text'")
+            write_manifest(connection, {"settings": json.dumps(stored), "seq": snapshot.seq + 1})
+        self._store.take_words(wanted.full_text, wanted.full_text_digest, wanted.analyser)
         self._publish()
 
     def forget_originals(self) -> None:
@@ -234,6 +356,10 @@ class Writer:
         connection.executemany("INSERT INTO tombstones VALUES (?, ?)", [(slot, seq) for (slot,) in slots])
         for space in snapshot.spaces:
             _originals.remove(connection, (slot for (slot,) in slots), space.prefix)
+        if (
+            snapshot.sparse is not None
+        ):  # those of segments stay until these are merged, as codes do until the next generation
+            connection.executemany("DELETE FROM sparse_rows WHERE slot = ?", slots)
         _metadata_index.remove(connection, ((slot, metadata_from_json(metadata)) for slot, metadata in found))
 
     def _add_tokens(
@@ -468,7 +594,7 @@ class Writer:
             Write a new generation even where nothing is dead.
         """
         store = self._store
-        with store.write() as connection:
+        with store.sparse_draft() as draft, store.write() as connection:
             snapshot = self._current(connection)
             if snapshot.codec is None or (snapshot.dead == 0 and not always):
                 return 0
@@ -480,13 +606,17 @@ class Writer:
             for space in snapshot.spaces:
                 _originals.renumber(connection, moves, space.prefix)
             connection.execute("DELETE FROM tombstones")
+            connection.execute("DELETE FROM retexted")
             rebuild_metadata_index(connection)
             if snapshot.next is not None:
                 self._keep_next(connection, snapshot, np.flatnonzero(snapshot.next.alive))
             changes: dict[str, Any] = {"slots": len(alive)}
+            if snapshot.sparse is not None:
+                changes["sparse"] = draft.renumbered(connection, snapshot.sparse, alive, moves).entry
             rows, tokens = _kept_rows(snapshot, alive)
             self._switch(connection, snapshot, snapshot.codec, rows, changes, tokens=tokens, renumbered=True)
-        self._after_switch(snapshot)
+        # Written anew to forget: then nothing goes on that may know of deleted documents, as centroids do.
+        self._after_switch(snapshot, renumbered=True, followed=not always)
         return snapshot.dead
 
     def rebuild(
@@ -520,6 +650,23 @@ class Writer:
             chunks = late_mended(snapshot, codec, lost, damaged, matrices)
             self._switch(connection, snapshot, codec, chunks, {}, tokens=snapshot.tokens.codec)
         self._after_switch(snapshot)
+
+    def mend_sparse(
+        self, snapshot: Snapshot, made: Mapping[str, tuple[Slots, SparseRows]], rows: Sequence[int]
+    ) -> None:
+        """Write damaged sparse vectors anew; see `SparseDraft.mended`.
+
+        Raises
+        ------
+        CollectionLockedError
+            When another writer changed the collection since; look again.
+        """
+        assert snapshot.sparse is not None  # or there would be no damage
+        with self._store.sparse_draft() as draft, self._store.write() as connection:
+            self._unchanged(connection, snapshot)
+            mended = draft.mended(connection, snapshot.sparse, made, rows)
+            write_manifest(connection, {"sparse": mended.entry, "seq": snapshot.seq + 1})
+        self._publish()
 
     def _unchanged(self, connection: Connection, snapshot: Snapshot) -> Codec:
         current = self._current(connection)
@@ -591,9 +738,11 @@ class Writer:
             self._store.folder.sync()
         return changes
 
-    def _after_switch(self, old: Snapshot) -> None:
+    def _after_switch(self, old: Snapshot, *, renumbered: bool = False, followed: bool = True) -> None:
         """Show the new files, and delete those of `old` that are no longer used."""
         self._publish()
+        for callback in self._followers if followed else ():
+            callback(old, renumbered)
         used = {space.generation for space in self._store.snapshot.spaces}
         if self._store.snapshot.seq > old.seq:  # otherwise the next one to open the collection cleans up
             for space in old.spaces:
@@ -837,7 +986,7 @@ class Writer:
             changes = {"generation": generation, "fitted": True, "learned": learned}
             self._record_next(connection, reencoding, codec, states, **changes)
             write_manifest(connection, {"seq": snapshot.seq + 1})
-        self._after_switch(snapshot)
+        self._after_switch(snapshot, followed=False)
 
     def finish_reencoding(self) -> bool:
         """Make the second space the first and drop the old one, in one commit; False where it does not hold all rows yet."""
@@ -875,7 +1024,7 @@ class Writer:
             drop_from_manifest(connection, ENTRIES)
         if "settings" in changes:
             self._store.settings = reencoding.settings(self._store.settings)
-        self._after_switch(snapshot)
+        self._after_switch(snapshot, followed=False)
         return True
 
     def cancel_reencoding(self) -> bool:
@@ -889,7 +1038,7 @@ class Writer:
             connection.execute(f"DELETE FROM artifacts WHERE name IN ('{PREFIX}graph', '{PREFIX}cells')")
             drop_from_manifest(connection, ENTRIES)
             write_manifest(connection, {"seq": snapshot.seq + 1})
-        self._after_switch(snapshot)
+        self._after_switch(snapshot, followed=False)
         return True
 
     def start_over(self, changes: dict[str, Any]) -> bool:
@@ -911,7 +1060,7 @@ class Writer:
                 "tuning": "",
             }
             write_manifest(connection, fresh | {"seq": snapshot.seq + 1, "space": snapshot.space + 1} | changes)
-        self._after_switch(snapshot)
+        self._after_switch(snapshot, followed=False)
         return True
 
     def _keep_next(self, connection: Connection, snapshot: Snapshot, slots: Slots) -> None:
@@ -939,7 +1088,7 @@ class Writer:
             self._unchanged(connection, snapshot)
             self._keep_next(connection, snapshot, np.arange(done))
             write_manifest(connection, {"seq": snapshot.seq + 1})
-        self._after_switch(snapshot)
+        self._after_switch(snapshot, followed=False)
 
     def _settings(self, snapshot: Snapshot) -> Settings:
         """Return the settings of a space."""
@@ -962,6 +1111,13 @@ class Writer:
         """
         with contextlib.suppress(OSError, OctavoError, Error, MemoryError), self._store.connected() as connection:
             self._store.refresh(connection, own=own)
+
+
+def _words_of(row: Sequence[Any]) -> str:
+    """Return what a search by words looks into."""
+    _, text, _, _, embed_text, flags = row
+    found: str = embed_text if flags & EMBED_WORDS and embed_text is not None else text
+    return found
 
 
 def _is_float(snapshot: Snapshot) -> bool:

@@ -284,7 +284,7 @@ def test_the_recipe_can_be_followed(both: dict[str, Result], tmp_path: Path, mon
     [
         ({"codec": "svd:50%|float8"}, CodecError, "no counterpart of 'float8'.*nearest is 'int8'"),
         ({"codec": "binary > int8 > float32"}, CodecError, "at most two tiers"),
-        ({"codec": "int4", "mode": "late"}, CodecError, "nearest is 'int8'"),
+        ({"codec": "int4", "mode": "late"}, CodecError, "nearest is 'rabitq:4'"),
         ({"codec": "int8", "exact": True, "ef": 64}, ParameterError, "expected no ef, got 64"),
         ({"codec": "int8", "exact": True, "oversample": 4}, ParameterError, "expected no oversample, got 4"),
         ({"codec": "float32", "oversample": 4}, ParameterError, "such as 'int8 > float32'"),
@@ -381,11 +381,11 @@ def test_the_command(invoke: Callable[..., Any], tmp_path: Path) -> None:
 
 
 def test_the_codecs_that_are_measured_when_nobody_says_which() -> None:
-    from octavo.eval.cli._run import QDRANT_CODECS, _configurations
+    from octavo.eval.cli._run import DEFAULT_CODECS, _configurations
 
     found = _configurations({"store": ["local", "qdrant"]}, {}, [], None)
-    assert [one.codec for one in found if one.store == "qdrant"] == list(QDRANT_CODECS)
-    assert [one.codec for one in found if one.store is None] == list(QDRANT_CODECS)
+    assert [one.codec for one in found if one.store == "qdrant"] == list(DEFAULT_CODECS)
+    assert [one.codec for one in found if one.store is None] == list(DEFAULT_CODECS)
 
 
 def test_the_multi_vector_kind_is_created_for_late_interaction(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def fill(collection: Any, tokens: list[Any] | None = None) -> Any:
     return collection
 
 
-@pytest.mark.parametrize("codec", ["float32", "float16", "int8", "binary"])
+@pytest.mark.parametrize("codec", ["float32", "float16", "int8", "binary", "rabitq:1", "rabitq:2", "rabitq:4"])
 @pytest.mark.parametrize("built", [False, True])
 def test_scores_are_those_of_numpy(make: Make, codec: str, built: bool) -> None:
     collection = fill(make(codec=codec, pool_factor=1))
@@ -317,7 +317,7 @@ def test_another_encoder_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("codec", "message"),
-    [("bfloat16", "'float16'"), ("rotate|int4", "'int8'"), ("float8", "'int8'"), ("binary > int8", "one tier")],
+    [("bfloat16", "'float16'"), ("rotate|int4", "'rabitq:4'"), ("float8", "'int8'"), ("binary > int8", "one tier")],
 )
 def test_what_has_no_counterpart_names_the_nearest(tmp_path: Path, codec: str, message: str) -> None:
     with pytest.raises(CodecError, match=message):

@@ -28,8 +28,9 @@ def _vectors(n: int, dim: int = 64) -> Any:
     [
         ("bfloat16", "float16"),
         ("float8", "int8"),
-        ("int4", "int8"),
-        ("int2", "binary"),
+        ("int4", "rabitq:4"),
+        ("int2", "rabitq:2"),
+        ("rabitq:3", "rabitq:4"),
         ("truncate:8|int8 > int8", "int8"),
     ],
 )
@@ -40,7 +41,11 @@ def test_what_has_no_counterpart_names_the_nearest(tmp_path: Path, codec: str, n
     assert map_codec(nearest).codec == nearest
 
 
-@pytest.mark.parametrize("codec", ["float32", "float16", "int8", "binary > float32", "svd:50%|int8", "pca:50%|float16"])
+@pytest.mark.parametrize(
+    "codec",
+    ["float32", "float16", "int8", "binary > float32", "svd:50%|int8", "pca:50%|float16", "rabitq:1 > int8", "rabitq:2",
+     "svd:50%|rabitq:4"],
+)  # fmt: skip
 def test_reopened_it_answers_the_same_by_graph(tmp_path: Path, codec: str) -> None:
     vectors = _vectors(1200)
     with QdrantCollection.create(path=tmp_path / "q", codec=codec, full_scan_threshold=1, indexing_threshold=1) as made:

@@ -16,7 +16,6 @@ from octavo.compression import Codec, Int2
 from octavo.compression._levels import gaussian_levels
 from octavo.errors import CodecError, InvalidVectorsError, ParameterError
 from octavo.index import Graph, exact_search, score_rows
-from octavo.index._codes import unpack_int2
 
 
 def normal(n: int, dim: int, seed: int = 0) -> np.ndarray:
@@ -70,10 +69,10 @@ def test_the_levels_are_those_of_least_error(bits: int, published: float) -> Non
 def test_unpacking_equals_two_bits_at_a_time(dim: int, n: int, seed: int) -> None:
     layout = CodeLayout("i2", dim)
     codes = np.random.default_rng(seed).integers(0, 256, (n, layout.row_bytes), dtype=np.uint8)
-    wide = unpack_int2(layout, codes)
+    wide = layout.unpack(codes)
     assert wide.shape == (n, dim)
     assert wide.flags.c_contiguous
-    assert_array_equal(wide.view(np.int8), np.array(LEVELS_2BIT)[unpacked(codes, dim)])
+    assert_array_equal(wide, np.array(LEVELS_2BIT)[unpacked(codes, dim)])
 
 
 @pytest.mark.parametrize("dim", [5, 64])

@@ -13,7 +13,6 @@ from octavo._layout import from_logarithms
 from octavo.compression import Codec, RaBitQ
 from octavo.errors import CodecError, ParameterError
 from octavo.index import exact_search
-from octavo.index._codes import unpack_codes
 
 BITS = [1, 2, 3, 4]
 
@@ -47,7 +46,7 @@ def test_codes_and_factors_are_those_of_the_definition(bits: int, dim: int) -> N
     centred = np.float64(X) - state["mean"]
     radii = np.linalg.norm(centred, axis=1)
     turned = centred / radii[:, None] @ rotation
-    whole = unpack_codes(step.layout, codes).astype(np.float64)
+    whole = step.layout.unpack(codes).astype(np.float64)
     assert (np.abs(whole) % 2 == 1).all()
     assert np.abs(whole).max() <= 2**bits - 1
     products = (whole * turned).sum(axis=1)

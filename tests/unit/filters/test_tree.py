@@ -7,6 +7,7 @@ import itertools
 import pickle
 import sqlite3
 import time
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -204,14 +205,14 @@ def test_malformed_nodes_are_refused(make: Any, message: str) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.text(alphabet="ab%_\\.\n", max_size=8), st.text(alphabet="ab%_\\.\n", max_size=10))
 def test_like_is_sqlite_like(pattern: str, text: str) -> None:
-    connection = sqlite3.connect(":memory:")
-    connection.execute("PRAGMA case_sensitive_like = ON")
     trailing = len(pattern) - len(pattern.rstrip("\\"))
     if trailing % 2:
         with pytest.raises(InvalidFilterError):
             compile_like(pattern)
         return
-    expected = connection.execute("SELECT ? LIKE ? ESCAPE '\\'", (text, pattern)).fetchone()[0]
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("PRAGMA case_sensitive_like = ON")
+        expected = connection.execute("SELECT ? LIKE ? ESCAPE '\\'", (text, pattern)).fetchone()[0]
     connection.close()
     assert compile_like(pattern)(text) is bool(expected)
 

@@ -53,6 +53,10 @@ def view_of(kb: octavo.Collection) -> CellView:
     return view
 
 
+def same_centroids(one: CellView, other: CellView) -> bool:
+    return np.array_equal(one.trained.model.centroids, other.trained.model.centroids)
+
+
 def names(path: Path, *kinds: str) -> list[str]:
     return sorted(name for name in os.listdir(path) if name.endswith(kinds or (".cells", ".segment", ".tmp")))
 
@@ -248,6 +252,82 @@ def test_searches_go_on_while_it_is_trained_anew(tmp_path: Path, monkeypatch: py
         assert kb.search(clustered(3_000, 2)[2_999], 1).ids == ["new 2999"]
 
 
+def test_a_writer_does_not_wait_for_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows go into the cells that there are while others are learned, however many come; then into those."""
+    with filled(tmp_path / "kb", 1_200) as kb:
+        began, go_on = threading.Event(), threading.Event()
+        real = cell_files.CellModel.train
+
+        def held(*arguments: Any, **options: Any) -> Any:
+            began.set()
+            assert go_on.wait(60)
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(cell_files.CellModel, "train", held)
+        old = view_of(kb).trained
+        kb.add(vectors=clustered(2_600, 2), ids=[f"a{i}" for i in range(2_600)])  # three times as many
+        assert began.wait(30)
+        for number in range(5):  # beyond eight times the tail
+            kb.add(vectors=clustered(1_000, 3 + number), ids=[f"{number} {i}" for i in range(1_000)])
+            kb._index.keep_up()
+        threading.Thread.join(kb._index._thread, 30)  # type: ignore[arg-type]
+        assert view_of(kb).trained.rows == old.rows
+        assert len(kb) - view_of(kb).covered <= 8 * 300
+        assert kb.search(clustered(1_000, 7)[999], 1).ids == ["4 999"]
+        go_on.set()
+        kb._index.wait()
+        view = view_of(kb)
+        assert view.trained.rows == 3_800  # those that there were when it began ...
+        assert len(kb) - view.covered <= 300  # ... and what came since is in its cells
+        assert kb.search(clustered(1_000, 7)[999], 1, exact=False).ids == ["4 999"]
+        kb.flush()
+        assert kb.verify().ok
+
+
+def test_compacting_keeps_the_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with filled(tmp_path / "kb") as kb:
+        kb.add(vectors=clustered(400, 5), ids=[f"later {i}" for i in range(400)])
+        kb.flush()
+        kb.delete([str(i) for i in range(0, 2_000, 3)])
+        before = view_of(kb)
+        with monkeypatch.context() as patch:
+            patch.setattr(cell_files.CellModel, "train", None)
+            patch.setattr(cell_files.CellModel, "encode", None)
+            assert kb.compact() == 667
+            view = view_of(kb)
+            assert same_centroids(view, before)
+            assert view.covered == view.rows == len(kb) == 1_733
+            kb.flush()
+        assert all(name.startswith(f"g{kb._store.snapshot.generation:06d}-") for name in names(kb.path))
+        queries = clustered(20, 9)
+        expected = [r.ids for r in kb.search_batch(queries, 10, exact=True)]
+        assert [all_probed(kb, query).ids for query in queries] == expected
+        assert kb.verify().ok
+        trained = cell_files.CellModel.train
+        calls: list[int] = []
+        monkeypatch.setattr(cell_files.CellModel, "train", lambda *a, **o: calls.append(1) or trained(*a, **o))
+        kb.delete(["1"])
+        kb.compact(secure=True)  # centroids know of deleted documents, too
+        kb.flush()
+        assert calls
+        assert not same_centroids(view_of(kb), before)
+    with octavo.open(tmp_path / "kb") as kb:
+        assert view_of(kb).covered == 1_732
+
+
+@pytest.mark.parametrize(("codec", "kept"), [("float16", True), ("binary > int8", True), ("pca:3", False)])
+def test_cells_are_kept_where_vectors_are_nearly_the_same(codec: str, kept: bool, tmp_path: Path) -> None:
+    with filled(tmp_path / "kb") as kb:
+        before = view_of(kb)
+        kb.refit(codec)
+        kb.flush()
+        assert same_centroids(view_of(kb), before) == kept
+        assert view_of(kb).covered == 2_000
+        for query in clustered(10, 9):
+            np.testing.assert_allclose(all_probed(kb, query).scores, kb.search(query, exact=True).scores, atol=1e-5)
+        assert kb.verify().ok
+
+
 def test_closing_does_not_wait_for_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kb = filled(tmp_path / "kb", 1_200)
     began = threading.Event()
@@ -395,6 +475,7 @@ def test_a_process_that_dies_on_the_way(step: str, first: bool, tmp_path: Path) 
         rng = np.random.default_rng(4)
         kb = octavo.open({str(tmp_path / "kb")!r}, fit_after=500)
         kb.add(vectors=rng.standard_normal((1_400, {DIM})), ids=[f"n{{i}}" for i in range(1_400)])
+        kb.flush()
         print("alive")
         kb.close()
     """
@@ -513,7 +594,6 @@ def test_an_entry_that_nobody_wrote(change: dict[str, Any], tmp_path: Path) -> N
         entry = json.loads(connection.execute("SELECT value FROM artifacts WHERE name = 'cells'").fetchone()[0])
         connection.execute("UPDATE artifacts SET value = ? WHERE name = 'cells'", (json.dumps(entry | change),))
     with octavo.open(tmp_path / "kb") as kb:
-        assert kb._store.snapshot.cells is None
         kb.search(clustered(1)[0])
         kb._index.wait()
         kb.flush()
@@ -566,9 +646,12 @@ def test_copies_and_backups_have_them(tmp_path: Path) -> None:
         assert names(tmp_path / "copy") == names(tmp_path / "kb") == names(tmp_path / "restored")
         kb.refit("binary > int8")
         assert view_of(kb).covered == 2_000
+        kb.flush()
         assert all(name.startswith("g000003-") for name in names(kb.path))
         kb.delete(["1"])
         kb.compact(secure=True)
+        kb.flush()
+        assert len(names(kb.path)) == 2
         assert all(name.startswith("g000004-") for name in names(kb.path))
         assert kb.verify().ok
         kb.destroy()
@@ -595,8 +678,17 @@ def test_the_bytes_are_as_they_are_described(tmp_path: Path) -> None:
     assert (version, dim, cells, groups) == (1, DIM, len(view.trained.model), len(view.trained.model.groups) - 1)
     assert data[24:40].view("<u8").tolist() == [0, 2_000]
     assert data[40:56].view("<f8").tolist() == [view.trained.model.length, view.trained.model.cosine]
-    start = 56 + 8 * (groups + 1)
-    assert data[56:start].view("<i8").tolist() == view.trained.model.groups.tolist()
+    reach = view.trained.model.reach
+    assert reach is not None
+    assert data[56:64].view("<u4").tolist() == [reach.first, reach.most]
+    numbers = [reach.score, reach.border, reach.shift, reach.typical, reach.kept]
+    assert data[64:104].view("<f8").tolist() == numbers
+    start = 104 + 8 * (groups + 1)
+    assert data[104:start].view("<i8").tolist() == view.trained.model.groups.tolist()
+    rotation = view.trained.model.rotation
+    assert data[start : start + 12 * DIM].view("<i4").tolist() == rotation.order.ravel().tolist()
+    assert data[start + 12 * DIM : start + 18 * DIM].tolist() == rotation.signs.ravel().tolist()
+    start += 18 * DIM
     assert data[start:].view(np.int8).tolist() == view.trained.model.centroids.ravel().tolist()
     (about,) = entry["segments"]
     data = np.fromfile(tmp_path / "kb" / about["file"], np.uint8)

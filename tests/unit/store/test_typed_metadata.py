@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import enum
 import json
+import pickle
 import uuid
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -20,11 +23,13 @@ import octavo
 from octavo.errors import InputTypeError, OctavoError, ParameterError
 from octavo.filters import Between, Compare, matches
 from octavo.store.documents import (
+    Document,
     metadata_from_json,
     metadata_from_tagged,
     metadata_to_json,
     metadata_to_tagged,
     normal_metadata,
+    read_batches,
 )
 
 BERLIN = timezone(timedelta(hours=2))
@@ -114,7 +119,7 @@ def test_what_becomes_plain(given_: Any, stored: Any) -> None:
         b"x",
         1j,
         np.ones(2),
-        np.datetime64("NaT"),
+        np.datetime64("NaT", "s"),
         np.datetime64("2024-05-01T12:00:00.000000001"),
         np.datetime64("20000-01-01T00"),
         timedelta(1),
@@ -208,3 +213,59 @@ def test_a_collection_keeps_and_finds_times(place: Path | None, tmp_path: Path) 
         found = kb.search_batch([[1, 0, 0], [1, 0, 0]], 1)
         found[0].documents[0].metadata["at"] = None
         assert found[1].documents[0].metadata == metadata[0]
+
+
+@given(
+    st.lists(st.none() | st.dictionaries(tags | st.text(max_size=3), values, max_size=3), max_size=6), st.integers(1, 4)
+)
+def test_a_batch_is_stored_as_its_documents_would_be(metadata: list[dict[str, Any] | None], batch_size: int) -> None:
+    given_ = [{"text": "t"} if each is None else {"text": "t", "metadata": each} for each in metadata]
+    vectors = np.ones((len(metadata), 2), np.float32)
+    batches = list(read_batches(given_, None, None, vectors, None, batch_size=batch_size, dim=2))
+    expected = [normal_metadata(each or {}, "it") for each in metadata]
+    found = [parsed for batch in batches for parsed in batch.parsed]
+    assert list(map(types_of, found)) == list(map(types_of, expected))
+    assert found == expected
+    assert [text for batch in batches for text in batch.metadata] == [metadata_to_json(each, "it") for each in expected]
+    assert all(len(batch) <= batch_size for batch in batches)
+    assert not any(parsed is each for parsed, each in zip(found, metadata, strict=True))  # shares nothing
+
+
+@pytest.mark.parametrize(
+    "bad", [{"a": "\ud800"}, {"a": [{"b": "\udfff"}]}, {"a": float("nan")}, {1: 2}, {"a": {3}}, "x"]
+)
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_what_is_refused_is_named_whatever_its_batch(bad: Any, size: int) -> None:
+    metadata = [{"a": 1}, {"b": [1, {"c": 2}]}, {}, bad, {"a": 2}]
+    with pytest.raises(OctavoError, match="document 3"):
+        list(read_batches(["t"] * 5, None, metadata, np.ones((5, 2)), None, batch_size=size, dim=2))
+
+
+def test_more_than_is_kept_between_check_and_writing_comes_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("octavo.store.documents._KEPT", 4)
+    ids, vectors = [f"d{number}" for number in range(11)], np.arange(22).reshape(11, 2)
+    batches = list(read_batches(["t"] * 11, ids, None, vectors, None, batch_size=3, dim=2))
+    assert [identifier for batch in batches for identifier in batch.ids] == ids
+    assert np.array_equal(np.concatenate([batch.vectors for batch in batches if batch.vectors is not None]), vectors)
+    with pytest.raises(ParameterError, match=r"'d1' twice \(document 10\)"):
+        next(read_batches(["t"] * 11, [*ids[:10], "d1"], None, vectors, None, batch_size=3, dim=2))
+
+
+def test_a_stored_document_is_like_any_other() -> None:
+    text = metadata_to_json({"day": date(2024, 5, 1), "n": [1]}, "it")
+    plain = Document("i", "t", {"day": date(2024, 5, 1), "n": [1]})
+    assert Document.stored("i", "t", text) == plain
+    assert repr(Document.stored("i", "t", text)) == repr(plain)
+    for copied in (
+        copy.copy(Document.stored("i", "t", text)),
+        copy.deepcopy(Document.stored("i", "t", text)),
+        pickle.loads(pickle.dumps(Document.stored("i", "t", text))),
+        dataclasses.replace(Document.stored("i", "t", text)),
+    ):
+        assert copied == plain
+    stored = Document.stored("i", "t", text)
+    stored.metadata["n"].append(2)
+    assert stored.metadata["n"] == [1, 2]  # read once
+    assert not hasattr(stored, "other")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        stored.metadata = {}  # type: ignore[misc]

@@ -32,9 +32,6 @@ from octavo.eval.vectors import ReadyVectors
 #: What is measured when nobody says what: the reference, the default, and two that take far less memory.
 DEFAULT_CODECS = ("float32", "int8", "rabitq:1 > int8", "rabitq:4")
 
-#: The same where Qdrant is measured, too, which has no float8.
-QDRANT_CODECS = ("float32", "int8", "binary > int8", "svd:50%|int8")
-
 FAILURE = 1
 
 _SWEEP, _HOW, _OUTPUT = "What to measure", "How", "Output"
@@ -276,8 +273,7 @@ def _configurations(
         return [*found, *reference]
     modes = set(flags.get("mode", ["dense"]))
     if modes != {"text"} and not {"codec", "dims", "grid"} & set(flags):
-        codecs = QDRANT_CODECS if "qdrant" in flags.get("store", ()) else DEFAULT_CODECS
-        flags = {**flags, "codec": list(codecs) if modes != {"late"} else ["int8"]}
+        flags = {**flags, "codec": list(DEFAULT_CODECS) if modes != {"late"} else ["int8"]}
     return [*found, *expand_sweep(flags, shape), *reference]
 
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Protocol, runtime_checkable
 
+from octavo._printing import short
 from octavo.errors import OctavoError
 from octavo.eval.results import DatasetInfo
 
@@ -69,6 +70,10 @@ class Dataset:
     source: str = "memory"
     ignore_identical_ids: bool = False
     listed_query_ids: Sequence[str] | None = None
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.document_ids):,} documents, {len(self.query_ids):,} queries"
+        return f"<octavo.eval.Dataset {short(self.name)}: {counts}>"
 
     def __post_init__(self) -> None:
         for what, ids, texts in (

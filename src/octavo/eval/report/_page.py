@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
 
+from octavo._html import Html, element, html
 from octavo.eval.report._plots import Picture
-
-
-class Html(str):
-    """Text that is HTML already; every other text is escaped."""
-
-
-def html(value: object) -> str:
-    """Return a value as HTML.
-
-    Examples
-    --------
-    >>> html("<b>"), html(Html("<b>"))
-    ('&lt;b&gt;', '<b>')
-    """
-    return str(value) if isinstance(value, Html) else escape(str(value), quote=True)
 
 
 @dataclass(frozen=True)
@@ -44,21 +30,6 @@ class Cell:
     shown: str
     sort: float | str | None = None
     style: str = ""
-
-
-def element(tag: str, *content: object, **attributes: object) -> Html:
-    """Return an element; attribute names lose a trailing underscore, and those that are None or "" are left out."""
-    written = "".join(
-        f' {name.rstrip("_").replace("_", "-")}="{html(value)}"'
-        for name, value in attributes.items()
-        if value is not None and value != ""
-    )
-    return Html(f"<{tag}{written}>{''.join(html(part) for part in content)}</{tag}>")
-
-
-def join(parts: Iterable[object]) -> Html:
-    """Return several pieces as one."""
-    return Html("\n".join(html(part) for part in parts))
 
 
 def code(text: str) -> Html:

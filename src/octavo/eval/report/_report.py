@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from octavo._files import write_atomically
+from octavo._html import Html, element, join
 from octavo.errors import ParameterError
 from octavo.eval.analysis.compare import paired_values
 from octavo.eval.analysis.pareto import NothingFitsError, Pareto, pareto, plane
@@ -20,7 +21,6 @@ from octavo.eval.analysis.scaling import Where
 from octavo.eval.analysis.select import Group, common_measures, group, on_dataset
 from octavo.eval.analysis.statistics import PairedDifference, paired_difference
 from octavo.eval.report import _page, _plots
-from octavo.eval.report._page import Html, element, join
 from octavo.eval.report._tables import ReportData, changed_table, configuration_table, difference_tables, provenance
 from octavo.eval.results import EXPLANATION_SUFFIX, Result, load_results
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from octavo._html import Html, element, join
 from octavo.eval.analysis.compare import compare
 from octavo.eval.analysis.pareto import Point
 from octavo.eval.analysis.select import Group
 from octavo.eval.analysis.statistics import PairedDifference
-from octavo.eval.report._page import Cell, Html, element, join, table
+from octavo.eval.report._page import Cell, table
 
 
 @dataclass(frozen=True)

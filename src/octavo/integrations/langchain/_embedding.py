@@ -126,8 +126,9 @@ class Embedder:
             vector: Floats = _one_vector(self._collection.encode_queries([text])[0])
         else:
             vector = _one_vector(self.embedding.embed_query(text))
-        with _advice():
-            self._check.run(self._name, len(vector), self._documents)
+        if not self._check.settled:
+            with _advice():
+                self._check.run(self._name, len(vector), self._documents)
         return vector
 
     async def aquery(self, text: str) -> Floats | None:

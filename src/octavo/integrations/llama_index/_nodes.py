@@ -38,7 +38,7 @@ from llama_index.core.storage.docstore.utils import json_to_doc
 from octavo.collection import CollectionLike
 from octavo.errors import InputTypeError, MismatchError
 from octavo.filters import And, Exists, Field, Filter, Leaf, Not, Or, matches
-from octavo.retrievers.search import read_documents, slots_of_ids
+from octavo.retrievers.search import read_documents
 from octavo.store.documents import Document as StoredDocument
 from octavo.store.documents import check_text, metadata_from_tagged, metadata_to_tagged, normal_metadata, normal_to_json
 
@@ -431,9 +431,7 @@ def read_nodes(collection: CollectionLike, ids: Sequence[str] | None, where: Fil
 def _read(collection: CollectionLike, ids: Sequence[str]) -> dict[str, tuple[StoredDocument, str | None]]:
     if collection.local is not None:
         with collection.local.connection() as connection:  # one transaction: a document and its payload belong together
-            slots = slots_of_ids(connection, ids)
-            stored = read_documents(connection, sorted(slots.values()))
-        return {identifier: stored[slot] for identifier, slot in slots.items()}
+            return read_documents(connection, "id", ids)
     documents = collection.get(list(dict.fromkeys(ids)))
     payloads = collection.get_payloads([document.id for document in documents])
     return {document.id: (document, payload) for document, payload in zip(documents, payloads, strict=True)}

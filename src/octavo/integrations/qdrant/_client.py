@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from octavo._validation import check_integer, check_number
 from octavo.errors import CollectionClosedError, InputTypeError, MissingExtraError, ParameterError, ServerError
 from octavo.integrations.qdrant._filters import Condition
-from octavo.integrations.qdrant.transport import DENSE, TEXT, TOKENS, Layout, Point, Search, Status, TokenLayout
+from octavo.integrations.qdrant.transport import DENSE, SPARSE, TEXT, TOKENS, Layout, Point, Search, Status, TokenLayout
 
 #: Where a server's key is taken from: a command line is seen by everybody on the machine, and a pickle by whoever reads it.
 KEY_VARIABLE: Final = "QDRANT_API_KEY"
@@ -131,7 +131,8 @@ class ClientTransport:
         self._client.create_collection(
             self._name,
             vectors_config=vectors,
-            sparse_vectors_config={TEXT: models.SparseVectorParams(modifier=models.Modifier.IDF)},
+            sparse_vectors_config={TEXT: models.SparseVectorParams(modifier=models.Modifier.IDF)}
+            | ({SPARSE: models.SparseVectorParams()} if layout.sparse else {}),
             hnsw_config=models.HnswConfigDiff(
                 m=layout.hnsw_m, ef_construct=layout.ef_construct, full_scan_threshold=layout.full_scan_threshold
             ),
@@ -150,6 +151,15 @@ class ClientTransport:
             )
         elif layout.quantization == "binary":
             quantization = models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True))
+        elif layout.quantization is not None:
+            if not hasattr(models, "TurboQuantization"):
+                raise MissingExtraError(
+                    "codecs with 'rabitq' need a newer Qdrant client, which knows TurboQuant: pip install -U qdrant-client"
+                )
+            bits = models.TurboQuantBitSize(layout.quantization.replace("turbo", "bits"))
+            quantization = models.TurboQuantization(
+                turbo=models.TurboQuantQuantizationConfig(bits=bits, always_ram=True)
+            )
         return models.VectorParams(
             size=layout.dim,
             distance=models.Distance.DOT,
@@ -171,7 +181,26 @@ class ClientTransport:
             vectors[TEXT] = self._models.SparseVector(indices=point.text[0], values=point.text[1])
         if point.tokens is not None:
             vectors[TOKENS] = point.tokens
+        if point.sparse is not None and point.sparse[0]:
+            vectors[SPARSE] = self._models.SparseVector(indices=point.sparse[0], values=point.sparse[1])
         return self._models.PointStruct(id=point.id, vector=vectors, payload=point.payload)
+
+    def change(self, points: Sequence[Point]) -> None:
+        """Change payloads and words."""
+        models = self._models
+        operations: list[Any] = []
+        for point in points:
+            if point.text is not None and point.text[0]:
+                words = {TEXT: models.SparseVector(indices=point.text[0], values=point.text[1])}
+                vectors = models.UpdateVectors(points=[models.PointVectors(id=point.id, vector=words)])
+                operations.append(models.UpdateVectorsOperation(update_vectors=vectors))
+            elif point.text is not None:
+                dropped = models.DeleteVectors(points=[point.id], vector=[TEXT])
+                operations.append(models.DeleteVectorsOperation(delete_vectors=dropped))
+            payload = models.SetPayload(payload=point.payload, points=[point.id])
+            operations.append(models.OverwritePayloadOperation(overwrite_payload=payload))
+        if operations:
+            self._retry(lambda: self._client.batch_update_points(self._name, operations, wait=True))
 
     def delete(self, ids: Sequence[str]) -> None:
         """Delete points."""
@@ -236,7 +265,9 @@ class ClientTransport:
             return list(search.dense), DENSE
         if search.tokens is not None:
             return search.tokens, TOKENS
-        assert search.text is not None  # one of the three
+        if search.sparse is not None:
+            return self._models.SparseVector(indices=search.sparse[0], values=search.sparse[1]), SPARSE
+        assert search.text is not None  # one of the four
         return self._models.SparseVector(indices=search.text[0], values=search.text[1]), TEXT
 
     def _params(self, search: Search) -> Any:
@@ -296,4 +327,12 @@ class ClientTransport:
 def _as_point(record: Any) -> Point:
     vectors = record.vector if isinstance(record.vector, dict) else {}
     score = float(getattr(record, "score", 0.0) or 0.0)
-    return Point(str(record.id), record.payload or {}, vectors.get(DENSE), score=score, tokens=vectors.get(TOKENS))
+    sparse = vectors.get(SPARSE)
+    return Point(
+        str(record.id),
+        record.payload or {},
+        vectors.get(DENSE),
+        score=score,
+        tokens=vectors.get(TOKENS),
+        sparse=None if sparse is None else (list(sparse.indices), list(sparse.values)),
+    )

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from octavo._arrays import Floats, as_matrix, unit_rows
+from octavo._html import notebook_table
+from octavo._sparse_rows import SparseRows
+from octavo._text_analysis import FUNCTION, Analyser, TextAnalysis, check_full_text
 from octavo._validation import check_integer
 from octavo.collection import MultiVectorLike
-from octavo.collection.model_check import ModelCheck, RemoteVectors, prompts_of
+from octavo.collection.model_check import ModelCheck, RemoteVectors, folded, prompts_of
 from octavo.collection.searching import DenseSearch, NothingRanked, Ranker, Where, check_deletion, check_filter
+from octavo.collection.sparse_input import with_sparse
 from octavo.encoders.dense import Encoder, as_encoder
+from octavo.encoders.one_pass import gives_several
+from octavo.encoders.sparse import SparseEncoder, as_sparse_encoder
 from octavo.errors import (
     CollectionClosedError,
     CollectionNotFoundError,
@@ -29,7 +37,15 @@ from octavo.errors import (
 from octavo.filters import Filter, matches
 from octavo.integrations.qdrant._client import KEY_VARIABLE, ServerOptions
 from octavo.integrations.qdrant._filters import DOCUMENTS, NOTHING, Condition, all_of, any_of, none_of, translate
-from octavo.integrations.qdrant._manifest import Manifest, Plan, average_length, encode_state, layout_of, transport_of
+from octavo.integrations.qdrant._manifest import (
+    Manifest,
+    Plan,
+    analysis_of,
+    average_length,
+    encode_state,
+    layout_of,
+    transport_of,
+)
 from octavo.integrations.qdrant._ranker import QdrantDenseRanker
 from octavo.integrations.qdrant.points import (
     FIELDS,
@@ -37,15 +53,17 @@ from octavo.integrations.qdrant.points import (
     ClientCodec,
     CodecMapping,
     document_of,
+    flags_of,
     id_of,
     map_codec,
     order_of,
     payload_of,
     point_id,
 )
-from octavo.integrations.qdrant.transport import DENSE, Layout, Point, Transport
+from octavo.integrations.qdrant.transport import DENSE, SPARSE, Layout, Point, Sparse, Transport
 from octavo.retrievers.search import DocumentFilter, FilterLike, SearchOptions, lets_through
-from octavo.store.documents import Batch, Document, DocumentLike, check_ids, chunked, read_batches
+from octavo.store.database import ENCODED, SPARSE_ENCODED
+from octavo.store.documents import Batch, Document, DocumentChanges, DocumentLike, check_ids, chunked, read_batches
 
 _CHUNK = 256
 _DELETED_AT_ONCE = 1000
@@ -78,6 +96,8 @@ class QdrantInfo:
     tokens : dict or None
         Of a multi-vector collection: dimension of the stored token vectors, how they are pooled, what finds candidates;
         `datatype` and `quantization` are theirs, `stored_dim` that of the candidate vectors.
+    sparse : dict or None
+        Where documents have learned sparse vectors: the name of the encoder, if one made them.
 
     Examples
     --------
@@ -107,10 +127,23 @@ class QdrantInfo:
     segments: int
     details: dict[str, Any]
     tokens: dict[str, Any] | None = None
+    sparse: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""
         return asdict(self)
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "place": self.place,
+            "documents": f"{self.documents:,}",
+            "codec": self.codec,
+            "metric": self.metric,
+            "dimension": str(self.dim or "not known yet"),
+            "encoder": self.encoder or "none (vectors were given)",
+            "in Qdrant": f"{self.datatype}{f', searched as {self.quantization} codes' if self.quantization else ''}",
+        }
+        return notebook_table("Collection in Qdrant", [], rows.items())
 
 
 class QdrantCollection(DenseSearch):
@@ -136,10 +169,15 @@ class QdrantCollection(DenseSearch):
 
     _many_vectors: ClassVar[bool] = False
 
-    def __init__(self, transport: Transport, encoder: Any, plan: Plan | None) -> None:
+    def __init__(self, transport: Transport, encoder: Any, plan: Plan | None, sparse: Any = None) -> None:
+        if sparse is None and gives_several(encoder):
+            sparse = encoder
+        self._sparse_encoder = as_sparse_encoder(sparse)
         self._transport = transport
         self._plan = plan
         self._encoder = as_encoder(encoder) if encoder is not None else None
+        self._analyser: Analyser | None = None  # the function that full_text is, if it is one and was given
+        self._analysis: TextAnalysis | None = None
         self._manifest: Manifest | None = None
         self._codec: ClientCodec | None = None
         self._closed = False
@@ -154,6 +192,15 @@ class QdrantCollection(DenseSearch):
                 )
             self._restore(self._manifest)
         self._model = self.model_check()
+        self._sparse_model = ModelCheck(
+            RemoteVectors(
+                read_encoder=lambda: self._sparse_about.get("encoder"),
+                write_encoder=self._write_sparse_encoder,
+                get=self.get,
+                vectors=lambda ids: folded(SparseRows.of(self.get_sparse_vectors(ids))),
+                as_stored=lambda vectors: folded(SparseRows.of(vectors)),
+            )
+        )
 
     def _restore(self, manifest: Manifest) -> None:
         """Take over what was learned."""
@@ -167,11 +214,12 @@ class QdrantCollection(DenseSearch):
         url: str | None = None,
         name: str = "octavo",
         encoder: Any = None,
+        sparse: Any = None,
         codec: str = "int8",
         metric: Literal["cosine", "dot"] = "cosine",
         dim: int | None = None,
         sample: Any = None,
-        full_text: str = "english",
+        full_text: str | Analyser = "english",
         fit_after: int = 1000,
         seed: int = 0,
         ranges: Sequence[str | Sequence[str]] = (),
@@ -200,6 +248,8 @@ class QdrantCollection(DenseSearch):
             The collection on the server.
         encoder, metric, dim, full_text, seed
             As in `octavo.open`.
+        sparse : str, callable, object or True, optional
+            As in `octavo.open`; True has room for sparse vectors that `add` is given.
         codec : str, default="int8"
             As in `octavo.open`, as far as Qdrant has a counterpart.
         sample : array-like of shape (n, dim), optional
@@ -250,17 +300,21 @@ class QdrantCollection(DenseSearch):
             seed=seed,
             fit_after=fit_after,
             layout=layout,
+            sparse=keeps_sparse(sparse, encoder),
         )
-        return cls._create(transport_of(path, url, name, options), encoder, plan, sample)
+        return cls._create(transport_of(path, url, name, options), encoder, plan, sample, full_text, sparse)
 
     @classmethod
-    def _create(cls, transport: Transport, encoder: Any, plan: Plan, sample: Any) -> Self:
+    def _create(
+        cls, transport: Transport, encoder: Any, plan: Plan, sample: Any, full_text: Any, sparse: Any = None
+    ) -> Self:
         try:
             if transport.exists():
                 raise ParameterError(
                     f"expected no collection at {transport.place} yet; use {cls.__name__}.open, or another place"
                 )
-            collection = cls(transport, encoder, plan)
+            collection = cls(transport, encoder, plan, None if sparse is True else sparse)
+            collection._analyser = full_text if callable(full_text) else None
             collection._start_early(plan, sample)
             return collection
         except BaseException:
@@ -283,6 +337,8 @@ class QdrantCollection(DenseSearch):
         url: str | None = None,
         name: str = "octavo",
         encoder: Any = None,
+        full_text: str | Analyser | None = None,
+        sparse: Any = None,
         api_key: str | None = None,
         timeout: int = 30,
         retries: int = 4,
@@ -291,8 +347,10 @@ class QdrantCollection(DenseSearch):
 
         Parameters
         ----------
-        path, url, name, encoder, api_key, timeout, retries
+        path, url, name, encoder, sparse, api_key, timeout, retries
             As in `create`.
+        full_text : str or callable, optional
+            Only needed where it is a function; compared with what the collection was made with.
 
         Returns
         -------
@@ -306,7 +364,7 @@ class QdrantCollection(DenseSearch):
         ForeignCollectionError
             When something is there that Octavo has not made.
         MismatchError
-            When it keeps many vectors a document, or has another format.
+            When it keeps many vectors a document, has another format, or other words than `full_text` makes.
         CollectionLockedError
             When another process holds the directory.
         CorruptCollectionError
@@ -318,7 +376,9 @@ class QdrantCollection(DenseSearch):
                 raise CollectionNotFoundError(
                     f"expected a collection at {transport.place}, but there is none; use {cls.__name__}.create"
                 )
-            return cls(transport, encoder, None)
+            collection = cls(transport, encoder, None, sparse)
+            collection._take_words(full_text)
+            return collection
         except BaseException:
             transport.close()
             raise
@@ -332,6 +392,9 @@ class QdrantCollection(DenseSearch):
         metadata: Iterable[Mapping[str, Any] | None] | None = None,
         vectors: Any = None,
         *,
+        embed_texts: Iterable[str | None] | None = None,
+        embed_words: bool = False,
+        sparse_vectors: Any = None,
         payloads: Iterable[str | None] | None = None,
         batch_size: int = 256,
     ) -> list[str]:
@@ -341,7 +404,7 @@ class QdrantCollection(DenseSearch):
 
         Parameters
         ----------
-        documents, ids, metadata, vectors, payloads, batch_size
+        documents, ids, metadata, vectors, embed_texts, embed_words, sparse_vectors, payloads, batch_size
             See `octavo.Collection.add`.
 
         Returns
@@ -370,7 +433,12 @@ class QdrantCollection(DenseSearch):
             payloads,
             batch_size=batch_size,
             dim=self.dim if vectors is not None else None,
+            embed_texts=embed_texts,
+            embed_words=embed_words,
         )
+        self._check_sparse_given(sparse_vectors)
+        if sparse_vectors is not None:
+            batches = with_sparse(batches, sparse_vectors, documents if documents is not None else vectors)
         added: list[str] = []
         with self._writing:
             if self._manifest is None:
@@ -378,13 +446,89 @@ class QdrantCollection(DenseSearch):
                 if first:
                     self._start(
                         np.concatenate([_vectors(batch) for batch in first]),
-                        [text for batch in first for text in batch.texts],
+                        [text for batch in first for text in batch.words],
                     )
                 for batch in first:
                     added += self._write(batch, encoded=vectors is None)
             for batch in batches:
-                added += self._write(self._ready(batch), encoded=vectors is None)
+                if vectors is None:
+                    self._encode_and_write(batch, self._ready)
+                else:
+                    self._write(self._ready(batch))
+                added += batch.ids
         return added
+
+    def _encode_and_write(self, batch: Batch, ready: Callable[[Batch], Batch]) -> None:
+        """Make vectors of those documents of a batch that have none yet; write those, and change the others."""
+        wanted = self._made_by_encoders(batch)
+        there = {id_of(point): point for point in self._retrieve(batch.ids, True)} if wanted else {}
+        known: list[int] = []
+        for row, (identifier, text) in enumerate(zip(batch.ids, batch.to_embed, strict=True)):
+            point = there.get(identifier)
+            if point is not None and flags_of(point) & wanted == wanted and document_of(point).to_embed == text:
+                known.append(row)
+        if known:
+            encoder = self._require_encoder()
+            self._model.run(encoder.name, self.dim, encoder.encode_documents)
+            if wanted & SPARSE_ENCODED and (sparse := self._sparse_encoder) is not None:
+                self._sparse_model.run(sparse.name, None, sparse.encode_documents)
+            changed = batch.part(known)
+            changed.flags = [flags | wanted for flags in changed.flags]
+            self._change(changed, there)
+            batch = batch.part([row for row in range(len(batch)) if row not in set(known)])
+        if len(batch):
+            self._write(ready(batch), encoded=True)
+
+    def _made_by_encoders(self, batch: Batch) -> int:
+        """Return the flags of documents whose vectors are all made here."""
+        if batch.sparse is not None:
+            return 0
+        both = self.has_sparse_vectors and self._sparse_encoder is not None
+        return ENCODED | SPARSE_ENCODED if both else ENCODED
+
+    def _change(self, batch: Batch, there: Mapping[str, Point]) -> None:
+        """Give points another payload, and words where those differ; their vectors stay."""
+        points: list[Point] = []
+        for row, identifier in enumerate(batch.ids):
+            before = there[identifier]
+            payload = payload_of(batch, row, order_of(before))
+            if payload == before.payload:
+                continue
+            words = None
+            if document_of(before).words != batch.words[row]:
+                words = self._words().document(batch.words[row])
+            points.append(Point(point_id(identifier), payload, text=words))
+        self._transport.change(points)
+
+    def update(
+        self,
+        ids: Iterable[str],
+        metadata: Iterable[Mapping[str, Any] | None] | None = None,
+        texts: Iterable[str | None] | None = None,
+        *,
+        payloads: Iterable[str | None] | None = None,
+    ) -> None:
+        """Change what is kept beside the vectors of documents, without encoding anything; see `octavo.Collection.update`.
+
+        Documents are changed one after the other: who reads meanwhile may see some of them changed.
+
+        Parameters
+        ----------
+        ids, metadata, texts, payloads
+            See `octavo.Collection.update`.
+
+        Raises
+        ------
+        DocumentNotFoundError
+            When one of them is not there; nothing was changed.
+        """
+        self._require_open()
+        changes = DocumentChanges.read(ids, metadata, texts, payloads)
+        with self._writing:
+            there = {id_of(point): point for point in self._retrieve(changes.ids, True)}
+            rows = list(changes.applied({identifier: _row_of(point) for identifier, point in there.items()}))
+            if rows:
+                self._change(Batch.of_rows(rows), there)
 
     def _first(self, batches: Iterable[Batch]) -> list[Batch]:
         """Take as many batches as the reducers learn from, or one."""
@@ -407,7 +551,7 @@ class QdrantCollection(DenseSearch):
     def _ready(self, batch: Batch) -> Batch:
         if batch.vectors is None:
             assert self._encoder is not None  # add has asked for one of the two
-            batch.vectors = self.encode_documents(batch.texts)
+            batch.vectors = self.encode_documents(batch.to_embed)
         matrix = as_matrix(batch.vectors, self.dim)
         batch.vectors = unit_rows(matrix, keep_zeros=True) if self.metric == "cosine" and len(matrix) else matrix
         return batch
@@ -430,42 +574,143 @@ class QdrantCollection(DenseSearch):
         plan = self._plan
         assert plan is not None  # only a new collection is created
         mapping = map_codec(plan.codec)
+        analysis = analysis_of(plan.full_text, self._analyser)
         manifest = Manifest(
             codec=plan.codec,
             metric=plan.metric,
             full_text=plan.full_text,
             dim=dim,
-            average_length=average_length(plan.full_text, texts),
+            average_length=average_length(analysis, texts),
+            analysis=analysis.record,
             encoder=encoder,
             state=encode_state(codec),
+            sparse={} if plan.sparse else None,
         )
-        self._transport.create(Layout(codec.out_dim, mapping.datatype, mapping.quantization, **plan.layout))
+        layout = Layout(codec.out_dim, mapping.datatype, mapping.quantization, sparse=plan.sparse, **plan.layout)
+        self._transport.create(layout)
         manifest.write(self._transport)
         self._manifest, self._codec = manifest, codec
 
     def _write(self, batch: Batch, *, encoded: bool = False) -> list[str]:
         if not len(batch):
             return []
+        if encoded:
+            batch.flags = [flags | self._made_by_encoders(batch) for flags in batch.flags]
         stored = self._fitted().documents(_vectors(batch))
-        words = self._words()
+        words, sparse = self._words(), self._sparse_of(batch)
         points = [
             Point(
                 point_id(identifier),
                 payload_of(batch, row, self._order()),
                 stored[row].tolist(),
-                words.document(batch.texts[row]),
+                words.document(batch.words[row]),
+                sparse=sparse[row],
             )
             for row, identifier in enumerate(batch.ids)
         ]
         self._transport.upsert(points)
         if encoded:
             self._remember(batch)
+        self._remember_sparse(batch)
         return list(batch.ids)
+
+    # ------------------------------------------------------------------ learned sparse vectors
+
+    def _check_sparse_given(self, sparse_vectors: Any) -> None:
+        """Have no document enter unseen a collection that is searched by sparse vectors, nor one without room for them."""
+        if sparse_vectors is None:
+            if self.has_sparse_vectors and self._sparse_encoder is None:
+                raise ParameterError(
+                    "expected sparse_vectors=, because the collection holds sparse vectors and was opened without sparse=; "
+                    "give them (None for a document without any), or open it with sparse="
+                )
+        elif not self.has_sparse_vectors:
+            raise ParameterError(
+                "this collection in Qdrant has no room for sparse vectors; create one with sparse= (True for ready vectors)"
+            )
+
+    def _sparse_of(self, batch: Batch) -> list[Sparse | None]:
+        """Return the sparse vectors of a batch, given or made of its texts."""
+        if not self.has_sparse_vectors:
+            return [None] * len(batch)
+        if batch.sparse is None:
+            encoder = self._sparse_encoder
+            if encoder is None:
+                self._check_sparse_given(None)
+                return [None] * len(batch)
+            rows = encoder.encode_documents(batch.to_embed)
+            self._sparse_model.run(encoder.name, None, encoder.encode_documents)
+            return [(terms.tolist(), weights.tolist()) for terms, weights in rows]
+        return [(terms.tolist(), weights.tolist()) for terms, weights in batch.sparse]
+
+    def _remember_sparse(self, batch: Batch) -> None:
+        encoder = self._sparse_encoder
+        if encoder is not None and batch.sparse is None and self.has_sparse_vectors:
+            self._sparse_model.remember(encoder.name, encoder.prompts, None, batch.ids, batch.to_embed)
+
+    @property
+    def _sparse_about(self) -> dict[str, Any]:
+        return (self._manifest.sparse or {}) if self._manifest is not None else {}
+
+    def _write_sparse_encoder(self, entry: dict[str, Any]) -> None:
+        assert self._manifest is not None  # there are documents
+        self._manifest = replace(self._manifest, sparse={"encoder": entry})
+        self._manifest.write(self._transport)
+
+    @property
+    def has_sparse_vectors(self) -> bool:
+        """Whether documents have learned sparse vectors."""
+        if self._manifest is not None:
+            return self._manifest.sparse is not None
+        return self._plan is not None and self._plan.sparse
+
+    @property
+    def sparse_encoder(self) -> SparseEncoder | None:
+        """What turns texts into learned sparse vectors, if one was given."""
+        return self._sparse_encoder
+
+    def encode_sparse_queries(self, texts: Sequence[str]) -> SparseRows:
+        """Return the sparse encoder's vectors for queries."""
+        encoder = self._sparse_encoder
+        if encoder is None:
+            raise ParameterError("the collection was opened without a sparse encoder; open it with sparse=")
+        rows = encoder.encode_queries(texts)
+        if self._manifest is not None and self.has_sparse_vectors:
+            self._sparse_model.run(encoder.name, None, encoder.encode_documents)
+        return rows
+
+    def get_sparse_vectors(self, ids: Iterable[str]) -> list[tuple[npt.NDArray[np.uint32], Floats]]:
+        """Return the stored learned sparse vectors; see `octavo.Collection.get_sparse_vectors`.
+
+        Parameters
+        ----------
+        ids : iterable of str
+            Which; every one has to be there.
+
+        Returns
+        -------
+        list of (terms, weights)
+            In the order asked; empty where a document has none.
+
+        Raises
+        ------
+        DocumentNotFoundError
+            When an id is not there.
+        """
+        listed = check_ids(ids)
+        names = [SPARSE] if self.has_sparse_vectors else []
+        found = {point.id: point.sparse for point in self._retrieve(listed, False, vectors=names)}
+        for identifier in listed:
+            if point_id(identifier) not in found:
+                raise DocumentNotFoundError(
+                    f"expected ids of stored documents, but {identifier!r} is not in the collection"
+                )
+        return list(SparseRows.of([found[point_id(identifier)] for identifier in listed]))
 
     def _remember(self, batch: Batch) -> None:
         """Note whose vectors were stored."""
         encoder = self._require_encoder()
-        self._model.remember(encoder.name, prompts_of(encoder), batch.dim, batch.ids, batch.texts)
+        self._model.remember(encoder.name, prompts_of(encoder), batch.dim, batch.ids, batch.to_embed)
 
     def _order(self) -> int:
         self._last_order = max(time.time_ns(), self._last_order + 1)
@@ -620,6 +865,7 @@ class QdrantCollection(DenseSearch):
             self._mapping.oversampling,
             codec=self._fitted(),
             cosines=self.metric == "cosine",
+            sparse=self.has_sparse_vectors,
         )
 
     # ------------------------------------------------------------------ about it
@@ -660,6 +906,10 @@ class QdrantCollection(DenseSearch):
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._closed
+
+    def _repr_html_(self) -> str:
+        html: str = notebook_table(repr(self), [], []) if self._closed else self.info()._repr_html_()
+        return html
 
     def __repr__(self) -> str:
         state = ", closed" if self._closed else ""
@@ -743,6 +993,9 @@ class QdrantCollection(DenseSearch):
             indexed=status.indexed if status else 0,
             segments=status.segments if status else 0,
             details=status.details if status else {},
+            sparse={"encoder": (self._sparse_about.get("encoder") or {}).get("name")}
+            if self.has_sparse_vectors
+            else None,
         )
 
     def close(self) -> None:
@@ -756,7 +1009,8 @@ class QdrantCollection(DenseSearch):
             raise InputTypeError(
                 "a collection without documents cannot be pickled: there is nothing in Qdrant yet for another process to open"
             )
-        return _reopen, (type(self), self._transport.reference(), self.encoder)
+        reference = self._transport.reference()
+        return _reopen, (type(self), reference, self.encoder, self.sparse_encoder, self._analyser)
 
     def __enter__(self) -> Self:
         return self
@@ -781,7 +1035,26 @@ class QdrantCollection(DenseSearch):
 
     def _words(self) -> BM25Encoder:
         assert self._manifest is not None
-        return BM25Encoder(self._manifest.full_text, self._manifest.average_length)
+        return BM25Encoder(self._text_analysis, self._manifest.average_length)
+
+    def _text_analysis(self) -> TextAnalysis:
+        assert self._manifest is not None
+        if self._analysis is None:
+            self._analysis = self._manifest.words(self._analyser)
+        return self._analysis
+
+    def _take_words(self, full_text: str | Analyser | None) -> None:
+        """Compare what is asked of the words with what there is."""
+        if full_text is None:
+            return
+        stored = self._about.full_text
+        if callable(full_text) and stored.startswith(FUNCTION):
+            self._analyser = full_text
+            self._text_analysis()
+        elif (asked := check_full_text(full_text)) != stored:
+            raise MismatchError(
+                f"the collection was made with full_text={stored!r}, got {asked!r}; open it without full_text="
+            )
 
     def _require_open(self) -> None:
         if self._closed:
@@ -825,11 +1098,35 @@ class QdrantCollection(DenseSearch):
         return {"has_id": found} if found else NOTHING
 
 
-def _reopen(kind: type[QdrantCollection], reference: dict[str, Any], encoder: Any) -> QdrantCollection:
+def keeps_sparse(sparse: Any, encoder: Any) -> bool:
+    """Tell whether a collection that is created with these is to have room for sparse vectors."""
+    if sparse is False:
+        raise ParameterError("expected sparse as an encoder of sparse vectors, or True for ready ones, got False")
+    return sparse is not None or gives_several(encoder)
+
+
+def _reopen(
+    kind: type[QdrantCollection], reference: dict[str, Any], encoder: Any, sparse: Any = None, full_text: Any = None
+) -> QdrantCollection:
     """Open what was pickled; a server's key is this process's own."""
     if "url" in reference:
         reference = reference | {"api_key": os.environ.get(KEY_VARIABLE) or None}
-    return kind.open(encoder=encoder, **reference)
+    return kind.open(encoder=encoder, sparse=sparse, full_text=full_text, **reference)
+
+
+def _row_of(point: Point) -> tuple[str, str, str, str | None, str | None, int]:
+    """Return a document as `octavo.store.database.document_crc` takes it."""
+    payload = point.payload
+    stored = payload.get("json")
+    metadata = stored if stored is not None else json.dumps(payload.get("metadata") or {}, ensure_ascii=False)
+    return (
+        id_of(point),
+        payload.get("text", ""),
+        metadata,
+        payload.get("payload"),
+        payload.get("embed_text"),
+        flags_of(point),
+    )
 
 
 def _vectors(batch: Batch) -> Floats:

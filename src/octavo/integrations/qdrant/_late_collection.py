@@ -10,19 +10,22 @@ from typing import Any, ClassVar, Final, Self
 import numpy as np
 
 from octavo._arrays import Floats
+from octavo._text_analysis import Analyser
 from octavo._validation import check_integer
 from octavo.collection.searching import LateSearch, Ranker
+from octavo.collection.sparse_input import with_sparse
 from octavo.collection.token_input import make_ready, not_late, read_token_batches
 from octavo.compression.candidates import CandidateEncoder, candidate_encoder_from_config
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
 from octavo.encoders.dense import as_encoder
+from octavo.encoders.one_pass import gives_several
 from octavo.encoders.tokens import TokenEncoder, pooled
 from octavo.errors import DocumentNotFoundError, InputTypeError, InvalidVectorsError, MismatchError, ParameterError
 from octavo.integrations.qdrant._client import ServerOptions
-from octavo.integrations.qdrant._collection import QdrantCollection, QdrantInfo
+from octavo.integrations.qdrant._collection import QdrantCollection, QdrantInfo, keeps_sparse
 from octavo.integrations.qdrant._filters import Condition
-from octavo.integrations.qdrant._manifest import Manifest, Plan, average_length, layout_of, transport_of
+from octavo.integrations.qdrant._manifest import Manifest, Plan, analysis_of, average_length, layout_of, transport_of
 from octavo.integrations.qdrant._ranker import QdrantLateRanker
 from octavo.integrations.qdrant.late_points import LateCodec, candidate_mapping, centred, learns, map_token_codec
 from octavo.integrations.qdrant.points import CodecMapping, payload_of, point_id
@@ -69,13 +72,15 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
     _many_vectors: ClassVar[bool] = True
     _encoder: TokenEncoder | None  # type: ignore[assignment]  # gives matrices where that of a plain one gives rows
 
-    def __init__(self, transport: Transport, encoder: Any, plan: _LatePlan | None) -> None:
+    def __init__(self, transport: Transport, encoder: Any, plan: _LatePlan | None, sparse: Any = None) -> None:
+        if sparse is None and gives_several(encoder):
+            sparse = encoder
         self._late: LateCodec | None = None
         try:
             tokens = encoder if encoder is None or isinstance(encoder, TokenEncoder) else TokenEncoder(encoder)
         except InputTypeError as err:
             raise self._refused(transport, encoder, plan, err) from err
-        super().__init__(transport, None, plan)
+        super().__init__(transport, None, plan, sparse)
         self._encoder = tokens
 
     @staticmethod
@@ -99,13 +104,14 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         url: str | None = None,
         name: str = "octavo",
         encoder: Any = None,
+        sparse: Any = None,
         codec: str = "int8",
         pool_factor: int | None = None,
         pooling: TokenPooling | None = None,
         candidates: str | CandidateEncoder | None = None,
         dim: int | None = None,
         sample: Sequence[Any] | None = None,
-        full_text: str = "english",
+        full_text: str | Analyser = "english",
         fit_after: int = 1000,
         seed: int = 0,
         ranges: Sequence[str | Sequence[str]] = (),
@@ -123,7 +129,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
 
         Parameters
         ----------
-        path, url, name, full_text, seed, ranges, connectivity, full_scan_threshold, indexing_threshold
+        path, url, name, sparse, full_text, seed, ranges, connectivity, full_scan_threshold, indexing_threshold
             See `QdrantCollection.create`.
         encoder, pool_factor, pooling, candidates, dim
             As in `octavo.open_multi_vector`.
@@ -168,8 +174,9 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
             layout=layout_of(ranges, connectivity, full_scan_threshold, indexing_threshold),
             pooling=pooling_config(pool_factor, pooling) or DEFAULT_POOLING,
             candidates=candidates_config(candidates if candidates is not None else DEFAULT_CANDIDATES) or {},
+            sparse=keeps_sparse(sparse, encoder),
         )
-        return cls._create(transport_of(path, url, name, options), encoder, plan, sample)
+        return cls._create(transport_of(path, url, name, options), encoder, plan, sample, full_text, sparse)
 
     def _start_early(self, plan: Plan, sample: Any) -> None:
         assert isinstance(plan, _LatePlan)
@@ -190,6 +197,9 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         *,
         token_vectors: Iterable[Any] | None = None,
         pooled: bool = False,
+        embed_texts: Iterable[str | None] | None = None,
+        embed_words: bool = False,
+        sparse_vectors: Any = None,
         payloads: Iterable[str | None] | None = None,
         batch_size: int = 256,
     ) -> list[str]:
@@ -200,7 +210,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
 
         Parameters
         ----------
-        documents, ids, metadata, vectors, token_vectors, pooled, payloads, batch_size
+        documents, ids, metadata, vectors, token_vectors, pooled, embed_texts, embed_words, payloads, batch_size
             See `octavo.MultiVectorCollection.add`.
 
         Returns
@@ -229,14 +239,23 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
             batch_size=batch_size,
             dim=self.dim,
             encoder=self._encoder,
+            embed_texts=embed_texts,
+            embed_words=embed_words,
         )
+        self._check_sparse_given(sparse_vectors)
+        if sparse_vectors is not None:
+            batches = with_sparse(batches, sparse_vectors, documents if documents is not None else token_vectors)
         added: list[str] = []
         with self._writing:
             if self._manifest is None:
                 for batch in self._begin(batches, pooled):
                     added += self._write(batch, encoded=token_vectors is None)
             for batch in batches:
-                added += self._write(self._pooled(batch, pooled, self.dim), encoded=token_vectors is None)
+                if token_vectors is None:
+                    self._encode_and_write(batch, lambda rest: self._pooled(rest, pooled, self.dim))
+                else:
+                    self._write(self._pooled(batch, pooled, self.dim))
+                added += batch.ids
         return added
 
     def _pooled(self, batch: Batch, pooled: bool, dim: int | None) -> Batch:
@@ -283,25 +302,30 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         codec = LateCodec.fit(plan.codec, candidate_encoder_from_config(candidates), sample, seed=plan.seed)
         for batch in first:
             check_sizes(batch, codec)
-        self._lay_out(codec, sample.dim, [text for batch in first for text in batch.texts], None)
+        self._lay_out(codec, sample.dim, [text for batch in first for text in batch.words], None)
 
     def _lay_out(self, codec: LateCodec, dim: int, texts: Sequence[str], encoder: dict[str, Any] | None) -> None:
         plan = self._plan
         assert isinstance(plan, _LatePlan)  # only a new collection is created
         state, candidate_state = codec.to_state()
+        analysis = analysis_of(plan.full_text, self._analyser)
         manifest = Manifest(
             codec=plan.codec,
             metric=plan.metric,
             full_text=plan.full_text,
             dim=dim,
-            average_length=average_length(plan.full_text, texts),
+            average_length=average_length(analysis, texts),
+            analysis=analysis.record,
             encoder=encoder,
             state=state,
             late={"pooling": plan.pooling, "candidates": codec.candidates, "state": candidate_state},
+            sparse={} if plan.sparse else None,
         )
         mapping, candidate = map_token_codec(plan.codec), candidate_mapping()
         tokens = TokenLayout(codec.token_dim, mapping.datatype, mapping.quantization)
-        layout = Layout(codec.candidate_dim, candidate.datatype, candidate.quantization, **plan.layout)
+        layout = Layout(
+            codec.candidate_dim, candidate.datatype, candidate.quantization, sparse=plan.sparse, **plan.layout
+        )
         self._transport.create(replace(layout, tokens=tokens))
         manifest.write(self._transport)
         self._manifest, self._late = manifest, codec
@@ -310,8 +334,10 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         if not len(batch):
             return []
         assert batch.tokens is not None  # made ready
+        if encoded:
+            batch.flags = [flags | self._made_by_encoders(batch) for flags in batch.flags]
         tokens, candidates = self._learned().documents(batch.tokens)
-        words = self._words()
+        words, sparse = self._words(), self._sparse_of(batch)
         points: list[Point] = []
         numbers = 0
         for row, identifier in enumerate(batch.ids):
@@ -326,13 +352,15 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
                     point_id(identifier),
                     payload_of(batch, row, self._order()),
                     candidates[row].tolist() if len(matrix) else None,
-                    words.document(batch.texts[row]),
+                    words.document(batch.words[row]),
                     tokens=matrix.tolist() if len(matrix) else None,
+                    sparse=sparse[row],
                 )
             )
         self._transport.upsert(points)
         if encoded:
             self._remember(batch)
+        self._remember_sparse(batch)
         return list(batch.ids)
 
     # ------------------------------------------------------------------ documents
@@ -384,7 +412,12 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
 
     def _new_ranker(self, condition: Condition) -> Ranker:
         return QdrantLateRanker(
-            self._transport, condition, self._words(), self._mapping.oversampling, codec=self._learned()
+            self._transport,
+            condition,
+            self._words(),
+            self._mapping.oversampling,
+            codec=self._learned(),
+            sparse=self.has_sparse_vectors,
         )
 
     def _similarities(self, tokens: TokenMatrices, id: str) -> tuple[Floats, Floats, str]:

@@ -6,12 +6,19 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
 
-from octavo._text_analysis import check_language
+from octavo._text_analysis import (
+    FUNCTION,
+    Analyser,
+    TextAnalysis,
+    check_full_text,
+    check_function,
+    text_analysis,
+)
 from octavo._validation import check_choice, check_integer
 from octavo.errors import CorruptCollectionError, ForeignCollectionError, MismatchError, ParameterError
 from octavo.integrations.qdrant._client import ClientTransport, ServerOptions
@@ -41,6 +48,10 @@ class Manifest:
         The fitted reducers, in base64.
     late : dict or None
         Where documents have many vectors: how they are pooled, and what finds candidates.
+    analysis : dict or None
+        What made the words' weights, as `TextAnalysis.record` says; Qdrant keeps what came of it.
+    sparse : dict or None
+        Where they have learned sparse vectors: the fingerprint of the encoder, if one made them.
     format : int
         Rises when what is stored changes its meaning.
     """
@@ -53,13 +64,16 @@ class Manifest:
     encoder: dict[str, Any] | None
     state: str
     late: dict[str, Any] | None = None
+    analysis: dict[str, Any] | None = None
+    sparse: dict[str, Any] | None = None
     format: int = FORMAT
 
     def write(self, transport: Transport) -> None:
         """Store it."""
         values = asdict(self)
-        if self.late is None:
-            del values["late"]  # as before there was such a thing
+        for name in ("late", "sparse"):
+            if values[name] is None:
+                del values[name]  # as before there was such a thing
         text = json.dumps(values, sort_keys=True)
         there = transport.retrieve([MANIFEST], True)
         beside = there[0].payload if there else {}  # what a push keeps there
@@ -95,6 +109,24 @@ class Manifest:
             )
         return cls(**values)
 
+    def words(self, function: Analyser | None) -> TextAnalysis:
+        """Return what makes terms of texts, the same that has made the stored weights.
+
+        Raises
+        ------
+        MismatchError
+            When this process would make other terms.
+        """
+        if self.full_text.startswith(FUNCTION) and function is not None:
+            check_function(self.full_text, (self.analysis or {}).get("used", {}).get("function"), function)
+        analysis = analysis_of(self.full_text, function)
+        if self.analysis is not None and analysis.record != self.analysis:
+            raise MismatchError(
+                f"the words in Qdrant were made with {self.analysis!r}, and this process has {analysis.record!r}; install the "
+                "versions named, or copy the documents into a new collection"
+            )
+        return analysis
+
     def client_codec(self) -> ClientCodec:
         """Return the fitted reducers."""
         return ClientCodec.from_bytes(base64.b64decode(self.state))
@@ -123,14 +155,16 @@ class Plan:
     codec: str
     metric: Literal["cosine", "dot"]
     dim: int | None
-    full_text: str
+    full_text: Any  # a specification or a function; from then on what `check_full_text` makes of it
     seed: int
     fit_after: int
     layout: dict[str, Any]
+    sparse: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         check_choice(self.metric, "metric", ("cosine", "dot"))
-        check_language(self.full_text)
+        if callable(self.full_text) or not str(self.full_text).startswith(FUNCTION):
+            object.__setattr__(self, "full_text", check_full_text(self.full_text))
         checked = {
             "seed": check_integer(self.seed, "seed", least=0),
             "fit_after": check_integer(self.fit_after, "fit_after", least=1),
@@ -169,7 +203,12 @@ def layout_of(
     }
 
 
-def average_length(language: str, texts: Sequence[str]) -> float:
+def analysis_of(full_text: str, function: Analyser | None) -> TextAnalysis:
+    """Return what a specification names, or a function does."""
+    return TextAnalysis(full_text, function) if full_text.startswith(FUNCTION) else text_analysis(full_text)
+
+
+def average_length(analysis: TextAnalysis, texts: Sequence[str]) -> float:
     """Return the terms of a typical document."""
-    counts = [BM25Encoder(language, 1.0).count(text) for text in texts[:_LENGTH_SAMPLE] if text]
+    counts = [BM25Encoder(lambda: analysis, 1.0).count(text) for text in texts[:_LENGTH_SAMPLE] if text]
     return float(np.mean(counts)) if counts else 100.0

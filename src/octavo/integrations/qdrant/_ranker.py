@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from octavo._arrays import Floats
+from octavo._sparse_rows import SparseRows
 from octavo.compression.token_matrices import TokenMatrices
+from octavo.errors import ParameterError
 from octavo.integrations.qdrant._filters import Condition
 from octavo.integrations.qdrant.late_points import LateCodec
 from octavo.integrations.qdrant.points import BM25Encoder, ClientCodec, document_of, order_of
@@ -16,11 +19,17 @@ from octavo.retrievers.late_interaction import LateOptions
 from octavo.retrievers.results import Ranking, SearchResult
 from octavo.retrievers.search import Queries, SearchOptions, cosines
 from octavo.store.documents import chunked
+from octavo.words import Phrase, Prefix, WordQuery, Words
+from octavo.words.matching import leaves
 
 _QUERIES_AT_ONCE = 32
 
 #: Results up to which Qdrant is asked for them without knowing whether there are as many; for more, it is asked to count.
 _WITHOUT_COUNTING = 10_000
+
+
+#: How many more points than results are looked at first where texts have to be read to see whether they match, and then.
+_MATCH_FACTOR = 4
 
 
 class QdrantRanker:
@@ -36,10 +45,21 @@ class QdrantRanker:
         Makes of a query's words what the points were given.
     oversampling : float or None
         Candidates rescored per result, where Qdrant rescores and the options do not say.
+    sparse : bool
+        Whether points have learned sparse vectors.
     """
 
-    def __init__(self, transport: Transport, where: Condition, words: BM25Encoder, oversampling: float | None) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        where: Condition,
+        words: BM25Encoder,
+        oversampling: float | None,
+        *,
+        sparse: bool = False,
+    ) -> None:
         self._transport = transport
+        self._has_sparse = sparse
         self._where = where
         self._words = words
         self._oversampling = oversampling
@@ -50,13 +70,45 @@ class QdrantRanker:
         """Return how many results there can be; a request of its own, so only where the number is large."""
         return depth if depth <= _WITHOUT_COUNTING else min(depth, self._transport.count(self._where))
 
-    def by_words(self, words: Sequence[str], k: int, options: SearchOptions) -> list[Ranking]:
+    def by_words(self, words: Sequence[str | WordQuery], k: int, options: SearchOptions) -> list[Ranking]:
         """Rank by BM25, as the stored weights of the words say."""
-        sparse = [self._words.query(text) for text in words]
+        sparse = [self._words.query(text) if isinstance(text, str) else ([], []) for text in words]
         with_vectors = _diversified(options)
         asked = [Search(k, self._where, text=terms, with_vectors=with_vectors) for terms in sparse if terms[0]]
         answers = iter(self._ask(asked))
-        return [self._named(next(answers) if terms[0] else []) for terms in sparse]
+        return [
+            self._matching(text, k, with_vectors)
+            if isinstance(text, WordQuery)
+            else self._named(next(answers) if terms[0] else [])
+            for text, terms in zip(words, sparse, strict=True)
+        ]
+
+    def _matching(self, query: WordQuery, k: int, with_vectors: bool) -> Ranking:
+        """Rank by the words that may be there, and keep the texts that match: Qdrant keeps weights, and no order of words."""
+        terms = self._words.query(" ".join(map(_text_of, leaves(query))))
+        depth = k * _MATCH_FACTOR
+        while terms[0]:
+            (found,) = self._ask([Search(depth, self._where, text=terms, with_vectors=with_vectors)])
+            kept = [point for point in found if self._words.matches(query, document_of(point).words)]
+            if len(kept) >= k or len(found) < depth:
+                return self._named(kept[:k])
+            depth *= _MATCH_FACTOR
+        return self._named([])
+
+    def by_sparse(self, queries: SparseRows, k: int, options: SearchOptions) -> list[Ranking]:
+        """Rank by the inner product of learned sparse vectors."""
+        self._require_sparse()
+        with_vectors = _diversified(options)
+        pairs = [(terms.tolist(), weights.tolist()) for terms, weights in queries]
+        asked = [Search(k, self._where, sparse=pair, with_vectors=with_vectors) for pair in pairs if pair[0]]
+        answers = iter(self._ask(asked))
+        return [self._named(next(answers) if pair[0] else []) for pair in pairs]
+
+    def _require_sparse(self) -> None:
+        if not self._has_sparse:
+            raise ParameterError(
+                "the collection in Qdrant holds no sparse vectors: create one with sparse=, and add documents to it"
+            )
 
     def results(self, rankings: Sequence[Ranking]) -> list[SearchResult]:
         """Read the documents out of the payloads that came with the points."""
@@ -95,6 +147,8 @@ class QdrantDenseRanker(QdrantRanker):
     ----------
     transport, where, words, oversampling
         See `QdrantRanker`.
+    sparse : bool
+        See `QdrantRanker`.
     codec : ClientCodec
         What runs before vectors are sent.
     cosines : bool
@@ -110,8 +164,9 @@ class QdrantDenseRanker(QdrantRanker):
         *,
         codec: ClientCodec,
         cosines: bool,
+        sparse: bool = False,
     ) -> None:
-        super().__init__(transport, where, words, oversampling)
+        super().__init__(transport, where, words, oversampling, sparse=sparse)
         self._codec = codec
         self.cosines = cosines
 
@@ -151,6 +206,8 @@ class QdrantLateRanker(QdrantRanker):
     ----------
     transport, where, words, oversampling
         See `QdrantRanker`.
+    sparse : bool
+        See `QdrantRanker`.
     codec : LateCodec
         What runs before vectors are sent.
     """
@@ -163,8 +220,9 @@ class QdrantLateRanker(QdrantRanker):
         oversampling: float | None,
         *,
         codec: LateCodec,
+        sparse: bool = False,
     ) -> None:
-        super().__init__(transport, where, words, oversampling)
+        super().__init__(transport, where, words, oversampling, sparse=sparse)
         self._codec = codec
 
     def by_vectors(self, queries: Queries, k: int, options: SearchOptions) -> list[Ranking]:
@@ -176,7 +234,8 @@ class QdrantLateRanker(QdrantRanker):
         searches: list[Search | None] = []
         for number, (matrix, candidate) in enumerate(zip(tokens, candidates, strict=True)):
             words = queries.words[number] if queries.words is not None else None
-            prefetch = [] if every else self._prefetch(words, candidate, depth, options)
+            sparse = queries.sparse[number] if queries.sparse is not None else None
+            prefetch = [] if every else self._prefetch(words, sparse, candidate, depth, options)
             search = Search(
                 k,
                 self._where,
@@ -201,12 +260,23 @@ class QdrantLateRanker(QdrantRanker):
         matching = self._transport.count(self._where)
         return min(options.depth(k, matching), max(1, matching)), options.scores_all(k, matching)
 
-    def _prefetch(self, words: str | None, candidate: Floats, depth: int, options: LateOptions) -> list[Search]:
+    def _prefetch(
+        self, words: str | WordQuery | None, sparse: Any, candidate: Floats, depth: int, options: LateOptions
+    ) -> list[Search]:
         found = []
-        if options.candidates != "text":
+        if "sparse" in options.sources:
+            self._require_sparse()
+            pair = (sparse[0].tolist(), sparse[1].tolist())
+            if pair[0]:
+                found.append(Search(depth, self._where, sparse=pair))
+        if "vectors" in options.sources:
             found.append(Search(depth, self._where, dense=candidate.tolist(), ef=options.ef))
-        if options.candidates != "vectors":
+        if "text" in options.sources:
             assert words is not None  # the options ask for them
+            if isinstance(words, WordQuery):
+                raise ParameterError(
+                    "candidates by words are a bag of words in Qdrant: give text= as a str, or search with mode='text'"
+                )
             terms = self._words.query(words)
             if terms[0]:
                 found.append(Search(depth, self._where, text=terms))
@@ -235,3 +305,13 @@ class QdrantLateRanker(QdrantRanker):
 
 def _diversified(options: SearchOptions) -> bool:
     return options.lambda_mult not in (None, 1)
+
+
+def _text_of(leaf: WordQuery) -> str:
+    if isinstance(leaf, Prefix) or (isinstance(leaf, Words) and leaf.typos):
+        raise ParameterError(
+            "prefixes and misspelt words need a list of all words, which Qdrant does not keep; search by whole words here, or "
+            "in a local collection (octavo pull)"
+        )
+    assert isinstance(leaf, Words | Phrase)  # the only others
+    return leaf.text

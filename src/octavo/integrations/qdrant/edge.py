@@ -30,7 +30,18 @@ from octavo.errors import (
     StorageError,
 )
 from octavo.integrations.qdrant._filters import COUNT, MANIFEST, Condition
-from octavo.integrations.qdrant.transport import DENSE, TEXT, TOKENS, Layout, Point, Search, Status, TokenLayout
+from octavo.integrations.qdrant.transport import (
+    DENSE,
+    SPARSE,
+    TEXT,
+    TOKENS,
+    Layout,
+    Point,
+    Search,
+    Sparse,
+    Status,
+    TokenLayout,
+)
 
 _PAGE = 256
 
@@ -205,7 +216,8 @@ class EdgeTransport:
             )
         config = edge.EdgeConfig(
             vectors=vectors,
-            sparse_vectors={TEXT: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
+            sparse_vectors={TEXT: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)}
+            | ({SPARSE: edge.EdgeSparseVectorParams()} if layout.sparse else {}),
             hnsw_config=edge.HnswIndexConfig(layout.hnsw_m, layout.ef_construct, layout.full_scan_threshold),
             optimizers=edge.EdgeOptimizersConfig(indexing_threshold=layout.indexing_threshold),
         )
@@ -228,6 +240,10 @@ class EdgeTransport:
             quantization = edge.ScalarQuantizationConfig(edge.ScalarType.Int8, memory=edge.Memory.Pinned)
         elif layout.quantization == "binary":
             quantization = edge.BinaryQuantizationConfig(memory=edge.Memory.Pinned)
+        elif layout.quantization is not None:
+            sizes = edge.TurboQuantBitSize
+            bits = {"turbo1": sizes.Bits1, "turbo2": sizes.Bits2, "turbo4": sizes.Bits4}[layout.quantization]
+            quantization = edge.TurboQuantQuantizationConfig(bits=bits, memory=edge.Memory.Pinned)
         datatype = edge.VectorStorageDatatype
         return edge.EdgeVectorParams(
             layout.dim,
@@ -385,7 +401,21 @@ class EdgeTransport:
             vectors[TEXT] = self._edge.SparseVector(*point.text)
         if point.tokens is not None:
             vectors[TOKENS] = point.tokens
+        if point.sparse is not None and point.sparse[0]:
+            vectors[SPARSE] = self._edge.SparseVector(*point.sparse)
         return self._edge.Point(point.id, vectors, point.payload)
+
+    def change(self, points: Sequence[Point]) -> None:
+        """Change payloads and words."""
+        operation = self._edge.UpdateOperation
+        with self._changing() as shard:
+            for point in points:
+                if point.text is not None and point.text[0]:
+                    words = {TEXT: self._edge.SparseVector(*point.text)}
+                    shard.update(operation.update_vectors([self._edge.PointVectors(point.id, words)]))
+                elif point.text is not None:
+                    shard.update(operation.delete_vectors([point.id], [TEXT]))
+                shard.update(operation.overwrite_payload([point.id], point.payload))
 
     def delete(self, ids: Sequence[str]) -> None:
         """Delete points."""
@@ -455,7 +485,9 @@ class EdgeTransport:
             return edge.Query.Nearest(list(search.dense), DENSE)
         if search.tokens is not None:
             return edge.Query.Nearest(search.tokens, TOKENS)
-        assert search.text is not None  # one of the three
+        if search.sparse is not None:
+            return edge.Query.Nearest(edge.SparseVector(*search.sparse), SPARSE)
+        assert search.text is not None  # one of the four
         return edge.Query.Nearest(edge.SparseVector(*search.text), TEXT)
 
     def _params(self, search: Search) -> Any:
@@ -508,7 +540,19 @@ def _panic(path: Path) -> str:
 def _as_point(record: Any) -> Point:
     vectors = record.vector or {}
     score = float(getattr(record, "score", 0.0))
-    return Point(str(record.id), record.payload or {}, vectors.get(DENSE), score=score, tokens=vectors.get(TOKENS))
+    return Point(
+        str(record.id),
+        record.payload or {},
+        vectors.get(DENSE),
+        score=score,
+        tokens=vectors.get(TOKENS),
+        sparse=_pair(vectors),
+    )
+
+
+def _pair(vectors: Any) -> Sparse | None:
+    found = vectors.get(SPARSE)
+    return None if found is None else (list(found.indices), list(found.values))
 
 
 # ---------------------------------------------------------------------- the core's files

@@ -93,14 +93,14 @@ def parse_location(place: str | os.PathLike[str], name: str | None = None) -> Lo
     return Location(path=path) if (path / CONFIG_FILE).is_file() or (path / SUMS_FILE).is_file() else None
 
 
-def open_collection(place: str | os.PathLike[str], encoder: Any = None) -> QdrantCollection:
+def open_collection(place: str | os.PathLike[str], encoder: Any = None, *, sparse: Any = None) -> QdrantCollection:
     """Open the collection at a place in Qdrant, of one vector a document or of many; the key is taken from ``QDRANT_API_KEY``.
 
     Parameters
     ----------
     place : str or path-like
         ``https://HOST:PORT#NAME``, ``qdrant:DIR``, or a directory in which such a collection lies.
-    encoder : object, optional
+    encoder, sparse : object, optional
         As in `octavo.open`.
 
     Returns
@@ -127,12 +127,13 @@ def open_collection(place: str | os.PathLike[str], encoder: Any = None) -> Qdran
     QdrantCollection 0
     >>> folder.cleanup()
     """
-    return open_either(encoder, **_require(place).options())
+    return open_either(encoder, sparse=sparse, **_require(place).options())
 
 
 def open_either(
     encoder: Any = None,
     *,
+    sparse: Any = None,
     path: str | os.PathLike[str] | None = None,
     url: str | None = None,
     name: str = DEFAULT_NAME,
@@ -146,14 +147,19 @@ def open_either(
         if not transport.exists():
             raise CollectionNotFoundError(f"expected a collection at {transport.place}, but there is none")
         late = Manifest.read(transport).late is not None
-        return (QdrantMultiVectorCollection if late else QdrantCollection)(transport, encoder, None)
+        return (QdrantMultiVectorCollection if late else QdrantCollection)(transport, encoder, None, sparse)
     except BaseException:
         transport.close()
         raise
 
 
 def open_or_create(
-    place: str | os.PathLike[str], encoder: Any = None, *, codec: str | None = None, metric: Any = None
+    place: str | os.PathLike[str],
+    encoder: Any = None,
+    *,
+    sparse: Any = None,
+    codec: str | None = None,
+    metric: Any = None,
 ) -> QdrantCollection:
     """Open the collection at a place in Qdrant, or create it there; the parameters are those of `octavo.open`.
 
@@ -164,11 +170,13 @@ def open_or_create(
     """
     options = _require(place).options()
     try:
-        collection = QdrantCollection.open(encoder=encoder, **options)
+        collection = QdrantCollection.open(encoder=encoder, sparse=sparse, **options)
     except ForeignCollectionError:
         raise  # which is not to be created over
     except CollectionNotFoundError:
-        return QdrantCollection.create(encoder=encoder, codec=codec or "int8", metric=metric or "cosine", **options)
+        return QdrantCollection.create(
+            encoder=encoder, sparse=sparse, codec=codec or "int8", metric=metric or "cosine", **options
+        )
     wanted = str(Codec.parse(codec)) if codec is not None else collection.codec
     if wanted != collection.codec or metric not in (None, collection.metric):
         found = (collection.codec, collection.metric)

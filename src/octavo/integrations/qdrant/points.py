@@ -6,19 +6,22 @@ import hashlib
 import json
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
 
 from octavo._arrays import Floats
-from octavo._text_analysis import build_analyzer, check_language, normalise
+from octavo._text_analysis import TextAnalysis
 from octavo.compression import Codec, Pipeline
 from octavo.errors import CodecError, CorruptCollectionError
 from octavo.integrations.qdrant._filters import describe
-from octavo.integrations.qdrant.transport import Point, Sparse
+from octavo.integrations.qdrant.transport import Point, Quantization, Sparse
+from octavo.store.database import EMBED_WORDS
 from octavo.store.documents import Batch, Document, metadata_from_json, metadata_from_tagged
+from octavo.words import WordQuery
+from octavo.words.matching import matches_words
 
 #: What the vectors that Qdrant keeps in full are stored as, by the finest quantizer of the codec.
 _DATATYPES: Final[dict[str, Literal["float32", "float16"]]] = {
@@ -26,22 +29,36 @@ _DATATYPES: Final[dict[str, Literal["float32", "float16"]]] = {
     "float16": "float16",
     "int8": "float16",
     "binary": "float16",
+    "rabitq:1": "float16",
+    "rabitq:2": "float16",
+    "rabitq:4": "float16",
 }
 
-#: The quantization that Qdrant searches by, by the coarsest quantizer.
-_QUANTIZATIONS: Final[dict[str, Literal["scalar", "binary"] | None]] = {
+#: The quantization that Qdrant searches by, by the coarsest quantizer. TurboQuant is of the kind of `rabitq`: it turns vectors,
+#: rounds them, and corrects the lengths; it takes the same bits.
+_QUANTIZATIONS: Final[dict[str, Quantization | None]] = {
     "float32": None,
     "float16": None,
     "int8": "scalar",
     "binary": "binary",
+    "rabitq:1": "turbo1",
+    "rabitq:2": "turbo2",
+    "rabitq:4": "turbo4",
 }
 
 #: Octavo's quantizers that have no counterpart, and the nearest that has.
-_NEAREST: Final = {"bfloat16": "float16", "float8": "int8", "float8-e5m2": "int8", "int4": "int8", "int2": "binary"}
+_NEAREST: Final = {
+    "bfloat16": "float16",
+    "float8": "int8",
+    "float8-e5m2": "int8",
+    "int4": "rabitq:4",
+    "int2": "rabitq:2",
+    "rabitq:3": "rabitq:4",
+}
 
-#: Candidates rescored per result. For binary the least of those measured that finds as many of the exact ten best as a local
-#: collection does, for each codec (table in docs/qdrant.md).
-_OVERSAMPLING: Final = {"binary": 20.0, "scalar": 2.0}
+#: Candidates rescored per result: the least of those measured that find as many of the exact ten best as a local collection
+#: does (tables in docs/qdrant.md); for `rabitq:1`, on four models.
+_OVERSAMPLING: Final[dict[str, float]] = {"binary": 20.0, "scalar": 2.0, "turbo1": 20.0, "turbo2": 5.0, "turbo4": 2.0}
 
 
 @dataclass(frozen=True)
@@ -54,7 +71,7 @@ class CodecMapping:
         The codec string.
     datatype : {"float32", "float16"}
         Of the vectors that are kept in full.
-    quantization : {"scalar", "binary"} or None
+    quantization : {"scalar", "binary", "turbo1", "turbo2", "turbo4"} or None
         What is searched; the vectors kept in full rescore.
     oversampling : float or None
         Candidates rescored per result.
@@ -62,7 +79,7 @@ class CodecMapping:
 
     codec: str
     datatype: Literal["float32", "float16"]
-    quantization: Literal["scalar", "binary"] | None
+    quantization: Quantization | None
     oversampling: float | None
 
 
@@ -78,10 +95,12 @@ def map_codec(text: str) -> CodecMapping:
     --------
     >>> map_codec("svd:50%|binary > svd:50%|int8")
     CodecMapping(codec='svd:50%|binary > svd:50%|int8', datatype='float16', quantization='binary', oversampling=20.0)
+    >>> map_codec("rabitq:1 > int8").quantization
+    'turbo1'
     """
     codec = Codec.parse(text)
     for tier in codec.tiers:
-        name = tier.quantizer.name()
+        name = tier.quantizer.token
         if name not in _DATATYPES:
             nearest = _NEAREST.get(name) or _NEAREST.get(tier.quantizer.step_id, "int8")
             raise CodecError(
@@ -93,13 +112,13 @@ def map_codec(text: str) -> CodecMapping:
             f"Qdrant keeps one vector and one quantization of it: expected at most two tiers with the same reducers, got "
             f"{str(codec)!r}; the nearest is {_nearest(finest)!r}"
         )
-    quantization = _QUANTIZATIONS[coarse.quantizer.name()]
+    quantization = _QUANTIZATIONS[coarse.quantizer.token]
     if len(codec) == 2 and quantization is None:
         raise CodecError(
-            f"the first tier of two has to be 'int8' or 'binary' for Qdrant, got {str(codec)!r}; the nearest is "
+            f"the first tier of two has to be 'rabitq', 'int8' or 'binary' for Qdrant, got {str(codec)!r}; the nearest is "
             f"{_nearest(finest)!r}"
         )
-    datatype = _DATATYPES[finest.quantizer.name()]
+    datatype = _DATATYPES[finest.quantizer.token]
     return CodecMapping(str(codec), datatype, quantization, _OVERSAMPLING.get(quantization or ""))
 
 
@@ -185,23 +204,25 @@ class BM25Encoder:
 
     Parameters
     ----------
-    language : str
-        As `full_text` of `octavo.open`.
+    analysis : callable
+        Returns what makes terms of texts; asked only where there are texts.
     average_length : float
         Terms of a typical document.
     """
 
-    def __init__(self, language: str, average_length: float) -> None:
-        self._analyzer = build_analyzer(check_language(language))
+    def __init__(self, analysis: Callable[[], TextAnalysis], average_length: float) -> None:
+        self.analysis = analysis
         self._average = max(average_length, 1.0)
 
     def count(self, text: str) -> int:
         """Return the number of terms."""
-        return len(self._analyzer.analyze(normalise(text)))
+        return len(self.analysis().terms(text))
 
     def document(self, text: str) -> Sparse:
         """Return a document's terms with the share of BM25 that does not depend on other documents."""
-        terms = self._analyzer.analyze(normalise(text))
+        if not text:
+            return [], []
+        terms = self.analysis().terms(text)
         norm = _K1 * (1 - _B + _B * len(terms) / self._average)
         weights: dict[int, float] = {}
         for term, count in Counter(terms).items():
@@ -211,8 +232,12 @@ class BM25Encoder:
 
     def query(self, text: str) -> Sparse:
         """Return a query's terms, each as often as it stands there."""
-        counts = Counter(_dimension(term) for term in self._analyzer.analyze(normalise(text)))
+        counts = Counter(_dimension(term) for term in self.analysis().terms(text))
         return list(counts), [float(count) for count in counts.values()]
+
+    def matches(self, query: WordQuery, text: str) -> bool:
+        """Tell whether a text matches a query."""
+        return matches_words(query, text, self.analysis())
 
 
 def _dimension(term: str) -> int:
@@ -223,7 +248,7 @@ def _dimension(term: str) -> int:
 # ---------------------------------------------------------------------- documents as payloads
 
 #: The fields of a payload that make up a document.
-FIELDS: Final = ("id", "text", "metadata", "json", "payload")
+FIELDS: Final = ("id", "text", "metadata", "json", "payload", "embed_text", "flags")
 
 #: Beyond this an integer does not survive every JSON reader.
 _SAFE_INTEGER: Final = 2**53
@@ -240,7 +265,16 @@ def payload_of(batch: Batch, row: int, order: int) -> dict[str, Any]:
         payload["json"] = batch.metadata[row]
     if batch.payloads[row] is not None:
         payload["payload"] = batch.payloads[row]
+    if batch.embed_texts[row] is not None:
+        payload["embed_text"] = batch.embed_texts[row]
+    if batch.flags[row]:
+        payload["flags"] = batch.flags[row]
     return payload
+
+
+def flags_of(point: Point) -> int:
+    """Return the flags of the document that a point stands for, as `octavo.store.database` has them."""
+    return int(point.payload.get("flags", 0))
 
 
 def id_of(point: Point) -> str:
@@ -288,7 +322,8 @@ def document_of(point: Point) -> Document:
     metadata = (
         metadata_from_json(text) if text is not None else metadata_from_tagged(point.payload.get("metadata") or {})
     )
-    return Document(id_of(point), point.payload.get("text", ""), metadata)
+    words = bool(flags_of(point) & EMBED_WORDS)
+    return Document(id_of(point), point.payload.get("text", ""), metadata, point.payload.get("embed_text"), words)
 
 
 def _plain(value: Any) -> bool:

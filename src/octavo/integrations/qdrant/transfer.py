@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from octavo._arrays import Floats, as_matrix
+from octavo._sparse_rows import SparseRows
+from octavo._text_analysis import Analyser
 from octavo.collection.rebuild import Blueprint, joined_tokens
 from octavo.compression import Codec, Float32, Pipeline
 from octavo.compression.candidates import candidate_encoder_from_config
@@ -40,7 +42,12 @@ _STATES = ("codec_state", "token_codec", "candidate_state")
 
 
 def open_from_blueprint(
-    blueprint: Blueprint, texts: Sequence[str] = (), *, longest: tuple[str, int] | None = None, **options: Any
+    blueprint: Blueprint,
+    texts: Sequence[str] = (),
+    *,
+    longest: tuple[str, int] | None = None,
+    analyser: Analyser | None = None,
+    **options: Any,
 ) -> QdrantCollection:
     """Create a collection of the blueprint's kind in Qdrant, or open the one that is there if it was made from it.
 
@@ -52,6 +59,8 @@ def open_from_blueprint(
         Some of the documents' texts, whose length BM25 takes for typical.
     longest : tuple of str and int, optional
         Of token vectors: the document with the most of them, and how many; Qdrant has a limit.
+    analyser : callable, optional
+        The function that makes terms of texts, where one does.
     **options
         Where: ``path``, or ``url``, ``name`` and what else `QdrantCollection.create` takes of a server.
 
@@ -95,10 +104,16 @@ def open_from_blueprint(
                 f"the collection at {there._transport.place} was not pushed from this one; choose another place or name, or "
                 "delete it first"
             )
+        there._take_words(analyser)
         return there
-    created = _create_late(blueprint, **options) if _is_late(blueprint) else _create(blueprint, **options)
+    words = {"full_text": analyser or blueprint.settings["full_text"]}
+    created = (
+        _create_late(blueprint, **options, **words) if _is_late(blueprint) else _create(blueprint, **options, **words)
+    )
     try:
         created._lay_out(codec, blueprint.dim, texts, blueprint.encoder)
+        if blueprint.sparse_encoder is not None:
+            created._write_sparse_encoder(blueprint.sparse_encoder)
         _keep(created, blueprint)
     except BaseException:
         created.close()
@@ -114,9 +129,9 @@ def _create(blueprint: Blueprint, **options: Any) -> QdrantCollection:
     return QdrantCollection.create(
         codec=blueprint.codec,
         metric=settings["metric"],
-        full_text=settings["full_text"],
         connectivity=settings.get("connectivity", 16),
         seed=settings.get("seed", 0),
+        sparse=blueprint.sparse or None,
         **options,
     )
 
@@ -136,6 +151,8 @@ def _is_like(collection: QdrantCollection, blueprint: Blueprint, codec: ClientCo
     about = (manifest.codec, manifest.metric, manifest.full_text, manifest.dim)
     if about != (str(Codec.parse(blueprint.codec)), settings["metric"], settings["full_text"], blueprint.dim):
         return False
+    if (manifest.sparse is not None) != blueprint.sparse:
+        return False
     if isinstance(codec, LateCodec):
         return manifest.late is not None and _learned_alike(manifest.state, manifest.late, blueprint, codec)
     return manifest.late is None and manifest.state == encode_state(codec)
@@ -152,9 +169,19 @@ def blueprint_of(collection: QdrantCollection) -> Blueprint:
     about = collection._about
     encoder = collection._manifest.encoder if collection._manifest is not None else None
     settings: dict[str, Any] = {"metric": about.metric, "full_text": about.full_text}
+    analysis = collection._manifest.analysis if collection._manifest is not None else None
+    if analysis is not None and "function" in analysis["used"]:
+        settings["full_text_digest"] = analysis["used"]["function"]
     if isinstance(collection, QdrantMultiVectorCollection):
         settings |= _late_settings(collection)
-    return Blueprint(settings, about.codec, collection.dim, encoder)
+    return Blueprint(
+        settings,
+        about.codec,
+        collection.dim,
+        encoder,
+        sparse_encoder=collection._sparse_about.get("encoder"),
+        sparse=collection.has_sparse_vectors,
+    )
 
 
 def has_codec(collection: QdrantCollection, blueprint: Blueprint) -> bool:
@@ -164,18 +191,25 @@ def has_codec(collection: QdrantCollection, blueprint: Blueprint) -> bool:
     return collection._manifest.state == encode_state(_client_codec(blueprint, blueprint.dim))
 
 
-def write_stored(collection: QdrantCollection) -> Callable[[Sequence[Document], Sequence[str | None], Any], list[str]]:
+def write_stored(
+    collection: QdrantCollection,
+) -> Callable[[Sequence[Document], Sequence[str | None], Any, Any], list[str]]:
     """Return what writes vectors, or token matrices, as they were stored.
 
     The collection's own `add` would scale vectors to unit length again, and pool tokens once more.
     """
 
-    def write(documents: Sequence[Document], payloads: Sequence[str | None], vectors: Any) -> list[str]:
+    def write(
+        documents: Sequence[Document], payloads: Sequence[str | None], vectors: Any, sparse: Any = None
+    ) -> list[str]:
         (batch,) = read_batches(documents, None, None, None, payloads, batch_size=max(1, len(documents)), dim=None)
         if isinstance(collection, QdrantMultiVectorCollection):
             _take_tokens(collection, batch, vectors)
         else:
             batch.vectors = as_matrix(vectors, collection.dim)
+        batch.decoded = True
+        if sparse is not None:
+            batch.sparse = SparseRows.of(sparse, n=len(batch))
         with collection._writing:
             return collection._write(batch)
 
@@ -274,9 +308,9 @@ def _create_late(blueprint: Blueprint, **options: Any) -> QdrantMultiVectorColle
         codec=blueprint.codec,
         pooling=TokenPooling.from_config(settings["pooling"]),
         candidates=candidate_encoder_from_config(settings["candidates"]),
-        full_text=settings["full_text"],
         connectivity=settings.get("connectivity", 16),
         seed=settings.get("seed", 0),
+        sparse=blueprint.sparse or None,
         **options,
     )
 

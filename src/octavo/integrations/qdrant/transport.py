@@ -11,10 +11,14 @@ from octavo.integrations.qdrant._filters import Condition
 #: A sparse vector: dimensions and values.
 Sparse: TypeAlias = tuple[list[int], list[float]]
 
+#: What Qdrant searches by instead of the vectors in full: bytes, signs, or TurboQuant's codes of so many bits a value.
+Quantization: TypeAlias = Literal["scalar", "binary", "turbo1", "turbo2", "turbo4"]
+
 #: Names of the vectors of a point. Where a document has many vectors, they are `TOKENS`, and `DENSE` finds candidates.
 DENSE = "dense"
 TEXT = "text"
 TOKENS = "tokens"
+SPARSE = "sparse"
 
 
 @dataclass(frozen=True)
@@ -23,22 +27,23 @@ class TokenLayout:
 
     dim: int
     datatype: Literal["float32", "float16"]
-    quantization: Literal["scalar", "binary"] | None
+    quantization: Quantization | None
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How Qdrant stores the vectors; `hnsw_m` links a node, `indexing_threshold` in KB of vectors."""
+    """How Qdrant stores vectors; `hnsw_m` links a node, `indexing_threshold` in KB of vectors; `sparse`: learned ones, too."""
 
     dim: int
     datatype: Literal["float32", "float16"]
-    quantization: Literal["scalar", "binary"] | None
+    quantization: Quantization | None
     hnsw_m: int = 16
     ef_construct: int = 128
     full_scan_threshold: int = 10_000
     indexing_threshold: int = 10_000
     ranges: Sequence[str] = ()
     tokens: TokenLayout | None = None
+    sparse: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Point:
     text: Sparse | None = None
     score: float = 0.0
     tokens: list[list[float]] | None = None
+    sparse: Sparse | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,7 @@ class Search:
     with_vectors: bool = False
     tokens: list[list[float]] | None = None
     prefetch: Sequence[Search] = ()
+    sparse: Sparse | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,10 @@ class Transport(Protocol):
 
     def upsert(self, points: Sequence[Point]) -> None:
         """Write points; when this returns, they survive the death of the process."""
+        ...
+
+    def change(self, points: Sequence[Point]) -> None:
+        """Give points that are there another payload and, where it is given, another `text`; their other vectors stay."""
         ...
 
     def delete(self, ids: Sequence[str]) -> None:

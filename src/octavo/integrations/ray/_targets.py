@@ -170,6 +170,6 @@ def write(collection: Any, documents: Sequence[Document], codec: Codec, tiers: S
     if isinstance(collection, Collection):
         add_stored(collection, documents, vectors=vectors, codes=(codec.to_bytes(), tiers))
     elif isinstance(collection, QdrantCollection) and collection.dim is not None:
-        qdrant.write_stored(collection)(documents, [None] * len(documents), vectors)
+        qdrant.write_stored(collection)(documents, [None] * len(documents), vectors, None)
     else:
         collection.add(documents, vectors=vectors)

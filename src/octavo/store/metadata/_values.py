@@ -82,6 +82,24 @@ def classify(value: str | float | date | Instant | None) -> tuple[int, Stored]:
     return (NUMBER, value) if is_64_bit(value) else (ODD, 0)
 
 
+def plain(value: Any) -> tuple[int, Stored] | None:
+    """Give what `classify` gives for those scalars that most metadata is made of; None for everything else.
+
+    Examples
+    --------
+    >>> plain("a") == (TEXT, "a"), plain(["a"])
+    (True, None)
+    """
+    kind = type(value)
+    if kind is str:
+        return (TEXT, value) if len(value) <= PREFIX and value.isascii() else None
+    if kind is int:
+        return (NUMBER, value) if -(2**63) <= value < 2**63 else None
+    if kind is float:
+        return (NUMBER, value) if value == value else None
+    return (BOOL, int(value)) if kind is bool else None
+
+
 def rows_of(metadata: Mapping[str, Any]) -> Iterator[Row]:
     """Give the rows of one document's metadata: path, kind and stored value.
 

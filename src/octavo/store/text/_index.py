@@ -17,7 +17,7 @@ import re
 import secrets
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -26,7 +26,7 @@ import numpy.typing as npt
 import tantivy
 
 from octavo._files import ADVICE, Directory, HeldFile, make_directory
-from octavo._text_analysis import ANALYSIS_VERSION, build_analyzer, check_language, normalise
+from octavo._text_analysis import TextAnalysis, check_full_text, text_analysis
 from octavo.errors import (
     CorruptCollectionError,
     InputTypeError,
@@ -36,6 +36,7 @@ from octavo.errors import (
     StorageError,
 )
 from octavo.store.text._search import TextSnapshot, build_schema
+from octavo.words import WordQuery
 
 Manifest: TypeAlias = dict[str, Any]
 
@@ -66,18 +67,25 @@ class TextIndex:
     [0, 1]
     """
 
-    def __init__(self, place: Path | Directory | None, language: str, manifest: Manifest | None) -> None:
+    def __init__(
+        self,
+        place: Path | Directory | None,
+        analysis: TextAnalysis,
+        manifest: Manifest | None,
+        *,
+        positions: bool = False,
+    ) -> None:
         self._folder = place if isinstance(place, Directory) else None
         self._path = place.path if isinstance(place, Directory) else place
-        self._language = check_language(language)
-        self._analyzer = build_analyzer(language)
-        self._schema = build_schema()
+        self._analysis = analysis
+        self._positions = positions
+        self._schema = build_schema(positions=positions)
         self._manifest = manifest
         self._memory: tantivy.Index | None = None
         self._writer: tantivy.IndexWriter | None = None
         self._pending: Directory | None = None  # directory that the open writer writes to
         self._own: set[str] = set()  # directories that this object has committed and that nobody else knows of
-        self._snapshot = TextSnapshot(None, self._schema, self._analyzer, self._label)
+        self._snapshot = TextSnapshot(None, self._schema, self._analysis, self._label, positions=positions)
         if self._path is None:
             self._memory = self._create(None)
         elif manifest is not None:
@@ -87,9 +95,10 @@ class TextIndex:
     def open(
         cls,
         path: str | os.PathLike[str] | Directory | None,
-        language: str = "english",
+        analysis: str | TextAnalysis = "english",
         *,
         manifest: Manifest | None = None,
+        positions: bool = False,
     ) -> TextIndex:
         """Open the index that a manifest describes, or an empty one.
 
@@ -99,36 +108,48 @@ class TextIndex:
         ----------
         path : path-like, Directory or None
             Directory of the index; None keeps it in memory.
-        language : str, default="english"
-            One of `octavo._text_analysis.LANGUAGES`.
+        analysis : str or TextAnalysis, default="english"
+            What makes terms of texts, or what `octavo._text_analysis.check_full_text` accepts.
         manifest : dict or None, default=None
             What `commit` returned for the state to open. None begins an empty index beside whatever `path` holds.
+        positions : bool, default=False
+            Keep the words, unstemmed and in order, beside the terms: for phrases, prefixes and misspelt words. An index that
+            is there says itself whether it does.
 
         Raises
         ------
         ParameterError
-            The language is unknown, or a manifest was given for an index in memory.
+            The analysis is unknown, or a manifest was given for an index in memory.
         MismatchError
-            The index was built for another language.
+            The index was built by another analysis.
         CorruptCollectionError
             A file is missing or differs from the manifest, or the index was written in a form that this version does
             not read. Rebuild the index from the documents. A process that only reads should read the manifest again
             first: the writer may have removed this state between the two steps.
         """
+        if isinstance(analysis, str):
+            analysis = text_analysis(check_full_text(analysis))
         if manifest is not None:
             if path is None:
                 raise ParameterError("an index in memory has no files that a manifest could describe; pass a path")
-            if manifest.get("language") != language:
+            if manifest.get("analysis") != analysis.record:
                 raise MismatchError(
-                    f"the full-text index was built for {manifest.get('language')!r}, got {language!r}; "
-                    "rebuild it or open it with the language that it has"
+                    f"the full-text index was built with {manifest.get('analysis')!r}, got {analysis.record!r}; rebuild it "
+                    "from the documents"
                 )
-        return cls(path if path is None or isinstance(path, Directory) else Path(path), language, manifest)
+            positions = manifest.get("positions") is True
+        place = path if path is None or isinstance(path, Directory) else Path(path)
+        return cls(place, analysis, manifest, positions=positions)
 
     @property
-    def language(self) -> str:
-        """Language whose stemmer is applied, or "plain"."""
-        return self._language
+    def analysis(self) -> TextAnalysis:
+        """What makes terms of texts."""
+        return self._analysis
+
+    @property
+    def positions(self) -> bool:
+        """Whether words are there beside terms, for phrases, prefixes and misspelt words."""
+        return self._positions
 
     @property
     def manifest(self) -> Manifest | None:
@@ -150,10 +171,10 @@ class TextIndex:
         return len(self._snapshot)
 
     def search(
-        self, query_text: str, k: int, *, alive: npt.NDArray[np.bool_] | None = None
+        self, query: str | WordQuery, k: int, *, alive: npt.NDArray[np.bool_] | None = None
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Find the `k` best texts in the last commit; see `TextSnapshot.search`."""
-        return self._snapshot.search(query_text, k, alive=alive)
+        return self._snapshot.search(query, k, alive=alive)
 
     def add(self, slots: Iterable[int], texts: Iterable[str]) -> None:
         """Add texts under slots that are not in the index; they are found after `commit`.
@@ -183,10 +204,21 @@ class TextIndex:
                     raise ParameterError(f"expected slots of 0 and above, got {slot}")
                 document = tantivy.Document()
                 document.add_unsigned("slot", int(slot))
-                document.add_text("text", normalise(text))
+                self._add_text(document, text)
                 writer.add_document(document)
             if next(rest, _END) is not _END:
                 raise ParameterError("expected as many texts as slots, got more texts")
+
+    def _add_text(self, document: tantivy.Document, text: str) -> None:
+        short, words = self._analysis.prepare(text)
+        if words is None:
+            document.add_text("text", short)
+            if self._positions:
+                document.add_text("words", short)
+            return
+        document.add_pre_tokenized_text("text", _tokens(self._analysis.stem(words)))
+        if self._positions:
+            document.add_pre_tokenized_text("words", _tokens(words))
 
     def delete(self, slots: Iterable[int]) -> None:
         """Take the texts of slots out of the index at the next `commit`; slots that are not there are no error.
@@ -226,8 +258,8 @@ class TextIndex:
             snapshot = self._load(self._pending)
             manifest: Manifest = {
                 "format": MANIFEST_FORMAT,
-                "analysis": ANALYSIS_VERSION,
-                "language": self._language,
+                "analysis": self._analysis.record,
+                "positions": self._positions,
                 "texts": len(snapshot),
                 "directory": None,
                 "files": {},
@@ -310,8 +342,12 @@ class TextIndex:
         """
         options = {} if directory is None else {"path": directory.native_path()}
         index = tantivy.Index(self._schema, sort_by_field="slot", **options)
-        index.register_tokenizer("octavo", self._analyzer)
+        self._register(index)
         return index
+
+    def _register(self, index: tantivy.Index) -> None:
+        index.register_tokenizer("octavo", self._analysis.analyzer)
+        index.register_tokenizer("octavo-words", self._analysis.word_analyzer)
 
     def _load(self, directory: Directory | None) -> TextSnapshot:
         """Open a committed directory (None: the index in memory) for searching."""
@@ -323,7 +359,15 @@ class TextIndex:
             else:
                 index = tantivy.Index.open(directory.native_path())
             lengths = {} if directory is None else dict(_lengths(directory))
-            return TextSnapshot(index.searcher(), self._schema, self._analyzer, self._label, directory, lengths)
+            return TextSnapshot(
+                index.searcher(),
+                self._schema,
+                self._analysis,
+                self._label,
+                directory,
+                lengths,
+                positions=self._positions,
+            )
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[tantivy.IndexWriter]:
@@ -361,8 +405,12 @@ class TextIndex:
             except OSError:  # a file system without hard links
                 _copy(source, self._pending, name)
         index = tantivy.Index.open(self._pending.native_path())
-        index.register_tokenizer("octavo", self._analyzer)
+        self._register(index)
         return index
+
+
+def _tokens(terms: Sequence[str]) -> tantivy.PreTokenizedString:
+    return tantivy.PreTokenizedString("", [tantivy.Token(term, place, 0, 0) for place, term in enumerate(terms)])
 
 
 def _lengths(directory: Directory) -> Iterator[tuple[str, int]]:
@@ -409,10 +457,10 @@ def _sums(folder: Directory, directory: Directory, previous: Manifest | None) ->
 
 def verify_files(folder: Directory, manifest: Manifest) -> Directory:
     """Return the directory that a manifest describes once each file is known to be as it was written."""
-    if (manifest.get("format"), manifest.get("analysis")) != (MANIFEST_FORMAT, ANALYSIS_VERSION):
+    if manifest.get("format") != MANIFEST_FORMAT:
         raise CorruptCollectionError(
-            f"the full-text index {folder.path} has format {manifest.get('format')}.{manifest.get('analysis')}, expected "
-            f"{MANIFEST_FORMAT}.{ANALYSIS_VERSION}; rebuild it from the documents"
+            f"the full-text index {folder.path} has format {manifest.get('format')}, expected {MANIFEST_FORMAT}; rebuild it "
+            "from the documents"
         )
     path = folder.path / manifest["directory"]
     try:

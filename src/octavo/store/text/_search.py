@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -12,8 +12,10 @@ import numpy.typing as npt
 import tantivy
 
 from octavo._files import Directory
-from octavo._text_analysis import normalise
+from octavo._text_analysis import TextAnalysis
 from octavo.errors import CorruptCollectionError, ParameterError
+from octavo.words import AllOf, AnyOf, Not, Phrase, Prefix, WordQuery, Words
+from octavo.words.matching import allowed_typos, is_typo, needs_positions
 
 Slots: TypeAlias = npt.NDArray[np.int64]
 Scores: TypeAlias = npt.NDArray[np.float32]
@@ -41,12 +43,21 @@ _MAX_TIED: Final = 5000
 _MAX_SLOT_TERMS: Final = 2000
 
 
-def build_schema() -> tantivy.Schema:
-    """Build the schema: the slot to filter, delete and return by, the text with frequencies and without positions."""
+def build_schema(*, positions: bool = False) -> tantivy.Schema:
+    """Build the schema: the slot to filter, delete and return by; terms with frequencies; words with positions if asked."""
     builder = tantivy.SchemaBuilder()
     builder.add_unsigned_field("slot", indexed=True, fast=True)
     builder.add_text_field("text", tokenizer_name="octavo", index_option="freq")
+    if positions:
+        builder.add_text_field("words", tokenizer_name="octavo-words", index_option="position")
     return builder.build()
+
+
+#: Words of queries whose other spellings are remembered.
+_REMEMBERED: Final = 256
+
+#: What a text gets that is found by one of very many words with a prefix, and not by the commonest of them.
+_SOME_SCORE: Final = 1e-3
 
 
 class TextSnapshot:
@@ -58,31 +69,37 @@ class TextSnapshot:
         None for a state without texts.
     schema : tantivy.Schema
         Schema of the index.
-    analyzer : tantivy.TextAnalyzer
-        What the texts were analysed with.
+    analysis : TextAnalysis
+        What made terms of the texts.
     label : str
         How errors call the index.
     directory : Directory or None
         Where its files lie; None in memory.
     lengths : dict of str to int
         The files that are mapped, and how long they are.
+    positions : bool, default=False
+        Whether there are words beside terms.
     """
 
     def __init__(
         self,
         searcher: tantivy.Searcher | None,
         schema: tantivy.Schema,
-        analyzer: tantivy.TextAnalyzer,
+        analysis: TextAnalysis,
         label: str,
         directory: Directory | None = None,
         lengths: Mapping[str, int] | None = None,
+        *,
+        positions: bool = False,
     ) -> None:
         self._searcher = searcher
         self._schema = schema
-        self._analyzer = analyzer
+        self._analysis = analysis
+        self._positions = positions
         self._label = label
         self._directory = directory
         self._lengths = dict(lengths or {})
+        self._spellings: dict[str, list[tuple[str, int]]] = {}
         self._len: int = 0 if searcher is None else searcher.num_docs
 
     def __len__(self) -> int:
@@ -100,17 +117,17 @@ class TextSnapshot:
         found = ((self._directory.stat(name), length) for name, length in self._lengths.items())
         return all(now is None or now.st_size >= length for now, length in found)
 
-    def search(self, query_text: str, k: int, *, alive: Mask | None = None) -> tuple[Slots, Scores]:
-        """Find the `k` texts that match a bag of words best.
+    def search(self, query: str | WordQuery, k: int, *, alive: Mask | None = None) -> tuple[Slots, Scores]:
+        """Find the `k` texts that match a bag of words, or a query of `octavo.words`, best.
 
-        Every character of the query that is not part of a word separates words; there are no operators. A text
+        Every character of a string that is not part of a word separates words; there are no operators. A text
         matches that holds any of the words. Repeated words count as often as they occur. Of more than 1,024 distinct
         words the weightiest (rare, or often repeated) are used.
 
         Parameters
         ----------
-        query_text : str
-            The words.
+        query : str or WordQuery
+            The words; what asks for their order needs an index that has it.
         k : int
             How many slots to return at most.
         alive : bool ndarray of shape (n_slots,) or None, default=None
@@ -139,8 +156,12 @@ class TextSnapshot:
         """
         if k < 1:
             raise ParameterError(f"expected k of 1 or more, got {k}")
+        if needs_positions(query) and not self._positions:
+            raise ParameterError(
+                "expected an index with positions for phrases, prefixes and misspelt words, got one without"
+            )
         try:
-            return self._search(query_text, int(k), alive)
+            return self._search(query, int(k), alive)
         except ValueError as err:
             raise self._damage(err) from err
         except BaseException as err:
@@ -153,8 +174,8 @@ class TextSnapshot:
             f"the full-text index {self._label} could not be searched: {err}; rebuild it from the documents"
         )
 
-    def _search(self, query_text: str, k: int, alive: Mask | None) -> tuple[Slots, Scores]:
-        words = self._words(query_text)
+    def _search(self, asked: str | WordQuery, k: int, alive: Mask | None) -> tuple[Slots, Scores]:
+        words = self._words(asked) if isinstance(asked, str) else self._tree(asked)
         n_allowed = self._len if alive is None else int(np.count_nonzero(alive))
         k = min(k, n_allowed, self._len)
         if not words or k == 0:
@@ -193,7 +214,7 @@ class TextSnapshot:
 
     def _words(self, query_text: str) -> tantivy.Query | None:
         """Build the query for a bag of words, without tantivy's query language; None for no words."""
-        counts = Counter(self._analyzer.analyze(normalise(query_text)))
+        counts = Counter(self._analysis.terms(query_text))
         if len(counts) > MAX_TERMS and self._searcher is not None:
             found = {term: self._searcher.doc_freq("text", term) for term in counts}
             weight = {
@@ -206,6 +227,83 @@ class TextSnapshot:
             clause = tantivy.Query.term_query(self._schema, "text", term, "freq")
             clauses.append((tantivy.Occur.Should, clause if count == 1 else tantivy.Query.boost_query(clause, count)))
         return tantivy.Query.boolean_query(clauses) if clauses else None
+
+    def _tree(self, query: WordQuery) -> tantivy.Query | None:
+        """Build the query for a node, out of terms alone; None where it asks for nothing."""
+        if isinstance(query, Words):
+            return self._misspelt(query.text) if query.typos else self._words(query.text)
+        if isinstance(query, Phrase | Prefix):
+            words = self._analysis.words(query.text)
+            if not words:
+                return None
+            return self._phrase(words) if isinstance(query, Phrase) else self._prefix(words)
+        if isinstance(query, AnyOf):
+            return _any([built for part in query.parts if (built := self._tree(part)) is not None])
+        assert isinstance(query, AllOf)  # Not stands in it alone
+        must = [(tantivy.Occur.Must, self._tree(part)) for part in query.parts if not isinstance(part, Not)]
+        clauses = [clause for clause in must if clause[1] is not None]
+        may = _any([built for part in query.optional if (built := self._tree(part)) is not None])
+        if may is not None:
+            clauses.append((tantivy.Occur.Should if clauses else tantivy.Occur.Must, may))
+        if not clauses:
+            return None
+        excluded = [self._tree(part.part) for part in query.parts if isinstance(part, Not)]
+        clauses += [(tantivy.Occur.MustNot, built) for built in excluded if built is not None]
+        return tantivy.Query.boolean_query(clauses)
+
+    def _word(self, word: str) -> tantivy.Query:
+        return tantivy.Query.term_query(self._schema, "words", word, "freq")
+
+    def _phrase(self, words: Sequence[str]) -> tantivy.Query:
+        return (
+            tantivy.Query.phrase_query(self._schema, "words", list(words)) if len(words) > 1 else self._word(words[0])
+        )
+
+    def _prefix(self, words: Sequence[str]) -> tantivy.Query:
+        """Build the query for words of which the last one goes on: the best of the phrases that it stands for."""
+        *before, last = words
+        assert self._searcher is not None  # there are texts
+        known = self._searcher.terms_with_prefix("words", last, limit=MAX_TERMS + 1)
+        whole = [self._phrase([*before, word]) for word, _ in known[:MAX_TERMS]]
+        if not whole:
+            return tantivy.Query.empty_query()
+        best = tantivy.Query.disjunction_max_query(whole)
+        if before or len(known) <= MAX_TERMS:
+            return best
+        rest = tantivy.Query.fuzzy_term_query(self._schema, "words", last, distance=0, prefix=True)
+        return _any([best, tantivy.Query.const_score_query(rest, _SOME_SCORE)])
+
+    def _misspelt(self, text: str) -> tantivy.Query | None:
+        """Build the query for words that may be misspelt: each the best of its stem and of the words that are near."""
+        words = self._analysis.words(text)
+        clauses = []
+        for word, term in zip(words, self._analysis.stem(words), strict=True):
+            alternatives = [tantivy.Query.term_query(self._schema, "text", term, "freq")]
+            for other, distance in self._near(word):
+                alternatives.append(tantivy.Query.boost_query(self._word(other), 1 / (1 + distance)))
+            clauses.append(tantivy.Query.disjunction_max_query(alternatives))
+        return _any(clauses[:MAX_TERMS])
+
+    def _near(self, word: str) -> list[tuple[str, int]]:
+        """Return the words of the index that a word may be, with the places where they differ, nearest and commonest first."""
+        most = allowed_typos(word)
+        if not most or self._searcher is None:
+            return []
+        found = self._spellings.get(word)
+        if found is None:
+            letters = _letters(word)
+            near: list[tuple[int, int, str]] = []
+            for other, count in self._searcher.terms_with_prefix("words", word[0]):
+                # cheap first: each place changes the length by one, and the set of letters by two
+                if abs(len(other) - len(word)) <= most and (letters ^ _letters(other)).bit_count() <= 2 * most:
+                    distance = is_typo(word, other)
+                    if distance:
+                        near.append((distance, -count, other))
+            found = [(other, distance) for distance, _, other in sorted(near)[:MAX_TERMS]]
+            if len(self._spellings) >= _REMEMBERED:
+                self._spellings = {}
+            self._spellings[word] = found
+        return found
 
     def _restricted(self, words: tantivy.Query, alive: Mask) -> tantivy.Query:
         """Add to a query that the slot must be among the allowed ones, without changing the scores."""
@@ -227,3 +325,17 @@ class TextSnapshot:
         if n_allowed <= _MAX_SLOT_TERMS:
             return _TERM_COST * n_allowed
         return _DICTIONARY_COST * self._len + _SET_COST * n_allowed
+
+
+def _any(clauses: Sequence[tantivy.Query]) -> tantivy.Query | None:
+    if len(clauses) < 2:
+        return clauses[0] if clauses else None
+    return tantivy.Query.boolean_query([(tantivy.Occur.Should, clause) for clause in clauses])
+
+
+def _letters(word: str) -> int:
+    """Return a set of letters as bits."""
+    bits = 0
+    for letter in word:
+        bits |= 1 << (ord(letter) & 63)
+    return bits

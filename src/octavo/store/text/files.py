@@ -15,13 +15,15 @@ import errno
 import json
 import threading
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 
 from octavo import _forks
+from octavo._text_analysis import TextAnalysis
 from octavo.errors import CorruptCollectionError, MismatchError, OctavoError
+from octavo.store.database import WORDS, select_documents
 from octavo.store.snapshot import Snapshot
 from octavo.store.sqlite import Connection
 from octavo.store.store import TEXT_DIRECTORY, Store
@@ -88,33 +90,45 @@ class TextFiles:
 
     # ------------------------------------------------------------------ keeping up
 
-    def ready(self) -> TextView:
-        """Return an index that covers the newest commit, catching up first if it has to."""
+    def ready(self, *, positions: bool = False) -> TextView:
+        """Return an index that covers the newest commit, catching up first if it has to.
+
+        Parameters
+        ----------
+        positions : bool, default=False
+            One that has the words in order beside their terms; the first time, that builds it anew.
+        """
         with self._store.read() as (_, snapshot):
             view = self._view
-            if view is not None and view.seq == snapshot.seq and view.snapshot.whole:
+            good = view is not None and view.seq == snapshot.seq and view.snapshot.whole
+            if view is not None and good and (view.index.positions or not positions):
                 return view
         with self._lock:
-            view = self._patiently_caught_up()
+            view = self._patiently_caught_up(positions)
             self._offer()
             return view
 
-    def _patiently_caught_up(self) -> TextView:
+    def _patiently_caught_up(self, positions: bool) -> TextView:
         for _ in range(3):
             try:
-                return self._caught_up()
+                return self._caught_up(positions)
             except OSError as err:
                 # Somebody has removed the files that it stood on: old ones, or all, to erase what was deleted.
                 if err.errno != errno.ENOENT:
                     raise
                 self._forget()
-        return self._caught_up(anew=True)  # others are faster: an index that stands on nothing of theirs
+        return self._caught_up(positions, anew=True)  # others are faster: an index that stands on nothing of theirs
 
-    def _caught_up(self, *, anew: bool = False) -> TextView:
+    def _caught_up(self, positions: bool, *, anew: bool = False) -> TextView:
         with self._store.read() as (connection, snapshot):
+            self._store.follow_words(connection)
             view = self._usable(connection, snapshot) if not anew else None
+            if view is not None and view.index.analysis.record != self._analysis().record:
+                view = None
+            if view is not None and positions and not view.index.positions:
+                view = None
             if view is None or view.seq != snapshot.seq:
-                index = view.index if view is not None else self._new_index()
+                index = view.index if view is not None else self._new_index(positions)
                 self._extend(connection, snapshot, index, view)
                 index.commit()
                 view = TextView(
@@ -134,7 +148,7 @@ class TextFiles:
             view = view if same else None
         if view is not None and not (view.snapshot.whole and (view.extensible or view.seq == snapshot.seq)):
             view = None
-        wanted = entry is not None and (view is None or entry["seq"] > view.seq)
+        wanted = entry is not None and (view is None or _before(view, entry))
         if entry is not None and wanted and (self._shared or entry["seq"] == snapshot.seq):
             index = self._open(entry)
             if index is not None:
@@ -146,7 +160,7 @@ class TextFiles:
         assert self._store.folder is not None  # in memory nothing is recorded
         try:
             folder = self._store.folder.sub(TEXT_DIRECTORY)
-            return TextIndex.open(folder, self._language(), manifest=entry["manifest"])
+            return TextIndex.open(folder, self._analysis(), manifest=entry["manifest"])
         except (CorruptCollectionError, MismatchError, FileNotFoundError):
             return None  # derived: built again from the documents
 
@@ -161,7 +175,9 @@ class TextFiles:
             with self._store.write(timeout=0) as connection:
                 generation = connection.execute("SELECT value FROM manifest WHERE key = 'generation'").fetchone()[0]
                 entry = self._store.artifact(connection, "text")
-                if generation != view.generation or (entry is not None and entry["seq"] >= view.seq):
+                if generation != view.generation:
+                    return
+                if entry is not None and _same_words(entry, manifest) and not _before_entry(entry, view):
                     return
                 replaced = entry["manifest"]["directory"] if entry is not None else None
                 value = {"seq": view.seq, "slots": view.slots, "manifest": manifest, "replaced": replaced}
@@ -206,12 +222,12 @@ class TextFiles:
             return f"the full-text index is damaged ({err}); it is rebuilt by the next text search"
         return None
 
-    def _new_index(self) -> TextIndex:
+    def _new_index(self, positions: bool) -> TextIndex:
         folder = self._store.folder.sub(TEXT_DIRECTORY, create=True) if self._shared and self._store.folder else None
-        return TextIndex.open(folder, self._language(), manifest=None)
+        return TextIndex.open(folder, self._analysis(), positions=positions)
 
-    def _language(self) -> str:
-        return self._store.settings.full_text or "english"
+    def _analysis(self) -> TextAnalysis:
+        return self._store.settings.analysis()
 
     def _extend(self, connection: Connection, snapshot: Snapshot, index: TextIndex, view: TextView | None) -> None:
         """Bring an index that is as far as a view (None: an empty one) to the snapshot."""
@@ -219,6 +235,31 @@ class TextFiles:
         dead = connection.execute("SELECT slot FROM tombstones WHERE seq > ? AND slot < ?", (seq, covered)).fetchall()
         if dead:
             index.delete(np.array([row[0] for row in dead], np.int64))
-        rows = connection.execute("SELECT slot, text FROM documents WHERE slot >= ? ORDER BY slot", (covered,))
-        while part := list(islice(rows, _CHUNK)):
-            index.add(np.array([row[0] for row in part], np.int64), [row[1] for row in part])
+        found = connection.execute("SELECT slot FROM retexted WHERE seq > ? AND slot < ?", (seq, covered)).fetchall()
+        changed = [row[0] for row in found]
+        if changed:
+            index.delete(np.array(changed, np.int64))
+        rows = chain(
+            select_documents(connection, f"slot, {WORDS}", "slot", changed),
+            connection.execute(f"SELECT slot, {WORDS} FROM documents WHERE slot >= ? ORDER BY slot", (covered,)),
+        )
+        with self._store.database.calling("the function given as full_text"):
+            while part := list(islice(rows, _CHUNK)):
+                index.add(np.array([row[0] for row in part], np.int64), [row[1] for row in part])
+
+
+def _order(manifest: dict[str, Any] | None, seq: int) -> tuple[bool, int]:
+    """Return which of two indexes is the better one: one with positions answers every query, then the one that goes further."""
+    return bool(manifest and manifest.get("positions")), seq
+
+
+def _same_words(entry: dict[str, Any], manifest: dict[str, Any]) -> bool:
+    return bool(entry["manifest"].get("analysis") == manifest["analysis"])
+
+
+def _before(view: TextView, entry: dict[str, Any]) -> bool:
+    return _order(view.index.manifest, view.seq) < _order(entry["manifest"], entry["seq"])
+
+
+def _before_entry(entry: dict[str, Any], view: TextView) -> bool:
+    return _order(entry["manifest"], entry["seq"]) < _order(view.index.manifest, view.seq)

@@ -10,7 +10,7 @@ from octavo.compression.token_matrices import TokenMatrices
 from octavo.encoders.dense import Encoder
 from octavo.encoders.tokens import TokenEncoder, encode_pooled
 from octavo.errors import CollectionLockedError, CorruptCollectionError
-from octavo.store.database import select_documents
+from octavo.store.database import TO_EMBED, select_documents
 from octavo.store.documents import chunked
 from octavo.store.snapshot import Mask, Slots, Snapshot
 from octavo.store.sqlite import Connection
@@ -110,8 +110,8 @@ def repair_tokens(
 
 
 def texts_of(connection: Connection, slots: Slots) -> dict[int, str]:
-    """Return the text in each slot."""
-    return dict(select_documents(connection, "slot, text", "slot", slots.tolist()))
+    """Return what the vectors in each slot are made of."""
+    return dict(select_documents(connection, f"slot, {TO_EMBED}", "slot", slots.tolist()))
 
 
 def ids_of(connection: Connection, slots: Slots) -> list[str]:

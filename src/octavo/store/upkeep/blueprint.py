@@ -35,6 +35,10 @@ class Blueprint:
         The same for token vectors, and for what makes candidate vectors of them.
     learned : str or None
         How well the codec fits what it was learned from.
+    sparse_encoder : dict or None
+        The fingerprint of what made learned sparse vectors.
+    sparse : bool
+        Whether there are any.
     """
 
     settings: dict[str, Any]
@@ -45,6 +49,8 @@ class Blueprint:
     token_codec: bytes | None = None
     candidate_state: bytes | None = None
     learned: str | None = None
+    sparse_encoder: dict[str, Any] | None = None
+    sparse: bool = False
 
     @classmethod
     def of(cls, store: Store) -> Blueprint:
@@ -65,6 +71,8 @@ class Blueprint:
             token_codec=manifest.get("token_codec") if fitted else None,
             candidate_state=manifest.get("candidate_state") if fitted else None,
             learned=manifest.get("learned") or None,
+            sparse_encoder=json.loads(manifest["sparse_encoder"]) if manifest.get("sparse_encoder") else None,
+            sparse=bool(manifest.get("sparse")),
         )
 
     def as_settings(self, base: Settings) -> Settings:
@@ -80,6 +88,8 @@ class Blueprint:
             When the stored state is damaged.
         """
         known = {"encoder": json.dumps(self.encoder)} if self.encoder is not None else {}
+        if self.sparse_encoder is not None:
+            known["sparse_encoder"] = json.dumps(self.sparse_encoder)
         if self.codec_state is None:
             with store.write() as connection:
                 write_manifest(connection, known)

@@ -14,6 +14,7 @@ from octavo.store.database import DATABASE_NAME
 from octavo.store.reencoding import PREFIX
 from octavo.store.settings import INDEXES
 from octavo.store.snapshot import Snapshot
+from octavo.store.sparse import copy_segments
 from octavo.store.sqlite import Connection, connect_file, fold_on_close, prepare_empty, translate_errors
 from octavo.store.store import Store, derived_files, new_identity, vector_name
 from octavo.store.tokens import OFFSETS, TOKENS
@@ -63,6 +64,7 @@ def _write_files(store: Store, connection: Connection, snapshot: Snapshot, draft
         file.write(0, rows)
         file.sync()
         file.close()
+    sparse = copy_segments(snapshot.sparse, draft) if snapshot.sparse is not None else None
     derived = ["text"]  # rebuilt by the next text search
     names = [f"{prefix}{index}" for prefix in ("", PREFIX) for index in INDEXES]
     recorded = {name: derived_files(name.removeprefix(PREFIX), store.artifact(connection, name)) for name in names}
@@ -74,6 +76,8 @@ def _write_files(store: Store, connection: Connection, snapshot: Snapshot, draft
         connection.copy_into(target)
         target.executemany("DELETE FROM artifacts WHERE name = ?", [(name,) for name in derived])
         target.execute("UPDATE manifest SET value = ? WHERE key = 'identity'", (new_identity(),))
+        if sparse is not None:  # of a collection in memory they had neither length nor checksum
+            target.execute("UPDATE manifest SET value = ? WHERE key = 'sparse'", (sparse,))
         fold_on_close(target)
     sync_file(path)
 
@@ -110,6 +114,8 @@ def _copy_to_memory(store: Store) -> Store:
     with store.read() as (connection, snapshot):
         for generation, name, rows in _checked_rows(snapshot):
             copy.new_vector_file(generation, name, rows.shape[1]).write(0, rows)
+        if snapshot.sparse is not None:
+            copy.shelf.take_over(snapshot.sparse)
         copy.database.load_from(connection)
     with copy.database.write() as connection:  # what was loaded is not yet the copy's own
         connection.execute("DELETE FROM artifacts")

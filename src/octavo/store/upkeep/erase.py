@@ -7,8 +7,9 @@ from collections.abc import Iterator, Set
 
 from octavo._files import Directory
 from octavo.errors import CollectionLockedError
+from octavo.store.database import read_manifest
 from octavo.store.reencoding import PREFIX
-from octavo.store.store import TEXT_DIRECTORY, Store
+from octavo.store.store import SPARSE_FILE, TEXT_DIRECTORY, Store, sparse_files
 
 _GENERATION_FILE = re.compile(
     r"g(\d{6,})-(?:(?:\d+|tokens|offsets)\.vec|[0-9a-f]{32}\.(?:graph|cells|segment)(?:\.tmp)?)"
@@ -32,7 +33,7 @@ def erase_leftovers(store: Store) -> None:
     with store.write() as connection:  # nobody else is between writing files and committing them
         generations = {store.generation(connection, prefix) for prefix in ("", PREFIX)}
         recorded = store.artifact(connection, "text")
-        kept = store.derived(connection)
+        kept = store.derived(connection) | sparse_files(read_manifest(connection))
         kept_text = recorded["manifest"]["directory"] if recorded is not None else None
         old = [name for name in _leftovers(folder, generations) if name not in kept]
         left = [folder.path / name for name in old if not folder.remove(name)]
@@ -55,10 +56,12 @@ def erase_leftovers(store: Store) -> None:
 
 
 def _leftovers(folder: Directory, generations: Set[int]) -> Iterator[str]:
-    """Yield the names of vector files of other generations, and of graphs and cells."""
+    """Yield the names of vector files of other generations, and of graphs, cells and segments of sparse vectors."""
     for name in folder.names():
         match = _GENERATION_FILE.fullmatch(name)
         if match is None:
+            if SPARSE_FILE.fullmatch(name):
+                yield name
             continue
         # A draft of this generation may still be being written, and holds no document of an earlier one.
         if int(match[1]) not in generations or name.endswith((".graph", ".cells", ".segment")):

@@ -6,6 +6,9 @@
 ``vectors.npy``       one decoded vector a document, in the same order, of shape ``(n, dim)``
 ``tokens.npy``,       in place of ``vectors.npy`` where documents have many vectors: document *i* has rows
 ``offsets.npy``       ``offsets[i]`` to ``offsets[i + 1] - 1`` of ``tokens``
+``sparse-terms.npy``  learned sparse vectors, if there are any: the terms of all documents, one after the other, as uint32,
+``sparse-weights.npy``  their weights, as float32,
+``sparse-offsets.npy``  and where those of document *i* begin and end
 ``originals.npy``,    original vectors that are kept beside the codes, if any, of shape ``(m, dim)``, and the number of the
 ``originals-of.npy``  document (from 0) that each belongs to
 ``codec.bin`` ...     what the codecs have learned, if they are fitted (`Blueprint`)
@@ -17,7 +20,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, Self
@@ -29,8 +34,9 @@ from octavo._files import fresh_directory, sync_file
 from octavo._version import __version__
 from octavo.errors import CorruptCollectionError, ParameterError
 from octavo.store import _originals
-from octavo.store.database import document_crc, read_manifest
+from octavo.store.database import ROW, document_crc, read_manifest
 from octavo.store.snapshot import Slots, Snapshot, decode_rows
+from octavo.store.sparse import SparseReader, SparseView, read_waiting
 from octavo.store.sqlite import Connection
 from octavo.store.store import Store
 from octavo.store.upkeep.blueprint import Blueprint
@@ -39,6 +45,8 @@ MANIFEST, DOCUMENTS = "manifest.json", "documents.jsonl"
 VECTORS, TOKENS, OFFSETS = "vectors.npy", "tokens.npy", "offsets.npy"
 ORIGINALS, ORIGINALS_OF = "originals.npy", "originals-of.npy"
 
+SPARSE = {name: f"sparse-{name}.npy" for name in ("offsets", "terms", "weights")}
+
 #: Files for what codecs have learned, by field of `Blueprint`.
 LEARNED = {"codec_state": "codec.bin", "token_codec": "token-codec.bin", "candidate_state": "candidates.bin"}
 
@@ -46,6 +54,7 @@ EXPORT_VERSION = 1
 
 #: Documents read, decoded and written at a time.
 _CHUNK = 512
+_SPARSE_CHUNK = 8_192
 
 
 def export_store(
@@ -108,6 +117,8 @@ def _write_files(
             arrays.write(slots)
             advance(len(slots))
     _write_originals(connection, draft, blueprint.dim or 0)
+    if snapshot.sparse is not None:
+        _write_sparse(connection, snapshot, snapshot.sparse, draft)
     return {
         "octavo_export": EXPORT_VERSION,
         "created_with": __version__,
@@ -118,7 +129,32 @@ def _write_files(
         "settings": blueprint.settings,
         "encoder": blueprint.encoder,
         "learned": blueprint.learned,
+        "sparse_encoder": blueprint.sparse_encoder,
     }
+
+
+def _write_sparse(connection: Connection, snapshot: Snapshot, view: SparseView, draft: Path) -> None:
+    """Write the sparse vectors of all documents, a segment in memory at a time; their number is known at the end."""
+    alive = np.flatnonzero(snapshot.alive)
+    reader = SparseReader(view, read_waiting(connection, view))
+    lengths = np.zeros(len(alive) + 1, np.int64)
+    with ExitStack() as stack:
+        parts = {
+            name: stack.enter_context(private_file(draft / f"{SPARSE[name]}.part")) for name in ("terms", "weights")
+        }
+        for start in range(0, len(alive), _SPARSE_CHUNK):
+            rows = reader.rows(alive[start : start + _SPARSE_CHUNK])
+            lengths[start + 1 : start + 1 + len(rows)] = rows.lengths
+            parts["terms"].write(rows.terms.astype("<u4").tobytes())
+            parts["weights"].write(rows.weights.astype("<f4").tobytes())
+    offsets = np.cumsum(lengths)
+    with _new_array(draft / SPARSE["offsets"], "int64", offsets.shape) as file:
+        file.write(offsets.astype("<i8").tobytes())
+    for name, dtype in (("terms", "uint32"), ("weights", "float32")):
+        part = draft / f"{SPARSE[name]}.part"
+        with _new_array(draft / SPARSE[name], dtype, (int(offsets[-1]),)) as file, part.open("rb") as source:
+            shutil.copyfileobj(source, file)
+        part.unlink()
 
 
 def _write_originals(connection: Connection, draft: Path, dim: int) -> None:
@@ -136,19 +172,21 @@ def _write_originals(connection: Connection, draft: Path, dim: int) -> None:
 
 
 def _documents(connection: Connection) -> Iterator[tuple[Slots, list[bytes]]]:
-    rows = connection.execute("SELECT slot, id, text, metadata, payload, crc FROM documents ORDER BY slot")
+    rows = connection.execute(f"SELECT slot, {ROW} FROM documents ORDER BY slot")
     while part := list(islice(rows, _CHUNK)):
         lines = []
-        for _, identifier, text, metadata, payload, crc in part:
-            if document_crc(identifier, text, metadata, payload) != crc:
+        for _, *row, crc in part:
+            identifier, text, metadata, payload, embed_text, flags = row
+            if document_crc(identifier, text, metadata, payload, embed_text, flags) != crc:
                 raise CorruptCollectionError(
                     f"the stored document {identifier!r} does not match its checksum; run verify(repair=True)"
                 )
-            given = [json.dumps(value, ensure_ascii=False) for value in (identifier, text, payload)]
+            given = [json.dumps(value, ensure_ascii=False) for value in (identifier, text, payload, embed_text)]
             # metadata is JSON already
-            lines.append(
-                '{{"id":{},"text":{},"metadata":{},"payload":{}}}\n'.format(*given[:2], metadata, given[2]).encode()
-            )
+            line = '{{"id":{},"text":{},"metadata":{},"payload":{}'.format(*given[:2], metadata, given[2])
+            if embed_text is not None:
+                line += f',"embed_text":{given[3]}'
+            lines.append((line + (f',"flags":{flags}' if flags else "") + "}\n").encode())
         yield np.array([row[0] for row in part], np.int64), lines
 
 

@@ -12,11 +12,12 @@ import numpy as np
 
 from octavo._arrays import Floats, unit_rows
 from octavo.encoders.dense import Encoder
+from octavo.encoders.sparse import SparseEncoder
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import CollectionLockedError, CorruptCollectionError, OctavoError
 from octavo.index import Tuning
 from octavo.store import _originals
-from octavo.store.database import document_crc
+from octavo.store.database import ROW, document_crc
 from octavo.store.derived import DerivedIndex
 from octavo.store.documents import chunked
 from octavo.store.metadata import index as _metadata_index
@@ -24,6 +25,7 @@ from octavo.store.snapshot import Mask, Snapshot
 from octavo.store.sqlite import Connection, Error, connect_scratch
 from octavo.store.store import TEXT_DIRECTORY, Store
 from octavo.store.text.files import TextFiles
+from octavo.store.upkeep._verify_sparse import SparseDamage, repair_sparse, sparse_damage
 from octavo.store.upkeep._verify_tokens import bad_rows, ids_of, repair_tokens, texts_of, token_damage
 from octavo.store.writer import Writer, rebuild_metadata_index, stored_metadata
 
@@ -73,6 +75,7 @@ class _Damage:
     rows: dict[int, Mask] = field(default_factory=dict)  # tier -> which rows are damaged
     tokens: Mask | None = None  # documents whose tokens are damaged
     token_files: list[str] = field(default_factory=list)
+    sparse: SparseDamage = field(default_factory=SparseDamage)
     index: str | None = None
     text: str | None = None
     tuning: str | None = None
@@ -90,7 +93,7 @@ class _Damage:
                 f"{name} is damaged: {int(mask.sum()):,} of {len(mask):,} rows do not match their checksum, the first is "
                 f"row {int(np.flatnonzero(mask)[0])}"
             )
-        found += self.token_files + self.originals
+        found += self.token_files + self.sparse.messages() + self.originals
         found += [
             f"{name} is damaged: it holds new vectors from the re-encoding that is under way; repair drops those from the "
             "first damaged one on, and reencode makes them again"
@@ -149,6 +152,7 @@ def _damage_of(store: Store, connection: Connection, snapshot: Snapshot) -> _Dam
             damage.rows[number] = bad
     if snapshot.tokens is not None:
         damage.tokens, damage.token_files = token_damage(snapshot.tokens, snapshot.n_slots)
+    damage.sparse = sparse_damage(store, connection, snapshot)
     damage.tuning = _tuning_damage(connection)
     damage.originals = _originals.problems(connection, snapshot.alive, snapshot.dim)
     if snapshot.next is not None:
@@ -178,11 +182,10 @@ def _look_at_next(following: Snapshot, damage: _Damage) -> None:
 def _read_documents(connection: Connection) -> tuple[list[int], list[str]]:
     """Return the slots of all documents, and a sentence for each that does not match its checksum."""
     slots, messages = [], []
-    for slot, identifier, body, metadata, payload, crc in connection.execute(
-        "SELECT slot, id, text, metadata, payload, crc FROM documents"
-    ):
+    for slot, *row, crc in connection.execute(f"SELECT slot, {ROW} FROM documents"):
         slots.append(slot)
-        if document_crc(identifier, body, metadata, payload) != crc:
+        identifier, text, metadata, payload, embed_text, flags = row
+        if document_crc(identifier, text, metadata, payload, embed_text, flags) != crc:
             messages.append(f"the stored document {identifier!r} does not match its checksum; add it again")
     return slots, messages
 
@@ -219,14 +222,19 @@ def _tuning_damage(connection: Connection) -> str | None:
 
 
 def repair_damage(
-    store: Store, writer: Writer, index: DerivedIndex, text: TextFiles, encoder: Encoder | TokenEncoder | None
+    store: Store,
+    writer: Writer,
+    index: DerivedIndex,
+    text: TextFiles,
+    encoder: Encoder | TokenEncoder | None,
+    sparse_encoder: SparseEncoder | None = None,
 ) -> VerifyReport:
     """Rebuild what is damaged from what is left, in one transaction a part, and report."""
     repaired: list[str] = []
     for attempts_left in reversed(range(_ATTEMPTS)):
         damage, snapshot = _find_damage(store, index, text)
         try:
-            repaired += _repair(store, writer, index, text, encoder, damage, snapshot)
+            repaired += _repair(store, writer, index, text, encoder, sparse_encoder, damage, snapshot)
         except CollectionLockedError:  # another writer was there between looking and mending: look again
             if not attempts_left:
                 raise
@@ -242,6 +250,7 @@ def _repair(
     index: DerivedIndex,
     text: TextFiles,
     encoder: Encoder | TokenEncoder | None,
+    sparse_encoder: SparseEncoder | None,
     damage: _Damage,
     snapshot: Snapshot,
 ) -> list[str]:
@@ -265,8 +274,12 @@ def _repair(
     elif damage.rows:
         mine = None if isinstance(encoder, TokenEncoder) else encoder
         repaired += _repair_rows(store, writer, mine, damage, snapshot)
+    if damage.sparse:
+        found, snapshot = _find_damage(store, index, text) if repaired else (damage, snapshot)
+        repaired += repair_sparse(store, writer, sparse_encoder, snapshot, found.sparse)
     if damage.following is not None:
-        writer.shorten_reencoding(snapshot, damage.following)
+        now = _find_damage(store, index, text)[1] if repaired else snapshot
+        writer.shorten_reencoding(now, damage.following)
         repaired.append(
             f"the re-encoding goes on from row {damage.following:,}: what it had written beyond was damaged"
         )

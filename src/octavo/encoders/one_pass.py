@@ -1,0 +1,100 @@
+"""Models that give several kinds of vectors of a text at once, as BGE-M3 does: asked once for all that a collection keeps."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from octavo.errors import InvalidVectorsError
+
+#: What a model is asked for, and under which key it answers.
+_OUTPUTS = {
+    "dense": ("return_dense", "dense_vecs"),
+    "sparse": ("return_sparse", "lexical_weights"),
+    "tokens": ("return_colbert_vecs", "colbert_vecs"),
+}
+
+
+def gives_several(model: Any) -> bool:
+    """Tell whether a model gives dense, sparse and token vectors in one call, as FlagEmbedding's ``BGEM3FlagModel`` does."""
+    encode = getattr(model, "encode", None)
+    if isinstance(model, type) or encode is None:
+        return False
+    try:
+        parameters = inspect.signature(encode).parameters
+    except (TypeError, ValueError):
+        return False
+    return all(option in parameters for option, _ in _OUTPUTS.values())
+
+
+class OnePass:
+    """Asks a model once for what several encoders want of the same texts, which follow each other.
+
+    Parameters
+    ----------
+    model : object
+        See `gives_several`.
+    """
+
+    _known: ClassVar[weakref.WeakKeyDictionary[Any, OnePass]] = weakref.WeakKeyDictionary()
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._wanted: set[str] = set()
+        self._lock = threading.Lock()
+        self._last: tuple[tuple[str, tuple[str, ...]], Mapping[str, Any]] | None = None
+
+    @classmethod
+    def of(cls, model: Any) -> OnePass:
+        """Return the one of a model: all encoders made of the same model share it."""
+        try:
+            found = cls._known.get(model)
+            if found is None:
+                found = cls._known[model] = cls(model)
+        except TypeError:  # neither hashable nor weakly referenced
+            return cls(model)
+        return found
+
+    def want(self, name: str) -> None:
+        """Ask for one kind of vectors from now on: "dense", "sparse" or "tokens"."""
+        self._wanted.add(name)
+
+    def output(self, name: str, kind: str, texts: Sequence[str]) -> Any:
+        """Return one kind of vectors of texts.
+
+        Parameters
+        ----------
+        name : {"dense", "sparse", "tokens"}
+            Which vectors.
+        kind : {"documents", "queries"}
+            What the texts are.
+        texts : sequence of str
+            The texts.
+
+        Raises
+        ------
+        InvalidVectorsError
+            When the model answers without them.
+        """
+        key = kind, tuple(texts)
+        with self._lock:
+            self._wanted.add(name)
+            if self._last is None or self._last[0] != key or name not in self._last[1]:
+                self._last = key, self._ask(kind, list(texts))
+            return self._last[1][name]
+
+    def _ask(self, kind: str, texts: list[str]) -> Mapping[str, Any]:
+        method = getattr(self._model, "encode_queries" if kind == "queries" else "encode_corpus", None)
+        options = {option: output in self._wanted for output, (option, _) in _OUTPUTS.items()}
+        answer = (method or self._model.encode)(texts, **options)
+        found = {output: answer.get(_OUTPUTS[output][1]) for output in self._wanted}
+        missing = [output for output, vectors in found.items() if vectors is None]
+        if missing:
+            raise InvalidVectorsError(
+                f"expected {_OUTPUTS[missing[0]][1]!r} in the answer of {type(self._model).__name__}, as asked, got "
+                f"{sorted(answer)}"
+            )
+        return found

@@ -1,0 +1,48 @@
+"""The programs in the docs of the smaller adapters run, offline and without a warning, each page from top to bottom."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+#: Page: the package that it needs, and what it prints.
+PAGES = {
+    "serve": ("octavo", r"http://127\.0\.0\.1:\d+/#key=\S+"),
+    "assistants": ("mcp", r"\['pear'\]"),
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_blocks_of_a_page(page: str, tmp_path: Path) -> None:
+    needed, printed = PAGES[page]
+    if find_spec(needed) is None:
+        pytest.skip(f"needs {needed}")
+    text = (ROOT / f"docs/{page}.md").read_text("utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
+    assert blocks
+    (tmp_path / "program.py").write_text("\n".join(blocks), "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "program.py"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONIOENCODING": "utf-8",
+            "HAYSTACK_TELEMETRY_ENABLED": "False",
+        },
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(printed, done.stdout.strip()), done.stdout
