@@ -29,8 +29,9 @@ Effort = dict[str, Any]
 #: Efforts of each index; the empty one is the default.
 EFFORTS: dict[str, list[Effort]] = {
     "graph": [{}]
-    + [{"oversample": o, "ef": ef} for o in (3, 5, 8, 12, 16, 24) for ef in (64, 96, 128, 192, 256) if ef >= 8 * o],
-    "cells": [{}] + [{"oversample": o, "n_probe": p} for o in (5, 8, 16) for p in (4, 8, 16, 32)],
+    + [{"ef": ef} for ef in (64, 96, 128, 160, 192, 256)]
+    + [{"oversample": o, "ef": ef} for o in (5, 8, 12, 16, 24) for ef in (64, 96, 128, 192) if ef >= 8 * o],
+    "cells": [{}] + [{"oversample": o, "n_probe": p} for o in (5, 8, 16) for p in (16, 32, 64)],
 }
 
 

@@ -71,6 +71,7 @@ def text_of(identifier: str, version: int) -> str:
 def reencode_child(place: str, log: str) -> None:
     """Re-encode until it is done."""
     with octavo.open(place, must_exist=True) as kb:
+        print("begun", flush=True)
         kb.reencode(Words("new", 48, Path(log), pause=0.03), batch_size=BATCH)
     print("done", flush=True)
 
@@ -149,8 +150,11 @@ def run(root: Path, documents: int, kills: int, seed: int) -> tuple[int, int, in
         worker = subprocess.Popen(
             [*own, "--child", "reencode", str(place), str(log)], stdout=subprocess.PIPE, text=True
         )
+        assert worker.stdout is not None
+        began = worker.stdout.readline().strip() == "begun"
+        assert began, "the process that re-encodes did not begin"
         try:
-            said, _ = worker.communicate(timeout=0.6 + float(rng.exponential(0.9)) if killed < kills else None)
+            said, _ = worker.communicate(timeout=float(rng.exponential(0.9)) if killed < kills else None)
         except subprocess.TimeoutExpired:
             worker.send_signal(signal.SIGKILL)
             said, _ = worker.communicate()

@@ -28,7 +28,12 @@ _WARM = 3
 _DOCUMENTS, _DIM = 400, 32
 
 #: Files that each journey may pass.
-GOALS = {"a dense search": 14, "a filtered dense search": 15, "a filtered LangChain search": 15}
+GOALS = {
+    "a dense search": 14,
+    "a filtered dense search": 15,
+    "a filtered LangChain search": 15,
+    "a LlamaIndex query": 18,
+}
 
 
 def files_passed(call: Callable[[], object]) -> list[str]:
@@ -77,6 +82,18 @@ def journeys() -> dict[str, list[str]]:
             lambda: store.similarity_search("text 3", k=10, filter=where)
         )
         store.close()
+    if importlib.util.find_spec("llama_index") is not None:
+        from llama_index.core.schema import TextNode
+        from llama_index.core.vector_stores.types import VectorStoreQuery
+
+        from octavo.integrations.llama_index import OctavoVectorStore as LlamaStore
+
+        llama = LlamaStore(codec="int8", fit_after=100)
+        rows = zip(texts, metadata, vectors.tolist(), strict=True)
+        llama.add([TextNode(text=text, metadata=fields, embedding=vector) for text, fields, vector in rows])
+        query = VectorStoreQuery(query_embedding=vectors[3].tolist(), similarity_top_k=10)
+        found["a LlamaIndex query"] = files_passed(lambda: llama.query(query))
+        llama.close()
     return found
 
 

@@ -4,6 +4,8 @@
 everything else.
 """
 
+import logging
+
 from octavo._version import __version__
 from octavo.collection import CollectionInfo, VerifyReport
 from octavo.collection.collection import Collection
@@ -35,3 +37,6 @@ __all__ = [
     "open_multi_vector",
     "restore",
 ]
+
+# What is logged is for the program that uses Octavo to show, or not: `logging.basicConfig(level="INFO")` does.
+logging.getLogger("octavo").addHandler(logging.NullHandler())

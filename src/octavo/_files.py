@@ -11,7 +11,7 @@ import stat
 import sys
 import uuid
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -236,6 +236,13 @@ class HeldFile:
             return None
         except OSError as err:
             raise StorageError(err.errno, f"{path} could not be mapped: {err.strerror}; {ADVICE}") from err
+
+    def announce(self, starts: Iterable[int], length: int) -> None:
+        """Tell the system that stretches of `length` bytes are about to be read, so that it reads them side by side."""
+        if hasattr(os, "posix_fadvise"):
+            with contextlib.suppress(OSError):
+                for start in starts:
+                    os.posix_fadvise(self.fd, start, length, os.POSIX_FADV_WILLNEED)
 
     def native_path(self, fallback: Path) -> str:
         """Return a path that leads to this very file where the system has one, for libraries that take nothing else."""

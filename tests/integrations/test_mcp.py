@@ -169,7 +169,7 @@ async def test_without_a_model() -> None:
         server = collection_server(kb)
         assert (await call(server, "search", query="pear"))["results"][0]["id"] == "p"
         assert (await call(server, "about"))["modes"] == ["text"]
-        assert "has no model" in await refused(server, "search", query="pear", mode="dense")
+        assert "its models allow" in await refused(server, "search", query="pear", mode="dense")
 
 
 async def test_late_interaction() -> None:

@@ -1,4 +1,4 @@
-"""The programs in the docs of the smaller adapters run, offline and without a warning, each page from top to bottom."""
+"""The programs in the documentation of the smaller adapters run, offline and without a warning, each page by itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ ROOT = Path(__file__).parents[2]
 #: Page: the package that it needs, and what it prints.
 PAGES = {
     "serve": ("octavo", r"http://127\.0\.0\.1:\d+/#key=\S+"),
+    "sparse": ("octavo", ""),
     "assistants": ("mcp", r"\['pear'\]"),
+    "haystack": ("haystack", r"\['diesel'\]\n\['steam', 'violin'\]\n\['violin'\]"),
+    "dspy": ("dspy", r"\['pear', 'plums'\]\n\['a red apple'\]"),
 }
 
 
@@ -42,7 +45,7 @@ def test_the_blocks_of_a_page(page: str, tmp_path: Path) -> None:
         capture_output=True,
         encoding="utf-8",
         check=False,
-        timeout=180,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(printed, done.stdout.strip()), done.stdout

@@ -544,7 +544,7 @@ def test_bad_searches() -> None:
             ({"query": query[:5]}, InvalidVectorsError, "dimension 32, got 5"),
             ({"query": query * math.nan}, InvalidVectorsError, "NaN"),
             ({"query": "words"}, ParameterError, "without an encoder"),
-            ({"query": query, "mode": "sparse"}, ParameterError, "'sparse'"),
+            ({"query": query, "mode": "sparsely"}, ParameterError, "'sparsely'"),
             ({"query": query, "mode": "text"}, ParameterError, "words"),
             ({"query": query, "mode": "hybrid"}, ParameterError, "words"),
             ({"query": query, "alpha": 0.5}, ParameterError, "hybrid"),

@@ -25,8 +25,8 @@ PACKAGES = sorted(".".join(["octavo", *path.parent.relative_to(ROOT).parts]) for
 #: The public names of each package; the packages that are not in it promise none.
 PUBLIC: dict[str, str] = {
     "octavo": """
-        Collection CollectionInfo Document Encoder Hit MultiVectorCollection OctavoError SearchResult TokenEncoder
-        VerifyReport __version__ import_from open open_multi_vector restore
+        Collection CollectionInfo Document Encoder Hit MultiVectorCollection OctavoError SearchResult SparseEncoder
+        TokenEncoder VerifyReport __version__ import_from open open_multi_vector restore
     """,
     "octavo.cli": "app main",
     "octavo.collection": "CollectionInfo CollectionLike Explanation MultiVectorLike VerifyReport",
@@ -35,7 +35,7 @@ PUBLIC: dict[str, str] = {
         Int2 Int4 Int8 PCA Pipeline Quantizer RaBitQ RandomFeatures Reducer Rotate SVD Step TokenMatrices TokenPooling Truncate
         register_step
     """,
-    "octavo.encoders": "Encoder TokenEncoder",
+    "octavo.encoders": "Encoder SparseEncoder TokenEncoder",
     "octavo.eval": """
         Average Configuration Dataset DatasetError DatasetLoader Gate ReadyVectors Result ResultError Rival Timing
         average expand_sweep load_dataset load_results markdown register_loader register_measure register_rival
@@ -54,6 +54,10 @@ PUBLIC: dict[str, str] = {
         has_empty_part matches parse_filter
     """,
     "octavo.index": "Graph Plan Tuning exact_search maxsim_codes maxsim_explain maxsim_search score_rows",
+    "octavo.integrations.dspy": "OctavoRetriever Passages",
+    "octavo.integrations.haystack": """
+        OctavoBM25Retriever OctavoDocumentStore OctavoEmbeddingRetriever OctavoHybridRetriever
+    """,
     "octavo.integrations.langchain": """
         LateInteractionRetriever MaxSimReranker OctavoRecordManager OctavoRetriever OctavoTranslator OctavoVectorStore
     """,
@@ -65,7 +69,8 @@ PUBLIC: dict[str, str] = {
         ClusterPlan FanOut Hardware LocalSize Plan ShardLatency Workload plan simulate_fan_out
     """,
     "octavo.retrievers": """
-        LateOptions SearchOptions convex_combination maximal_marginal_relevance maxsim_scores reciprocal_rank_fusion
+        LateOptions SearchOptions convex_combination linear_combination maximal_marginal_relevance maxsim_scores
+        reciprocal_rank_fusion
     """,
     "octavo.words": "AllOf AnyOf Not Phrase Prefix WordQuery Words parse_words",
     "octavo.serving": "PageServer",

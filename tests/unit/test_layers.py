@@ -20,7 +20,6 @@ ROOT = Path(octavo.__file__).parent
 LAYERS = [
     {"errors", "_version"},
     {
-        "_layout",
         "_validation",
         "_arrays",
         "_files",
@@ -30,8 +29,8 @@ LAYERS = [
         "_forks",
         "_rotation",
         "_html",
-        "_sparse_rows",
     },
+    {"_layout", "_sparse_rows"},
     {"filters", "words"},
     {"compression", "index"},
     {"encoders"},

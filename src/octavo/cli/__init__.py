@@ -3,6 +3,7 @@
 from octavo.cli import (  # noqa: F401 - each registers its command
     _backup,
     _demo,
+    _documents,
     _export,
     _index,
     _info,
@@ -11,9 +12,12 @@ from octavo.cli import (  # noqa: F401 - each registers its command
     _reencode,
     _search,
     _serve,
+    _stats,
     _transfer,
     _tune,
+    _upkeep,
     _verify,
+    _watch,
 )
 from octavo.cli._app import app, main
 from octavo.eval.cli import app as _evaluation

@@ -10,6 +10,7 @@ import typer
 import octavo
 from octavo._printing import echo, print_json
 from octavo.cli._app import app
+from octavo.cli._locations import open_local
 from octavo.cli._options import CollectionArgument, Json
 
 
@@ -20,7 +21,7 @@ def snapshot_command(
     as_json: Json = False,
 ) -> None:
     """Write a backup of the newest commit, while others may go on writing."""
-    with octavo.open(path, read_only=True, must_exist=True) as collection:
+    with open_local(path, read_only=True) as collection:
         written = collection.snapshot(destination)
     with octavo.open(written, read_only=True) as copy:
         info = copy.info()
@@ -43,7 +44,7 @@ def restore_command(
 ) -> None:
     """Bring a backup back, comparing every byte with its checksum before and after."""
     octavo.restore(snapshot, path, overwrite=overwrite)
-    with octavo.open(path, read_only=True, must_exist=True) as collection:
+    with open_local(path, read_only=True) as collection:
         documents = collection.count()
     if as_json:
         print_json({"snapshot": str(snapshot), "path": str(path), "documents": documents})

@@ -46,9 +46,9 @@ def demo_command(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Index the documentation strings of Python's standard library, compressed and uncompressed, and search them.
+    r"""Index the documentation strings of Python's standard library, compressed and uncompressed, and search them.
 
-    Works offline: the corpus comes with Python and the model all-MiniLM-L6-v2 with the extra octavo[demo]. Shows what
+    Works offline: the corpus comes with Python and the model all-MiniLM-L6-v2 with the extra octavo\[demo]. Shows what
     each codec takes and how far it agrees with float32, asks one question through plain Python, LangChain and
     LlamaIndex, then kills a process while it writes and opens what is left. Exit code 1 if anything was lost.
     """

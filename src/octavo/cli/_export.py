@@ -11,6 +11,7 @@ import typer
 import octavo
 from octavo._printing import echo, print_json
 from octavo.cli._app import app
+from octavo.cli._locations import open_local
 from octavo.cli._options import CollectionArgument, Json
 
 
@@ -22,7 +23,7 @@ def export_command(
     as_json: Json = False,
 ) -> None:
     """Write a collection as documents.jsonl and .npy arrays, which any tool reads."""
-    with octavo.open(path, read_only=True, must_exist=True) as collection:
+    with open_local(path, read_only=True) as collection:
         written = collection.export(folder, dtype="float16" if half else "float32", progress=sys.stderr.isatty())
         documents = collection.count()
     if as_json:

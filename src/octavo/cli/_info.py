@@ -12,6 +12,7 @@ from octavo._printing import console, human_bytes, human_duration, print_json, p
 from octavo.cli._app import app
 from octavo.cli._locations import open_place
 from octavo.cli._options import Json, PlaceArgument
+from octavo.ingest.registry import read_sources
 from octavo.store.info import CollectionInfo
 
 
@@ -20,13 +21,17 @@ def info_command(path: PlaceArgument, as_json: Json = False) -> None:
     """Print what a collection holds and what it takes, in RAM and on disk."""
     with closing(open_place(path, read_only=True)) as collection:
         info = collection.info()
+        sources = read_sources(collection)
     if as_json:
-        print_json(info.to_dict())
+        print_json(info.to_dict() | {"sources": {name: record.path for name, record in sources.items()}})
         return
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for name, value in (_local(info) if isinstance(info, CollectionInfo) else _in_qdrant(info)).items():
+    rows = _local(info) if isinstance(info, CollectionInfo) else _in_qdrant(info)
+    if sources:
+        rows["sources"] = ", ".join(f"{name} ({record.path})" for name, record in sources.items())
+    for name, value in rows.items():
         table.add_row(name, Text(printable(value)))
     console().print(table)
 

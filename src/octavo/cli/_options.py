@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from octavo.cli._locations import as_given, local_directory
+from octavo.ingest.sources import SOURCE_FIELD
 
 _PLACE = (
     "The collection's directory; or in Qdrant: https://HOST:6333#NAME of a server, whose key is taken from QDRANT_API_KEY, or "
@@ -25,7 +27,30 @@ CollectionArgument = Annotated[
         metavar="DIR", help="The collection's directory.", show_default=False, parser=as_given, callback=local_directory
     ),
 ]
+#: One source of a collection, as a filter.
+OneSource = Annotated[
+    str | None, typer.Option("--source", metavar="NAME", help="Only documents of this source.", show_default=False)
+]
+FilterJson = Annotated[
+    str | None,
+    typer.Option(
+        "--filter",
+        metavar="JSON",
+        help="""Only documents whose metadata match, e.g. '{"year": {"$gte": 2020}}'.""",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Sparse = Annotated[
+    str | None,
+    typer.Option(
+        "--sparse",
+        metavar="NAME",
+        help="Model for learned sparse vectors: the name or folder of one that sentence_transformers.SparseEncoder loads, or "
+        "module:attribute.",
+        show_default="the collection's own, if it has sparse vectors",
+    ),
+]
 Model = Annotated[
     str | None,
     typer.Option(
@@ -37,3 +62,30 @@ Model = Annotated[
         show_default="the collection's own",
     ),
 ]
+
+
+def condition(filter_json: str | None, source: str | None) -> Any:
+    """Return the filter that ``--filter`` and ``--source`` ask for together; None for neither.
+
+    Raises
+    ------
+    typer.BadParameter
+        When it is no JSON object.
+    """
+    wanted = _parsed(filter_json)
+    if source is None:
+        return wanted
+    of_source = {SOURCE_FIELD: source}
+    return of_source if wanted is None else {"$and": [of_source, wanted]}
+
+
+def _parsed(text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        parsed = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise typer.BadParameter(f"expected a JSON object, got {text!r}: {error}", param_hint="--filter") from None
+    if not isinstance(parsed, dict):
+        raise typer.BadParameter(f"expected a JSON object, got {text!r}", param_hint="--filter")
+    return parsed

@@ -39,6 +39,9 @@ def plan_command(
             help="Late interaction: token vectors of a document, on average.", show_default="one vector a document"
         ),
     ] = None,
+    sparse_terms: Annotated[
+        float, typer.Option(help="Terms of a document's learned sparse vector, on average; SPLADE gives about 180.")
+    ] = 0.0,
     pool_factor: Annotated[int, typer.Option(help="With --tokens: tokens pooled into one.")] = 2,
     index: Annotated[str, typer.Option(help="What finds candidates on one machine: cells or graph.")] = "cells",
     connectivity: Annotated[int, typer.Option(help="Links of a graph.")] = 16,
@@ -62,7 +65,7 @@ def plan_command(
         typer.Option(
             "--simulate",
             metavar="FILE",
-            help="Also simulate what waiting for many shards costs, and draw it (.svg or .png; needs octavo[eval]).",
+            help="Also simulate what waiting for many shards costs, and draw it (.svg or .png; needs octavo\\[eval]).",
             show_default=False,
         ),
     ] = None,
@@ -92,6 +95,7 @@ def plan_command(
             pool_factor=pool_factor,
             connectivity=connectivity,
             index=index,
+            sparse_terms=sparse_terms,
         ),
         Hardware(
             ram_bytes=parse_bytes(ram_per_node),

@@ -10,7 +10,7 @@ import typer
 import octavo
 from octavo._printing import echo, human_bytes, print_json
 from octavo.cli._app import app
-from octavo.cli._encoders import load_encoder
+from octavo.cli._encoders import load_encoder_of
 from octavo.cli._options import CollectionArgument, Json
 from octavo.errors import OctavoError, ServerError
 
@@ -42,6 +42,14 @@ def reencode_command(
         Literal["both", "old"],
         typer.Option(help="What answers searches meanwhile: the vectors of both models, or the old ones alone."),
     ] = "both",
+    late: Annotated[
+        bool | None,
+        typer.Option(
+            "--late/--dense",
+            help="The new model gives many vectors a text, for late interaction; or one.",
+            show_default="as the collection has",
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Documents encoded and committed at a time.")] = 256,
     cancel: Annotated[
         bool, typer.Option("--cancel", help="Drop the new vectors that are there, and stay with the old model.")
@@ -64,10 +72,13 @@ def reencode_command(
             echo(f"{path}: back to the old model" if cancelled else f"{path}: no re-encoding was under way")
         return
     assert model is not None  # checked above
-    encoder = load_encoder(model)
     with octavo.open(path, must_exist=True) as collection:
+        kind = collection.late is not None
+        encoder = load_encoder_of(model, late=kind if late is None else late)
         _reencode(path, collection, encoder, codec=codec, rate=rate, serve=serve, batch_size=batch_size)
-        collection.flush()
+        if not collection.closed:
+            collection.flush()
+    with octavo.open(path, must_exist=True, read_only=True) as collection:  # perhaps of another kind now
         info = collection.info()
     if as_json:
         print_json(

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import closing
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.text import Text
 
 from octavo._printing import console, print_json, printable, to_json
 from octavo.cli._app import app
-from octavo.cli._encoders import open_with_encoder
+from octavo.cli._encoders import encoder_for, load_sparse_encoder, stored_sparse_encoder
 from octavo.cli._locations import open_place
-from octavo.cli._options import Json, Model, PlaceOption
+from octavo.cli._options import FilterJson, Json, Model, OneSource, PlaceOption, Sparse, condition
 from octavo.retrievers.results import SearchResult
+from octavo.retrievers.search import SearchOptions
 
 _SNIPPET = 300
 
@@ -25,6 +26,7 @@ class SearchMode(StrEnum):
 
     dense = "dense"
     text = "text"
+    sparse = "sparse"
     hybrid = "hybrid"
 
 
@@ -33,29 +35,36 @@ def search_command(
     query: Annotated[str, typer.Argument(help="The question, in words.", show_default=False)],
     path: PlaceOption,
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Number of results.")] = 10,
-    filter_json: Annotated[
+    filter_json: FilterJson = None,
+    source: OneSource = None,
+    mode: Annotated[
+        SearchMode,
+        typer.Option(help="By vectors (dense), words (text, BM25), learned sparse vectors, or several fused (hybrid)."),
+    ] = SearchMode.dense,
+    rank: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="Hybrid: what is fused.", show_default="dense,text"),
+    ] = None,
+    weights: Annotated[
         str | None,
         typer.Option(
-            "--filter",
-            metavar="JSON",
-            help="""Only documents whose metadata match, e.g. '{"year": {"$gte": 2020}}'.""",
-            show_default=False,
+            metavar="X,Y,...", help="Hybrid: what each of --rank weighs.", show_default="fused by reciprocal rank"
         ),
     ] = None,
-    mode: Annotated[
-        SearchMode, typer.Option(help="By vectors (dense), by words (text, BM25), or by both fused (hybrid).")
-    ] = SearchMode.dense,
     model: Model = None,
+    sparse: Sparse = None,
     as_json: Json = False,
 ) -> None:
     """Print the best documents for a question. Scores: higher is better."""
-    wanted = _parse_filter(filter_json)
-    if mode is SearchMode.text:  # needs no model
-        collection = open_place(path, read_only=True)
-    else:
-        collection = open_with_encoder(path, model, read_only=True)
-    with closing(collection):
-        result = collection.search(query, k, filter=wanted, mode=mode.value)
+    wanted = condition(filter_json, source)
+    names = _names(rank)
+    asked = SearchOptions(mode=mode.value, rank=names, weights=_numbers(weights))
+    encoder = encoder_for(path, model) if asked.needs_vectors else None
+    sparse_encoder = None
+    if asked.needs_sparse:
+        sparse_encoder = load_sparse_encoder(sparse) if sparse is not None else stored_sparse_encoder(path)
+    with closing(open_place(path, encoder, sparse=sparse_encoder, read_only=True)) as collection:
+        result = collection.search(query, k, filter=wanted, mode=mode.value, rank=names, weights=_numbers(weights))
     if as_json:
         hits = [{"id": hit.id, "score": hit.score, "text": hit.text, "metadata": hit.metadata} for hit in result]
         print_json({"query": query, "mode": mode.value, "hits": hits})
@@ -63,16 +72,20 @@ def search_command(
     _print(result)
 
 
-def _parse_filter(text: str | None) -> Any:
-    if text is None:
-        return None
+def _names(text: str | None) -> list[str] | None:
+    """Return the names of rankings; the vectors of a collection for late interaction may be called either way."""
+    return (
+        ["dense" if name.strip() == "late" else name.strip() for name in text.split(",")] if text is not None else None
+    )
+
+
+def _numbers(text: str | None) -> list[float] | None:
     try:
-        parsed = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise typer.BadParameter(f"expected a JSON object, got {text!r}: {error}", param_hint="--filter") from None
-    if not isinstance(parsed, dict):
-        raise typer.BadParameter(f"expected a JSON object, got {text!r}", param_hint="--filter")
-    return parsed
+        return [float(each) for each in text.split(",")] if text is not None else None
+    except ValueError:
+        raise typer.BadParameter(
+            f"expected numbers with commas between them, got {text!r}", param_hint="--weights"
+        ) from None
 
 
 def _print(result: SearchResult) -> None:
@@ -82,7 +95,12 @@ def _print(result: SearchResult) -> None:
     for rank, hit in enumerate(result, start=1):
         head = Text.assemble(f"{rank:>2}  ", (f"{hit.score:.4f}", "cyan"), "  ", (printable(hit.id), "bold"))
         out.print(head, soft_wrap=True)
-        snippet = printable(" ".join(hit.text.split()))
-        out.print(Text("    " + (snippet if len(snippet) <= _SNIPPET else snippet[:_SNIPPET] + " …")), soft_wrap=True)
-        if hit.metadata:
-            out.print(Text("    " + printable(to_json(hit.metadata)), style="dim"), soft_wrap=True)
+        print_excerpt(out, hit.text, hit.metadata)
+
+
+def print_excerpt(out: Console, text: str, metadata: dict[str, Any]) -> None:
+    """Print the beginning of a text, and the metadata, below what names the document."""
+    snippet = printable(" ".join(text.split()))
+    out.print(Text("    " + (snippet if len(snippet) <= _SNIPPET else snippet[:_SNIPPET] + " …")), soft_wrap=True)
+    if metadata:
+        out.print(Text("    " + printable(to_json(metadata)), style="dim"), soft_wrap=True)

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-import octavo
 from octavo import Collection
 from octavo._printing import echo, print_json
 from octavo._progress import progress_bar
 from octavo.cli._app import app
+from octavo.cli._locations import open_local
 from octavo.cli._options import CollectionArgument, Json
 from octavo.collection.rebuild import Blueprint, blueprint_of, most_token_vectors, open_from_blueprint
 from octavo.errors import ParameterError
@@ -59,7 +59,7 @@ def push_command(
     arrived is not written again. At the end the ids on both sides are counted and their checksums compared, and a sample of
     documents is read back, vectors included.
     """
-    with octavo.open(path, read_only=True, must_exist=True) as source:
+    with open_local(path, read_only=True) as source:
         target, write = _open_target(to, source, name, shards, replicas)
         with target:
             report = _run("push", source, target, write, batch_size, prune)
@@ -87,7 +87,7 @@ def _open_source(place: str, name: str | None) -> tuple[Any, Blueprint]:
     """Open the collection at a place, and tell what another one needs to be its equal."""
     location = parse_location(place, name)
     if location is None:
-        local = octavo.open(place, read_only=True, must_exist=True)
+        local = open_local(place, read_only=True)
         return local, blueprint_of(local)
     from octavo.integrations.qdrant import transfer as qdrant
     from octavo.integrations.qdrant.location import open_either

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-import octavo
 from octavo._printing import echo, print_json
 from octavo.cli._app import app
-from octavo.cli._encoders import load_encoder
+from octavo.cli._encoders import encoder_for
+from octavo.cli._locations import open_local
 from octavo.cli._options import CollectionArgument, Json
 from octavo.retrievers.tuning import TuningReport
 
@@ -48,8 +48,8 @@ def tune_command(
     lines = None
     if queries is not None:
         lines = [line for line in queries.read_text(encoding="utf-8").splitlines() if line.strip()]
-    encoder = load_encoder(model) if model is not None else None
-    with octavo.open(path, encoder, must_exist=True) as collection:
+    encoder = encoder_for(str(path), model) if model is not None else None
+    with open_local(path, encoder, read_only=False) as collection:
         if reset:
             collection.forget_tuning()
             report = None

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-import octavo
 from octavo._printing import echo, print_json
 from octavo.cli._app import FAILURE, app
-from octavo.cli._encoders import load_encoder
+from octavo.cli._encoders import encoder_for
+from octavo.cli._locations import open_local
 from octavo.cli._options import CollectionArgument, Json
 
 
@@ -32,8 +32,8 @@ def verify_command(
     """Compare every byte of a collection with its checksum. Exit code 1 if problems are (still) there."""
     if model is not None and not repair:
         raise typer.BadParameter("only --repair encodes anything; pass both or neither", param_hint="--model")
-    encoder = load_encoder(model) if model is not None else None
-    with octavo.open(path, encoder, read_only=not repair, must_exist=True) as collection:
+    encoder = encoder_for(str(path), model) if model is not None else None
+    with open_local(path, encoder, read_only=not repair) as collection:
         report = collection.verify(repair=repair)
         documents = collection.count()
     if as_json:

@@ -45,7 +45,7 @@ from octavo.retrievers.results import SearchResult
 from octavo.retrievers.search import FilterLike, Queries, Searcher, SearchOptions, read_documents, slots_of_ids
 from octavo.retrievers.tuning import TuningReport
 from octavo.retrievers.two_spaces import TwoSpaces
-from octavo.store.database import ENCODED, ROW, SPARSE_ENCODED, select_documents, to_embed
+from octavo.store.database import ENCODED, ROW, SPARSE_ENCODED, read_notes, select_documents, to_embed, write_note
 from octavo.store.derived import DerivedIndex
 from octavo.store.documents import (
     Batch,
@@ -53,6 +53,7 @@ from octavo.store.documents import (
     DocumentChanges,
     DocumentLike,
     check_ids,
+    check_note,
     chunked,
     read_batches,
 )
@@ -303,8 +304,6 @@ class Collection(DenseSearch):
             documents = [""] * sized(sparse_vectors)
         if vectors is None and self._encoder is None:
             self._encode_nothing()
-        if is_sized(vectors) and len(vectors):
-            vectors = as_matrix(vectors, self.dim)
         batches = read_batches(
             documents,
             ids,
@@ -1459,6 +1458,57 @@ class Collection(DenseSearch):
         >>> kb.close()
         """
         return ModelCheck(LocalVectors(self._store))
+
+    def notes(self) -> dict[str, str]:
+        """Return the notes: short texts that tools keep beside the documents, such as what `octavo index` has read.
+
+        Returns
+        -------
+        dict of str to str
+            By name. Copies, snapshots, exports, `octavo push` and `octavo pull` keep them.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> kb.set_note("owner", "the library team")
+        >>> kb.notes()
+        {'owner': 'the library team'}
+        >>> kb.close()
+        """
+        self._store.require_open()
+        with self._store.read() as (connection, _):
+            return read_notes(connection)
+
+    def set_note(self, name: str, text: str | None) -> None:
+        """Keep a short text beside the documents.
+
+        Parameters
+        ----------
+        name : str
+            What it is called; a note of that name is replaced. ``"sources"`` is what `octavo index` keeps.
+        text : str or None
+            At most a million characters. None removes the note.
+
+        Raises
+        ------
+        ParameterError, InputTypeError
+            When the name is empty, or the text is too long.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> kb.set_note("owner", "the library team")
+        >>> kb.set_note("owner", None)
+        >>> kb.notes()
+        {}
+        >>> kb.close()
+        """
+        name, text = check_note(name, text)
+        self._store.require_open()
+        with self._store.write() as connection:
+            write_note(connection, name, text)
 
     @contextlib.contextmanager
     def connection(self, *, write: bool = False) -> Iterator[Connection]:

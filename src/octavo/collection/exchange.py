@@ -120,6 +120,7 @@ def import_from(
         try:
             export.fill(collection, batch_size, progress=progress)
             export.keep_originals(collection, blueprint)
+            export.keep_notes(collection)
         except BaseException:
             collection.close()
             raise
@@ -130,6 +131,7 @@ def import_from(
     ):
         export.fill(collection, batch_size, progress=progress)
         export.keep_originals(collection, blueprint)
+        export.keep_notes(collection)
     return open_store(destination, encoder, Settings(must_exist=True), sparse)
 
 
@@ -285,6 +287,17 @@ class _Export:
             ids = [names[owner] for owner in owners[starts].tolist()]
             matrices = [np.asarray(part, np.float32) for part in np.split(vectors, starts[1:])]
         collection._writer.keep_originals(learned, ids, matrices)
+
+    def keep_notes(self, collection: Collection) -> None:
+        """Hand over the notes; exports of earlier versions have none."""
+        notes = self.manifest.get("notes", {})
+        try:
+            for name, text in notes.items():
+                collection.set_note(name, text)
+        except (AttributeError, ParameterError, InputTypeError) as err:
+            raise CorruptCollectionError(
+                f"{self.folder / MANIFEST} has notes that are none ({err}); export again"
+            ) from err
 
     def _ids(self, numbers: npt.NDArray[np.int64]) -> dict[int, str]:
         wanted = set(numbers.tolist())

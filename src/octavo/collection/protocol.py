@@ -13,6 +13,7 @@ from octavo.collection.collection import Collection
 from octavo.collection.model_check import ModelCheck
 from octavo.collection.searching import DenseSearch, LateSearch
 from octavo.compression.token_pooling import TokenPooling
+from octavo.encoders.dense import TextOnly
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import ParameterError
 from octavo.retrievers.search import FilterLike
@@ -138,6 +139,14 @@ class CollectionLike(DenseSearch, Protocol):
         """Return what notices that an encoder is not the one that made the stored vectors."""
         ...
 
+    def notes(self) -> dict[str, str]:
+        """Return the short texts that tools keep beside the documents."""
+        ...
+
+    def set_note(self, name: str, text: str | None) -> None:
+        """Keep one, or remove it."""
+        ...
+
     def info(self) -> Any:
         """Describe the collection."""
         ...
@@ -205,6 +214,40 @@ def encodes_itself(collection: CollectionLike) -> bool:
     """
     local = collection.local
     return local is not None and local.changing and local.encoder is not None
+
+
+def search_modes(collection: CollectionLike) -> list[str]:
+    """Return what questions in words can be searched by, the best first; without an encoder by their words alone.
+
+    Parameters
+    ----------
+    collection : CollectionLike
+        Any collection, opened with or without its encoders.
+
+    Examples
+    --------
+    >>> import octavo
+    >>> with octavo.open() as kb:
+    ...     search_modes(kb)
+    ['text']
+    """
+    encoder = collection.encoder
+    dense = encoder is not None and not isinstance(encoder, TextOnly)
+    sparse = collection.has_sparse_vectors and collection.sparse_encoder is not None
+    return [*(["hybrid", "dense"] if dense else []), "text", *(["sparse"] if sparse else [])]
+
+
+def has_vectors(collection: CollectionLike) -> bool:
+    """Tell whether a collection holds vectors: not before the first, nor where texts are searched by their words alone.
+
+    Parameters
+    ----------
+    collection : CollectionLike
+        Any collection, opened with or without its encoder.
+    """
+    if collection.dim is None or isinstance(collection.encoder, TextOnly):
+        return False
+    return collection.dim > 1 or collection.info().encoder != TextOnly.name
 
 
 def require_local(collection: CollectionLike, what: str, instead: str) -> Collection:

@@ -311,6 +311,11 @@ class Pipeline(Quantizer):
         ----------
         X : ndarray of shape (n, in_dim), float32
             Finite, in C order.
+
+        Returns
+        -------
+        ndarray of shape (n, row_bytes)
+            Laid out as `layout.compared` says.
         """
         if len(X) > BLOCK_ROWS:
             return self.encode_queries(X)

@@ -5,32 +5,34 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from octavo._validation import check_choice, check_flag, check_integer, check_number
 from octavo.compression import Codec
 from octavo.errors import InputTypeError, ParameterError
 from octavo.eval.baselines import check_baseline
+from octavo.retrievers.late_interaction import LateOptions
+from octavo.retrievers.search import SearchOptions
 
 if TYPE_CHECKING:
     from octavo.integrations.qdrant.points import CodecMapping
 
-Mode: TypeAlias = Literal["dense", "text", "hybrid", "late"]
+Mode: TypeAlias = Literal["dense", "text", "sparse", "hybrid", "late"]
 Metric: TypeAlias = Literal["cosine", "dot"]
 Kind: TypeAlias = Literal["collection", "baseline"]
 
 #: Where the documents that MaxSim scores come from.
-Candidates: TypeAlias = Literal["vectors", "text", "both"]
-
-#: What keeps the documents: a local collection, or Qdrant.
-STORES = ("local", "qdrant")
+Candidates: TypeAlias = Literal["vectors", "text", "both", "sparse"]
 
 #: Options that belong to late interaction.
 _LATE = ("n_candidates", "candidates")
 
 #: Options that came later: those that do not have them leave them out of their JSON, which is as it was before.
-_LEFT_OUT = (*_LATE, "store")
+_LEFT_OUT = (*_LATE, "store", "sparse", "rank", "weights")
+
+#: Modes that compare no vectors of a codec's.
+WITHOUT_VECTORS = ("text", "sparse")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +42,9 @@ class Configuration:
     Parameters
     ----------
     codec : str or None
-        Codec string. None for ``mode="text"``, which compares no vectors, and for baselines. For late interaction, of one
-        token vector.
-    mode : {"dense", "text", "hybrid", "late"}, default="dense"
+        Codec string. None for ``mode="text"`` and ``"sparse"``, which compare no such vectors, and for baselines. For late
+        interaction, of one token vector.
+    mode : {"dense", "text", "sparse", "hybrid", "late"}, default="dense"
         How the collection is searched. ``"late"`` keeps a vector for each token, or for several pooled, and scores by
         MaxSim; ``"hybrid"`` fuses words with one vector a document, or with MaxSim if there is a `pool_factor`.
     oversample : float or None
@@ -64,8 +66,15 @@ class Configuration:
         Late interaction: token vectors per pooled vector, 1 for none pooled; None takes the collection's own default.
     n_candidates : int or None
         Late interaction: documents scored by MaxSim; None takes the collection's own default.
-    candidates : {"vectors", "text", "both"} or None
+    candidates : {"vectors", "text", "both", "sparse"} or None
         Late interaction: where these come from; None takes the collection's own default, the candidate vectors.
+    sparse : str or None
+        What makes learned sparse vectors, where they take part: the name or folder of a model that
+        ``sentence_transformers.SparseEncoder`` loads, or ``module:attribute``.
+    rank : str or None
+        Hybrid: the rankings that are fused, such as ``"dense,text,sparse"``; None fuses vectors and words.
+    weights : str or None
+        Hybrid: what each of them weighs, such as ``"0.5,0.2,0.3"``; None fuses by reciprocal rank.
     baseline : str or None
         Name of a reference scheme outside the collection (see `octavo.eval.baselines`).
     store : {"qdrant"} or None
@@ -96,6 +105,9 @@ class Configuration:
     pool_factor: int | None = None
     n_candidates: int | None = None
     candidates: Candidates | None = None
+    sparse: str | None = None
+    rank: str | None = None
+    weights: str | None = None
     baseline: str | None = None
     store: str | None = None
 
@@ -132,12 +144,59 @@ class Configuration:
             object.__setattr__(self, "exact", check_flag(self.exact, "exact"))
         if self.alpha is not None and self.mode != "hybrid":
             raise ParameterError(f"alpha belongs to mode='hybrid', got mode={self.mode!r}")
+        self._check_sparse()
         if self.baseline is not None:
             self._check_baseline()
-        elif self.mode == "text":
+        elif self.mode in WITHOUT_VECTORS:
             self._check_text()
         else:
             self._check_codec()
+
+    def _check_sparse(self) -> None:
+        if self.mode != "hybrid" and (self.rank is not None or self.weights is not None):
+            raise ParameterError(f"rank and weights belong to mode='hybrid', got mode={self.mode!r}")
+        if self.mode == "hybrid":
+            kind = LateOptions if self.late else SearchOptions
+            asked = kind(mode="hybrid", alpha=self.alpha, rank=self.rank_names, weights=self.weight_values)
+            if "dense" not in asked.names:
+                raise ParameterError(
+                    f"a hybrid is measured against its vectors: expected rank with 'dense', got {self.rank!r}"
+                )
+        if self.sparse is not None and not isinstance(self.sparse, str):
+            raise ParameterError(f"expected sparse as the name of a model, got {self.sparse!r}")
+        if self.uses_sparse != (self.sparse is not None):
+            what = "needs sparse=, the model that makes sparse vectors" if self.uses_sparse else "has no sparse vectors"
+            raise ParameterError(f"mode={self.mode!r}{f' with rank={self.rank!r}' if self.rank else ''} {what}")
+        if self.uses_sparse and self.store not in (None, "local"):
+            raise ParameterError("sparse vectors are measured in local collections; leave store= out")
+
+    @property
+    def rank_names(self) -> tuple[str, ...] | None:
+        """The rankings that a hybrid is asked for; None where it says nothing."""
+        return tuple(name.strip() for name in self.rank.split(",")) if self.rank is not None else None
+
+    @property
+    def weight_values(self) -> tuple[float, ...] | None:
+        """What each ranking weighs; None where it says nothing."""
+        if self.weights is None:
+            return None
+        try:
+            return tuple(float(each) for each in str(self.weights).split(","))
+        except ValueError:
+            raise ParameterError(
+                f"expected weights as numbers with commas between them, got {self.weights!r}"
+            ) from None
+
+    @property
+    def uses_sparse(self) -> bool:
+        """Whether learned sparse vectors take part."""
+        return self.mode == "sparse" or "sparse" in (self.rank_names or ()) or self.candidates == "sparse"
+
+    @property
+    def uses_words(self) -> bool:
+        """Whether full text takes part."""
+        hybrid = self.mode == "hybrid" and "text" in (self.rank_names or ("dense", "text"))
+        return self.mode == "text" or hybrid or self.candidates in ("text", "both")
 
     def _check_baseline(self) -> None:
         given = [name for name in ("codec", "oversample", "ef", "exact", "alpha") if getattr(self, name) is not None]
@@ -151,7 +210,7 @@ class Configuration:
     def _check_text(self) -> None:
         shaping = ("codec", "oversample", "ef", "exact", "layers")
         if given := [name for name in shaping if getattr(self, name) is not None]:
-            raise ParameterError(f"mode='text' compares no vectors; expected no {', '.join(given)} with it")
+            raise ParameterError(f"mode={self.mode!r} compares no vectors; expected no {', '.join(given)} with it")
 
     def _check_codec(self) -> None:
         if self.codec is None:
@@ -189,7 +248,7 @@ class Configuration:
     @property
     def label(self) -> str:
         """What to call it in tables: the codec, then every option that is not at its default."""
-        parts = [self.baseline or self.codec or ""] if self.mode != "text" else []
+        parts = [self.baseline or self.codec or ""] if self.mode not in WITHOUT_VECTORS else []
         if self.mode != "dense":
             parts.append(self.mode)
         for field in fields(self):
@@ -222,10 +281,6 @@ class Configuration:
                 f"expected configuration options out of {', '.join(sorted(known))}, got {unknown[0]!r}"
             )
         return cls(**values)
-
-    def with_layers(self, layers: int | None) -> Configuration:
-        """Return the same configuration for a model cut to `layers` layers."""
-        return replace(self, layers=layers)
 
 
 def _check_qdrant(configuration: Configuration) -> None:

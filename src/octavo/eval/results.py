@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from octavo._files import write_atomically
 from octavo._html import notebook_table
@@ -27,9 +27,6 @@ CACHE_NAME = ".cache"
 
 #: How the file beside a result ends that holds one match of late interaction, token by token.
 EXPLANATION_SUFFIX = ".explain.json"
-
-#: Levels of `Agreement`, as they are called in files and in ``--fail-under``.
-AgreementLevel = Literal["float32", "same_codes", "codes_float32"]
 
 
 class ResultError(OctavoError, ValueError):

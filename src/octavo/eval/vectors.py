@@ -187,11 +187,6 @@ def _in_order(
 # ---------------------------------------------------------------------- files
 
 
-def is_vector_file(source: str | os.PathLike[str]) -> bool:
-    """Tell by its name whether a source is a file of vectors."""
-    return _split(source)[0].suffix.lower() in _SUFFIXES
-
-
 def read_vectors(source: str | os.PathLike[str], role: Role = "documents") -> NamedRows:
     """Read a file of vectors, ``FILE`` or ``FILE#NAME``.
 

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from octavo._rotation import StructuredRotation
 from octavo.index._bytes import Bytes, Floats, multiply, pack, scale_of, to_bytes
-from octavo.index.reach import FIRST, KEPT, NEAREST, HeldOut, Reach, learned, made_queries
+from octavo.index.reach import FIRST, KEPT, KEPT_LEAST, NEAREST, HeldOut, Reach, learned, made_queries
 
 Cells: TypeAlias = NDArray[np.int32]
 Slots: TypeAlias = NDArray[np.int64]
@@ -166,7 +166,7 @@ class CellModel:
     length : float
         Typical length of a vector; what is stored is measured in it, so that it fits two bytes.
     cosine : float
-        Mean cosine of the sample with the centroids of its cells: what later rows are held against.
+        Mean cosine of rows with the centroids of their cells: what later rows are held against.
     reach : Reach, optional
         How far a search looks, where that has been learned.
     rotation : StructuredRotation, optional
@@ -390,7 +390,7 @@ class CellModel:
         segment : Segment
             These rows.
         cosine : float
-            Their mean cosine with their centroids.
+            Mean cosine with their centroids of rows that these were not learned from.
         """
         reach = self._reach(held, segment) if (held.slots >= 0).all() else None
         return CellModel(
@@ -436,7 +436,7 @@ class CellModel:
             found, _ = model.search(query, [segment], None, len(segment))
             ranks.append(np.flatnonzero(np.isin(found, slots)))
         kept = float(np.quantile(np.concatenate(ranks), KEPT, method="higher") + 1) / NEAREST
-        return replace(reach, kept=kept)
+        return replace(reach, kept=max(KEPT_LEAST, kept))
 
     # ------------------------------------------------------------------ searching
 
@@ -608,9 +608,9 @@ class _Look:
         slots = self._slots[0] if len(self._slots) == 1 else np.concatenate(self._slots)
         if len(estimates) > keep:
             best = np.argpartition(estimates, len(estimates) - keep)[len(estimates) - keep :]
-            best = best[np.argsort(-estimates[best], kind="stable")]
+            best = best[np.argsort(-estimates[best])]
         else:
-            best = np.argsort(-estimates, kind="stable")
+            best = np.argsort(-estimates)
         return slots[best].astype(np.int64), estimates[best]
 
     def _estimated(self, records: Records, near: Floats) -> Floats:
@@ -639,9 +639,9 @@ def _query_planes(rotated: Floats, width: int) -> tuple[NDArray[np.uint8], float
     top = float(np.abs(rotated).max())
     levels = 2**_PLANES - 1
     step = top / levels if top > 0 else 1.0
-    codes = np.clip(np.rint((rotated / np.float32(step) + levels) / 2), 0, levels).astype(np.uint8)
-    planes = np.zeros((_PLANES, width), np.uint8)
-    packed = np.packbits((codes[None, :] >> np.arange(_PLANES, dtype=np.uint8)[:, None]) & 1, axis=1)
+    codes = (rotated * np.float32(0.5 / step) + np.float32((levels + 1) / 2)).astype(np.uint8)
+    planes = np.zeros((_PLANES, width), np.uint8)  # as rows in memory, which what is packed of columns is not
+    packed = np.packbits(np.unpackbits(codes[:, None], axis=1, bitorder="little").T, axis=1)
     planes[:, : packed.shape[1]] = packed
     return planes, step
 
@@ -715,9 +715,13 @@ def _to_half(values: Floats) -> NDArray[np.float16]:
 
 
 def _lengths(rows: Bytes) -> Floats:
-    floats = rows.astype(np.float32)
-    lengths = np.sqrt(np.einsum("ij,ij->i", floats, floats))
-    return np.where(lengths > 0, lengths, 1).astype(np.float32)
+    lengths = np.empty(len(rows), np.float32)
+    for start in range(
+        0, len(rows), 512
+    ):  # little at a time: what fits the caches is quicker than what memory is asked for
+        floats = rows[start : start + 512].astype(np.float32)
+        np.sqrt(np.einsum("ij,ij->i", floats, floats), out=lengths[start : start + 512])
+    return np.where(lengths > 0, lengths, np.float32(1))
 
 
 def _nearest(rows: Bytes, centroids: Bytes, packed: Any = None) -> tuple[Cells, Floats]:

@@ -92,7 +92,7 @@ _ESTIMATED_DIM, _ESTIMATED_POWER = 384, 0.6
 #: 300,000 rows take 20 candidates a result and a million 32.
 OVERSAMPLE_ROWS, _OVERSAMPLE_STEP = 100_000, {"b1": 5.0, "r1": 3.0}
 #: Hamming distances are few and tie often, which makes the walk through the graph lose its way earlier.
-_EF = {"b1": 128, "r1": 192}
+_EF = {"b1": 128, "r1": 128}
 _EF_OTHERS = 64
 
 
@@ -345,8 +345,7 @@ def default_ef(layout: CodeLayout, k: int, *, n: int = 0, rescored: bool = False
     least = _EF.get(layout.kind, _EF_OTHERS)
     if n > EF_ROWS:
         least += int(EF_STEP * math.log2(n / EF_ROWS))
-    # Single bits find less surely than the estimates that order what they find.
-    return max(least, (k + k // 2 if layout.kind == "r1" else k) if rescored else 2 * k)
+    return max(least, k if rescored else 2 * k)
 
 
 def explored(layout: CodeLayout, k: int, *, n: int, rescored: bool, tuning: Tuning | None) -> int:

@@ -41,6 +41,17 @@ def split_text(text: str, size: int, overlap: int = 0) -> list[str]:
     >>> split_text("One sentence. Another sentence. The end.", 20)
     ['One sentence.', 'Another sentence.', 'The end.']
     """
+    return [piece for _, piece in split_places(text, size, overlap)]
+
+
+def split_places(text: str, size: int, overlap: int = 0) -> list[tuple[int, str]]:
+    """Cut a text as `split_text` does, and tell where each piece begins in it.
+
+    Examples
+    --------
+    >>> split_places("One sentence. Another sentence.", 20)
+    [(0, 'One sentence.'), (14, 'Another sentence.')]
+    """
     size = check_integer(size, "chunk size", least=1)
     overlap = check_integer(overlap, "overlap", least=0)
     if overlap > size // 2:
@@ -53,7 +64,7 @@ def split_text(text: str, size: int, overlap: int = 0) -> list[str]:
         end = length if length - start <= size else _end(text, start, size)
         piece = text[start:end].strip()
         if piece:
-            pieces.append(piece)
+            pieces.append((text.index(piece[0], start), piece))
         if end >= length:
             break
         start = _start(text, start, end, overlap)

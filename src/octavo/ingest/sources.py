@@ -1,31 +1,31 @@
-"""Read documents from a folder of text files or from JSON lines, for `octavo index`."""
+"""A source of documents, for `octavo index`: a folder of files, a file, or a file of rows."""
 
 from __future__ import annotations
 
-import codecs
-import gzip
-import json
-import os
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import stat
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from octavo._validation import check_integer
-from octavo.errors import OctavoError
-from octavo.ingest.chunking import split_text
-
-#: File name endings that are read from a folder.
-TEXT_SUFFIXES = (".txt", ".text", ".md", ".markdown", ".rst")
-_JSON_SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
+from octavo.errors import ParameterError
+from octavo.ingest.chunking import split_places, split_text
+from octavo.ingest.converter import UnreadableFileError
+from octavo.ingest.kinds import ROW_SUFFIXES, kind_of
+from octavo.ingest.reading import FileReader, Text
+from octavo.ingest.rows import Fields, Rows, SourceError
+from octavo.ingest.walking import FoundFile, Rules, Skipped, Stamp, Walk, look_at, stamp_of
 
 #: Chunks of files, in characters: about 250 tokens, which is what small embedding models read.
 FILE_CHUNK_SIZE, FILE_CHUNK_OVERLAP = 1_000, 100
 
+#: The metadata field that says which source a document belongs to.
+SOURCE_FIELD = "_source"
 
-class SourceError(OctavoError, ValueError):
-    """A file or line cannot be read as a document; the message says which and why."""
+#: Files up to this size are looked into before anything is written, in case there is nothing but white space.
+_MAYBE_BLANK = 4_096
 
 
 @dataclass(frozen=True)
@@ -35,55 +35,63 @@ class SourceDocument:
     id: str
     text: str
     metadata: dict[str, Any]
-    parent: str  # id of the whole document; the same as `id` unless it was cut into chunks
-
-
-@dataclass
-class Skipped:
-    """What was not read, and why."""
-
-    binary: list[str] = field(default_factory=list)
-    empty: list[str] = field(default_factory=list)
-    replaced: list[str] = field(default_factory=list)  # read, but with undecodable bytes replaced
-    lines: list[str] = field(default_factory=list)
-    other_files: int = 0
+    parent: str  # the file or row that it is a piece of
 
 
 @dataclass(frozen=True)
-class Fields:
-    """Which field of a JSON line is what.
+class Found:
+    """What a source holds, before it is read.
 
     Parameters
     ----------
-    id, text, title : str or None
-        Field names. None looks for ``_id`` then ``id``, for ``text``, and for ``title``, which may be absent.
-    metadata : sequence of str or None
-        Fields to keep as metadata, also looked for inside the line's ``metadata`` object. None keeps all of that object
-        and every field that is nothing else.
+    parents : set of str or None
+        The files or rows that are there; their documents may stay.
+    kept : tuple of str
+        Beginnings of further ones that could not be looked at and whose documents are left alone; whole ones end with NUL.
+    count : int
+        How many files or rows are to be read.
+    size : int
+        Their bytes.
     """
 
-    id: str | None = None
-    text: str | None = None
-    title: str | None = None
-    metadata: Sequence[str] | None = None
+    parents: frozenset[str]
+    kept: tuple[str, ...]
+    count: int
+    size: int
+
+    def has(self, parent: str) -> bool:
+        """Tell whether the documents of a file or row still have it."""
+        return parent in self.parents or f"{parent}\0".startswith(self.kept or ("\0",))
 
 
 class Source:
-    """Documents in a folder, a text file or a file of JSON lines, in a fixed order.
+    """Documents in a folder, a file or a file of rows, in a fixed order.
 
     Parameters
     ----------
     path : Path
-        A folder, which is searched at all depths for text and Markdown files; such a file; or JSON lines, which may be
-        compressed with gzip. Hidden files and folders are left out. Links to files are followed, wherever they lead; links
-        to folders are not.
+        A folder, which is searched at all depths; a file of text or whatever else `kind_of` knows; or rows (JSON lines, CSV),
+        which may be compressed with gzip. Links to files are followed, wherever they lead; links to folders are not.
+    name : str
+        What the source is called; ids of files begin with it. Empty: ids are the paths below the folder.
     fields : Fields
-        For JSON lines.
+        Of rows.
     chunk_size, overlap : int or None
         Characters, see `octavo.ingest.chunking.split_text`. None: `FILE_CHUNK_SIZE` and `FILE_CHUNK_OVERLAP` for files, no
-        chunks for JSON lines, whose documents are usually passages already. 0: no chunks.
+        chunks for a file of rows, whose documents are usually passages already. 0: no chunks.
+    rules : Rules
+        Which files of a folder are read.
+    scope : str
+        Of a folder: read only this file or folder below it.
     skip_bad_lines : bool
-        Leave out lines that cannot be read, and list them, rather than raise.
+        Of a file of rows: leave out lines that cannot be read, and list them, rather than raise.
+
+    Attributes
+    ----------
+    skipped : Skipped
+        What was left out so far.
+    stamps : dict
+        Of each file that `find` has found: what changes with it.
 
     Raises
     ------
@@ -94,190 +102,212 @@ class Source:
     def __init__(
         self,
         path: Path,
+        name: str = "",
         *,
         fields: Fields | None = None,
         chunk_size: int | None = None,
         overlap: int | None = None,
+        rules: Rules | None = None,
+        scope: str = "",
         skip_bad_lines: bool = False,
     ) -> None:
         self.path = path
-        self.is_json = path.name.lower().endswith(_JSON_SUFFIXES) and not path.is_dir()
-        if not path.exists():
-            raise SourceError(f"expected a folder or a file, but there is nothing at {str(path)!r}")
-        if not path.is_dir() and not self.is_json and not _is_text_name(path.name):
-            raise SourceError(
-                f"expected a folder, a text file ({' '.join(TEXT_SUFFIXES)}) or JSON lines "
-                f"({' '.join(_JSON_SUFFIXES)}), got {str(path)!r}"
-            )
+        self.name = name
+        self.kind = kind_of_source(path)
+        self.skipped = Skipped()
+        self.stamps: dict[str, Stamp] = {}
         self._fields = fields or Fields()
-        default_size, default_overlap = (0, 0) if self.is_json else (FILE_CHUNK_SIZE, FILE_CHUNK_OVERLAP)
-        self._chunk_size = default_size if chunk_size is None else check_integer(chunk_size, "chunk_size", least=0)
-        if overlap is None:
-            overlap = default_overlap if chunk_size is None else self._chunk_size // 10
-        self._overlap = overlap
-        if self._chunk_size:
-            split_text("", self._chunk_size, overlap)  # an unusable size or overlap is told before anything is read
+        self.chunk_size, self.overlap = chunking_of(self.kind, chunk_size, overlap)
+        self._rules = rules or Rules()
+        self._scope = scope
         self._skip_bad_lines = skip_bad_lines
+        self._files: list[FoundFile] | None = None
+        self._looked = False
 
-    def scan(self) -> tuple[int, Skipped]:
-        """Read everything once and count the documents, so that a bad line is found before anything is written."""
-        skipped = Skipped()
-        return sum(1 for _ in self.documents(skipped)), skipped
-
-    def documents(self, skipped: Skipped | None = None) -> Iterator[SourceDocument]:
-        """Yield the documents.
-
-        Parameters
-        ----------
-        skipped : Skipped, optional
-            What was left out is listed here.
+    def find(self) -> Found:
+        """Look at what there is, before anything is written: files by name, rows by reading all of them.
 
         Raises
         ------
         SourceError
-            For a line that cannot be read, or two with the same id; the message names file and line.
+            For a row that cannot be read, or two with the same id; the message names file and line.
         """
-        skipped = Skipped() if skipped is None else skipped
-        for identifier, text, metadata in self._lines(skipped) if self.is_json else self._files(skipped):
-            if not self._chunk_size:
-                yield SourceDocument(identifier, text, metadata, identifier)
-                continue
-            pieces = split_text(text, self._chunk_size, self._overlap) or [text]
-            for number, piece in enumerate(pieces):
-                described = {**metadata, "document": identifier, "chunk": number}
-                yield SourceDocument(f"{identifier}#{number}", piece, described, identifier)
+        self._looked = True
+        if self.kind == "rows":
+            self.skipped = Skipped()
+            about = self.path.stat()
+            self.stamps = {self.path.name: stamp_of(about)}
+            parents = frozenset(self._row_id(row) for row in self._rows(self.skipped))
+            return Found(parents, (), len(parents), about.st_size)
+        walk = Walk(self.path, self._rules, self._scope)
+        self.skipped = walk.skipped
+        if self.kind == "folder":
+            files = list(walk.files())
+        else:
+            found = look_at(self.path.name, self.path, self.kind, self._rules.max_size, walk)
+            files = [found] if found is not None else []
+        self._files = []
+        for file in files:
+            self.skipped.empty.append(file.name) if _is_blank(file) else self._files.append(file)
+        self.stamps = {file.name: file.stamp for file in self._files}
+        kept = tuple(self.parent_of(name) if name.endswith("/") else self.parent_of(name) + "\0" for name in walk.kept)
+        parents = frozenset(self.parent_of(file.name) for file in self._files)
+        return Found(parents, kept, len(self._files), sum(file.size for file in self._files))
 
-    def _files(self, skipped: Skipped) -> Iterator[tuple[str, str, dict[str, Any]]]:
-        single = not self.path.is_dir()
-        for path in [self.path] if single else _walk(self.path, skipped):
-            name = path.name if single else path.relative_to(self.path).as_posix()
-            if not _is_encodable(name):
-                raise SourceError(
-                    f"expected file names in UTF-8, got {name!r}; rename the file, its name becomes an id"
+    @property
+    def files(self) -> list[FoundFile]:
+        """The files that are read, as `find` has found them."""
+        if self._files is None:
+            self.find()
+        return self._files or []
+
+    def documents(
+        self, advance: Callable[[int], object] = lambda done: None, only: Iterable[str] | None = None
+    ) -> Iterator[SourceDocument]:
+        """Yield the documents, those of one file or row after each other.
+
+        Parameters
+        ----------
+        advance : callable, optional
+            Told when a file or row is done.
+        only : iterable of str, optional
+            Of a folder: read only these files, of those that `find` has found.
+
+        Raises
+        ------
+        SourceError
+            For a row of a file of rows that cannot be read. A file that cannot be read is left out and listed.
+        """
+        if self.kind == "rows":
+            for row in self._rows(Skipped() if self._looked else self.skipped):  # listed once
+                yield from self._chunks(self._row_id(row), row.metadata, Text(row.text))
+                advance(1)
+            return
+        wanted = None if only is None else frozenset(only)
+        with FileReader(self._fields, self.skipped) as reader:
+            for file in self.files:
+                if wanted is None or file.name in wanted:
+                    yield from self._of_file(reader, file)
+                    advance(1)
+
+    def _of_file(self, reader: FileReader, file: FoundFile) -> Iterator[SourceDocument]:
+        parent = self.parent_of(file.name)
+        seen: set[str] = set()
+        try:
+            for text in reader.read(file):
+                metadata = {**text.metadata, "path": file.name, "document": parent}
+                if text.row is None:
+                    yield from self._chunks(parent, metadata, text)
+                elif text.row in seen:
+                    self.skipped.lines.append(f"{file.name}: the id {text.row!r} is there twice")
+                else:
+                    seen.add(text.row)
+                    yield from self._pieces_of_row(parent, metadata, text)
+        except UnreadableFileError as error:
+            self.skipped.add(file.name, str(error))
+
+    def parent_of(self, name: str) -> str:
+        """Return what the documents of a file have as their `document`."""
+        if self.kind != "folder":
+            return self.name or name
+        return f"{self.name}/{name}" if self.name else name
+
+    def _chunks(self, parent: str, metadata: dict[str, Any], text: Text) -> Iterator[SourceDocument]:
+        if not self.chunk_size:
+            yield SourceDocument(parent, text.text, self._marked(metadata), parent)
+            return
+        starts = [start for start, _ in text.pages]
+        for number, (start, piece) in enumerate(self._pieces(text.text)):
+            described = {**metadata, "document": parent, "chunk": number}
+            if starts:
+                described["page"] = text.pages[max(bisect_right(starts, start) - 1, 0)][1]
+            yield SourceDocument(f"{parent}#{number}", piece, self._marked(described), parent)
+
+    def _pieces_of_row(self, parent: str, metadata: dict[str, Any], text: Text) -> Iterator[SourceDocument]:
+        pieces = self._pieces(text.text) if self.chunk_size else [(0, text.text)]
+        for number, (_, piece) in enumerate(pieces):
+            identifier = f"{parent}#{text.row}" + (f".{number}" if len(pieces) > 1 else "")
+            described = {**metadata, "chunk": number} if len(pieces) > 1 else metadata
+            yield SourceDocument(identifier, piece, self._marked(described), parent)
+
+    def _pieces(self, text: str) -> list[tuple[int, str]]:
+        return split_places(text, self.chunk_size, self.overlap) or [(0, text)]
+
+    def _marked(self, metadata: dict[str, Any]) -> dict[str, Any]:
+        return {**metadata, SOURCE_FIELD: self.name} if self.name else metadata
+
+    def _row_id(self, row: Any) -> str:
+        return row.id if row.id is not None else f"{self.name or self.path.name}#{row.number}"
+
+    def _rows(self, skipped: Skipped) -> Iterator[Any]:
+        def bad(message: str) -> None:
+            if not self._skip_bad_lines:
+                raise SourceError(f"{message}; mend the line, or leave it out with --skip-bad-lines")
+            skipped.lines.append(message)
+
+        for row in Rows(self.path, self._fields, strict=True, bad=bad):
+            if self.chunk_size and (clash := {"document", "chunk"} & row.metadata.keys()):
+                bad(
+                    f"{self.path.name}, line {row.number}: the metadata field {min(clash)!r} is what chunks are numbered by; "
+                    "leave it out"
                 )
-            text = _decode(path.read_bytes(), name, skipped)
-            if text is not None:
-                yield name, text, {"path": name}
-
-    def _lines(self, skipped: Skipped) -> Iterator[tuple[str, str, dict[str, Any]]]:
-        opened = gzip.open if self.path.name.lower().endswith(".gz") else open
-        seen: dict[str, int] = {}
-        with opened(self.path, "rb") as lines:
-            number = 0
-            while line := self._next_line(lines.readline, number):
-                number += 1
-                if not line.strip():
-                    continue
-                try:
-                    identifier, text, metadata = self._parse(line)
-                    if identifier in seen:
-                        raise ValueError(f"the id {identifier!r} is also that of line {seen[identifier]}")
-                except ValueError as error:
-                    message = f"{self.path.name}, line {number}: {error}"
-                    if not self._skip_bad_lines:
-                        raise SourceError(f"{message}; mend the line, or leave it out with --skip-bad-lines") from error
-                    skipped.lines.append(message)
-                    continue
-                seen[identifier] = number
-                yield identifier, text, metadata
-
-    def _next_line(self, readline: Callable[[], bytes], number: int) -> bytes:
-        try:
-            return readline()
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise SourceError(f"{self.path.name} is damaged or cut short after line {number}: {error}") from error
-
-    def _parse(self, line: bytes) -> tuple[str, str, dict[str, Any]]:
-        try:
-            record = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse_constant)
-        except RecursionError:
-            raise ValueError("lists and objects are nested too deeply") from None
-        if not isinstance(record, dict):
-            raise ValueError(f"expected a JSON object, got {type(record).__name__}")
-        fields = self._fields
-        id_field = fields.id or ("_id" if "_id" in record else "id")
-        text_field = fields.text or "text"
-        title_field = fields.title or "title"
-        identifier = _required(record, id_field, "--id-field")
-        if isinstance(identifier, bool) or not isinstance(identifier, str | int):
-            raise ValueError(f"expected a string or an integer in {id_field!r}, got {type(identifier).__name__}")
-        text = _required(record, text_field, "--text-field")
-        title = _required(record, title_field, "--title-field") if fields.title else record.get(title_field)
-        for name, value in ((text_field, text), (title_field, title or "")):
-            if not isinstance(value, str):
-                raise ValueError(f"expected a string in {name!r}, got {type(value).__name__}")
-        metadata = _metadata(record, {id_field, text_field, title_field}, fields.metadata)
-        if b"\\u" in line and not _is_encodable(json.dumps([identifier, title, text, metadata], ensure_ascii=False)):
-            # The only way in which UTF-8 can name half a pair.
-            raise ValueError("it holds a lone surrogate, which is no valid Unicode")
-        if self._chunk_size and (clash := {"document", "chunk"} & metadata.keys()):
-            raise ValueError(f"the metadata field {min(clash)!r} is what chunks are numbered by; leave it out")
-        return str(identifier), "\n".join(part for part in (title, text) if part), metadata
-
-
-def _is_encodable(text: str) -> bool:
-    """Tell whether a text can be stored: lone surrogates have no UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _required(record: dict[str, Any], name: str, option: str) -> Any:
-    if name not in record:
-        raise ValueError(f"expected a field {name!r}, got {', '.join(map(repr, record)) or 'none'} (see {option})")
-    return record[name]
-
-
-def _metadata(record: dict[str, Any], used: set[str], wanted: Sequence[str] | None) -> dict[str, Any]:
-    nested = record.get("metadata")
-    inner = nested if isinstance(nested, dict) else {}
-    if nested is None or isinstance(nested, dict):
-        used = used | {"metadata"}
-    merged = {**inner, **{key: value for key, value in record.items() if key not in used}}
-    if wanted is None:
-        return merged
-    return {name: merged[name] for name in wanted if name in merged}
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _is_text_name(name: str) -> bool:
-    return name.lower().endswith(TEXT_SUFFIXES)
-
-
-def _walk(folder: Path, skipped: Skipped) -> Iterator[Path]:
-    """Yield the text files below a folder, sorted; links to files are followed, links to folders are not: no circles."""
-
-    def stop(error: OSError) -> None:
-        raise error
-
-    for directory, folders, files in os.walk(folder, onerror=stop):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if name.startswith("."):
                 continue
-            if _is_text_name(name):
-                yield Path(directory, name)
-            else:
-                skipped.other_files += 1
+            yield row
 
 
-def _decode(data: bytes, name: str, skipped: Skipped) -> str | None:
-    """Return the text of a file; None for a binary or empty one."""
-    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-    if encoding == "utf-8-sig" and b"\0" in data:
-        skipped.binary.append(name)
-        return None
+def kind_of_source(path: Path) -> str:
+    """Return ``folder``, ``rows``, or what a single file is read as.
+
+    Raises
+    ------
+    SourceError
+        When there is nothing at the path, or nothing that can be read.
+    """
     try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError:
-        skipped.replaced.append(name)
-        text = data.decode(encoding, errors="replace")
-    if not text.strip():
-        skipped.empty.append(name)
-        return None
-    return text.replace("\r\n", "\n")
+        mode = path.stat().st_mode
+    except OSError as error:
+        if path.is_symlink():
+            raise SourceError(f"expected a folder or a file, but {str(path)!r} is a link that leads nowhere") from error
+        raise SourceError(f"expected a folder or a file, but there is nothing at {str(path)!r}") from error
+    if stat.S_ISDIR(mode):
+        return "folder"
+    if not stat.S_ISREG(mode):
+        raise SourceError(f"expected a folder or a file, but {str(path)!r} is a pipe, a socket or a device")
+    kind = kind_of(path.name)
+    if kind is None:
+        raise SourceError(
+            f"expected a folder, a file of text, source code, PDF, HTML or DOCX, or rows ({' '.join(ROW_SUFFIXES)}), got "
+            f"{str(path)!r}; to read it as text all the same, copy it to a name that ends with .txt"
+        )
+    return kind
+
+
+def chunking_of(kind: str, chunk_size: int | None, overlap: int | None) -> tuple[int, int]:
+    """Return chunk size and overlap of a source for what the user gave.
+
+    Raises
+    ------
+    ParameterError
+        When they cannot be used.
+    """
+    default_size, default_overlap = (0, 0) if kind == "rows" else (FILE_CHUNK_SIZE, FILE_CHUNK_OVERLAP)
+    size = default_size if chunk_size is None else check_integer(chunk_size, "chunk size", least=0)
+    if overlap is None:
+        overlap = default_overlap if chunk_size is None else size // 10
+    if size:
+        split_text("", size, overlap)  # an unusable size or overlap is told before anything is read
+    elif overlap:
+        raise ParameterError(f"expected an overlap of 0 where nothing is cut into chunks, got {overlap}")
+    return size, overlap
+
+
+def _is_blank(file: FoundFile) -> bool:
+    """Tell whether a file has been emptied, white space aside."""
+    if file.size == 0:
+        return True
+    if file.size > _MAYBE_BLANK or file.kind not in ("text", "markdown", "code"):
+        return False
+    try:
+        return not file.path.read_bytes().decode("utf-8-sig", "replace").strip()
+    except OSError:
+        return False  # reading it says why

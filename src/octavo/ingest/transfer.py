@@ -68,6 +68,14 @@ class Movable(Protocol):
         """Return the number of documents."""
         ...
 
+    def notes(self) -> dict[str, str]:
+        """Return the notes."""
+        ...
+
+    def set_note(self, name: str, text: str | None, /) -> None:
+        """Keep a note, or remove it."""
+        ...
+
 
 #: Writes documents into the target: documents, payloads, vectors (or token matrices) as they are stored, and learned sparse
 #: vectors or None.
@@ -191,6 +199,7 @@ def transfer(
     removed = sum(target.delete(part) for part in chunked(extra, batch_size))
     checksum = _verify_ids(listed, target)
     compared = _verify_documents(source, target, listed, batch_size)
+    _copy_notes(source, target)
     return TransferReport(len(listed), copied, len(listed) - copied, removed, checksum, compared)
 
 
@@ -209,6 +218,14 @@ def _copy(source: Movable, target: Movable, ids: Sequence[str], there: Sequence[
         sparse = source.get_sparse_vectors(listed) if source.has_sparse_vectors else None
         write(chosen, [payloads[number] for number in changed], stored_vectors(source, listed), sparse)
     return len(changed)
+
+
+def _copy_notes(source: Movable, target: Movable) -> None:
+    """Make the target's notes equal to the source's."""
+    wanted, found = source.notes(), target.notes()
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            target.set_note(name, wanted.get(name))
 
 
 def _contents(collection: Movable, ids: Sequence[str]) -> dict[str, str]:

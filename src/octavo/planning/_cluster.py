@@ -245,6 +245,8 @@ def point_bytes(workload: Workload, points: int) -> tuple[dict[str, float], dict
         "words": measured.POINT_WORDS_SHARE * workload.text_bytes,
         "metadata": measured.POINT_FIELD_BYTES * workload.metadata_fields,
     }
+    if workload.sparse_terms:
+        ram["learned sparse vectors"] = measured.POINT_SPARSE_TERM_BYTES * workload.sparse_terms
     own = measured.POINT_PAYLOAD_BYTES + measured.POINT_PAYLOAD_FIELD_BYTES * workload.metadata_fields
     disk = ram | {
         "vectors": stored,

@@ -45,6 +45,8 @@ class Workload:
         Whether there will be searches by words; their index is built by the first.
     index : {"cells", "graph"}, default="cells"
         What finds candidates in a local collection.
+    sparse_terms : float, default=0
+        Terms of a document's learned sparse vector, on average; 0 where there are none.
 
     Raises
     ------
@@ -69,11 +71,12 @@ class Workload:
     connectivity: int = 16
     full_text: bool = True
     index: str = "cells"
+    sparse_terms: float = 0.0
 
     def __post_init__(self) -> None:
         for name, least in (("documents", 1), ("dim", 1), ("pool_factor", 1), ("connectivity", 2)):
             object.__setattr__(self, name, check_integer(getattr(self, name), name, least=least))
-        for name in ("text_bytes", "id_bytes", "metadata_bytes", "metadata_fields"):
+        for name in ("text_bytes", "id_bytes", "metadata_bytes", "metadata_fields", "sparse_terms"):
             object.__setattr__(self, name, check_number(getattr(self, name), name, least=0))
         if self.tokens is not None:
             object.__setattr__(self, "tokens", check_number(self.tokens, "tokens", least=1))
@@ -167,6 +170,9 @@ def local_size(workload: Workload) -> LocalSize:
     disk: dict[str, float] = {f"tier {i}": n * layout.row_bytes for i, layout in enumerate(workload.layouts)}
     if workload.tokens is not None:
         disk["tokens"] = n * workload.token_bytes
+    if workload.sparse_terms:
+        each = measured.SPARSE_TERM_BYTES * workload.sparse_terms + measured.SPARSE_SCALE_BYTES
+        ram["sparse"] = disk["sparse"] = n * each
     disk["documents"] = n * document_bytes(workload)
     if workload.index == "cells":
         if n >= planner.cells_min(coarse):

@@ -23,6 +23,9 @@ from octavo.store.snapshot import CellView, Mask, Slots, Snapshot, TierView
 #: Rows of each cell of each segment that a mask lets through.
 Counts = list[npt.NDArray[np.int64]]
 
+#: Share of the rows above which what a graph finds may nearly all come back.
+_HARDLY_ANY_PASSED = 0.9
+
 #: Share of the rows below which matching rows are gathered without asking the planner.
 _SCATTERED = 0.25
 
@@ -109,7 +112,8 @@ def dense_search(
     elif len(snapshot.tiers) == 1:
         found = _candidates(snapshot, queries, wanted, eligible, matching, options)
     else:
-        rows, _ = _candidates(snapshot, queries, sizes[0], eligible, matching, options)
+        chosen = snapshot.tuning.oversample if options.oversample is None and snapshot.tuning else options.oversample
+        rows, _ = _candidates(snapshot, queries, sizes[0], eligible, matching, options, all_found=chosen is None)
         found = _rescore(snapshot, queries, rows, sizes)
     slots, scores = _padded(found, k)
     if not finest.pipeline.shifts_queries:
@@ -243,9 +247,20 @@ def _effort(
 
 
 def _candidates(
-    snapshot: Snapshot, queries: Floats, count: int, eligible: Mask | None, matching: int, options: DenseOptions
+    snapshot: Snapshot,
+    queries: Floats,
+    count: int,
+    eligible: Mask | None,
+    matching: int,
+    options: DenseOptions,
+    *,
+    all_found: bool = False,
 ) -> tuple[Slots, Scores]:
-    """Return `count` candidates for each query from the coarse tier, by graph or by scan."""
+    """Return `count` candidates for each query from the coarse tier, by graph or by scan.
+
+    With `all_found`, all that a graph of estimates has looked at is handed on, where little is passed over: a finer tier scores
+    it in less time than it takes to estimate and choose.
+    """
     coarse, view = snapshot.tiers[0], snapshot.graph
     if view is None or view.covered == 0:
         return _scan(coarse, queries, count, eligible, matching, options.threads)
@@ -266,9 +281,15 @@ def _candidates(
         fetch = count if eligible is None else int(1.5 * count * snapshot.n_slots / matching) + 8
         default = planner.explored(coarse.layout, count, n=view.covered, rescored=False, tuning=snapshot.tuning)
         ef, limit = options.ef or default, view.covered
+    if all_found and _by_order(coarse) and matching > _HARDLY_ANY_PASSED * snapshot.n_slots:
+        more = min(max(count, ef), matching)
+        count, fetch = more, -(-fetch * more // count)
     codes = coarse.pipeline.encode_ready_queries(queries)
-    if eligible is None and view.covered == snapshot.n_slots and plan.method == "graph":
-        found, found_scores = _walk(snapshot, view.graph, codes, count, ef, options.threads)
+    if eligible is None and view.covered == snapshot.n_slots:
+        if len(snapshot.tiers) > 1 and count >= ef:  # all of it is scored by the next tier: no need to estimate
+            found, found_scores = view.graph.search(codes, count, ef, threads=options.threads)
+        else:
+            found, found_scores = _walk(snapshot, view.graph, codes, count, ef, options.threads)
         if not ((found < 0) | (found >= snapshot.n_slots)).any():  # the usual case needs no merging
             return found, found_scores
     tail_slots, tail_scores = _tail(snapshot, view.covered, codes, count, eligible, options.threads)
@@ -302,7 +323,7 @@ def _walk(
 ) -> tuple[Slots, Scores]:
     """Return what the graph finds; where it knows only an order, the scores of all that it looked at decide."""
     coarse = snapshot.tiers[0]
-    if not (coarse.layout.has_factors or coarse.layout.lengths):
+    if not _by_order(coarse):
         return graph.search(codes, count, ef, threads=threads)
     found, _ = graph.search(codes, max(count, ef), ef, threads=threads)
     found[found >= snapshot.n_slots] = -1  # linked by a commit that this snapshot does not see
@@ -313,6 +334,11 @@ def _walk(
         into[row >= 0] = score_rows(coarse.layout, coarse.codes, query, row[row >= 0])
     order = np.lexsort((found, -scores), axis=1)[:, :count]
     return np.take_along_axis(found, order, 1), np.take_along_axis(scores, order, 1)
+
+
+def _by_order(tier: TierView) -> bool:
+    """Tell whether a graph of the tier knows no more than an order."""
+    return tier.layout.has_factors or tier.layout.lengths
 
 
 def _reachable(eligible: Mask | None, covered: int) -> int:

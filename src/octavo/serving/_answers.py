@@ -14,7 +14,7 @@ from octavo._printing import to_json
 from octavo._validation import check_choice
 from octavo.collection import CollectionLike
 from octavo.collection.fields import metadata_fields
-from octavo.encoders.dense import TextOnly
+from octavo.collection.protocol import has_vectors, search_modes
 from octavo.errors import DocumentNotFoundError, ParameterError
 from octavo.filters import parse_filter
 from octavo.retrievers.results import Hit, SearchResult
@@ -61,8 +61,7 @@ class Answers:
     @property
     def modes(self) -> list[str]:
         """What can be searched by."""
-        encoder = self._collection.encoder
-        return ["text"] if encoder is None or isinstance(encoder, TextOnly) else ["hybrid", "dense", "text"]
+        return search_modes(self._collection)
 
     def about(self) -> dict[str, Any]:
         """Return what the collection is, what it takes and what it can be filtered by."""
@@ -104,7 +103,9 @@ class Answers:
             asked: dict[str, Any] = {"mode": by, "filter": where, "ids": ids}
             if by == "dense":
                 return self._collection.search(vector, k, **asked)
-            return self._collection.search(query if vector is None else vector, k, text=query, **asked)
+            if by == "hybrid":
+                return self._collection.search(vector, k, text=query, **asked)
+            return self._collection.search(query, k, **asked)
 
         found = ranked(mode, k)
         rankings = {}
@@ -226,9 +227,7 @@ class Answers:
             return self._map[1]
 
     def _require_vectors(self) -> None:
-        if self._collection.dim is None or isinstance(self._collection.encoder, TextOnly):
-            raise ParameterError("the collection holds no vectors; it is searched by words alone")
-        if self._collection.info().encoder == TextOnly.name:
+        if not has_vectors(self._collection):
             raise ParameterError("the collection holds no vectors; it is searched by words alone")
 
     def _make_map(self) -> tuple[dict[str, Any], Projection | None]:

@@ -56,5 +56,5 @@ class Projection:
 
     def place(self, vectors: Floats) -> Floats:
         """Return where vectors lie, of shape (n, 2)."""
-        found: Floats = (vectors - self.mean) @ self.axes.T
+        found: Floats = np.asarray((vectors - self.mean) @ self.axes.T, np.float32)
         return found

@@ -75,7 +75,7 @@
       for (const [part, size] of parts) row("– " + part, bytes(size));
     }
     row("place", about.place);
-    const names = { hybrid: "both, fused", dense: "meaning", text: "words" };
+    const names = { hybrid: "both, fused", dense: "meaning", text: "words", sparse: "learned words" };
     for (const mode of about.modes) $("mode").append(make("option", names[mode] || mode, { value: mode }));
     if (about.modes.length === 1) $("mode").disabled = true;
   }
@@ -193,7 +193,7 @@
     const scores = make("div", null, { class: "scores" });
     if (all.mode === "hybrid") scores.append(score("fused", found.score, all.hits[0].score));
     for (const [by, ranking] of Object.entries(all.rankings)) {
-      const name = { dense: "meaning", text: "words" }[by] || by;
+      const name = { dense: "meaning", text: "words", sparse: "learned words" }[by] || by;
       scores.append(score(name, ranking.scores[hitNumber], ranking.best, ranking.ranks[hitNumber]));
     }
     item.append(scores, meta(found.metadata));

@@ -1,7 +1,7 @@
 """The bytes of cells on disk: one file for the model, one for each segment; described in ``docs/format.md``.
 
 A file is written once and never changes. Its length and the CRC-32 of all that is read when it is opened are recorded in
-SQLite; the records of a segment have a CRC-32 for every 64 KiB, which is compared when a search first comes there.
+SQLite; the records of a segment have a CRC-32 for every 16 KiB, which is compared when a search first comes there.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from octavo.index.cells import CellModel, Records, Segment, record_type
 from octavo.index.reach import Reach
 
 #: Bytes of records that share one checksum.
-BLOCK_BYTES = 1 << 16
+BLOCK_BYTES = 1 << 14
 
 _VERSION = 1
 
@@ -55,6 +55,10 @@ class RecordGuard:
         Bytes of a record.
     advice : str
         What to do about damage, for messages.
+    file : HeldFile, optional
+        The file itself, whose reads are announced then.
+    start : int, default=0
+        Where the records begin in it.
     """
 
     def __init__(
@@ -64,8 +68,12 @@ class RecordGuard:
         sums: NDArray[np.uint32],
         row_bytes: int,
         advice: str = "it is rebuilt when it is needed",
+        *,
+        file: HeldFile | None = None,
+        start: int = 0,
     ) -> None:
         self.damaged = False
+        self._file, self._start = file, start
         self._name = name
         self._advice = advice
         self._data = data
@@ -90,10 +98,18 @@ class RecordGuard:
         good = self._good[begin] & self._good[end]
         if good.all() and (end - begin <= 1).all():
             return
-        for a, b in zip(begin.tolist(), end.tolist(), strict=True):
-            for block in range(a, b + 1):
-                if not self._good[block]:
-                    self._verify(block)
+        wanted = np.unique(np.concatenate([begin, end, *(np.arange(a, b) for a, b in _wide(begin, end))]))
+        missing = wanted[~self._good[wanted]].tolist()
+        if self._file is not None and len(missing) > 1:
+            self._file.announce((self._start + block * BLOCK_BYTES for block in missing), BLOCK_BYTES)
+        for block in missing:
+            self._verify(block)
+        self._all_good = bool(self._good.all())
+
+    @property
+    def all_good(self) -> bool:
+        """Whether every block was verified."""
+        return self._all_good
 
     def check_all(self) -> None:
         """Verify every block, those that were good before excepted."""
@@ -109,6 +125,12 @@ class RecordGuard:
                 f"{self._name} is damaged: block {block} does not match its checksum; {self._advice}"
             )
         self._good[block] = True
+
+
+def _wide(begin: NDArray[np.int64], end: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Yield the first and last blocks of what lies in more than two."""
+    wide = end - begin > 1
+    return zip(begin[wide].tolist(), end[wide].tolist(), strict=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,7 +273,7 @@ def read_model(folder: Directory, entry: dict[str, Any]) -> ModelView:
     if edges[0] != 0 or edges[-1] != cells or (np.diff(edges) < 1).any() or not 0 < length < np.inf:
         raise _damaged(entry)
     reach = Reach(*far)
-    if reach != _NO_REACH and not reach.sound:
+    if reach != _NO_REACH and not (reach.sound and reach.most <= cells):
         raise _damaged(entry)
     centroids = data[start:].view(np.int8).reshape(cells, dim)
     try:
@@ -292,7 +314,7 @@ def read_segment(folder: Directory, entry: dict[str, Any], model: CellModel) -> 
     sums = data[table : table + 4 * blocks].view("<u4").astype(np.uint32)
     body = data[start:]
     records: Records = body.view(kind)
-    guard = RecordGuard(entry["file"], body, sums, row_bytes)
+    guard = RecordGuard(entry["file"], body, sums, row_bytes, file=file, start=start)
     return SegmentView(Segment(starts, records), entry["first"], entry["last"], entry, file, guard)
 
 

@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS next_blocks (
 CREATE TABLE IF NOT EXISTS next_originals (
     slot INTEGER PRIMARY KEY, priority INTEGER NOT NULL, n INTEGER NOT NULL, vectors BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS next_originals_by_priority ON next_originals (priority, n);
+CREATE TABLE IF NOT EXISTS octavo_notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
 #: The table that a collection gets with its first learned sparse vectors.
@@ -56,6 +57,7 @@ _MAY_BE_ABSENT = {
     "next_blocks",
     "next_originals",
     "next_originals_by_priority",
+    "octavo_notes",
     "sparse_rows",
 }
 

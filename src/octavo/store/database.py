@@ -788,3 +788,18 @@ def write_manifest(connection: Connection, values: dict[str, Any]) -> None:
 def drop_from_manifest(connection: Connection, keys: Iterable[str]) -> None:
     """Drop manifest entries; those that are not there are no error."""
     connection.executemany("DELETE FROM manifest WHERE key = ?", [(key,) for key in keys])
+
+
+def read_notes(connection: Connection) -> dict[str, str]:
+    """Return the notes: texts that tools keep beside the documents."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'octavo_notes'").fetchone():
+        return {}  # made by an earlier version, and never opened to be written to since
+    return dict(connection.execute("SELECT name, value FROM octavo_notes ORDER BY name").fetchall())
+
+
+def write_note(connection: Connection, name: str, text: str | None) -> None:
+    """Set a note; None removes it."""
+    if text is None:
+        connection.execute("DELETE FROM octavo_notes WHERE name = ?", (name,))
+    else:
+        connection.execute("INSERT OR REPLACE INTO octavo_notes VALUES (?, ?)", (name, text))

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import uuid
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -309,6 +310,10 @@ def metadata_from_tagged(value: Any) -> Any:
 def _normal(value: Any, path: tuple[str, ...], where: str) -> Any:
     if type(value) in _ATOMS:
         return value
+    if isinstance(value, list):
+        return [inner if type(inner) in _ATOMS else _normal(inner, path, where) for inner in value]
+    if isinstance(value, tuple):
+        return tuple([inner if type(inner) in _ATOMS else _normal(inner, path, where) for inner in value])
     if isinstance(value, float | np.floating):
         number = float(value)
         if not math.isfinite(number):
@@ -320,10 +325,6 @@ def _normal(value: Any, path: tuple[str, ...], where: str) -> Any:
             _normal_key(key, path, where): inner if type(inner) in _ATOMS else _normal(inner, (*path, key), where)
             for key, inner in value.items()
         }
-    elif isinstance(value, list):
-        return [inner if type(inner) in _ATOMS else _normal(inner, path, where) for inner in value]
-    elif isinstance(value, tuple):
-        return tuple([inner if type(inner) in _ATOMS else _normal(inner, path, where) for inner in value])
     elif isinstance(value, str):
         return str.__str__(value)
     elif isinstance(value, int):
@@ -367,14 +368,21 @@ def _needs_tags(value: Any) -> bool:
     if isinstance(value, dict):
         if len(value) == 1 and _TAG.fullmatch(next(iter(value))):
             return True
-        return any(_needs_tags(inner) for inner in value.values() if type(inner) not in _ATOMS)
-    if isinstance(value, list):
-        return any(_needs_tags(inner) for inner in value if type(inner) not in _ATOMS)
-    return isinstance(value, tuple)
+        inside: Iterable[Any] = value.values()
+    elif isinstance(value, list):
+        inside = value
+    else:
+        return isinstance(value, tuple)
+    for inner in inside:  # noqa: SIM110 - a generator would take twice as long, for every document
+        if type(inner) not in _PLAIN_TYPES and _needs_tags(inner):
+            return True
+    return False
 
 
 def _tagged(value: Any) -> Any:
     """Return the stored form of a normal value."""
+    if type(value) in _PLAIN_TYPES:
+        return value
     if isinstance(value, dict):
         if len(value) == 1 and _TAG.fullmatch(key := next(iter(value))):
             return {key.replace(":", "::", 1): _tagged(value[key])}
@@ -409,6 +417,7 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(","
 _PLAIN, _TYPED = json.JSONDecoder(), json.JSONDecoder(object_hook=_untagged)
 
 _ATOMS = frozenset({str, int, bool, type(None)})
+_PLAIN_TYPES = _ATOMS | {float}
 
 
 def check_text(value: Any, what: str) -> str:
@@ -421,6 +430,25 @@ def check_text(value: Any, what: str) -> str:
         except UnicodeEncodeError as err:
             raise ParameterError(f"expected {what} to be valid Unicode, but it holds a lone surrogate: {err}") from err
     return value if type(value) is str else str.__str__(value)
+
+
+#: Characters of a note: it is read as a whole, and in Qdrant it is part of one point.
+_LONGEST_NOTE = 1_000_000
+
+
+def check_note(name: Any, text: Any) -> tuple[str, str | None]:
+    """Return name and text of a note that can be kept."""
+    name = check_text(name, "the name of a note")
+    if not name:
+        raise ParameterError("expected a name for the note, got an empty string")
+    if text is not None:
+        text = check_text(text, f"the note {name!r}")
+        if len(text) > _LONGEST_NOTE:
+            raise ParameterError(
+                f"expected at most {_LONGEST_NOTE:,} characters in the note {name!r}, got {len(text):,}; store "
+                "documents instead"
+            )
+    return name, text
 
 
 def check_ids(ids: Any, what: str = "ids") -> list[str]:
@@ -451,7 +479,7 @@ def _sized(value: Any) -> bool:
 
 
 #: Documents of one call whose batches are kept between the check of all of them and the writing.
-_KEPT = 16_384
+_KEPT = 32_768
 
 
 def read_batches(
@@ -510,11 +538,13 @@ def read_batches(
     primary = documents if documents is not None else vectors
     if all(_sized(value) for value in columns.values()):
         checked = _chunks(columns, batch_size, embed_words)
-        kept = list(islice(checked, max(1, _KEPT // batch_size)))
+        kept = deque(islice(checked, max(1, _KEPT // batch_size)))
+        done = sum(map(len, kept))
         for _ in checked:
             pass  # made again below rather than kept, which would double the memory of a long input
-        yield from kept
-        yield from _chunks(columns, batch_size, embed_words, sum(map(len, kept)))
+        while kept:
+            yield kept.popleft()
+        yield from _chunks(columns, batch_size, embed_words, done)
     elif _sized(primary):
         yield from list(_chunks(columns, batch_size, embed_words))
     else:

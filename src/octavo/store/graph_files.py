@@ -51,6 +51,7 @@ class GraphFiles(DerivedIndex):
         super().__init__(store, prefix)
         self._loaded_generation = -1
         self._saved = 0  # slots that the newest checkpoint covers
+        self._refused: dict[str, Any] | None = None  # the entry whose file is damaged
 
     def after_fork_in_child(self) -> None:
         """Have no thread; a graph that one was building cannot be used here, nor be destroyed."""
@@ -130,9 +131,11 @@ class GraphFiles(DerivedIndex):
         try:
             file = folder.hold(entry["file"])
             if graph_damage(file, entry) is not None:
+                self._refused = entry
                 return None
             view = self._map(file, entry["file"], snapshot, entry["covered"])
         except (OSError, OctavoError, RuntimeError):
+            self._refused = entry
             return None
         self._saved, self._loaded_generation = entry["covered"], snapshot.generation
         self._store.publish_graph(snapshot.generation, view)
@@ -179,7 +182,8 @@ class GraphFiles(DerivedIndex):
                 with store.write() as connection:
                     current = self._store.generation(connection, self._prefix)
                     kept = store.artifact(connection, self.artifact)
-                    further = kept is not None and kept["generation"] == current and kept["covered"] >= view.covered
+                    good = kept is not None and kept["generation"] == current and kept != self._refused
+                    further = good and kept is not None and kept["covered"] >= view.covered
                     there = folder.stat(name) is not None  # another process may have removed what nobody knew of
                     if current == snapshot.generation and not further and there:  # or have saved more
                         connection.execute(

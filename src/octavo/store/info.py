@@ -53,7 +53,7 @@ class CollectionInfo:
     disk : dict of str to int
         Bytes on disk by part; empty in memory.
     ram_bytes_per_document, disk_bytes_per_document, vector_bytes_per_document : float
-        Sums over the documents; the last one counts the codes of all tiers (and of the tokens) alone.
+        Sums over the documents; the last one counts the codes of all tiers (of the tokens and sparse vectors, too) alone.
     dead_slots : int
         Rows of deleted or replaced documents that `compact` would drop.
     index : str
@@ -76,8 +76,8 @@ class CollectionInfo:
         Of learned sparse vectors, where there are some: documents that have one, their terms altogether, segments, rows that
         wait to be in one, bytes of both, and the encoder.
     reencoding : dict or None
-        The change of the model that is under way, None where there is none: ``encoder``, ``codec``, ``serve``, ``documents``
-        that are done, how many there are in all (``of``), ``share`` of them, ``per_second`` and ``seconds_left`` (None
+        The change of the model that is under way, None where there is none: ``encoder``, ``late``, ``codec``, ``serve``,
+        ``documents`` that are done, how many there are in all (``of``), ``share`` of them, ``per_second`` and ``seconds_left`` (None
         before anything is known), ``bytes`` that the new vectors take now and ``bytes_in_all`` when all are there.
 
     Examples
@@ -182,7 +182,7 @@ def describe(
     sparse = _sparse(connection, snapshot, manifest.get("sparse_encoder")) if snapshot.sparse is not None else None
     if snapshot.sparse is not None:
         ram["sparse"] = snapshot.sparse.nbytes
-    disk = _disk(store, connection, snapshot, kept_bytes)
+    disk = _disk(store, connection, snapshot, kept_bytes, sparse["bytes"] if sparse is not None else 0)
     if snapshot.next is not None:
         (disk if store.folder is not None else ram)["new vectors"] = sum(file.bytes for file in snapshot.next.files)
     documents = snapshot.n_alive
@@ -202,7 +202,7 @@ def describe(
         disk=disk,
         ram_bytes_per_document=sum(ram.values()) * share,
         disk_bytes_per_document=sum(disk.values()) * share,
-        vector_bytes_per_document=vector_bytes,
+        vector_bytes_per_document=vector_bytes + (sparse["bytes"] * share if sparse is not None else 0.0),
         dead_slots=snapshot.dead,
         index=store.settings.index or INDEXES[0],
         index_covers=max(view.covered if view is not None else 0 for view in (snapshot.graph, snapshot.cells)),
@@ -228,6 +228,7 @@ def _reencoding(connection: Connection, snapshot: Snapshot) -> dict[str, Any] | 
     speed = state.encoded / state.seconds if state.encoded and state.seconds > 0 else None
     return {
         "encoder": state.encoder["name"],
+        "late": state.late,
         "codec": state.codec,
         "serve": state.serve,
         "documents": done,
@@ -315,7 +316,7 @@ def _learned_bytes(snapshot: Snapshot) -> int:
     return total
 
 
-def _disk(store: Store, connection: Connection, snapshot: Snapshot, originals: int) -> dict[str, int]:
+def _disk(store: Store, connection: Connection, snapshot: Snapshot, originals: int, sparse: int) -> dict[str, int]:
     folder = store.folder
     if folder is None:
         return {}
@@ -327,9 +328,15 @@ def _disk(store: Store, connection: Connection, snapshot: Snapshot, originals: i
     sizes = {f"tier {number}": tier.file.bytes for number, tier in enumerate(snapshot.tiers)}
     if snapshot.tokens is not None:
         sizes["tokens"] = sum(file.bytes for file in snapshot.tokens.files)
+    files = sum(size(each.entry["file"]) for each in snapshot.sparse.segments) if snapshot.sparse is not None else 0
+    waiting = (
+        sparse - sum(each.entry["bytes"] for each in snapshot.sparse.segments) if snapshot.sparse is not None else 0
+    )
     if snapshot.sparse is not None:
-        sizes["sparse"] = sum(size(each.entry["file"]) for each in snapshot.sparse.segments)
-    sizes["documents"] = max(0, sum(size(f"{DATABASE_NAME}{suffix}") for suffix in ("", "-wal", "-shm")) - originals)
+        sizes["sparse"] = files + waiting  # the latter in the database's file
+    sizes["documents"] = max(
+        0, sum(size(f"{DATABASE_NAME}{suffix}") for suffix in ("", "-wal", "-shm")) - originals - waiting
+    )
     if originals:
         sizes["originals"] = originals  # in the same file
     for index in INDEXES:

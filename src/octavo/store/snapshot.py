@@ -49,7 +49,7 @@ class TierView:
             self.guard.check_all(self.codes)
             object.__setattr__(self, "_verified", True)  # the rows of a view never change, nor what is known of them
         else:
-            self.guard.check_rows(self.codes, rows)
+            self.guard.check_rows(self.codes, rows, self.file.announce)
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,12 @@ SPARSE_FILE = re.compile(r"[0-9a-f]{32}\.sparse(\.tmp)?")
 
 _VECTOR_FILE = re.compile(r"g(\d{6,})-(\d+|tokens|offsets)\.vec")
 
+#: What else may lie in a directory where a collection is made: leftovers of one that was not finished, or is gone, and the
+#: notes of an adapter about its named collections in directories below.
+_BESIDE = re.compile(
+    r"\..*|octavo\.db.*|octavo\.lock|text|g\d{6,}-[0-9a-f]{32}\.(graph|cells|segment)(\.tmp)?|h-.*\.name"
+)
+
 
 class Store:
     """Open or create the files of a collection and publish a `Snapshot` after each commit.
@@ -171,6 +177,13 @@ class Store:
             raise CorruptCollectionError(
                 f"{where} holds vector files but no {DATABASE_NAME}, or an empty one; restore {DATABASE_NAME} from a backup, "
                 "or choose an empty directory for a new collection"
+            )
+        others = [name for name in sorted(os.listdir(where)) if not _may_lie_beside(where, name)]
+        if others:
+            raise ParameterError(
+                f"expected a new or empty directory for the collection, but {where} holds other things ({others[0]!r}"
+                f"{f' and {len(others) - 1} more' if len(others) > 1 else ''}) and no collection; check the path, or give the "
+                f"collection a directory of its own, such as {where / 'octavo'}"
             )
 
     def _load_or_create_settings(self, asked: Settings) -> Settings:
@@ -670,6 +683,11 @@ class Store:
         if folder is not None:
             _delete_from(folder)
             folder.close()
+
+
+def _may_lie_beside(directory: Path, name: str) -> bool:
+    """Tell whether something in a directory is no reason not to make a collection there."""
+    return _BESIDE.fullmatch(name) is not None or (directory / name / DATABASE_NAME).is_file()
 
 
 def _tuning(manifest: dict[str, Any]) -> Tuning | None:

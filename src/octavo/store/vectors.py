@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -102,6 +102,12 @@ class VectorFile:
         """Whether the file still has the length that is mapped; reading beyond its end would kill the process."""
         held = self._held
         return held is None or held.size() >= self._mapped_bytes
+
+    def announce(self, starts: Iterable[int], length: int) -> None:
+        """Tell the system which parts of the file are about to be read."""
+        held = self._held
+        if held is not None:
+            held.announce(starts, length)
 
     def write(self, start: int, codes: Codes) -> None:
         """Write rows from slot `start` on; not durable before `sync`.
@@ -313,8 +319,22 @@ class BlockGuard:
         """Return the checksum of the last, partly filled block (0 when the last block is full)."""
         return int(self._sums[self._rows // BLOCK_ROWS]) if self._rows % BLOCK_ROWS else 0
 
-    def check_rows(self, codes: Codes, rows: npt.NDArray[np.int64]) -> None:
+    def check_rows(
+        self,
+        codes: Codes,
+        rows: npt.NDArray[np.int64],
+        announce: Callable[[Iterable[int], int], None] | None = None,
+    ) -> None:
         """Verify the blocks that hold `rows`.
+
+        Parameters
+        ----------
+        codes : ndarray of shape (n, row_bytes)
+            All rows.
+        rows : ndarray of int
+            Some of them.
+        announce : callable, optional
+            Told where in the file blocks begin that are about to be read, and their bytes.
 
         Raises
         ------
@@ -327,8 +347,12 @@ class BlockGuard:
         good = self._good[blocks]
         if good.all():
             return
-        for block in np.unique(blocks[~good]):
-            self._check(codes, int(block))
+        missing = np.unique(blocks[~good])
+        if announce is not None and len(missing) > 1:
+            size = BLOCK_ROWS * codes.shape[1]
+            announce((missing * size).tolist(), size)
+        for block in missing.tolist():
+            self._check(codes, block)
 
     def check_all(self, codes: Codes) -> None:
         """Verify every block; quick when they were verified before."""

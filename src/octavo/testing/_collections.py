@@ -44,8 +44,8 @@ def check_collection(make: Make, /, *, dim: int = 32, tolerance: float = 0.02) -
     """Check that a collection keeps the contract of `octavo.Collection`, or of `octavo.MultiVectorCollection`.
 
     Checked are: what goes in comes out, odd ids and metadata included; upserts, deletions and their order; filters in each
-    form against their definition, `octavo.filters.matches`; dense, text and hybrid search, MMR and their ends; that a batch
-    of queries answers as each of them alone; that input which cannot be used is refused by Octavo's own errors before
+    form against their definition, `octavo.filters.matches`; dense, text, sparse and hybrid search, MMR and their ends; that
+    a batch of queries answers as each of them alone; that input which cannot be used is refused by Octavo's own errors before
     anything is written; threads; and closing.
 
     Parameters
@@ -685,6 +685,55 @@ def _check_hybrid_search(subject: _Subject) -> None:
         kb.search(query, 3, alpha=0.5)
 
 
+def _check_sparse_search(subject: _Subject) -> None:
+    kb = subject.empty()
+    rows = [0, 1, 2, 3]
+    ids = ["a", "b", "c", "d"]
+    given: list[Any] = [{5: 1.0, 9: 0.5}, ([9, 70_000], [1.0, 0.25]), {5: 0.25}, None]
+    if kb.local is None and not kb.has_sparse_vectors:
+        with _raises(ParameterError, "sparse vectors in a collection without room for them", naming="sparse"):
+            subject.add(kb, ids, rows=rows, ids=ids, sparse_vectors=given)
+        return
+    subject.add(kb, ids, rows=rows, ids=ids, metadata=[{"n": n} for n in rows], sparse_vectors=given)
+    _same(kb.has_sparse_vectors, True, "a collection tells that it has sparse vectors")
+    found = kb.search(None, 4, mode="sparse", sparse_vector={5: 1.0, 9: 1.0})
+    _same(found.ids, ["a", "b", "c"], "documents that share a term, best first")
+    _near(found.scores, [1.5, 1.0, 0.25], 0.01, "the score is the inner product")
+    _same(kb.search(None, 4, mode="sparse", sparse_vector={70_000: 2.0}).ids, ["b"], "a term finds its documents")
+    _same(kb.search(None, 4, mode="sparse", sparse_vector={6: 1.0}).ids, [], "a term that is nowhere finds nothing")
+    _same(kb.search(None, 4, mode="sparse", sparse_vector={}).ids, [], "no terms find nothing")
+    only = kb.search(None, 4, mode="sparse", sparse_vector={5: 1.0}, filter={"n": {"$gt": 0}})
+    _same(only.ids, ["c"], "a filter holds")
+    stored = kb.get_sparse_vectors(["d", "b"])
+    _same([terms.tolist() for terms, _ in stored], [[], [9, 70_000]], "sparse vectors come back")
+    _near(stored[1][1], [1.0, 0.25], 0.01, "with their weights")
+    query = subject.query(kb, 3)
+    dense = kb.search(query, 4)
+    fused = kb.search(query, 4, mode="hybrid", rank=("dense", "sparse"), sparse_vector={5: 1.0})
+    expected = {each: 1 / (_RANK_CONSTANT + rank) for rank, each in enumerate(dense.ids, 1)}
+    for rank, each in enumerate(["a", "c"], 1):
+        expected[each] += 1 / (_RANK_CONSTANT + rank)
+    _near(fused.scores, [expected[each] for each in fused.ids], 1e-6, "rank= fuses by reciprocal rank")
+    end = kb.search(query, 4, mode="hybrid", rank=("dense", "sparse"), weights=(0, 1), sparse_vector={5: 1.0})
+    _same(end.ids, ["a", "c"], "all weight on one ranking is that ranking alone")
+    subject.add(kb, ["a"], rows=[0], ids=["a"], sparse_vectors=[{70_000: 1.0}])
+    _same(kb.search(None, 4, mode="sparse", sparse_vector={5: 1.0}).ids, ["c"], "an upsert replaces sparse vectors")
+    kb.delete(["c"])
+    _same(kb.search(None, 4, mode="sparse", sparse_vector={5: 1.0}).ids, [], "deleted documents are not found")
+    before = len(kb)
+    wrong: list[tuple[str, _Errors, dict[str, Any]]] = [
+        ("a negative weight", InvalidVectorsError, {"sparse_vectors": [{1: -1.0}]}),
+        ("a weight of NaN", InvalidVectorsError, {"sparse_vectors": [{1: float("nan")}]}),
+        ("a negative term", InvalidVectorsError, {"sparse_vectors": [{-1: 1.0}]}),
+        ("too many of them", ParameterError, {"sparse_vectors": [{1: 1.0}, {1: 1.0}]}),
+        ("none of them", ParameterError, {}),
+    ]
+    for what, error, options in wrong:
+        with _raises(error, what):
+            subject.add(kb, ["e"], rows=[4], ids=["e"], **options)
+    _same(len(kb), before, "nothing was written")
+
+
 def _check_diversity(subject: _Subject) -> None:
     kb = subject.filled()
     subject.add(kb, ["twin of number7"], ids=["twin"], rows=[7])
@@ -896,6 +945,27 @@ def _check_threads_share_it(subject: _Subject) -> None:
     _same(len(kb), _DOCUMENTS + 8, "what one thread wrote is there")
 
 
+def _check_notes(subject: _Subject) -> None:
+    kb = subject.filled()
+    assert kb.notes() == {}, f"a new collection has no notes, got {kb.notes()!r}"
+    kb.set_note("owner", "Müller \U0001f600\n")
+    kb.set_note("b", "2")
+    kb.set_note("b", "")
+    expected = {"b": "", "owner": "Müller \U0001f600\n"}
+    assert kb.notes() == expected, f"notes come back as they were set last, by name; got {kb.notes()!r}"
+    kb.set_note("b", None)
+    kb.set_note("not there", None)
+    assert list(kb.notes()) == ["owner"], f"None removes a note, and only that one; got {kb.notes()!r}"
+    assert len(kb) == _DOCUMENTS, "a note is no document"
+    with _raises(ParameterError, "a note without a name"):
+        kb.set_note("", "text")
+    with _raises(InputTypeError, "a note that is no text"):
+        kb.set_note("n", 1)
+    with _raises(ParameterError, "a note of more than a million characters"):
+        kb.set_note("n", "x" * 1_000_001)
+    assert list(kb.notes()) == ["owner"], "what is refused changes nothing"
+
+
 def _check_a_closed_collection(subject: _Subject) -> None:
     kb = subject.filled()
     query, given = subject.query(kb, 0), subject.given(kb, subject.vectors(kb, [0]))
@@ -918,6 +988,8 @@ def _check_a_closed_collection(subject: _Subject) -> None:
         "search_batch": lambda: kb.search_batch([query], 3),
         "info": lambda: kb.info(),
         "flush": lambda: kb.flush(),
+        "notes": lambda: kb.notes(),
+        "set_note": lambda: kb.set_note("n", "text"),
     }
     for name, call in calls.items():
         with _raises(CollectionClosedError, f"{name}() of a closed collection"):
@@ -945,6 +1017,7 @@ _CHECKS: list[Callable[[_Subject], None]] = [
     _check_k,
     _check_text_search,
     _check_hybrid_search,
+    _check_sparse_search,
     _check_diversity,
     _check_a_batch_answers_as_each_alone,
     _check_queries_that_cannot_be_used,
@@ -952,5 +1025,6 @@ _CHECKS: list[Callable[[_Subject], None]] = [
     _check_it_speaks_the_protocol,
     _check_an_explanation,
     _check_threads_share_it,
+    _check_notes,
     _check_a_closed_collection,
 ]

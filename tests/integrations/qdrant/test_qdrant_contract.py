@@ -30,3 +30,10 @@ KINDS: dict[str, Callable[..., Any]] = {
 def test_contract(check: Any, kind: str, tmp_path: Path) -> None:
     numbers = itertools.count()
     check(lambda: KINDS[kind](tmp_path / f"c{next(numbers)}"))
+
+
+@pytest.mark.parametrize("make", [QdrantCollection.create, QdrantMultiVectorCollection.create])
+def test_contract_of_sparse_vectors(make: Any, tmp_path: Path) -> None:
+    (check,) = [check for check in collection_checks() if str(check) == "sparse_search"]
+    numbers = itertools.count()
+    check(lambda: make(path=tmp_path / f"c{next(numbers)}", sparse=True))

@@ -13,7 +13,7 @@ import pytest
 from octavo.errors import InputTypeError, InvalidVectorsError, ParameterError
 from octavo.eval import Configuration, Dataset, ReadyVectors, Timing, load_dataset, run
 from octavo.eval.inspect import inspect_file
-from octavo.eval.vectors import is_vector_file, read_vectors
+from octavo.eval.vectors import read_vectors
 
 Write = Callable[[Path, np.ndarray, list[str]], str]
 
@@ -146,8 +146,6 @@ def test_files_say_what_is_missing(tmp_path: Path) -> None:
             read_vectors(tmp_path / name)
     np.save(tmp_path / "a#b.npy", np.eye(2))  # a name may have the sign
     assert read_vectors(tmp_path / "a#b.npy").vectors.shape == (2, 2)
-    assert is_vector_file("x.parquet#column")
-    assert not is_vector_file("collection")
 
 
 def test_parquet_says_what_is_missing(tmp_path: Path) -> None:

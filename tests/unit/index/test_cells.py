@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from octavo._rotation import StructuredRotation
 from octavo.index import cells
 from octavo.index.cells import CellModel, Segment
+from octavo.index.reach import HeldOut
 
 
 def clustered(n: int, dim: int, seed: int, *, spread: float = 0.6, mean: float = 0.0) -> np.ndarray:
@@ -169,6 +170,92 @@ def test_a_model_rebuilt_from_its_parts_finds_the_same() -> None:
         a, b = model.search(query, [segment], 200, 20), again.search(query, [segment], 200, 20)
         assert a[0].tolist() == b[0].tolist()
         assert a[1].tolist() == b[1].tolist()
+
+
+# ---------------------------------------------------------------------- how far to look
+
+
+def learned(X: np.ndarray, n_cells: int, seed: int = 0) -> tuple[CellModel, Segment, HeldOut]:
+    rng = np.random.default_rng(seed)
+    model = CellModel.train(X, n_cells, seed=seed)
+    held = model.held_out(*(X[rng.integers(0, len(X), 200)] for _ in range(3)))
+    parts = [model.encode(X[a : a + 700], np.arange(a, min(len(X), a + 700)), held) for a in range(0, len(X), 700)]
+    segment = Segment.merged([part for part, _ in parts])
+    return model.learned(held, segment, float(np.mean([cosine for _, cosine in parts]))), segment, held
+
+
+@pytest.mark.parametrize("scale", [1.0, 300.0])
+def test_held_out_queries_know_their_nearest_rows(scale: float) -> None:
+    X = clustered(3_000, 40, 21, spread=1.0) * np.float32(scale)
+    X[::3] *= np.float32(1.7)
+    model, _, held = learned(X, 60)
+    queries = model.rotation.undo(held.queries)
+    assert np.allclose(np.linalg.norm(queries, axis=1), 1, atol=1e-4)
+    truth = -np.sort(-(queries @ X.T), axis=1)[:, : held.scores.shape[1]]
+    assert np.allclose(held.scores, truth, rtol=0.02, atol=0.02 * scale)
+    assert np.allclose(np.take_along_axis(queries @ X.T, held.slots, axis=1), truth, atol=0.02 * scale)
+    owner = model.encode(X, np.arange(len(X)))[0]
+    cells_of = np.empty(len(X), np.int64)
+    cells_of[owner.records["slot"]] = np.repeat(np.arange(len(model)), owner.sizes)
+    assert (cells_of[held.slots] == held.cells).all()
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.2])
+def test_a_query_looks_as_far_as_it_has_to(mean: float) -> None:
+    X = clustered(20_000, 48, 5, spread=0.8, mean=mean)
+    queries = clustered(60, 48, 5, spread=0.8, mean=mean)
+    model, segment, _ = learned(X, cells.cells_for(len(X)))
+    reach = model.reach
+    assert reach is not None
+    assert reach.sound
+    assert reach.first < reach.most < len(model)
+    looked, hits = [], 0
+    for query in queries:
+        rows = []
+        slots, _ = model.search(
+            query,
+            [segment],
+            None,
+            round(10 * reach.kept),
+            check=lambda number, first, last, rows=rows: rows.append(int((last - first).sum())),
+        )
+        best = np.argsort(-(X @ query))[:10]
+        hits += len(set(best.tolist()) & set(slots.tolist()))
+        looked.append(sum(rows))
+    assert hits >= 0.96 * 10 * len(queries)
+    assert max(looked) <= 1.5 * reach.most * len(X) / len(model)
+    assert np.mean(looked) < 0.5 * len(X)
+    assert len(set(looked)) > 20  # each query finds out by itself
+
+
+def test_a_filter_does_not_starve_a_query_that_finds_out_by_itself() -> None:
+    X = clustered(8_000, 32, 6)
+    model, segment, _ = learned(X, 400)
+    for share in (0.5, 0.02, 0.003):
+        mask = np.random.default_rng(1).random(len(X)) < share
+        counts = [segment.counts(mask)]
+        hits = total = 0
+        for query in clustered(20, 32, 6):
+            slots, _ = model.search(query, [segment], None, 100, mask=mask, counts=counts)
+            assert mask[slots].all()
+            best = np.argsort(-np.where(mask, X @ query, -9))[: min(10, int(mask.sum()))]
+            hits, total = hits + len(set(best.tolist()) & set(slots.tolist())), total + len(best)
+        assert hits >= 0.95 * total
+    nothing = np.zeros(len(X), np.bool_)
+    assert not len(model.search(X[0], [segment], None, 10, mask=nothing, counts=[segment.counts(nothing)])[0])
+
+
+def test_where_there_is_little_to_learn_from() -> None:
+    few = clustered(9, 8, 1)
+    model, _, _ = learned(few, 3)
+    assert model.reach is None  # fewer rows than are looked for
+    equal = np.ones((300, 8), np.float32)
+    model, segment, _ = learned(equal, 5)
+    slots, _ = model.search(equal[0], [segment], None, 50)
+    assert len(slots) == 50
+    zeros = np.zeros((300, 8), np.float32)
+    model, segment, _ = learned(zeros, 5)
+    assert len(model.search(equal[0], [segment], None, 50)[0]) == 50
 
 
 # ---------------------------------------------------------------------- the rotation

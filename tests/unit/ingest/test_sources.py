@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from octavo.ingest.sources import Skipped, Source, SourceError
+from octavo.ingest.rows import SourceError
+from octavo.ingest.sources import Source
 
 LINES = [
     {"id": "a", "text": "fine"},
@@ -25,11 +26,13 @@ def test_lines_with_half_a_pair_are_named_or_left_out(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in LINES), encoding="ascii")
     with pytest.raises(SourceError, match=r"lines\.jsonl, line 2: .*lone surrogate.*--skip-bad-lines"):
         list(Source(path).documents())
-    skipped = Skipped()
-    found = list(Source(path, skip_bad_lines=True).documents(skipped))
+    source = Source(path, skip_bad_lines=True)
+    found = list(source.documents())
     assert [document.id for document in found] == ["a", "f"]
     assert found[1].text == "a whole pair 😀"
-    assert [message.split(":")[0] for message in skipped.lines] == [f"lines.jsonl, line {n}" for n in (2, 3, 4, 5)]
+    assert [message.split(":")[0] for message in source.skipped.lines] == [
+        f"lines.jsonl, line {n}" for n in (2, 3, 4, 5)
+    ]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")

@@ -52,6 +52,14 @@ def test_sums_are_those_of_the_oracle(n: int, terms: int, density: float) -> Non
     assert np.array_equal(found, scan_rows(rows, *rows.coded(), terms_, weights))  # wherever a document is kept
 
 
+def test_terms_beyond_any_table_are_scanned_alike() -> None:
+    rows = SparseRows.of([{5: 1.0, 2**31: 2.0}, {}, {2**32 - 1: 0.5}])
+    terms, weights = SparseRows.of([{5: 1.0, 2**31: 0.5, 2**32 - 1: 4.0, 77: 1.0}])[0]
+    scanned = scan_rows(rows, *rows.coded(), terms, weights)
+    assert scanned.tolist() == pytest.approx([2.0, 0.0, 2.0], rel=0.01)
+    assert np.array_equal(scanned, sparse_scores([(0, SparseSegment.of(rows))], terms, weights, 3))
+
+
 def test_every_kind_of_list_occurs_and_comes_back() -> None:
     rng = np.random.default_rng(0)
     vectors: Vectors = [{} for _ in range(3000)]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -633,6 +634,32 @@ def test_a_full_disk_leaves_cells_in_memory(tmp_path: Path, monkeypatch: pytest.
     kb.close()
 
 
+def test_files_stay_where_nobody_knows_whether_a_commit_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk may report an error for what it has done: the next process finds the commit, and looks for the files."""
+    with filled(tmp_path / "kb") as kb:
+        real = CellFiles._record
+
+        def done_and_failed(self: CellFiles, *arguments: Any) -> bool:
+            real(self, *arguments)
+            raise StorageError(5, "an error, though it was done")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(CellFiles, "_record", done_and_failed)
+            kb.add(vectors=clustered(400, 5), ids=[f"later {i}" for i in range(400)])
+            kb._index.wait()
+        with octavo.open(tmp_path / "kb", read_only=True) as other:
+            assert other.verify().ok
+            assert view_of(other).covered == 2_400
+        kb.add(vectors=clustered(400, 6), ids=[f"more {i}" for i in range(400)])
+        kb.flush()
+        view = view_of(kb)
+        recorded = [part.entry["file"] for part in (view.trained, *view.parts) if part.entry is not None]
+        assert names(kb.path) == sorted(recorded)
+        assert kb.verify().ok
+
+
 def test_copies_and_backups_have_them(tmp_path: Path) -> None:
     with filled(tmp_path / "kb") as kb:
         kb.snapshot(tmp_path / "backup")
@@ -701,6 +728,24 @@ def test_the_bytes_are_as_they_are_described(tmp_path: Path) -> None:
     assert (len(data) - len(body)) % 64 == 0
     slots = body.reshape(2_000, 12)[:, 8:].copy().view("<u4")
     assert sorted(slots.ravel().tolist()) == list(range(2_000))
+
+
+@pytest.mark.parametrize("position", [56, 64, 88, 104 + 8 * 2])
+def test_a_model_with_a_sound_checksum_that_nobody_wrote(position: int, tmp_path: Path) -> None:
+    """Numbers that are none, and an order that is no permutation, are damage whatever the checksum says."""
+    with filled(tmp_path / "kb") as kb:
+        expected = [r.ids for r in kb.search_batch(clustered(10, 9), 10, exact=True)]
+    (name,) = names(tmp_path / "kb", ".cells")
+    content = bytearray((tmp_path / "kb" / name).read_bytes())
+    content[position : position + 8] = b"\xff" * 8
+    (tmp_path / "kb" / name).write_bytes(content)
+    with octavo.open(tmp_path / "kb") as kb, kb.connection(write=True) as connection:
+        entry = json.loads(connection.execute("SELECT value FROM artifacts WHERE name = 'cells'").fetchone()[0])
+        entry["model"]["crc"] = zlib.crc32(content)
+        connection.execute("UPDATE artifacts SET value = ? WHERE name = 'cells'", (json.dumps(entry),))
+    with octavo.open(tmp_path / "kb", read_only=True) as kb:
+        assert [all_probed(kb, query).ids for query in clustered(10, 9)] == expected
+        assert name in kb.verify().problems[0]
 
 
 def test_links_are_not_followed_when_files_are_written(tmp_path: Path) -> None:

@@ -114,19 +114,22 @@ class Elsewhere:
     local = late = None
 
     def __init__(self, collection: octavo.Collection) -> None:
-        for name in ("ids", "get", "get_payloads", "get_vectors", "delete", "count", "add"):
+        for name in ("ids", "get", "get_payloads", "get_vectors", "delete", "count", "add", "notes", "set_note"):
             setattr(self, name, getattr(collection, name))
 
 
 def test_public_methods_are_enough(fill: Callable[..., None]) -> None:
     with octavo.open(codec="binary > int8", fit_after=100) as source, octavo.open(codec="float32") as there:
         fill(source, 250)
+        source.set_note("sources", "{}")
+        there.set_note("of the target", "goes")
         report = transfer(source, Elsewhere(there), batch_size=60)  # type: ignore[arg-type]
         assert (report.copied, len(there)) == (250, 250)
         assert_equal(source, there)
         with open_from_blueprint(None, blueprint_of(source)) as back:
             transfer(Elsewhere(there), back, batch_size=70)  # type: ignore[arg-type]
             assert_equal(source, back)
+            assert back.notes() == there.notes() == {"sources": "{}"}
             assert all(
                 np.array_equal(one.codes, other.codes)
                 for one, other in zip(source._current().tiers, back._current().tiers, strict=True)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from octavo.encoders.models import is_attribute
+from octavo.eval.configurations import WITHOUT_VECTORS
 from octavo.eval.results import Result
 from octavo.eval.vectors import READY
 from octavo.store.settings import DEFAULT_FIT_AFTER
@@ -52,6 +53,12 @@ def recipe(result: Result) -> Recipe:
         opened.append(f"fit_after={result.dataset.documents}")  # what was measured was compressed at that size already
     imports, prepared, encoder = _encoder(result)
     opened = [f"encoder={encoder}", *opened] if encoder is not None else opened
+    if chosen.sparse is not None:
+        module, _, attribute = chosen.sparse.partition(":")
+        if is_attribute(chosen.sparse):
+            imports.append(f"import {module}")
+        written = f"{module}.{attribute}" if is_attribute(chosen.sparse) else repr(chosen.sparse)
+        opened.append(f"sparse={written}")
     if chosen.store is not None:
         kind = f"Qdrant{'MultiVector' if chosen.late else ''}Collection"
         imports.append(f"from octavo.integrations.qdrant import {kind}")
@@ -59,7 +66,7 @@ def recipe(result: Result) -> Recipe:
     else:
         imports.append("import octavo")
         create = f"octavo.{'open_multi_vector' if chosen.late else 'open'}({', '.join([repr('kb'), *opened])})"
-    ready = chosen.mode != "text" and encoder is None
+    ready = chosen.mode not in WITHOUT_VECTORS and encoder is None
     add = "# kb.add(texts, ids=ids" + (", vectors=vectors)" if ready else ")")
     lines = [*sorted(imports, reverse=True), "", *prepared, f"kb = {create}", add]
     if chosen.store is not None:
@@ -71,7 +78,7 @@ def recipe(result: Result) -> Recipe:
 def _encoder(result: Result) -> tuple[list[str], list[str], str | None]:
     """Return imports, what has to be done first, and what `octavo.open` is given; None where vectors are given instead."""
     model, layers = result.model, result.configuration.layers
-    if model is None or result.configuration.mode == "text":
+    if model is None or result.configuration.mode in WITHOUT_VECTORS:
         return [], [], None
     if model.name == READY:
         return [], [], None
@@ -99,6 +106,8 @@ def _search(result: Result, ready: bool) -> str:
         "ef": chosen.ef,
         "exact": chosen.exact,
         "alpha": chosen.alpha,
+        "rank": chosen.rank_names,
+        "weights": chosen.weight_values,
         "n_candidates": chosen.n_candidates,
         "candidates": chosen.candidates,
     }
@@ -116,5 +125,6 @@ def _shell(result: Result) -> str | None:
     place = f"qdrant:{_QDRANT_PATH}" if chosen.store is not None else "kb"
     words = ["octavo", "index", "SOURCE", "--path", place, "--model", shlex.quote(model.encoder)]
     words += ["--codec", shlex.quote(chosen.codec)] if chosen.codec is not None else []
+    words += ["--sparse", shlex.quote(chosen.sparse)] if chosen.sparse is not None else []
     words += ["--metric", chosen.metric] if chosen.metric != "cosine" else []
     return " ".join(words)

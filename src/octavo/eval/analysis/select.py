@@ -66,23 +66,28 @@ def with_earlier(results: Sequence[Result], earlier: Iterable[Result]) -> list[R
     """
     data = {result.dataset.fingerprint for result in results}
     models = {result.model.name for result in results if result.model is not None}
-    now = {_model_key(result): result.model.fingerprint for result in results if result.model is not None}
-    known = {(result.configuration_key, result.dataset.fingerprint) for result in results}
     belonging = [
         result
-        for result in earlier
-        if result.dataset.fingerprint in data
-        and (result.configuration_key, result.dataset.fingerprint) not in known
-        and (
-            result.model is None
-            or not models
-            or (
-                result.model.name in models
-                and now.get(_model_key(result), result.model.fingerprint) == result.model.fingerprint
-            )
-        )
+        for result in with_all(results, earlier)[len(results) :]
+        if result.dataset.fingerprint in data and (result.model is None or not models or result.model.name in models)
     ]
-    return [*results, *newest(belonging)]
+    return [*results, *belonging]
+
+
+def with_all(results: Sequence[Result], earlier: Iterable[Result]) -> list[Result]:
+    """Return results, and all others of earlier calls, each configuration once on each data set.
+
+    What is left out are earlier results with vectors of a model that now gives others.
+    """
+    now = {_model_key(result): result.model.fingerprint for result in results if result.model is not None}
+    known = {(result.configuration_key, result.dataset.fingerprint) for result in results}
+    others = [
+        result
+        for result in earlier
+        if (result.configuration_key, result.dataset.fingerprint) not in known
+        and (result.model is None or now.get(_model_key(result), result.model.fingerprint) == result.model.fingerprint)
+    ]
+    return [*results, *newest(others)]
 
 
 def _model_key(result: Result) -> tuple[str, int | None, bool, str]:

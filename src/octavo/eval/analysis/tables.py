@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from octavo.eval.analysis.select import label_of
 from octavo.eval.results import Result
 
 
@@ -74,21 +75,22 @@ def average(results: Sequence[Result]) -> list[Average]:
     list of Average
         In the order in which the configurations come first; those that were not measured on every data set are left out.
     """
-    datasets = list(dict.fromkeys((result.dataset.name, result.dataset.split) for result in results))
+    datasets = list(dict.fromkeys(map(_data, results)))
     groups: dict[str, list[Result]] = {}
     for result in results:
         groups.setdefault(result.configuration_key, []).append(result)
-    return [_average(group) for group in groups.values() if len(group) == len(datasets)]
+    several = len({result.model.name for result in results if result.model is not None}) > 1
+    return [_average(group, several_models=several) for group in groups.values() if len(group) == len(datasets)]
 
 
-def _average(group: Sequence[Result]) -> Average:
+def _average(group: Sequence[Result], *, several_models: bool) -> Average:
     first = group[0]
     measures = [name for name in first.quality if all(name in result.quality for result in group)]
     agreements = [result.agreement.float32 for result in group]
     latencies = [result.speed.latency_ms for result in group]
     timed = [latency for latency in latencies if latency is not None]
     return Average(
-        label=first.label,
+        label=label_of(first, several_models=several_models),
         kind=first.kind,
         datasets=[result.dataset.name for result in group],
         quality={name: float(np.mean([result.quality[name] for result in group])) for name in measures},
@@ -128,14 +130,20 @@ def markdown(results: Sequence[Result]) -> str:
     ''
     """
     parts = []
-    for name, split in dict.fromkeys((result.dataset.name, result.dataset.split) for result in results):
-        found = [result for result in results if (result.dataset.name, result.dataset.split) == (name, split)]
+    several = len({result.model.name for result in results if result.model is not None}) > 1
+    for each in dict.fromkeys(map(_data, results)):
+        found = [result for result in results if _data(result) == each]
         data = found[0].dataset
-        title = f"## {name} ({split}): {data.documents:,} documents, {data.queries:,} queries"
-        parts.append(f"{title}\n\n{_table([_average([result]) for result in found])}")
-    if len({(result.dataset.name, result.dataset.split) for result in results}) > 1:
+        title = f"## {data.name} ({data.split}): {data.documents:,} documents, {data.queries:,} queries"
+        parts.append(f"{title}\n\n{_table([_average([result], several_models=several) for result in found])}")
+    if len(set(map(_data, results))) > 1:
         parts.append(f"## Average over the data sets\n\n{_table(average(results))}")
     return "\n\n".join([*parts, _NOTE]) + "\n" if parts else ""
+
+
+def _data(result: Result) -> tuple[str, str, str]:
+    """Return what makes data the same: the fingerprint as well, since a data set that has changed keeps its name."""
+    return result.dataset.name, result.dataset.split, result.dataset.fingerprint
 
 
 def _table(rows: Sequence[Average]) -> str:

@@ -14,7 +14,7 @@ from octavo.encoders.models import is_attribute, load_attribute
 from octavo.eval.cli._options import IgnoreIdenticalIds, Json, print_table
 from octavo.eval.datasets import load_dataset
 from octavo.eval.running.migration import DEFAULT_SHARES, measure_migration, vectors_of
-from octavo.eval.vectors import ReadyVectors, is_vector_file
+from octavo.eval.vectors import ReadyVectors
 
 _MODEL = (
     "a sentence-transformers model, its folder, module:attribute for a callable of your own, or an .npz file with ready "
@@ -78,6 +78,6 @@ def migrate_command(
 
 
 def _model(name: str) -> Encoder | ReadyVectors:
-    if is_vector_file(name) and Path(name.split("#")[0]).exists():
+    if Path(name).suffix == ".npz" and Path(name).exists():
         return ReadyVectors.read(name, name)
     return as_encoder(load_attribute(name)) if is_attribute(name) else as_encoder(name)

@@ -15,11 +15,11 @@ from octavo._printing import echo, print_json
 from octavo.encoders.models import is_attribute, load_attribute
 from octavo.errors import MissingExtraError, OctavoError, ParameterError
 from octavo.eval.analysis.pareto import pareto
-from octavo.eval.analysis.select import with_earlier
+from octavo.eval.analysis.select import with_all, with_earlier
 from octavo.eval.analysis.tables import average, markdown
 from octavo.eval.baselines import DEFAULT_BASELINES
 from octavo.eval.cli._options import IgnoreIdenticalIds, Vectors
-from octavo.eval.configurations import Configuration
+from octavo.eval.configurations import WITHOUT_VECTORS, Configuration
 from octavo.eval.datasets import Dataset, load_dataset
 from octavo.eval.gates import Gate
 from octavo.eval.results import Result, load_results
@@ -94,7 +94,28 @@ def run_command(
     ] = None,
     mode: Annotated[
         list[str] | None,
-        typer.Option(help="dense, text, hybrid or late.", rich_help_panel=_SWEEP, show_default="dense"),
+        typer.Option(help="dense, text, sparse, hybrid or late.", rich_help_panel=_SWEEP, show_default="dense"),
+    ] = None,
+    sparse: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What makes learned sparse vectors: a model of sentence_transformers.SparseEncoder, its folder, or "
+            "module:attribute.",
+            rich_help_panel=_SWEEP,
+            show_default=False,
+        ),
+    ] = None,
+    rank: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Hybrid: what is fused, e.g. dense,text,sparse.", rich_help_panel=_SWEEP, show_default="dense,text"
+        ),
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Hybrid: what each weighs, e.g. 0.5,0.2,0.3.", rich_help_panel=_SWEEP, show_default="reciprocal ranks"
+        ),
     ] = None,
     oversample: Annotated[
         list[float] | None,
@@ -121,7 +142,9 @@ def run_command(
     candidates: Annotated[
         list[str] | None,
         typer.Option(
-            help="Late interaction: found by vectors, text or both.", rich_help_panel=_SWEEP, show_default="vectors"
+            help="Late interaction: found by vectors, text, both or sparse.",
+            rich_help_panel=_SWEEP,
+            show_default="vectors",
         ),
     ] = None,
     exact: Annotated[
@@ -210,8 +233,8 @@ def run_command(
     """Build collections with every configuration, search them, and write down quality, bytes and time.
 
     Options that take several values multiply. What was measured before, with the same data, model and configuration, is
-    not measured again; what else --out holds of the same data and model stands in the summary and counts for the
-    recommendation and for conditions relative to float32.
+    not measured again; what else --out holds of the same data and model counts for the recommendation and for conditions
+    relative to float32. summary.md and report.html are over everything that --out holds.
     """
     gates = [Gate.parse(text) for text in fail_under or ()]
     plan = read_plan(sweep) if sweep is not None else {}
@@ -220,7 +243,7 @@ def run_command(
         "codec": codec, "dims": [_size(size) for size in dims or ()], "quantizers": quantizer, "reducer": reducer,
         "layers": layers, "grid": grid, "mode": mode, "oversample": oversample, "ef": ef, "alpha": alpha,
         "pool_factor": pool_factor, "n_candidates": n_candidates, "candidates": candidates, "exact": exact, "metric": metric,
-        "store": store,
+        "store": store, "sparse": sparse, "rank": rank, "weights": weights,
     }  # fmt: skip
     wanted = list(baseline or ())
     asked = plan.get("baselines", False)
@@ -246,11 +269,13 @@ def run_command(
         command=shlex.join(["octavo", *sys.argv[1:]]),
         note=lambda message: echo(message, err=True),
     )
-    known = with_earlier(results, load_results(place))
+    earlier = load_results(place)
+    known = with_earlier(results, earlier)
+    everything = with_all(results, earlier)
     text = markdown(known)
-    write_atomically(place / "summary.md", text)
+    write_atomically(place / "summary.md", markdown(everything))
     failures = _failures(results, gates, known)
-    advice = _advice(known, datasets, place) if report else {}
+    advice = _advice(known, everything, datasets, place) if report else {}
     if as_json:
         print_json(_as_json(results, known[len(results) :], failures, advice))
     else:
@@ -272,7 +297,7 @@ def _configurations(
     if found and not flags:
         return [*found, *reference]
     modes = set(flags.get("mode", ["dense"]))
-    if modes != {"text"} and not {"codec", "dims", "grid"} & set(flags):
+    if not modes <= set(WITHOUT_VECTORS) and not {"codec", "dims", "grid"} & set(flags):
         flags = {**flags, "codec": list(DEFAULT_CODECS) if modes != {"late"} else ["int8"]}
     return [*found, *expand_sweep(flags, shape), *reference]
 
@@ -333,7 +358,9 @@ def _failures(results: Sequence[Result], gates: Sequence[Gate], known: Sequence[
     return [*broken, *(failure for gate in gates for failure in gate.failures(results, known))]
 
 
-def _advice(results: Sequence[Result], datasets: Sequence[Dataset], out: Path) -> dict[str, str]:
+def _advice(
+    results: Sequence[Result], everything: Sequence[Result], datasets: Sequence[Dataset], out: Path
+) -> dict[str, str]:
     """Return what to use and where the pictures are, as far as they can be had: the measurements stand without them."""
     from octavo.eval.report import find_explanation
     from octavo.eval.report import report as write_report
@@ -351,7 +378,7 @@ def _advice(results: Sequence[Result], datasets: Sequence[Dataset], out: Path) -
     # Ids of several data sets may clash; without texts the page shows ids.
     texts = dict(zip(datasets[0].query_ids, datasets[0].queries, strict=True)) if len(datasets) == 1 else {}
     try:
-        page = write_report(results, out=out / "report.html", texts=texts, explain=find_explanation(out, results))
+        page = write_report(everything, out=out / "report.html", texts=texts, explain=find_explanation(out, everything))
         found["report"] = f"The picture: {page.html}"
     except MissingExtraError as error:
         found["report"] = f"No picture: {error}"

@@ -283,10 +283,15 @@ def read_corpus(path: Path) -> dict[str, str]:
             return read_jsonl(lines)
     elif path.is_file() and path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
         return read_jsonl(path)
-    from octavo.ingest.sources import Source, SourceError
+    from octavo.ingest.kinds import TEXT_SUFFIXES
+    from octavo.ingest.rows import SourceError
+    from octavo.ingest.sources import Source
+    from octavo.ingest.walking import Rules
 
+    # text alone: questions and judgements lie beside it as tables
+    rules = Rules(include=[f"*{suffix}" for suffix in TEXT_SUFFIXES], ignore=False)
     try:
-        return {document.id: document.text for document in Source(path, chunk_size=0).documents()}
+        return {document.id: document.text for document in Source(path, chunk_size=0, rules=rules).documents()}
     except SourceError as error:
         raise DatasetError(str(error)) from error
 

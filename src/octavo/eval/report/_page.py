@@ -12,6 +12,9 @@ from importlib import resources
 from octavo._html import Html, element, html
 from octavo.eval.report._plots import Picture
 
+#: Up to this width a page is a telephone's: pictures are drawn anew for it, and rows of tables stand as cards.
+NARROW = "44rem"
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -68,11 +71,16 @@ def table(
         for at, value in enumerate(row):
             if isinstance(value, Cell):
                 sort = "" if value.sort is None else value.sort
-                cells.append(Html(f'<td class="{html(value.style)}" data-sort="{html(sort)}">{html(value.shown)}</td>'))
+                name = html(headings[at])
+                cells.append(
+                    Html(
+                        f'<td class="{html(value.style)}" data-name="{name}" data-sort="{html(sort)}">{html(value.shown)}</td>'
+                    )
+                )
             elif at == 0:
                 cells.append(element("th", value, scope="row"))
             else:
-                cells.append(element("td", value, class_="text"))
+                cells.append(element("td", value, class_="text", data_name=headings[at]))
         body.append(element("tr", *cells, class_="best" if number == best else ""))
     inner = element(
         "table",
@@ -90,8 +98,13 @@ def _is_text(value: object) -> bool:
 
 def figure(picture: Picture, caption: object) -> Html:
     """Return a picture, held within the page."""
-    data = base64.b64encode(picture.svg).decode("ascii")
-    image = Html(f'<img alt="{html(picture.alt)}" src="data:image/svg+xml;base64,{data}">')
+    wide, narrow = (
+        f"data:image/svg+xml;base64,{base64.b64encode(svg).decode('ascii')}" for svg in (picture.svg, picture.narrow)
+    )
+    image = Html(
+        f'<picture><source media="(max-width: {NARROW})" srcset="{narrow}"><img alt="{html(picture.alt)}" src="{wide}">'
+        "</picture>"
+    )
     return element("figure", image, element("figcaption", caption))
 
 
@@ -105,6 +118,7 @@ def page(title: str, body: object) -> str:
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{escape(policy, quote=False)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
         f"<title>{html(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n{html(body)}\n</main>\n"
         f"<script>{script}</script>\n</body>\n</html>\n"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -155,29 +155,78 @@ def report(
     if explain is None and isinstance(results, str | os.PathLike) and Path(results).is_dir():
         explain = find_explanation(results, loaded)
     match = _read_explain(explain) if explain is not None else None
-    data = _collect(loaded, measure, dataset, texts or {})
-    choice: Pareto | str
-    try:
-        choice = pareto(
-            on_dataset(loaded, dataset), budget=budget, where=where, min_quality=min_quality, measure=data.measure
-        )
-    except (NothingFitsError, ParameterError) as error:
-        if budget is not None or min_quality is not None:
-            raise
-        choice = str(error)  # no float32 run, for instance: everything but the recommendation can still be shown
+    pages: list[Html] = []
     pictures: list[_plots.Picture] = []
-    content = _content(data, choice, title, match, pictures)
-    write_atomically(target, _page.page(title or _title(data), content))
+    parts = [
+        _part(found, measure, texts or {}, budget, where, min_quality)
+        for found in _comparable(on_dataset(loaded, dataset))
+    ]
+    for number, (data, choice) in enumerate(parts):
+        drawn: list[_plots.Picture] = []
+        heading = title if len(parts) == 1 else None
+        shown = match if number == 0 else None
+        pages.append(_content(data, choice, heading, shown, drawn, number if len(parts) > 1 else None))
+        pictures += [replace(each, name=f"{each.name}-{number + 1}") for each in drawn] if number else drawn
+    name = title or (_title(parts[0][0]) if len(parts) == 1 else "What each byte costs")
+    write_atomically(target, _page.page(name, pages[0] if len(parts) == 1 else _bound(name, parts, pages)))
     for picture in pictures:
         write_atomically(target.with_name(f"{target.stem}-{picture.name}.png"), picture.png)
+    first_choice = parts[0][1]
+    labels = {found.label for data, _ in parts for found in data.groups}
     return Report(
         html=str(target),
         pictures=[str(target.with_name(f"{target.stem}-{picture.name}.png")) for picture in pictures],
-        recommended=choice.recommended.label if isinstance(choice, Pareto) else None,
-        configurations=len(data.groups),
-        datasets=[result.dataset.name for result in data.groups[0].results],
-        left_out=data.left_out,
+        recommended=first_choice.recommended.label if isinstance(first_choice, Pareto) else None,
+        configurations=len(labels),
+        datasets=list(dict.fromkeys(result.dataset.name for data, _ in parts for result in data.groups[0].results)),
+        left_out=list(dict.fromkeys(reason for data, _ in parts for reason in data.left_out)),
     )
+
+
+def _part(
+    results: list[Result],
+    measure: str | None,
+    texts: Mapping[str, str],
+    budget: str | float | None,
+    where: Where,
+    min_quality: str | float | None,
+) -> tuple[ReportData, Pareto | str]:
+    """Return what is shown of results that are compared with each other, and what is recommended; or why nothing is."""
+    data = _collect(results, measure, texts)
+    try:
+        return data, pareto(results, budget=budget, where=where, min_quality=min_quality, measure=data.measure)
+    except (NothingFitsError, ParameterError) as error:
+        if budget is not None or min_quality is not None:
+            raise
+        return data, str(error)  # no float32 run, for instance: everything but the recommendation can still be shown
+
+
+def _comparable(results: list[Result]) -> list[list[Result]]:
+    """Return what stands together on the page: everything, or, where data sets have seen different configurations, what
+
+    they have in common first, and then each data set with all of its own.
+    """
+    by_data: dict[str, list[Result]] = {}
+    for result in sorted(results, key=lambda result: (result.dataset.name, result.dataset.fingerprint)):
+        by_data.setdefault(result.dataset.fingerprint, []).append(result)
+    keys = [{result.configuration_key for result in found} for found in by_data.values()]
+    if len(keys) < 2 or all(each == keys[0] for each in keys):
+        return [results]
+    together = [results] if len(set.intersection(*keys)) > 1 else []
+    return together + list(by_data.values())
+
+
+def _bound(name: str, parts: Sequence[tuple[ReportData, Pareto | str]], pages: Sequence[Html]) -> Html:
+    """Return several parts as one page."""
+    titles = [", ".join(result.dataset.name for result in data.groups[0].results) for data, _ in parts]
+    links = [element("a", each, href=f"#part-{number}") for number, each in enumerate(titles)]
+    sections = [
+        element("section", element("h2", title), page, id=f"part-{number}", class_="part")
+        for number, (title, page) in enumerate(zip(titles, pages, strict=True))
+    ]
+    lead = "The data sets have seen different configurations, so that each has a part of its own."
+    head = element("header", element("h1", name), element("p", lead, class_="lead"))
+    return join([head, element("nav", *links, aria_label="Parts"), *sections])
 
 
 def _directory(results: Any) -> Path:
@@ -185,8 +234,8 @@ def _directory(results: Any) -> Path:
     return place if place.is_dir() else place.parent
 
 
-def _collect(loaded: list[Result], measure: str | None, dataset: str | None, texts: Mapping[str, str]) -> ReportData:
-    groups, left_out = group(on_dataset(loaded, dataset))
+def _collect(loaded: list[Result], measure: str | None, texts: Mapping[str, str]) -> ReportData:
+    groups, left_out = group(loaded)
     if not groups:
         raise ParameterError(f"expected a configuration measured on all data sets, got none: {'; '.join(left_out)}")
     measures = common_measures([result for found in groups for result in found.results])
@@ -225,7 +274,9 @@ def _content(
     title: str | None,
     match: dict[str, Any] | None,
     pictures: list[_plots.Picture],
+    part: int | None,
 ) -> Html:
+    """Return what is shown of one set of results: the page, or the part of it that has this number."""
     best = choice.recommended.label if isinstance(choice, Pareto) else None
 
     def drawn(picture: _plots.Picture, caption: object) -> Html:
@@ -251,14 +302,19 @@ def _content(
         caption = "A document's score is the sum over the query's tokens of their best match (marked)."
         sections.append(("late", "Late interaction", [drawn(heat, caption)]))
     sections.append(("provenance", "How it was measured", provenance(data)))
-    links = [element("a", name, href=f"#{anchor}") for anchor, name, _ in sections]
+    before = "" if part is None else f"part-{part}-"
+    links = [element("a", name, href=f"#{before}{anchor}") for anchor, name, _ in sections]
+    heading = [element("h1", title or _title(data))] if part is None else []
     return join(
         [
-            element("header", element("h1", title or _title(data)), element("p", _lead(data), class_="lead")),
+            element("header", *heading, element("p", _lead(data), class_="lead")),
             element("nav", *links, aria_label="Sections"),
             _warnings(data),
             _card(choice, data),
-            *[element("section", element("h2", name), *content, id=anchor) for anchor, name, content in sections],
+            *[
+                element("section", element("h2", name), *content, id=f"{before}{anchor}")
+                for anchor, name, content in sections
+            ],
             element(
                 "footer",
                 "Made by ",

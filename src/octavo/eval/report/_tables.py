@@ -60,13 +60,16 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def configuration_table(data: ReportData, best: str | None) -> Html:
-    """Return everything that was measured, a row for each configuration."""
-    headings = [
+    """Return everything that was measured, a row for each configuration: what is found, and what it takes."""
+    found_headings = [
         "configuration",
         *data.measures,
         "agreement with exact float32",
         "loss by codec",
-        "loss by graph and coarse tier",
+        "loss by index and coarse tier",
+    ]
+    takes_headings = [
+        "configuration",
         "codes, bytes",
         "RAM, bytes",
         "index on disk, bytes",
@@ -76,7 +79,7 @@ def configuration_table(data: ReportData, best: str | None) -> Html:
         "queries a second",
         "build, s",
     ]
-    rows, chosen = [], None
+    finds, takes, chosen = [], [], None
     for number, (found, point) in enumerate(zip(data.groups, data.points, strict=True)):
         tags = []
         if point.label == best and not point.baseline:
@@ -91,15 +94,20 @@ def configuration_table(data: ReportData, best: str | None) -> Html:
         results = found.results
         agreement = _mean([r.agreement.float32 for r in results])
         codec = _mean([r.agreement.codes_float32 for r in results])
-        graph = _mean([r.agreement.same_codes for r in results])
+        index = _mean([r.agreement.same_codes for r in results])
         times = [r.speed.latency_ms for r in results]
-        rows.append(
+        finds.append(
             [
                 Html(element("code", found.label) + join(tags)),
                 *[_number(found.value(name), ".4f") for name in data.measures],
                 _number(agreement, ".3f"),
                 _number(None if codec is None else 1 - codec, ".3f"),
-                _number(None if graph is None else 1 - graph, ".3f"),
+                _number(None if index is None else 1 - index, ".3f"),
+            ]
+        )
+        takes.append(
+            [
+                element("code", found.label),
                 _number(_mean([r.storage.vector_bytes_per_document for r in results]), ",.0f"),
                 _number(_mean([r.storage.ram_bytes_per_document for r in results]), ",.0f"),
                 _number(_mean([r.storage.index_bytes_per_document for r in results]), ",.0f"),
@@ -117,14 +125,20 @@ def configuration_table(data: ReportData, best: str | None) -> Html:
         )
     note = element(
         "p",
-        "Bytes are per document. Agreement is the share of the ten best documents that a search has in common with exact "
+        "Agreement is the share of the ten best documents that a search has in common with exact "
         "search over the float32 vectors; it needs no judgements. The loss by codec is what exact search over the stored codes "
-        "lacks of that, the loss by graph and coarse tier what the search as configured lacks of exact search over the same "
+        "lacks of that, the loss by index and coarse tier what the search as configured lacks of exact search over the same "
         "codes. Press a heading to sort.",
         class_="note",
     )
-    caption = "One row for each configuration, fewest bytes in RAM first"
-    return join([table(caption, headings, rows, best=chosen), note, *_by_dataset(data)])
+    return join(
+        [
+            table("What is found; fewest bytes in RAM first", found_headings, finds, best=chosen),
+            note,
+            *_by_dataset(data),
+            table("What it takes; bytes are per document", takes_headings, takes, best=chosen),
+        ]
+    )
 
 
 def _by_dataset(data: ReportData) -> list[Html]:
@@ -225,8 +239,8 @@ def provenance(data: ReportData) -> list[Html]:
             e.cpu,
             e.platform,
             Cell(str(e.cores), e.cores),
-            " ".join(e.cpu_features),
-            ", ".join(f"{name} {version}" for name, version in e.versions.items()),
+            Cell(" ".join(e.cpu_features), None, "text wide"),
+            Cell(", ".join(f"{name} {version}" for name, version in e.versions.items()), None, "text wide"),
         ]
         for e in environments.values()
     ]

@@ -15,10 +15,14 @@ import numpy.typing as npt
 import octavo
 from octavo import Collection, MultiVectorCollection
 from octavo._arrays import Floats
+from octavo._progress import progress_bar
+from octavo._sparse_rows import SparseRows
+from octavo.encoders.models import is_attribute, load_attribute
+from octavo.encoders.sparse import SparseEncoder
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import ParameterError
 from octavo.eval.baselines import encode_baseline, rank_all
-from octavo.eval.configurations import Configuration
+from octavo.eval.configurations import WITHOUT_VECTORS, Configuration
 from octavo.eval.datasets import Dataset
 from octavo.eval.results import Agreement, Check, Speed, Storage
 from octavo.eval.rivals import PREFIX, checked_search, rival_factory
@@ -27,6 +31,7 @@ from octavo.eval.running._heat_maps import explain_match
 from octavo.eval.running._maxsim import rank_by_maxsim
 from octavo.eval.running.measures import strictly_decreasing
 from octavo.eval.running.timing import Timing, time_searches, timed_queries
+from octavo.store.documents import chunked
 from octavo.store.info import CollectionInfo
 
 if TYPE_CHECKING:
@@ -40,6 +45,13 @@ AGREEMENT_DEPTH = 10
 
 #: Queries searched in one call where time does not count: what comes back with its documents has to fit in memory.
 _BATCH = 256
+
+#: Sparse vectors of documents and queries, by model and data set: configurations with and without vectors share them.
+_SPARSE: dict[tuple[str, str], tuple[SparseRows, SparseRows]] = {}
+_SPARSE_KEPT = 2
+
+#: Texts given to a sparse model at a time.
+_ENCODED = 128
 
 #: Documents that full text has to find by how they begin, and how much of it is asked for.
 _OWN_WORDS, _OWN_CHARACTERS = 20, 300
@@ -75,17 +87,54 @@ class Embedded:
         documents, queries = (X / np.linalg.norm(X, axis=1, keepdims=True) for X in (self.documents, self.queries))
         return documents, queries
 
+    def sparse(self, name: str) -> tuple[SparseRows, SparseRows]:
+        """Return the learned sparse vectors of documents and queries that a model makes; the last ones are remembered."""
+        key = name, self.dataset.info.fingerprint
+        if key not in _SPARSE:
+            encoder = SparseEncoder(load_attribute(name) if is_attribute(name) else name)
+            parts = []
+            for texts, encode in (
+                (self.dataset.texts, encoder.encode_documents),
+                (self.dataset.queries, encoder.encode_queries),
+            ):
+                found = []
+                with progress_bar(f"{self.dataset.name}: embed with {encoder.name}", len(texts)) as advance:
+                    for part in chunked(texts, _ENCODED):
+                        found.append(encode(part))
+                        advance(len(part))
+                parts.append(SparseRows.joined(found))
+            while len(_SPARSE) >= _SPARSE_KEPT:
+                _SPARSE.pop(next(iter(_SPARSE)))
+            _SPARSE[key] = parts[0], parts[1]
+        return _SPARSE[key]
+
     def reference(self, configuration: Configuration) -> Rankings:
         """Return what exact search over the float32 vectors finds in the same mode.
 
         For vectors alone, and for MaxSim over all tokens, this is plain numpy. What is fused with full text needs a
         collection, of float32.
         """
-        key = (configuration.mode, configuration.late, configuration.metric, configuration.alpha)
+        key = tuple(
+            getattr(configuration, name)
+            for name in (
+                "mode",
+                "late",
+                "metric",
+                "alpha",
+                "rank",
+                "weights",
+                "sparse" if configuration.uses_sparse else "mode",
+            )
+        )
         if key not in self._references:
             if configuration.mode == "dense":
                 depth = searched_depth(self.dataset, AGREEMENT_DEPTH)
                 found = rank_all(*self.unit(configuration.metric), depth)
+                self._references[key] = _named(self.dataset, *found, AGREEMENT_DEPTH)
+            elif configuration.mode == "sparse":
+                found = _rank_sparse(
+                    *self.sparse(configuration.sparse or ""), searched_depth(self.dataset, AGREEMENT_DEPTH)
+                )
                 self._references[key] = _named(self.dataset, *found, AGREEMENT_DEPTH)
             elif configuration.mode == "late":
                 found = rank_by_maxsim(self.documents, self.queries, searched_depth(self.dataset, AGREEMENT_DEPTH))
@@ -98,6 +147,9 @@ class Embedded:
                     alpha=configuration.alpha,
                     exact=True,
                     pool_factor=1 if configuration.late else None,
+                    rank=configuration.rank,
+                    weights=configuration.weights,
+                    sparse=configuration.sparse if "sparse" in (configuration.rank_names or ()) else None,
                 )
                 with _open_new(None, exact, 0) as collection:
                     _fill(collection, exact, self)
@@ -191,7 +243,7 @@ def search_and_time(
 def _build(path: Path, configuration: Configuration, data: Embedded, seed: int) -> None:
     with _open_new(path, configuration, seed) as collection:
         _fill(collection, configuration, data)
-        if configuration.mode in ("text", "hybrid") or configuration.candidates in ("text", "both"):
+        if configuration.uses_words:
             collection.search(data.dataset.queries[0], 1, mode="text")  # the first search builds the full-text index
         collection.flush()
 
@@ -208,16 +260,23 @@ def _open_new(path: Path | None, configuration: Configuration, seed: int) -> Col
 
 def _fill(collection: Collection, configuration: Configuration, data: Embedded) -> None:
     dataset = data.dataset
+    given: dict[str, Any] = {}
+    if configuration.sparse is not None:
+        given["sparse_vectors"] = data.sparse(configuration.sparse)[0]
     if isinstance(collection, MultiVectorCollection):
-        collection.add(dataset.texts, ids=dataset.document_ids, token_vectors=data.documents)
+        collection.add(dataset.texts, ids=dataset.document_ids, token_vectors=data.documents, **given)
     else:
-        collection.add(dataset.texts, ids=dataset.document_ids, vectors=vectors_of(configuration, data))
+        collection.add(dataset.texts, ids=dataset.document_ids, vectors=vectors_of(configuration, data), **given)
     collection.fit()  # a collection too small to be compressed by itself is compressed all the same
 
 
 def vectors_of(configuration: Configuration, data: Embedded) -> Floats:
     """Return the documents' vectors; where none are compared, the ones that stand in for them."""
-    return data.documents if configuration.mode != "text" else np.ones((len(data.dataset.texts), 1), np.float32)
+    return (
+        data.documents
+        if configuration.mode not in WITHOUT_VECTORS
+        else np.ones((len(data.dataset.texts), 1), np.float32)
+    )
 
 
 def search_all(collection: Searched, data: Embedded, configuration: Configuration, k: int) -> Rankings:
@@ -249,14 +308,24 @@ def _arguments(data: Embedded, configuration: Configuration, block: slice) -> di
     words = list(data.dataset.queries[block])
     if configuration.mode == "text":
         return {"queries": words, "mode": "text"}
+    sparse = {}
+    if configuration.sparse is not None:
+        queries = data.sparse(configuration.sparse)[1]
+        sparse["sparse_vectors"] = queries.taken(np.arange(len(queries))[block])
+    if configuration.mode == "sparse":
+        return {"queries": words, "mode": "sparse", **sparse}
     # What a multi-vector collection calls dense is MaxSim.
     mode = "dense" if configuration.mode == "late" else configuration.mode
-    arguments: dict[str, Any] = {"queries": data.queries[block], "mode": mode}
+    arguments: dict[str, Any] = {"queries": data.queries[block], "mode": mode, **sparse}
+    if configuration.rank is not None:
+        arguments["rank"] = configuration.rank_names
+    if configuration.weights is not None:
+        arguments["weights"] = configuration.weight_values
     for name in ("oversample", "ef", "exact", "alpha", "n_candidates", "candidates"):
         value = getattr(configuration, name)
         if value is not None:
             arguments[name] = value
-    if configuration.mode == "hybrid" or configuration.candidates in ("text", "both"):
+    if configuration.uses_words:
         arguments["texts"] = words
     return arguments
 
@@ -264,7 +333,18 @@ def _arguments(data: Embedded, configuration: Configuration, block: slice) -> di
 def _agreement(collection: Searched, data: Embedded, configuration: Configuration, found: Rankings) -> Agreement:
     if configuration.mode == "text":
         return Agreement(depth=AGREEMENT_DEPTH, float32=None, same_codes=None, codes_float32=None)
+    if configuration.mode == "sparse":  # every list is added up: there is nothing but the weights' 8 bits to lose by
+        loss = shared(found, data.reference(configuration))
+        return Agreement(
+            depth=AGREEMENT_DEPTH,
+            float32=float(np.mean(list(loss.values()))),
+            same_codes=None,
+            codes_float32=None,
+            per_query={"float32": loss},
+        )
     free = dict.fromkeys(("ef", "oversample", "n_candidates", "candidates"))
+    if configuration.candidates == "sparse" and "sparse" not in (configuration.rank_names or ()):
+        free["sparse"] = None
     forced = Configuration(**{**configuration.to_dict(), **free, "exact": True})
     exact = search_all(collection, data, forced, AGREEMENT_DEPTH)
     reference = data.reference(configuration)
@@ -287,7 +367,7 @@ def _halves(
         )
         found = shared(search_all(collection, data, alone, AGREEMENT_DEPTH), data.reference(alone))
         vectors = float(np.mean(list(found.values())))
-    if configuration.mode in ("text", "hybrid"):
+    if configuration.uses_words and configuration.mode in ("text", "hybrid"):
         texts, ids = data.dataset.texts, data.dataset.document_ids
         rows = [row for row in np.random.default_rng(seed).permutation(len(ids)).tolist() if texts[row].strip()]
         rows = rows[:_OWN_WORDS]
@@ -315,7 +395,9 @@ def shared(a: Rankings, b: Rankings) -> dict[str, float]:
 
 def _storage(info: CollectionInfo, file_bytes: int) -> Storage:
     index = sum(
-        size for part, size in info.disk.items() if part in ("cells", "graph", "tokens") or part.startswith("tier ")
+        size
+        for part, size in info.disk.items()
+        if part in ("cells", "graph", "tokens", "sparse") or part.startswith("tier ")
     )
     texts = {part: size for part, size in info.disk.items() if part == "full text"}
     # What the parts do not name is the database; it is weighed when closed, without the journal of an open one.
@@ -359,6 +441,8 @@ def _single(data: Embedded, configuration: Configuration, number: int) -> dict[s
     single = {"query": arguments.pop("queries")[0], **arguments}
     if "texts" in single:
         single["text"] = single.pop("texts")[0]
+    if "sparse_vectors" in single:
+        single["sparse_vector"] = single.pop("sparse_vectors")[0]
     return single
 
 
@@ -451,6 +535,21 @@ def _computed(part: str, total: int, data: Embedded) -> Storage:
         ram={part: total},
         disk={part: total},
     )
+
+
+def _rank_sparse(documents: SparseRows, queries: SparseRows, k: int) -> tuple[npt.NDArray[np.int64], Floats]:
+    """Rank by inner products of the weights as the model gave them, without any index."""
+    width = int(max(documents.terms.max(initial=0), queries.terms.max(initial=0))) + 1
+    owners = np.repeat(np.arange(len(documents)), documents.lengths)
+    rows = np.empty((len(queries), min(k, len(documents))), np.int64)
+    scores = np.empty(rows.shape, np.float32)
+    for number, (terms, weights) in enumerate(queries):
+        query = np.zeros(width)
+        query[terms] = weights
+        products = np.bincount(owners, query[documents.terms] * documents.weights, minlength=len(documents))
+        rows[number] = np.argsort(-products, kind="stable")[: rows.shape[1]]
+        scores[number] = products[rows[number]]
+    return rows, scores
 
 
 def _named(dataset: Dataset, rows: npt.NDArray[np.int64], scores: Floats, k: int) -> Rankings:

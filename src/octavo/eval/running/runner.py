@@ -16,7 +16,7 @@ import numpy as np
 from octavo._files import write_atomically
 from octavo._version import __version__
 from octavo.errors import InputTypeError, ParameterError
-from octavo.eval.configurations import Configuration, as_configuration, digest
+from octavo.eval.configurations import WITHOUT_VECTORS, Configuration, as_configuration, digest
 from octavo.eval.datasets import Dataset, load_dataset
 from octavo.eval.results import CACHE_NAME, EXPLANATION_SUFFIX, ModelInfo, Result, ResultError
 from octavo.eval.running._environment import describe_environment
@@ -133,9 +133,9 @@ def run(
     if not several or not chosen:
         raise ParameterError("expected at least one data set and one configuration, got none")
     ready = _ready(vectors, model, len(several), chosen)
-    if model is None and not ready and (needy := [one.label for one in chosen if one.mode != "text"]):
+    if model is None and not ready and (needy := [one.label for one in chosen if one.mode not in WITHOUT_VECTORS]):
         raise ParameterError(
-            f"expected a model or ready vectors, because {needy[0]!r} compares vectors; only mode='text' needs none"
+            f"expected a model or ready vectors, because {needy[0]!r} compares vectors; only mode='text' and 'sparse' need none"
         )
     if any(one.store is not None for one in chosen):
         _import_qdrant()  # before hours of embedding
@@ -155,21 +155,21 @@ def run(
     if len({_folder(dataset) for dataset in loaded}) < len(loaded):
         raise ParameterError("expected data sets of different names or splits; results of two with the same would mix")
     found: dict[tuple[int, Configuration], Result] = {}
-    kinds = dict.fromkeys((one.layers, one.late) for one in chosen if one.mode != "text")
+    kinds = dict.fromkeys((one.layers, one.late) for one in chosen if one.mode not in WITHOUT_VECTORS)
     for number, (dataset, given) in enumerate(zip(loaded, ready, strict=False)):
-        part = [one for one in chosen if one.mode != "text"]
+        part = [one for one in chosen if one.mode not in WITHOUT_VECTORS]
         for configuration, result in _run_all(plan, dataset, _Given(given, dataset, model), part).items():
             found[number, configuration] = result
     # One model at a time is in memory, whatever the number of data sets.
     for layers, late in kinds if not ready else ():
         kind = TokenCache if late else EmbeddingCache
         source = _Model(plan, kind(plan.cache, load_model(model, layers, tokens=late)))
-        part = [one for one in chosen if one.mode != "text" and (one.layers, one.late) == (layers, late)]
+        part = [one for one in chosen if one.mode not in WITHOUT_VECTORS and (one.layers, one.late) == (layers, late)]
         for number, dataset in enumerate(loaded):
             for configuration, result in _run_all(plan, dataset, source, part).items():
                 found[number, configuration] = result
     for number, dataset in enumerate(loaded):
-        part = [one for one in chosen if one.mode == "text"]
+        part = [one for one in chosen if one.mode in WITHOUT_VECTORS]
         for configuration, result in _run_all(plan, dataset, None, part).items():
             found[number, configuration] = result
     return [found[number, configuration] for number in range(len(loaded)) for configuration in chosen]

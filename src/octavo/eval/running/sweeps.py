@@ -31,7 +31,7 @@ from typing import Any
 
 from octavo.compression import Codec
 from octavo.errors import MissingExtraError, ParameterError
-from octavo.eval.configurations import Configuration
+from octavo.eval.configurations import WITHOUT_VECTORS, Configuration
 
 #: Shares of the layers, and steps of the dimensions, that both grids are made of.
 _STEPS = 6
@@ -154,10 +154,10 @@ def expand_sweep(entry: Mapping[str, Any], shape: Shape | None = None) -> list[C
     modes = lists.pop("mode", ["dense"])
     stores = lists.pop("store", [None])
     codecs = _codecs(lists, shape)
-    if set(modes) == {"text"} and (codecs or "layers" in lists):
-        raise ParameterError("mode='text' compares no vectors; expected no codec, dims or layers with it")
+    if set(modes) <= set(WITHOUT_VECTORS) and (codecs or "layers" in lists):
+        raise ParameterError(f"mode={modes[0]!r} compares no vectors; expected no codec, dims or layers with it")
     rest = {key: values for key, values in lists.items() if key not in (*_BUILT, "codec", "layers")}
-    if not codecs and set(modes) != {"text"}:
+    if not codecs and not set(modes) <= set(WITHOUT_VECTORS):
         raise ParameterError("expected a codec, or dims and quantizers, for modes that compare vectors; got none")
     found: list[Configuration] = []
     used: set[str] = set()
@@ -168,6 +168,8 @@ def expand_sweep(entry: Mapping[str, Any], shape: Shape | None = None) -> list[C
             used.update(usable)
             for values in itertools.product(*usable.values()):
                 options = dict(zip(usable, values, strict=True))
+                if mode == "hybrid" and "sparse" not in str(options.get("rank", "")):
+                    options.pop("sparse", None)
                 found.append(Configuration(codec=codec, mode=mode, layers=layers, store=store, **options))
     if unused := [key for key in rest if key not in used]:
         raise ParameterError(f"{unused[0]} applies to none of these configurations")
@@ -210,7 +212,7 @@ def _reduced(reducer: str, dim: int | str, quantizer: str) -> str:
 
 def _of_mode(mode: str, codecs: list[tuple[str, int | None]], pooled: bool) -> Sequence[tuple[str | None, int | None]]:
     """Return the codecs that a mode can have: none without vectors, and of one tier for token vectors, if there are any."""
-    if mode == "text":
+    if mode in WITHOUT_VECTORS:
         return [(None, None)]
     single = [(codec, layers) for codec, layers in codecs if len(Codec.parse(codec)) == 1]
     return single if single and (mode == "late" or (mode == "hybrid" and pooled)) else codecs
@@ -224,12 +226,14 @@ def _applies(option: str, mode: str, codec: str | None, pooled: bool, store: str
         return mode in ("late", "hybrid")
     if option in ("n_candidates", "candidates"):
         return late
-    if option == "alpha":
+    if option in ("alpha", "rank", "weights"):
         return mode == "hybrid"
+    if option == "sparse":
+        return mode in ("sparse", "hybrid")
     if option == "metric":
-        return mode != "text" and not late
+        return mode not in WITHOUT_VECTORS and not late
     if option in ("ef", "exact", "connectivity"):
-        return mode != "text"
+        return mode not in WITHOUT_VECTORS
     return True
 
 

@@ -47,6 +47,7 @@ class Source:
 
     def __init__(self, rows: Iterator[Row], *, sized: bool, batch_size: int) -> None:
         self.sized = sized
+        self.unnamed = 0  # rows without an id that were read so far
         self._rows = rows
         self.batch_size = check_integer(batch_size, "batch_size", least=1)
 
@@ -56,6 +57,7 @@ class Source:
         while part := list(islice(self._rows, self.batch_size)):
             for position, (identifier, _, _) in enumerate(part, start):
                 if identifier is None:
+                    self.unnamed += 1
                     continue
                 if identifier in seen:
                     raise ParameterError(

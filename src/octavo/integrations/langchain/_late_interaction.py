@@ -32,8 +32,8 @@ class LateInteractionRetriever(StoreRetriever):
         ``(n_tokens, dim)``; see `octavo.TokenEncoder`. An existing collection opens without it for ``mode="text"``.
     vectorstore : OctavoVectorStore, optional
         A store for late interaction that is open already, instead of `path`, `model` and options.
-    mode : {"late", "text", "hybrid", "mmr"}, default="late"
-        MaxSim, BM25 full text, both fused, or MaxSim with diversity.
+    mode : {"late", "text", "sparse", "hybrid", "mmr"}, default="late"
+        MaxSim, BM25 full text, learned sparse vectors, several of them fused, or MaxSim with diversity.
     k : int, default=4
         Documents to return.
     filter : dict, callable, filter tree or structured query, optional
@@ -41,7 +41,7 @@ class LateInteractionRetriever(StoreRetriever):
     score_key : str, optional
         Put each document's score (higher is better) into its metadata under this key. The stored metadata stays as it
         is.
-    fetch_k, lambda_mult, alpha
+    fetch_k, lambda_mult, alpha, rank, weights
         See `OctavoRetriever`.
     search_kwargs : dict, optional
         More options of `octavo.MultiVectorCollection.search`: ``n_candidates``, ``candidates``, ``exact``, ``ef``,
@@ -59,7 +59,7 @@ class LateInteractionRetriever(StoreRetriever):
 
     Notes
     -----
-    All from `mode` to `alpha` may be given to ``invoke`` and ``ainvoke``, too, for that call.
+    All from `mode` to `weights` may be given to ``invoke`` and ``ainvoke``, too, for that call.
 
     Examples
     --------
@@ -74,7 +74,7 @@ class LateInteractionRetriever(StoreRetriever):
 
     _store_modes: ClassVar[dict[str, str]] = {"late": "dense"}
 
-    mode: Literal["late", "text", "hybrid", "mmr"] = "late"
+    mode: Literal["late", "text", "sparse", "hybrid", "mmr"] = "late"
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
@@ -16,13 +16,21 @@ from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_v
 from octavo._validation import check_integer, check_number
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import ParameterError
-from octavo.integrations.langchain._vectorstore import LATE_OPTIONS, SEARCH_OPTIONS, OctavoVectorStore, Scored
+from octavo.integrations.langchain._vectorstore import (
+    LATE_OPTIONS,
+    SEARCH_OPTIONS,
+    OctavoVectorStore,
+    Scored,
+    ranked_by,
+)
 
 #: Options that shape some modes only.
 _BELONGS_TO: dict[str, tuple[str, ...]] = {
     "fetch_k": ("mmr", "hybrid"),
     "lambda_mult": ("mmr",),
     "alpha": ("hybrid",),
+    "rank": ("hybrid",),
+    "weights": ("hybrid",),
 }
 
 #: What a call may change for itself.
@@ -43,6 +51,8 @@ class StoreRetriever(BaseRetriever):
     fetch_k: int | None = None
     lambda_mult: float | None = None
     alpha: float | None = None
+    rank: Sequence[str] | None = None
+    weights: Sequence[float] | None = None
     search_kwargs: dict[str, Any] = Field(default_factory=dict)
 
     # An option with a typing error must not pass unnoticed.
@@ -78,6 +88,8 @@ class StoreRetriever(BaseRetriever):
         for name, modes in _BELONGS_TO.items():
             if getattr(self, name) is not None and self.mode not in modes:
                 raise ParameterError(f"{name} belongs to mode={' or '.join(map(repr, modes))}, got mode={self.mode!r}")
+        if self.mode == "hybrid":  # how they go together
+            ranked_by({"mode": "hybrid", "alpha": self.alpha, "rank": self.rank, "weights": self.weights})
         return self
 
     # ------------------------------------------------------------------ retrieving
@@ -147,15 +159,15 @@ class StoreRetriever(BaseRetriever):
 
 
 class OctavoRetriever(StoreRetriever):
-    """Retrieve documents by vectors, full text, both, or with diversity.
+    """Retrieve documents by vectors, full text, learned sparse vectors, several of them, or with diversity.
 
     Parameters
     ----------
     vectorstore : OctavoVectorStore
         Where from.
-    mode : {"dense", "text", "hybrid", "mmr"}, default="dense"
-        Vectors (MaxSim in a store for late interaction), BM25 full text, both fused, or maximal marginal relevance over
-        vectors.
+    mode : {"dense", "text", "sparse", "hybrid", "mmr"}, default="dense"
+        Vectors (MaxSim in a store for late interaction), BM25 full text, learned sparse vectors, several of them fused, or
+        maximal marginal relevance over vectors.
     k : int, default=4
         Documents to return.
     filter : dict, callable, filter tree or structured query, optional
@@ -164,11 +176,14 @@ class OctavoRetriever(StoreRetriever):
         Put each document's score (higher is better) into its metadata under this key. The stored metadata stays as it
         is.
     fetch_k : int, optional
-        ``mmr``: candidates to choose from; ``hybrid``: depth of both rankings.
+        ``mmr``: candidates to choose from; ``hybrid``: depth of each ranking.
     lambda_mult : float, optional
         ``mmr``: 1 is relevance alone, 0 the greatest diversity (0.5 unless given).
     alpha : float, optional
         ``hybrid``: weight of the vectors, between 0 (text alone) and 1 (vectors alone). None fuses by reciprocal rank.
+    rank, weights : sequence, optional
+        ``hybrid``: which of "dense", "text" and "sparse" to fuse ("dense" and "text" unless given), and what each weighs; see
+        `octavo.Collection.search`.
     search_kwargs : dict, optional
         More options of `octavo.Collection.search`: ``text``, ``ids``, ``oversample``, ``ef``, ``exact``.
 
@@ -186,7 +201,7 @@ class OctavoRetriever(StoreRetriever):
     ['a green pear']
     """
 
-    mode: Literal["dense", "text", "hybrid", "mmr"] = "dense"
+    mode: Literal["dense", "text", "sparse", "hybrid", "mmr"] = "dense"
 
     # ------------------------------------------------------------------ constructors
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, TypeVar
@@ -33,6 +34,7 @@ from octavo.integrations.langchain._embedding import (
 )
 from octavo.integrations.langchain._inputs import BATCH_SIZE, Rows, Source, refuse_options
 from octavo.integrations.langchain._structured_query import OctavoTranslator
+from octavo.retrievers.late_interaction import LateOptions
 from octavo.retrievers.results import SearchResult
 from octavo.store.database import DATABASE_NAME
 from octavo.store.documents import Document as StoredDocument
@@ -44,7 +46,20 @@ RelevanceFn: TypeAlias = Callable[[float], float]
 Store = TypeVar("Store", bound="OctavoVectorStore")
 
 #: Options of `Collection.search` that the search methods pass on.
-SEARCH_OPTIONS = ("ids", "mode", "text", "alpha", "fetch_k", "oversample", "ef", "n_probe", "exact")
+SEARCH_OPTIONS = (
+    "ids",
+    "mode",
+    "text",
+    "sparse_vector",
+    "alpha",
+    "rank",
+    "weights",
+    "fetch_k",
+    "oversample",
+    "ef",
+    "n_probe",
+    "exact",
+)
 
 #: Further options of `MultiVectorCollection.search`.
 LATE_OPTIONS = ("n_candidates", "candidates")
@@ -55,8 +70,8 @@ OF_OTHER_TYPES = ("fetch_k", "lambda_mult", "score_threshold")
 #: Options of `add_documents` that are for those above: a retriever that has put them into the metadata passes them on.
 FOR_THE_CALLER = ("current_time",)
 
-#: The best that reciprocal rank fusion of two rankings can give: first in both, with its usual constant of 60.
-_BEST_RANK_FUSION = 2 / 61
+#: The best that reciprocal rank fusion can give a document for each ranking: it is the first, with the usual constant of 60.
+_BEST_RANK = 1 / 61
 
 #: What other LangChain stores call some options.
 _OTHER_NAMES = {
@@ -89,9 +104,10 @@ class OctavoVectorStore(VectorStore):
     relevance_score_fn : callable, optional
         Map from scores to relevance in [0, 1], instead of the one described in ``docs/langchain.md``.
     **options
-        Options of `octavo.open`: ``metric``, ``dim``, ``full_text``, ``fit_after``, ``seed``, ``index``, ``connectivity``,
-        ``read_only``, ``must_exist``, ``lock_timeout``, ``previous`` (the embedding that the collection is being changed from:
-        see `reencode`); for late interaction those of `octavo.open_multi_vector`, with
+        Options of `octavo.open`: ``sparse`` (an encoder of learned sparse vectors), ``metric``,
+        ``dim``, ``full_text``, ``fit_after``, ``seed``, ``index``, ``connectivity``,
+        ``read_only``, ``must_exist``, ``lock_timeout``, ``previous`` (the embedding that
+        the collection is being changed from: see `reencode`); for late interaction those of `octavo.open_multi_vector`, with
         ``pool_factor``, ``pooling`` and ``candidates``.
 
     Raises
@@ -138,7 +154,7 @@ class OctavoVectorStore(VectorStore):
         self._root: Path | None = None  # where named collections lie
         self._collection_name = collection_name
         self._owns_collection = collection is None
-        self._reopened_with = {
+        self._reopened_with: dict[str, Any] = {
             name: options[name] for name in ("read_only", "lock_timeout", "previous") if name in options
         }
         if collection is not None:
@@ -293,6 +309,8 @@ class OctavoVectorStore(VectorStore):
     def _reference(self) -> dict[str, Any]:
         """Return what opens the same collection again, there or in another process."""
         options = self._reopened_with | {"relevance_score_fn": self._relevance_score_fn}
+        if self._collection.sparse_encoder is not None:
+            options["sparse"] = self._collection.sparse_encoder
         if self._root is not None:
             return options | {
                 "embedding": self._embedding,
@@ -496,8 +514,9 @@ class OctavoVectorStore(VectorStore):
             (``{"year": {"$gte": 2020}}``), a function of `Document`, a tree of `octavo.filters`, or LangChain's
             ``structured_query`` objects.
         **kwargs
-            Options of `octavo.Collection.search`: ``mode`` ("dense", "text", "hybrid"), ``alpha``, ``text``,
-            ``ids``, ``fetch_k``, ``oversample``, ``ef``, ``n_probe``, ``exact``; for late interaction also ``n_candidates`` and
+            Options of `octavo.Collection.search`: ``mode`` ("dense", "text", "sparse", "hybrid"), ``rank``, ``weights``,
+            ``alpha``, ``text``, ``sparse_vector``, ``ids``,
+            ``fetch_k``, ``oversample``, ``ef``, ``n_probe``, ``exact``; for late interaction also ``n_candidates`` and
             ``candidates``. Options of LangChain's other search types (``score_threshold``, ``lambda_mult``, and
             ``fetch_k`` without ``mode="hybrid"``) have no effect, as in LangChain's own stores: a retriever whose search
             type is configured at run time passes them all.
@@ -530,8 +549,8 @@ class OctavoVectorStore(VectorStore):
         """Return the k documents most similar to a query, each with its score.
 
         The score is Octavo's own: **higher is better**. It is the cosine (or, with ``metric="dot"``, the dot product) in
-        the finest tier of the codec, MaxSim in a store for late interaction, BM25 with ``mode="text"``, the fused score
-        with ``mode="hybrid"``.
+        the finest tier of the codec, MaxSim in a store for late interaction, BM25 with ``mode="text"``, the inner product
+        with ``mode="sparse"``, the fused score with ``mode="hybrid"``.
 
         Parameters
         ----------
@@ -623,13 +642,13 @@ class OctavoVectorStore(VectorStore):
         if self._relevance_score_fn is not None:
             return self._relevance_score_fn
         dense = cosine_relevance if self._collection.metric == "cosine" else unbounded_relevance
-        mode, alpha = options.get("mode") or "dense", options.get("alpha")
-        if mode == "text" or (mode == "hybrid" and alpha == 0):
-            return positive_relevance
-        if mode == "dense" or alpha == 1:
+        parts = ranked_by(options)
+        if tuple(parts) == ("dense",):
             return dense if self._late is None else unbounded_relevance
-        if alpha is None:
-            return lambda score: fraction_relevance(score / _BEST_RANK_FUSION)
+        if len(parts) == 1:
+            return positive_relevance
+        if None in parts.values():
+            return lambda score: fraction_relevance(score / (_BEST_RANK * len(parts)))
         return fraction_relevance
 
     def _similarity_search_with_relevance_scores(self, query: str, k: int = 4, **kwargs: Any) -> Scored:
@@ -662,8 +681,7 @@ class OctavoVectorStore(VectorStore):
         """Tell whether scores are sums over the query's tokens, whose number is needed to make something of them."""
         if self._late is None or self._relevance_score_fn is not None:
             return False
-        mode = options.get("mode") or "dense"
-        return mode == "dense" or (mode == "hybrid" and options.get("alpha") == 1)
+        return tuple(ranked_by(options)) == ("dense",)
 
     # ------------------------------------------------------------------ diversity
 
@@ -862,20 +880,24 @@ class OctavoVectorStore(VectorStore):
 
     @classmethod
     def _filled(cls, store: Self, source: Source) -> Self:
+        held = len(store._collection)
         try:
             store._add(source)
         except BaseException:
             store.close()
             raise
+        _tell_doubled(held, source)
         return store
 
     @classmethod
     async def _afilled(cls, store: Self, source: Source) -> Self:
+        held = await asyncio.to_thread(len, store._collection)
         try:
             await store._aadd(source)
         except BaseException:
             store.close()
             raise
+        _tell_doubled(held, source)
         return store
 
     # ------------------------------------------------------------------ ready vectors
@@ -1034,7 +1056,8 @@ class OctavoVectorStore(VectorStore):
             if not kept:
                 continue
             vectors, payloads = source.get_vectors(kept), source.get_payloads(kept)
-            merged += len(target.add(documents, vectors=vectors, payloads=payloads))
+            sparse = source.get_sparse_vectors(kept) if source.has_sparse_vectors else None
+            merged += len(target.add(documents, vectors=vectors, sparse_vectors=sparse, payloads=payloads))
         return merged
 
     # ------------------------------------------------------------------ folders
@@ -1184,7 +1207,8 @@ class OctavoVectorStore(VectorStore):
 
 
 def _looks_at_words(options: dict[str, Any]) -> bool:
-    return bool(options.get("mode", "dense") != "dense" or options.get("candidates", "vectors") != "vectors")
+    asked = _asked(options)
+    return asked.needs_words or (asked.needs_sparse and options.get("sparse_vector") is None)
 
 
 def _check_token_vectors(vector: Any) -> None:
@@ -1198,7 +1222,19 @@ def _check_token_vectors(vector: Any) -> None:
 
 def needs_vector(options: dict[str, Any]) -> bool:
     """Tell whether a search with these options looks at vectors at all."""
-    return bool(options.get("mode", "dense") != "text")
+    return _asked(options).needs_vectors
+
+
+def ranked_by(options: dict[str, Any]) -> dict[str, float | None]:
+    """Return the rankings that make up the answer, and what each weighs; see `SearchOptions.parts`."""
+    return _asked(options).parts
+
+
+def _asked(options: dict[str, Any]) -> LateOptions:
+    """Return what a search with these options ranks by. Which of them its collection has, that search itself will say."""
+    named = {name: options[name] for name in ("mode", "alpha", "rank", "weights", "candidates") if name in options}
+    named["mode"] = named.get("mode") or "dense"
+    return LateOptions(**named)
 
 
 def search_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -1232,7 +1268,9 @@ def _reopened(cls: type[Store], reference: dict[str, Any]) -> Store:
     if embedding is None or isinstance(embedding, TokenEncoder) or is_embedding(embedding):
         return cls(embedding, must_exist=True, **reference)
     # An encoder that only `octavo.open` knows how to use.
-    opening = {name: reference.pop(name) for name in ("read_only", "lock_timeout", "previous") if name in reference}
+    opening: dict[str, Any] = {
+        name: reference.pop(name) for name in ("read_only", "lock_timeout", "sparse", "previous") if name in reference
+    }
     store = cls(collection=open_collection(reference.pop("path"), embedding, must_exist=True, **opening), **reference)
     store._owns_collection, store._reopened_with = True, opening
     return store
@@ -1287,6 +1325,18 @@ def _path_of(collection: CollectionLike) -> Path | None:
 
 def _same_place(a: Path | None, b: Path | None) -> bool:
     return a is not None and b is not None and a.expanduser().resolve() == b.expanduser().resolve()
+
+
+def _tell_doubled(held: int, source: Source) -> None:
+    """Say that documents without ids were added to others: those who know FAISS expect a store of these alone."""
+    if held and source.unnamed:
+        warnings.warn(
+            f"the collection held {held:,} documents already, and {source.unnamed:,} without ids were added to them: the same "
+            "documents are stored again each time that this runs. Give ids= (or Document(id=...)) so that they replace "
+            "themselves, open the store without adding (OctavoVectorStore(embedding, path=...)), or call add_documents to add",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _parts(ids: list[str], size: int) -> Iterator[list[str]]:

@@ -28,11 +28,12 @@ from octavo.integrations.llama_index._model import NodeModel
 from octavo.integrations.llama_index._nodes import SOURCE, node_metadata
 from octavo.integrations.llama_index._vector_store import OctavoVectorStore
 
-Mode = Literal["late", "text", "hybrid", "mmr"]
+Mode = Literal["late", "text", "sparse", "hybrid", "mmr"]
 
 _QUERY_MODES = {
     "late": VectorStoreQueryMode.DEFAULT,
     "text": VectorStoreQueryMode.TEXT_SEARCH,
+    "sparse": VectorStoreQueryMode.SPARSE,
     "hybrid": VectorStoreQueryMode.HYBRID,
     "mmr": VectorStoreQueryMode.MMR,
 }
@@ -204,6 +205,7 @@ class LateInteractionIndex(VectorStoreIndex):
         model: Any = None,
         *,
         fs: fsspec.AbstractFileSystem | None = None,
+        sparse: Any = None,
         read_only: bool = False,
         lock_timeout: float = 30.0,
         **kwargs: Any,
@@ -219,7 +221,7 @@ class LateInteractionIndex(VectorStoreIndex):
         fs : fsspec.AbstractFileSystem, optional
             As given to `persist`. From the local file system the collection is opened where it lies, so that later
             changes are durable at once; from any other it is copied into memory.
-        read_only, lock_timeout
+        sparse, read_only, lock_timeout
             See `OctavoVectorStore`.
         **kwargs
             ``callback_manager``, ``transformations``, ``insert_batch_size`` and so on of `LateInteractionIndex`.
@@ -230,7 +232,12 @@ class LateInteractionIndex(VectorStoreIndex):
             When there is none.
         """
         directory = os.fspath(persist_dir)
-        options: dict[str, Any] = {"encoder": model, "read_only": read_only, "lock_timeout": lock_timeout}
+        options: dict[str, Any] = {
+            "encoder": model,
+            "sparse": sparse,
+            "read_only": read_only,
+            "lock_timeout": lock_timeout,
+        }
         pointer = _persistence.namespaced(directory, "default")
         if _persistence.is_local(fs) and not Path(pointer).expanduser().exists():
             store = OctavoVectorStore(directory, must_exist=True, **options)
@@ -291,8 +298,8 @@ class LateInteractionIndex(VectorStoreIndex):
             Nodes to return; if n match the filters, min(k, n) come back.
         filters : MetadataFilters, optional
             Which nodes may come back.
-        mode : {"late", "text", "hybrid", "mmr"}, default="late"
-            MaxSim, BM25 full text, both fused, or MaxSim with diversity.
+        mode : {"late", "text", "sparse", "hybrid", "mmr"}, default="late"
+            MaxSim, BM25 full text, learned sparse vectors, MaxSim fused with one of them, or MaxSim with diversity.
         **kwargs
             As for ``VectorStoreIndex.as_retriever``: ``alpha``, ``doc_ids``, ``node_ids``, ``vector_store_kwargs``, ...
         """

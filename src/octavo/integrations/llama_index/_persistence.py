@@ -144,7 +144,11 @@ def namespaces(persist_dir: str, fs: fsspec.AbstractFileSystem | None) -> list[s
 
 
 def download(
-    directory: str, fs: fsspec.AbstractFileSystem | None, destination: Path | None, encoder: Any = None
+    directory: str,
+    fs: fsspec.AbstractFileSystem | None,
+    destination: Path | None,
+    encoder: Any = None,
+    sparse: Any = None,
 ) -> Collection:
     """Return a copy of a saved collection: in `destination`, or in memory.
 
@@ -156,11 +160,11 @@ def download(
         The file system that it lies on.
     destination : Path or None
         A new or empty directory; None copies into memory.
-    encoder : object, optional
+    encoder, sparse : object, optional
         What the collection is opened with.
     """
     if is_local(fs):
-        with octavo.open(_local_path(directory, fs), encoder, must_exist=True) as saved:
+        with octavo.open(_local_path(directory, fs), encoder, sparse=sparse, must_exist=True) as saved:
             return saved.copy(destination)
     assert fs is not None
     with tempfile.TemporaryDirectory(prefix="octavo-") as temporary:
@@ -174,7 +178,7 @@ def download(
             local = Path(temporary, name)
             local.parent.mkdir(parents=True, exist_ok=True)
             fs.get_file(remote, str(local))
-        with octavo.open(temporary, encoder, must_exist=True) as saved:
+        with octavo.open(temporary, encoder, sparse=sparse, must_exist=True) as saved:
             return saved.copy(destination)
 
 
@@ -190,12 +194,12 @@ def pack(collection: Collection) -> bytes:
         return buffer.getvalue()
 
 
-def unpack(data: bytes, encoder: Any = None) -> Collection:
+def unpack(data: bytes, encoder: Any = None, sparse: Any = None) -> Collection:
     """Return the collection that `pack` was given, in memory, opened with an encoder."""
     with tempfile.TemporaryDirectory(prefix="octavo-") as temporary:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             archive.extractall(temporary)
-        with octavo.open(temporary, encoder, must_exist=True) as saved:
+        with octavo.open(temporary, encoder, sparse=sparse, must_exist=True) as saved:
             return saved.copy()
 
 

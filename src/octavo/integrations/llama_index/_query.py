@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQuery, VectorStoreQueryMode
@@ -16,16 +16,19 @@ from octavo.filters import And, Field, Filter, In
 from octavo.integrations.llama_index._filters import to_filter
 from octavo.integrations.llama_index._nodes import SOURCE, on_stored_keys
 from octavo.retrievers.fusion import convex_combination, reciprocal_rank_fusion
+from octavo.retrievers.late_interaction import LateOptions
 from octavo.retrievers.results import SearchResult
+from octavo.retrievers.search import SearchOptions
 
 Mode = VectorStoreQueryMode
 
-#: Modes that rank by words alone.
+#: Modes that rank by words alone, or by learned sparse vectors where a collection has them and the mode says "sparse".
 TEXT_MODES = (Mode.TEXT_SEARCH, Mode.SPARSE)
 _MODES = (Mode.DEFAULT, *TEXT_MODES, Mode.HYBRID, Mode.MMR)
 
 #: Options of `Collection.search` that a query may carry beside llama-index-core's own.
 _DENSE_OPTIONS = frozenset({"oversample", "ef", "n_probe", "exact"})
+_HYBRID_OPTIONS = frozenset({"rank", "weights"})
 _LATE_OPTIONS = _DENSE_OPTIONS | {"n_candidates", "candidates"}
 _MMR_OPTIONS = frozenset({"mmr_threshold", "mmr_prefetch_factor", "mmr_prefetch_k"})
 
@@ -138,8 +141,11 @@ def search(collection: CollectionLike, query: VectorStoreQuery, options: dict[st
     if mode in TEXT_MODES:
         if query.sparse_top_k is not None:
             k = check_integer(query.sparse_top_k, "sparse_top_k", least=0)
-        return _found(collection, _words(query, mode), k, mode="text", **restricted)
+        by = _sparse_side(collection) if mode is Mode.SPARSE else "text"
+        return _found(collection, _words(query, mode), k, mode=by, **restricted)
     if mode is Mode.HYBRID:
+        if options.get("rank") is not None or options.get("weights") is not None:
+            return _by_rank(collection, query, k, options, restricted, dense)
         return _hybrid(collection, query, k, restricted, dense)
     vector = _vector(collection, query, mode)
     mmr = _mmr_options(query, k, options) if mode is Mode.MMR else {}
@@ -171,7 +177,7 @@ def _unranked(collection: CollectionLike, k: int, restricted: dict[str, Any]) ->
 def _check_options(mode: Mode, options: dict[str, Any], shaping: frozenset[str]) -> None:
     known: frozenset[str] = frozenset()
     if mode not in TEXT_MODES:
-        known = shaping | _MMR_OPTIONS if mode is Mode.MMR else shaping
+        known = shaping | {Mode.MMR: _MMR_OPTIONS, Mode.HYBRID: _HYBRID_OPTIONS}.get(mode, frozenset())
     unknown = sorted(set(options) - known)
     if unknown:
         raise ParameterError(
@@ -185,7 +191,7 @@ def _vector(collection: CollectionLike, query: VectorStoreQuery, mode: Mode) -> 
     if query.query_str and encodes_itself(collection):
         return query.query_str  # the collection knows which models the vectors are of, while they are being changed
     embedding = query.query_embedding
-    zeros = embedding is not None and len(embedding) > 0 and not np.any(embedding)
+    zeros = embedding is not None and len(embedding) > 0 and not any(embedding)
     if collection.late is not None:
         # One flat vector is no use here. It may come along all the same, when one `QueryBundle` goes through several
         # retrievers of which another has put its embedding there.
@@ -204,6 +210,33 @@ def _words(query: VectorStoreQuery, mode: Mode) -> str:
     return query.query_str
 
 
+def _sparse_side(collection: CollectionLike) -> Literal["text", "sparse"]:
+    """Return what LlamaIndex's "sparse" is in a collection: its learned sparse vectors, or words where it has none."""
+    return "sparse" if collection.has_sparse_vectors else "text"
+
+
+def _by_rank(
+    collection: CollectionLike,
+    query: VectorStoreQuery,
+    depth: int,
+    options: dict[str, Any],
+    restricted: dict[str, Any],
+    dense: dict[str, Any],
+) -> SearchResult:
+    """Fuse the rankings that the caller names."""
+    k = depth if query.hybrid_top_k is None else check_integer(query.hybrid_top_k, "hybrid_top_k", least=0)
+    kinds = LateOptions if collection.late is not None else SearchOptions
+    asked = kinds(mode="hybrid", alpha=query.alpha, rank=options.get("rank"), weights=options.get("weights"))
+    fused: dict[str, Any] = {"mode": "hybrid", "alpha": asked.alpha, "rank": asked.rank, "weights": asked.weights}
+    words = _words(query, Mode.HYBRID)
+    if not asked.needs_vectors:
+        return _found(collection, words, k, **fused, **restricted)
+    vector = _vector(collection, query, Mode.HYBRID)
+    if vector is None:
+        raise ParameterError("expected query_embedding with a direction, because rank= names the vectors, got zeros")
+    return _found(collection, vector, k, text=words, **fused, **dense)
+
+
 def _hybrid(
     collection: CollectionLike, query: VectorStoreQuery, depth: int, restricted: dict[str, Any], dense: dict[str, Any]
 ) -> SearchResult:
@@ -211,18 +244,24 @@ def _hybrid(
     if alpha is not None:
         alpha = check_number(alpha, "alpha", least=0, most=1)
     k = depth if query.hybrid_top_k is None else check_integer(query.hybrid_top_k, "hybrid_top_k", least=0)
+    other = _sparse_side(collection)
     if alpha == 0:
-        return _found(collection, _words(query, mode), k, mode="text", **restricted)
+        return _found(collection, _words(query, mode), k, mode=other, **restricted)
     vector = _vector(collection, query, mode)
     if alpha == 1:
         return _unranked(collection, k, restricted) if vector is None else _found(collection, vector, k, **dense)
     words = _words(query, mode)
     if query.sparse_top_k is None and vector is not None:
+        if other == "sparse":
+            weights = None if alpha is None else (alpha, 1 - alpha)
+            return _found(
+                collection, vector, k, mode="hybrid", text=words, rank=("dense", other), weights=weights, **dense
+            )
         return _found(collection, vector, k, mode="hybrid", text=words, alpha=alpha, **dense)
     # Both depths were chosen by the caller, so exactly these candidates are fused; zeros find no candidate by embedding.
     text_depth = k if query.sparse_top_k is None else check_integer(query.sparse_top_k, "sparse_top_k", least=0)
     by_vector = _nothing() if vector is None else _found(collection, vector, depth, **dense)
-    by_words = _found(collection, words, text_depth, mode="text", **restricted)
+    by_words = _found(collection, words, text_depth, mode=other, **restricted)
     return _fused(by_vector, by_words, alpha, k)
 
 

@@ -91,6 +91,9 @@ class OctavoVectorStore(BasePydanticVectorStore):
         Raise instead of creating a collection.
     lock_timeout : float, default=30.0
         Seconds to wait for another writer.
+    sparse : str, callable or object, optional
+        Turns texts into learned sparse vectors (see `octavo.SparseEncoder`), for the modes ``sparse`` and ``hybrid``; the store
+        encodes nodes and queries itself.
     encoder : str, callable or object, optional
         Turns texts into token vectors (see `octavo.TokenEncoder`): the store then keeps many vectors a node, compares
         them by MaxSim, and encodes nodes and queries itself. Embeddings that the framework brings are left alone.
@@ -168,6 +171,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
         must_exist: bool = False,
         lock_timeout: float = 30.0,
         encoder: Any = None,
+        sparse: Any = None,
         pool_factor: int | None = None,
         candidates: str | None = None,
         collection: CollectionLike | None = None,
@@ -189,9 +193,9 @@ class OctavoVectorStore(BasePydanticVectorStore):
         }
         opened = collection is None
         if collection is None:
-            collection = _open(path, encoder, options, must_exist)
+            collection = _open(path, encoder, sparse, options, must_exist)
         else:
-            collection = _check_given(collection, path, encoder, options, must_exist)
+            collection = _check_given(collection, path, encoder, sparse, options, must_exist)
         try:
             self._begin(collection, encoder, embed_model, options)
         except BaseException:
@@ -460,12 +464,13 @@ class OctavoVectorStore(BasePydanticVectorStore):
             Modes:
 
             - ``default``: by embedding.
-            - ``text_search`` and ``sparse``: BM25 over the nodes' text, ``sparse_top_k or similarity_top_k`` results.
-            - ``hybrid``: both, fused by reciprocal rank, or by a convex combination of the scores where ``alpha`` is
-              set
-              (0 is text alone and 1 embeddings alone, exactly); ``hybrid_top_k or similarity_top_k`` results. With
-              ``sparse_top_k`` exactly the best ``similarity_top_k`` by embedding and ``sparse_top_k`` by text are
-              fused.
+            - ``text_search``: BM25 over the nodes' text, ``sparse_top_k or similarity_top_k`` results.
+            - ``sparse``: learned sparse vectors where the collection keeps some, BM25 where it does not.
+            - ``hybrid``: embeddings and what ``sparse`` means, fused by reciprocal rank, or by a convex combination of the
+              scores where ``alpha`` is set (0 is the other side alone and 1 embeddings alone, exactly);
+              ``hybrid_top_k or similarity_top_k`` results. With ``sparse_top_k`` exactly the best ``similarity_top_k`` by
+              embedding and ``sparse_top_k`` of the other side are fused. ``rank`` and ``weights`` of `Collection.search`, as
+              options, name the rankings themselves.
             - ``mmr``: maximal marginal relevance; ``mmr_threshold`` 1 is relevance alone, 0 the greatest diversity.
         **kwargs
             ``mmr_threshold`` (wins over the query's), ``mmr_prefetch_factor`` or ``mmr_prefetch_k`` (candidates, as a
@@ -561,6 +566,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
         *,
         path: str | os.PathLike[str] | None = None,
         encoder: Any = None,
+        sparse: Any = None,
         read_only: bool = False,
         lock_timeout: float = 30.0,
         embed_model: Any = None,
@@ -578,6 +584,8 @@ class OctavoVectorStore(BasePydanticVectorStore):
             A new or empty directory to copy the collection to first, to open it there.
         encoder : str, callable or object, optional
             For late interaction: what the collection was built with.
+        sparse : str, callable or object, optional
+            What its learned sparse vectors were made with.
         read_only : bool, default=False
             Refuse writes.
         lock_timeout : float, default=30.0
@@ -603,10 +611,11 @@ class OctavoVectorStore(BasePydanticVectorStore):
         else:
             if read_only:
                 raise ParameterError("a copy in memory cannot be read_only; give path= to copy it to a directory")
-            return _around(cls, _persistence.download(directory, fs, None, encoder), encoder, embed_model)
+            return _around(cls, _persistence.download(directory, fs, None, encoder, sparse), encoder, embed_model)
         return cls(
             path,
             encoder=encoder,
+            sparse=sparse,
             must_exist=True,
             read_only=read_only,
             lock_timeout=lock_timeout,
@@ -660,12 +669,12 @@ class OctavoVectorStore(BasePydanticVectorStore):
     @classmethod
     def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
         """Open the store that `to_dict` described; a store in memory comes back empty, models are to be given again."""
-        known = set(_NO_OPTIONS) | {"path", "encoder", "embed_model"}
+        known = set(_NO_OPTIONS) | {"path", "encoder", "sparse", "embed_model"}
         return cls(**{name: value for name, value in {**data, **kwargs}.items() if name in known})
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the place of the collection, or its content where it lives in memory."""
-        models = self._encoder, self._embed_model
+        models = self._encoder, self._embed_model, self._collection.sparse_encoder
         if self.path is not None:
             return _reopen, (type(self), self._options(), *models)
         return _from_bytes, (type(self), _persistence.pack(self._local("pickling")), *models)
@@ -673,7 +682,8 @@ class OctavoVectorStore(BasePydanticVectorStore):
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         """Open the collection again, or copy it where it lives in memory."""
         if self.path is not None:
-            return _reopen(type(self), self._options(), self._encoder, self._embed_model)
+            sparse = self._collection.sparse_encoder
+            return _reopen(type(self), self._options(), self._encoder, self._embed_model, sparse)
         return _around(type(self), self._local("a deep copy").copy(), self._encoder, self._embed_model)
 
     def _local(self, what: str) -> Collection:
@@ -690,7 +700,9 @@ class OctavoVectorStore(BasePydanticVectorStore):
 Store = TypeVar("Store", bound=OctavoVectorStore)
 
 
-def _open(path: str | os.PathLike[str] | None, encoder: Any, options: dict[str, Any], must_exist: bool) -> Collection:
+def _open(
+    path: str | os.PathLike[str] | None, encoder: Any, sparse: Any, options: dict[str, Any], must_exist: bool
+) -> Collection:
     """Open a collection: for late interaction where there is an encoder, else the one that is there or a new dense one.
 
     Raises
@@ -703,11 +715,11 @@ def _open(path: str | os.PathLike[str] | None, encoder: Any, options: dict[str, 
     if encoder is not None:
         if given.pop("metric", "cosine") != "cosine":
             raise ParameterError(f"late interaction compares tokens by cosine, got metric={options['metric']!r}")
-        return octavo.open_multi_vector(path, TokenEncoder(encoder), must_exist=must_exist, **given)
+        return octavo.open_multi_vector(path, TokenEncoder(encoder), sparse=sparse, must_exist=must_exist, **given)
     late = next((name for name in _LATE if name in given), None)
     if late is not None:
         raise ParameterError(f"{late} belongs to late interaction; give encoder=, too")
-    return octavo.open(path, must_exist=must_exist, **given)
+    return octavo.open(path, sparse=sparse, must_exist=must_exist, **given)
 
 
 def _absolute(path: str | os.PathLike[str] | None) -> Path | None:
@@ -721,13 +733,15 @@ def _absolute(path: str | os.PathLike[str] | None) -> Path | None:
     return Path(path).expanduser().absolute()
 
 
-def _check_given(collection: Any, path: Any, encoder: Any, options: dict[str, Any], must_exist: bool) -> CollectionLike:
+def _check_given(
+    collection: Any, path: Any, encoder: Any, sparse: Any, options: dict[str, Any], must_exist: bool
+) -> CollectionLike:
     """Return a collection that the caller has open, when nothing else was given beside it."""
     if isinstance(collection, type) or not isinstance(collection, CollectionLike):
         raise InputTypeError(
             f"expected collection as an octavo Collection or a QdrantCollection, got {type(collection).__name__}"
         )
-    if path is not None or encoder is not None or must_exist or options != _NO_OPTIONS:
+    if path is not None or encoder is not None or sparse is not None or must_exist or options != _NO_OPTIONS:
         raise ParameterError(
             "expected either collection or path, encoder and options, got both; an open collection has its own"
         )
@@ -747,11 +761,11 @@ def _around(cls: type[Store], collection: CollectionLike, encoder: Any, embed_mo
     return store
 
 
-def _reopen(cls: type[Store], options: dict[str, Any], encoder: Any, embed_model: Any) -> Store:
+def _reopen(cls: type[Store], options: dict[str, Any], encoder: Any, embed_model: Any, sparse: Any = None) -> Store:
     """Make a store from its pickled form, where it has a path."""
-    return cls(**options, encoder=encoder, embed_model=embed_model, must_exist=True)
+    return cls(**options, encoder=encoder, sparse=sparse, embed_model=embed_model, must_exist=True)
 
 
-def _from_bytes(cls: type[Store], data: bytes, encoder: Any, embed_model: Any) -> Store:
+def _from_bytes(cls: type[Store], data: bytes, encoder: Any, embed_model: Any, sparse: Any = None) -> Store:
     """Make a store from its pickled form, where it lives in memory."""
-    return _around(cls, _persistence.unpack(data, encoder), encoder, embed_model)
+    return _around(cls, _persistence.unpack(data, encoder, sparse), encoder, embed_model)

@@ -18,7 +18,7 @@ from octavo._printing import to_json
 from octavo._version import __version__
 from octavo.collection import CollectionLike
 from octavo.collection.fields import metadata_fields
-from octavo.encoders.dense import TextOnly
+from octavo.collection.protocol import search_modes
 from octavo.errors import OctavoError, ParameterError
 from octavo.filters import parse_filter
 from octavo.store.documents import Document
@@ -181,8 +181,7 @@ class _Tools:
 
     @property
     def _modes(self) -> list[str]:
-        encoder = self._collection.encoder
-        return ["text"] if encoder is None or isinstance(encoder, TextOnly) else ["hybrid", "dense", "text"]
+        return search_modes(self._collection)
 
     @_told
     def search(self, query: Query, k: Count = 5, mode: Mode = None, filter: Condition = None) -> SearchAnswer:
@@ -190,12 +189,14 @@ class _Tools:
         modes = self._modes
         by = mode or modes[0]
         if by not in modes:
-            raise ToolError(f"expected mode to be {' or '.join(modes)}, because the collection has no model; got {by}")
+            raise ToolError(
+                f"expected mode to be {' or '.join(modes)}, which is what the collection and its models allow; got {by}"
+            )
         if not query.strip():
             raise ToolError("expected a question, got an empty text")
         where = parse_filter(filter)
         asked: dict[str, Any] = {"filter": where, "mode": by}
-        if by == "text":
+        if by in ("text", "sparse"):
             found = self._collection.search(query, k, **asked)
         else:
             with self._model:

@@ -36,7 +36,16 @@ from octavo.errors import (
 )
 from octavo.filters import Filter, matches
 from octavo.integrations.qdrant._client import KEY_VARIABLE, ServerOptions
-from octavo.integrations.qdrant._filters import DOCUMENTS, NOTHING, Condition, all_of, any_of, none_of, translate
+from octavo.integrations.qdrant._filters import (
+    DOCUMENTS,
+    MANIFEST,
+    NOTHING,
+    Condition,
+    all_of,
+    any_of,
+    none_of,
+    translate,
+)
 from octavo.integrations.qdrant._manifest import (
     Manifest,
     Plan,
@@ -63,10 +72,22 @@ from octavo.integrations.qdrant.points import (
 from octavo.integrations.qdrant.transport import DENSE, SPARSE, Layout, Point, Sparse, Transport
 from octavo.retrievers.search import DocumentFilter, FilterLike, SearchOptions, lets_through
 from octavo.store.database import ENCODED, SPARSE_ENCODED
-from octavo.store.documents import Batch, Document, DocumentChanges, DocumentLike, check_ids, chunked, read_batches
+from octavo.store.documents import (
+    Batch,
+    Document,
+    DocumentChanges,
+    DocumentLike,
+    check_ids,
+    check_note,
+    chunked,
+    read_batches,
+)
 
 _CHUNK = 256
 _DELETED_AT_ONCE = 1000
+
+#: The field of the description's payload with the notes.
+_NOTES = "notes"
 
 
 @dataclass(frozen=True)
@@ -970,6 +991,38 @@ class QdrantCollection(DenseSearch):
         if self._encoder is None:
             raise ParameterError("the collection was opened without an encoder; open it with encoder=")
         return self._encoder
+
+    def notes(self) -> dict[str, str]:
+        """Return the short texts that tools keep beside the documents; see `octavo.Collection.notes`."""
+        self._require_open()
+        if self._manifest is None:
+            return {}
+        found = self._transport.retrieve([MANIFEST], True)
+        kept = found[0].payload.get(_NOTES) if found else None
+        if not isinstance(kept, dict):
+            return {}
+        return {name: text for name, text in sorted(kept.items()) if isinstance(text, str)}
+
+    def set_note(self, name: str, text: str | None) -> None:
+        """Keep a short text in the description of the collection, or remove it; see `octavo.Collection.set_note`.
+
+        Raises
+        ------
+        ParameterError
+            When there is no description yet, because nothing was added.
+        """
+        name, text = check_note(name, text)
+        self._require_open()
+        if self._manifest is None:
+            raise ParameterError(
+                f"the collection at {self._transport.place} appears in Qdrant with its first documents; add some before a note"
+            )
+        with self._writing:
+            (point,) = self._transport.retrieve([MANIFEST], True)
+            notes = self.notes() | ({name: text} if text is not None else {})
+            if text is None:
+                notes.pop(name, None)
+            self._transport.upsert([Point(MANIFEST, point.payload | {_NOTES: notes})])
 
     def info(self) -> QdrantInfo:
         """Return what the collection holds and how Qdrant keeps it."""

@@ -210,7 +210,9 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
 
         Parameters
         ----------
-        documents, ids, metadata, vectors, token_vectors, pooled, embed_texts, embed_words, payloads, batch_size
+        documents, ids, metadata, vectors, token_vectors, pooled, embed_texts, embed_words
+            See `octavo.MultiVectorCollection.add`.
+        sparse_vectors, payloads, batch_size
             See `octavo.MultiVectorCollection.add`.
 
         Returns

@@ -160,8 +160,12 @@ def open_or_create(
     sparse: Any = None,
     codec: str | None = None,
     metric: Any = None,
+    late: bool = False,
+    pool_factor: int | None = None,
 ) -> QdrantCollection:
     """Open the collection at a place in Qdrant, or create it there; the parameters are those of `octavo.open`.
+
+    With `late`, and `pool_factor` as of `octavo.open_multi_vector`, a new one keeps many vectors a document.
 
     Raises
     ------
@@ -170,12 +174,21 @@ def open_or_create(
     """
     options = _require(place).options()
     try:
-        collection = QdrantCollection.open(encoder=encoder, sparse=sparse, **options)
+        collection = open_either(encoder, sparse=sparse, **options)
     except ForeignCollectionError:
         raise  # which is not to be created over
     except CollectionNotFoundError:
+        if late:
+            return QdrantMultiVectorCollection.create(
+                encoder=encoder, sparse=sparse, codec=codec or "int8", pool_factor=pool_factor, **options
+            )
         return QdrantCollection.create(
             encoder=encoder, sparse=sparse, codec=codec or "int8", metric=metric or "cosine", **options
+        )
+    if late and collection.late is None:
+        collection.close()
+        raise MismatchError(
+            f"the collection at {place} keeps one vector a document; choose another place for late interaction"
         )
     wanted = str(Codec.parse(codec)) if codec is not None else collection.codec
     if wanted != collection.codec or metric not in (None, collection.metric):

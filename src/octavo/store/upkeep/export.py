@@ -1,7 +1,7 @@
 """A collection as plain files that any tool reads: JSON lines and arrays in numpy's own format.
 
 ====================  ===========================================================================================
-``manifest.json``     what the files hold: settings, codec, encoder, versions, and the SHA-256 of each file
+``manifest.json``     what the files hold: settings, codec, encoder, notes, versions, and the SHA-256 of each file
 ``documents.jsonl``   one JSON object a line: ``id``, ``text``, ``metadata``, ``payload`` (null where there is none)
 ``vectors.npy``       one decoded vector a document, in the same order, of shape ``(n, dim)``
 ``tokens.npy``,       in place of ``vectors.npy`` where documents have many vectors: document *i* has rows
@@ -34,7 +34,7 @@ from octavo._files import fresh_directory, sync_file
 from octavo._version import __version__
 from octavo.errors import CorruptCollectionError, ParameterError
 from octavo.store import _originals
-from octavo.store.database import ROW, document_crc, read_manifest
+from octavo.store.database import ROW, document_crc, read_manifest, read_notes
 from octavo.store.snapshot import Slots, Snapshot, decode_rows
 from octavo.store.sparse import SparseReader, SparseView, read_waiting
 from octavo.store.sqlite import Connection
@@ -130,6 +130,7 @@ def _write_files(
         "encoder": blueprint.encoder,
         "learned": blueprint.learned,
         "sparse_encoder": blueprint.sparse_encoder,
+        "notes": read_notes(connection),
     }
 
 

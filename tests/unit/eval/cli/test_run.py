@@ -376,6 +376,11 @@ def test_what_was_measured_before_counts(invoke: Invoke, quickly: list[str], bei
     line = json.dumps({"_id": "more", "title": "", "text": "one more document"})
     (beir / "corpus.jsonl").write_text((beir / "corpus.jsonl").read_text() + line + "\n")
     assert json.loads(invoke(*quickly, "-c", "int8", "--json").stdout)["earlier"] == []
+    # But all that lies there stands in the summary and in the report.
+    summary = (tmp_path / "out" / "summary.md").read_text()
+    assert summary.count("## tiny") == 2
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count('class="part"') == 2
 
 
 def test_lines_to_paste_work_when_pasted(

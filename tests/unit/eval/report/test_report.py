@@ -17,7 +17,7 @@ from octavo.eval.analysis.pareto import NothingFitsError
 from octavo.eval.report import Report, _page, _plots, report
 from octavo.eval.report._plots import Picture
 
-_VOID = {"meta", "img", "link", "br", "hr", "input"}
+_VOID = {"meta", "img", "link", "br", "hr", "input", "source"}
 
 
 class Page(HTMLParser):
@@ -66,7 +66,9 @@ def written(runs: list[Any], tmp_path_factory: pytest.TempPathFactory) -> Report
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Save nothing to pictures, which takes most of the time, where a test is about something else."""
-    monkeypatch.setattr(_plots, "_drawn", lambda figure, name, alt: Picture(name, alt, b"<svg/>", b"\x89PNG"))
+    monkeypatch.setattr(
+        _plots, "_picture", lambda name, alt, draw: Picture(name, alt, b"<svg/>", b"<svg/>", b"\x89PNG")
+    )
 
 
 def test_the_page_stands_alone(written: Report) -> None:
@@ -153,6 +155,12 @@ def test_several_data_sets_are_averaged(make_result: Any, tmp_path: Path) -> Non
     assert written.datasets == ["a", "b"]
     assert "Paired differences from float32 on b" in text
     assert "int4: measured on a only" in text
+    # What was measured on one of them only has its place as well: a part for each data set follows what they share.
+    page = Path(written.html).read_text(encoding="utf-8")
+    assert [f'id="part-{number}"' in page for number in range(4)] == [True, True, True, False]
+    assert "int4" in page[page.index('id="part-1"') : page.index('id="part-2"')]
+    assert "int4" not in page[page.index('id="part-2"') :].partition("<script>")[0]
+    assert len(set(written.pictures)) == len(written.pictures)
     only = report(runs, out=tmp_path / "one.html", dataset="a")
     assert only.configurations == 3
 

@@ -1,0 +1,322 @@
+"""Components that search an `OctavoDocumentStore`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from haystack import Document, component, default_from_dict, default_to_dict
+from haystack.document_stores.types import FilterPolicy, apply_filter_policy
+
+from octavo._validation import check_flag, check_integer
+from octavo.errors import InputTypeError
+from octavo.integrations.haystack._document_store import OctavoDocumentStore
+
+
+class _Retriever:
+    """What the components share: the store, the options, and how they are written down."""
+
+    document_store: OctavoDocumentStore
+    filters: dict[str, Any] | None
+    top_k: int
+    filter_policy: FilterPolicy
+
+    def _set(
+        self,
+        document_store: OctavoDocumentStore,
+        filters: dict[str, Any] | None,
+        top_k: int,
+        filter_policy: str | FilterPolicy,
+    ) -> None:
+        if not isinstance(document_store, OctavoDocumentStore):
+            raise InputTypeError(
+                f"expected document_store to be an OctavoDocumentStore, got {type(document_store).__name__}"
+            )
+        self.document_store = document_store
+        self.filters = filters
+        self.top_k = check_integer(top_k, "top_k", least=1)
+        self.filter_policy = (
+            filter_policy if isinstance(filter_policy, FilterPolicy) else FilterPolicy.from_str(filter_policy)
+        )
+
+    def _asked(self, filters: dict[str, Any] | None, top_k: int | None) -> dict[str, Any]:
+        return {
+            "filters": apply_filter_policy(self.filter_policy, self.filters, filters),
+            "top_k": self.top_k if top_k is None else top_k,
+        }
+
+    def _written(self, **more: Any) -> dict[str, Any]:
+        written: dict[str, Any] = default_to_dict(
+            self,
+            document_store=self.document_store,
+            filters=self.filters,
+            top_k=self.top_k,
+            filter_policy=self.filter_policy.value,
+            **more,
+        )
+        return written
+
+
+@component
+class OctavoEmbeddingRetriever(_Retriever):
+    """Finds the documents whose embeddings are nearest to a query's.
+
+    Parameters
+    ----------
+    document_store : OctavoDocumentStore
+        Where to look.
+    filters : dict, optional
+        Only documents that match.
+    top_k : int, default=10
+        Documents to return.
+    scale_score : bool, default=False
+        Bring scores between 0 and 1.
+    return_embedding : bool, optional
+        Whether documents come with their embeddings; as the store has it by default.
+    filter_policy : str or FilterPolicy, default=FilterPolicy.REPLACE
+        Whether filters given to `run` replace these or are merged with them.
+
+    Raises
+    ------
+    InputTypeError, ParameterError
+        When an option is not what it should be.
+
+    Examples
+    --------
+    >>> from haystack import Document
+    >>> store = OctavoDocumentStore()
+    >>> store.write_documents([Document(content="red", embedding=[1, 0]), Document(content="green", embedding=[0, 1])])
+    2
+    >>> OctavoEmbeddingRetriever(store, top_k=1).run(query_embedding=[0.1, 0.9])["documents"][0].content
+    'green'
+    >>> store.close()
+    """
+
+    __module__ = "octavo.integrations.haystack"  # what a pipeline in YAML names
+
+    def __init__(
+        self,
+        document_store: OctavoDocumentStore,
+        filters: dict[str, Any] | None = None,
+        top_k: int = 10,
+        scale_score: bool = False,
+        return_embedding: bool | None = None,
+        filter_policy: str | FilterPolicy = FilterPolicy.REPLACE,
+    ) -> None:
+        self._set(document_store, filters, top_k, filter_policy)
+        self.scale_score = check_flag(scale_score, "scale_score")
+        self.return_embedding = (
+            check_flag(return_embedding, "return_embedding") if return_embedding is not None else None
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a pipeline writes to YAML."""
+        return self._written(scale_score=self.scale_score, return_embedding=self.return_embedding)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> OctavoEmbeddingRetriever:
+        """Return the component that `to_dict` has described."""
+        made: OctavoEmbeddingRetriever = default_from_dict(cls, data)
+        return made
+
+    @component.output_types(documents=list[Document])
+    def run(
+        self, query_embedding: list[float], filters: dict[str, Any] | None = None, top_k: int | None = None
+    ) -> dict[str, list[Document]]:
+        """Find documents.
+
+        Parameters
+        ----------
+        query_embedding : list of float
+            The query's embedding.
+        filters : dict, optional
+            See `filter_policy`.
+        top_k : int, optional
+            In place of the component's own.
+
+        Returns
+        -------
+        dict
+            ``documents``, best first.
+        """
+        return {"documents": self.document_store.embedding_retrieval(query_embedding, **self._all(filters, top_k))}
+
+    @component.output_types(documents=list[Document])
+    async def run_async(
+        self, query_embedding: list[float], filters: dict[str, Any] | None = None, top_k: int | None = None
+    ) -> dict[str, list[Document]]:
+        """As `run`, in a thread."""
+        found = await self.document_store.embedding_retrieval_async(query_embedding, **self._all(filters, top_k))
+        return {"documents": found}
+
+    def _all(self, filters: dict[str, Any] | None, top_k: int | None) -> dict[str, Any]:
+        more = {"scale_score": self.scale_score, "return_embedding": self.return_embedding}
+        return self._asked(filters, top_k) | more
+
+
+@component
+class OctavoBM25Retriever(_Retriever):
+    """Finds the documents whose words match a query best, by BM25 over stems.
+
+    Parameters
+    ----------
+    document_store, filters, top_k, scale_score, filter_policy
+        As for `OctavoEmbeddingRetriever`.
+
+    Raises
+    ------
+    InputTypeError, ParameterError
+        When an option is not what it should be.
+
+    Examples
+    --------
+    >>> from haystack import Document
+    >>> store = OctavoDocumentStore()
+    >>> store.write_documents([Document(content="red apples"), Document(content="green pears")])
+    2
+    >>> OctavoBM25Retriever(store).run(query="an apple")["documents"][0].content
+    'red apples'
+    >>> store.close()
+    """
+
+    __module__ = "octavo.integrations.haystack"  # what a pipeline in YAML names
+
+    def __init__(
+        self,
+        document_store: OctavoDocumentStore,
+        filters: dict[str, Any] | None = None,
+        top_k: int = 10,
+        scale_score: bool = False,
+        filter_policy: str | FilterPolicy = FilterPolicy.REPLACE,
+    ) -> None:
+        self._set(document_store, filters, top_k, filter_policy)
+        self.scale_score = check_flag(scale_score, "scale_score")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a pipeline writes to YAML."""
+        return self._written(scale_score=self.scale_score)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> OctavoBM25Retriever:
+        """Return the component that `to_dict` has described."""
+        made: OctavoBM25Retriever = default_from_dict(cls, data)
+        return made
+
+    @component.output_types(documents=list[Document])
+    def run(
+        self, query: str, filters: dict[str, Any] | None = None, top_k: int | None = None
+    ) -> dict[str, list[Document]]:
+        """Find documents.
+
+        Parameters
+        ----------
+        query : str
+            The words.
+        filters, top_k
+            As for `OctavoEmbeddingRetriever`.
+
+        Returns
+        -------
+        dict
+            ``documents``, best first.
+        """
+        asked = self._asked(filters, top_k) | {"scale_score": self.scale_score}
+        return {"documents": self.document_store.bm25_retrieval(query, **asked)}
+
+    @component.output_types(documents=list[Document])
+    async def run_async(
+        self, query: str, filters: dict[str, Any] | None = None, top_k: int | None = None
+    ) -> dict[str, list[Document]]:
+        """As `run`, in a thread."""
+        asked = self._asked(filters, top_k) | {"scale_score": self.scale_score}
+        return {"documents": await self.document_store.bm25_retrieval_async(query, **asked)}
+
+
+@component
+class OctavoHybridRetriever(_Retriever):
+    """Finds documents by embedding and by words, and fuses the two rankings by reciprocal rank.
+
+    Parameters
+    ----------
+    document_store, filters, top_k, return_embedding, filter_policy
+        As for `OctavoEmbeddingRetriever`.
+
+    Raises
+    ------
+    InputTypeError, ParameterError
+        When an option is not what it should be.
+
+    Examples
+    --------
+    >>> from haystack import Document
+    >>> store = OctavoDocumentStore()
+    >>> store.write_documents([Document(content="red", embedding=[1, 0]), Document(content="green", embedding=[0, 1])])
+    2
+    >>> found = OctavoHybridRetriever(store, top_k=1).run(query="green", query_embedding=[0.4, 0.6])
+    >>> found["documents"][0].content
+    'green'
+    >>> store.close()
+    """
+
+    __module__ = "octavo.integrations.haystack"  # what a pipeline in YAML names
+
+    def __init__(
+        self,
+        document_store: OctavoDocumentStore,
+        filters: dict[str, Any] | None = None,
+        top_k: int = 10,
+        return_embedding: bool | None = None,
+        filter_policy: str | FilterPolicy = FilterPolicy.REPLACE,
+    ) -> None:
+        self._set(document_store, filters, top_k, filter_policy)
+        self.return_embedding = (
+            check_flag(return_embedding, "return_embedding") if return_embedding is not None else None
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a pipeline writes to YAML."""
+        return self._written(return_embedding=self.return_embedding)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> OctavoHybridRetriever:
+        """Return the component that `to_dict` has described."""
+        made: OctavoHybridRetriever = default_from_dict(cls, data)
+        return made
+
+    @component.output_types(documents=list[Document])
+    def run(
+        self,
+        query: str,
+        query_embedding: list[float],
+        filters: dict[str, Any] | None = None,
+        top_k: int | None = None,
+    ) -> dict[str, list[Document]]:
+        """Find documents.
+
+        Parameters
+        ----------
+        query : str
+            The words.
+        query_embedding : list of float
+            The query's embedding.
+        filters, top_k
+            As for `OctavoEmbeddingRetriever`.
+
+        Returns
+        -------
+        dict
+            ``documents``, best first.
+        """
+        asked = self._asked(filters, top_k) | {"return_embedding": self.return_embedding}
+        return {"documents": self.document_store.hybrid_retrieval(query, query_embedding, **asked)}
+
+    @component.output_types(documents=list[Document])
+    async def run_async(
+        self,
+        query: str,
+        query_embedding: list[float],
+        filters: dict[str, Any] | None = None,
+        top_k: int | None = None,
+    ) -> dict[str, list[Document]]:
+        """As `run`, in a thread."""
+        asked = self._asked(filters, top_k) | {"return_embedding": self.return_embedding}
+        return {"documents": await self.document_store.hybrid_retrieval_async(query, query_embedding, **asked)}
