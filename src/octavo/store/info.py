@@ -77,8 +77,9 @@ class CollectionInfo:
         wait to be in one, bytes of both, and the encoder.
     reencoding : dict or None
         The change of the model that is under way, None where there is none: ``encoder``, ``late``, ``codec``, ``serve``,
-        ``documents`` that are done, how many there are in all (``of``), ``share`` of them, ``per_second`` and ``seconds_left`` (None
-        before anything is known), ``bytes`` that the new vectors take now and ``bytes_in_all`` when all are there.
+        ``documents`` that are done, how many there are in all (``of``), ``share`` of them, ``per_second`` and
+        ``seconds_left`` (None before anything is known), ``bytes`` that the new vectors take now and ``bytes_in_all`` that
+        they may take in the end.
 
     Examples
     --------
