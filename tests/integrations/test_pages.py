@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = {
     "serve": ("octavo", r"http://127\.0\.0\.1:\d+/#key=\S+"),
     "sparse": ("octavo", ""),
+    "text-search": ("octavo", ""),
+    "context": ("octavo", ""),
     "assistants": ("mcp", r"\['pear'\]"),
     "haystack": ("haystack", r"\['diesel'\]\n\['steam', 'violin'\]\n\['violin'\]"),
     "dspy": ("dspy", r"\['pear', 'plums'\]\n\['a red apple'\]"),
