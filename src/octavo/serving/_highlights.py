@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TypeAlias
 
-from octavo._text_analysis import FUNCTION, text_analysis
+from octavo._text_analysis import check_full_text, text_analysis
+from octavo.errors import ParameterError
 
 #: Pieces of a text in order; True where a word of the query stands.
 Pieces: TypeAlias = list[tuple[str, bool]]
@@ -33,7 +34,10 @@ class Highlighter:
     """
 
     def __init__(self, query: str, language: str) -> None:
-        self._analysis = text_analysis("plain" if language.startswith(FUNCTION) else language or "plain")
+        try:
+            self._analysis = text_analysis(check_full_text(language))
+        except ParameterError:  # a function has no name that makes words
+            self._analysis = text_analysis("plain")
         self._terms = set(self._analysis.terms(query))
 
     def _spans(self, text: str) -> list[tuple[int, int]]:
