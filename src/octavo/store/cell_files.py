@@ -33,9 +33,9 @@ from octavo.index import planner
 from octavo.index.cells import SAMPLE_PER_CELL, CellModel, Segment, cells_for
 from octavo.index.reach import HeldOut, queries_for
 from octavo.store._cell_format import ModelView, SegmentView, read_model, read_segment, write_model, write_segment
-from octavo.store.derived import DerivedIndex, derived_files, is_abandoned
+from octavo.store.derived import DerivedIndex, is_abandoned
 from octavo.store.snapshot import CellView, Slots, Snapshot, decode_rows
-from octavo.store.store import Store
+from octavo.store.store import Store, derived_files
 
 #: Rows decoded and encoded at a time, and between two looks at whether to stop.
 _CHUNK = 16_384
@@ -77,12 +77,14 @@ class CellFiles(DerivedIndex):
     ----------
     store : Store
         The collection's files.
+    prefix : str
+        See `DerivedIndex`.
     """
 
     name = "cells"
 
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
+    def __init__(self, store: Store, prefix: str = "") -> None:
+        super().__init__(store, prefix)
         self._seen: dict[str, Any] | None = None  # the entry that was looked at last, used or not
         self._refused: dict[str, Any] | None = None  # one whose files are damaged
         self._training = threading.Lock()
@@ -93,7 +95,7 @@ class CellFiles(DerivedIndex):
     def begin(self) -> None:
         """Map what is there, which takes milliseconds, and take up work."""
         with contextlib.suppress(OctavoError, OSError), self._lock:
-            self._current(self._store.snapshot)
+            self._current(self._space)
         super().begin()
 
     def behind(self, snapshot: Snapshot, tail: int | None = None) -> bool:
@@ -151,7 +153,7 @@ class CellFiles(DerivedIndex):
 
     def _train_beside(self) -> None:
         """Learn centroids in a thread of its own, if it is time to."""
-        snapshot = self._store.snapshot
+        snapshot = self._space
         due = self._untrained(snapshot) or self._outgrown(snapshot)
         if not due or self._over() or self._is_training:
             return
@@ -161,7 +163,7 @@ class CellFiles(DerivedIndex):
     def _trained_quietly(self) -> None:
         with contextlib.suppress(OctavoError, OSError):
             while not self._over():
-                snapshot = self._store.snapshot
+                snapshot = self._space
                 if not (self._untrained(snapshot) or self._outgrown(snapshot)) or not self._train():
                     break
             self._follow(None)
@@ -169,7 +171,7 @@ class CellFiles(DerivedIndex):
 
     def _catch_up(self, tail: int | None) -> None:
         self._follow(tail)
-        while self._overdue(self._store.snapshot, tail) and not self._over() and self._train():
+        while self._overdue(self._space, tail) and not self._over() and self._train():
             self._follow(tail)
         if not self._stopped:
             self._train_beside()
@@ -179,7 +181,7 @@ class CellFiles(DerivedIndex):
         self.wait()
         self._follow(0)
         while not self._over():
-            snapshot = self._store.snapshot
+            snapshot = self._space
             if not (self._untrained(snapshot) or self._outgrown(snapshot)) or not self._train():
                 break
             self._follow(0)
@@ -189,7 +191,7 @@ class CellFiles(DerivedIndex):
         """Put rows into the cells that there are, until at most `tail` wait beside them."""
         with self._lock, contextlib.suppress(_StoppedError):
             while not self._over():
-                snapshot = self._store.snapshot
+                snapshot = self._space
                 view = self._current(snapshot)
                 if view is None or not self._waits(snapshot, tail):
                     return
@@ -212,7 +214,7 @@ class CellFiles(DerivedIndex):
         self.wait()
         with self._lock:
             self._seen = self._refused = None
-            self._store.publish_cells(self._store.snapshot.generation, None)
+            self._store.publish_cells(self._space.generation, None)
 
     # ------------------------------------------------------------------ making
 
@@ -226,7 +228,7 @@ class CellFiles(DerivedIndex):
         Tells whether it was done; it is not where this is to end, or where the vector files were replaced meanwhile.
         """
         with self._training, contextlib.suppress(_StoppedError):
-            snapshot = self._store.snapshot
+            snapshot = self._space
             alive = np.flatnonzero(snapshot.alive)
             if not len(alive) or not (self._untrained(snapshot) or self._outgrown(snapshot)):
                 return False
@@ -245,7 +247,7 @@ class CellFiles(DerivedIndex):
             trained = ModelView(model, len(alive))
             view = CellView(trained, (SegmentView(segment, 0, snapshot.n_slots),), snapshot.n_slots)
             while True:
-                now = self._store.snapshot
+                now = self._space
                 if now.generation != snapshot.generation or self._over():
                     return False
                 if now.n_slots - view.covered > planner.tail_max(now.tiers[0].layout):
@@ -284,7 +286,7 @@ class CellFiles(DerivedIndex):
     def take_over(self, before: Snapshot, renumbered: bool) -> None:
         """Go on with the cells of the generation of vector files before this one, where its vectors are nearly the same."""
         with contextlib.suppress(OctavoError, OSError), self._lock:
-            view, now = before.cells, self._store.snapshot
+            view, now = before.cells, self._space
             if view is None or view.damaged or now.cells is not None or now.generation != before.generation + 1:
                 return
             if not renumbered and not _is_alike(before, now):
@@ -335,7 +337,7 @@ class CellFiles(DerivedIndex):
             return view
         for _ in range(3):
             with self._store.read() as (connection, _):
-                entry = self._store.artifact(connection, "cells")
+                entry = self._store.artifact(connection, self.artifact)
             if entry is None or entry["generation"] != snapshot.generation:
                 return view
             if entry == self._refused or (view is not None and entry == self._seen):
@@ -368,10 +370,10 @@ class CellFiles(DerivedIndex):
         """
         store = self._store
         folder = store.folder
-        if folder is None or store.settings.read_only or _is_saved(store.snapshot.cells):
+        if folder is None or store.settings.read_only or _is_saved(self._space.cells):
             return
         with self._lock:
-            snapshot = store.snapshot
+            snapshot = self._space
             view = snapshot.cells
             if view is None or _is_saved(view) or view.damaged:
                 return
@@ -416,19 +418,18 @@ class CellFiles(DerivedIndex):
     def _record(self, folder: Directory, snapshot: Snapshot, entry: dict[str, Any]) -> bool:
         """Have the database name the files, and delete all others; False where that is not ours to do."""
         with self._store.write() as connection:
-            current = connection.execute("SELECT value FROM manifest WHERE key = 'generation'").fetchone()[0]
-            kept = self._store.artifact(connection, "cells")
+            current = self._store.generation(connection, self._prefix)
+            kept = self._store.artifact(connection, self.artifact)
             others = kept is not None and kept["generation"] == current and kept != self._seen
             # another process may have removed what nobody knew of
             there = all(folder.stat(name) is not None for name in derived_files("cells", entry))
             good = current == snapshot.generation and not others and there
             if good:
-                connection.execute("INSERT OR REPLACE INTO artifacts VALUES ('cells', ?)", (json.dumps(entry),))
+                connection.execute("INSERT OR REPLACE INTO artifacts VALUES (?, ?)", (self.artifact, json.dumps(entry)))
         # Only once the new names are committed: where a process dies before that, the old files are the cells. Under the
         # write lock, since another process may commit newer ones. Drafts may still be being written: only old ones go.
         with self._store.write() as connection:
-            named = self._store.artifact(connection, "cells")
-            known = set(derived_files("cells", named))
+            known = self._store.derived(connection)
             for name in folder.names():
                 match = _NAME.fullmatch(name)
                 if match is not None and name not in known and (match[2] is None or is_abandoned(folder, name)):
