@@ -184,8 +184,9 @@ class Source:
                 advance(1)
             return
         wanted = None if only is None else frozenset(only)
+        files = self.files  # which lists what is skipped, before the reader goes on with that
         with FileReader(self._fields, self.skipped) as reader:
-            for file in self.files:
+            for file in files:
                 if wanted is None or file.name in wanted:
                     yield from self._of_file(reader, file)
                     advance(1)

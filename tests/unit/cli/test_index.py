@@ -163,7 +163,7 @@ def test_rows_of_another_source_are_not_replaced(index: Run) -> None:
 
 def test_csv_rows(index: Run) -> None:
     write({"t.csv": 'name;age;code;note\nAda;45;007;"a\nb"\nBob;3.5;;\n;;;\nEve;1;2;3;4\n'})
-    assert "line 7" in index("t.csv", code=1)
+    assert "line 6" in index("t.csv", code=1)
     told = index("t.csv", "--skip-bad-lines")
     assert len(told["skipped"]["lines"]) == 1
     with octavo.open("kb", read_only=True) as kb:
@@ -228,7 +228,7 @@ def test_nothing_in_a_folder_stops_or_hangs_a_run(index: Run, run: Run) -> None:
     }
     assert {reason: sorted(skipped[reason]) for reason in expected} == expected
     assert any(names == ["broken.ipynb"] for reason, names in skipped.items() if "not a notebook" in reason)
-    assert index("docs", "--no-ignore", "--include", "build/", "--include", "*.png")["added"] == 2
+    assert index("docs", "--no-ignore", "--include", "build/", "--include", "*.png")["added"] == 1
     assert "docs/build/keep.md#0" in stored()
     for path in ("docs/pipe.md", "docs/dangling.md", "nothing", "docs/picture.png"):
         run("index", path, "-p", "other", *MODEL, code=1)

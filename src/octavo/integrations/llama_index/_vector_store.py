@@ -91,12 +91,12 @@ class OctavoVectorStore(BasePydanticVectorStore):
         Raise instead of creating a collection.
     lock_timeout : float, default=30.0
         Seconds to wait for another writer.
-    sparse : str, callable or object, optional
-        Turns texts into learned sparse vectors (see `octavo.SparseEncoder`), for the modes ``sparse`` and ``hybrid``; the store
-        encodes nodes and queries itself.
     encoder : str, callable or object, optional
         Turns texts into token vectors (see `octavo.TokenEncoder`): the store then keeps many vectors a node, compares
         them by MaxSim, and encodes nodes and queries itself. Embeddings that the framework brings are left alone.
+    sparse : str, callable or object, optional
+        Turns texts into learned sparse vectors (see `octavo.SparseEncoder`), for the modes ``sparse`` and ``hybrid``; the store
+        encodes nodes and queries itself.
     pool_factor : int, default=2
         With `encoder`: pool a node's tokens into so many times fewer vectors.
     candidates : str, default="mean"
