@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 
 import octavo
+from octavo.index import planner
 
 DIM = 128
 BATCH = 50
@@ -59,12 +60,14 @@ class Load:
         Seconds that each thread sleeps between two operations.
     codec : str
         How vectors are compressed.
+    index : {"cells", "graph"}
+        What finds candidates.
     """
 
-    def __init__(self, path: Path, documents: int, pause: float, codec: str) -> None:
+    def __init__(self, path: Path, documents: int, pause: float, codec: str, index: str) -> None:
         self.path, self.documents, self.pause = path, documents, pause
         self._codec = codec
-        self.kb = octavo.open(path, codec=codec, fit_after=500)
+        self.kb = octavo.open(path, codec=codec, fit_after=500, index=index)
         self.stop = threading.Event()
         self.errors: list[BaseException] = []
         self.lock = threading.Lock()
@@ -211,7 +214,7 @@ class Load:
             documents=len(self.kb),
             writes=writes,
             searches=searches,
-            latency={kind: statistics.median(times) * 1e3 for kind, times in latency.items()},
+            latency={kind: statistics.median(times) * 1e3 for kind, times in latency.items() if times},
         )
 
 
@@ -265,10 +268,15 @@ def main() -> int:
     parser.add_argument("--readers", type=int, default=2)
     parser.add_argument("--pause", type=float, default=0.005, help="seconds each thread sleeps between operations")
     parser.add_argument("--codec", default="binary > int8")
+    parser.add_argument("--index", default="cells", choices=["cells", "graph"])
     options = parser.parse_args()
     minutes: list[Minute] = []
+    # So few documents would be scanned: the index is to be at work, with segments, merges and trainings.
+    planner.limits = planner.Limits(
+        graph_min=1_000, cells_min=1_000, tail_max=200, few=100, scan_budget_us=50, tail_budget_us=50
+    )
     with tempfile.TemporaryDirectory() as folder:
-        load = Load(Path(folder) / "kb", options.documents, options.pause, options.codec)
+        load = Load(Path(folder) / "kb", options.documents, options.pause, options.codec, options.index)
         threads = load.start(options.readers)
         print("minute  RssAnon MB  handles  threads  disk MB  documents  writes  searches  p50 ms: ", end="")
         print("vector  batch-8  words  hybrid  filter  add  delete", flush=True)

@@ -49,7 +49,7 @@ def judge(case: Case, report: dict[str, Any], states: dict[str, list[dict[str, A
         for name in ("second", "third"):
             if name in report and (wrong := _wrong(report[name], state, looser=looser, errors=True)):
                 return "wrong after repair", f"{name}: {wrong}; {said}"
-        if "third" not in report:
+        if "third" not in report and report["repair"]["repaired"]:  # else the index was made again by itself meanwhile
             return "wrong after repair", f"could not be opened again: {_said(report.get('stopped', {}))}; {said}"
         return "repaired", said
     if wrong := _wrong(report["second"], state):

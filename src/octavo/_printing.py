@@ -105,6 +105,20 @@ def console() -> Console:
     return Console(highlight=False)
 
 
+def human_duration(seconds: float) -> str:
+    """Return a time in the largest unit that leaves a digit before the point.
+
+    Examples
+    --------
+    >>> human_duration(4.2), human_duration(90), human_duration(5400), human_duration(200_000)
+    ('4 s', '1.5 min', '1.5 h', '2.3 days')
+    """
+    for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def human_bytes(count: float) -> str:
     """Return a number of bytes in decimal units.
 

@@ -4,9 +4,9 @@ Parameters, with their types, and what comes back are described; each public cla
 method of the collection classes. The examples themselves run with ``--doctest-modules``.
 
 Where one line is enough, it may stay one line: a method with at most one parameter; the members of a protocol, which say what
-an implementation owes; ``aname``, if it points to `name`. Fields that a framework's base class has may be left out. A parameter
-may point to where it is described, alone or with others (``ids, metadata`` and below it ``See `Collection.add`.``), and has no
-type then.
+an implementation owes; ``aname`` and ``name_async``, if they point to `name`. Fields that a framework's base class has may be
+left out. A parameter may point to where it is described, alone or with others (``ids, metadata`` and below it
+``See `Collection.add`.``), and has no type then.
 """
 
 from __future__ import annotations
@@ -109,6 +109,7 @@ def complaints(value: Any, owner: Any = None) -> list[str]:
         wanted -= {"PR03"}  # what is described elsewhere stands together
     if inspect.isclass(value):
         found = [error for error in found if not belongs_to_the_framework(value, *error)]
+        found = [error for error in found if not hides_its_parameters(value, *error)]
     elif "cls" in own_parameters(function, owner):  # which numpydoc takes for a class method's
         found = [error for error in found if error != ("PR02", "Unknown parameters {'cls'}")]
     said = [f"{code} {what}" for code, what in found if code in wanted]
@@ -141,7 +142,18 @@ def belongs_to_the_framework(cls: type, code: str, what: str) -> bool:
 
 def is_twin(name: str, text: str, owner: Any) -> bool:
     """Tell whether a method does what another does, off the event loop, and says so."""
-    return owner is not None and name.startswith("a") and hasattr(owner, name[1:]) and f"see `{name[1:]}`" in text
+    if owner is None:
+        return False
+    other, words = (name.removesuffix("_async"), "As") if name.endswith("_async") else (name[1:], "see")
+    return (name.startswith("a") or other != name[1:]) and hasattr(owner, other) and f"{words} `{other}`" in text
+
+
+def hides_its_parameters(cls: type, code: str, what: str) -> bool:
+    """Tell whether a complaint comes from a metaclass that calls the constructor with whatever it was called with."""
+    if type(cls) is type or "args" not in inspect.signature(cls).parameters:
+        return False
+    named = set(re.findall(r"'([*\w]+)'", what))
+    return named == {"*args", "**kwargs"} or (code == "PR02" and named == set(own_parameters(cls.__init__, cls)))
 
 
 def own_parameters(function: Any, owner: Any) -> list[str]:

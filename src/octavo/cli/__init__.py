@@ -9,6 +9,7 @@ from octavo.cli import (  # noqa: F401 - each registers its command
     _info,
     _mcp,
     _plan,
+    _reencode,
     _search,
     _serve,
     _stats,

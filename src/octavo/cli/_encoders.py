@@ -88,8 +88,26 @@ def encoder_for(place: str, model: str | None) -> Encoder | TokenEncoder:
 
 
 def open_with_encoder(place: str, model: str | None, *, read_only: bool) -> CollectionLike:
-    """Open an existing collection with its own encoder, or with the one that the user named."""
-    return open_place(place, encoder_for(place, model), read_only=read_only)
+    """Open an existing collection with its own encoder, or with the one that the user named.
+
+    While its model is being changed, its own are two; one of them is enough.
+    """
+    with closing(open_place(place, read_only=True)) as collection:
+        info, late = collection.info(), collection.late is not None
+    state = getattr(info, "reencoding", None)
+    if model is not None or state is None:
+        return open_place(place, encoder_for(place, model), read_only=read_only)
+    encoders: list[Encoder | TokenEncoder] = []
+    failure: ParameterError | None = None
+    for name, many in ((state["encoder"], state["late"]), (info.encoder, late)):
+        try:
+            encoders.append(load_stored_encoder(name, late=many))
+        except ParameterError as error:
+            failure = error
+    if not encoders:
+        assert failure is not None  # of one of the two
+        raise failure
+    return open_place(place, encoders[0], read_only=read_only, previous=encoders[1] if len(encoders) > 1 else None)
 
 
 def load_sparse_encoder(name: str) -> SparseEncoder:

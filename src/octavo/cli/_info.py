@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from octavo._printing import console, human_bytes, print_json, printable
+from octavo._printing import console, human_bytes, human_duration, print_json, printable
 from octavo.cli._app import app
 from octavo.cli._locations import open_place
 from octavo.cli._options import Json, PlaceArgument
@@ -45,6 +45,7 @@ def _local(info: CollectionInfo) -> dict[str, str]:
         "metric": info.metric,
         "dimension": str(info.dim) if info.dim else "not known yet",
         "encoder": info.encoder or "none (vectors were given)",
+        **_reencoding(info),
         "full text": info.full_text,
         "tiers": "; ".join(f"{tier['values']} x {tier['type']}, {tier['row_bytes']} bytes" for tier in info.tiers),
         "dead rows": f"{info.dead_slots:,}",
@@ -52,6 +53,19 @@ def _local(info: CollectionInfo) -> dict[str, str]:
         "on disk": _parts(info.disk_bytes, info.disk, info.disk_bytes_per_document),
         "format": f"version {info.format_version}, generation {info.generation}, {info.commits:,} commits",
         "versions": ", ".join(f"{name} {version}" for name, version in info.versions.items()),
+    }
+
+
+def _reencoding(info: CollectionInfo) -> dict[str, str]:
+    """Return what there is to say of a change of the model."""
+    state = info.reencoding
+    if state is None:
+        return {}
+    left = f", about {human_duration(state['seconds_left'])} left" if state["seconds_left"] is not None else ""
+    return {
+        "re-encoding": f"with {state['encoder']} ({state['codec']}): {state['documents']:,} of {state['of']:,} documents "
+        f"({state['share']:.0%}){left}; {human_bytes(state['bytes'])} so far, at most {human_bytes(state['bytes_in_all'])} "
+        f"beside the old vectors; searches are answered by {'both models' if state['serve'] == 'both' else 'the old one'}"
     }
 
 

@@ -17,6 +17,7 @@ from octavo.integrations.qdrant.location import open_collection, open_or_create,
 _INSTEAD = {
     "verify": "Qdrant checks its own files; for a local copy that can be verified: octavo pull {place} DIR",
     "tune": "pass ef= and oversample= to searches, or tune a local copy: octavo pull {place} DIR",
+    "reencode": "pull it, re-encode the copy, and push that: octavo pull {place} DIR; octavo reencode DIR; octavo push DIR",
     "snapshot": "use Qdrant's snapshots, or make a local copy: octavo pull {place} DIR",
     "restore": "restore into a directory, then: octavo push DIR --to {place}",
     "export": "make a local copy first: octavo pull {place} DIR",
@@ -49,8 +50,10 @@ def local_directory(context: typer.Context, place: str) -> Path:
     return Path(place)
 
 
-def open_place(place: str, encoder: Any = None, *, sparse: Any = None, read_only: bool) -> CollectionLike:
-    """Open an existing collection, wherever it is.
+def open_place(
+    place: str, encoder: Any = None, *, sparse: Any = None, read_only: bool, previous: Any = None
+) -> CollectionLike:
+    """Open an existing collection, wherever it is; `previous` as in `octavo.open`.
 
     Raises
     ------
@@ -58,7 +61,7 @@ def open_place(place: str, encoder: Any = None, *, sparse: Any = None, read_only
         When there is none.
     """
     if parse_location(place) is None:
-        return open_local(place, encoder, sparse=sparse, read_only=read_only)
+        return open_local(place, encoder, sparse=sparse, read_only=read_only, previous=previous)
     try:
         return open_collection(place, encoder, sparse=sparse)
     except (ForeignCollectionError, CollectionReplacedError):
@@ -83,8 +86,10 @@ def find_place(place: str) -> CollectionLike | None:
         return None
 
 
-def open_local(place: str | Path, encoder: Any = None, *, sparse: Any = None, read_only: bool) -> octavo.Collection:
-    """Open an existing collection in a directory.
+def open_local(
+    place: str | Path, encoder: Any = None, *, sparse: Any = None, read_only: bool, previous: Any = None
+) -> octavo.Collection:
+    """Open an existing collection in a directory; `previous` as in `octavo.open`.
 
     Raises
     ------
@@ -92,7 +97,7 @@ def open_local(place: str | Path, encoder: Any = None, *, sparse: Any = None, re
         When there is none.
     """
     try:
-        return octavo.open(place, encoder, sparse=sparse, read_only=read_only, must_exist=True)
+        return octavo.open(place, encoder, sparse=sparse, read_only=read_only, must_exist=True, previous=previous)
     except (ForeignCollectionError, CollectionReplacedError):
         raise
     except CollectionNotFoundError as error:

@@ -9,6 +9,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -22,12 +23,15 @@ from octavo._progress import progress_bar
 from octavo._sparse_rows import SparseRows
 from octavo._validation import check_integer, check_number
 from octavo.collection.model_check import LocalSparse, LocalVectors, ModelCheck, prompts_of
+from octavo.collection.models import Models, width
+from octavo.collection.reencoding import Rate, Reencoder, TextsOf, check_options, new_codec, new_encoder
 from octavo.collection.searching import DenseSearch, Ranker, Where, check_deletion, check_filter
 from octavo.collection.sparse_input import sized, with_sparse
 from octavo.collection.token_input import is_sized
 from octavo.compression import Codec
 from octavo.encoders.dense import Encoder, TextOnly
 from octavo.encoders.sparse import SparseEncoder
+from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import (
     CollectionLockedError,
     CorruptCollectionError,
@@ -36,9 +40,13 @@ from octavo.errors import (
     StorageError,
 )
 from octavo.retrievers import tuning
-from octavo.retrievers.search import FilterLike, Searcher, SearchOptions, read_documents, slots_of_ids
+from octavo.retrievers.late_interaction import LateSearcher
+from octavo.retrievers.results import SearchResult
+from octavo.retrievers.search import FilterLike, Queries, Searcher, SearchOptions, read_documents, slots_of_ids
 from octavo.retrievers.tuning import TuningReport
+from octavo.retrievers.two_spaces import TwoSpaces
 from octavo.store.database import ENCODED, ROW, SPARSE_ENCODED, read_notes, select_documents, to_embed, write_note
+from octavo.store.derived import DerivedIndex
 from octavo.store.documents import (
     Batch,
     Document,
@@ -51,6 +59,7 @@ from octavo.store.documents import (
 )
 from octavo.store.indexes import index_of
 from octavo.store.info import CollectionInfo, describe
+from octavo.store.reencoding import PREFIX, SpaceChangedError
 from octavo.store.settings import Settings
 from octavo.store.snapshot import Snapshot, decode_rows
 from octavo.store.sparse import SparseReader
@@ -62,6 +71,7 @@ from octavo.store.upkeep.erase import erase_leftovers
 from octavo.store.upkeep.export import export_store
 from octavo.store.upkeep.verify import VerifyReport, repair_damage, verify_files
 from octavo.store.writer import Outdated, RowChange, Update, Writer
+from octavo.words import WordQuery
 
 _log = logging.getLogger(__name__)
 
@@ -76,6 +86,8 @@ _LINK_AT_ONCE = 4_096
 
 _READ_CHUNK = 900
 
+#: How often a search begins anew because the collection's model was changed meanwhile.
+_CHANGES = 10
 #: How often an update is tried while others change the same documents.
 _ATTEMPTS = 20
 
@@ -99,11 +111,17 @@ class Collection(DenseSearch):
 
     _fit_at_most = _FIT_AT_MOST
 
-    def __init__(self, store: Store, encoder: Encoder | None, sparse_encoder: SparseEncoder | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        encoder: Encoder | None,
+        sparse_encoder: SparseEncoder | None = None,
+        previous: Any = None,
+    ) -> None:
         self.path = store.directory
-        self._encoder = encoder
         self._sparse_encoder = sparse_encoder
         self._store = store
+        self._models = Models(store, encoder, previous)
         self._writer = Writer(self._store)
         self._index = index_of(self._store)
         self._writer.follow(self._index.take_over)
@@ -112,11 +130,22 @@ class Collection(DenseSearch):
         # a state whose index reaches as far as it should; only as long as others use it, since it has files open
         self._settled: weakref.ref[Snapshot] | None = None
         self._model = self.model_check()
+        self._model_of = self._opened_in = store.snapshot.space  # whose vectors it compares with
+        self._second: tuple[Searcher, DerivedIndex] | None = None  # of the space that a change of the model fills
         self._sparse_model = ModelCheck(LocalSparse(self._store))
         self._index.begin()
 
     def _new_searcher(self) -> Searcher:
         return Searcher(self._store, self._text)
+
+    @property
+    def _encoder(self) -> Any:
+        return self._models.encoder
+
+    @_encoder.setter
+    def _encoder(self, encoder: Any) -> None:
+        self._models.encoder = encoder
+        self._models.forget()
 
     # ------------------------------------------------------------------ what it is
 
@@ -148,7 +177,19 @@ class Collection(DenseSearch):
     @property
     def encoder(self) -> Encoder | None:
         """What turns texts into vectors, if one was given."""
-        return self._encoder
+        encoder: Encoder | None = self._models.any
+        return encoder
+
+    @property
+    def space(self) -> int:
+        """How many times the model was changed by now: vectors of another number are of another model."""
+        return self._current().space
+
+    @property
+    def changing(self) -> bool:
+        """Whether texts have to be encoded here, since the model is being changed, or was since this object was made."""
+        snapshot = self._current()
+        return snapshot.space != self._opened_in or snapshot.next is not None or self._models.previous is not None
 
     @property
     def sparse_encoder(self) -> SparseEncoder | None:
@@ -324,10 +365,23 @@ class Collection(DenseSearch):
             self._write_encoded(batch, None)
 
     def _write_encoded(self, batch: Batch, beside: Update | None) -> None:
-        if not isinstance(self._encoder, TextOnly):
-            batch.flags = [flags | self._made_by_encoders(batch) for flags in batch.flags]
-        batch = self._ready(batch)
-        self._writer.add(batch, self._encoder_to_store(batch), self._ready_sparse(batch), beside=beside)
+        given = list(batch.flags)
+        for _ in range(_CHANGES):
+            gone = self._old_is_gone
+            if not gone and not isinstance(self._encoder, TextOnly):
+                batch.flags = [flags | self._made_by_encoders(batch) for flags in given]
+            batch.space = self._store.snapshot.space
+            batch = self._ready(batch)
+            encoder = self._encoder_to_store(batch) if not gone else None
+            try:
+                self._writer.add(batch, encoder, self._ready_sparse(batch), beside=beside)
+            except SpaceChangedError:  # by a change of the model that ended meanwhile
+                batch.ready, batch.vectors, batch.matrices, batch.tokens = False, None, None, None
+                batch.flags = list(given)
+                self._current()
+            else:
+                return
+        raise CollectionLockedError("the collection's model kept being changed while documents were added; try again")
 
     def _made_by_encoders(self, batch: Batch) -> int:
         """Return the flags of documents whose vectors are all made here."""
@@ -337,6 +391,8 @@ class Collection(DenseSearch):
 
     def _already_encoded(self, batch: Batch) -> dict[str, RowChange]:
         """Return, for documents whose vector the encoder has made of the very same text, what their rows are to become."""
+        if self._old_is_gone:
+            return {}
         encoder = self._require_encoder()
         wanted = self._made_by_encoders(batch)
         if self._store.snapshot.n_alive == 0 or isinstance(encoder, TextOnly) or not wanted:
@@ -349,7 +405,7 @@ class Collection(DenseSearch):
             if found is not None and found[5] & wanted == wanted and to_embed(row) == to_embed(found):
                 known[row[0]] = RowChange((*row[:5], row[5] | wanted), found[-1])
         if known:
-            self._model.run(encoder.name, self.dim, encoder.encode_documents)
+            self._checked_model().run(encoder.name, self.dim, encoder.encode_documents)
             if (sparse := self._sparse_encoder) is not None:
                 self._sparse_model.run(sparse.name, None, sparse.encode_documents)
         return known
@@ -521,7 +577,7 @@ class Collection(DenseSearch):
         """
         text = str(Codec.parse(codec)) if codec is not None else None
         if self._current().fitted:  # what the first codec has dropped makes vectors differ from fresh ones
-            self._model.refitted()
+            self._checked_model().refitted()
         self._writer.fit(text)
         self._index.start()
 
@@ -556,6 +612,191 @@ class Collection(DenseSearch):
         Settings(full_text=full_text).analysis()  # its library is there
         self._writer.set_full_text(full_text)
 
+    def reencode(
+        self,
+        encoder: Any,
+        codec: str | None = None,
+        *,
+        batch_size: int = 256,
+        rate: str | None = None,
+        serve: Literal["both", "old"] = "both",
+        previous: Any = None,
+        progress: bool = False,
+    ) -> None:
+        """Change the collection's model: encode all its texts with another one, while it is searched and written to.
+
+        The new vectors are written beside the old ones, batch by batch, and take their place in one commit when they are
+        complete. Whatever ends this call before (a kill, an exception of the encoder, such as a rate limit), call it again
+        with the same encoder and codec: it goes on where it was. What others add, replace or delete meanwhile is followed.
+        Other processes that search should hold both models: ``octavo.open(path, encoder=NEW, previous=OLD)``; those that hold
+        the old one alone go on with its vectors, and are told at the end. ``docs/change-model.md`` says what it costs.
+
+        From one vector a document to many (an encoder for late interaction), or back: at the end this object is closed, since
+        it is of the other kind; open the collection again.
+
+        Parameters
+        ----------
+        encoder : str, callable or object
+            The new model, as in `octavo.open`. The old one again makes sense for another codec: nothing that the present one
+            has dropped stays dropped. With the present codec as well there is nothing to do.
+        codec : str, optional
+            For the new vectors; by default the one that the collection has.
+        batch_size : int, default=256
+            Documents encoded and committed at a time.
+        rate : str, optional
+            At most so many documents in a time, such as ``"500/min"`` or ``"10/s"``.
+        serve : {"both", "old"}, default="both"
+            What answers searches by text meanwhile: the vectors of both models together, or the old ones alone. Ready vectors
+            as queries are compared with the old ones.
+        previous : str, callable or object, optional
+            The model that made the present vectors, if the collection was opened without it: for searches of this object.
+        progress : bool, default=False
+            Show a progress bar.
+
+        Raises
+        ------
+        MismatchError
+            When it is being re-encoded already, with another model or codec.
+        ParameterError
+            When a document has no text, or somebody has cancelled meanwhile.
+        StorageError
+            When the disk has no room for the new vectors beside the old ones. Nothing was changed.
+        CollectionLockedError
+            When another process is re-encoding it.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open(encoder=lambda texts: [[len(text), 1.0] for text in texts])
+        >>> _ = kb.add(["red", "green"])
+        >>> kb.reencode(lambda texts: [[text.count("e"), text.count("r"), 1.0] for text in texts])
+        >>> kb.dim, kb.search("green", k=1)[0].text
+        (3, 'green')
+        >>> kb.close()
+        """
+        self.reencode_texts(None, encoder, codec, batch_size, rate, serve, previous=previous, progress=progress)
+
+    def reencode_texts(
+        self,
+        texts_of: TextsOf | None,
+        encoder: Any,
+        codec: str | None = None,
+        batch_size: int = 256,
+        rate: str | None = None,
+        serve: Literal["both", "old"] = "both",
+        *,
+        previous: Any = None,
+        progress: bool = False,
+    ) -> None:
+        """Change the collection's model as `reencode` does, for adapters that embed something else than the stored text.
+
+        Parameters
+        ----------
+        texts_of : callable or None
+            Returns what the encoder is given of some documents.
+        encoder, codec, batch_size, rate, serve, previous, progress
+            See `reencode`.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open(encoder=lambda texts: [[len(text), 1.0] for text in texts])
+        >>> _ = kb.add(["red"])
+        >>> kb.reencode_texts(lambda documents: ["dark " + document.text for document in documents], kb.encoder, "float32")
+        >>> kb.get_vectors(kb.ids()).round(2).tolist()
+        [[0.99..., 0.12...]]
+        >>> kb.close()
+        """
+        self._store.require_open()
+        batch_size, chosen = check_options(batch_size, serve)
+        pace = Rate.parse(rate)
+        late = bool(self._store.settings.multi_vector)
+        coming = new_encoder(encoder, late=late)
+        if previous is not None:
+            self._models.previous = new_encoder(previous, late=late)
+            self._models.forget()
+        snapshot = self._current()
+        if codec is None and snapshot.reencoding is not None:
+            codec = snapshot.reencoding.codec
+        text = new_codec(codec, self._store.settings, snapshot.codec_text, late=isinstance(coming, TokenEncoder))
+        other_kind = late != isinstance(coming, TokenEncoder)
+        if other_kind and (self.path is None or not snapshot.n_alive):
+            raise ParameterError(
+                "a collection in memory, or without documents, keeps its kind of vectors: one a document, or many; re-encode a "
+                "copy(path) of it, or create a new one"
+            )
+        if snapshot.next is None and not snapshot.n_alive and self._writer.start_over({"codec": text}):
+            self._changed_to(coming)
+            return
+        if snapshot.next is None and text == snapshot.codec_text and self._models.has_made(coming):
+            self._changed_to(coming)  # it was done before
+            return
+        work = Reencoder(self._store, self._writer, coming, text, batch_size, pace, chosen, texts_of)
+        work.resume(snapshot)
+        try:
+            with progress_bar("reencode", snapshot.n_alive, shown=progress) as advance:
+                if snapshot.reencoding is not None:
+                    advance(min(snapshot.reencoding.encoded, snapshot.n_alive))
+                self._reencode(work, coming, advance)
+        finally:
+            if self._store.snapshot.next is None:
+                self._forget_second()
+        if other_kind:
+            self._models.coming = None
+            self.close()
+        else:
+            self._changed_to(coming)
+
+    def _reencode(self, work: Reencoder, coming: Any, advance: Callable[[int], object]) -> None:
+        old = self._models.maker()
+        while True:
+            done = work.step()
+            self._models.coming = coming
+            self._models.assign(old, coming)
+            if done is not None:
+                advance(done)
+            fitted = work.fit()
+            snapshot = self._store.snapshot
+            if snapshot.next is not None:
+                _, index = self._beside(snapshot)
+                index.keep_up()
+                if done is None and not fitted:
+                    index.complete()
+            if done is None and not fitted and self._writer.finish_reencoding():
+                return
+
+    def _changed_to(self, encoder: Any) -> None:
+        """Go on with another model."""
+        self._models.coming = None
+        self._encoder = encoder
+        self._settled = None
+        self._checked_model().settled = True  # it is the one
+        with _afterwards("the collection was re-encoded"):
+            if self._index.behind(self._store.snapshot):
+                self._index.catch_up()
+
+    def cancel_reencode(self) -> bool:
+        """Give up a change of the model: drop the new vectors that are there, and go on with the old ones.
+
+        Returns
+        -------
+        bool
+            Whether one was under way. After its end there is nothing to go back to but `reencode` with the old model.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> kb.cancel_reencode()
+        False
+        >>> kb.close()
+        """
+        cancelled = self._writer.cancel_reencoding()
+        self._models.coming = None
+        self._models.forget()
+        self._forget_second()
+        return cancelled
+
     def compact(self, *, secure: bool = False) -> int:
         """Drop the rows of deleted documents from every file.
 
@@ -588,6 +829,8 @@ class Collection(DenseSearch):
         """
         if secure:
             self._index.wait()  # or it might save what it has read of the old rows
+            if self._second is not None:
+                self._second[1].wait()
         dropped = self._writer.compact(always=secure)
         if self._store.directory is not None:
             if secure:
@@ -629,12 +872,18 @@ class Collection(DenseSearch):
         if path is None:
             copied = copy_collection(self._store, None)
             assert copied is not None  # a copy in memory has no path to open it from
-            return type(self)(copied, self._encoder, self._sparse_encoder)
+            return self._beside_it(copied)
         destination = as_path(path, "path")
         copy_collection(self._store, destination)
         here = self._store.settings
         settings = Settings(lock_timeout=here.lock_timeout, full_text=here.analyser)
-        return type(self)(Store(destination, settings), self._encoder, self._sparse_encoder)
+        return self._beside_it(Store(destination, settings))
+
+    def _beside_it(self, store: Store) -> Self:
+        """Return a copy with the same encoders."""
+        copy = type(self)(store, self._encoder, self._sparse_encoder, self._models.previous)
+        copy._models.coming = self._models.coming
+        return copy
 
     def snapshot(self, path: str | os.PathLike[str]) -> Path:
         """Write a backup of the newest commit to a new directory, while others may go on writing.
@@ -724,6 +973,8 @@ class Collection(DenseSearch):
         if self._store.closed:
             return
         self._index.close()
+        if self._second is not None:
+            self._second[1].close()
         self._store.close()
 
     def __enter__(self) -> Self:
@@ -1032,12 +1283,11 @@ class Collection(DenseSearch):
         >>> kb.close()
         """
         if repair:
-            if self._encoder is not None:
+            encoder = self._models.roles().current
+            if encoder is not None:
                 with contextlib.suppress(CorruptCollectionError):  # nothing left to compare with
-                    self._model.run(self._encoder.name, None, self._encoder.encode_documents)
-            return repair_damage(
-                self._store, self._writer, self._index, self._text, self._encoder, self._sparse_encoder
-            )
+                    self._checked_model().run(encoder.name, None, encoder.encode_documents)
+            return repair_damage(self._store, self._writer, self._index, self._text, encoder, self._sparse_encoder)
         return verify_files(self._store, self._index, self._text)
 
     def export(
@@ -1409,6 +1659,8 @@ class Collection(DenseSearch):
         if batch.ready:
             return batch
         if batch.vectors is None:
+            batch.vectors = self._placeholders(len(batch))
+        if batch.vectors is None:
             batch.vectors = self.encode_documents(batch.to_embed)
         batch.vectors = as_matrix(batch.vectors, self.dim)
         if self.metric == "cosine":
@@ -1452,20 +1704,67 @@ class Collection(DenseSearch):
             elif fit_after is not None:
                 self._writer.learn_again(ended=ended)
             snapshot = self._store.snapshot
-            if snapshot.dead > max(_COMPACT_DEAD, snapshot.n_slots // 2):
+            if snapshot.next is None and snapshot.dead > max(_COMPACT_DEAD, snapshot.n_slots // 2):
                 self._writer.compact()
 
     def _of_the_same_model(self, vectors: Any) -> Any:
         """Return vectors that the encoder has made, unless those in the collection are another encoder's."""
         encoder = self._require_encoder()
-        dim = next((int(matrix.shape[-1]) for matrix in vectors if matrix.size), None)
-        self._model.run(encoder.name, dim, encoder.encode_documents)
+        self._checked_model().run(encoder.name, width(vectors), encoder.encode_documents)
         return vectors
+
+    def vectors_for(self, texts: Sequence[str]) -> dict[str, Any]:
+        """Return what `add` is to be given beside documents of which an adapter embeds something else than their texts.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            What is to be embedded of them.
+
+        Returns
+        -------
+        dict of str to array
+            Their vectors by the model that the collection has; of zeros, for `reencode` to replace, where that is not at
+            hand.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open(encoder=lambda texts: [[len(text), 1.0] for text in texts])
+        >>> kb.vectors_for(["red"])["vectors"].tolist()
+        [[3.0, 1.0]]
+        >>> kb.close()
+        """
+        if self._old_is_gone:
+            if self._store.settings.multi_vector:
+                return {"token_vectors": [np.zeros((0, self.dim or 1), np.float32)] * len(texts)}
+            return {"vectors": np.zeros((len(texts), self.dim or 1), np.float32)}
+        vectors: Any = self.encode_documents(texts)
+        return {"token_vectors" if self._store.settings.multi_vector else "vectors": vectors}
+
+    def _checked_model(self) -> ModelCheck:
+        """Return what compares encoders with the model of the newest vectors: another one since, if it was changed."""
+        space = self._store.snapshot.space
+        if space != self._model_of:
+            self._model, self._model_of = self.model_check(), space
+        return self._model
+
+    @property
+    def _old_is_gone(self) -> bool:
+        """Whether the collection's model is being changed and only the new one is at hand."""
+        if self._store.snapshot.next is None:
+            return False
+        roles = self._models.roles()
+        return roles.current is None and roles.coming is not None
+
+    def _placeholders(self, n: int) -> Floats | None:
+        """Return vectors of zeros where the model of the old vectors is not at hand: re-encoding comes to these documents."""
+        return np.zeros((n, self.dim or 1), np.float32) if self._old_is_gone else None
 
     def _encoder_to_store(self, batch: Batch) -> dict[str, Any] | None:
         """Return the manifest's entry about the encoder, to be written with a batch that it has encoded; None to leave it."""
         encoder = self._require_encoder()
-        return self._model.entry(encoder.name, prompts_of(encoder), batch.dim, batch.ids, batch.to_embed)
+        return self._checked_model().entry(encoder.name, prompts_of(encoder), batch.dim, batch.ids, batch.to_embed)
 
     def _require_open(self) -> None:
         self._store.require_open()
@@ -1481,16 +1780,80 @@ class Collection(DenseSearch):
                 self._index.start()
             else:
                 self._settled = weakref.ref(snapshot)
+        if snapshot.next is not None:
+            return self._ranker_of_two(where, ids, options)
         return self._searcher.ranker(where, ids, words=options.needs_words, positions=options.word_positions)
+
+    @contextlib.contextmanager
+    def _ranker_of_two(self, where: Where, ids: Sequence[str] | None, options: SearchOptions) -> Iterator[Ranker]:
+        """Yield what ranks the documents while the collection's model is being changed."""
+        words = options.needs_words or self._models.alone
+        with self._searcher.ranker(where, ids, words=words, positions=options.word_positions) as ranker:
+            snapshot = ranker.snapshot
+            if snapshot.next is None:
+                yield ranker
+                return
+            searcher, index = self._beside(snapshot)
+            if index.behind(snapshot.next):
+                index.start()
+            yield TwoSpaces(snapshot, ranker, ranker.beside(searcher))
+
+    def _beside(self, snapshot: Snapshot) -> tuple[Searcher, DerivedIndex]:
+        """Return what searches and indexes the space that a change of the model fills."""
+        if self._second is None:
+            assert snapshot.reencoding is not None
+            kind = LateSearcher if snapshot.reencoding.late else Searcher
+            metric = snapshot.reencoding.settings(self._store.settings).metric
+            self._second = kind(self._store, self._text, metric), index_of(self._store, PREFIX)
+        return self._second
+
+    def _forget_second(self) -> None:
+        """Let go of what searches and indexes a second space: there is none any more."""
+        second, self._second = self._second, None
+        if second is not None:
+            second[1].stop()
+
+    def _search(self, *arguments: Any) -> list[SearchResult]:
+        for _ in range(_CHANGES):
+            try:
+                return super()._search(*arguments)
+            except SpaceChangedError:
+                self._models.forget()
+                self._current()
+        raise CollectionLockedError("the collection's model kept being changed during a search; try again")
+
+    def _encoded(self, queries: Any, words: Sequence[str | WordQuery] | None, are_words: bool) -> Queries:
+        return self._by_models(queries, words, are_words, super()._encoded)
+
+    def _by_models(
+        self,
+        queries: Any,
+        words: Sequence[str | WordQuery] | None,
+        are_words: bool,
+        encoded: Callable[[Any, Sequence[str | WordQuery] | None, bool], Queries],
+    ) -> Queries:
+        """Return queries by the collection's model, and by the one that it is being changed to."""
+        if not are_words:
+            return encoded(queries, words, are_words)
+        snapshot = self._store.snapshot
+        if snapshot.next is None:
+            return replace(encoded(queries, words, are_words), space=snapshot.space)
+        return self._models.queries(list(queries), words, lambda: encoded(queries, words, are_words))
 
     def _current(self) -> Snapshot:
         with self._store.read() as (_, snapshot):
             return snapshot
 
-    def _require_encoder(self) -> Encoder:
-        if self._encoder is None:
-            raise ParameterError("the collection was opened without an encoder; open it with encoder=")
-        return self._encoder
+    def _require_encoder(self) -> Any:
+        roles = self._models.roles()
+        if roles.current is not None:
+            return roles.current
+        if roles.coming is not None:
+            raise ParameterError(
+                f"the collection is being re-encoded with {roles.coming.name!r}, and the model that made the vectors which it "
+                "has is not at hand; open it with previous= as well, or wait for the end"
+            )
+        raise ParameterError("the collection was opened without an encoder; open it with encoder=")
 
 
 @contextlib.contextmanager

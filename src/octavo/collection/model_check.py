@@ -24,6 +24,7 @@ from octavo.errors import MismatchError, OctavoError
 from octavo.retrievers.search import read_documents, slots_of_ids
 from octavo.store.database import write_manifest
 from octavo.store.documents import Document
+from octavo.store.settings import Settings
 from octavo.store.snapshot import Slots, Snapshot, decode_rows
 from octavo.store.sparse import SparseReader, read_waiting
 from octavo.store.sqlite import Connection
@@ -113,16 +114,21 @@ class LocalVectors:
     ----------
     store : Store
         Its files.
+    coming : bool
+        The vectors of the model that the collection is being changed to are meant, instead of those that it has.
     """
 
     _key = "encoder"
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, coming: bool = False) -> None:
         self._store = store
+        self._coming = coming
 
     def read_encoder(self) -> dict[str, Any] | None:
         """See `Known`."""
-        with self._store.read() as (connection, _):
+        with self._store.read() as (connection, snapshot):
+            if self._coming:
+                return snapshot.reencoding.encoder if snapshot.reencoding is not None else None
             row = connection.execute("SELECT value FROM manifest WHERE key = ?", (self._key,)).fetchone()
         entry: dict[str, Any] | None = json.loads(row[0]) if row else None
         return entry
@@ -135,27 +141,37 @@ class LocalVectors:
     def sample(self, ids: Sequence[str]) -> tuple[list[str], list[str], Floats]:
         """See `Known`."""
         with self._store.read() as (connection, snapshot):
-            documents = read_documents(connection, "id", list(ids))
+            space = self._space(snapshot)
+            slots = slots_of_ids(connection, list(ids))
+            documents = read_documents(
+                connection, "id", [name for name in ids if slots.get(name, -1) in range(space.n_slots)]
+            )
             found = [documents[identifier][0] for identifier in ids if identifier in documents]
             found = [document for document in found if document.to_embed.strip()]
             if not found:
                 return [], [], np.zeros((0, 0), np.float32)
-            slots = slots_of_ids(connection, [document.id for document in found])
-            vectors = self._vectors(connection, snapshot, np.array([slots[each.id] for each in found], np.int64))
+            vectors = self._vectors(connection, space, np.array([slots[each.id] for each in found], np.int64))
         kept = np.flatnonzero(vectors.any(axis=1))
         return [found[i].id for i in kept], [found[i].to_embed for i in kept], vectors[kept]
 
     def as_stored(self, vectors: Any) -> Floats:
         """See `Known`."""
         with self._store.read() as (_, snapshot):
-            return self._as_stored(snapshot, vectors)
+            return self._as_stored(self._space(snapshot), vectors)
+
+    def _space(self, snapshot: Snapshot) -> Snapshot:
+        return snapshot.next if self._coming and snapshot.next is not None else snapshot
+
+    def _settings(self, space: Snapshot) -> Settings:
+        settings = self._store.settings
+        return space.reencoding.settings(settings) if space.prefix and space.reencoding is not None else settings
 
     def _vectors(self, connection: Connection, snapshot: Snapshot, slots: Slots) -> Floats:
         return decode_rows(snapshot, slots)
 
     def _as_stored(self, snapshot: Snapshot, vectors: Any) -> Floats:
         matrix = as_matrix(vectors, snapshot.dim, "vectors of the encoder")
-        if self._store.settings.metric != "dot":
+        if self._settings(snapshot).metric != "dot":
             matrix = unit_rows(matrix, keep_zeros=True)
         pipeline = snapshot.tiers[-1].pipeline
         return pipeline.decode(pipeline.encode(matrix))
@@ -171,7 +187,7 @@ class LocalTokens(LocalVectors):
     def _as_stored(self, snapshot: Snapshot, vectors: Any) -> Floats:
         view = snapshot.tokens
         assert view is not None
-        tokens = pooled(vectors, dict(self._store.settings.pooling or {}), snapshot.dim)
+        tokens = pooled(vectors, dict(self._settings(snapshot).pooling or {}), snapshot.dim)
         return mean_vectors(TokenMatrices(view.codec.pipeline.decode(view.codec.encode(tokens.flat)), tokens.offsets))
 
 
@@ -353,7 +369,7 @@ class _Question:
             raise MismatchError(
                 f"the collection was built with encoder {self.built_with!r}, got {self.name!r}, whose vector for the stored "
                 f"document {self.ids[0]!r} differs (cosine {cosine(before, self.stored[0]):.3f}); open it with the first, "
-                "or build a new collection with the second"
+                "or change the collection's model to the second: reencode(encoder), octavo reencode"
             )
 
     def _as_stored(self, vectors: Any, n: int) -> Floats | None:

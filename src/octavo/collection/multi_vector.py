@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -20,10 +21,11 @@ from octavo.encoders.sparse import SparseEncoder
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import DocumentNotFoundError, ParameterError
 from octavo.retrievers.late_interaction import LateSearcher, similarities
-from octavo.retrievers.search import Searcher, slots_of_ids
+from octavo.retrievers.search import Queries, Searcher, slots_of_ids
 from octavo.store.database import TO_EMBED
 from octavo.store.documents import Batch, DocumentLike, check_ids
 from octavo.store.store import Store
+from octavo.words import WordQuery
 
 
 class MultiVectorCollection(LateSearch, Collection):
@@ -43,10 +45,14 @@ class MultiVectorCollection(LateSearch, Collection):
 
     _fit_at_most = 4_096  # documents that wait as float16 matrices of full width within one `add`
 
-    _encoder: TokenEncoder | None  # type: ignore[assignment]  # gives matrices where that of a plain one gives rows
-
-    def __init__(self, store: Store, encoder: TokenEncoder | None, sparse_encoder: SparseEncoder | None = None) -> None:
-        super().__init__(store, encoder, sparse_encoder)  # type: ignore[arg-type]
+    def __init__(
+        self,
+        store: Store,
+        encoder: TokenEncoder | None,
+        sparse_encoder: SparseEncoder | None = None,
+        previous: Any = None,
+    ) -> None:
+        super().__init__(store, encoder, sparse_encoder, previous)  # type: ignore[arg-type]
 
     def _new_searcher(self) -> Searcher:
         return LateSearcher(self._store, self._text)
@@ -62,7 +68,8 @@ class MultiVectorCollection(LateSearch, Collection):
     @property
     def encoder(self) -> TokenEncoder | None:  # type: ignore[override]  # gives matrices where a plain one gives rows
         """What turns texts into token vectors, if it was given."""
-        return self._encoder
+        encoder: TokenEncoder | None = self._models.any
+        return encoder
 
     @property
     def pooling(self) -> TokenPooling:
@@ -236,10 +243,16 @@ class MultiVectorCollection(LateSearch, Collection):
 
     def _ready(self, batch: Batch) -> Batch:
         encoded = not batch.ready and batch.matrices is None
-        batch = make_ready(batch, self.dim, self._store.settings.pooling or {}, self._encoder)
-        if encoded and self._encoder is not None:
-            self._model.run(self._encoder.name, batch.dim, self._encoder.encode_documents)
+        if encoded and self._old_is_gone:
+            batch.matrices, encoded = [np.zeros((0, self.dim or 1), np.float32)] * len(batch), False
+        encoder = self._require_encoder() if encoded else None
+        batch = make_ready(batch, self.dim, self._store.settings.pooling or {}, encoder)
+        if encoder is not None:
+            self._checked_model().run(encoder.name, batch.dim, encoder.encode_documents)
         return batch
+
+    def _encoded(self, queries: Any, words: Sequence[str | WordQuery] | None, are_words: bool) -> Queries:
+        return self._by_models(queries, words, are_words, partial(LateSearch._encoded, self))
 
     def _maintain(self, fit_after: int | None) -> None:
         tokens = self._store.snapshot.tokens

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from octavo._files import as_path
 from octavo.collection.collection import Collection
 from octavo.collection.multi_vector import MultiVectorCollection
+from octavo.collection.reencoding import new_encoder
 from octavo.collection.token_input import token_encoder_for
 from octavo.compression.candidates import CandidateEncoder
 from octavo.compression.token_pooling import TokenPooling
@@ -37,6 +38,7 @@ def open(
     read_only: bool = False,
     must_exist: bool = False,
     lock_timeout: float = 30.0,
+    previous: Any = None,
 ) -> Collection:
     """Create a collection, or open the one that is there.
 
@@ -79,6 +81,10 @@ def open(
         Raise instead of creating a collection.
     lock_timeout : float, default=30.0
         Seconds to wait for another writer before `CollectionLockedError`.
+    previous : encoder, optional
+        The model that the collection is being changed from, where `encoder` is the one that it is changed to (see
+        `Collection.reencode`). Queries are encoded by whichever made the vectors that answer: the previous one before the
+        change, both while it runs, the new one afterwards.
 
     Returns
     -------
@@ -116,9 +122,9 @@ def open(
         read_only=read_only,
         must_exist=must_exist,
         lock_timeout=lock_timeout,
-        multi_vector=True if is_multi_vector(encoder) else None,
+        multi_vector=True if is_multi_vector(encoder) and (previous is None or not _is_there(path)) else None,
     )
-    return open_store(path, encoder, settings, sparse)
+    return open_store(path, encoder, settings, sparse, previous)
 
 
 def open_multi_vector(
@@ -139,6 +145,7 @@ def open_multi_vector(
     read_only: bool = False,
     must_exist: bool = False,
     lock_timeout: float = 30.0,
+    previous: Any = None,
 ) -> MultiVectorCollection:
     """Create a collection for late interaction, or open the one that is there.
 
@@ -165,7 +172,7 @@ def open_multi_vector(
         encoder with its options.
     dim : int, optional
         Dimension of the token vectors; otherwise the first ones set it.
-    full_text, fit_after, seed, index, connectivity, read_only, must_exist, lock_timeout
+    full_text, fit_after, seed, index, connectivity, read_only, must_exist, lock_timeout, previous
         See `octavo.open`.
 
     Returns
@@ -214,13 +221,17 @@ def open_multi_vector(
         pooling=pooling_config(pool_factor, pooling),
         candidates=candidates_config(candidates),
     )
-    collection = open_store(path, encoder, settings, sparse)
+    collection = open_store(path, encoder, settings, sparse, previous)
     assert isinstance(collection, MultiVectorCollection)  # the settings ask for it, or opening has failed
     return collection
 
 
-def open_store(path: str | os.PathLike[str] | None, encoder: Any, settings: Settings, sparse: Any = None) -> Collection:
+def open_store(
+    path: str | os.PathLike[str] | None, encoder: Any, settings: Settings, sparse: Any = None, previous: Any = None
+) -> Collection:
     """Open the store and put the collection of its kind in front of it."""
+    if previous is not None and encoder is None:
+        raise ParameterError("previous= is the model that the collection is changed from; give the new one as encoder=")
     if sparse is None and gives_several(encoder):
         sparse = encoder
     sparse_encoder = as_sparse_encoder(sparse)
@@ -230,11 +241,36 @@ def open_store(path: str | os.PathLike[str] | None, encoder: Any, settings: Sett
     store = Store(directory, settings)
     try:
         if store.settings.multi_vector:
-            return MultiVectorCollection(store, token_encoder_for(store, encoder), sparse_encoder)
-        return Collection(store, _wrapped(encoder, late=False), sparse_encoder)
+            late = _of_any_kind(previous, late=True)
+            return MultiVectorCollection(store, _of_late(store, encoder, previous), sparse_encoder, late)
+        return Collection(
+            store, _of_dense(store, encoder, previous), sparse_encoder, _of_any_kind(previous, late=False)
+        )
     except BaseException:
         store.close()
         raise
+
+
+def _is_there(path: str | os.PathLike[str] | None) -> bool:
+    return path is not None and Store.exists(as_path(path, "path"))
+
+
+def _of_late(store: Store, encoder: Any, previous: Any) -> Any:
+    """Return the encoder of a collection for late interaction: of one vector a text only where it is, or was, being changed."""
+    if encoder is not None and (store.snapshot.next is not None or previous is not None):
+        return new_encoder(encoder, late=True)
+    return token_encoder_for(store, encoder)
+
+
+def _of_dense(store: Store, encoder: Any, previous: Any) -> Any:
+    """Return the encoder of a collection with one vector a document: of many only where it is being changed to that."""
+    if encoder is not None and (store.snapshot.next is not None or previous is not None):
+        return new_encoder(encoder, late=False)
+    return _wrapped(encoder, late=False)
+
+
+def _of_any_kind(previous: Any, *, late: bool) -> Any:
+    return new_encoder(previous, late=late) if previous is not None else None
 
 
 def _index_of(index: str | None, connectivity: int | None) -> str | None:

@@ -204,6 +204,18 @@ class MultiVectorLike(LateSearch, CollectionLike, Protocol):
         ...
 
 
+def encodes_itself(collection: CollectionLike) -> bool:
+    """Tell whether texts are for the collection to encode: its model is, or was, being changed, and it knows the models.
+
+    Parameters
+    ----------
+    collection : CollectionLike
+        Any collection.
+    """
+    local = collection.local
+    return local is not None and local.changing and local.encoder is not None
+
+
 def search_modes(collection: CollectionLike) -> list[str]:
     """Return what questions in words can be searched by, the best first; without an encoder by their words alone.
 

@@ -181,7 +181,8 @@ def check_fingerprint(stored: dict[str, Any], name: str, dim: int | None) -> Non
     if dim is not None and stored.get("dim") not in (None, dim):
         raise MismatchError(
             f"the collection was built with encoder {stored['name']!r} (dimension {stored['dim']}), got {name!r} "
-            f"(dimension {dim}); open it with the first, or build a new collection with the second"
+            f"(dimension {dim}); open it with the first, or change the collection's model to the second: reencode(encoder), "
+            "octavo reencode"
         )
 
 

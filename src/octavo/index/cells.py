@@ -166,7 +166,7 @@ class CellModel:
     length : float
         Typical length of a vector; what is stored is measured in it, so that it fits two bytes.
     cosine : float
-        Mean cosine of the sample with the centroids of its cells: what later rows are held against.
+        Mean cosine of rows with the centroids of their cells: what later rows are held against.
     reach : Reach, optional
         How far a search looks, where that has been learned.
     rotation : StructuredRotation, optional
@@ -390,7 +390,7 @@ class CellModel:
         segment : Segment
             These rows.
         cosine : float
-            Their mean cosine with their centroids.
+            Mean cosine with their centroids of rows that these were not learned from.
         """
         reach = self._reach(held, segment) if (held.slots >= 0).all() else None
         return CellModel(

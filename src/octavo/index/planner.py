@@ -92,7 +92,7 @@ _ESTIMATED_DIM, _ESTIMATED_POWER = 384, 0.6
 #: 300,000 rows take 20 candidates a result and a million 32.
 OVERSAMPLE_ROWS, _OVERSAMPLE_STEP = 100_000, {"b1": 5.0, "r1": 3.0}
 #: Hamming distances are few and tie often, which makes the walk through the graph lose its way earlier.
-_EF = {"b1": 128, "r1": 128}
+_EF = {"b1": 128, "r1": 160}
 _EF_OTHERS = 64
 
 

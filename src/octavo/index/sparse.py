@@ -37,6 +37,9 @@ _WORTH = 2
 #: Weights of a query are looked up in a table where terms are below this, and by bisection where not.
 _TABLE = 1 << 18
 
+#: Bytes of lists of bits that a segment keeps as numbers, to add them up faster.
+MOST_KEPT = 2 << 20
+
 #: Slots of a page, and documents that its count can tell of.
 PAGE = 256
 _PAGE_MOST = 255
@@ -241,10 +244,29 @@ class SparseSegment:
             before = int(ends[self.lists[SHORT]])
             pieces = zip((ends[paged] - before).tolist(), (ends[paged + 1] - before).tolist(), strict=True)
             parts.append(np.repeat(base, counts) + np.concatenate([self.low[a:b] for a, b in pieces]))
-        for row in self.bits[bits - self.lists[SHORT] - self.lists[PAGED]]:
-            members = np.unpackbits(row, count=self.slots, bitorder="little").view(np.bool_)
-            parts.append(np.flatnonzero(members))
+        if len(bits):
+            rows = (bits - self.lists[SHORT] - self.lists[PAGED]).tolist()
+            parts.append(np.concatenate([self._members_of_bits(row) for row in rows]).astype(np.int64))
         return np.concatenate(parts) if len(parts) != 1 else parts[0]
+
+    def _members_of_bits(self, row: int) -> npt.NDArray[np.uint16]:
+        """Return the local slots of a list of bits; those of the first that are asked for are kept."""
+        found = self._unpacked.get(row)
+        if found is None:
+            members = np.unpackbits(self.bits[row], count=self.slots, bitorder="little").view(np.bool_)
+            found = np.flatnonzero(members).astype(np.uint16)
+            if self.kept_bytes + found.nbytes <= MOST_KEPT:
+                self._unpacked[row] = found
+        return found
+
+    @cached_property
+    def _unpacked(self) -> dict[int, npt.NDArray[np.uint16]]:
+        return {}
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of what is kept beside the lists to be read faster."""
+        return sum(each.nbytes for each in list(self._unpacked.values()))
 
     # ------------------------------------------------------------------ taking apart
 

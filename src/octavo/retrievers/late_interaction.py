@@ -164,6 +164,7 @@ class LateRanker(SnapshotRanker):
 
     def by_vectors(self, queries: Queries, k: int, options: SearchOptions) -> list[Ranking]:
         """Rank by MaxSim: all documents, or those that the candidate vectors or the words have found."""
+        self._check_space(queries)
         assert queries.tokens is not None  # the options ask for them
         assert isinstance(options, LateOptions)  # which every search of a multi-vector collection has
         view = self._snapshot.tokens
@@ -182,6 +183,15 @@ class LateRanker(SnapshotRanker):
             rankings = _scored(view, codes, self._candidates(queries, depth, eligible, options), k, options.threads)
         offsets = [float(view.codec.query_offset(query).sum()) for query in queries.tokens]
         return [(slots, scores + np.float32(offset)) for (slots, scores), offset in zip(rankings, offsets, strict=True)]
+
+    def scores(self, queries: Queries, number: int, slots: Slots) -> Scores:
+        """Return the MaxSim of documents for one query; -inf for those without tokens."""
+        view = self._snapshot.tokens
+        assert queries.tokens is not None  # the options ask for them
+        assert view is not None  # there are documents
+        query = queries.tokens[number]
+        offset = np.float32(view.codec.query_offset(query).sum())
+        return _score(view, view.codec.encode_queries(query), slots) + offset
 
     def _eligible(self, view: TokenView) -> Mask | None:
         """Return which slots may come back: they match, belong to a document, and have tokens. None: every slot."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias, overload
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ from octavo.store.documents import Document
 #: Whole numbers that tell documents apart, best first, and their scores.
 Ranking: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
 
+#: What answers while a collection's model is being changed.
+Served: TypeAlias = Literal["old", "both", "new"]
 #: Documents of a result that are shown as lines, and as rows in a notebook.
 _LISTED, _TABLED = 10, 50
 
@@ -75,6 +77,10 @@ class SearchResult:
         The documents themselves.
     payloads : list of (str or None)
         The opaque strings that were stored beside them.
+    reencoding : {"old", "both", "new"} or None
+        Which vectors have ranked them while the collection's model is being changed (`Collection.reencode`): the old ones,
+        both, or, where the old model is not at hand, the new ones of the documents that have them, and words the others.
+        None at all other times.
 
     Examples
     --------
@@ -90,6 +96,7 @@ class SearchResult:
     scores: npt.NDArray[np.float32]
     documents: list[Document]
     payloads: list[str | None]
+    reencoding: Served | None = None
 
     def __repr__(self) -> str:
         if not self.ids:

@@ -17,12 +17,14 @@ from octavo._validation import check_choice, check_flag, check_integer, check_nu
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import CorruptCollectionError, InvalidFilterError, ParameterError
 from octavo.filters import Filter
+from octavo.index import score_rows
 from octavo.index.sparse import best
 from octavo.retrievers.dense import Counts, DenseOptions, count_cells, dense_search
 from octavo.retrievers.results import Ranking, SearchResult
 from octavo.store.database import ROW, document_crc, select_documents
 from octavo.store.documents import Document
 from octavo.store.metadata.index import select
+from octavo.store.reencoding import SpaceChangedError
 from octavo.store.snapshot import CellView, Mask, Slots, Snapshot, decode_rows
 from octavo.store.sparse import NONE_WAIT, Waiting, read_waiting
 from octavo.store.sqlite import Connection
@@ -213,18 +215,38 @@ class SearchOptions:
 
 @dataclass(frozen=True)
 class Queries:
-    """A batch of queries in the forms that the search needs: vectors (of one or many tokens each), words, sparse vectors."""
+    """A batch of queries in the forms that the search needs: vectors (of one or many tokens each), words, sparse vectors.
+
+    Parameters
+    ----------
+    vectors, tokens, words, sparse
+        The queries.
+    space : int or None
+        The number of the space that the vectors are of, where an encoder of the collection has made them.
+    next : Queries or None
+        The same queries by the model that the collection is being changed to.
+    reencoding : str or None
+        Which change of the model that is.
+    """
 
     vectors: Floats | None = None
     tokens: TokenMatrices | None = None
     words: Sequence[str | WordQuery] | None = None
     sparse: SparseRows | None = None
+    space: int | None = None
+    next: Queries | None = None
+    reencoding: str | None = None
+
+    @property
+    def encoded(self) -> bool:
+        """Whether there are vectors of the model that the collection has."""
+        return self.vectors is not None or self.tokens is not None
 
     def __len__(self) -> int:
         for given in (self.vectors, self.tokens, self.words, self.sparse):
             if given is not None:
                 return len(given)
-        return 0
+        return len(self.next) if self.next is not None else 0
 
 
 class Searcher:
@@ -236,15 +258,22 @@ class Searcher:
         The collection's files.
     text : TextFiles
         Its full-text index.
+    metric : str, optional
+        How vectors are compared, if not as the collection's settings say.
     """
 
-    def __init__(self, store: Store, text: TextFiles) -> None:
+    def __init__(self, store: Store, text: TextFiles, metric: str | None = None) -> None:
         self._store = store
         self._text = text
+        self._metric = metric or store.settings.metric
         self._masks: dict[tuple[int, Filter], Mask] = {}
         self._counts: list[tuple[Mask, CellView, Counts]] = []
         self._document_length = -1, 1.0  # generation, typical length
         self._waiting: tuple[tuple[int, int], int, Waiting] = (-1, -1), -1, NONE_WAIT  # generation and sealed; commit
+
+    def of_space(self, connection: Connection, snapshot: Snapshot, mask: Mask | None) -> SnapshotRanker:
+        """Return what ranks the documents of one space of a snapshot, without words."""
+        return self._new_ranker(connection, snapshot, None, mask)
 
     @contextlib.contextmanager
     def ranker(
@@ -274,7 +303,7 @@ class Searcher:
     @property
     def cosines(self) -> bool:
         """Whether vectors are compared by cosine."""
-        return self._store.settings.metric == "cosine"
+        return self._metric == "cosine"
 
     def mask(self, connection: Connection, snapshot: Snapshot, where: Filter | DocumentFilter | None) -> Mask | None:
         """Return which slots match a filter; None when there is none."""
@@ -363,12 +392,25 @@ class SnapshotRanker:
         self._matching = int(np.count_nonzero(mask)) if mask is not None else snapshot.n_alive
         self.cosines = searcher.cosines
 
+    @property
+    def snapshot(self) -> Snapshot:
+        """What is searched."""
+        return self._snapshot
+
+    def beside(self, searcher: Searcher) -> SnapshotRanker:
+        """Return what ranks, among the same documents, those that have a vector of the model that is coming."""
+        following = self._snapshot.next
+        assert following is not None  # the caller has looked
+        mask = self._mask[: following.n_slots] if self._mask is not None else None
+        return searcher.of_space(self._connection, following, mask)
+
     def at_most(self, depth: int) -> int:
         """Return how many results there can be."""
         return min(depth, self._matching)
 
     def by_vectors(self, queries: Queries, k: int, options: SearchOptions) -> list[Ranking]:
         """Rank by the vectors of the finest tier."""
+        self._check_space(queries)
         assert queries.vectors is not None  # the options ask for them
         if self.cosines:
             slots, scores = self._dense(queries.vectors, k, options)
@@ -384,6 +426,23 @@ class SnapshotRanker:
         return dense_search(
             self._snapshot, vectors, k, self._mask, options.dense, self._searcher.count, matching=self._matching
         )
+
+    def _check_space(self, queries: Queries) -> None:
+        """Raise `SpaceChangedError` when the vectors are not of the space that is searched."""
+        if queries.space is not None and (queries.space != self._snapshot.space or not queries.encoded):
+            raise SpaceChangedError
+
+    def scores(self, queries: Queries, number: int, slots: Slots) -> Scores:
+        """Return what documents score for one query in the finest tier."""
+        assert queries.vectors is not None  # the options ask for them
+        finest, vector = self._snapshot.tiers[-1], queries.vectors[number : number + 1]
+        finest.check(slots)
+        lengths = self._searcher.query_lengths(self._snapshot, vector)
+        codes = finest.pipeline.encode_queries(vector / lengths[:, None])
+        values = score_rows(finest.layout, finest.codes, codes[0], slots)
+        if finest.pipeline.shifts_queries:
+            values = values + finest.pipeline.query_offset(vector / lengths[:, None])
+        return np.asarray(values * lengths, np.float32)
 
     def by_words(self, words: Sequence[str | WordQuery], k: int, options: SearchOptions) -> list[Ranking]:
         """Rank by BM25."""
@@ -410,6 +469,27 @@ class SnapshotRanker:
     def _full_text(self, words: Sequence[str | WordQuery], k: int, mask: Mask | None) -> list[Ranking]:
         alive = mask if mask is not None else self._snapshot.alive
         return [self._text.search(each, k, alive=alive) for each in words]
+
+    @property
+    def knows_words(self) -> bool:
+        """Whether the full-text index takes part."""
+        return self._text is not None
+
+    def beyond(self, first: int) -> Mask:
+        """Return which slots from `first` on may come back."""
+        mask = np.array(self._mask if self._mask is not None else self._snapshot.alive)
+        mask[:first] = False
+        return mask
+
+    def by_words_of(self, words: Sequence[str | WordQuery], k: int, mask: Mask) -> list[Ranking]:
+        """Rank those documents by BM25 that a mask lets through."""
+        return self._full_text(words, k, mask)
+
+    @property
+    def dim(self) -> int:
+        """Dimension of what `vectors` returns."""
+        assert self._snapshot.codec is not None  # there are vectors
+        return self._snapshot.codec.in_dim
 
     def vectors(self, ranking: Ranking) -> Floats:
         """Decode the vectors of the finest tier."""

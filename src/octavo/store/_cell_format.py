@@ -104,6 +104,12 @@ class RecordGuard:
             self._file.announce((self._start + block * BLOCK_BYTES for block in missing), BLOCK_BYTES)
         for block in missing:
             self._verify(block)
+        self._all_good = bool(self._good.all())
+
+    @property
+    def all_good(self) -> bool:
+        """Whether every block was verified."""
+        return self._all_good
 
     def check_all(self) -> None:
         """Verify every block, those that were good before excepted."""

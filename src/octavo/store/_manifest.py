@@ -13,7 +13,7 @@ FORMAT_VERSION = 1
 #: More rows, commits or values than any collection has; such numbers still fit whatever is computed from them.
 _LARGEST = 2**48
 
-_COUNTS = ("seq", "generation", "slots", "alive", "fitted", "tokens")
+_COUNTS = ("seq", "generation", "slots", "alive", "fitted", "tokens", "space")
 _BYTES = ("codec_state", "token_codec", "candidate_state")
 _SETTINGS = {"metric": str, "full_text": str, "fit_after": int, "seed": int, "connectivity": int}
 
@@ -32,7 +32,7 @@ def check_manifest(manifest: dict[str, Any]) -> dict[str, Any]:
         When one has not; the message names it.
     """
     for key in _COUNTS:
-        value = manifest.get(key, 0 if key == "tokens" else None)
+        value = manifest.get(key, 0 if key in ("tokens", "space") else None)
         if not isinstance(value, int) or not 0 <= value < _LARGEST:
             raise _wrong(key, "a number of 0 or more", value)
     dim = manifest.get("dim")
@@ -85,9 +85,9 @@ def check_artifact(name: str, text: str) -> dict[str, Any] | None:
     """
     try:
         entry = json.loads(text)
-        if name == "cells":
+        if name.endswith("cells"):
             numbers, good = _cell_numbers(entry)
-        elif name == "graph":
+        elif name.endswith("graph"):
             numbers = [entry[key] for key in ("generation", "covered", "bytes", "crc")]
             good = _GRAPH_NAME.fullmatch(entry["file"]) is not None
         else:

@@ -193,63 +193,70 @@ def unpacked(data: bytes, dim: int) -> Floats:
     return vectors
 
 
-def is_there(connection: Connection) -> bool:
+def is_there(connection: Connection, prefix: str = "") -> bool:
     """Tell whether there is such a table: read-only collections of earlier versions have none."""
-    return connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'originals'").fetchone() is not None
+    row = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (f"{prefix}originals",)).fetchone()
+    return row is not None
 
 
-def insert(connection: Connection, rows: Iterable[tuple[int, int, Floats]]) -> None:
+def insert(connection: Connection, rows: Iterable[tuple[int, int, Floats]], prefix: str = "") -> None:
     """Keep the vectors of slots: slot, priority, matrix of shape (n, dim)."""
     connection.executemany(
-        "INSERT OR REPLACE INTO originals VALUES (?, ?, ?, ?)",
+        f"INSERT OR REPLACE INTO {prefix}originals VALUES (?, ?, ?, ?)",
         ((slot, order, len(vectors), packed(vectors)) for slot, order, vectors in rows),
     )
 
 
-def remove(connection: Connection, slots: Iterable[int]) -> None:
+def remove(connection: Connection, slots: Iterable[int], prefix: str = "") -> None:
     """Forget the vectors of slots."""
-    connection.executemany("DELETE FROM originals WHERE slot = ?", ((slot,) for slot in slots))
+    connection.executemany(f"DELETE FROM {prefix}originals WHERE slot = ?", ((slot,) for slot in slots))
 
 
-def clear(connection: Connection) -> None:
+def clear(connection: Connection, prefix: str = "") -> None:
     """Forget all vectors."""
-    connection.execute("DELETE FROM originals")
+    connection.execute(f"DELETE FROM {prefix}originals")
 
 
-def slots_there(connection: Connection) -> set[int]:
+def slots_there(connection: Connection, prefix: str = "") -> set[int]:
     """Return the slots whose vectors are kept."""
-    return {row[0] for row in connection.execute("SELECT slot FROM originals")}
+    return {row[0] for row in connection.execute(f"SELECT slot FROM {prefix}originals")}
 
 
-def renumber(connection: Connection, moves: Iterable[tuple[int, int]]) -> None:
+def renumber(connection: Connection, moves: Iterable[tuple[int, int]], prefix: str = "") -> None:
     """Follow documents to other slots, given as new and old ones, in rising order, none of them upwards."""
-    there = slots_there(connection)
+    there = slots_there(connection, prefix)
     connection.executemany(
-        "UPDATE originals SET slot = ? WHERE slot = ?", [(new, old) for new, old in moves if old in there]
+        f"UPDATE {prefix}originals SET slot = ? WHERE slot = ?", [(new, old) for new, old in moves if old in there]
     )
 
 
-def thin(connection: Connection, learned: Learned, most: int) -> Learned:
+def thin(connection: Connection, learned: Learned, most: int, prefix: str = "") -> Learned:
     """Leave no more than `most` vectors in the sample, those of lowest priority, and `RECENT` beside it."""
-    recent = connection.execute("SELECT sum(n) FROM originals WHERE priority >= ?", (learned.below,)).fetchone()[0] or 0
+    recent = _held(connection, f"{prefix}originals WHERE priority >= ?", learned.below)
     if recent > RECENT:
-        _drop(connection, "priority >= ? ORDER BY slot", learned.below, recent - RECENT)
-    held = connection.execute("SELECT sum(n) FROM originals WHERE priority < ?", (learned.below,)).fetchone()[0] or 0
+        _drop(connection, prefix, "priority >= ? ORDER BY slot", learned.below, recent - RECENT)
+    held = _held(connection, f"{prefix}originals WHERE priority < ?", learned.below)
     if held <= most:
         return learned
-    last = _drop(connection, "priority < ? ORDER BY priority DESC", learned.below, held - most)
+    last = _drop(connection, prefix, "priority < ? ORDER BY priority DESC", learned.below, held - most)
     return replace(learned, below=last, complete=False)
 
 
-def _drop(connection: Connection, which: str, bound: int, excess: int) -> int:
+def _held(connection: Connection, which: str, bound: int) -> int:
+    return connection.execute(f"SELECT sum(n) FROM {which}", (bound,)).fetchone()[0] or 0
+
+
+def _drop(connection: Connection, prefix: str, which: str, bound: int, excess: int) -> int:
     """Delete documents until `excess` vectors are gone; returns the priority of the last one."""
     dropped, last = [], bound
-    for slot, order, n in connection.execute(f"SELECT slot, priority, n FROM originals WHERE {which}", (bound,)):
+    for slot, order, n in connection.execute(
+        f"SELECT slot, priority, n FROM {prefix}originals WHERE {which}", (bound,)
+    ):
         dropped.append(slot)
         last, excess = order, excess - n
         if excess <= 0:
             break
-    remove(connection, dropped)
+    remove(connection, dropped, prefix)
     return last
 
 
@@ -258,29 +265,29 @@ def drop_recent(connection: Connection, learned: Learned) -> None:
     connection.execute("DELETE FROM originals WHERE priority >= ?", (learned.below,))
 
 
-def read(connection: Connection, dim: int) -> dict[int, Floats]:
+def read(connection: Connection, dim: int, prefix: str = "") -> dict[int, Floats]:
     """Return the vectors of all slots that are kept, those that come first in the order of the sample first."""
-    if not is_there(connection):
+    if not is_there(connection, prefix):
         return {}
-    rows = connection.execute("SELECT slot, vectors FROM originals ORDER BY priority")
+    rows = connection.execute(f"SELECT slot, vectors FROM {prefix}originals ORDER BY priority")
     return {slot: unpacked(data, dim) for slot, data in rows}
 
 
-def problems(connection: Connection, alive: npt.NDArray[np.bool_], dim: int | None) -> list[str]:
+def problems(connection: Connection, alive: npt.NDArray[np.bool_], dim: int | None, prefix: str = "") -> list[str]:
     """Return what does not fit the documents: each row belongs to one, and holds as many values as it says."""
-    if not is_there(connection):
+    if not is_there(connection, prefix):
         return []
-    for slot, n, size in connection.execute("SELECT slot, n, length(vectors) FROM originals"):
+    for slot, n, size in connection.execute(f"SELECT slot, n, length(vectors) FROM {prefix}originals"):
         if not 0 <= slot < len(alive) or not alive[slot] or dim is None or size != 4 + 2 * n * dim:
             return [f"the original vectors kept in octavo.db do not fit the documents (slot {slot})"]
     return []
 
 
-def size(connection: Connection) -> tuple[int, int]:
+def size(connection: Connection, prefix: str = "") -> tuple[int, int]:
     """Return for how many documents originals are kept, and their bytes."""
-    if not is_there(connection):
+    if not is_there(connection, prefix):
         return 0, 0
-    documents, total = connection.execute("SELECT count(*), sum(length(vectors)) FROM originals").fetchone()
+    documents, total = connection.execute(f"SELECT count(*), sum(length(vectors)) FROM {prefix}originals").fetchone()
     return documents, total or 0
 
 

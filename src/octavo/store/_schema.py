@@ -32,6 +32,11 @@ _LATER = """
 CREATE TABLE IF NOT EXISTS originals (
     slot INTEGER PRIMARY KEY, priority INTEGER NOT NULL, n INTEGER NOT NULL, vectors BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS originals_by_priority ON originals (priority, n);
+CREATE TABLE IF NOT EXISTS next_blocks (
+    tier INTEGER NOT NULL, block INTEGER NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (tier, block)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS next_originals (
+    slot INTEGER PRIMARY KEY, priority INTEGER NOT NULL, n INTEGER NOT NULL, vectors BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS next_originals_by_priority ON next_originals (priority, n);
 CREATE TABLE IF NOT EXISTS octavo_notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
@@ -46,7 +51,15 @@ _EXPECTED = {
     for text in (*_STATEMENTS, SPARSE_ROWS)
 }
 
-_MAY_BE_ABSENT = {"originals", "originals_by_priority", "octavo_notes", "sparse_rows"}
+_MAY_BE_ABSENT = {
+    "originals",
+    "originals_by_priority",
+    "next_blocks",
+    "next_originals",
+    "next_originals_by_priority",
+    "octavo_notes",
+    "sparse_rows",
+}
 
 _COLUMN = r"\w+( (TEXT|INTEGER|REAL|BLOB|NUMERIC))?( NOT NULL)?( PRIMARY KEY)?( UNIQUE)?"
 _NAMES = r"\(\w+(, \w+)*\)"

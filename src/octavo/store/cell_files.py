@@ -33,9 +33,9 @@ from octavo.index import planner
 from octavo.index.cells import SAMPLE_PER_CELL, CellModel, Segment, cells_for
 from octavo.index.reach import HeldOut, queries_for
 from octavo.store._cell_format import ModelView, SegmentView, read_model, read_segment, write_model, write_segment
-from octavo.store.derived import DerivedIndex, derived_files, is_abandoned
+from octavo.store.derived import DerivedIndex, is_abandoned
 from octavo.store.snapshot import CellView, Slots, Snapshot, decode_rows
-from octavo.store.store import Store
+from octavo.store.store import Store, derived_files
 
 #: Rows decoded and encoded at a time, and between two looks at whether to stop.
 _CHUNK = 16_384
@@ -55,11 +55,13 @@ _OVERDUE = 2
 _SAME, _COMPARED = 0.01, 512
 
 #: They are learned anew earlier, from a fifth more rows on, when later rows fit them worse: when their mean distance
-#: from the centroids (1 - cosine) is that many times the one of the rows that they were learned from.
-#: Measured on three models: held-out rows of the same kind are at 1.20 to 1.24 (centroids fit the rows that they were
-#: learned from too well), abstracts from another field than the centroids' at 1.4 to 2.3, and documents that come topic by
-#: topic at 1.31 (WordLlama, trained on 53,248 of 90,453), where 0.970 of the ten best are found instead of 0.983.
-_MISFIT, _MISFIT_GROWN = 1.28, 1.2
+#: from the centroids (1 - cosine) is that many times the one of rows that were left out when the centroids were learned.
+#: Rows of the same kind are at 1.00 by that; documents that come topic by topic at 1.07 (WordLlama, learned from 53,248 of
+#: 90,453: 0.970 of the ten best are found instead of 0.984), abstracts from another field at 1.15 to 1.9.
+_MISFIT, _MISFIT_GROWN = 1.05, 1.2
+
+#: Rows left out: so many, or this part of the sample, if that is less.
+_LEFT_OUT, _LEFT_OUT_PART = 2_048, 8
 
 _NAME = re.compile(r"g(\d{6,})-[0-9a-f]{32}\.(?:cells|segment)(\.tmp)?")
 
@@ -75,12 +77,14 @@ class CellFiles(DerivedIndex):
     ----------
     store : Store
         The collection's files.
+    prefix : str
+        See `DerivedIndex`.
     """
 
     name = "cells"
 
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
+    def __init__(self, store: Store, prefix: str = "") -> None:
+        super().__init__(store, prefix)
         self._seen: dict[str, Any] | None = None  # the entry that was looked at last, used or not
         self._refused: dict[str, Any] | None = None  # one whose files are damaged
         self._training = threading.Lock()
@@ -91,7 +95,7 @@ class CellFiles(DerivedIndex):
     def begin(self) -> None:
         """Map what is there, which takes milliseconds, and take up work."""
         with contextlib.suppress(OctavoError, OSError), self._lock:
-            self._current(self._store.snapshot)
+            self._current(self._space)
         super().begin()
 
     def behind(self, snapshot: Snapshot, tail: int | None = None) -> bool:
@@ -149,7 +153,7 @@ class CellFiles(DerivedIndex):
 
     def _train_beside(self) -> None:
         """Learn centroids in a thread of its own, if it is time to."""
-        snapshot = self._store.snapshot
+        snapshot = self._space
         due = self._untrained(snapshot) or self._outgrown(snapshot)
         if not due or self._over() or self._is_training:
             return
@@ -159,7 +163,7 @@ class CellFiles(DerivedIndex):
     def _trained_quietly(self) -> None:
         with contextlib.suppress(OctavoError, OSError):
             while not self._over():
-                snapshot = self._store.snapshot
+                snapshot = self._space
                 if not (self._untrained(snapshot) or self._outgrown(snapshot)) or not self._train():
                     break
             self._follow(None)
@@ -167,7 +171,7 @@ class CellFiles(DerivedIndex):
 
     def _catch_up(self, tail: int | None) -> None:
         self._follow(tail)
-        while self._overdue(self._store.snapshot, tail) and not self._over() and self._train():
+        while self._overdue(self._space, tail) and not self._over() and self._train():
             self._follow(tail)
         if not self._stopped:
             self._train_beside()
@@ -177,7 +181,7 @@ class CellFiles(DerivedIndex):
         self.wait()
         self._follow(0)
         while not self._over():
-            snapshot = self._store.snapshot
+            snapshot = self._space
             if not (self._untrained(snapshot) or self._outgrown(snapshot)) or not self._train():
                 break
             self._follow(0)
@@ -187,7 +191,7 @@ class CellFiles(DerivedIndex):
         """Put rows into the cells that there are, until at most `tail` wait beside them."""
         with self._lock, contextlib.suppress(_StoppedError):
             while not self._over():
-                snapshot = self._store.snapshot
+                snapshot = self._space
                 view = self._current(snapshot)
                 if view is None or not self._waits(snapshot, tail):
                     return
@@ -210,7 +214,7 @@ class CellFiles(DerivedIndex):
         self.wait()
         with self._lock:
             self._seen = self._refused = None
-            self._store.publish_cells(self._store.snapshot.generation, None)
+            self._store.publish_cells(self._space.generation, None)
 
     # ------------------------------------------------------------------ making
 
@@ -224,22 +228,26 @@ class CellFiles(DerivedIndex):
         Tells whether it was done; it is not where this is to end, or where the vector files were replaced meanwhile.
         """
         with self._training, contextlib.suppress(_StoppedError):
-            snapshot = self._store.snapshot
+            snapshot = self._space
             alive = np.flatnonzero(snapshot.alive)
             if not len(alive) or not (self._untrained(snapshot) or self._outgrown(snapshot)):
                 return False
             n_cells, seed = cells_for(len(alive)), self._store.settings.seed or 0
             size = min(len(alive), n_cells * SAMPLE_PER_CELL)
-            chosen = alive if size == len(alive) else np.random.default_rng(seed).choice(alive, size, replace=False)
-            model = CellModel.train(self._decoded(snapshot, np.sort(chosen)), n_cells, seed=seed, pause=self._pause)
+            chosen = np.random.default_rng(seed).permutation(alive)[:size]
+            apart = min(_LEFT_OUT, size // _LEFT_OUT_PART)
+            sample, left_out = np.sort(chosen[apart:]), np.sort(chosen[:apart])
+            model = CellModel.train(self._decoded(snapshot, sample), n_cells, seed=seed, pause=self._pause)
             some = np.random.default_rng([seed, 1]).choice(alive, (3, queries_for(len(model))))
             held = model.held_out(*(decode_rows(snapshot, rows) for rows in some))
             segment, cosine = self._encoded(snapshot, model, 0, held)
+            if apart:
+                _, cosine = model.encode(decode_rows(snapshot, left_out), left_out)
             model = model.learned(held, segment, cosine)
             trained = ModelView(model, len(alive))
             view = CellView(trained, (SegmentView(segment, 0, snapshot.n_slots),), snapshot.n_slots)
             while True:
-                now = self._store.snapshot
+                now = self._space
                 if now.generation != snapshot.generation or self._over():
                     return False
                 if now.n_slots - view.covered > planner.tail_max(now.tiers[0].layout):
@@ -278,7 +286,7 @@ class CellFiles(DerivedIndex):
     def take_over(self, before: Snapshot, renumbered: bool) -> None:
         """Go on with the cells of the generation of vector files before this one, where its vectors are nearly the same."""
         with contextlib.suppress(OctavoError, OSError), self._lock:
-            view, now = before.cells, self._store.snapshot
+            view, now = before.cells, self._space
             if view is None or view.damaged or now.cells is not None or now.generation != before.generation + 1:
                 return
             if not renumbered and not _is_alike(before, now):
@@ -329,7 +337,7 @@ class CellFiles(DerivedIndex):
             return view
         for _ in range(3):
             with self._store.read() as (connection, _):
-                entry = self._store.artifact(connection, "cells")
+                entry = self._store.artifact(connection, self.artifact)
             if entry is None or entry["generation"] != snapshot.generation:
                 return view
             if entry == self._refused or (view is not None and entry == self._seen):
@@ -362,10 +370,10 @@ class CellFiles(DerivedIndex):
         """
         store = self._store
         folder = store.folder
-        if folder is None or store.settings.read_only or _is_saved(store.snapshot.cells):
+        if folder is None or store.settings.read_only or _is_saved(self._space.cells):
             return
         with self._lock:
-            snapshot = store.snapshot
+            snapshot = self._space
             view = snapshot.cells
             if view is None or _is_saved(view) or view.damaged:
                 return
@@ -410,19 +418,18 @@ class CellFiles(DerivedIndex):
     def _record(self, folder: Directory, snapshot: Snapshot, entry: dict[str, Any]) -> bool:
         """Have the database name the files, and delete all others; False where that is not ours to do."""
         with self._store.write() as connection:
-            current = connection.execute("SELECT value FROM manifest WHERE key = 'generation'").fetchone()[0]
-            kept = self._store.artifact(connection, "cells")
+            current = self._store.generation(connection, self._prefix)
+            kept = self._store.artifact(connection, self.artifact)
             others = kept is not None and kept["generation"] == current and kept != self._seen
             # another process may have removed what nobody knew of
             there = all(folder.stat(name) is not None for name in derived_files("cells", entry))
             good = current == snapshot.generation and not others and there
             if good:
-                connection.execute("INSERT OR REPLACE INTO artifacts VALUES ('cells', ?)", (json.dumps(entry),))
+                connection.execute("INSERT OR REPLACE INTO artifacts VALUES (?, ?)", (self.artifact, json.dumps(entry)))
         # Only once the new names are committed: where a process dies before that, the old files are the cells. Under the
         # write lock, since another process may commit newer ones. Drafts may still be being written: only old ones go.
         with self._store.write() as connection:
-            named = self._store.artifact(connection, "cells")
-            known = set(derived_files("cells", named))
+            known = self._store.derived(connection)
             for name in folder.names():
                 match = _NAME.fullmatch(name)
                 if match is not None and name not in known and (match[2] is None or is_abandoned(folder, name)):

@@ -15,7 +15,7 @@ import uuid
 import weakref
 import zlib
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -783,6 +783,11 @@ def read_manifest(connection: Connection) -> dict[str, Any]:
 def write_manifest(connection: Connection, values: dict[str, Any]) -> None:
     """Set manifest entries."""
     connection.executemany("INSERT OR REPLACE INTO manifest VALUES (?, ?)", list(values.items()))
+
+
+def drop_from_manifest(connection: Connection, keys: Iterable[str]) -> None:
+    """Drop manifest entries; those that are not there are no error."""
+    connection.executemany("DELETE FROM manifest WHERE key = ?", [(key,) for key in keys])
 
 
 def read_notes(connection: Connection) -> dict[str, str]:

@@ -44,15 +44,19 @@ class DerivedIndex(ABC):
     ----------
     store : Store
         The collection's files.
+    prefix : str
+        Of the space that is followed: nothing, or "next_" for the one that a change of the model fills.
     """
 
-    #: Under which its files are recorded in `artifacts`, and the value of the option `index`.
+    #: The value of the option `index`; after the prefix, that under which its files are recorded in `artifacts`.
     name: ClassVar[str]
 
     rests_last = False
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, prefix: str = "") -> None:
         self._store = store
+        self._prefix = prefix
+        self.artifact = f"{prefix}{self.name}"
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopped = False  # the process, or the use of the collection, is about to end
@@ -82,9 +86,14 @@ class DerivedIndex(ABC):
 
     # ------------------------------------------------------------------ following
 
+    @property
+    def _space(self) -> Snapshot:
+        """The newest state of what is followed."""
+        return self._store.space(self._prefix)
+
     def begin(self) -> None:
         """Take up work when the collection is opened."""
-        if self.behind(self._store.snapshot):
+        if self.behind(self._space):
             self.start()
 
     @abstractmethod
@@ -102,7 +111,7 @@ class DerivedIndex(ABC):
 
     def _save(self) -> None:
         """Save the index, if it is time to."""
-        if not self._store.settings.read_only and self._due(self._store.snapshot):
+        if not self._store.settings.read_only and self._due(self._space):
             # It only saves time later, and the write that it follows is durable: no reason to fail that.
             with contextlib.suppress(StorageError, CollectionLockedError, CollectionReplacedError):
                 self.checkpoint()
@@ -130,7 +139,7 @@ class DerivedIndex(ABC):
 
     def keep_up(self) -> None:
         """Extend the index beside a stream of writes; the writer waits only when it is far ahead."""
-        snapshot = self._store.snapshot
+        snapshot = self._space
         if not self.behind(snapshot):
             return
         if snapshot.n_slots - self.covered(snapshot) > _BACKLOG * planner.limits.tail_max:
@@ -182,15 +191,6 @@ class DerivedIndex(ABC):
 def _join(thread: threading.Thread | None) -> None:
     if thread is not None and thread is not threading.current_thread():
         thread.join()
-
-
-def derived_files(index: str, entry: dict[str, Any] | None) -> list[str]:
-    """Return the names of the files that are recorded of an index."""
-    if entry is None:
-        return []
-    if index == "graph":
-        return [entry["file"]]
-    return [entry["model"]["file"], *(part["file"] for part in entry["segments"])]
 
 
 def is_abandoned(folder: Directory, name: str) -> bool:

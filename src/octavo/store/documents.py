@@ -140,6 +140,7 @@ class Batch:
     matrices: list[Any] | None = None  # token vectors as they were given
     tokens: TokenMatrices | None = None  # in place of vectors in a multi-vector collection: pooled, of unit length
     decoded: bool = False  # vectors are what another collection's codes stand for, no originals
+    space: int | None = None  # whose vectors they are, where an encoder of the collection makes them
     sparse: SparseRows | None = None  # learned sparse vectors, if the collection keeps any
     codes: tuple[bytes, Sequence[Codes]] | None = None  # a stored codec, and what it made of `vectors` in each tier
     embed_texts: list[str | None] = field(default_factory=list)  # None: the text itself

@@ -41,12 +41,14 @@ class GraphFiles(DerivedIndex):
     ----------
     store : Store
         The collection's files.
+    prefix : str
+        See `DerivedIndex`.
     """
 
     name = "graph"
 
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
+    def __init__(self, store: Store, prefix: str = "") -> None:
+        super().__init__(store, prefix)
         self._loaded_generation = -1
         self._saved = 0  # slots that the newest checkpoint covers
         self._refused: dict[str, Any] | None = None  # the entry whose file is damaged
@@ -56,7 +58,7 @@ class GraphFiles(DerivedIndex):
         busy = self._lock.locked()
         super().after_fork_in_child()
         if busy:
-            _forks.keep_for_ever(self._store.forget_graph_after_fork())
+            _forks.keep_for_ever(self._store.forget_graph_after_fork(self._space.generation))
             self._saved, self._loaded_generation = 0, -1
 
     # ------------------------------------------------------------------ building
@@ -79,15 +81,15 @@ class GraphFiles(DerivedIndex):
 
     def _catch_up(self, tail: int | None) -> None:
         with self._lock:
-            while self.behind(self._store.snapshot, tail) and not self._over():
-                self._extend(self._store.snapshot)
+            while self.behind(self._space, tail) and not self._over():
+                self._extend(self._space)
 
     def forget(self) -> None:
         """Drop the graph in memory, so that it is built again from the coarse tier."""
         self.wait()
         with self._lock:
             self._saved = 0
-            self._store.publish_graph(self._store.snapshot.generation, None)
+            self._store.publish_graph(self._space.generation, None)
 
     def _extend(self, snapshot: Snapshot) -> None:
         view = snapshot.graph
@@ -123,7 +125,7 @@ class GraphFiles(DerivedIndex):
         if folder is None:
             return None
         with self._store.read() as (connection, _):
-            entry = self._store.artifact(connection, "graph")
+            entry = self._store.artifact(connection, self.artifact)
         if entry is None or entry["generation"] != snapshot.generation or entry["covered"] > snapshot.n_slots:
             return None
         try:
@@ -155,10 +157,10 @@ class GraphFiles(DerivedIndex):
         """
         store = self._store
         folder = store.folder
-        if folder is None or store.settings.read_only or self._is_saved(store.snapshot):
+        if folder is None or store.settings.read_only or self._is_saved(self._space):
             return
         with self._lock:
-            snapshot = store.snapshot
+            snapshot = self._space
             view = snapshot.graph
             if view is None or self._is_saved(snapshot):  # by the thread that had the lock until now
                 return
@@ -178,13 +180,15 @@ class GraphFiles(DerivedIndex):
                     folder.replace(draft, name)
                 folder.sync()
                 with store.write() as connection:
-                    current = connection.execute("SELECT value FROM manifest WHERE key = 'generation'").fetchone()[0]
-                    kept = store.artifact(connection, "graph")
+                    current = self._store.generation(connection, self._prefix)
+                    kept = store.artifact(connection, self.artifact)
                     good = kept is not None and kept["generation"] == current and kept != self._refused
                     further = good and kept is not None and kept["covered"] >= view.covered
                     there = folder.stat(name) is not None  # another process may have removed what nobody knew of
                     if current == snapshot.generation and not further and there:  # or have saved more
-                        connection.execute("INSERT OR REPLACE INTO artifacts VALUES ('graph', ?)", (json.dumps(entry),))
+                        connection.execute(
+                            "INSERT OR REPLACE INTO artifacts VALUES (?, ?)", (self.artifact, json.dumps(entry))
+                        )
                 self._remove_others(folder)
                 self._saved, self._loaded_generation = view.covered, snapshot.generation
             except FileNotFoundError:
@@ -225,11 +229,11 @@ class GraphFiles(DerivedIndex):
         # yet goes too: that process then records a name without a file, which reads as "no checkpoint". Drafts may still
         # be being written, so only old ones are removed.
         with self._store.write() as connection:
-            kept = self._store.artifact(connection, "graph")
+            known = self._store.derived(connection)
             for name in folder.names():
                 match = _NAME.fullmatch(name)
                 old = match is not None and (match[2] is None or is_abandoned(folder, name))
-                if old and (kept is None or name != kept["file"]):
+                if old and name not in known:
                     folder.remove(name)
 
     def damage(self, entry: dict[str, Any] | None) -> str | None:

@@ -8,6 +8,6 @@ from octavo.store.graph_files import GraphFiles
 from octavo.store.store import Store
 
 
-def index_of(store: Store) -> DerivedIndex:
-    """Return what follows the vector files of a store with the index that its settings name."""
-    return CellFiles(store) if store.settings.index == "cells" else GraphFiles(store)
+def index_of(store: Store, prefix: str = "") -> DerivedIndex:
+    """Return what follows the vector files of a space of a store with the index that its settings name."""
+    return CellFiles(store, prefix) if store.settings.index == "cells" else GraphFiles(store, prefix)

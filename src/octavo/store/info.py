@@ -10,15 +10,16 @@ from typing import Any
 from octavo._html import notebook_table
 from octavo._printing import human_bytes
 from octavo._version import __version__
+from octavo.compression import Codec
 from octavo.encoders.dense import Encoder
 from octavo.encoders.tokens import TokenEncoder
 from octavo.store import _originals
 from octavo.store.database import DATABASE_NAME
-from octavo.store.derived import derived_files
+from octavo.store.reencoding import PREFIX
 from octavo.store.settings import INDEXES
 from octavo.store.snapshot import Snapshot
 from octavo.store.sqlite import Connection, library_version
-from octavo.store.store import Store
+from octavo.store.store import Store, derived_files
 from octavo.store.tokens import TokenView
 
 
@@ -74,6 +75,11 @@ class CollectionInfo:
     sparse : dict or None
         Of learned sparse vectors, where there are some: documents that have one, their terms altogether, segments, rows that
         wait to be in one, bytes of both, and the encoder.
+    reencoding : dict or None
+        The change of the model that is under way, None where there is none: ``encoder``, ``late``, ``codec``, ``serve``,
+        ``documents`` that are done, how many there are in all (``of``), ``share`` of them, ``per_second`` and
+        ``seconds_left`` (None before anything is known), ``bytes`` that the new vectors take now and ``bytes_in_all`` that
+        they may take in the end.
 
     Examples
     --------
@@ -111,6 +117,7 @@ class CollectionInfo:
     tuning: dict[str, Any] | None = None
     originals: dict[str, int] | None = None
     sparse: dict[str, Any] | None = None
+    reencoding: dict[str, Any] | None = None
 
     def _repr_html_(self) -> str:
         rows = {
@@ -177,6 +184,8 @@ def describe(
     if snapshot.sparse is not None:
         ram["sparse"] = snapshot.sparse.nbytes
     disk = _disk(store, connection, snapshot, kept_bytes, sparse["bytes"] if sparse is not None else 0)
+    if snapshot.next is not None:
+        (disk if store.folder is not None else ram)["new vectors"] = sum(file.bytes for file in snapshot.next.files)
     documents = snapshot.n_alive
     share = 1 / documents if documents else 0.0
     return CollectionInfo(
@@ -206,7 +215,58 @@ def describe(
         tuning=asdict(snapshot.tuning) if snapshot.tuning is not None else None,
         originals={"documents": kept, "bytes": kept_bytes} if kept else None,
         sparse=sparse,
+        reencoding=_reencoding(connection, snapshot),
     )
+
+
+def _reencoding(connection: Connection, snapshot: Snapshot) -> dict[str, Any] | None:
+    """Return how far a change of the model is."""
+    state, following = snapshot.reencoding, snapshot.next
+    if state is None or following is None:
+        return None
+    beyond = connection.execute(f"SELECT count(*) FROM {PREFIX}originals WHERE slot >= ?", (state.done,)).fetchone()[0]
+    done, total = following.n_alive + beyond, snapshot.n_alive
+    speed = state.encoded / state.seconds if state.encoded and state.seconds > 0 else None
+    return {
+        "encoder": state.encoder["name"],
+        "late": state.late,
+        "codec": state.codec,
+        "serve": state.serve,
+        "documents": done,
+        "of": total,
+        "share": done / total if total else 1.0,
+        "per_second": speed,
+        "seconds_left": (total - done) / speed if speed else None,
+        "bytes": sum(file.bytes for file in following.files) + _originals.size(connection, PREFIX)[1],
+        "bytes_in_all": reencoded_bytes(state.codec, state.dim, total, late=state.late),
+    }
+
+
+def reencoded_bytes(codec: str, dim: int, documents: int, *, late: bool, tokens: float = 0.0) -> int:
+    """Return about how many bytes the vectors of a second space take at most while it is filled.
+
+    Parameters
+    ----------
+    codec : str
+        The codec that it will be in.
+    dim : int
+        Dimension of the vectors.
+    documents : int
+        How many there are.
+    late : bool
+        Whether a document has many vectors.
+    tokens : float
+        How many, on average; 0 where nothing is known.
+    """
+    parsed = Codec.parse(codec)
+    row = sum(tier.layout_for(dim).row_bytes for tier in parsed)
+    if late:
+        row = round(row * tokens) + 12 + dim
+        wide = round(2 * dim * tokens) + 4 * dim
+    else:
+        wide = 4 * dim
+    waiting = min(documents, _originals.CAPACITY) * wide
+    return documents * row + waiting + most_original_bytes(dim, late=late)
 
 
 def _sparse(connection: Connection, snapshot: Snapshot, encoder: str | None) -> dict[str, Any]:
@@ -281,7 +341,8 @@ def _disk(store: Store, connection: Connection, snapshot: Snapshot, originals: i
     if originals:
         sizes["originals"] = originals  # in the same file
     for index in INDEXES:
-        length = sum(size(name) for name in derived_files(index, store.artifact(connection, index)))
+        names = [name for p in ("", PREFIX) for name in derived_files(index, store.artifact(connection, f"{p}{index}"))]
+        length = sum(size(name) for name in names)
         if length:
             sizes[index] = length
     text = store.artifact(connection, "text")

@@ -40,6 +40,9 @@ _LONGEST_WAIT = 2_000_000.0
 
 _METRICS = ("cosine", "dot")
 
+#: What a change of the model may change.
+_KIND = ("metric", "multi_vector", "pooling", "candidates", "candidate_codec")
+
 #: What finds candidates in a large collection; the first is taken unless the caller says otherwise.
 INDEXES = ("cells", "graph")
 
@@ -127,7 +130,7 @@ class Settings:
         """
         stored = json.loads(manifest["settings"]) | {"codec": manifest["codec"], "dim": manifest.get("dim")}
         late = bool(stored.get("multi_vector"))
-        if self.multi_vector is not None and self.multi_vector != late:
+        if self.multi_vector is not None and self.multi_vector != late and self.multi_vector != _coming_kind(manifest):
             kinds = ("one vector a document", "many vectors a document (late interaction)")
             raise MismatchError(
                 f"the collection was made for {kinds[late]}, got an encoder or options for {kinds[not late]}; open it with "
@@ -187,17 +190,26 @@ class Settings:
             return TextAnalysis(self.full_text, self.analyser)
         return text_analysis(self.full_text or DEFAULT_LANGUAGE)
 
-    def to_manifest(self) -> dict[str, Any]:
-        """Return the manifest of a new, empty collection."""
+    @property
+    def kind(self) -> dict[str, Any]:
+        """What says which kind of vectors there are, and how they are compared."""
+        return {name: getattr(self, name) for name in _KIND}
+
+    def fixed(self) -> str:
+        """Return the manifest's entry ``settings``."""
         names = ["metric", "full_text", "fit_after", "seed", "connectivity", "index"]
         if self.multi_vector:
-            names += ["multi_vector", "pooling", "candidates", "candidate_codec"]
+            names += [name for name in _KIND if name not in names]
         fixed = {name: getattr(self, name) for name in names}
         if self.full_text_digest is not None:
             fixed["full_text_digest"] = self.full_text_digest
+        return json.dumps(fixed)
+
+    def to_manifest(self) -> dict[str, Any]:
+        """Return the manifest of a new, empty collection."""
         return {
             "format_version": FORMAT_VERSION,
-            "settings": json.dumps(fixed),
+            "settings": self.fixed(),
             "codec": self.codec,
             "codec_state": b"",
             "fitted": 0,
@@ -207,6 +219,14 @@ class Settings:
             "alive": 0,
             "dim": self.dim,
         }
+
+
+def _coming_kind(manifest: dict[str, Any]) -> bool | None:
+    """Return whether a change of the model that is under way leads to many vectors a document; None where there is none."""
+    try:
+        return bool(json.loads(manifest["next"])["kind"]["multi_vector"])
+    except (KeyError, ValueError, TypeError):
+        return None
 
 
 # ---------------------------------------------------------------------- many vectors a document

@@ -17,6 +17,7 @@ from octavo.errors import CorruptCollectionError
 from octavo.index import Graph, Tuning
 from octavo.store._cell_format import ModelView, SegmentView
 from octavo.store._originals import Learned
+from octavo.store.reencoding import Reencoding
 from octavo.store.sparse import SparseView
 from octavo.store.tokens import TokenView
 from octavo.store.vectors import BlockGuard, Codes, VectorFile
@@ -188,6 +189,14 @@ class Snapshot:
         How well the codec fits; None while there is none, or where nothing is learned.
     sparse : SparseView or None
         Learned sparse vectors, where there are some.
+    space : int
+        How many times the model was changed: vectors of another number come from another model.
+    reencoding : Reencoding or None
+        The change of the model that is under way.
+    next : Snapshot or None
+        The space that it fills: its first `n_slots` slots, with vectors of the new model.
+    prefix : str
+        What the space's tables begin with: nothing, or "next_".
     """
 
     seq: int
@@ -206,6 +215,10 @@ class Snapshot:
     cells: CellView | None = None
     learned: Learned | None = None
     sparse: SparseView | None = None
+    space: int = 0
+    reencoding: Reencoding | None = None
+    next: Snapshot | None = None
+    prefix: str = ""
 
     @cached_property
     def files(self) -> tuple[VectorFile, ...]:
@@ -213,14 +226,33 @@ class Snapshot:
         return (*(tier.file for tier in self.tiers), *(self.tokens.files if self.tokens is not None else ()))
 
     @cached_property
+    def spaces(self) -> tuple[Snapshot, ...]:
+        """The space itself, and the one that a change of the model fills."""
+        return (self,) if self.next is None else (self, self.next)
+
+    @cached_property
+    def all_files(self) -> tuple[VectorFile, ...]:
+        """The files of all spaces."""
+        return tuple(file for space in self.spaces for file in space.files)
+
+    @cached_property
+    def newest_generation(self) -> int:
+        """The highest number that the files of a space have."""
+        return max(space.generation for space in self.spaces)
+
+    @cached_property
     def _mapped(self) -> tuple[VectorFile, ...]:
-        return tuple(file for file in self.files if not file.resident)
+        return tuple(file for file in self.all_files if not file.resident)
 
     @property
     def whole(self) -> bool:
         """Whether each mapped file still has the length that it had."""
-        derived = (self.graph is None or self.graph.whole) and (self.cells is None or self.cells.whole)
-        return derived and (self.sparse is None or self.sparse.whole) and all(file.whole for file in self._mapped)
+        derived = all(
+            (space.graph is None or space.graph.whole) and (space.cells is None or space.cells.whole)
+            for space in self.spaces
+        )
+        sparse = self.sparse is None or self.sparse.whole
+        return derived and sparse and all(file.whole for file in self._mapped)
 
     @property
     def dead(self) -> int:

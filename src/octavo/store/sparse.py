@@ -44,7 +44,7 @@ Mask = npt.NDArray[np.bool_]
 Scores = npt.NDArray[np.float64]
 
 #: Rows that wait in the database at most; from so many on they are sealed into a segment.
-SEALED_AT = 1_024
+SEALED_AT = 256
 
 _MAGIC, _VERSION = b"OCTSPARS", 1
 
@@ -110,7 +110,7 @@ class SegmentView:
         """
         if self.segment is None:
             raise CorruptCollectionError(self.problem or f"{self.entry['file']} is damaged; {_ADVICE}")
-        if self.guard is not None:
+        if self.guard is not None and not self.guard.all_good:
             if lists is None:
                 self.guard.check_all()
             else:
@@ -201,8 +201,8 @@ class SparseView:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all segments."""
-        return sum(view.segment.nbytes for view in self.segments if view.segment is not None)
+        """Bytes of all segments, with what they keep in memory to be read faster."""
+        return sum(view.segment.nbytes + view.segment.kept_bytes for view in self.segments if view.segment is not None)
 
     @property
     def entry(self) -> str:

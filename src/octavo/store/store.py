@@ -33,11 +33,12 @@ from octavo.store._locks import LOCK_NAME
 from octavo.store._manifest import FORMAT_VERSION, check_artifact
 from octavo.store._originals import Learned
 from octavo.store.database import DATABASE_NAME, Database, read_manifest, write_manifest
-from octavo.store.settings import Settings
+from octavo.store.reencoding import PREFIX, Reencoding
+from octavo.store.settings import INDEXES, Settings
 from octavo.store.snapshot import CellView, GraphView, Mask, Snapshot, TierView
 from octavo.store.sparse import SegmentShelf, SparseDraft
 from octavo.store.sqlite import Connection
-from octavo.store.tokens import TokenView, grow_tokens, open_tokens
+from octavo.store.tokens import grow_tokens, open_tokens
 from octavo.store.vectors import BLOCK_ROWS, BlockGuard, VectorFile
 
 #: The directory of the full-text index.
@@ -130,10 +131,14 @@ class Store:
         """Take a free lock. The parent's files may be read and written through its descriptors, as they hold no position."""
         self._state_lock = threading.RLock()
 
-    def forget_graph_after_fork(self) -> Graph | None:
+    def forget_graph_after_fork(self, generation: int) -> Graph | None:
         """In a forked child, take back what was published of a graph, and return it."""
-        view, self._snapshot = self._snapshot.graph, replace(self._snapshot, graph=None)
-        return view.graph if view is not None else None
+        space = next((space for space in self._snapshot.spaces if space.generation == generation), None)
+        if space is None or space.graph is None:
+            return None
+        view = space.graph
+        self._publish_derived(generation, graph=None)
+        return view.graph
 
     # ------------------------------------------------------------------ opening
 
@@ -224,12 +229,14 @@ class Store:
             return
         with self.write() as connection:  # nobody else is between writing files and committing them
             manifest = read_manifest(connection)
-            current, sparse = int(manifest["generation"]), sparse_files(manifest)
+            current, coming = int(manifest["generation"]), Reencoding.from_manifest(manifest)
+            used = {current} if coming is None else {current, coming.generation}
+            sparse = sparse_files(manifest)
             # A database without the files that it names may be an old copy of itself: later ones are not its to delete.
             own = bool(current) and self.folder.stat(vector_name(current, 0)) is not None
             for name in self.folder.names():
                 match = _VECTOR_FILE.fullmatch(name)
-                if match and (int(match[1]) < current or (own and int(match[1]) > current)):
+                if match and int(match[1]) not in used and (int(match[1]) < current or own):
                     self.folder.remove(name)
                 if own and SPARSE_FILE.fullmatch(name) and name not in sparse:
                     self.folder.remove(name)
@@ -309,6 +316,30 @@ class Store:
         """The newest state that this process has seen."""
         return self._snapshot
 
+    def space(self, prefix: str = "") -> Snapshot:
+        """Return the newest state of one space: the first, or that which a change of the model fills (empty if none does)."""
+        snapshot = self._snapshot
+        if not prefix:
+            return snapshot
+        return snapshot.next if snapshot.next is not None else self._empty_snapshot()
+
+    def generation(self, connection: Connection, prefix: str = "") -> int:
+        """Return which generation of files the database names for a space; -1 where there is no such space."""
+        manifest = read_manifest(connection)
+        if not prefix:
+            return int(manifest["generation"])
+        coming = Reencoding.from_manifest(manifest)
+        return coming.generation if coming is not None else -1
+
+    def derived(self, connection: Connection) -> set[str]:
+        """Return the names of all files that are recorded of what finds candidates, in every space."""
+        return {
+            name
+            for prefix in ("", PREFIX)
+            for index in INDEXES
+            for name in derived_files(index, self.artifact(connection, f"{prefix}{index}"))
+        }
+
     def require_open(self) -> None:
         """Raise `CollectionClosedError` when the collection was closed."""
         if self.closed:
@@ -360,10 +391,12 @@ class Store:
     def _without_what_was_cut(self, connection: Connection, snapshot: Snapshot) -> Snapshot | None:
         """Open the files again after another program has made one shorter: to read on in its map would kill the process."""
         with self._state_lock:
-            if not all(file.whole for file in snapshot.files) or not (snapshot.sparse is None or snapshot.sparse.whole):
+            sparse = snapshot.sparse is None or snapshot.sparse.whole
+            if not sparse or not all(file.whole for file in snapshot.all_files):
                 self._snapshot = self._empty_snapshot()
                 return self.refresh(connection)
-            self._snapshot = replace(snapshot, graph=None, cells=None)
+            coming = replace(snapshot.next, graph=None, cells=None) if snapshot.next is not None else None
+            self._snapshot = replace(snapshot, graph=None, cells=None, next=coming)
             return self._snapshot
 
     def _changed_since(self, seq: int) -> bool:
@@ -386,83 +419,156 @@ class Store:
                 return None
             if seq == current.seq and generation == current.generation:
                 return current
-            n_slots = int(manifest["slots"])
-            if generation != current.generation:
-                tiers, codec, alive = self._open_generation(connection, manifest)
-                tokens = self._open_tokens(connection, manifest)
-                graph: GraphView | None = None
-                cells: CellView | None = None
-            else:
-                tiers, codec = self._grow_tiers(connection, current, n_slots, own), current.codec
-                graph, cells = current.graph, current.cells
-                tokens = current.tokens
-                if tokens is not None and n_slots != current.n_slots:
-                    tokens = grow_tokens(connection, tokens, n_slots, int(manifest["tokens"]), own=own)
-                alive = self._updated_alive(connection, current, n_slots)
-            sparse = manifest.get("sparse")
-            fresh = Snapshot(
-                seq=seq,
-                generation=generation,
-                n_slots=n_slots,
-                n_alive=int(manifest["alive"]),
-                alive=alive,
-                dim=manifest.get("dim"),
-                codec_text=manifest["codec"],
-                fitted=bool(manifest["fitted"]),
-                codec=codec,
-                tiers=tiers,
-                graph=graph,
-                tokens=tokens,
-                tuning=_tuning(manifest),
-                cells=cells,
-                learned=Learned.from_json(manifest.get("learned")),
-                sparse=self.shelf.view(sparse, current.sparse) if sparse else None,
-            )
+            fresh = self._space(connection, manifest, current, own=own)
+            coming = Reencoding.from_manifest(manifest)
+            if coming is not None:
+                entries = manifest | coming.as_manifest()
+                following = self._space(connection, entries, current, own=own, prefix=PREFIX, alive=fresh.alive)
+                fresh = replace(fresh, reencoding=coming, next=replace(following, reencoding=coming))
+            used = {space.generation for space in fresh.spaces}
+            self._memory_files = {  # those of later generations are being written
+                key: file for key, file in self._memory_files.items() if key[0] in used or key[0] > max(used)
+            }
             self._snapshot = fresh
             return fresh
 
+    def _space(
+        self,
+        connection: Connection,
+        manifest: dict[str, Any],
+        current: Snapshot,
+        *,
+        own: bool,
+        prefix: str = "",
+        alive: Mask | None = None,
+    ) -> Snapshot:
+        """Return one space: what is known of its generation, grown, or its files opened.
+
+        Parameters
+        ----------
+        manifest : dict
+            What the manifest says, with the second space's entries in place of the first's where that is meant.
+        current : Snapshot
+            The state before.
+        own : bool
+            See `refresh`.
+        prefix : str
+            What its tables begin with.
+        alive : ndarray of bool or None
+            Which slots belong to a document, where that is known.
+        """
+        seq, generation, n_slots = (int(manifest[name]) for name in ("seq", "generation", "slots"))
+        settings = self._settings_of(manifest, prefix)
+        # When a change of the model ends, its space becomes the first one: with what finds candidates in it.
+        base = next((space for space in current.spaces if space.generation == generation > 0), None)
+        graph: GraphView | None = None
+        cells: CellView | None = None
+        if base is None or base.n_slots > n_slots:
+            tiers, codec = self._open_tiers(connection, manifest, prefix)
+            known_good = self.directory is None
+            tokens = None
+            if settings.multi_vector and generation:
+                tokens = open_tokens(connection, manifest, self._open_file, known_good=known_good, prefix=prefix)
+            if alive is None:
+                alive = self._read_alive(connection, n_slots)
+        else:
+            tiers, codec = self._grow_tiers(connection, base, n_slots, own, prefix), base.codec
+            graph, cells, tokens = base.graph, base.cells, base.tokens
+            if tokens is not None and n_slots != base.n_slots:
+                n_tokens = int(manifest["tokens"])
+                tokens = grow_tokens(connection, tokens, n_slots, n_tokens, own=own, prefix=prefix)
+            if alive is None:
+                alive = self._updated_alive(connection, base, n_slots)
+        if prefix:
+            alive = alive[:n_slots]
+        return Snapshot(
+            seq=seq,
+            generation=generation,
+            n_slots=n_slots,
+            n_alive=int(np.count_nonzero(alive)) if prefix else int(manifest["alive"]),
+            alive=alive,
+            dim=manifest.get("dim"),
+            codec_text=manifest["codec"],
+            fitted=bool(manifest["fitted"]),
+            codec=codec,
+            tiers=tiers,
+            graph=graph,
+            tokens=tokens,
+            tuning=_tuning(manifest) if not prefix else None,
+            cells=cells,
+            learned=Learned.from_json(manifest.get("learned")),
+            sparse=self.shelf.view(sparse, current.sparse)
+            if (sparse := manifest.get("sparse")) and not prefix
+            else None,
+            space=int(manifest.get("space", 0)),
+            prefix=prefix,
+        )
+
+    def _settings_of(self, manifest: dict[str, Any], prefix: str) -> Settings:
+        """Return the settings of a space.
+
+        Raises
+        ------
+        CollectionReplacedError
+            When another process has changed the kind of vectors: whoever opened the collection before cannot read them.
+        """
+        if prefix:
+            coming = Reencoding.from_manifest(manifest)
+            assert coming is not None  # asked for its space
+            return coming.settings(self.settings)
+        if bool(json.loads(manifest["settings"]).get("multi_vector")) != bool(self.settings.multi_vector):
+            raise CollectionReplacedError(
+                f"the collection at {self.directory} was re-encoded with a model of another kind (one vector a document, or "
+                "many: late interaction) since it was opened; close it and open it again, with that model"
+            )
+        return self.settings
+
     def publish_graph(self, generation: int, graph: GraphView | None) -> None:
         """Show searches a graph that reaches further, unless the vector files were replaced meanwhile."""
-        with self._state_lock:
-            if self._snapshot.generation == generation:
-                self._snapshot = replace(self._snapshot, graph=graph)
+        self._publish_derived(generation, graph=graph)
 
     def publish_cells(self, generation: int, cells: CellView | None) -> None:
         """Show searches other cells, unless the vector files were replaced meanwhile."""
-        with self._state_lock:
-            if self._snapshot.generation == generation:
-                self._snapshot = replace(self._snapshot, cells=cells)
+        self._publish_derived(generation, cells=cells)
 
-    def _open_generation(
-        self, connection: Connection, manifest: dict[str, Any]
-    ) -> tuple[tuple[TierView, ...], Codec | None, Mask]:
+    def _publish_derived(self, generation: int, **view: Any) -> None:
+        with self._state_lock:
+            snapshot = self._snapshot
+            if snapshot.generation == generation:
+                self._snapshot = replace(snapshot, **view)
+            elif snapshot.next is not None and snapshot.next.generation == generation:
+                self._snapshot = replace(snapshot, next=replace(snapshot.next, **view))
+
+    def _open_tiers(
+        self, connection: Connection, manifest: dict[str, Any], prefix: str
+    ) -> tuple[tuple[TierView, ...], Codec | None]:
         n_slots, generation = int(manifest["slots"]), int(manifest["generation"])
         if generation == 0:
             if n_slots:
                 raise CorruptCollectionError(
                     f"{self.database.path} is damaged: it counts rows, but names no vector file"
                 )
-            return (), None, np.zeros(0, np.bool_)
+            return (), None
         codec = Codec.from_bytes(manifest["codec_state"])
         tiers = []
         for number, pipeline in enumerate(codec.tiers):
             file = self._open_file(generation, number, pipeline.layout.row_bytes)
             guard = BlockGuard(file.name)
-            sums = dict(connection.execute("SELECT block, crc FROM blocks WHERE tier = ?", (number,)).fetchall())
-            guard.expect(n_slots, sums, known_good=self.directory is None)
+            query = f"SELECT block, crc FROM {prefix}blocks WHERE tier = ?"
+            guard.expect(
+                n_slots, dict(connection.execute(query, (number,)).fetchall()), known_good=self.directory is None
+            )
             tiers.append(TierView(pipeline, file, guard, file.view(n_slots)))
+        return tuple(tiers), codec
+
+    def _read_alive(self, connection: Connection, n_slots: int) -> Mask:
         # only now: that there is a checksum for each block of rows shows that there may be as many rows as the manifest says
         alive = np.ones(n_slots, np.bool_)
         dead = np.array([row[0] for row in connection.execute("SELECT slot FROM tombstones")], np.int64)
         if len(dead) and not 0 <= int(dead.min()) <= int(dead.max()) < n_slots:
             raise CorruptCollectionError(f"{self.database.path} is damaged: a deleted slot lies beyond the last one")
         alive[dead] = False
-        return tuple(tiers), codec, alive
-
-    def _open_tokens(self, connection: Connection, manifest: dict[str, Any]) -> TokenView | None:
-        if not self.settings.multi_vector or int(manifest["generation"]) == 0:
-            return None
-        return open_tokens(connection, manifest, self._open_file, known_good=self.directory is None)
+        return alive
 
     def _open_file(self, generation: int, tier: int | str, row_bytes: int) -> VectorFile:
         if self.folder is None:
@@ -474,20 +580,21 @@ class Store:
         """Return an empty file for one tier (or the tokens or offsets) of a new generation."""
         name = vector_name(generation, tier)
         if self.folder is None:
-            self._memory_files = {key: file for key, file in self._memory_files.items() if key[0] >= generation - 1}
             file = self._memory_files[generation, tier] = VectorFile(None, name, row_bytes)
             return file
         self.folder.remove(name)
         return VectorFile(self.folder, name, row_bytes)
 
-    def _grow_tiers(self, connection: Connection, current: Snapshot, n_slots: int, own: bool) -> tuple[TierView, ...]:
+    def _grow_tiers(
+        self, connection: Connection, current: Snapshot, n_slots: int, own: bool, prefix: str
+    ) -> tuple[TierView, ...]:
         if n_slots == current.n_slots:
             return current.tiers
         first = current.n_slots // BLOCK_ROWS
         tiers = []
         for number, tier in enumerate(current.tiers):
             rows = connection.execute(
-                "SELECT block, crc FROM blocks WHERE tier = ? AND block >= ?", (number, first)
+                f"SELECT block, crc FROM {prefix}blocks WHERE tier = ? AND block >= ?", (number, first)
             ).fetchall()
             tier.guard.expect(n_slots, dict(rows), known_good=own)
             codes = tier.file.view(n_slots)
@@ -540,11 +647,18 @@ class Store:
         """Let go of files and maps; what the collection is made with can still be asked for."""
         snapshot = getattr(self, "_snapshot", None)
         if snapshot is not None:
-            for file in snapshot.files:
+            for file in snapshot.all_files:
                 file.close()
-            nothing = np.zeros(0, np.bool_)
             self._snapshot = replace(
-                snapshot, alive=nothing, codec=None, tiers=(), graph=None, tokens=None, cells=None, sparse=None
+                snapshot,
+                alive=np.zeros(0, np.bool_),
+                codec=None,
+                tiers=(),
+                graph=None,
+                tokens=None,
+                cells=None,
+                sparse=None,
+                next=None,
             )
         self._memory_files = {}
         self.shelf = SegmentShelf(None)
@@ -589,7 +703,16 @@ def _tuning(manifest: dict[str, Any]) -> Tuning | None:
 
 def _incomplete(snapshot: Snapshot) -> bool:
     missing = snapshot.sparse is not None and snapshot.sparse.missing
-    return missing or any(file.incomplete for file in snapshot.files)
+    return missing or any(file.incomplete for file in snapshot.all_files)
+
+
+def derived_files(index: str, entry: dict[str, Any] | None) -> list[str]:
+    """Return the names of the files that are recorded of an index."""
+    if entry is None:
+        return []
+    if index == "graph":
+        return [entry["file"]]
+    return [entry["model"]["file"], *(part["file"] for part in entry["segments"])]
 
 
 def sparse_files(manifest: dict[str, Any]) -> set[str]:

@@ -263,32 +263,34 @@ OpenFile = Callable[[int, "int | str", int], VectorFile]
 
 
 def open_tokens(
-    connection: Connection, manifest: dict[str, Any], open_file: OpenFile, *, known_good: bool
+    connection: Connection, manifest: dict[str, Any], open_file: OpenFile, *, known_good: bool, prefix: str = ""
 ) -> TokenView:
-    """Return the tokens of the generation that the manifest names."""
+    """Return the tokens of the generation that the manifest names; `prefix` is what the table of its checksums begins with."""
     codec = TokenCodec.from_manifest(manifest)
     n_slots, n_tokens, generation = (int(manifest[key]) for key in ("slots", "tokens", "generation"))
     file = open_file(generation, TOKENS, codec.pipeline.layout.row_bytes)
     offset_file = open_file(generation, OFFSETS, OFFSET_BYTES)
     guard, offset_guard = BlockGuard(file.name), BlockGuard(offset_file.name)
-    guard.expect(n_tokens, _sums(connection, TOKENS_TIER), known_good=known_good)
-    offset_guard.expect(n_slots + 1, _sums(connection, OFFSETS_TIER), known_good=known_good)
+    guard.expect(n_tokens, _sums(connection, prefix, TOKENS_TIER), known_good=known_good)
+    offset_guard.expect(n_slots + 1, _sums(connection, prefix, OFFSETS_TIER), known_good=known_good)
     offsets = as_offsets(offset_file.view(n_slots + 1))
     return TokenView(codec, file, guard, file.view(n_tokens), offset_file, offset_guard, offsets)
 
 
-def grow_tokens(connection: Connection, current: TokenView, n_slots: int, n_tokens: int, *, own: bool) -> TokenView:
+def grow_tokens(
+    connection: Connection, current: TokenView, n_slots: int, n_tokens: int, *, own: bool, prefix: str = ""
+) -> TokenView:
     """Return the view after a commit within the same generation."""
     codes = current.file.view(n_tokens)
     offsets = as_offsets(current.offset_file.view(n_slots + 1))
     first, first_slot = len(current.codes) // BLOCK_ROWS, len(current.offsets) // BLOCK_ROWS
-    current.guard.expect(n_tokens, _sums(connection, TOKENS_TIER, first), known_good=own)
-    current.offset_guard.expect(n_slots + 1, _sums(connection, OFFSETS_TIER, first_slot), known_good=own)
+    current.guard.expect(n_tokens, _sums(connection, prefix, TOKENS_TIER, first), known_good=own)
+    current.offset_guard.expect(n_slots + 1, _sums(connection, prefix, OFFSETS_TIER, first_slot), known_good=own)
     return replace(current, codes=codes, offsets=offsets)
 
 
-def _sums(connection: Connection, tier: int, first: int = 0) -> dict[int, int]:
-    rows = connection.execute("SELECT block, crc FROM blocks WHERE tier = ? AND block >= ?", (tier, first))
+def _sums(connection: Connection, prefix: str, tier: int, first: int = 0) -> dict[int, int]:
+    rows = connection.execute(f"SELECT block, crc FROM {prefix}blocks WHERE tier = ? AND block >= ?", (tier, first))
     return dict(rows.fetchall())
 
 

@@ -43,9 +43,17 @@ from octavo.store._generations import (
     waiting_codec,
 )
 from octavo.store._originals import Learned, errors_of, watched_rows
-from octavo.store.database import EMBED_WORDS, ROW, document_crc, select_documents, write_manifest
+from octavo.store.database import (
+    EMBED_WORDS,
+    ROW,
+    document_crc,
+    drop_from_manifest,
+    select_documents,
+    write_manifest,
+)
 from octavo.store.documents import Batch, chunked, metadata_from_json
 from octavo.store.metadata import index as _metadata_index
+from octavo.store.reencoding import ENTRIES, PREFIX, Reencoding, Serve, SpaceChangedError
 from octavo.store.settings import Settings
 from octavo.store.snapshot import Mask, Slots, Snapshot, TierView, decode_rows
 from octavo.store.sqlite import Connection, Error
@@ -55,6 +63,8 @@ from octavo.store.vectors import BLOCK_ROWS, BlockGuard, block_checksums
 
 #: Takes part in a write transaction: connection, added ids, deleted ids.
 JoinedWrite: TypeAlias = Callable[[Connection, Sequence[str], Sequence[str]], None]
+
+_OVERTAKEN = "another process changed the collection's files while documents were being encoded; try again"
 
 #: Documents whose metadata is read at a time.
 _CHUNK = 8_192
@@ -137,6 +147,8 @@ class Writer:
         ------
         Outdated
             When a row that `beside` changes is no longer what it was; nothing was written.
+        SpaceChangedError
+            When the vectors are of another model than the collection has by now.
         """
         store = self._store
         with store.sparse_draft() as draft, store.write() as connection:
@@ -144,6 +156,8 @@ class Writer:
             if beside is not None:
                 self._change_rows(connection, beside, snapshot.seq + 1)
             dim = batch.dim
+            if batch.space is not None and batch.space != snapshot.space:
+                raise SpaceChangedError
             if snapshot.dim is not None and snapshot.dim != dim:
                 raise InvalidVectorsError(
                     f"expected vectors of dimension {snapshot.dim}, got {dim}; was the collection built with another model?"
@@ -171,7 +185,7 @@ class Writer:
                 _write_blocks(connection, number, sums)
             self._watch(connection, snapshot, batch, vectors, changes)
             replaced = list(select_documents(connection, "slot, metadata", "id", batch.ids))
-            self._bury(connection, replaced, seq, sparse=snapshot.sparse is not None)
+            self._bury(connection, snapshot, replaced, seq)
             if batch.sparse is not None:
                 alive = snapshot.alive.copy()
                 alive[[slot for slot, _ in replaced]] = False
@@ -262,7 +276,8 @@ class Writer:
             if len(found) == snapshot.n_alive:
                 connection.execute("DELETE FROM documents")
                 _metadata_index.clear(connection)
-                _originals.clear(connection)
+                for space in snapshot.spaces:
+                    _originals.clear(connection, space.prefix)
                 if snapshot.learned is not None:  # what comes from now on can be kept completely
                     emptied = replace(
                         snapshot.learned, documents=0, below=_originals.ALL, complete=True, seen=0, found=()
@@ -272,7 +287,7 @@ class Writer:
                 if snapshot.sparse is not None:
                     changes["sparse"] = draft.emptied(connection, snapshot.sparse, snapshot.n_slots).entry
             else:
-                self._bury(connection, [row[:2] for row in found], seq, sparse=snapshot.sparse is not None)
+                self._bury(connection, snapshot, [row[:2] for row in found], seq)
             write_manifest(connection, changes | {"seq": seq, "alive": snapshot.n_alive - len(found)})
             self._tell(connection, (), [row[2] for row in found])
         self._publish()
@@ -333,14 +348,17 @@ class Writer:
             write_manifest(connection, {"learned": learned, "seq": snapshot.seq + 1})
         self._publish()
 
-    def _bury(self, connection: Connection, found: Sequence[tuple[int, str]], seq: int, *, sparse: bool) -> None:
+    def _bury(self, connection: Connection, snapshot: Snapshot, found: Sequence[tuple[int, str]], seq: int) -> None:
         if not found:
             return
         slots = [(slot,) for slot, _ in found]
         connection.executemany("DELETE FROM documents WHERE slot = ?", slots)
         connection.executemany("INSERT INTO tombstones VALUES (?, ?)", [(slot, seq) for (slot,) in slots])
-        _originals.remove(connection, (slot for (slot,) in slots))
-        if sparse:  # those of segments stay until these are merged, as codes do until the next generation
+        for space in snapshot.spaces:
+            _originals.remove(connection, (slot for (slot,) in slots), space.prefix)
+        if (
+            snapshot.sparse is not None
+        ):  # those of segments stay until these are merged, as codes do until the next generation
             connection.executemany("DELETE FROM sparse_rows WHERE slot = ?", slots)
         _metadata_index.remove(connection, ((slot, metadata_from_json(metadata)) for slot, metadata in found))
 
@@ -515,12 +533,12 @@ class Writer:
 
     def _keep_sample(self, connection: Connection, snapshot: Snapshot, found: Learned) -> Learned:
         """Bring the originals in line with a codec that was learned from them; returns what is known of it."""
-        before, dim = snapshot.learned, snapshot.dim or 1
+        before, dim, prefix = snapshot.learned, snapshot.dim or 1, snapshot.prefix
         if before is not None:
             found = replace(found, below=before.below, complete=before.complete)
             _originals.drop_recent(connection, found)
         if not found.lossy:
-            _originals.clear(connection)
+            _originals.clear(connection, prefix)
             return replace(found, below=_originals.ALL, complete=True)
         if before is not None and before.lossy:
             return found
@@ -529,21 +547,22 @@ class Writer:
         if not exact:
             return replace(found, complete=False)
         seed, most = self._store.settings.seed or 0, self._capacity(snapshot, dim)
-        rows = connection.execute("SELECT slot, id FROM documents")
+        rows = connection.execute("SELECT slot, id FROM documents WHERE slot < ?", (snapshot.n_slots,))
         order = sorted((_originals.priority(identifier, seed), slot) for slot, identifier in rows)
         for part in chunked(order[: most + 1], _CHUNK):
             slots = np.array([slot for _, slot in part], np.int64)
             if snapshot.tokens is not None:
                 matrices: Iterable[Floats] = snapshot.tokens.decode(slots)
             else:
-                matrices = fit_ready(decode_rows(snapshot, slots), self._store.settings)[:, None]
-            there = _originals.slots_there(connection)
+                matrices = fit_ready(decode_rows(snapshot, slots), self._settings(snapshot))[:, None]
+            there = _originals.slots_there(connection, prefix)
             triples = zip(part, matrices, strict=True)
             _originals.insert(
                 connection,
                 ((slot, rank, matrix) for (rank, slot), matrix in triples if len(matrix) and slot not in there),
+                prefix,
             )
-            found = _originals.thin(connection, found, most)
+            found = _originals.thin(connection, found, most, prefix)
             if found.below != _originals.ALL:
                 break
         return found
@@ -584,19 +603,18 @@ class Writer:
             # Slots only ever move down, in rising order, so no two documents meet on the way.
             moves = [(new, int(old)) for new, old in enumerate(alive) if new != old]
             connection.executemany("UPDATE documents SET slot = ? WHERE slot = ?", moves)
-            _originals.renumber(connection, moves)
+            for space in snapshot.spaces:
+                _originals.renumber(connection, moves, space.prefix)
             connection.execute("DELETE FROM tombstones")
             connection.execute("DELETE FROM retexted")
             rebuild_metadata_index(connection)
+            if snapshot.next is not None:
+                self._keep_next(connection, snapshot, np.flatnonzero(snapshot.next.alive))
             changes: dict[str, Any] = {"slots": len(alive)}
             if snapshot.sparse is not None:
                 changes["sparse"] = draft.renumbered(connection, snapshot.sparse, alive, moves).entry
-            if snapshot.tokens is not None:
-                chunks = late_kept(snapshot, alive)
-                codec = snapshot.tokens.codec
-                self._switch(connection, snapshot, snapshot.codec, chunks, changes, tokens=codec, renumbered=True)
-            else:
-                self._switch(connection, snapshot, snapshot.codec, kept(snapshot, alive), changes, renumbered=True)
+            rows, tokens = _kept_rows(snapshot, alive)
+            self._switch(connection, snapshot, snapshot.codec, rows, changes, tokens=tokens, renumbered=True)
         # Written anew to forget: then nothing goes on that may know of deleted documents, as centroids do.
         self._after_switch(snapshot, renumbered=True, followed=not always)
         return snapshot.dead
@@ -670,16 +688,31 @@ class Writer:
         renumbered: bool = False,
     ) -> None:
         """Write a new generation of vector files and make the manifest point to it."""
-        generation = snapshot.generation + 1
+        generation = snapshot.newest_generation + 1
+        connection.execute("DELETE FROM artifacts WHERE name IN ('graph', 'cells')")
+        if renumbered:
+            connection.execute("DELETE FROM artifacts WHERE name = 'text'")
+        changes |= self._write_generation(connection, generation, codec, chunks, tokens)
+        changes |= {"generation": generation, "seq": snapshot.seq + 1, "codec_state": codec.to_bytes()}
+        write_manifest(connection, changes)
+
+    def _write_generation(
+        self,
+        connection: Connection,
+        generation: int,
+        codec: Codec,
+        chunks: Iterable[Rows],
+        tokens: TokenCodec | None,
+        prefix: str = "",
+    ) -> dict[str, Any]:
+        """Write the files of a generation, and their checksums; returns what there is to say of its tokens."""
+        changes: dict[str, Any] = {}
         tiers = self._new_tiers(codec, generation)
         appender = None
         if tokens is not None:
             appender = TokenAppender.fresh(tokens, self._store.new_vector_file, generation)
             changes |= tokens.to_manifest()
-        connection.execute("DELETE FROM blocks")
-        connection.execute("DELETE FROM artifacts WHERE name IN ('graph', 'cells')")
-        if renumbered:
-            connection.execute("DELETE FROM artifacts WHERE name = 'text'")
+        connection.execute(f"DELETE FROM {prefix}blocks")
         start = 0
         tails = [0] * len(tiers)
         for rows in chunks:
@@ -690,7 +723,7 @@ class Writer:
             for number, (tier, part) in enumerate(zip(tiers, rows.tiers, strict=True)):
                 tier.file.write(start, part)
                 sums = block_checksums(part, start, tails[number])
-                _write_blocks(connection, number, sums)
+                _write_blocks(connection, number, sums, prefix)
                 end = start + len(part)
                 tails[number] = sums[end // BLOCK_ROWS] if end % BLOCK_ROWS else 0
             start += len(rows)
@@ -700,23 +733,30 @@ class Writer:
         if appender is not None:
             appender.sync()
             appender.close()
-            self._record_tokens(connection, appender, changes)
+            self._record_tokens(connection, appender, changes, prefix)
         if self._store.folder is not None:
             self._store.folder.sync()
-        changes |= {"generation": generation, "seq": snapshot.seq + 1, "codec_state": codec.to_bytes()}
-        write_manifest(connection, changes)
+        return changes
 
     def _after_switch(self, old: Snapshot, *, renumbered: bool = False, followed: bool = True) -> None:
+        """Show the new files, and delete those of `old` that are no longer used."""
         self._publish()
         for callback in self._followers if followed else ():
             callback(old, renumbered)
-        for file in old.files:
-            file.unlink()
+        used = {space.generation for space in self._store.snapshot.spaces}
+        if self._store.snapshot.seq > old.seq:  # otherwise the next one to open the collection cleans up
+            for space in old.spaces:
+                if space.generation not in used:
+                    for file in space.files:
+                        file.unlink()
 
     @staticmethod
-    def _record_tokens(connection: Connection, appender: TokenAppender, changes: dict[str, Any]) -> None:
+    def _record_tokens(
+        connection: Connection, appender: TokenAppender, changes: dict[str, Any], prefix: str = ""
+    ) -> None:
         connection.executemany(
-            "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?)", [(*key, crc) for key, crc in appender.sums.items()]
+            f"INSERT OR REPLACE INTO {prefix}blocks VALUES (?, ?, ?)",
+            [(*key, crc) for key, crc in appender.sums.items()],
         )
         changes["tokens"] = appender.n_tokens
 
@@ -729,6 +769,331 @@ class Writer:
         if self._store.folder is not None:
             self._store.folder.sync()
         return tiers
+
+    # ------------------------------------------------------------------ changing the model
+
+    def begin_reencoding(self, reencoding: Reencoding) -> None:
+        """Begin to fill a second space with vectors of another model.
+
+        Parameters
+        ----------
+        reencoding : Reencoding
+            What is to be done; its generation, progress and states are filled in here.
+
+        Raises
+        ------
+        CollectionLockedError
+            When a change of the model is under way already.
+        """
+        store = self._store
+        with store.write() as connection:
+            snapshot = self._current(connection)
+            if snapshot.next is not None:
+                raise CollectionLockedError(
+                    "another process has begun to re-encode the collection; wait until it is done, or cancel that first"
+                )
+            dim, generation = reencoding.dim, snapshot.newest_generation + 1
+            Codec.parse(reencoding.codec).check_dim(dim)
+            plain, tokens = Codec.identity(dim), None
+            fitted = False
+            if reencoding.late:
+                tokens = waiting_codec(reencoding.codec, dim)
+            else:
+                fitted = str(Codec.parse(reencoding.codec)) == str(plain)
+            _originals.clear(connection, PREFIX)
+            states = self._write_generation(connection, generation, plain, (), tokens, PREFIX)
+            self._record_next(connection, reencoding, plain, states, generation=generation, done=0, fitted=fitted)
+            write_manifest(connection, {"seq": snapshot.seq + 1})
+        self._publish()
+
+    @staticmethod
+    def _record_next(
+        connection: Connection, reencoding: Reencoding, codec: Codec, states: dict[str, Any], **changes: Any
+    ) -> None:
+        """Write down how far a change of the model is, with files that are in another codec."""
+        n_tokens = states.pop("tokens", reencoding.tokens)
+        states = {"codec_state": codec.to_bytes(), **states}
+        changed = replace(reencoding, tokens=n_tokens, states=states, **changes)
+        write_manifest(connection, changed.to_manifest())
+
+    def _next(self, connection: Connection) -> tuple[Snapshot, Snapshot, Reencoding]:
+        """Return both spaces, and how far the second one is.
+
+        Raises
+        ------
+        ParameterError
+            When no change of the model is under way.
+        """
+        snapshot = self._current(connection)
+        if snapshot.next is None or snapshot.reencoding is None:
+            raise ParameterError(
+                "the re-encoding of the collection has ended, or was cancelled by another process; info() says where it stands"
+            )
+        return snapshot, snapshot.next, snapshot.reencoding
+
+    def sample_reencoded(self, generation: int, ids: Sequence[str], matrices: Sequence[Floats], seconds: float) -> None:
+        """Keep the new vectors of documents of the sample, until the codec is learned from them.
+
+        Parameters
+        ----------
+        generation : int
+            Of the second space, as it was when the documents were read.
+        ids : sequence of str
+            Of documents; those that are gone are left out.
+        matrices : sequence of ndarray of shape (n, dim)
+            Their vectors, ready to be stored.
+        seconds : float
+            How long it took to encode them.
+        """
+        seed = self._store.settings.seed or 0
+        with self._store.write() as connection:
+            snapshot, following, reencoding = self._next(connection)
+            if following.generation != generation:
+                raise CollectionLockedError(_OVERTAKEN)
+            slots = dict(select_documents(connection, "id, slot", "id", ids))
+            rows = zip(ids, matrices, strict=True)
+            there = ((slots[i], _originals.priority(i, seed), matrix) for i, matrix in rows if i in slots)
+            _originals.insert(connection, there, PREFIX)
+            counted = replace(
+                reencoding, encoded=reencoding.encoded + len(ids), seconds=reencoding.seconds + seconds, states={}
+            )
+            write_manifest(connection, counted.to_manifest() | {"seq": snapshot.seq + 1})
+        self._publish()
+
+    def append_reencoded(
+        self,
+        first: int,
+        last: int,
+        generation: int,
+        slots: Sequence[int],
+        vectors: Floats | TokenMatrices,
+        *,
+        encoded: int,
+        seconds: float,
+        serve: Serve,
+        about: Mapping[str, Sequence[str]],
+    ) -> bool:
+        """Write the new vectors of slots `first` up to `last`; False where another process has changed what they are.
+
+        Parameters
+        ----------
+        first, last : int
+            The rows; those before are there.
+        generation : int
+            Of the second space, as it was when the documents were read.
+        slots : sequence of int
+            Those of documents, in rising order; the others are dead. So are those of documents that were deleted meanwhile,
+            whose vectors are not kept.
+        vectors : ndarray of shape (len(slots), dim), or TokenMatrices
+            Ready to be stored.
+        encoded, seconds : int and float
+            How many of them were encoded for this, and how long that took.
+        serve : {"both", "old"}
+            What answers searches from now on.
+        about : mapping of str to sequence of str
+            Ids of documents by which the model can be told, as the manifest's entry ``encoder`` lists them.
+        """
+        with self._store.write() as connection:
+            snapshot, following, reencoding = self._next(connection)
+            if following.generation != generation or reencoding.done != first or last > snapshot.n_slots:
+                return False
+            settings = reencoding.settings(self._store.settings)
+            alive = snapshot.alive[np.asarray(slots, np.int64)]
+            kept_slots, tokens, n_tokens = np.asarray(slots, np.int64)[alive], None, reencoding.tokens
+            matrices: Sequence[Floats]
+            if isinstance(vectors, TokenMatrices):
+                assert following.tokens is not None  # it is a space of many vectors a document
+                matrices = [vectors[i] for i in np.flatnonzero(alive).tolist()]
+                appender = TokenAppender(following.tokens)
+                spread: list[Floats] = [np.zeros((0, following.dim or 1), np.float32)] * (last - first)
+                for slot, matrix in zip(kept_slots.tolist(), matrices, strict=True):
+                    spread[slot - first] = matrix
+                tokens = TokenMatrices.of(spread, dim=following.dim)
+                appender.append(appender.codec.encode(tokens.flat), tokens.lengths)
+                appender.sync()
+                sums: dict[str, Any] = {}
+                self._record_tokens(connection, appender, sums, PREFIX)
+                n_tokens, rows = sums["tokens"], appender.codec.document_vectors(tokens)
+            else:
+                matrices = list(vectors[alive][:, None])
+                rows = np.zeros((last - first, vectors.shape[1]), np.float32)
+                rows[kept_slots - first] = vectors[alive]
+            for number, tier in enumerate(following.tiers):
+                codes = tier.pipeline.encode(rows)
+                tier.file.write(first, codes)
+                tier.file.sync()
+                _write_blocks(connection, number, block_checksums(codes, first, tier.guard.tail()), PREFIX)
+            learned = reencoding.known()
+            if learned is not None and learned.lossy and len(kept_slots):
+                seed, ids = settings.seed or 0, dict(select_documents(connection, "slot, id", "slot", slots))
+                wanted = (
+                    (slot, order, matrix)
+                    for slot, matrix in zip(kept_slots.tolist(), matrices, strict=True)
+                    if len(matrix) and (order := _originals.priority(ids[slot], seed)) < learned.below
+                )
+                _originals.insert(connection, wanted, PREFIX)
+                learned = _originals.thin(connection, learned, self._capacity(following, reencoding.dim), PREFIX)
+            encoder = reencoding.encoder
+            encoder = {name: list(ids) for name, ids in about.items() if ids} | encoder
+            changed = replace(
+                reencoding,
+                done=last,
+                tokens=n_tokens,
+                encoded=reencoding.encoded + encoded,
+                seconds=reencoding.seconds + seconds,
+                serve=serve,
+                encoder=encoder,
+                learned=learned.to_json() if learned is not None else reencoding.learned,
+                states={},
+            )
+            write_manifest(connection, changed.to_manifest() | {"seq": snapshot.seq + 1})
+        self._publish(own=True)
+        return True
+
+    def fit_reencoded(self) -> None:
+        """Learn the codec of the second space, from the sample or from all that is there, and put its rows into it."""
+        with self._store.write() as connection:
+            snapshot, following, reencoding = self._next(connection)
+            settings, generation = reencoding.settings(self._store.settings), snapshot.newest_generation + 1
+            originals = _originals.read(connection, reencoding.dim, PREFIX)
+            tokens = None
+            if following.tokens is not None:
+                from_sample = reencoding.below != _originals.ALL
+                matrices = (
+                    TokenMatrices.of([matrix for matrix in originals.values() if len(matrix)], dim=reencoding.dim)
+                    if from_sample
+                    else late_learning_sample(following, settings, originals)
+                )
+                codec, tokens = fit_late(matrices, settings, reencoding.codec)
+                found = late_assessed(tokens, matrices, settings, snapshot.n_alive)
+                chunks = late_reencoded(following, codec, tokens, originals)
+            else:
+                if reencoding.below != _originals.ALL:
+                    vectors = fit_ready(np.concatenate(list(originals.values())), settings)
+                else:
+                    vectors = learning_sample(following, settings, originals)
+                codec = fit_codec(vectors, settings, reencoding.codec)
+                found = assessed(codec, vectors, settings, snapshot.n_alive)
+                chunks = reencoded(following, codec, settings, originals)
+            learned = ""
+            if found is not None and reencoding.below != _originals.ALL:  # the sample stays until its rows are written
+                whole = replace(found, below=_originals.ALL, complete=True)
+                learned = (replace(found, below=reencoding.below, complete=False) if found.lossy else whole).to_json()
+            elif found is not None:
+                learned = self._keep_sample(connection, following, found).to_json()
+            states = self._write_generation(connection, generation, codec, chunks, tokens, PREFIX)
+            connection.execute(f"DELETE FROM artifacts WHERE name IN ('{PREFIX}graph', '{PREFIX}cells')")
+            changes = {"generation": generation, "fitted": True, "learned": learned}
+            self._record_next(connection, reencoding, codec, states, **changes)
+            write_manifest(connection, {"seq": snapshot.seq + 1})
+        self._after_switch(snapshot, followed=False)
+
+    def finish_reencoding(self) -> bool:
+        """Make the second space the first and drop the old one, in one commit; False where it does not hold all rows yet."""
+        with self._store.write() as connection:
+            snapshot, following, reencoding = self._next(connection)
+            if reencoding.done != snapshot.n_slots:
+                return False
+            learned = reencoding.known()
+            if learned is None or not learned.lossy:
+                _originals.clear(connection, PREFIX)
+            for table in ("blocks", "originals"):
+                connection.execute(f"DELETE FROM {table}")
+                connection.execute(f"INSERT INTO {table} SELECT * FROM {PREFIX}{table}")
+                connection.execute(f"DELETE FROM {PREFIX}{table}")
+            connection.execute("DELETE FROM artifacts WHERE name IN ('graph', 'cells')")
+            for index in ("graph", "cells"):
+                connection.execute("UPDATE artifacts SET name = ? WHERE name = ?", (index, f"{PREFIX}{index}"))
+            changes = reencoding.as_manifest()
+            changes |= {
+                "seq": snapshot.seq + 1,
+                "slots": snapshot.n_slots,
+                "space": snapshot.space + 1,
+                "learned": replace(learned, documents=max(1, snapshot.n_alive)).to_json()
+                if learned is not None
+                else "",
+                "encoder": json.dumps(reencoding.encoder),
+                "tuning": "",
+            }
+            if reencoding.kind != self._store.settings.kind:
+                changes["settings"] = reencoding.settings(self._store.settings).fixed()
+            if following.tokens is None:
+                drop_from_manifest(connection, ("tokens", "token_codec", "candidate_state"))
+                del changes["tokens"]
+            write_manifest(connection, changes)
+            drop_from_manifest(connection, ENTRIES)
+        if "settings" in changes:
+            self._store.settings = reencoding.settings(self._store.settings)
+        self._after_switch(snapshot, followed=False)
+        return True
+
+    def cancel_reencoding(self) -> bool:
+        """Drop the second space; False where there is none."""
+        with self._store.write() as connection:
+            snapshot = self._current(connection)
+            if snapshot.next is None:
+                return False
+            for table in ("blocks", "originals"):
+                connection.execute(f"DELETE FROM {PREFIX}{table}")
+            connection.execute(f"DELETE FROM artifacts WHERE name IN ('{PREFIX}graph', '{PREFIX}cells')")
+            drop_from_manifest(connection, ENTRIES)
+            write_manifest(connection, {"seq": snapshot.seq + 1})
+        self._after_switch(snapshot, followed=False)
+        return True
+
+    def start_over(self, changes: dict[str, Any]) -> bool:
+        """Forget vectors, codec and encoder of a collection without documents; False where there are some."""
+        with self._store.write() as connection:
+            snapshot = self._current(connection)
+            if snapshot.n_alive or snapshot.next is not None:
+                return False
+            for table in ("tombstones", "blocks", "originals", "artifacts"):
+                connection.execute(f"DELETE FROM {table}")
+            drop_from_manifest(connection, ("encoder", "tokens", "token_codec", "candidate_state"))
+            fresh = {
+                "generation": 0,
+                "slots": 0,
+                "codec_state": b"",
+                "fitted": 0,
+                "dim": None,
+                "learned": "",
+                "tuning": "",
+            }
+            write_manifest(connection, fresh | {"seq": snapshot.seq + 1, "space": snapshot.space + 1} | changes)
+        self._after_switch(snapshot, followed=False)
+        return True
+
+    def _keep_next(self, connection: Connection, snapshot: Snapshot, slots: Slots) -> None:
+        """Write the second space's rows of some slots, and no others, to a new generation."""
+        following, reencoding = snapshot.next, snapshot.reencoding
+        assert following is not None
+        assert reencoding is not None
+        assert following.codec is not None
+        generation = snapshot.newest_generation + 2  # the first space may get the number between
+        rows, tokens = _kept_rows(following, slots)
+        states = self._write_generation(connection, generation, following.codec, rows, tokens, PREFIX)
+        connection.execute(f"DELETE FROM artifacts WHERE name IN ('{PREFIX}graph', '{PREFIX}cells')")
+        changes = {"generation": generation, "done": len(slots)}
+        self._record_next(connection, reencoding, following.codec, states, **changes)
+
+    def shorten_reencoding(self, snapshot: Snapshot, done: int) -> None:
+        """Drop the rows of the second space from a slot on: they are damaged, and are encoded again.
+
+        Raises
+        ------
+        CollectionLockedError
+            When another writer changed the collection since; look again.
+        """
+        with self._store.write() as connection:
+            self._unchanged(connection, snapshot)
+            self._keep_next(connection, snapshot, np.arange(done))
+            write_manifest(connection, {"seq": snapshot.seq + 1})
+        self._after_switch(snapshot, followed=False)
+
+    def _settings(self, snapshot: Snapshot) -> Settings:
+        """Return the settings of a space."""
+        settings = self._store.settings
+        return snapshot.reencoding.settings(settings) if snapshot.prefix and snapshot.reencoding else settings
 
     # ------------------------------------------------------------------ publishing
 
@@ -775,7 +1140,14 @@ def rebuild_metadata_index(connection: Connection) -> None:
         _metadata_index.insert(connection, part)
 
 
-def _write_blocks(connection: Connection, tier: int, sums: dict[int, int]) -> None:
+def _kept_rows(snapshot: Snapshot, slots: Slots) -> tuple[Iterator[Rows], TokenCodec | None]:
+    """Return the rows of some slots as they are, and the codec of their tokens, where there are some."""
+    if snapshot.tokens is not None:
+        return late_kept(snapshot, slots), snapshot.tokens.codec
+    return kept(snapshot, slots), None
+
+
+def _write_blocks(connection: Connection, tier: int, sums: dict[int, int], prefix: str = "") -> None:
     connection.executemany(
-        "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?)", [(tier, block, crc) for block, crc in sums.items()]
+        f"INSERT OR REPLACE INTO {prefix}blocks VALUES (?, ?, ?)", [(tier, block, crc) for block, crc in sums.items()]
     )

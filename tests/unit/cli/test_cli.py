@@ -34,6 +34,14 @@ def encode(texts):
 
 def encode_otherwise(texts):
     return -encode(texts)[:, ::-1]
+
+limit = [10**9]
+
+def encode_wider(texts):
+    if limit[0] <= 0:
+        raise ConnectionError("429 too many requests")
+    limit[0] -= len(texts)
+    return np.concatenate([encode(texts), encode(texts)[:, :32]], axis=1)
 '''
 
 MODEL = "cli_encoder:encode"
@@ -307,6 +315,47 @@ def test_another_encoder_is_refused(run: Run, corpus: Path) -> None:
     failed = run("search", "cats", "-p", "kb", "-m", "cli_encoder:encode_otherwise", code=1)
     assert MODEL in failed.stderr
     assert "cli_encoder:encode_otherwise" in failed.stderr
+
+
+def test_the_model_of_a_collection_is_changed(run: Run, corpus: Path) -> None:
+    import importlib
+
+    run("index", str(corpus), "-p", "kb", "-m", MODEL)
+    wider = "cli_encoder:encode_wider"
+    module = importlib.import_module("cli_encoder")
+    module.limit[0] = 2
+    failed = run("reencode", "kb", "--model", wider, "--batch-size", "2", "--codec", "float16", code=1)
+    assert "429 too many requests" in failed.stderr
+    assert "run the same command again" in failed.stderr
+    assert "2 of 3 documents (67%)" in run("info", "kb").stdout
+    state = json.loads(run("info", "kb", "--json").stdout)["reencoding"]
+    assert (state["encoder"], state["documents"], state["of"], state["codec"]) == (wider, 2, 3, "float16")
+    found = json.loads(run("search", "dogs bark", "-p", "kb", "-k", "1", "-m", MODEL, "--json").stdout)
+    assert found["hits"][0]["id"] == "b"
+    assert json.loads(run("reencode", "kb", "--cancel", "--json").stdout) == {"path": "kb", "cancelled": True}
+    assert "no re-encoding" in run("reencode", "kb", "--cancel").stdout
+    module.limit[0] = 100
+    assert "3 documents are now encoded" in run("reencode", "kb", "-m", wider, "--rate", "6000/min").stdout
+    info = json.loads(run("info", "kb", "--json").stdout)
+    assert (info["dim"], info["encoder"], info["reencoding"]) == (96, wider, None)
+    found = json.loads(run("search", "dogs bark", "-p", "kb", "-k", "1", "-m", wider, "--json").stdout)
+    assert found["hits"][0]["id"] == "b"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("reencode", "kb"), "--cancel"),
+        (("reencode", "kb", "--cancel", "-m", MODEL), "--cancel"),
+        (("reencode", "kb", "-m", MODEL, "--rate", "quick"), "500/min"),
+        (("reencode", "nowhere", "-m", MODEL), "no collection"),
+        (("reencode", "https://host:6333#kb", "-m", MODEL), "octavo pull"),
+    ],
+)
+def test_wrong_usage_of_reencode(run: Run, corpus: Path, arguments: tuple[str, ...], message: str) -> None:
+    run("index", str(corpus), "-p", "kb", "-m", MODEL)
+    result = run(*arguments, code=1 if "nowhere" in arguments else 2)
+    assert message in result.stderr
 
 
 def test_verify_finds_damage_and_repairs_it(run: Run, corpus: Path) -> None:

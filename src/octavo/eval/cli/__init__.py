@@ -4,6 +4,7 @@ import typer
 
 from octavo.eval.cli._data import inspect_command as _inspect
 from octavo.eval.cli._data import make_command as _make
+from octavo.eval.cli._migrate import migrate_command as _migrate
 from octavo.eval.cli._results import compare_command as _compare
 from octavo.eval.cli._results import pareto_command as _pareto
 from octavo.eval.cli._results import report_command as _report
@@ -25,4 +26,5 @@ app.command("pareto", epilog="Exit codes: 0 success, 1 nothing fits or a file ca
 app.command("report", epilog=_EPILOG)(_report)
 app.command("inspect", epilog=_EPILOG)(_inspect)
 app.command("make", epilog=_EPILOG)(_make)
+app.command("migrate", epilog=_EPILOG)(_migrate)
 app.command("run")(_run)

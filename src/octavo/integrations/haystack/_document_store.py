@@ -156,6 +156,11 @@ class OctavoDocumentStore:
     def to_dict(self) -> dict[str, Any]:
         """Return what a pipeline writes to YAML: where the documents lie, and the options.
 
+        Returns
+        -------
+        dict
+            The class's name and the arguments of the constructor.
+
         Raises
         ------
         DocumentStoreError
@@ -262,7 +267,17 @@ class OctavoDocumentStore:
         self.collection.clear()
 
     def delete_by_filter(self, filters: dict[str, Any]) -> int:
-        """Delete the documents that match, and return how many there were.
+        """Delete the documents that match.
+
+        Parameters
+        ----------
+        filters : dict
+            As Haystack describes them.
+
+        Returns
+        -------
+        int
+            How many there were.
 
         Raises
         ------
@@ -272,7 +287,19 @@ class OctavoDocumentStore:
         return self.collection.delete(filter=_some(filters, "delete_all_documents() deletes everything"))
 
     def update_by_filter(self, filters: dict[str, Any], meta: dict[str, Any]) -> int:
-        """Set metadata of the documents that match, and return how many there were.
+        """Set metadata of the documents that match.
+
+        Parameters
+        ----------
+        filters : dict
+            As Haystack describes them.
+        meta : dict
+            What to set; other fields stay as they are.
+
+        Returns
+        -------
+        int
+            How many there were.
 
         Raises
         ------
@@ -310,6 +337,11 @@ class OctavoDocumentStore:
             As Haystack describes them. Texts are compared as texts (dates in one ISO form by time therefore), and with
             metadata that are dates by time.
 
+        Returns
+        -------
+        list of Document
+            With their embeddings, if the store returns them.
+
         Raises
         ------
         FilterError
@@ -340,7 +372,20 @@ class OctavoDocumentStore:
         ]
 
     def count_unique_metadata_by_filter(self, filters: dict[str, Any], metadata_fields: list[str]) -> dict[str, int]:
-        """Return for each field how many different values the matching documents have."""
+        """Return for each field how many different values the matching documents have.
+
+        Parameters
+        ----------
+        filters : dict
+            As Haystack describes them; none for all documents.
+        metadata_fields : list of str
+            The fields, with or without ``meta.``.
+
+        Returns
+        -------
+        dict of str to int
+            The numbers, by the name of the field without ``meta.``.
+        """
         names = [_field(name) for name in metadata_fields]
         seen: dict[str, set[tuple[str, str]]] = {name: set() for name in names}
         for meta in self._metadata(filters):
@@ -388,6 +433,13 @@ class OctavoDocumentStore:
             Where the page begins, and how long it is.
         filters : dict, optional
             Only documents that match.
+
+        Returns
+        -------
+        values : list
+            Those of the page.
+        total : int
+            How many there are in all.
         """
         name = _field(metadata_field)
         values = {_key(meta[name]): meta[name] for meta in self._metadata(filters) if meta.get(name) is not None}
@@ -411,7 +463,20 @@ class OctavoDocumentStore:
         scale_score: bool = False,
         return_embedding: bool | None = None,
     ) -> list[Document]:
-        """Return the documents whose embeddings are nearest; see `OctavoEmbeddingRetriever`."""
+        """Return the documents whose embeddings are nearest.
+
+        Parameters
+        ----------
+        query_embedding : list of float
+            The query's vector.
+        filters, top_k, scale_score, return_embedding
+            As for `OctavoEmbeddingRetriever`.
+
+        Returns
+        -------
+        list of Document
+            The best first.
+        """
         where = to_filter(filters)
         if not check_integer(top_k, "top_k", least=0) or not has_vectors(self.collection):
             return []
@@ -435,7 +500,20 @@ class OctavoDocumentStore:
         top_k: int = 10,
         scale_score: bool = False,
     ) -> list[Document]:
-        """Return the documents whose words match best, by BM25; see `OctavoBM25Retriever`."""
+        """Return the documents whose words match best, by BM25.
+
+        Parameters
+        ----------
+        query : str
+            A bag of words, whatever is in it.
+        filters, top_k, scale_score
+            As for `OctavoBM25Retriever`.
+
+        Returns
+        -------
+        list of Document
+            The best first.
+        """
         where = to_filter(filters)
         if not check_integer(top_k, "top_k", least=0):
             return []
@@ -451,7 +529,22 @@ class OctavoDocumentStore:
         top_k: int = 10,
         return_embedding: bool | None = None,
     ) -> list[Document]:
-        """Return the documents that both rankings put first, fused by reciprocal rank; see `OctavoHybridRetriever`."""
+        """Return the documents that both rankings put first, fused by reciprocal rank.
+
+        Parameters
+        ----------
+        query : str
+            A bag of words, whatever is in it.
+        query_embedding : list of float
+            The query's vector.
+        filters, top_k, return_embedding
+            As for `OctavoHybridRetriever`.
+
+        Returns
+        -------
+        list of Document
+            The best first.
+        """
         where = to_filter(filters)
         if not check_integer(top_k, "top_k", least=0):
             return []

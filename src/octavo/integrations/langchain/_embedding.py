@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from langchain_core.embeddings import Embeddings
 from octavo._arrays import Floats, as_matrix
 from octavo.collection import CollectionLike, MultiVectorLike
 from octavo.collection.model_check import ModelCheck, prompts_of
+from octavo.collection.protocol import encodes_itself
 from octavo.encoders.dense import as_encoder
 from octavo.encoders.tokens import TokenEncoder, is_multi_vector
-from octavo.errors import InputTypeError, InvalidVectorsError, OctavoError, ParameterError
+from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, OctavoError, ParameterError
 
 #: Vectors that are converted at a time.
 _AT_ONCE = 64
@@ -94,36 +96,46 @@ class Embedder:
     def __init__(self, embedding: Embeddings | None, collection: CollectionLike) -> None:
         self.embedding = embedding
         self._collection = collection
-        self._check = collection.model_check()
+        self._model_check, self._space = collection.model_check(), _space(collection)
         self._encoder = as_encoder(embedding) if embedding is not None else collection.encoder
 
-    def documents(self, texts: Sequence[str]) -> Floats:
-        """Return one vector for each text."""
+    def documents(self, texts: Sequence[str]) -> Floats | None:
+        """Return one vector for each text; None where the collection has to encode them: see `encodes_itself`."""
+        if encodes_itself(self._collection):
+            return None
         vectors = self._documents(list(texts))
-        self._check.run(self._name, vectors.shape[1], self._documents)
+        with _advice():
+            self._check.run(self._name, vectors.shape[1], self._documents)
         return vectors
 
-    async def adocuments(self, texts: Sequence[str]) -> Floats:
-        """Return one vector for each text, through the embedding's own async method."""
+    async def adocuments(self, texts: Sequence[str]) -> Floats | None:
+        """Return one vector for each text, through the embedding's own async method; see `documents`."""
+        if encodes_itself(self._collection):
+            return None
         vectors = await self._adocuments(list(texts))
         await self._acheck(vectors.shape[1])
         return vectors
 
-    def query(self, text: str) -> Floats:
-        """Return the vector of a query."""
+    def query(self, text: str) -> Floats | None:
+        """Return the vector of a query; None where the collection has to encode it: see `encodes_itself`."""
         _check_query(text)
+        if encodes_itself(self._collection):
+            return None
         if self.embedding is None:
             self._require_encoder()
             vector: Floats = _one_vector(self._collection.encode_queries([text])[0])
         else:
             vector = _one_vector(self.embedding.embed_query(text))
         if not self._check.settled:
-            self._check.run(self._name, len(vector), self._documents)
+            with _advice():
+                self._check.run(self._name, len(vector), self._documents)
         return vector
 
-    async def aquery(self, text: str) -> Floats:
-        """Return the vector of a query, through the embedding's own async method."""
+    async def aquery(self, text: str) -> Floats | None:
+        """Return the vector of a query, through the embedding's own async method; see `query`."""
         _check_query(text)
+        if encodes_itself(self._collection):
+            return None
         embed = getattr(self.embedding, "aembed_query", None)
         if embed is None:
             return await asyncio.to_thread(self.query, text)
@@ -134,6 +146,13 @@ class Embedder:
     def remember(self, ids: Sequence[str], texts: Sequence[str], vectors: Floats) -> None:
         """Let the collection know whose vectors it has stored."""
         self._check.remember(self._name, prompts_of(self._encoder), int(vectors.shape[1]), ids, texts)
+
+    @property
+    def _check(self) -> ModelCheck:
+        """What compares the embedding with the stored vectors: anew, if those are another model's since."""
+        if (space := _space(self._collection)) != self._space:
+            self._model_check, self._space = self._collection.model_check(), space
+        return self._model_check
 
     @property
     def _name(self) -> str:
@@ -152,16 +171,18 @@ class Embedder:
         return await asyncio.to_thread(vectors_to_matrix, await embed(texts), len(texts))
 
     async def _acheck(self, dim: int) -> None:
-        if self._check.settled:
+        check = self._check
+        if check.settled:
             return
-        probe = await asyncio.to_thread(self._check.probe, self._name, dim)
-        while probe is not None:
-            try:
-                vectors = await self._adocuments(probe.texts)
-            except Exception as err:
-                self._check.failed(err)
-                return
-            probe = await asyncio.to_thread(probe.compare, vectors)
+        with _advice():
+            probe = await asyncio.to_thread(check.probe, self._name, dim)
+            while probe is not None:
+                try:
+                    vectors = await self._adocuments(probe.texts)
+                except Exception as err:
+                    check.failed(err)
+                    return
+                probe = await asyncio.to_thread(probe.compare, vectors)
 
     def _require_encoder(self) -> None:
         if self._encoder is None:
@@ -186,28 +207,39 @@ class TokenEmbedder:
 
     def __init__(self, encoder: TokenEncoder | None, collection: MultiVectorLike) -> None:
         self.encoder = encoder
+        self._collection = collection
         self._check: ModelCheck = collection.model_check()
 
-    def documents(self, texts: Sequence[str]) -> list[Floats]:
-        """Return the token vectors of each text."""
+    def documents(self, texts: Sequence[str]) -> list[Floats] | None:
+        """Return the token vectors of each text; None where the collection has to encode them: see `encodes_itself`."""
+        if encodes_itself(self._collection):
+            return None
         encoder = self._require_encoder()
         matrices = encoder.encode_documents(texts)
-        self._check.run(encoder.name, _width(matrices), encoder.encode_documents)
+        with _advice():
+            self._check.run(encoder.name, _width(matrices), encoder.encode_documents)
         return matrices
 
-    async def adocuments(self, texts: Sequence[str]) -> list[Floats]:
+    async def adocuments(self, texts: Sequence[str]) -> list[Floats] | None:
         """Return the token vectors of each text, from a worker thread."""
         return await asyncio.to_thread(self.documents, texts)
 
-    def query(self, text: str) -> Floats:
-        """Return the token vectors of a query."""
+    def query(self, text: str) -> Floats | None:
+        """Return the token vectors of a query; None where the collection has to encode it."""
         _check_query(text)
+        if encodes_itself(self._collection):
+            return None
         encoder = self._require_encoder()
         matrices = encoder.encode_queries([text])
-        self._check.run(encoder.name, _width(matrices), encoder.encode_documents)
+        with _advice():
+            self._check.run(encoder.name, _width(matrices), encoder.encode_documents)
         return matrices[0]
 
-    async def aquery(self, text: str) -> Floats:
+    def count(self, text: str) -> int:
+        """Return how many token vectors a query has by the model that the collection has."""
+        return len(self._collection.encode_queries([text])[0])
+
+    async def aquery(self, text: str) -> Floats | None:
         """Return the token vectors of a query, from a worker thread."""
         return await asyncio.to_thread(self.query, text)
 
@@ -225,6 +257,21 @@ class TokenEmbedder:
                 "with mode='text'"
             )
         return self.encoder
+
+
+def _space(collection: CollectionLike) -> int:
+    return collection.local.space if collection.local is not None else 0
+
+
+@contextlib.contextmanager
+def _advice() -> Iterator[None]:
+    """Say what to do about another model than the one that the collection was built with."""
+    try:
+        yield
+    except MismatchError as error:
+        raise MismatchError(
+            f"{error}. To change the collection to the embedding that this store was opened with: store.reencode()"
+        ) from error
 
 
 def _width(matrices: Sequence[Floats]) -> int | None:

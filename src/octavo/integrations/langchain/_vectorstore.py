@@ -8,7 +8,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeAlias, TypeVar
+from typing import Any, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
 from langchain_core.documents import Document
@@ -106,7 +106,8 @@ class OctavoVectorStore(VectorStore):
     **options
         Options of `octavo.open`: ``sparse`` (an encoder of learned sparse vectors), ``metric``,
         ``dim``, ``full_text``, ``fit_after``, ``seed``, ``index``, ``connectivity``,
-        ``read_only``, ``must_exist``, ``lock_timeout``; for late interaction those of `octavo.open_multi_vector`, with
+        ``read_only``, ``must_exist``, ``lock_timeout``, ``previous`` (the embedding that
+        the collection is being changed from: see `reencode`); for late interaction those of `octavo.open_multi_vector`, with
         ``pool_factor``, ``pooling`` and ``candidates``.
 
     Raises
@@ -154,7 +155,7 @@ class OctavoVectorStore(VectorStore):
         self._collection_name = collection_name
         self._owns_collection = collection is None
         self._reopened_with: dict[str, Any] = {
-            name: options[name] for name in ("read_only", "lock_timeout") if name in options
+            name: options[name] for name in ("read_only", "lock_timeout", "previous") if name in options
         }
         if collection is not None:
             _refuse_with_collection(
@@ -240,6 +241,42 @@ class OctavoVectorStore(VectorStore):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    # ------------------------------------------------------------------ another model
+
+    def reencode(
+        self,
+        embedding: Embeddings | TokenEncoder | None = None,
+        codec: str | None = None,
+        *,
+        batch_size: int = BATCH_SIZE,
+        rate: str | None = None,
+        serve: Literal["both", "old"] = "both",
+        progress: bool = False,
+    ) -> None:
+        """Change the collection's model to another embedding, while it is searched and written to.
+
+        Parameters
+        ----------
+        embedding : Embeddings or encoder for late interaction, optional
+            The new one; by default the one that the store was opened with.
+        codec, batch_size, rate, serve, progress
+            See `octavo.Collection.reencode`. Run it again after an interruption: it goes on where it was.
+
+        Raises
+        ------
+        ParameterError
+            When there is no embedding, or the documents lie in Qdrant.
+        """
+        instead = "fill a new collection with the new embedding (add_documents), and use that from then on"
+        local = require_local(self._collection, "reencode", instead)
+        coming = check_embedding(embedding) if embedding is not None else self._embedding
+        if coming is None:
+            raise ParameterError("expected the new embedding, but the store has none of its own either")
+        own = self._embedding if local.encoder is None and coming is not self._embedding else None
+        local.reencode(coming, codec, batch_size=batch_size, rate=rate, serve=serve, previous=own, progress=progress)
+        self._embedding = coming
+        self._embedder = self._embedder_of_its_kind()
 
     # ------------------------------------------------------------------ copies
 
@@ -407,6 +444,10 @@ class OctavoVectorStore(VectorStore):
         if not rows.ids:
             return []
         made: Any
+        if any(
+            part is None for part in vectors
+        ):  # the collection's model is being changed: it knows which one is meant
+            return self._collection.add(rows.texts, ids=rows.ids, metadata=rows.metadata, batch_size=batch_size)
         if self._late is not None:
             made = [matrix for part in vectors for matrix in part]
             added = self._late.add(
@@ -617,7 +658,7 @@ class OctavoVectorStore(VectorStore):
         where = kwargs.pop("filter", None)
         options = search_options(kwargs)
         tokens = self._embedder.query(query)
-        return _mean_relevance(self._scored(query, tokens, k, where, options), len(tokens))
+        return _mean_relevance(self._scored(query, tokens, k, where, options), self._token_count(query, tokens))
 
     async def _asimilarity_search_with_relevance_scores(self, query: str, k: int = 4, **kwargs: Any) -> Scored:
         if not self._scores_by_maxsim(kwargs):
@@ -628,7 +669,13 @@ class OctavoVectorStore(VectorStore):
         options = search_options(kwargs)
         tokens = await self._embedder.aquery(query)
         scored = await asyncio.to_thread(self._scored, query, tokens, k, where, options)
-        return _mean_relevance(scored, len(tokens))
+        return _mean_relevance(scored, await asyncio.to_thread(self._token_count, query, tokens))
+
+    def _token_count(self, query: str, tokens: Any) -> int:
+        if tokens is not None:
+            return len(tokens)
+        assert isinstance(self._embedder, TokenEmbedder)  # asked only where scores are sums over tokens
+        return self._embedder.count(query)
 
     def _scores_by_maxsim(self, options: dict[str, Any]) -> bool:
         """Tell whether scores are sums over the query's tokens, whose number is needed to make something of them."""
@@ -1222,7 +1269,7 @@ def _reopened(cls: type[Store], reference: dict[str, Any]) -> Store:
         return cls(embedding, must_exist=True, **reference)
     # An encoder that only `octavo.open` knows how to use.
     opening: dict[str, Any] = {
-        name: reference.pop(name) for name in ("read_only", "lock_timeout", "sparse") if name in reference
+        name: reference.pop(name) for name in ("read_only", "lock_timeout", "sparse", "previous") if name in reference
     }
     store = cls(collection=open_collection(reference.pop("path"), embedding, must_exist=True, **opening), **reference)
     store._owns_collection, store._reopened_with = True, opening

@@ -20,12 +20,16 @@ from octavo._arrays import Floats
 from octavo.collection import CollectionLike
 from octavo.collection.model_check import ModelCheck
 from octavo.encoders.dense import cosine
+from octavo.errors import MismatchError
 from octavo.integrations.llama_index._nodes import read_nodes
 
 _log = logging.getLogger(__name__)
 
 #: Nodes that are looked at where nobody wrote down which ones a model has embedded.
 _SAMPLE = 8
+
+#: From this on, they come from the same one.
+_ALIKE = 0.99
 
 #: Below this, two vectors of one node are from different models, whatever was embedded of it.
 _UNLIKE = 0.3
@@ -45,11 +49,15 @@ class NodeModel:
     """
 
     def __init__(self, collection: CollectionLike, name: str, encode: Callable[[list[str]], Any]) -> None:
-        self._known = _NodeVectors(collection)
-        self._check = ModelCheck(self._known)
         self._collection = collection
         self._name = name
         self._encode = encode
+        self._begin()
+
+    def _begin(self) -> None:
+        self._space = _space(self._collection)
+        self._known = _NodeVectors(self._collection)
+        self._check = ModelCheck(self._known)
 
     @classmethod
     def of_embedding(cls, collection: CollectionLike, model: Any) -> NodeModel:
@@ -74,7 +82,26 @@ class NodeModel:
         MismatchError
             When the vectors of stored nodes are another model's.
         """
-        self._check.run(self._name, None, self._encode)
+        if self._space != _space(self._collection):  # the vectors are another model's since
+            self._begin()
+        try:
+            self._check.run(self._name, None, self._encode)
+        except MismatchError as error:
+            raise MismatchError(
+                f"{error}. To change the collection to this model: store.reencode(embed_model)"
+            ) from error
+
+    def made(self, texts: Sequence[str], vectors: Sequence[Any]) -> bool:
+        """Tell whether the model gives these very vectors for some texts; False where it cannot answer."""
+        try:
+            fresh = self._encode(list(texts))
+            return all(
+                len(one) == len(other) and cosine(one, other) >= _ALIKE
+                for one, other in zip(fresh, vectors, strict=True)
+            )
+        except Exception as error:
+            _log.warning("whether the embedding model has made a vector could not be checked: %r", error)
+            return False
 
     def remember(self, nodes: Sequence[BaseNode]) -> None:
         """Write down that the model has made the vectors of these nodes, which are stored by now."""
@@ -111,6 +138,10 @@ class NodeModel:
                 best,
                 len(ids),
             )
+
+
+def _space(collection: CollectionLike) -> int:
+    return collection.local.space if collection.local is not None else 0
 
 
 class _NodeVectors:

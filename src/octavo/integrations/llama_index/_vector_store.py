@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import fsspec
+from llama_index.core import Settings
+from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import PrivateAttr
-from llama_index.core.schema import BaseNode
+from llama_index.core.embeddings import resolve_embed_model
+from llama_index.core.schema import BaseNode, MetadataMode
 from llama_index.core.vector_stores.simple import DEFAULT_VECTOR_STORE, NAMESPACE_SEP
 from llama_index.core.vector_stores.types import (
     DEFAULT_PERSIST_DIR,
@@ -24,15 +27,16 @@ from llama_index.core.vector_stores.types import (
 import octavo
 from octavo import Collection
 from octavo.collection import CollectionLike
-from octavo.collection.protocol import require_local
+from octavo.collection.protocol import encodes_itself, require_local
 from octavo.encoders.tokens import TokenEncoder
-from octavo.errors import InputTypeError, ParameterError
+from octavo.errors import InputTypeError, MismatchError, ParameterError
 from octavo.filters import Compare, Field
 from octavo.integrations.llama_index import _persistence
-from octavo.integrations.llama_index._batch import to_batch, to_texts
+from octavo.integrations.llama_index._batch import NodeBatch, to_batch, to_texts
 from octavo.integrations.llama_index._model import NodeModel
 from octavo.integrations.llama_index._nodes import SOURCE, read_nodes, to_node
 from octavo.integrations.llama_index._query import TEXT_MODES, check_names, node_filter, refuse_empty_groups, search
+from octavo.store.documents import Document as StoredDocument
 
 #: Options of the constructor and the values that leave them to the collection.
 _NO_OPTIONS: dict[str, Any] = {
@@ -87,12 +91,12 @@ class OctavoVectorStore(BasePydanticVectorStore):
         Raise instead of creating a collection.
     lock_timeout : float, default=30.0
         Seconds to wait for another writer.
-    sparse : str, callable or object, optional
-        Turns texts into learned sparse vectors (see `octavo.SparseEncoder`), for the modes ``sparse`` and ``hybrid``; the store
-        encodes nodes and queries itself.
     encoder : str, callable or object, optional
         Turns texts into token vectors (see `octavo.TokenEncoder`): the store then keeps many vectors a node, compares
         them by MaxSim, and encodes nodes and queries itself. Embeddings that the framework brings are left alone.
+    sparse : str, callable or object, optional
+        Turns texts into learned sparse vectors (see `octavo.SparseEncoder`), for the modes ``sparse`` and ``hybrid``; the store
+        encodes nodes and queries itself.
     pool_factor : int, default=2
         With `encoder`: pool a node's tokens into so many times fewer vectors.
     candidates : str, default="mean"
@@ -148,6 +152,8 @@ class OctavoVectorStore(BasePydanticVectorStore):
     _encoder: Any = PrivateAttr(None)
     _embed_model: Any = PrivateAttr(None)
     _model: NodeModel | None = PrivateAttr(None)
+    _asked_default: bool = PrivateAttr(False)
+    _checked_default: bool = PrivateAttr(False)
 
     def __init__(
         self,
@@ -261,6 +267,10 @@ class OctavoVectorStore(BasePydanticVectorStore):
             batch, embeddings = to_batch(nodes, self._collection.dim)
         if not batch.ids:
             return batch.given
+        if encodes_itself(self._collection):
+            return self._add_while_changing(batch, nodes)
+        if self._model is None:
+            self._adopt_from(nodes)
         if self._model is not None:
             self._model.compare()
         if self._collection.late is not None:
@@ -278,6 +288,101 @@ class OctavoVectorStore(BasePydanticVectorStore):
         if self._model is not None:
             self._model.remember(nodes)
         return batch.given
+
+    def _add_while_changing(self, batch: NodeBatch, nodes: Sequence[BaseNode]) -> list[str]:
+        """Store nodes with vectors of the model that the collection has, whoever has embedded them."""
+        local = self._local("adding")
+        contents = {node.node_id: node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes}
+        local.add(
+            batch.texts,
+            ids=batch.ids,
+            metadata=batch.metadata,
+            payloads=batch.payloads,
+            batch_size=len(batch.ids),
+            **local.vectors_for([contents[name] for name in batch.ids]),
+        )
+        return batch.given
+
+    def _adopt_from(self, nodes: Sequence[BaseNode]) -> None:
+        """Take note of the framework's embedding model, if it is what has embedded nodes: to tell it from others later."""
+        model = Settings._embed_model
+        if self._asked_default or not isinstance(model, BaseEmbedding) or self._collection.late is not None:
+            return
+        self._asked_default = True
+        found = NodeModel.of_embedding(self._collection, model)
+        first = next((node for node in nodes if node.embedding is not None), None)
+        if first is not None and found.made([first.get_content(metadata_mode=MetadataMode.EMBED)], [first.embedding]):
+            self._model = found
+
+    def _refuse_another(self, query: VectorStoreQuery) -> None:
+        """Raise `MismatchError` for a query that the framework's embedding model has embedded, if the nodes are another's."""
+        model = Settings._embed_model
+        if self._checked_default or not isinstance(model, BaseEmbedding) or self._collection.late is not None:
+            return
+        self._checked_default = True
+        try:
+            NodeModel.of_embedding(self._collection, model).compare()
+        except MismatchError:
+            self._checked_default = False
+            if query.query_str and query.query_embedding is not None:
+                asked = NodeModel(self._collection, "query", lambda texts: list(map(model.get_query_embedding, texts)))
+                if asked.made([query.query_str], [query.query_embedding]):
+                    raise
+
+    def reencode(
+        self,
+        embed_model: Any,
+        codec: str | None = None,
+        *,
+        batch_size: int = 256,
+        rate: str | None = None,
+        serve: Literal["both", "old"] = "both",
+        progress: bool = False,
+    ) -> None:
+        """Change the model of the stored nodes, while they are searched and written to.
+
+        What is embedded of a node is its text together with metadata, as LlamaIndex does. Afterwards the index that sits on
+        the store has to embed queries with the new model. Meanwhile, both models answer queries that bring their words
+        along, as those of a retriever do, if the store was made with ``embed_model=`` (the old one).
+
+        Parameters
+        ----------
+        embed_model : BaseEmbedding, str or encoder
+            The new model; for late interaction, an encoder as in ``OctavoVectorStore(encoder=...)``.
+        codec, batch_size, rate, serve, progress
+            See `octavo.Collection.reencode`. Run it again after an interruption: it goes on where it was.
+
+        Raises
+        ------
+        ParameterError
+            When the nodes lie in Qdrant.
+        """
+        local = self._local("reencode")
+        late = self._collection.late is not None
+        coming: Any = embed_model
+        if late:
+            coming = TokenEncoder(embed_model) if not isinstance(embed_model, TokenEncoder) else embed_model
+        elif not hasattr(embed_model, "encode_documents"):
+            coming = embed_model if isinstance(embed_model, BaseEmbedding) else resolve_embed_model(embed_model)
+        before = None if late or local.encoder is not None else self._embed_model
+        if isinstance(before, str):
+            before = resolve_embed_model(before)
+        local.reencode_texts(self._contents, coming, codec, batch_size, rate, serve, previous=before, progress=progress)
+        if late:
+            self._encoder, self._model = coming, NodeModel.of_tokens(self._collection)
+        else:
+            self._embed_model = coming
+            self._model = (
+                NodeModel.of_embedding(self._collection, coming) if isinstance(coming, BaseEmbedding) else None
+            )
+
+    def _contents(self, documents: Sequence[StoredDocument]) -> list[str]:
+        """Return what is embedded of nodes."""
+        found = {
+            node.node_id: node.get_content(metadata_mode=MetadataMode.EMBED)
+            for node in read_nodes(self._collection, [document.id for document in documents], None)
+        }
+        return [found.get(document.id, document.text) for document in documents]
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Delete the nodes that were cut from a document; a `Document` that was stored whole counts as its own source.
@@ -384,8 +489,11 @@ class OctavoVectorStore(BasePydanticVectorStore):
         InvalidFilterError
             A filter that cannot be used.
         """
-        if self._model is not None and query.mode not in TEXT_MODES:
-            self._model.compare()
+        if query.mode not in TEXT_MODES and not encodes_itself(self._collection):
+            if self._model is not None:
+                self._model.compare()
+            else:
+                self._refuse_another(query)
         result = search(self._collection, query, kwargs)
         nodes = [
             to_node(document, payload) for document, payload in zip(result.documents, result.payloads, strict=True)

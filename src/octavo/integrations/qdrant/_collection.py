@@ -1004,7 +1004,12 @@ class QdrantCollection(DenseSearch):
         return {name: text for name, text in sorted(kept.items()) if isinstance(text, str)}
 
     def set_note(self, name: str, text: str | None) -> None:
-        """Keep a short text in the description of the collection, or remove it; see `octavo.Collection.set_note`.
+        """Keep a short text in the description of the collection, or remove it.
+
+        Parameters
+        ----------
+        name, text
+            See `octavo.Collection.set_note`.
 
         Raises
         ------

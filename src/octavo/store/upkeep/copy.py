@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,12 @@ from pathlib import Path
 from octavo._files import Directory, HeldFile, fresh_directory, storage_errors, sync_file
 from octavo.errors import CorruptCollectionError
 from octavo.store.database import DATABASE_NAME
-from octavo.store.derived import derived_files
+from octavo.store.reencoding import PREFIX
 from octavo.store.settings import INDEXES
 from octavo.store.snapshot import Snapshot
 from octavo.store.sparse import copy_segments
 from octavo.store.sqlite import Connection, connect_file, fold_on_close, prepare_empty, translate_errors
-from octavo.store.store import Store, new_identity, vector_name
+from octavo.store.store import Store, derived_files, new_identity, vector_name
 from octavo.store.tokens import OFFSETS, TOKENS
 from octavo.store.vectors import Codes, VectorFile
 
@@ -58,23 +59,15 @@ def write_copy(store: Store, draft: Path) -> None:
 
 
 def _write_files(store: Store, connection: Connection, snapshot: Snapshot, draft: Directory) -> None:
-    def write(name: int | str, rows: Codes) -> None:
-        file = VectorFile(draft, vector_name(snapshot.generation, name), rows.shape[1])
+    for generation, name, rows in _checked_rows(snapshot):
+        file = VectorFile(draft, vector_name(generation, name), rows.shape[1])
         file.write(0, rows)
         file.sync()
         file.close()
-
-    for number, tier in enumerate(snapshot.tiers):
-        tier.check()
-        write(number, tier.codes)
-    if snapshot.tokens is not None:
-        tokens = snapshot.tokens
-        tokens.check()
-        write(TOKENS, tokens.codes)
-        write(OFFSETS, tokens.offset_rows)
     sparse = copy_segments(snapshot.sparse, draft) if snapshot.sparse is not None else None
     derived = ["text"]  # rebuilt by the next text search
-    recorded = {index: derived_files(index, store.artifact(connection, index)) for index in INDEXES}
+    names = [f"{prefix}{index}" for prefix in ("", PREFIX) for index in INDEXES]
+    recorded = {name: derived_files(name.removeprefix(PREFIX), store.artifact(connection, name)) for name in names}
     derived += [index for index, names in recorded.items() if not all(_copy_file(store, name, draft) for name in names)]
     path = draft.path / DATABASE_NAME
     os.close(draft.open(DATABASE_NAME, os.O_CREAT | os.O_EXCL | os.O_RDWR))
@@ -87,6 +80,18 @@ def _write_files(store: Store, connection: Connection, snapshot: Snapshot, draft
             target.execute("UPDATE manifest SET value = ? WHERE key = 'sparse'", (sparse,))
         fold_on_close(target)
     sync_file(path)
+
+
+def _checked_rows(snapshot: Snapshot) -> Iterator[tuple[int, int | str, Codes]]:
+    """Yield generation, name and verified rows of each vector file, in every space."""
+    for space in snapshot.spaces:
+        for number, tier in enumerate(space.tiers):
+            tier.check()
+            yield space.generation, number, tier.codes
+        if space.tokens is not None:
+            space.tokens.check()
+            yield space.generation, TOKENS, space.tokens.codes
+            yield space.generation, OFFSETS, space.tokens.offset_rows
 
 
 def _copy_file(store: Store, name: str, draft: Directory) -> bool:
@@ -107,14 +112,8 @@ def _copy_to_memory(store: Store) -> Store:
     settings = store.settings
     copy = Store(None, replace(settings, read_only=False, must_exist=False))
     with store.read() as (connection, snapshot):
-        for number, tier in enumerate(snapshot.tiers):
-            tier.check()
-            copy.new_vector_file(snapshot.generation, number, tier.layout.row_bytes).write(0, tier.codes)
-        if snapshot.tokens is not None:
-            tokens = snapshot.tokens
-            tokens.check()
-            for name, rows in ((TOKENS, tokens.codes), (OFFSETS, tokens.offset_rows)):
-                copy.new_vector_file(snapshot.generation, name, rows.shape[1]).write(0, rows)
+        for generation, name, rows in _checked_rows(snapshot):
+            copy.new_vector_file(generation, name, rows.shape[1]).write(0, rows)
         if snapshot.sparse is not None:
             copy.shelf.take_over(snapshot.sparse)
         copy.database.load_from(connection)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 from octavo._files import Directory
 from octavo.errors import CollectionLockedError
 from octavo.store.database import read_manifest
-from octavo.store.derived import derived_files
-from octavo.store.settings import INDEXES
+from octavo.store.reencoding import PREFIX
 from octavo.store.store import SPARSE_FILE, TEXT_DIRECTORY, Store, sparse_files
 
 _GENERATION_FILE = re.compile(
@@ -32,13 +31,11 @@ def erase_leftovers(store: Store) -> None:
     assert folder is not None  # only collections on disk have files
     text = folder.sub(TEXT_DIRECTORY) if folder.stat(TEXT_DIRECTORY) is not None else None
     with store.write() as connection:  # nobody else is between writing files and committing them
-        manifest = read_manifest(connection)
-        generation = int(manifest["generation"])
+        generations = {store.generation(connection, prefix) for prefix in ("", PREFIX)}
         recorded = store.artifact(connection, "text")
-        kept = {name for index in INDEXES for name in derived_files(index, store.artifact(connection, index))}
-        kept |= sparse_files(manifest)
+        kept = store.derived(connection) | sparse_files(read_manifest(connection))
         kept_text = recorded["manifest"]["directory"] if recorded is not None else None
-        old = [name for name in _leftovers(folder, generation) if name not in kept]
+        old = [name for name in _leftovers(folder, generations) if name not in kept]
         left = [folder.path / name for name in old if not folder.remove(name)]
         if text is not None:
             old = [name for name in text.names() if name != kept_text]
@@ -58,7 +55,7 @@ def erase_leftovers(store: Store) -> None:
         )
 
 
-def _leftovers(folder: Directory, generation: int) -> Iterator[str]:
+def _leftovers(folder: Directory, generations: Set[int]) -> Iterator[str]:
     """Yield the names of vector files of other generations, and of graphs, cells and segments of sparse vectors."""
     for name in folder.names():
         match = _GENERATION_FILE.fullmatch(name)
@@ -67,5 +64,5 @@ def _leftovers(folder: Directory, generation: int) -> Iterator[str]:
                 yield name
             continue
         # A draft of this generation may still be being written, and holds no document of an earlier one.
-        if int(match[1]) != generation or name.endswith((".graph", ".cells", ".segment")):
+        if int(match[1]) not in generations or name.endswith((".graph", ".cells", ".segment")):
             yield name

@@ -80,6 +80,8 @@ class _Damage:
     text: str | None = None
     tuning: str | None = None
     originals: list[str] = field(default_factory=list)
+    following: int | None = None  # the first slot of the space that is being filled that is damaged
+    following_names: list[str] = field(default_factory=list)
 
     def messages(self, snapshot: Snapshot) -> list[str]:
         found = self.database + self.documents
@@ -92,6 +94,11 @@ class _Damage:
                 f"row {int(np.flatnonzero(mask)[0])}"
             )
         found += self.token_files + self.sparse.messages() + self.originals
+        found += [
+            f"{name} is damaged: it holds new vectors from the re-encoding that is under way; repair drops those from the "
+            "first damaged one on, and reencode makes them again"
+            for name in self.following_names
+        ]
         return found + [message for message in (self.index, self.text, self.tuning) if message is not None]
 
 
@@ -108,7 +115,7 @@ def _find_damage(store: Store, index: DerivedIndex, text: TextFiles) -> tuple[_D
     """
     with store.read() as (connection, snapshot):
         damage = _damage_of(store, connection, snapshot)
-    damage.index = _derived_damage(store, index.name, index.damage)
+    damage.index = _derived_damage(store, index.artifact, index.damage)
     damage.text = _derived_damage(store, "text", text.damage)
     return damage, snapshot
 
@@ -148,7 +155,28 @@ def _damage_of(store: Store, connection: Connection, snapshot: Snapshot) -> _Dam
     damage.sparse = sparse_damage(store, connection, snapshot)
     damage.tuning = _tuning_damage(connection)
     damage.originals = _originals.problems(connection, snapshot.alive, snapshot.dim)
+    if snapshot.next is not None:
+        _look_at_next(snapshot.next, damage)
+        dim, alive = snapshot.next.dim, snapshot.alive
+        damage.originals += _originals.problems(connection, alive, dim, snapshot.next.prefix)
     return damage
+
+
+def _look_at_next(following: Snapshot, damage: _Damage) -> None:
+    """Look at the rows of the space that a change of the model fills."""
+    bad = np.zeros(following.n_slots, np.bool_)
+    for tier in following.tiers:
+        rows = bad_rows(tier.file, tier.guard, tier.codes)
+        if rows.any():
+            damage.following_names.append(tier.file.name)
+            bad |= rows
+    if following.tokens is not None:
+        tokens, messages = token_damage(following.tokens, following.n_slots)
+        if messages:
+            damage.following_names.append(following.tokens.file.name)
+            bad |= tokens if tokens is not None else True
+    if damage.following_names:
+        damage.following = int(np.flatnonzero(bad)[0]) if bad.any() else 0
 
 
 def _read_documents(connection: Connection) -> tuple[list[int], list[str]]:
@@ -249,9 +277,15 @@ def _repair(
     if damage.sparse:
         found, snapshot = _find_damage(store, index, text) if repaired else (damage, snapshot)
         repaired += repair_sparse(store, writer, sparse_encoder, snapshot, found.sparse)
+    if damage.following is not None:
+        now = _find_damage(store, index, text)[1] if repaired else snapshot
+        writer.shorten_reencoding(now, damage.following)
+        repaired.append(
+            f"the re-encoding goes on from row {damage.following:,}: what it had written beyond was damaged"
+        )
     if damage.index is not None:
         with store.write() as connection:
-            connection.execute("DELETE FROM artifacts WHERE name = ?", (index.name,))
+            connection.execute("DELETE FROM artifacts WHERE name = ?", (index.artifact,))
         index.forget()
         index.catch_up()
         source = "the coarse tier" if index.name == "graph" else "the finest tier"

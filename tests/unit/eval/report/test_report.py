@@ -17,7 +17,7 @@ from octavo.eval.analysis.pareto import NothingFitsError
 from octavo.eval.report import Report, _page, _plots, report
 from octavo.eval.report._plots import Picture
 
-_VOID = {"meta", "img", "link", "br", "hr", "input"}
+_VOID = {"meta", "img", "link", "br", "hr", "input", "source"}
 
 
 class Page(HTMLParser):
@@ -66,7 +66,9 @@ def written(runs: list[Any], tmp_path_factory: pytest.TempPathFactory) -> Report
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Save nothing to pictures, which takes most of the time, where a test is about something else."""
-    monkeypatch.setattr(_plots, "_drawn", lambda figure, name, alt: Picture(name, alt, b"<svg/>", b"\x89PNG"))
+    monkeypatch.setattr(
+        _plots, "_picture", lambda name, alt, draw: Picture(name, alt, b"<svg/>", b"<svg/>", b"\x89PNG")
+    )
 
 
 def test_the_page_stands_alone(written: Report) -> None:

@@ -1,0 +1,241 @@
+"""Search while a collection's model is being changed: documents that have two vectors, of the old model and of the new one.
+
+Scores of two models are not of one kind. For each query, those of either model become z-scores, by their mean and spread over
+a sample of documents that have both vectors. A document with both is given the weighted mean of the two; one that has only the
+old vector keeps its own. What is returned is on the old model's scale (docs/decisions/reencode.md has the measurements).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from octavo._arrays import Floats
+from octavo._sparse_rows import SparseRows
+from octavo.errors import CorruptCollectionError
+from octavo.retrievers.late_interaction import LateOptions, LateRanker
+from octavo.retrievers.results import Ranking, SearchResult, Served
+from octavo.retrievers.search import Queries, SearchOptions, SnapshotRanker
+from octavo.store.reencoding import SpaceChangedError
+from octavo.store.snapshot import Slots, Snapshot
+from octavo.words import WordQuery
+
+Scores: TypeAlias = npt.NDArray[np.float32]
+
+#: Documents over which the mean and the spread of scores are taken, and how many it takes to say anything.
+_SAMPLE, _ENOUGH = 256, 64
+
+#: The new model's weight is the share of documents that it has encoded, but at least this.
+_LEAST_WEIGHT = 0.5
+
+#: Documents of either ranking that are scored by both models: so many times k, and some more.
+_DEPTH, _MORE = 2, 10
+
+#: Smoothing of ranks where words stand in for vectors; as in reciprocal rank fusion.
+_RANK = 60.0
+
+
+class TwoSpaces:
+    """Ranks documents by the vectors of two models; see `octavo.collection.searching.Ranker`.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        With a change of the model under way.
+    first : SnapshotRanker
+        Ranks by the old model's vectors, and by words.
+    second : SnapshotRanker
+        Ranks by the new model's vectors those documents that have them.
+    """
+
+    def __init__(self, snapshot: Snapshot, first: SnapshotRanker, second: SnapshotRanker) -> None:
+        assert snapshot.next is not None  # otherwise there is one space
+        assert snapshot.reencoding is not None
+        self._first, self._second = first, second
+        self._next, self._reencoding = snapshot.next, snapshot.reencoding
+        share = self._next.n_alive / max(1, snapshot.n_alive)
+        self._weight = max(_LEAST_WEIGHT, min(1.0, share))
+        self._share = share
+        self._served: Served | None = None
+        self.cosines = first.cosines
+
+    def at_most(self, depth: int) -> int:
+        """Return how many results there can be."""
+        return self._first.at_most(depth)
+
+    def by_words(self, words: Sequence[str | WordQuery], k: int, options: SearchOptions) -> list[Ranking]:
+        """Rank by BM25."""
+        return self._first.by_words(words, k, options)
+
+    def by_sparse(self, queries: SparseRows, k: int, options: SearchOptions) -> list[Ranking]:
+        """Rank by learned sparse vectors, which are not changed."""
+        return self._first.by_sparse(queries, k, options)
+
+    def by_vectors(self, queries: Queries, k: int, options: SearchOptions) -> list[Ranking]:
+        """Rank by the vectors that there are, of the models that have encoded the queries."""
+        if queries.next is not None and queries.reencoding != self._reencoding.identity:
+            raise SpaceChangedError
+        if not queries.encoded:
+            self._served, self.cosines = "new", False
+            return self._by_the_new(queries, k, options)
+        if queries.next is not None and self._next.n_alive >= _ENOUGH:
+            try:
+                rankings = self._by_both(queries, queries.next, k, options)
+            except CorruptCollectionError:  # verify names it; the old vectors are all there
+                pass
+            else:
+                self._served = "both"
+                return rankings
+        self._served = "old"
+        return self._first.by_vectors(queries, k, options)
+
+    # ------------------------------------------------------------------ both models
+
+    def _by_both(self, queries: Queries, following: Queries, k: int, options: SearchOptions) -> list[Ranking]:
+        depth = _DEPTH * k + _MORE
+        old = self._first.by_vectors(queries, self._first.at_most(depth), options)
+        new = self._by_second(following, depth, options)
+        sample = self._sample()
+        rankings = []
+        for number in range(len(queries)):
+            slots = _either(old[number][0], new[number][0])
+            scores = self._fused(queries, following, number, slots, sample)
+            order = np.lexsort((slots, -scores))[:k]
+            rankings.append((slots[order], scores[order]))
+        return rankings
+
+    def _by_second(self, following: Queries, depth: int, options: SearchOptions) -> list[Ranking]:
+        depth = self._second.at_most(depth)
+        if not depth:
+            return [(np.zeros(0, np.int64), np.zeros(0, np.float32))] * len(following)
+        return self._second.by_vectors(following, depth, self._options(options))
+
+    def _options(self, options: SearchOptions) -> SearchOptions:
+        """Return the options as the second ranker reads them."""
+        if isinstance(self._second, LateRanker) and not isinstance(options, LateOptions):
+            return LateOptions(**{field.name: getattr(options, field.name) for field in fields(options)})
+        if isinstance(options, LateOptions) and not isinstance(self._second, LateRanker):
+            return SearchOptions(**{field.name: getattr(options, field.name) for field in fields(SearchOptions)})
+        return options
+
+    def _sample(self) -> Slots:
+        """Return documents that have both vectors, the same for each query of one state."""
+        n = self._next.n_slots
+        spaced = np.unique(np.linspace(0, n - 1, min(n, _SAMPLE)).astype(np.int64))
+        spaced = spaced[self._next.alive[spaced]]
+        if len(spaced) >= _ENOUGH:
+            return spaced
+        alive = np.flatnonzero(self._next.alive)
+        return alive[:: max(1, len(alive) // _SAMPLE)]
+
+    def _fused(self, queries: Queries, following: Queries, number: int, slots: Slots, sample: Slots) -> Scores:
+        """Return the scores of documents for one query, on the old model's scale."""
+        again = slots[slots < self._next.n_slots]
+        scored = self._first.scores(queries, number, np.concatenate([slots, sample])).astype(np.float64)
+        old, old_known = scored[: len(slots)], scored[len(slots) :]
+        scored = self._second.scores(following, number, np.concatenate([again, sample])).astype(np.float64)
+        new, new_known = scored[: len(again)], scored[len(again) :]
+        usable = np.isfinite(old_known) & np.isfinite(new_known)  # documents may be without tokens
+        if not usable.all():
+            old_known, new_known = old_known[usable], new_known[usable]
+        middle, spread = _moments(old_known)
+        new_middle, new_spread = _moments(new_known)
+        if not spread or not new_spread:
+            return old.astype(np.float32)
+        weight = self._weight
+        share, new_share = (1 - weight) / spread, weight / new_spread
+        # the mean of two z-scores spreads less than either, the less the models agree
+        _, narrower = _moments(share * (old_known - middle) + new_share * (new_known - new_middle))
+        narrower = narrower or 1.0
+        fused = old.copy()
+        both = slots < self._next.n_slots
+        mine = old[both]
+        mixed = middle + spread / narrower * (share * (mine - middle) + new_share * (new - new_middle))
+        if not np.isfinite(mixed).all():  # a document without tokens by one of the models: the other one alone
+            alone = middle + spread / new_spread * (new - new_middle)
+            mixed = np.where(np.isfinite(mine), np.where(np.isfinite(new), mixed, mine), alone)
+        fused[both] = mixed
+        if self._first.cosines and len(fused) and fused.max() > 1:  # no cosine is, and others build on that
+            fused = middle + (fused - middle) * (1 - middle) / (fused.max() - middle)
+        return fused.astype(np.float32)
+
+    # ------------------------------------------------------------------ the new model alone
+
+    def _by_the_new(self, queries: Queries, k: int, options: SearchOptions) -> list[Ranking]:
+        """Rank by the new vectors where there are some; words rank the rest, unless they are fused with this anyway.
+
+        Either ranking covers a part of the documents. A document of rank r in a part that is a share s of all is taken for
+        one of rank r / s.
+        """
+        assert queries.next is not None  # one of the models has encoded them
+        new = self._by_second(queries.next, k, options)
+        if options.needs_words or not self._first.knows_words:
+            return new
+        assert queries.words is not None  # only words are encoded here
+        rest = self._first.beyond(self._next.n_slots)
+        words = self._first.by_words_of(queries.words, k, rest)
+        share = min(1.0, max(self._share, 1e-6))
+        merged = []
+        for (mine, _), (others, _) in zip(new, words, strict=True):
+            ranks = np.concatenate(
+                [(1 + np.arange(len(mine))) / share, (1 + np.arange(len(others))) / max(1 - share, 1e-6)]
+            )
+            slots = np.concatenate([mine, others]).astype(np.int64)
+            order = np.lexsort((slots, ranks))[:k]
+            merged.append((slots[order], (1 / (_RANK + ranks[order])).astype(np.float32)))
+        return merged
+
+    # ------------------------------------------------------------------ beside the ranking
+
+    def vectors(self, ranking: Ranking) -> Floats:
+        """Return the old model's vectors, which all documents have; the new ones where the old model is not at hand."""
+        if self._served != "new":
+            return self._first.vectors(ranking)
+        slots = ranking[0]
+        found = np.zeros((len(slots), self._second.dim), np.float32)
+        mine = slots < self._next.n_slots
+        found[mine] = self._second.vectors((slots[mine], ranking[1][mine]))
+        return found
+
+    def relevance(self, queries: Queries, number: int, ranking: Ranking, vectors: Floats) -> Floats:
+        """Return how good documents are for a query, as cosines of the old model, or of the new one where that is alone."""
+        if self._served == "new":
+            assert queries.next is not None
+            slots = ranking[0]
+            found = np.full(len(slots), -1, np.float32)  # found by their words: as far from the query as can be
+            mine = slots < self._next.n_slots
+            part = slots[mine], ranking[1][mine]
+            found[mine] = self._second.relevance(queries.next, number, part, vectors[mine])
+            return found
+        if self._served == "both" and self._first.cosines:
+            assert queries.next is not None
+            return self._fused(queries, queries.next, number, ranking[0], self._sample())
+        return self._first.relevance(queries, number, ranking, vectors)
+
+    def results(self, rankings: Sequence[Ranking]) -> list[SearchResult]:
+        """Read the documents."""
+        found = self._first.results(rankings)
+        return [replace(result, reencoding=self._served) for result in found] if self._served is not None else found
+
+
+def _moments(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return mean and standard deviation; zeros for less than two values."""
+    if len(values) < 2:
+        return 0.0, 0.0
+    mean = float(values.sum()) / len(values)
+    return mean, math.sqrt(max(0.0, float(values @ values) / len(values) - mean * mean))
+
+
+def _either(a: Slots, b: Slots) -> Slots:
+    """Return what is in one of two arrays, each once, in rising order."""
+    found = np.concatenate([a, b])
+    found.sort()
+    if len(found) < 2:
+        return found
+    kept: Slots = found[np.concatenate([[True], found[1:] != found[:-1]])]
+    return kept
