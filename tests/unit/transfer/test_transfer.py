@@ -90,7 +90,10 @@ def test_a_writer_that_loses_documents_is_noticed(source: octavo.Collection) -> 
         write = write_stored(target)
         with pytest.raises(MismatchError, match=r"'id/101 ü' is missing"):
             transfer(
-                source, target, batch_size=3, write=lambda d, p, v: write(d[:2], p[:2], v[:2]) if len(d) > 2 else None
+                source,
+                target,
+                batch_size=3,
+                write=lambda d, p, v, s: write(d[:2], p[:2], v[:2], s) if len(d) > 2 else None,
             )
 
 
@@ -98,20 +101,21 @@ def test_another_vector_is_noticed(source: octavo.Collection) -> None:
     with open_from_blueprint(None, blueprint_of(source)) as target:
         write = write_stored(target)
         with pytest.raises(MismatchError, match="another vector"):
-            transfer(source, target, write=lambda d, p, v: write(d, p, v[::-1]))
+            transfer(source, target, write=lambda d, p, v, s: write(d, p, v[::-1], s))
 
 
 def test_another_text_is_noticed(source: octavo.Collection) -> None:
     with open_from_blueprint(None, blueprint_of(source)) as target:
         write = write_stored(target)
         with pytest.raises(MismatchError, match="another text, metadata or payload"):
-            transfer(source, target, write=lambda d, p, v: write(d, [None] * len(d), v))
+            transfer(source, target, write=lambda d, p, v, s: write(d, [None] * len(d), v, s))
 
 
 class Elsewhere:
     """A collection that is reached by its public methods alone, as those of integrations are."""
 
     local = late = None
+    has_sparse_vectors = False
 
     def __init__(self, collection: octavo.Collection) -> None:
         for name in ("ids", "get", "get_payloads", "get_vectors", "delete", "count", "add", "notes", "set_note"):
