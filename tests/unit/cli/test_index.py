@@ -38,6 +38,18 @@ def index(run: Run) -> Run:
     return call
 
 
+def begin(command: list[str], **options: Any) -> subprocess.Popen[str]:
+    """Start a process that Ctrl-C reaches: whoever was started in the background ignores it, and hands that on."""
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **options,
+    )
+
+
 def stored() -> dict[str, str]:
     with octavo.open("kb", read_only=True) as kb:
         return {document.id: document.text for document in kb.documents()}
@@ -372,7 +384,7 @@ def test_an_interrupted_run_says_what_is_safe_and_goes_on(words: Any, run: Run, 
     )
     command = [sys.executable, "-m", "octavo", "index", "docs", "-p", "kb", "-m", "slow:encode", "--batch-size", "2"]
     environment = os.environ | {"PYTHONPATH": os.environ["PYTHONPATH"] + os.pathsep + os.getcwd()}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    process = begin(command, env=environment)
     assert process.stdout is not None
     for _ in range(4):
         process.stdout.readline()
@@ -393,7 +405,7 @@ def test_an_interrupted_run_says_what_is_safe_and_goes_on(words: Any, run: Run, 
 def test_watch_as_a_process(words: Any) -> None:
     write({"docs/a.md": "a", "docs/b.md": "b"})
     command = [sys.executable, "-m", "octavo", "watch", "docs", "-p", "kb", *MODEL, "--interval", "0.1", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = begin(command)
     assert process.stdout is not None
     try:
         assert json.loads(process.stdout.readline())["added"] == 2
