@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[2]
 #: Page: the package that it needs, and what it prints.
 PAGES = {
     "serve": ("octavo", r"http://127\.0\.0\.1:\d+/#key=\S+"),
+    "index": ("octavo", r"pear [\d.]+ a green pear \{'year': 2023\}\nsky .*"),
+    "codecs": ("octavo", ""),
     "sparse": ("octavo", ""),
     "text-search": ("octavo", ""),
     "context": ("octavo", ""),
