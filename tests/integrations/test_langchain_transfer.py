@@ -328,10 +328,11 @@ def test_delete_collection(tmp_path: Path) -> None:
 
 
 def test_delete_collection_leaves_other_files_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").write_text("years of work")
     with OctavoVectorStore(EMBEDDING, tmp_path, collection_name="tenant") as tenant:
         tenant.add_texts(TEXTS)
-        OctavoVectorStore.from_texts(TEXTS, EMBEDDING, path=tmp_path).delete_collection()
+        store = OctavoVectorStore.from_texts(TEXTS, EMBEDDING, path=tmp_path)
+        (tmp_path / "thesis.txt").write_text("years of work")
+        store.delete_collection()
         assert tenant.count() == 3
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
     assert OctavoVectorStore.list_collections(tmp_path) == ["tenant"]

@@ -25,7 +25,7 @@ def _option(match: re.Match[str]) -> str:
 #: Commands in the order in which one comes to need them; what is not named comes last.
 _ORDER = (
     "index", "watch", "search", "serve", "mcp", "list", "get", "update", "delete", "stats", "duplicates", "info",
-    "fit", "refit", "tune", "compact", "verify", "snapshot", "restore", "export", "import", "push", "pull",
+    "fit", "refit", "reencode", "tune", "compact", "verify", "snapshot", "restore", "export", "import", "push", "pull",
     "plan", "eval", "demo",
 )  # fmt: skip
 
