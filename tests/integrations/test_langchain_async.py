@@ -122,7 +122,7 @@ async def test_constructors_use_the_async_methods(tmp_path: Path) -> None:
 
 async def test_reopening_recognises_the_embedding_without_its_sync_methods(tmp_path: Path) -> None:
     (await OctavoVectorStore.afrom_texts(["one"], AsyncOnly(), path=tmp_path / "kb")).close()
-    store = await OctavoVectorStore.afrom_texts(["two"], AsyncOnly(), path=tmp_path / "kb", ids=["b"])
+    store = await OctavoVectorStore.afrom_texts(["two"], AsyncOnly(), ids=["2"], path=tmp_path / "kb")
     assert store.count() == 2
     store.close()
 
@@ -131,7 +131,7 @@ async def test_reopening_recognises_the_embedding_without_its_sync_methods(tmp_p
             return EMBEDDING.embed_documents([text + "!" for text in texts])
 
     with pytest.raises(MismatchError):
-        await OctavoVectorStore.afrom_texts(["three"], Other(), path=tmp_path / "kb")
+        await OctavoVectorStore.afrom_texts(["three"], Other(), ids=["3"], path=tmp_path / "kb")
 
 
 async def test_a_failing_async_embedding_changes_nothing(store: OctavoVectorStore) -> None:
@@ -265,7 +265,7 @@ async def test_threads_are_not_waited_for_by_threads(tmp_path: Path) -> None:
         store = await OctavoVectorStore.afrom_texts([f"text {n}" for n in range(5)], EMBEDDING, path=path)
         await store.aadd_documents([Document(page_content="more")])
         store.close()
-        store = await OctavoVectorStore.afrom_texts(["again"], Duck(), path=path, ids=["again"])
+        store = await OctavoVectorStore.afrom_texts(["again"], Duck(), ids=["again"], path=path)
         found = await store.asimilarity_search("text 1", 2)
         records = OctavoRecordManager(store)
         await aindex([Document(page_content="indexed")], records, store, key_encoder="sha256")

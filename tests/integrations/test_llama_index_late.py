@@ -116,7 +116,7 @@ def test_modes(index: LateInteractionIndex) -> None:
     assert found(QUERY, "hybrid", alpha=1) == found(QUERY, "late") == ["diesel", "gas"]
     assert found("violins", "hybrid", alpha=0) == ["violin"]
     assert found(QUERY, "mmr", vector_store_kwargs={"mmr_threshold": 1.0}) == found(QUERY, "late")
-    with pytest.raises(ParameterError, match="'late', 'text', 'hybrid', 'mmr', got 'dense'"):
+    with pytest.raises(ParameterError, match="'late', 'text', 'sparse', 'hybrid', 'mmr', got 'dense'"):
         index.as_retriever(mode="dense")  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match="vector_store_query_mode"):
         index.as_retriever(mode="late", vector_store_query_mode="mmr")

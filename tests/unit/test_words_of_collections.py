@@ -142,10 +142,12 @@ def test_prefixes_and_misspelt_words(make, request):
 
 
 def test_candidates_of_late_interaction_by_operators(tmp_path):
-    with octavo.open_multi_vector(tmp_path / "kb") as kb:
-        kb.add(["red apple", "apple red"], ids=["a", "b"], token_vectors=[[[1.0, 0.0]], [[1.0, 0.0]]])
-        got = kb.search([[1.0, 0.0]], k=1, text=Phrase("apple red"), candidates="text", n_candidates=1, exact=False)
-        assert got.ids == ["b"]
+    texts = ["red apple"] * 7 + ["apple red"] + ["red apple"] * 12
+    with octavo.open_multi_vector(tmp_path / "kb", fit_after=5) as kb:
+        kb.add(texts, ids=[str(n) for n in range(20)], token_vectors=[[[1.0, 0.0]]] * 20)
+        options = {"candidates": "text", "n_candidates": 4, "exact": False}
+        assert kb.search([[1.0, 0.0]], k=1, text="apple red", **options).ids == ["0"]
+        assert kb.search([[1.0, 0.0]], k=1, text=Phrase("apple red"), **options).ids == ["7"]
 
 
 # ---------------------------------------------------------------------- the index follows

@@ -359,6 +359,8 @@ class _Export:
     def _document(self, line: bytes, number: int) -> tuple[Document, str | None]:
         try:
             record = json.loads(line)
+            if not isinstance(record, dict):
+                raise TypeError(f"expected an object, got {type(record).__name__}")
             words = bool(record.get("flags", 0) & EMBED_WORDS)
             metadata = metadata_from_tagged(record["metadata"])
             made = Document(record["id"], record["text"], metadata, record.get("embed_text"), words)

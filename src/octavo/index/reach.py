@@ -69,8 +69,8 @@ class Reach:
 
     Examples
     --------
-    >>> Reach(64, 900, score=1.0, border=0.25, shift=0.3, typical=200.0, kept=8.0).least(0.6, 0.4)
-    0.4
+    >>> Reach(64, 900, score=1.0, border=0.25, shift=0.25, typical=200.0, kept=8.0).least(0.5, 0.5)
+    0.375
     """
 
     first: int

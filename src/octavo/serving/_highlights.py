@@ -6,6 +6,7 @@ import re
 from typing import TypeAlias
 
 from octavo._text_analysis import FUNCTION, text_analysis
+from octavo.errors import MissingExtraError
 
 #: Pieces of a text in order; True where a word of the query stands.
 Pieces: TypeAlias = list[tuple[str, bool]]
@@ -33,7 +34,10 @@ class Highlighter:
     """
 
     def __init__(self, query: str, language: str) -> None:
-        self._analysis = text_analysis("plain" if language.startswith(FUNCTION) else language or "plain")
+        try:
+            self._analysis = text_analysis("plain" if language.startswith(FUNCTION) else language or "plain")
+        except MissingExtraError:  # of a library that splits words; searches by vectors go without it, and so do we
+            self._analysis = text_analysis("plain")
         self._terms = set(self._analysis.terms(query))
 
     def _spans(self, text: str) -> list[tuple[int, int]]:

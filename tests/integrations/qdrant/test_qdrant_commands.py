@@ -78,9 +78,9 @@ def test_index_search_and_info(run: Run) -> None:
     shown = run("info", "there").stdout
     assert "float16; 1 segments" in shown or "float16; 2 segments" in shown
     assert "none, in this process" in shown
-    pruned = run("index", "docs.jsonl", "--path", PLACE, *MODEL, "--id-field", "year", "--prune").stdout
+    pruned = run("index", "docs.jsonl", "--path", PLACE, *MODEL, "--id-field", "year", "--prune", "--yes").stdout
     assert "20 added" in pruned
-    assert "20 removed; now 20 documents, codec float16" in pruned
+    assert "20 removed (source docs.jsonl); now 20 documents, codec float16" in pruned
 
 
 def test_another_codec_and_no_collection_are_errors(run: Run) -> None:
@@ -89,7 +89,7 @@ def test_another_codec_and_no_collection_are_errors(run: Run) -> None:
     assert "made with codec 'int8' and metric 'cosine', got 'binary'" in refused.stderr
     assert "metric 'cosine'" in run("index", "docs.jsonl", "--path", PLACE, *MODEL, "--metric", "dot", code=1).stderr
     for command in (("info", "qdrant:nowhere"), ("search", "q", "--path", "qdrant:nowhere", "--mode", "text")):
-        assert "nowhere, but there is none" in run(*command, code=1).stderr
+        assert "no collection at qdrant:nowhere" in run(*command, code=1).stderr
     with QdrantCollection.open(path="there") as held:
         assert "another process, or another object" in run("info", PLACE, code=1).stderr
         assert len(held) == 20

@@ -561,6 +561,16 @@ def test_what_finds_candidates_is_there_when_the_new_space_takes_over(place: Pat
     with filled(place, old, index=index) as kb:
         started(kb, new, 350)
         assert kb.search(texts_of(400)[7], k=1, exact=False).ids == ["7"]
+        beside = kb._beside(kb._store.snapshot)[1]
+        beside.complete()
+        beside.checkpoint()
+        with kb.connection() as connection:
+            entry = kb._store.artifact(connection, f"next_{index}")
+        assert entry is not None
+        name = entry["file"] if index == "graph" else entry["segments"][0]["file"]
+        (place / name).write_bytes(b"damaged")
+        assert name in kb.verify().problems[0]
+        assert kb.verify(repair=True).ok
         kb.reencode(new, batch_size=50)
         snapshot = kb._store.snapshot
         view = snapshot.cells if index == "cells" else snapshot.graph

@@ -376,7 +376,8 @@ def _advice(
     except (OctavoError, ValueError) as error:
         found["recommendation"] = f"No recommendation: {error}"
     # Ids of several data sets may clash; without texts the page shows ids.
-    texts = dict(zip(datasets[0].query_ids, datasets[0].queries, strict=True)) if len(datasets) == 1 else {}
+    one = len(datasets) == 1 and len({result.dataset.fingerprint for result in everything}) == 1
+    texts = dict(zip(datasets[0].query_ids, datasets[0].queries, strict=True)) if one else {}
     try:
         page = write_report(everything, out=out / "report.html", texts=texts, explain=find_explanation(out, everything))
         found["report"] = f"The picture: {page.html}"

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -941,6 +941,24 @@ class QdrantCollection(DenseSearch):
         about = self._manifest or self._plan
         assert about is not None  # one of the two
         return about
+
+    def reencode(self, *arguments: Any, **options: Any) -> NoReturn:
+        """Not for collections in Qdrant: their model is changed by way of a local copy.
+
+        Parameters
+        ----------
+        *arguments, **options
+            As for `octavo.Collection.reencode`; none is looked at.
+
+        Raises
+        ------
+        ParameterError
+            Always; the message says what to do.
+        """
+        raise ParameterError(
+            "a collection in Qdrant keeps its model: octavo pull PLACE DIR, octavo reencode DIR --model NEW, octavo push "
+            "DIR to a new name; then search that"
+        )
 
     def encode_documents(self, texts: Sequence[str]) -> Floats:
         """Return the encoder's vectors for documents, of shape ``(len(texts), dim)``."""

@@ -21,6 +21,7 @@ from octavo.store.database import ROW, document_crc
 from octavo.store.derived import DerivedIndex
 from octavo.store.documents import chunked
 from octavo.store.metadata import index as _metadata_index
+from octavo.store.reencoding import PREFIX
 from octavo.store.snapshot import Mask, Snapshot
 from octavo.store.sqlite import Connection, Error, connect_scratch
 from octavo.store.store import TEXT_DIRECTORY, Store
@@ -82,6 +83,7 @@ class _Damage:
     originals: list[str] = field(default_factory=list)
     following: int | None = None  # the first slot of the space that is being filled that is damaged
     following_names: list[str] = field(default_factory=list)
+    following_index: str | None = None
 
     def messages(self, snapshot: Snapshot) -> list[str]:
         found = self.database + self.documents
@@ -99,7 +101,9 @@ class _Damage:
             "first damaged one on, and reencode makes them again"
             for name in self.following_names
         ]
-        return found + [message for message in (self.index, self.text, self.tuning) if message is not None]
+        return found + [
+            message for message in (self.index, self.following_index, self.text, self.tuning) if message is not None
+        ]
 
 
 def verify_files(store: Store, index: DerivedIndex, text: TextFiles) -> VerifyReport:
@@ -116,6 +120,7 @@ def _find_damage(store: Store, index: DerivedIndex, text: TextFiles) -> tuple[_D
     with store.read() as (connection, snapshot):
         damage = _damage_of(store, connection, snapshot)
     damage.index = _derived_damage(store, index.artifact, index.damage)
+    damage.following_index = _derived_damage(store, f"{PREFIX}{index.name}", index.damage)
     damage.text = _derived_damage(store, "text", text.damage)
     return damage, snapshot
 
@@ -283,6 +288,10 @@ def _repair(
         repaired.append(
             f"the re-encoding goes on from row {damage.following:,}: what it had written beyond was damaged"
         )
+    if damage.following_index is not None:
+        with store.write() as connection:
+            connection.execute("DELETE FROM artifacts WHERE name = ?", (f"{PREFIX}{index.name}",))
+        repaired.append(f"the {index.name} index of the new vectors was dropped; it is built again")
     if damage.index is not None:
         with store.write() as connection:
             connection.execute("DELETE FROM artifacts WHERE name = ?", (index.artifact,))
