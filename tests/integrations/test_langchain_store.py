@@ -376,3 +376,20 @@ def test_many_threads_add_delete_and_search(tmp_path: Path) -> None:
             thread.join()
         assert errors == []
         assert store.count() == 1 + 4 * 8 * 2
+
+
+# ---------------------------------------------------------------------- again
+
+
+def test_filling_a_collection_again_without_ids_says_that_it_doubles(tmp_path: Path) -> None:
+    documents = [Document(page_content="one"), Document(page_content="two")]
+    OctavoVectorStore.from_documents(documents, EMBEDDING, path=tmp_path / "kb").close()
+    with pytest.warns(UserWarning, match=r"held 2 documents already, and 2 without ids .*Give ids=") as told:
+        store = OctavoVectorStore.from_documents(documents, EMBEDDING, path=tmp_path / "kb")
+    assert told[0].filename == __file__
+    assert store.count() == 4
+    store.close()
+    OctavoVectorStore.from_documents(documents, EMBEDDING, path=tmp_path / "named", ids=["a", "b"]).close()
+    again = OctavoVectorStore.from_documents(documents, EMBEDDING, path=tmp_path / "named", ids=["a", "b"])
+    assert again.count() == 2
+    again.close()
