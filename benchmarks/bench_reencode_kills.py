@@ -161,6 +161,7 @@ def run(root: Path, documents: int, kills: int, seed: int) -> tuple[int, int, in
             killed += 1
         writer.send_signal(signal.SIGKILL)
         written, _ = writer.communicate()
+        assert writer.returncode == -signal.SIGKILL, "the process that writes and searches has failed"
         expected.take(written.splitlines())
         with octavo.open(place, Words("new", 48), previous=old) as kb:
             expected.settle(kb)

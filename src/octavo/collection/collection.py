@@ -36,6 +36,7 @@ from octavo.errors import (
     CollectionLockedError,
     CorruptCollectionError,
     DocumentNotFoundError,
+    OctavoError,
     ParameterError,
     StorageError,
 )
@@ -370,10 +371,15 @@ class Collection(DenseSearch):
             gone = self._old_is_gone
             if not gone and not isinstance(self._encoder, TextOnly):
                 batch.flags = [flags | self._made_by_encoders(batch) for flags in given]
-            batch.space = self._store.snapshot.space
-            batch = self._ready(batch)
-            encoder = self._encoder_to_store(batch) if not gone else None
+            before = self._store.snapshot
+            batch.space = before.space
             try:
+                try:
+                    batch = self._ready(batch)
+                    encoder = self._encoder_to_store(batch) if not gone else None
+                except OctavoError as error:
+                    self._require_unchanged(before, error)
+                    raise
                 self._writer.add(batch, encoder, self._ready_sparse(batch), beside=beside)
             except SpaceChangedError:  # by a change of the model that ended meanwhile
                 batch.ready, batch.vectors, batch.matrices, batch.tokens = False, None, None, None
@@ -1836,9 +1842,19 @@ class Collection(DenseSearch):
         if not are_words:
             return encoded(queries, words, are_words)
         snapshot = self._store.snapshot
-        if snapshot.next is None:
-            return replace(encoded(queries, words, are_words), space=snapshot.space)
-        return self._models.queries(list(queries), words, lambda: encoded(queries, words, are_words))
+        try:
+            if snapshot.next is None:
+                return replace(encoded(queries, words, are_words), space=snapshot.space)
+            return self._models.queries(list(queries), words, lambda: encoded(queries, words, are_words))
+        except OctavoError as error:
+            self._require_unchanged(snapshot, error)
+            raise
+
+    def _require_unchanged(self, before: Snapshot, error: OctavoError) -> None:
+        """Raise `SpaceChangedError` if what was encoded did not fit because the model was changed meanwhile."""
+        now = self._current()
+        if (now.space, now.next is None) != (before.space, before.next is None):
+            raise SpaceChangedError from error
 
     def _current(self) -> Snapshot:
         with self._store.read() as (_, snapshot):

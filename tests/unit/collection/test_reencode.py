@@ -388,6 +388,47 @@ def test_others_with_the_old_model_alone_go_on_until_the_end(place: Path) -> Non
         same_as_direct(kb, new)
 
 
+@pytest.mark.parametrize("dim", [24, 40])
+def test_a_query_or_document_that_is_being_encoded_when_the_models_change(place: Path, dim: int) -> None:
+    old, new = Model("old", 24), Model("new", dim)
+    with filled(place, old) as kb:
+        mine = Model("old", 24)
+        with octavo.open(place, Model("new", dim), previous=mine) as other:
+            assert other.search(texts_of(400)[7], k=1).ids == ["7"]
+            turns = iter([True])
+            before = other._models.previous
+            encode = before._queries
+
+            def meanwhile(texts: list[str]) -> Any:
+                found = encode(texts)
+                if next(turns, False):
+                    kb.reencode(new)
+                    other.count()  # this process has seen it
+                return found
+
+            before._queries = meanwhile
+            assert other.search(texts_of(400)[7], k=1).ids == ["7"]
+            assert other.dim == dim
+            assert next(turns, None) is None
+        with octavo.open(place, Model("third", 30), previous=Model("new", dim)) as other, octavo.open(place) as changer:
+            third, encoder = Model("third", 30), other._models.previous
+            turns = iter([True])
+            documents = encoder._documents
+
+            def again(texts: list[str]) -> Any:
+                found = documents(texts)
+                if texts == ["w1 added across"] and next(turns, False):
+                    changer.reencode(third)
+                    other.count()
+                return found
+
+            encoder._documents = again
+            other.add(["w1 added across"], ids=["across"])
+            assert other.search("w1 added across", k=1).ids == ["across"]
+            assert other.dim == 30
+            assert next(turns, None) is None
+
+
 def test_two_at_once_are_noticed(place: Path) -> None:
     old, new = Model("old", 24), Model("new", 40)
     with filled(place, old) as kb, octavo.open(place) as other:
