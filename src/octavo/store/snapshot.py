@@ -225,7 +225,7 @@ class Snapshot:
         """The files of all tiers, and of the tokens."""
         return (*(tier.file for tier in self.tiers), *(self.tokens.files if self.tokens is not None else ()))
 
-    @cached_property
+    @property  # not cached: a snapshot that holds itself keeps its files open until the garbage collector comes
     def spaces(self) -> tuple[Snapshot, ...]:
         """The space itself, and the one that a change of the model fills."""
         return (self,) if self.next is None else (self, self.next)
