@@ -709,8 +709,8 @@ class Collection(DenseSearch):
         >>> kb = octavo.open(encoder=lambda texts: [[len(text), 1.0] for text in texts])
         >>> _ = kb.add(["red"])
         >>> kb.reencode_texts(lambda documents: ["dark " + document.text for document in documents], kb.encoder, "float32")
-        >>> kb.get_vectors(kb.ids()).round(2).tolist()
-        [[0.99..., 0.12...]]
+        >>> f"{kb.get_vectors(kb.ids())[0, 0]:.2f}"
+        '0.99'
         >>> kb.close()
         """
         self._store.require_open()
