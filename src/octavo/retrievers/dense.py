@@ -228,7 +228,9 @@ def _effort(
     reach = model.reach if tuning is None or tuning.probed is None else None
     if reach is not None:
         typical = reach.typical / len(model) * view.rows * share
-        rows, keep = planner.cells_reached(typical, reach.kept, share, k)
+        # one bit a value tells the best ten apart from as many more as there are more rows than it was learned with
+        grown = max(1.0, view.rows / view.trained.rows)
+        rows, keep = planner.cells_reached(typical, reach.kept * grown, share, k)
     else:
         rows, keep = planner.cells_effort(min(matching, view.rows), k, model.dim, tuning)
     if options.oversample is not None:

@@ -176,8 +176,7 @@ class LateRanker(SnapshotRanker):
             return [_nothing() for _ in queries.tokens]
         k = min(k, matching)
         codes = [view.codec.encode_queries(query) for query in queries.tokens]
-        unfitted = not self._snapshot.fitted and "vectors" in options.sources  # there are no candidate vectors yet
-        if unfitted or options.scores_all(k, matching):
+        if options.scores_all(k, matching) or not self._snapshot.fitted:
             rankings = _exhaustive(view, codes, k, eligible, options.threads)
         else:
             depth = min(options.depth(k, matching), matching)

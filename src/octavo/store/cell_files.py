@@ -43,9 +43,11 @@ _CHUNK = 16_384
 #: A segment is merged with those behind it while it has at most so many times their rows.
 _MERGE = 3
 
-#: Centroids are learned anew, in the background, when the collection has grown by this factor ...
-_GROWN = 3.0
-#: ... and by whoever adds documents when it has grown by this one, because no process lives long enough to end it otherwise.
+#: Centroids, and how far searches look, are learned anew, in the background, when the collection has grown by this factor.
+#: Measured (int8, 300 questions, 1,000 rows at a time): with 3, WordLlama finds 0.962 to 0.968 of the ten best at 60,000 and
+#: a static model 0.960 to 0.970; with 1.5, both 0.977 to 0.991 at six sizes from 30,000 to 90,000. It is also done ...
+_GROWN = 1.5
+#: ... by whoever adds documents when it has grown by this one, because no process lives long enough to end it otherwise.
 _OVERGROWN = 9.0
 #: They are learned for the first time by whoever adds documents when there are so many times the rows it takes.
 _OVERDUE = 2
