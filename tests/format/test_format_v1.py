@@ -52,6 +52,14 @@ def _check(kb: octavo.Collection, expected: dict[str, Any]) -> None:
         else:
             assert len(set(found.ids) & set(search["ids"])) >= len(search["ids"]) - 1
     assert {word: kb.search(word, 3, mode="text").ids for word in expected["text"]} == expected["text"]
+    for terms, found_ids, scores in expected.get("sparse", ()):
+        found = kb.search(None, 5, mode="sparse", sparse_vector=dict(terms))
+        assert found.ids == found_ids
+        np.testing.assert_allclose(found.scores, scores, rtol=TOLERANCE)
+    if "notes" in expected:
+        assert kb.notes() == expected["notes"]
+        texts = [document.embed_text for document in kb.get(["doc-4", "doc-5", "more-7"])]
+        assert texts == expected["embed_texts"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -82,6 +90,8 @@ def test_it_can_be_written_to(name: str, tmp_path: Path) -> None:
         assert dim is not None
         vector = np.ones(dim)
         given = {"token_vectors": [[vector]]} if isinstance(kb, octavo.MultiVectorCollection) else {"vectors": [vector]}
+        if kb.has_sparse_vectors:
+            given["sparse_vectors"] = [{5: 1.0}]
         kb.add(["quartz"], ids=["new"], metadata=[{"n": 1_000}], **given)
         assert kb.search(next(iter(given.values()))[0], 1).ids == ["new"] or kb.metric == "dot"
         assert kb.search("quartz", mode="text").ids == ["new"]
@@ -105,5 +115,5 @@ def test_every_part_of_the_format_is_there() -> None:
         "meta.json",
     ):
         assert part in files
-    for suffix in (".graph", ".cells", ".segment"):
+    for suffix in (".graph", ".cells", ".segment", ".sparse"):
         assert any(name.endswith(suffix) for name in files)

@@ -118,6 +118,42 @@ def late(path: Path) -> dict[str, Any]:
         return expected(kb, [vectors(3, seed) for seed in range(4)])
 
 
+def terms(n: int, seed: int) -> list[dict[int, float]]:
+    """Return learned sparse vectors, between none and seven terms a document."""
+    rng = np.random.default_rng(seed)
+    return [
+        {int(term): round(float(rng.uniform(0.1, 3)), 3) for term in rng.choice(60, rng.integers(0, 8), replace=False)}
+        for _ in range(n)
+    ]
+
+
+def everything_else(path: Path) -> dict[str, Any]:
+    """Write learned sparse vectors (in a segment and waiting), texts that are embedded, changed texts, and a note."""
+    more = 230
+    with octavo.open(path, codec="int8", fit_after=30) as kb:
+        fill(kb, vectors=vectors(N, 1), sparse_vectors=terms(N, 4), embed_texts=[f"context {i}" for i in range(N)])
+        kb.add(
+            [f"more {WORDS[i % 10]} {i}" for i in range(more)],
+            ids=[f"more-{i}" for i in range(more)],
+            vectors=vectors(more, 5),
+            sparse_vectors=terms(more, 6),
+        )
+        kb.add(["few"], ids=["few"], vectors=vectors(1, 7), sparse_vectors=[{3: 1.5, 2**31: 0.25}])
+        kb.update(["doc-4", "more-7"], metadata=[{"n": 4, "even": True}, {"n": 99}], texts=["grove updated", None])
+        kb.delete(["doc-1", "doc-50", "more-3"])
+        kb.set_note("reading", "by lamplight")
+        searches = [{3: 1.0}, {1: 0.5, 2: 1.0, 40: 2.0}, {2**31: 1.0}]
+        found = [kb.search(None, 5, mode="sparse", sparse_vector=vector) for vector in searches]
+        return expected(kb, list(vectors(4, 3))) | {
+            "sparse": [
+                [list(map(list, vector.items())), result.ids, [round(float(score), 6) for score in result.scores]]
+                for vector, result in zip(searches, found, strict=True)
+            ],
+            "embed_texts": [document.embed_text for document in kb.get(["doc-4", "doc-5", "more-7"])],
+            "notes": kb.notes(),
+        }
+
+
 def without_text_index(make: Callable[..., dict[str, Any]], path: Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
     """Write a collection whose full-text index has not been built yet, as a snapshot leaves it."""
     with tempfile.TemporaryDirectory() as folder:
@@ -147,6 +183,7 @@ def main(target: Path) -> None:
         "rabitq-dot": without_text_index(dense, target / "rabitq-dot", "rabitq:4", metric="dot"),
         "dot-float16": without_text_index(dense, target / "dot-float16", "float16", metric="dot"),
         "multi-vector": without_text_index(late, target / "multi-vector"),
+        "everything-else": without_text_index(everything_else, target / "everything-else"),
         "rabitq-int8-cells": dense(target / "rabitq-int8-cells", "rabitq:1 > int8", index="cells"),
         "binary-int8-graph": dense(target / "binary-int8-graph", "binary > int8", index="graph"),
     }
