@@ -17,6 +17,7 @@ import pytest
 
 import octavo
 from octavo.errors import CollectionClosedError
+from octavo.store import _locks
 
 VECTORS = np.random.default_rng(0).standard_normal((300, 8))
 
@@ -273,3 +274,26 @@ def test_threads_take_their_connections_with_them(tmp_path: Path) -> None:
             thread.join()
             counts.append(len(_open_in(tmp_path)))
         assert len(set(counts[1:])) == 1
+
+
+def test_the_lock_is_closed_while_a_turn_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that is waiting for its turn when another thread closes gets an error of ours."""
+    kb = octavo.open(tmp_path / "kb")
+    kb.add(vectors=VECTORS[:5])
+    real = _locks._lock
+    once = iter([True])
+
+    def closed_in_between(fd: int, kind: str, start: int, length: int = 1) -> bool:
+        if kind == "exclusive" and next(once, False):
+            closing = threading.Thread(target=kb.close)
+            closing.start()
+            closing.join(60)
+            return real(-1, kind, start, length)
+        return real(fd, kind, start, length)
+
+    monkeypatch.setattr(_locks, "_lock", closed_in_between)
+    with pytest.raises(CollectionClosedError):
+        kb.add(vectors=VECTORS[:5])
+    monkeypatch.undo()
+    with octavo.open(tmp_path / "kb") as kb:
+        assert kb.count() == 5

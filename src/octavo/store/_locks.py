@@ -188,8 +188,13 @@ class LockFile:
         if self._fd < 0:
             yield
             return
-        with storage_errors(self.path, "locked"):
-            taken = self._take(_Patience(patience))
+        try:
+            with storage_errors(self.path, "locked"):
+                taken = self._take(_Patience(patience))
+        except (ValueError, OSError):
+            if self._fd >= 0:
+                raise
+            taken = True  # closed meanwhile by another thread: what comes next says so, as it does below zero above
         if not taken:
             raise CollectionLockedError(
                 f"others have been writing to {self.path.parent} for more than {patience if of is None else of:g} s; "
