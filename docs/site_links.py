@@ -1,4 +1,8 @@
-"""Hook of the documentation's site: links from a page to what is not a page (sources, README) lead into the repository."""
+"""Hook of the documentation's site: what these pages write for other readers of Markdown is turned into what the site's reads.
+
+Links from a page to what is not a page (sources, README) lead into the repository. A bar in the code of a table is written with
+a backslash, as most readers of Markdown want it; the site's shows that backslash, in a codec that somebody copies.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,14 @@ import posixpath
 import re
 from typing import Any
 
+_ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
+_CODE = re.compile(r"`[^`\n]+`")
 _LINK = re.compile(r"(\]\()(?!\w+:|#|/)([^)\s#]+)((?:#[^)\s]*)?\))")
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> str:
-    """Make links that leave the documentation absolute."""
+    """Make links that leave the documentation absolute, and free the bars in tables of their backslashes."""
+    markdown = _ROW.sub(lambda row: _CODE.sub(lambda code: code[0].replace(r"\|", "|"), row[0]), markdown)
     folder = posixpath.dirname(page.file.src_uri)
 
     def replaced(match: re.Match[str]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,3 +40,23 @@ def test_every_public_package_is_in_the_reference() -> None:
     assert named >= {
         f"octavo.{name}" for name in ("retrievers", "words", "filters", "compression", "index", "eval", "testing")
     }
+
+
+def test_a_codec_in_a_table_is_shown_as_it_is_typed() -> None:
+    spec = importlib.util.spec_from_file_location("site_links", ROOT / "docs/site_links.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="codecs.md"))
+    config = SimpleNamespace(repo_url="https://octavo.example/source")
+    files = SimpleNamespace(get_file_from_path=lambda target: target == "results.md" or None)
+
+    def shown(markdown: str) -> str:
+        return str(hook.on_page_markdown(markdown, page=page, config=config, files=files))
+
+    assert shown("| `svd:50%\\|int8` | a \\| b |") == "| `svd:50%|int8` | a \\| b |"
+    assert shown("no table: `a\\|b`") == "no table: `a\\|b`"
+    assert shown("[r](results.md#x) [e](../examples/a.py)") == (
+        "[r](results.md#x) [e](https://octavo.example/source/examples/a.py)"
+    )
