@@ -47,42 +47,55 @@ def resolve_model(name: str) -> str:
     return str(importlib.import_module(package).get_model_path())
 
 
-def load_sentence_transformer(name: str) -> Any:
-    """Load a sentence-transformers model by name or folder.
+def load_sentence_transformer(name: str, kind: str = "SentenceTransformer", *, what: str = "", since: int = 5) -> Any:
+    """Load a model of sentence-transformers by name or folder.
 
     Parameters
     ----------
     name : str
         See `resolve_model`.
+    kind : str, default="SentenceTransformer"
+        The class of sentence-transformers that loads it.
+    what : str, default=""
+        What messages call such a model besides, such as ``"sparse"``.
+    since : int, default=5
+        The major version of sentence-transformers that the class came with.
 
     Returns
     -------
-    sentence_transformers.SentenceTransformer
+    sentence_transformers.SentenceTransformer, or an object of that class
 
     Raises
     ------
     MissingExtraError
-        When sentence-transformers is not installed.
+        When sentence-transformers is not installed, or has no such class yet.
     ParameterError
         When there is no such model, or it cannot be downloaded.
     """
+    model = f"{what} model" if what else "model"
     try:
-        from sentence_transformers import SentenceTransformer
+        import sentence_transformers
     except ModuleNotFoundError as error:
         if error.name != "sentence_transformers":
             raise
         raise MissingExtraError(
-            f"loading the model {name!r} needs sentence-transformers. Install it: pip install 'octavo[models]'"
+            f"loading the {model} {name!r} needs sentence-transformers. Install it: pip install 'octavo[models]'"
         ) from None
+    load = getattr(sentence_transformers, kind, None)
+    if load is None:
+        raise MissingExtraError(
+            f"loading the {model} {name!r} needs sentence-transformers {since} or later. Install it: "
+            f"pip install 'octavo[models]' 'sentence-transformers>={since}'"
+        )
     place = resolve_model(name)
     quiet = _without_progress_bar() if Path(place).exists() else contextlib.nullcontext()
     try:
         with quiet:
-            return SentenceTransformer(place)
+            return load(place)
     except (OSError, ValueError) as error:
         raise ParameterError(
-            f"expected the name or folder of a sentence-transformers model, got {name!r}, which could not be loaded: "
-            f"{_first_line(error)}{_hint(name)}"
+            f"expected the name or folder of a {f'{what} ' if what else ''}sentence-transformers model, got {name!r}, which "
+            f"could not be loaded: {_first_line(error)}{_hint(name)}"
         ) from error
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from octavo._sparse_rows import SparseRows
 from octavo.encoders.dense import _model_name, _type_name
-from octavo.encoders.models import _first_line, _without_progress_bar, resolve_model
+from octavo.encoders.models import load_sentence_transformer
 from octavo.encoders.one_pass import OnePass, gives_several
-from octavo.errors import InputTypeError, InvalidVectorsError, MissingExtraError, ParameterError
+from octavo.errors import InputTypeError, InvalidVectorsError
 
 
 class _Backend(NamedTuple):
@@ -110,7 +108,7 @@ def _backend(model: Any) -> _Backend:
     if isinstance(model, SparseEncoder):
         return model._backend
     if isinstance(model, str):
-        return _sentence_transformer(_loaded(model), model)
+        return _sentence_transformer(load_sentence_transformer(model, "SparseEncoder", what="sparse"), model)
     if isinstance(model, type):
         raise InputTypeError(f"expected an encoder object, got the class {model.__name__}; create an instance of it")
     if gives_several(model):
@@ -141,24 +139,6 @@ def _backend(model: Any) -> _Backend:
         "model, BGE-M3, an object with encode_documents and encode_queries, or a callable from a list of texts to sparse "
         f"vectors; got {type(model).__name__}"
     )
-
-
-def _loaded(name: str) -> Any:
-    try:
-        from sentence_transformers import SparseEncoder as Model
-    except ImportError as error:
-        raise MissingExtraError(
-            f"loading the sparse model {name!r} needs sentence-transformers. Install it: pip install 'octavo[models]'"
-        ) from error
-    place = resolve_model(name)
-    try:
-        with _without_progress_bar() if Path(place).exists() else contextlib.nullcontext():
-            return Model(place)
-    except (OSError, ValueError) as error:
-        raise ParameterError(
-            f"expected the name or folder of a sparse model of sentence-transformers, got {name!r}, which could not be loaded: "
-            f"{_first_line(error)}"
-        ) from error
 
 
 def _sentence_transformer(model: Any, name: str) -> _Backend:

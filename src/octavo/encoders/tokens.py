@@ -17,7 +17,7 @@ from octavo.compression.token_pooling import TokenPooling
 from octavo.encoders.dense import _model_name, _type_name
 from octavo.encoders.models import load_sentence_transformer, resolve_model
 from octavo.encoders.one_pass import OnePass, gives_several
-from octavo.errors import InputTypeError, InvalidVectorsError, MissingExtraError, ParameterError
+from octavo.errors import InputTypeError, InvalidVectorsError
 
 #: Architectures of checkpoints that are late-interaction models without a `modules.json` that says so.
 _LATE_ARCHITECTURES = ("HF_ColBERT", "ForRetrieval")
@@ -252,19 +252,8 @@ def _backend(model: Any) -> _Backend:
 def _named(name: str) -> _Backend:
     if not _is_late_checkpoint(name):
         return _dense_sentence_transformer(load_sentence_transformer(name), name)
-    try:
-        from sentence_transformers import MultiVectorEncoder
-    except ImportError as error:
-        raise MissingExtraError(
-            f"loading the late-interaction model {name!r} needs sentence-transformers 6 or later. Install it: "
-            "pip install 'octavo[models]' 'sentence-transformers>=6'"
-        ) from error
-    try:
-        return _late_sentence_transformer(MultiVectorEncoder(resolve_model(name)), name)
-    except (OSError, ValueError) as error:
-        raise ParameterError(
-            f"expected the name or folder of a late-interaction model, got {name!r}, which could not be loaded: {error}"
-        ) from error
+    model = load_sentence_transformer(name, "MultiVectorEncoder", what="late-interaction", since=6)
+    return _late_sentence_transformer(model, name)
 
 
 def _is_late_checkpoint(name: str) -> bool:

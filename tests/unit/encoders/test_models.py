@@ -3,6 +3,7 @@ from __future__ import annotations
 import builtins
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -44,6 +45,24 @@ def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(MissingExtraError, match=r"pip install 'octavo\[models\]'"):
         load_sentence_transformer("all-MiniLM-L6-v2")
+
+
+@pytest.mark.parametrize("kind", ["SparseEncoder", "MultiVectorEncoder"])
+def test_a_version_without_the_class_is_named(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sentence_transformers", ModuleType("sentence_transformers"))
+    with pytest.raises(MissingExtraError, match=r"needs sentence-transformers 9 or later.*sentence-transformers>=9"):
+        load_sentence_transformer("some-model", kind, since=9)
+
+
+def test_a_broken_installation_raises_its_own_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            raise ImportError("libtorch is missing")
+
+    monkeypatch.setitem(sys.modules, "sentence_transformers", Broken("sentence_transformers"))
+    for kind in ("SentenceTransformer", "SparseEncoder", "MultiVectorEncoder"):
+        with pytest.raises(ImportError, match="libtorch is missing"):
+            load_sentence_transformer("some-model", kind)
 
 
 def test_unknown_model(minilm: str, tmp_path: Path) -> None:
