@@ -35,7 +35,6 @@ from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import (
     CollectionLockedError,
     CorruptCollectionError,
-    DocumentNotFoundError,
     OctavoError,
     ParameterError,
     StorageError,
@@ -43,7 +42,15 @@ from octavo.errors import (
 from octavo.retrievers import tuning
 from octavo.retrievers.late_interaction import LateSearcher
 from octavo.retrievers.results import SearchResult
-from octavo.retrievers.search import FilterLike, Queries, Searcher, SearchOptions, read_documents, slots_of_ids
+from octavo.retrievers.search import (
+    FilterLike,
+    Queries,
+    Searcher,
+    SearchOptions,
+    read_documents,
+    slots_of_ids,
+    stored_slots,
+)
 from octavo.retrievers.tuning import TuningReport
 from octavo.retrievers.two_spaces import TwoSpaces
 from octavo.store.database import ENCODED, ROW, SPARSE_ENCODED, read_notes, select_documents, to_embed, write_note
@@ -1077,18 +1084,8 @@ class Collection(DenseSearch):
         """
         listed = check_ids(ids)
         with self._store.read() as (connection, snapshot):
-            slots = slots_of_ids(connection, listed)
-            missing = [identifier for identifier in listed if identifier not in slots]
-            if missing:
-                raise DocumentNotFoundError(
-                    f"expected ids of stored documents, but {missing[0]!r} is not in the collection"
-                )
-            if not listed:
-                return np.zeros((0, self.dim or 0), np.float32)
-            rows = np.array([slots[identifier] for identifier in listed], np.int64)
-            if not 0 <= int(rows.min()) <= int(rows.max()) < snapshot.n_slots:
-                raise CorruptCollectionError("octavo.db is damaged: a document lies beyond the last row; run verify()")
-            return decode_rows(snapshot, rows)
+            rows = stored_slots(connection, snapshot, listed)
+            return decode_rows(snapshot, rows) if listed else np.zeros((0, self.dim or 0), np.float32)
 
     def get_sparse_vectors(self, ids: Iterable[str]) -> list[tuple[npt.NDArray[np.uint32], Floats]]:
         """Return the stored learned sparse vectors, decoded.
@@ -1120,15 +1117,7 @@ class Collection(DenseSearch):
         """
         listed = check_ids(ids)
         with self._store.read() as (connection, snapshot):
-            slots = slots_of_ids(connection, listed)
-            missing = [identifier for identifier in listed if identifier not in slots]
-            if missing:
-                raise DocumentNotFoundError(
-                    f"expected ids of stored documents, but {missing[0]!r} is not in the collection"
-                )
-            wanted, where = np.unique(
-                np.array([slots[identifier] for identifier in listed], np.int64), return_inverse=True
-            )
+            wanted, where = np.unique(stored_slots(connection, snapshot, listed), return_inverse=True)
             if snapshot.sparse is None:
                 rows = SparseRows.empty(len(wanted))
             else:

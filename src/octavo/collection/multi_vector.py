@@ -19,9 +19,9 @@ from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
 from octavo.encoders.sparse import SparseEncoder
 from octavo.encoders.tokens import TokenEncoder
-from octavo.errors import DocumentNotFoundError, ParameterError
+from octavo.errors import ParameterError
 from octavo.retrievers.late_interaction import LateSearcher, similarities
-from octavo.retrievers.search import Queries, Searcher, slots_of_ids
+from octavo.retrievers.search import Queries, Searcher, stored_slots
 from octavo.store.database import TO_EMBED
 from octavo.store.documents import Batch, DocumentLike, check_ids
 from octavo.store.store import Store
@@ -291,8 +291,7 @@ class MultiVectorCollection(LateSearch, Collection):
         """
         listed = check_ids(ids)
         with self._store.read() as (connection, snapshot):
-            found = slots_of_ids(connection, listed)
-            slots = np.array([_slot(found, identifier) for identifier in listed], np.int64)
+            slots = stored_slots(connection, snapshot, listed)
             if not len(slots) or snapshot.tokens is None:
                 return []
             return [np.array(matrix) for matrix in snapshot.tokens.decode(slots)]
@@ -326,16 +325,10 @@ class MultiVectorCollection(LateSearch, Collection):
 
     def _similarities(self, tokens: TokenMatrices, id: str) -> tuple[Floats, Floats, str]:
         with self._store.read() as (connection, snapshot):
-            slot = _slot(slots_of_ids(connection, [id]), id)
+            [slot] = stored_slots(connection, snapshot, [id]).tolist()
             view = snapshot.tokens
             assert view is not None  # there is a document, so there are files
             matrix = similarities(view, tokens.flat, slot)
             stored = view.decode(np.array([slot])).flat
             text: str = connection.execute(f"SELECT {TO_EMBED} FROM documents WHERE slot = ?", (slot,)).fetchone()[0]
         return matrix, stored, text
-
-
-def _slot(found: Mapping[str, int], identifier: str) -> int:
-    if identifier not in found:
-        raise DocumentNotFoundError(f"expected ids of stored documents, but {identifier!r} is not in the collection")
-    return found[identifier]

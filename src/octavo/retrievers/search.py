@@ -22,7 +22,7 @@ from octavo.index.sparse import best
 from octavo.retrievers.dense import Counts, DenseOptions, count_cells, dense_search
 from octavo.retrievers.results import Ranking, SearchResult
 from octavo.store.database import ROW, document_crc, select_documents
-from octavo.store.documents import Document
+from octavo.store.documents import Document, each_of
 from octavo.store.metadata.index import select
 from octavo.store.reencoding import SpaceChangedError
 from octavo.store.snapshot import CellView, Mask, Slots, Snapshot, decode_rows
@@ -551,6 +551,22 @@ def lets_through(where: DocumentFilter, document: Document) -> bool:
 def slots_of_ids(connection: Connection, ids: Sequence[str]) -> dict[str, int]:
     """Return the slot of each id that is there."""
     return dict(select_documents(connection, "id, slot", "id", ids))
+
+
+def stored_slots(connection: Connection, snapshot: Snapshot, ids: Sequence[str]) -> Slots:
+    """Return the slot of each id, in their order.
+
+    Raises
+    ------
+    DocumentNotFoundError
+        When one of them is not there.
+    CorruptCollectionError
+        When a document lies where there is no row.
+    """
+    slots = np.array(each_of(slots_of_ids(connection, ids), ids), np.int64)
+    if len(slots) and not 0 <= int(slots.min()) <= int(slots.max()) < snapshot.n_slots:
+        raise CorruptCollectionError("octavo.db is damaged: a document lies beyond the last row; run verify()")
+    return slots
 
 
 def read_documents(

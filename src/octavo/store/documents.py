@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,8 @@ LARGEST_DOCUMENT = 900_000_000
 
 #: Characters of each part of a document that its `repr` shows.
 _SHOWN = 120
+
+_T = TypeVar("_T")
 
 DocumentLike: TypeAlias = "str | Document | Mapping[str, Any]"
 
@@ -480,6 +482,20 @@ def _sized(value: Any) -> bool:
 
 #: Documents of one call whose batches are kept between the check of all of them and the writing.
 _KEPT = 32_768
+
+
+def each_of(found: Mapping[str, _T], ids: Sequence[str]) -> list[_T]:
+    """Return what was found for each of these ids, in their order.
+
+    Raises
+    ------
+    DocumentNotFoundError
+        When one of them is not there.
+    """
+    missing = next((identifier for identifier in ids if identifier not in found), None)
+    if missing is not None:
+        raise DocumentNotFoundError(f"expected ids of stored documents, but {missing!r} is not in the collection")
+    return [found[identifier] for identifier in ids]
 
 
 def read_batches(

@@ -29,7 +29,6 @@ from octavo.encoders.sparse import SparseEncoder, as_sparse_encoder
 from octavo.errors import (
     CollectionClosedError,
     CollectionNotFoundError,
-    DocumentNotFoundError,
     InputTypeError,
     MismatchError,
     ParameterError,
@@ -80,6 +79,7 @@ from octavo.store.documents import (
     check_ids,
     check_note,
     chunked,
+    each_of,
     read_batches,
 )
 
@@ -720,13 +720,7 @@ class QdrantCollection(DenseSearch):
         """
         listed = check_ids(ids)
         names = [SPARSE] if self.has_sparse_vectors else []
-        found = {point.id: point.sparse for point in self._retrieve(listed, False, vectors=names)}
-        for identifier in listed:
-            if point_id(identifier) not in found:
-                raise DocumentNotFoundError(
-                    f"expected ids of stored documents, but {identifier!r} is not in the collection"
-                )
-        return list(SparseRows.of([found[point_id(identifier)] for identifier in listed]))
+        return list(SparseRows.of([point.sparse for point in self._with_vectors(listed, names)]))
 
     def _remember(self, batch: Batch) -> None:
         """Note whose vectors were stored."""
@@ -823,16 +817,8 @@ class QdrantCollection(DenseSearch):
             When an id is not there.
         """
         listed = check_ids(ids)
-        found = {point.id: point.dense for point in self._retrieve(listed, False, vectors=[DENSE])}
-        points = [point_id(identifier) for identifier in listed]
-        for identifier, point in zip(listed, points, strict=True):
-            if point not in found:
-                raise DocumentNotFoundError(
-                    f"expected ids of stored documents, but {identifier!r} is not in the collection"
-                )
-        if not listed:
-            return np.zeros((0, self.dim or 0), np.float32)
-        return self._decoded([found[point] for point in points])
+        points = self._with_vectors(listed, [DENSE])
+        return self._decoded([point.dense for point in points]) if listed else np.zeros((0, self.dim or 0), np.float32)
 
     def contains(self, ids: Iterable[str]) -> list[bool]:
         """Tell for each id whether it is there."""
@@ -1135,6 +1121,12 @@ class QdrantCollection(DenseSearch):
     def _require_open(self) -> None:
         if self._closed:
             raise CollectionClosedError("the collection is closed; open it again")
+
+    def _with_vectors(self, ids: Sequence[str], vectors: Sequence[str]) -> list[Point]:
+        """Return the points of these documents, every one of which has to be there, with vectors and without payload."""
+        points = {point.id: point for point in self._retrieve(ids, False, vectors=vectors)}
+        keys = {identifier: point_id(identifier) for identifier in ids}
+        return each_of({identifier: points[key] for identifier, key in keys.items() if key in points}, ids)
 
     def _retrieve(
         self, ids: Sequence[str], fields: Sequence[str] | bool, *, vectors: Sequence[str] = ()

@@ -21,7 +21,7 @@ from octavo.compression.token_pooling import TokenPooling
 from octavo.encoders.dense import as_encoder
 from octavo.encoders.one_pass import gives_several
 from octavo.encoders.tokens import TokenEncoder, pooled
-from octavo.errors import DocumentNotFoundError, InputTypeError, InvalidVectorsError, MismatchError, ParameterError
+from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError
 from octavo.integrations.qdrant._client import ServerOptions
 from octavo.integrations.qdrant._collection import QdrantCollection, QdrantInfo, keeps_sparse
 from octavo.integrations.qdrant._filters import Condition
@@ -389,18 +389,8 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
 
     def _stored(self, ids: Sequence[str]) -> list[Floats]:
         """Return the token vectors of documents as Qdrant keeps them."""
-        found = {
-            point.id: point.tokens
-            for part in chunked(ids, _DOCUMENTS_AT_ONCE)
-            for point in self._retrieve(part, False, vectors=[TOKENS])
-        }
-        points = [point_id(identifier) for identifier in ids]
-        for identifier, point in zip(ids, points, strict=True):
-            if point not in found:
-                raise DocumentNotFoundError(
-                    f"expected ids of stored documents, but {identifier!r} is not in the collection"
-                )
-        return [self._matrix(found[point]) for point in points]
+        parts = (self._with_vectors(part, [TOKENS]) for part in chunked(ids, _DOCUMENTS_AT_ONCE))
+        return [self._matrix(point.tokens) for points in parts for point in points]
 
     def _matrix(self, tokens: Sequence[Sequence[float]] | None) -> Floats:
         return np.array(tokens or [], np.float32).reshape(-1, self._learned().token_dim)
