@@ -15,8 +15,10 @@ from octavo._progress import progress_bar
 from octavo.cli._app import app
 from octavo.cli._locations import open_place
 from octavo.cli._options import FilterJson, Json, OneSource, PlaceArgument, condition
+from octavo.ingest.duplicates import find_duplicates
 from octavo.ingest.registry import read_sources
-from octavo.ingest.summary import FieldSummary, Summary, find_duplicates, summarise
+from octavo.ingest.summary import Summary, summarise
+from octavo.store.metadata.summary import MOST_DISTINCT, FieldSummary
 
 _SHOWN = 40  # characters of a value
 
@@ -71,15 +73,15 @@ def _print(found: Summary, paths: dict[str, str]) -> None:
         table.add_column(column, justify="right" if column == "documents" else "left", overflow="fold")
     for field in found.fields:
         table.add_row(
-            Text(printable(field.name)), f"{field.documents:,}", Text(", ".join(field.types)), Text(_values(field))
+            Text(printable(field.name)), f"{field.documents:,}", Text(", ".join(field.kinds)), Text(_values(field))
         )
     out.print(table)
 
 
 def _values(field: FieldSummary) -> str:
-    different = f"{field.distinct:,}{' or more' if field.more else ''} different"
-    ends = f", {_shown(field.least)} to {_shown(field.most)}" if field.least is not None else ""
-    common = ", ".join(f"{_shown(value)} ({count:,})" for value, count in field.common if count > 1)
+    different = f"{field.distinct:,}{' or more' if field.distinct >= MOST_DISTINCT else ''} different"
+    ends = f", {_shown(field.least)} to {_shown(field.greatest)}" if field.least is not None else ""
+    common = ", ".join(f"{_shown(value)} ({count:,})" for value, count in field.values if count > 1)
     return different + ends + (f": {common}" if common else "")
 
 

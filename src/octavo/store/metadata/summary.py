@@ -35,6 +35,9 @@ MOST_VALUES = 20
 #: Fields that are described; metadata with identifiers as keys have no end of them.
 MOST_FIELDS = 200
 
+#: Where documents are counted: fields, and different values of each, that are kept in mind; later ones are not.
+_MOST_PATHS, MOST_DISTINCT = 10_000, 10_000
+
 _NAMES = {
     NULL: "null",
     NUMBER: "number",
@@ -64,8 +67,10 @@ class FieldSummary:
     values : list of (value, int)
         The most frequent values, each with its number of documents; times in ISO form, midnights as dates. Long texts are
         left out.
+    distinct : int
+        Different values that could be named; counted from documents, no further than 10,000.
     complete : bool
-        Whether these are all the values that there are.
+        Whether `values` are all that there are.
     least, greatest : float, str or None
         Ends of the numbers, or of the times where there are no numbers.
 
@@ -80,6 +85,7 @@ class FieldSummary:
     kinds: list[str]
     documents: int
     values: list[tuple[Any, int]]
+    distinct: int
     complete: bool
     least: float | str | None
     greatest: float | str | None
@@ -108,52 +114,69 @@ def summarise_index(conn: Connection) -> list[FieldSummary]:
             fields.append((documents, path, number, counts))
     fields.sort(key=lambda field: (-field[0], field[1]))
     return [
-        _summary(path, documents, counts, _frequent(conn, number))
+        _summary(path, documents, counts, *_frequent(conn, number), MOST_VALUES)
         for documents, path, number, counts in fields[:MOST_FIELDS]
     ]
 
 
-def _frequent(conn: Connection, field: int) -> list[tuple[int, Stored, int]]:
+def _frequent(conn: Connection, field: int) -> tuple[list[tuple[int, Stored, int]], int]:
+    """Return the most frequent values with their numbers of documents, and how many different ones there are."""
     kinds = ", ".join(str(kind + more) for kind in (TEXT, NUMBER, BOOL, TIME) for more in (0, ELEMENT))
-    # One more than are named tells whether there are more.
-    return conn.execute(
-        f"SELECT kind % {ELEMENT} AS plain, value, count(DISTINCT slot) AS n FROM octavo_fields "
-        f"WHERE field = ? AND kind IN ({kinds}) GROUP BY plain, value ORDER BY n DESC, plain, value LIMIT {MOST_VALUES + 1}",
+    rows = conn.execute(
+        f"SELECT kind % {ELEMENT} AS plain, value, count(DISTINCT slot) AS n, count(*) OVER () FROM octavo_fields "
+        f"WHERE field = ? AND kind IN ({kinds}) GROUP BY plain, value ORDER BY n DESC, plain, value LIMIT {MOST_VALUES}",
         (field,),
     ).fetchall()
+    return [(kind, value, n) for kind, value, n, _ in rows], rows[0][3] if rows else 0
 
 
-def summarise(metadata: Iterable[Mapping[str, Any]]) -> list[FieldSummary]:
+class _Counted:
+    """What was counted of one field."""
+
+    def __init__(self) -> None:
+        self.documents = 0
+        self.ends: dict[int, tuple[int, Any, Any]] = {}
+        self.values: Counter[tuple[int, Stored]] = Counter()
+
+
+def summarise(metadata: Iterable[Mapping[str, Any]], *, most: int = MOST_VALUES) -> list[FieldSummary]:
     """Describe the fields of these metadata, those that most of them have first.
 
     Parameters
     ----------
     metadata : iterable of mapping
         One a document.
+    most : int, default=20
+        Values to name of each field.
     """
-    documents: Counter[tuple[str, ...]] = Counter()
-    ends: dict[tuple[tuple[str, ...], int], tuple[int, Any, Any]] = {}
-    values: dict[tuple[str, ...], Counter[tuple[int, Stored]]] = {}
+    fields: dict[tuple[str, ...], _Counted] = {}
     for each in metadata:
-        for path, kind, stored in set(rows_of(each)):
-            documents[path] += kind < ELEMENT
-            count, least, greatest = ends.get((path, kind), (0, stored, stored))
-            ends[path, kind] = count + 1, min(least, stored), max(greatest, stored)
-        named = {(path, kind % ELEMENT, stored) for path, kind, stored in rows_of(each)}
-        for path, kind, stored in named:
-            if kind in (TEXT, NUMBER, BOOL, TIME):
-                values.setdefault(path, Counter())[kind, stored] += 1
-    found = []
-    for path, count in sorted(documents.items(), key=lambda item: (-item[1], item[0])):
-        counts = [(kind, *numbers) for (at, kind), numbers in ends.items() if at == path]
-        if not _is_listed(path, counts):
-            continue
-        frequent = sorted(
-            ((kind, stored, n) for (kind, stored), n in values.get(path, Counter()).items()),
-            key=lambda entry: (-entry[2], entry[0], entry[1]),
-        )
-        found.append(_summary(path, count, counts, frequent[: MOST_VALUES + 1]))
-    return found[:MOST_FIELDS]
+        rows = set(rows_of(each))
+        for path, kind, stored in rows:
+            if path not in fields:
+                if len(fields) == _MOST_PATHS:
+                    continue
+                fields[path] = _Counted()
+            field = fields[path]
+            field.documents += kind < ELEMENT
+            count, least, greatest = field.ends.get(kind, (0, stored, stored))
+            field.ends[kind] = count + 1, min(least, stored), max(greatest, stored)
+        for path, kind, stored in {(path, kind % ELEMENT, stored) for path, kind, stored in rows if path in fields}:
+            values = fields[path].values
+            if kind in (TEXT, NUMBER, BOOL, TIME) and ((kind, stored) in values or len(values) < MOST_DISTINCT):
+                values[kind, stored] += 1
+    found: list[FieldSummary] = []
+    for path, field in sorted(fields.items(), key=lambda item: (-item[1].documents, item[0])):
+        counts = [(kind, *numbers) for kind, numbers in field.ends.items()]
+        if _is_listed(path, counts):
+            frequent = sorted(
+                ((kind, stored, n) for (kind, stored), n in field.values.items()),
+                key=lambda entry: (-entry[2], entry[0], entry[1]),
+            )
+            found.append(_summary(path, field.documents, counts, frequent[:most], len(frequent), most))
+        if len(found) == MOST_FIELDS:
+            break
+    return found
 
 
 def _is_listed(path: tuple[str, ...], counts: list[Any]) -> bool:
@@ -163,7 +186,12 @@ def _is_listed(path: tuple[str, ...], counts: list[Any]) -> bool:
 
 
 def _summary(
-    path: tuple[str, ...], documents: int, counts: list[Any], frequent: list[tuple[int, Stored, int]]
+    path: tuple[str, ...],
+    documents: int,
+    counts: list[Any],
+    frequent: list[tuple[int, Stored, int]],
+    distinct: int,
+    most: int,
 ) -> FieldSummary:
     kinds = dict.fromkeys(_NAMES[kind % ELEMENT] for kind, *_ in sorted(counts) if kind % ELEMENT in _NAMES)
     unnamed = any(kind % ELEMENT in (LONG, ODD) for kind, *_ in counts)
@@ -174,8 +202,9 @@ def _summary(
         name=".".join(path),
         kinds=list(kinds),
         documents=documents,
-        values=[(_plain(kind, stored), n) for kind, stored, n in frequent[:MOST_VALUES]],
-        complete=len(frequent) <= MOST_VALUES and not unnamed,
+        values=[(_plain(kind, stored), n) for kind, stored, n in frequent],
+        distinct=distinct,
+        complete=distinct <= most and not unnamed,
         least=least,
         greatest=greatest,
     )
