@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.document_stores.types import FilterPolicy, apply_filter_policy
@@ -14,6 +14,8 @@ from octavo.integrations.haystack._document_store import OctavoDocumentStore
 
 class _Retriever:
     """What the components share: the store, the options, and how they are written down."""
+
+    _OWN: ClassVar[tuple[str, ...]]
 
     document_store: OctavoDocumentStore
     filters: dict[str, Any] | None
@@ -39,21 +41,37 @@ class _Retriever:
         )
 
     def _asked(self, filters: dict[str, Any] | None, top_k: int | None) -> dict[str, Any]:
+        """Return what the store is asked with, besides the query."""
         return {
             "filters": apply_filter_policy(self.filter_policy, self.filters, filters),
             "top_k": self.top_k if top_k is None else top_k,
-        }
+        } | self._own()
 
-    def _written(self, **more: Any) -> dict[str, Any]:
+    def _own(self) -> dict[str, Any]:
+        """Return the options that not every component has."""
+        return {name: getattr(self, name) for name in self._OWN}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a pipeline writes to YAML."""
         written: dict[str, Any] = default_to_dict(
             self,
             document_store=self.document_store,
             filters=self.filters,
             top_k=self.top_k,
             filter_policy=self.filter_policy.value,
-            **more,
+            **self._own(),
         )
         return written
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Return the component that `to_dict` has described."""
+        made: Self = default_from_dict(cls, data)
+        return made
+
+
+def _flag_or_none(value: Any, name: str) -> bool | None:
+    return None if value is None else check_flag(value, name)
 
 
 @component
@@ -92,6 +110,7 @@ class OctavoEmbeddingRetriever(_Retriever):
     """
 
     __module__ = "octavo.integrations.haystack"  # what a pipeline in YAML names
+    _OWN = ("scale_score", "return_embedding")
 
     def __init__(
         self,
@@ -104,19 +123,7 @@ class OctavoEmbeddingRetriever(_Retriever):
     ) -> None:
         self._set(document_store, filters, top_k, filter_policy)
         self.scale_score = check_flag(scale_score, "scale_score")
-        self.return_embedding = (
-            check_flag(return_embedding, "return_embedding") if return_embedding is not None else None
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what a pipeline writes to YAML."""
-        return self._written(scale_score=self.scale_score, return_embedding=self.return_embedding)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> OctavoEmbeddingRetriever:
-        """Return the component that `to_dict` has described."""
-        made: OctavoEmbeddingRetriever = default_from_dict(cls, data)
-        return made
+        self.return_embedding = _flag_or_none(return_embedding, "return_embedding")
 
     @component.output_types(documents=list[Document])
     def run(
@@ -138,19 +145,15 @@ class OctavoEmbeddingRetriever(_Retriever):
         dict
             ``documents``, best first.
         """
-        return {"documents": self.document_store.embedding_retrieval(query_embedding, **self._all(filters, top_k))}
+        return {"documents": self.document_store.embedding_retrieval(query_embedding, **self._asked(filters, top_k))}
 
     @component.output_types(documents=list[Document])
     async def run_async(
         self, query_embedding: list[float], filters: dict[str, Any] | None = None, top_k: int | None = None
     ) -> dict[str, list[Document]]:
         """As `run`, in a thread."""
-        found = await self.document_store.embedding_retrieval_async(query_embedding, **self._all(filters, top_k))
+        found = await self.document_store.embedding_retrieval_async(query_embedding, **self._asked(filters, top_k))
         return {"documents": found}
-
-    def _all(self, filters: dict[str, Any] | None, top_k: int | None) -> dict[str, Any]:
-        more = {"scale_score": self.scale_score, "return_embedding": self.return_embedding}
-        return self._asked(filters, top_k) | more
 
 
 @component
@@ -179,6 +182,7 @@ class OctavoBM25Retriever(_Retriever):
     """
 
     __module__ = "octavo.integrations.haystack"  # what a pipeline in YAML names
+    _OWN = ("scale_score",)
 
     def __init__(
         self,
@@ -190,16 +194,6 @@ class OctavoBM25Retriever(_Retriever):
     ) -> None:
         self._set(document_store, filters, top_k, filter_policy)
         self.scale_score = check_flag(scale_score, "scale_score")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what a pipeline writes to YAML."""
-        return self._written(scale_score=self.scale_score)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> OctavoBM25Retriever:
-        """Return the component that `to_dict` has described."""
-        made: OctavoBM25Retriever = default_from_dict(cls, data)
-        return made
 
     @component.output_types(documents=list[Document])
     def run(
@@ -219,16 +213,14 @@ class OctavoBM25Retriever(_Retriever):
         dict
             ``documents``, best first.
         """
-        asked = self._asked(filters, top_k) | {"scale_score": self.scale_score}
-        return {"documents": self.document_store.bm25_retrieval(query, **asked)}
+        return {"documents": self.document_store.bm25_retrieval(query, **self._asked(filters, top_k))}
 
     @component.output_types(documents=list[Document])
     async def run_async(
         self, query: str, filters: dict[str, Any] | None = None, top_k: int | None = None
     ) -> dict[str, list[Document]]:
         """As `run`, in a thread."""
-        asked = self._asked(filters, top_k) | {"scale_score": self.scale_score}
-        return {"documents": await self.document_store.bm25_retrieval_async(query, **asked)}
+        return {"documents": await self.document_store.bm25_retrieval_async(query, **self._asked(filters, top_k))}
 
 
 @component
@@ -258,6 +250,7 @@ class OctavoHybridRetriever(_Retriever):
     """
 
     __module__ = "octavo.integrations.haystack"  # what a pipeline in YAML names
+    _OWN = ("return_embedding",)
 
     def __init__(
         self,
@@ -268,19 +261,7 @@ class OctavoHybridRetriever(_Retriever):
         filter_policy: str | FilterPolicy = FilterPolicy.REPLACE,
     ) -> None:
         self._set(document_store, filters, top_k, filter_policy)
-        self.return_embedding = (
-            check_flag(return_embedding, "return_embedding") if return_embedding is not None else None
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what a pipeline writes to YAML."""
-        return self._written(return_embedding=self.return_embedding)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> OctavoHybridRetriever:
-        """Return the component that `to_dict` has described."""
-        made: OctavoHybridRetriever = default_from_dict(cls, data)
-        return made
+        self.return_embedding = _flag_or_none(return_embedding, "return_embedding")
 
     @component.output_types(documents=list[Document])
     def run(
@@ -306,8 +287,9 @@ class OctavoHybridRetriever(_Retriever):
         dict
             ``documents``, best first.
         """
-        asked = self._asked(filters, top_k) | {"return_embedding": self.return_embedding}
-        return {"documents": self.document_store.hybrid_retrieval(query, query_embedding, **asked)}
+        return {
+            "documents": self.document_store.hybrid_retrieval(query, query_embedding, **self._asked(filters, top_k))
+        }
 
     @component.output_types(documents=list[Document])
     async def run_async(
@@ -318,5 +300,5 @@ class OctavoHybridRetriever(_Retriever):
         top_k: int | None = None,
     ) -> dict[str, list[Document]]:
         """As `run`, in a thread."""
-        asked = self._asked(filters, top_k) | {"return_embedding": self.return_embedding}
+        asked = self._asked(filters, top_k)
         return {"documents": await self.document_store.hybrid_retrieval_async(query, query_embedding, **asked)}
