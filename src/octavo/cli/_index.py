@@ -204,7 +204,7 @@ def index_command(
         skip_bad_lines=skip_bad_lines,
         adopt=adopt,
     )
-    making = Making(path, model, codec, metric, late, pool_factor, sparse)
+    making = Making(path, model=model, codec=codec, metric=metric, late=late, pool_factor=pool_factor, sparse=sparse)
     report, prepared, about = _dry(source, choices, making, prune) if dry_run else (None, None, None)
     if report is None:
         with closing(Target(making, source, choices)) as target:

@@ -30,7 +30,7 @@ from octavo.cli._index import (
     tell_run,
     tell_skipped,
 )
-from octavo.cli._options import Model, PlaceOption
+from octavo.cli._options import Model, PlaceOption, Sparse
 from octavo.ingest.preparing import Choices
 from octavo.ingest.watching import INTERVAL, Change, Watch
 
@@ -44,6 +44,7 @@ def watch_command(
     ],
     path: PlaceOption,
     model: Model = None,
+    sparse: Sparse = None,
     name: SourceOption = None,
     codec: CodecOption = None,
     late: Late = False,
@@ -75,7 +76,7 @@ def watch_command(
         ignore=ignore,
         max_size=megabytes(max_size),
     )
-    making = Making(path, model, codec, None, late, pool_factor)
+    making = Making(path, model=model, codec=codec, late=late, pool_factor=pool_factor, sparse=sparse)
     watching = False
 
     def safe() -> str:

@@ -33,6 +33,10 @@ def encode_tokens(texts):
     calls.extend(texts)
     return [encode_words(text.lower().split() or ["nothing"]) for text in texts]
 
+def encode_sparse(texts):
+    """One term a word."""
+    return [{zlib.crc32(word.encode()): 1.0 for word in text.lower().split()} for text in texts]
+
 def encode_words(words):
     return np.stack([np.random.default_rng(zlib.crc32(word.encode())).normal(size=16) for word in words]).astype(np.float32)
 '''

@@ -421,3 +421,19 @@ def test_watch_as_a_process(words: Any) -> None:
         _, said = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "is written and safe" in said
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_watch_makes_sparse_vectors_as_index_does(words: Any) -> None:
+    write({"docs/a.md": "red apple", "docs/b.md": "green pear"})
+    sparse = ("--sparse", "words:encode_sparse")
+    process = begin([sys.executable, "-m", "octavo", "watch", "docs", "-p", "kb", *MODEL, *sparse, "--json"])
+    assert process.stdout is not None
+    try:
+        assert json.loads(process.stdout.readline())["added"] == 2
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=300)
+    with octavo.open("kb") as kb:
+        assert kb.has_sparse_vectors
+        assert [len(terms) for terms, _ in kb.get_sparse_vectors(kb.ids())] == [2, 2]
