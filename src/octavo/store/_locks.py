@@ -77,6 +77,12 @@ def _set(fd: int, lock: bytes) -> bool:
     return True
 
 
+def _give_up(fd: int, start: int) -> None:
+    """Give up a lock; a descriptor that another thread has closed meanwhile (-1) has none any more."""
+    if fd >= 0:
+        _lock(fd, "none", start)
+
+
 def _taken(fd: int, start: int, length: int) -> bool:
     """Tell whether another open file description has a lock in this range."""
     asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
@@ -237,7 +243,7 @@ class LockFile:
             os.pwrite(self._fd, (self._ticket + 1).to_bytes(8, "little"), 0)
             _lock(self._fd, "exclusive", self._ticket)
         finally:
-            _lock(self._fd, "none", _MUTEX)
+            _give_up(self._fd, _MUTEX)
         while self._ticket and _taken(self._fd, 0, self._ticket):
             if not waiting.wait():
                 return False
@@ -253,9 +259,9 @@ class LockFile:
             with contextlib.suppress(OSError):
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
             return
-        _lock(self._fd, "none", _TURN)
+        _give_up(self._fd, _TURN)
         if self._ticket >= 0:
-            _lock(self._fd, "none", self._ticket)
+            _give_up(self._fd, self._ticket)
             self._ticket = -1
 
     @contextlib.contextmanager
