@@ -105,12 +105,9 @@ def as_encoder(encoder: Any) -> Encoder:
     if isinstance(encoder, type):
         raise InputTypeError(f"expected an encoder object, got the class {encoder.__name__}; create an instance of it")
     if gives_several(encoder):
-        several = OnePass.of(encoder)
-        several.want("dense")
         return _Wrapped(
             _model_name(encoder),
-            lambda texts: several.output("dense", "documents", texts),
-            lambda texts: several.output("dense", "queries", texts),
+            *OnePass.of(encoder).encoders("dense"),
         )
     if hasattr(encoder, "encode_documents") and hasattr(encoder, "encode_queries"):
         name = getattr(encoder, "name", None) or _type_name(encoder)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from octavo.errors import InvalidVectorsError
@@ -39,7 +40,8 @@ class OnePass:
         See `gives_several`.
     """
 
-    _known: ClassVar[weakref.WeakKeyDictionary[Any, OnePass]] = weakref.WeakKeyDictionary()
+    #: By the identity of the model, which lives as long as the entry does: as long as there is an encoder made of it.
+    _known: ClassVar[weakref.WeakValueDictionary[int, OnePass]] = weakref.WeakValueDictionary()
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -50,17 +52,12 @@ class OnePass:
     @classmethod
     def of(cls, model: Any) -> OnePass:
         """Return the one of a model: all encoders made of the same model share it."""
-        try:
-            found = cls._known.get(model)
-            if found is None:
-                found = cls._known[model] = cls(model)
-        except TypeError:  # neither hashable nor weakly referenced
-            return cls(model)
-        return found
+        return cls._known.setdefault(id(model), cls(model))
 
-    def want(self, name: str) -> None:
-        """Ask for one kind of vectors from now on: "dense", "sparse" or "tokens"."""
+    def encoders(self, name: str) -> tuple[Callable[[Sequence[str]], Any], Callable[[Sequence[str]], Any]]:
+        """Return what makes "dense", "sparse" or "tokens" of documents, and of queries; from now on it is asked for."""
         self._wanted.add(name)
+        return partial(self.output, name, "documents"), partial(self.output, name, "queries")
 
     def output(self, name: str, kind: str, texts: Sequence[str]) -> Any:
         """Return one kind of vectors of texts.

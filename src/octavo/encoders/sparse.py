@@ -112,12 +112,9 @@ def _backend(model: Any) -> _Backend:
     if isinstance(model, type):
         raise InputTypeError(f"expected an encoder object, got the class {model.__name__}; create an instance of it")
     if gives_several(model):
-        several = OnePass.of(model)
-        several.want("sparse")
         return _Backend(
             _model_name(model),
-            lambda texts: several.output("sparse", "documents", texts),
-            lambda texts: several.output("sparse", "queries", texts),
+            *OnePass.of(model).encoders("sparse"),
             {},
         )
     if hasattr(model, "encode_documents") and hasattr(model, "encode_queries"):

@@ -220,12 +220,9 @@ def _backend(model: Any) -> _Backend:
     if isinstance(model, type):
         raise InputTypeError(f"expected an encoder object, got the class {model.__name__}; create an instance of it")
     if gives_several(model):
-        several = OnePass.of(model)
-        several.want("tokens")
         return _Backend(
             _model_name(model),
-            lambda texts: several.output("tokens", "documents", texts),
-            lambda texts: several.output("tokens", "queries", texts),
+            *OnePass.of(model).encoders("tokens"),
             _cannot_tell,
             _cannot_tell,
             {},

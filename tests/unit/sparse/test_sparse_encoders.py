@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import pickle
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +16,7 @@ import pytest
 
 import octavo
 from octavo._sparse_rows import SparseRows
-from octavo.encoders import SparseEncoder
+from octavo.encoders import SparseEncoder, TokenEncoder
 from octavo.errors import InputTypeError, InvalidVectorsError, ParameterError
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "green", "apple", "pear", "sky", "blue", "a", "the"]
@@ -161,6 +163,22 @@ def test_bge_m3_is_asked_once(late: bool) -> None:
         assert set(found.ids) == {"a", "p"}
         assert len(model.asked) <= 4  # the query, and once each a document that tells whether it is the same model
         assert kb.get_sparse_vectors(["a"])[0][0].tolist() == sorted({ord(letter) for letter in "red apple"})
+
+
+def test_a_model_goes_with_the_last_encoder_made_of_it() -> None:
+    model: Any = BGEM3FlagModel()
+    alive = weakref.ref(model)
+    encoders = [SparseEncoder(model), TokenEncoder(model)]
+    for encoder in encoders:
+        encoder.encode_documents(["red"])
+    assert len(model.asked) == 1
+    del model, encoder
+    encoders.pop()
+    gc.collect()
+    assert alive() is not None
+    encoders.clear()
+    gc.collect()
+    assert alive() is None
 
 
 def test_a_model_that_answers_without_what_was_asked() -> None:
