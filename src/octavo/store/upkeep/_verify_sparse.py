@@ -9,13 +9,13 @@ import numpy as np
 
 from octavo._sparse_rows import SparseRows
 from octavo.encoders.sparse import SparseEncoder
-from octavo.errors import CollectionLockedError, CorruptCollectionError
+from octavo.errors import CorruptCollectionError
 from octavo.store.documents import chunked
 from octavo.store.snapshot import Slots, Snapshot
 from octavo.store.sparse import SegmentView, read_segment, unreadable_rows
 from octavo.store.sqlite import Connection
 from octavo.store.store import Store
-from octavo.store.upkeep._verify_tokens import ids_of, texts_of
+from octavo.store.upkeep._verify_tokens import texts_to_encode
 from octavo.store.writer import Writer
 
 #: Documents encoded again at a time.
@@ -77,21 +77,9 @@ def repair_sparse(
     CorruptCollectionError
         When there is no encoder, or no text; the message names documents.
     """
-    with store.read() as (connection, now):
-        if now.seq != snapshot.seq:
-            raise CollectionLockedError(
-                "the collection changed while it was being repaired; run verify(repair=True) again"
-            )
-        wanted = _documents(snapshot, damage)
-        slots = np.unique(np.concatenate([*wanted.values(), np.zeros(0, np.int64)]))
-        texts = texts_of(connection, slots)
-        gone = slots if encoder is None else slots[[not texts.get(slot) for slot in slots.tolist()]]
-        if len(gone):
-            names = ", ".join(map(repr, ids_of(connection, gone[:5])))
-            raise CorruptCollectionError(
-                f"{len(gone):,} documents have lost their sparse vectors, among them {names}; open the collection with its "
-                "sparse encoder (sparse=) and run verify(repair=True) again, or add them again"
-            )
+    wanted = _documents(snapshot, damage)
+    slots = np.unique(np.concatenate([*wanted.values(), np.zeros(0, np.int64)]))
+    texts = texts_to_encode(store, snapshot, slots, encoder, "sparse vectors", "its sparse encoder (sparse=)")
     made: dict[str, tuple[Slots, SparseRows]] = {}
     for name, part in wanted.items():
         assert encoder is not None or not len(part)  # or they would be gone

@@ -82,19 +82,7 @@ def repair_tokens(
     for mask in rows:
         damaged |= mask
     slots = np.flatnonzero(lost & snapshot.alive)
-    with store.read() as (connection, now):
-        if now.seq != snapshot.seq:
-            raise CollectionLockedError(
-                "the collection changed while it was being repaired; run verify(repair=True) again"
-            )
-        texts = texts_of(connection, slots)
-        gone = slots if encoder is None else slots[[not texts.get(slot) for slot in slots.tolist()]]
-        if len(gone):
-            names = ", ".join(map(repr, ids_of(connection, gone[:5])))
-            raise CorruptCollectionError(
-                f"{len(gone):,} documents have lost their token vectors, among them {names}; open the collection with its "
-                "encoder and run verify(repair=True) again, or add them again"
-            )
+    texts = texts_to_encode(store, snapshot, slots, encoder, "token vectors", "its encoder")
     matrices: dict[int, TokenMatrices] = {}
     if len(slots):
         assert isinstance(encoder, TokenEncoder)  # a multi-vector collection is opened with no other
@@ -109,11 +97,57 @@ def repair_tokens(
     return notes
 
 
+def texts_to_encode(
+    store: Store, snapshot: Snapshot, slots: Slots, encoder: object | None, lost: str, needed: str
+) -> dict[int, str]:
+    """Return what lost vectors are made of, by slot.
+
+    Parameters
+    ----------
+    store : Store
+        The collection's files.
+    snapshot : Snapshot
+        The state in which the damage was found.
+    slots : ndarray of int
+        Of the documents that have lost something.
+    encoder : object or None
+        What would make it again.
+    lost, needed : str
+        What that is, and what to open the collection with, as messages say it.
+
+    Raises
+    ------
+    CollectionLockedError
+        When the collection has changed since.
+    CorruptCollectionError
+        When there is no encoder, or no text; the message names documents.
+    """
+    with store.read() as (connection, now):
+        if now.seq != snapshot.seq:
+            raise CollectionLockedError(
+                "the collection changed while it was being repaired; run verify(repair=True) again"
+            )
+        texts = texts_of(connection, slots)
+        require_none_lost(
+            connection,
+            slots if encoder is None else slots[[not texts.get(slot) for slot in slots.tolist()]],
+            lost,
+            needed,
+        )
+    return texts
+
+
 def texts_of(connection: Connection, slots: Slots) -> dict[int, str]:
     """Return what the vectors in each slot are made of."""
     return dict(select_documents(connection, f"slot, {TO_EMBED}", "slot", slots.tolist()))
 
 
-def ids_of(connection: Connection, slots: Slots) -> list[str]:
-    """Return the ids of the documents in a few slots."""
-    return [row[0] for row in select_documents(connection, "id", "slot", slots.tolist())]
+def require_none_lost(connection: Connection, gone: Slots, lost: str, needed: str) -> None:
+    """Raise `CorruptCollectionError`, which names documents, if there are slots of which nothing can be made again."""
+    if not len(gone):
+        return
+    ids = ", ".join(repr(row[0]) for row in select_documents(connection, "id", "slot", gone[:5].tolist()))
+    raise CorruptCollectionError(
+        f"{len(gone):,} documents have lost their {lost}, among them {ids}; open the collection with {needed} and run "
+        "verify(repair=True) again, or add them again"
+    )

@@ -27,7 +27,7 @@ from octavo.store.sqlite import Connection, Error, connect_scratch
 from octavo.store.store import TEXT_DIRECTORY, Store
 from octavo.store.text.files import TextFiles
 from octavo.store.upkeep._verify_sparse import SparseDamage, repair_sparse, sparse_damage
-from octavo.store.upkeep._verify_tokens import bad_rows, ids_of, repair_tokens, texts_of, token_damage
+from octavo.store.upkeep._verify_tokens import bad_rows, repair_tokens, require_none_lost, texts_of, token_damage
 from octavo.store.writer import Writer, rebuild_metadata_index, stored_metadata
 
 #: How often a repair begins anew when others write between looking and mending.
@@ -350,12 +350,7 @@ def _repair_rows(
         texts = texts_of(connection, np.flatnonzero(from_text))
         from_text[[slot for slot in np.flatnonzero(from_text) if not texts.get(int(slot))]] = False
         lost &= ~from_text
-        if lost.any():
-            ids = ids_of(connection, np.flatnonzero(lost)[:5])
-            raise CorruptCollectionError(
-                f"{int(lost.sum()):,} documents have lost their vectors in every tier, among them {', '.join(map(repr, ids))}; "
-                "open the collection with its encoder and run verify(repair=True) again, or add them again"
-            )
+        require_none_lost(connection, np.flatnonzero(lost), "vectors in every tier", "its encoder")
     vectors: dict[int, Any] = {}
     if encoder is not None and from_text.any():
         slots = np.flatnonzero(from_text)
