@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ def import_chroma(
             names = [held.name for held in client.list_collections()]
         except Exception as error:  # of many kinds, from its own core
             raise SourceError(f"Chroma cannot read {place}: {error}") from error
-        name = chosen(names, collection, "collection", str(place), "collection=, --collection")
+        name = chosen(names, collection, "collection", str(place), "collection=")
         store = _Chroma(client, place, name, left=len(names) - 1)
         return take_over(store, wishes)
 
@@ -161,8 +162,10 @@ class _Chroma:
         self._left = left
         self._uris = 0
         try:
-            self._collection = client.get_collection(name, embedding_function=None)
-            configuration = self._collection.configuration
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # about functions that are not used here
+                self._collection = client.get_collection(name, embedding_function=None)
+                configuration = self._collection.configuration
             ids = self._collection.get(include=[])["ids"]
         except Exception as error:  # of many kinds, from its own core
             raise SourceError(f"Chroma cannot read {self.place}: {error}") from error
@@ -201,5 +204,5 @@ class _Chroma:
         )
 
     def left_out(self) -> dict[str, int]:
-        found = {"other collections (--collection names one)": self._left, "URIs of documents": self._uris}
+        found = {"other collections": self._left, "URIs of documents": self._uris}
         return {what: count for what, count in found.items() if count}

@@ -233,10 +233,10 @@ def _read_numbered(path: Path) -> _Index:
     with path.open("rb") as file:
         file.seek(end)
         size = file.read(_SIZE.size)
-        numbers = np.frombuffer(file.read(8 * count), "<i8")
-    if len(size) < _SIZE.size or _SIZE.unpack(size)[0] != count or len(numbers) != count or index.count != count:
+        data = file.read(8 * index.count)
+    if len(size) < _SIZE.size or _SIZE.unpack(size)[0] != count or len(data) < 8 * count or index.count != count:
         raise SourceError(f"{path} is damaged or cut short: expected numbers for {count:,} vectors; copy it again")
-    return _Index(index.vectors, count, index.distance, numbers.astype(np.int64))
+    return _Index(index.vectors, count, index.distance, np.frombuffer(data, "<i8").astype(np.int64))
 
 
 def _open_with_faiss(path: Path) -> _Index:
@@ -338,8 +338,7 @@ def _of_langchain(index_file: Path, index: _Index) -> _Found:
     pickled = index_file.with_suffix(".pkl")
     if not pickled.is_file():
         raise SourceError(
-            f"there is no {pickled.name} beside {index_file}, where LangChain keeps the texts; give them as a file: "
-            "documents=, --documents"
+            f"there is no {pickled.name} beside {index_file}, where LangChain keeps the texts; give them as a file: documents="
         )
     documents, ids = read_docstore(pickled.read_bytes(), str(pickled))
     rows = sorted(ids)
@@ -460,7 +459,7 @@ def _rows_beside(path: Path, index: _Index, fields: Fields, row_field: str | Non
     if index.numbers is not None and row_field is None:
         raise ParameterError(
             "the index knows its vectors by numbers of their own (add_with_ids); name the field of the documents that holds "
-            "them: row_field=, --row-field"
+            "them: row_field="
         )
     entries: list[_Entry] = []
     numbers: list[int] = []

@@ -106,7 +106,7 @@ def import_lancedb(
     if not place.is_dir():
         raise SourceError(f"expected a directory of LanceDB, but there is none at {place}")
     names = sorted(held.name.removesuffix(".lance") for held in place.iterdir() if held.name.endswith(".lance"))
-    name = chosen(names, table, "table", str(place), "table=, --table")
+    name = chosen(names, table, "table", str(place), "table=")
     lancedb = _library()
     try:
         opened = lancedb.connect(str(place)).open_table(name)
@@ -150,9 +150,9 @@ class _Lance:
         schema = self._table.schema
         columns, place = list(schema.names), self.place
         vectors = [field.name for field in schema if _is_vector(field.type)]
-        self._vector = chosen(vectors, vector, "column of vectors", place, "vector_column=, --vector-column")
-        self._id = chosen(columns, identifier or "id", "column", place, "id_column=, --id-column")
-        self._text = chosen(columns, text or "text", "column", place, "text_column=, --text-column")
+        self._vector = chosen(vectors, vector, "column of vectors", place, "vector_column=")
+        self._id = chosen(columns, identifier or "id", "column", place, "id_column=")
+        self._text = chosen(columns, text or "text", "column", place, "text_column=")
         if metadata is not None:
             unknown = [name for name in metadata if name not in columns]
             if unknown:

@@ -120,7 +120,7 @@ def read_docstore(data: bytes, place: str) -> tuple[dict[str, StoredDocument], d
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, ArithmeticError) as error:
         raise SourceError(
             f"{place} is not what LangChain's FAISS.save_local writes ({error}); nothing of it was run. Its texts can be given "
-            "as JSON lines instead: documents=, --documents"
+            "as JSON lines instead: documents="
         ) from error
 
 
