@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from octavo._rotation import StructuredRotation
 from octavo.index._bytes import Bytes, Floats, multiply, pack, scale_of, to_bytes
-from octavo.index.reach import FIRST, KEPT, KEPT_LEAST, NEAREST, HeldOut, Reach, learned, made_queries
+from octavo.index.reach import FIRST, KEPT, KEPT_LEAST, MOST_WIDENED, NEAREST, HeldOut, Reach, learned, made_queries
 
 Cells: TypeAlias = NDArray[np.int32]
 Slots: TypeAlias = NDArray[np.int64]
@@ -380,7 +380,9 @@ class CellModel:
         mean = np.concatenate([documents, one, other]).mean(axis=0, dtype=np.float64).astype(np.float32)
         return HeldOut(self.rotation.apply(made_queries(documents, one, other, mean)))
 
-    def learned(self, held: HeldOut, segment: Segment, cosine: float) -> CellModel:
+    def learned(
+        self, held: HeldOut, segment: Segment, cosine: float, pause: Callable[[], None] | None = None
+    ) -> CellModel:
         """Return the model with what a search needs to know of how far to look, learned from queries that have seen all rows.
 
         Parameters
@@ -391,8 +393,10 @@ class CellModel:
             These rows.
         cosine : float
             Mean cosine with their centroids of rows that these were not learned from.
+        pause : callable, optional
+            See `train`.
         """
-        reach = self._reach(held, segment) if (held.slots >= 0).all() else None
+        reach = self._reach(held, segment, pause or _go_on) if (held.slots >= 0).all() else None
         return CellModel(
             self.centroids,
             self.groups,
@@ -403,12 +407,13 @@ class CellModel:
             rotation=self.rotation,
         )
 
-    def _reach(self, held: HeldOut, segment: Segment) -> Reach | None:
+    def _reach(self, held: HeldOut, segment: Segment, pause: Callable[[], None]) -> Reach | None:
         queries = self.rotation.undo(held.queries)
         m, first = len(queries), min(FIRST, len(self))
         cosines = np.empty((m, len(self)), np.float32)
         scores, borders = np.full(m, -np.inf, np.float32), np.empty(m, np.float32)
         for number, query in enumerate(queries):
+            pause()
             look = _Look(self, query, [segment], None, None, None)
             cosines[number] = look.products
             near = np.argpartition(look.products, len(self) - first)[len(self) - first :]
@@ -433,6 +438,7 @@ class CellModel:
         )
         ranks = []
         for query, slots in zip(queries, held.slots, strict=True):
+            pause()
             found, _ = model.search(query, [segment], None, len(segment))
             ranks.append(np.flatnonzero(np.isin(found, slots)))
         kept = float(np.quantile(np.concatenate(ranks), KEPT, method="higher") + 1) / NEAREST
@@ -467,6 +473,7 @@ class CellModel:
         keep: int,
         *,
         wanted: int = NEAREST,
+        widen: bool = False,
         mask: Mask | None = None,
         counts: Sequence[NDArray[np.int64]] | None = None,
         check: Callable[[int, NDArray[np.int64], NDArray[np.int64]], None] | None = None,
@@ -486,6 +493,9 @@ class CellModel:
             Slots to return, at most.
         wanted : int, default=10
             Results that will be taken from these: what `reach` looks at.
+        widen : bool, default=False
+            Return more, up to `MOST_WIDENED` times `keep`, for a query that `reach` has look at more cells than most: what is
+            far away is less well told apart.
         mask : ndarray of bool, optional
             Which slots may be returned; indexed by slot.
         counts : sequence of ndarray of shape (n_cells,), optional
@@ -496,7 +506,7 @@ class CellModel:
         Returns
         -------
         slots : ndarray of shape (r,), int64
-            Best first, at most `keep`.
+            Best first, at most `keep`, but for `widen`.
         estimates : ndarray of shape (r,), float32
             Estimated similarities.
         """
@@ -504,20 +514,26 @@ class CellModel:
         if rows is not None:
             look.at(_first_until(look.products, look.held, rows))
         else:
-            self._reach_out(look, wanted)
+            farther = self._reach_out(look, wanted)
+            if widen:
+                keep = math.ceil(keep * min(max(1.0, farther), MOST_WIDENED))
         return look.best(keep)
 
-    def _reach_out(self, look: _Look, wanted: int) -> None:
-        """Look at the first cells, and then at as many more as what is found there leaves worth looking at."""
+    def _reach_out(self, look: _Look, wanted: int) -> float:
+        """Look at the first cells, and then at as many more as what is found there leaves worth looking at.
+
+        Returns how many that were, against what is usual.
+        """
         reach = self.reach
         assert reach is not None  # whoever has none says how many rows
         products, n = look.products, len(self)
         wanted = max(wanted, NEAREST)  # for fewer results the same cells: what they are looked for is as far away
-        first = min(reach.first, n)
+        first, usual = min(reach.first, n), reach.typical
         mean = sum(len(segment) for segment in look.segments) / n
         if look.counts is not None:
             # Fewer rows pass: the best of these lie farther away, and in more cells.
             share = max(1, int(look.held.sum())) / max(1.0, mean * n)
+            usual /= math.sqrt(share)
             near = _first_until(products, look.held, max(wanted, round(first * mean * math.sqrt(share))))
         else:
             near = np.argpartition(products, n - first)[n - first :] if first < n else np.arange(n)
@@ -538,6 +554,7 @@ class CellModel:
                 cells = np.sort(cells[_first_until(products.take(cells), rows, max(1, round(most * mean)))])
         if len(cells):
             look.at(cells)
+        return (len(near) + len(cells)) / usual
 
 
 class _Look:

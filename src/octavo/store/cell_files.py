@@ -245,7 +245,7 @@ class CellFiles(DerivedIndex):
             segment, cosine = self._encoded(snapshot, model, 0, held)
             if apart:
                 _, cosine = model.encode(decode_rows(snapshot, left_out), left_out)
-            model = model.learned(held, segment, cosine)
+            model = model.learned(held, segment, cosine, self._pause)
             trained = ModelView(model, len(alive))
             view = CellView(trained, (SegmentView(segment, 0, snapshot.n_slots),), snapshot.n_slots)
             while True:

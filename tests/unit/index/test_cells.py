@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from octavo._rotation import StructuredRotation
 from octavo.index import cells
 from octavo.index.cells import CellModel, Segment
-from octavo.index.reach import HeldOut
+from octavo.index.reach import MOST_WIDENED, HeldOut
 
 
 def clustered(n: int, dim: int, seed: int, *, spread: float = 0.6, mean: float = 0.0) -> np.ndarray:
@@ -243,6 +243,38 @@ def test_a_filter_does_not_starve_a_query_that_finds_out_by_itself() -> None:
         assert hits >= 0.95 * total
     nothing = np.zeros(len(X), np.bool_)
     assert not len(model.search(X[0], [segment], None, 10, mask=nothing, counts=[segment.counts(nothing)])[0])
+
+
+def test_a_query_that_looks_farther_has_more_rescored() -> None:
+    X = clustered(8_000, 32, 6)
+    model, segment, _ = learned(X, 400)
+    sizes = []
+    for query in np.concatenate([clustered(40, 32, 6), np.random.default_rng(2).standard_normal((40, 32))]):
+        query = (query / np.linalg.norm(query)).astype(np.float32)
+        plain, _ = model.search(query, [segment], None, 20)
+        wide, estimates = model.search(query, [segment], None, 20, widen=True)
+        assert len(plain) == 20
+        assert wide[:20].tolist() == plain.tolist()
+        assert (np.diff(estimates) <= 0).all()
+        sizes.append(len(wide))
+        fixed, _ = model.search(query, [segment], 300, 20, widen=True)  # how far to look was said
+        assert len(fixed) == 20
+    assert min(sizes) == 20
+    assert 20 < max(sizes) <= 20 * MOST_WIDENED
+
+
+def test_learning_how_far_to_look_can_be_given_up() -> None:
+    X = clustered(1_000, 32, 6)
+    model, segment, held = learned(X, 50)
+    calls = []
+
+    def pause() -> None:
+        calls.append(None)
+        if len(calls) == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        model.learned(held, segment, 0.5, pause)
 
 
 def test_where_there_is_little_to_learn_from() -> None:
