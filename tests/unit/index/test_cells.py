@@ -246,11 +246,10 @@ def test_a_filter_does_not_starve_a_query_that_finds_out_by_itself() -> None:
 
 
 def test_a_query_that_looks_farther_has_more_rescored() -> None:
-    X = clustered(8_000, 32, 6)
-    model, segment, _ = learned(X, 400)
+    X = clustered(10_000, 48, 5, spread=0.8)
+    model, segment, _ = learned(X, cells.cells_for(len(X)))
     sizes = []
-    for query in np.concatenate([clustered(40, 32, 6), np.random.default_rng(2).standard_normal((40, 32))]):
-        query = (query / np.linalg.norm(query)).astype(np.float32)
+    for query in clustered(60, 48, 5, spread=0.8):
         plain, _ = model.search(query, [segment], None, 20)
         wide, estimates = model.search(query, [segment], None, 20, widen=True)
         assert len(plain) == 20
