@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from octavo._rotation import StructuredRotation
 from octavo.index import cells
 from octavo.index.cells import CellModel, Segment
-from octavo.index.reach import MOST_WIDENED, HeldOut
+from octavo.index.reach import HeldOut, Reach
 
 
 def clustered(n: int, dim: int, seed: int, *, spread: float = 0.6, mean: float = 0.0) -> np.ndarray:
@@ -246,20 +246,22 @@ def test_a_filter_does_not_starve_a_query_that_finds_out_by_itself() -> None:
 
 
 def test_a_query_that_looks_farther_has_more_rescored() -> None:
-    X = clustered(10_000, 48, 5, spread=0.8)
-    model, segment, _ = learned(X, cells.cells_for(len(X)))
+    X = clustered(8_000, 32, 6)
+    model = CellModel.train(X, 400)
+    segment, _ = model.encode(X, np.arange(len(X)))
     sizes = []
-    for query in clustered(60, 48, 5, spread=0.8):
-        plain, _ = model.search(query, [segment], None, 20)
-        wide, estimates = model.search(query, [segment], None, 20, widen=True)
+    for shift, typical in [(-9.0, 64.0), (9.0, 320.0), (9.0, 160.0), (9.0, 64.0), (9.0, 20.0)]:
+        reach = Reach(64, 320, score=0.75, border=0.5, shift=shift, typical=typical, kept=2.0)
+        looks = CellModel(model.centroids, model.groups, seed=model.seed, length=model.length, cosine=0.5, reach=reach)
+        query = clustered(1, 32, 7)[0]
+        plain, _ = looks.search(query, [segment], None, 20)
+        wide, estimates = looks.search(query, [segment], None, 20, widen=True)
         assert len(plain) == 20
         assert wide[:20].tolist() == plain.tolist()
         assert (np.diff(estimates) <= 0).all()
+        assert len(looks.search(query, [segment], 2_000, 20, widen=True)[0]) == 20  # how far to look was said
         sizes.append(len(wide))
-        fixed, _ = model.search(query, [segment], 300, 20, widen=True)  # how far to look was said
-        assert len(fixed) == 20
-    assert min(sizes) == 20
-    assert 20 < max(sizes) <= 20 * MOST_WIDENED
+    assert sizes == [20, 20, 40, 80, 80]
 
 
 def test_learning_how_far_to_look_can_be_given_up() -> None:
