@@ -337,8 +337,8 @@ def _vectors(flag: tuple[str, str] | None, plan: dict[str, Any]) -> list[ReadyVe
 
 def _shape(model: str | None) -> tuple[int, int]:
     """Return layers and dimensions of a model."""
+    from octavo.encoders.layers import layer_count
     from octavo.encoders.models import load_sentence_transformer
-    from octavo.eval.running.models import layer_count
 
     if model is None:
         raise ParameterError("a grid needs --model")
