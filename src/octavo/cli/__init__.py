@@ -1,4 +1,4 @@
-"""The command line: ``octavo index``, ``search``, ``info``, ``verify``, ``tune``, ``plan``, ``train``, ``demo``, the group ``eval``."""
+"""The command line: ``octavo index``, ``search``, ``info``, ``verify``, ``tune``, ``plan``, ``train``, the group ``eval``."""
 
 from octavo.cli import (  # noqa: F401 - each registers its command
     _backup,

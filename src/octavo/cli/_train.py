@@ -149,8 +149,14 @@ def train_command(
     learning_rate: Annotated[float, typer.Option(help="Of AdamW.", rich_help_panel=_HOW)] = 2e-5,
     max_length: Annotated[int, typer.Option(min=4, help="Tokens read of a text.", rich_help_panel=_HOW)] = 128,
     held_out: Annotated[
-        int, typer.Option(min=1, help="Questions held out, with their documents, to measure by.", rich_help_panel=_HOW)
-    ] = 200,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Questions held out, with their documents, to measure by.",
+            rich_help_panel=_HOW,
+            show_default="200, or a tenth of the pairs",
+        ),
+    ] = None,
     eval_every: Annotated[
         int, typer.Option(min=1, help="Steps between two evaluations, each a checkpoint.", rich_help_panel=_HOW)
     ] = 100,

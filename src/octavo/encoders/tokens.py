@@ -248,13 +248,13 @@ def _backend(model: Any) -> _Backend:
 
 
 def _named(name: str) -> _Backend:
-    if not _is_late_checkpoint(name):
+    if not is_late_checkpoint(name):
         return _dense_sentence_transformer(load_sentence_transformer(name), name)
     model = load_sentence_transformer(name, "MultiVectorEncoder", what="late-interaction", since=6)
     return _late_sentence_transformer(model, name)
 
 
-def _is_late_checkpoint(name: str) -> bool:
+def is_late_checkpoint(name: str) -> bool:
     """Tell a late-interaction checkpoint from an ordinary one, which pools its token vectors.
 
     sentence-transformers would load either as a `MultiVectorEncoder`, but put a random head on an ordinary one.

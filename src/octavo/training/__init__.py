@@ -6,7 +6,7 @@ model, which plain sentence-transformers loads. Needs ``pip install 'octavo[trai
 """
 
 from octavo.training.data import Pairs, read_pairs
-from octavo.training.recipes import Late, Matryoshka, Matryoshka2d, Recipe, Starbucks
+from octavo.training.recipes import Late, Matryoshka, Matryoshka2d, Starbucks
 from octavo.training.train import Trained, train
 
-__all__ = ["Late", "Matryoshka", "Matryoshka2d", "Pairs", "Recipe", "Starbucks", "Trained", "read_pairs", "train"]
+__all__ = ["Late", "Matryoshka", "Matryoshka2d", "Pairs", "Starbucks", "Trained", "read_pairs", "train"]

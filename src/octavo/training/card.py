@@ -35,15 +35,18 @@ def model_card(record: dict[str, Any], name: str) -> str:
         for key, value in settings.items()
         if value is not None and key not in ("data", "data_digest", "model")
     }
+    seconds, best = f"{result['seconds']:,.0f} seconds", f"what was best after {result['best_step']:,} was kept"
     lines = [
         f"---\n{front}\n---",
         f"# {_line(name)}",
         f"{_line(settings['model'])}, trained by Octavo {record['octavo']} to be compressed: recipe `{settings['recipe']}`.",
         f"- Data: {_line(settings['data'])}; {result['pairs']:,} pairs (sha256 of all: {settings['data_digest']})\n"
-        f"- {result['steps']:,} steps{stopped}, {result['seconds']:,.0f} seconds; what was best after {result['best_step']:,} was kept\n"
+        f"- {result['steps']:,} steps{stopped}, {seconds}; {best}\n"
         f"- Settings: `{json.dumps(kept)}`",
-        "## How good it is\n\nnDCG@10 on held-out questions of the same data, found among the held-out documents; sizes are layers x "
-        f"dimensions. Measure it on your own data before you rely on it: `octavo eval run`.\n\n| size | before | after |\n|---|---|---|\n{rows}",
+        "## How good it is",
+        "nDCG@10 on held-out questions of the same data, found among the held-out documents; sizes are layers x dimensions. "
+        "Measure it on your own data before you rely on it: `octavo eval run`.",
+        f"| size | before | after |\n|---|---|---|\n{rows}",
         f"## How to use it\n\n```python\n{_usage(settings, record)}\n```",
     ]
     return "\n\n".join(lines) + "\n"
@@ -52,8 +55,9 @@ def model_card(record: dict[str, Any], name: str) -> str:
 def _usage(settings: dict[str, Any], record: dict[str, Any]) -> str:
     codec = settings["codec"] or "int8"
     if settings["recipe"] == "late":
-        pooled = f", pooling={settings['pool_factor']}" if settings["pool_factor"] > 1 else ""
-        return f'import octavo\n\nkb = octavo.open_multi_vector("kb", encoder="FOLDER"{pooled}, codec="{codec.split(">")[-1].strip()}")'
+        finest, factor = codec.split(">")[-1].strip(), settings["pool_factor"]
+        options = f'encoder="FOLDER", pool_factor={factor}, codec="{finest}"'
+        return f'import octavo\n\nkb = octavo.open_multi_vector("kb", {options})'
     layers, dim = min(record["sizes"], key=lambda size: (size[0] or 0, size[1]))
     stages = " > ".join(f"truncate:{dim}|{stage.strip()}" for stage in codec.split(">"))
     cut = f", layers={layers}" if layers is not None else ""

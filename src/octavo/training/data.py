@@ -101,6 +101,7 @@ def read_pairs(source: Any) -> Pairs:
     Returns
     -------
     Pairs
+        All of them, each once.
 
     Raises
     ------
@@ -195,7 +196,7 @@ def _titles(place: Path) -> Pairs:
             if path.suffix == ".gz"
             else path.open(encoding="utf-8-sig") as lines
         ):
-            for number, line in enumerate(lines, 1):
+            for number, line in enumerate(lines, 1):  # noqa: B007 - named by the message
                 if not line.strip():
                     continue
                 record = json.loads(line)

@@ -81,7 +81,7 @@ class HeldOut(BaseEvaluator):  # type: ignore[misc]
             list(self._data.texts), batch_size=self._batch_size, convert_to_numpy=True, show_progress_bar=False
         )
         # While training, the model clusters at its end; what comes out of it is what a collection would keep.
-        if recipe.pool_factor > 1 and not any(type(module).__name__ == "HierarchicalTokenPooling" for module in model):
+        if recipe.pool_factor > 1 and not any(type(module).__name__ == "Clusters" for module in model):
             matrices = TokenPooling(recipe.pool_factor).pool([np.asarray(one, np.float32) for one in matrices])
         rounding = recipe.rounding()
         lengths = [len(one) for one in matrices]

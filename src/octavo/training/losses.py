@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 - as torch's own documentation calls it
 from sentence_transformers.multi_vector_encoder.losses import MultiVectorMultipleNegativesRankingLoss
+from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling
 from sentence_transformers.multi_vector_encoder.scoring import colbert_scores
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from torch import Tensor, nn
@@ -159,6 +160,17 @@ def layer_embeddings(model: Any, features: Features, depths: Sequence[int]) -> d
             part = module(part)
         found[depth] = part["sentence_embedding"]
     return found
+
+
+class Clusters(HierarchicalTokenPooling):  # type: ignore[misc]
+    """Clusters the tokens of each document while training, in single precision whatever the rest is computed in."""
+
+    def forward(self, features: Features, task: str | None = None) -> Features:
+        """Return the batch with fewer token vectors a document."""
+        with torch.autocast(features["token_embeddings"].device.type, enabled=False):
+            features["token_embeddings"] = features["token_embeddings"].float()
+            pooled: Features = super().forward(features, task=task)
+        return pooled
 
 
 class LateScores:

@@ -64,6 +64,16 @@ class Recipe(ABC):
     def sizes(self, model: Any) -> list[Size]:
         """Return the sizes that a model is trained for, and measured at while it is.
 
+        Parameters
+        ----------
+        model : SentenceTransformer
+            What is trained.
+
+        Returns
+        -------
+        list of (int or None, int)
+            Layers, None for all, and dimensions; the largest first.
+
         Raises
         ------
         ParameterError
@@ -72,10 +82,34 @@ class Recipe(ABC):
 
     @abstractmethod
     def loss(self, model: Any, teacher: Any) -> Any:
-        """Return what is minimised."""
+        """Return what is minimised.
+
+        Parameters
+        ----------
+        model : SentenceTransformer
+            What is trained.
+        teacher : Teacher or None
+            Whose scores are learned, too.
+
+        Returns
+        -------
+        torch.nn.Module
+            Ready for sentence-transformers' trainer.
+        """
 
     def aligned_layers(self, model: Any) -> list[int]:
-        """Return the layers whose queries may meet the documents of the largest; none where nobody trained that."""
+        """Return the layers whose queries may meet the documents of the largest; none where nobody trained that.
+
+        Parameters
+        ----------
+        model : SentenceTransformer
+            What is trained.
+
+        Returns
+        -------
+        list of int
+            In ascending order.
+        """
         return []
 
     def _checked_dims(self, dims: tuple[int, ...] | None, model: Any) -> tuple[int, ...]:
@@ -92,12 +126,20 @@ class Matryoshka(Recipe):
 
     Parameters
     ----------
+    codec : str, optional
+        Round documents to this quantizer while training, such as ``"int8"`` or ``"rabitq:2"``: the model learns to be kept
+        that way.
     dims : sequence of int, optional
         What they may be cut to; halves down to a sixteenth by default. The whole vector is always among them.
 
     References
     ----------
     Kusupati et al., "Matryoshka Representation Learning", 2022. arXiv:2205.13147.
+
+    Examples
+    --------
+    >>> Matryoshka(dims=[64, 128]).dims
+    (128, 64)
     """
 
     dims: Sequence[int] | None = None
@@ -109,11 +151,35 @@ class Matryoshka(Recipe):
         object.__setattr__(self, "dims", _dims(self.dims))
 
     def sizes(self, model: Any) -> list[Size]:
-        """Return the whole model with each number of dimensions."""
+        """Return the whole model with each number of dimensions.
+
+        Parameters
+        ----------
+        model : SentenceTransformer
+            What is trained.
+
+        Returns
+        -------
+        list of (int or None, int)
+            Layers, None for all, and dimensions; the largest first.
+        """
         return [(None, dim) for dim in self._checked_dims(_dims(self.dims), model)]
 
     def loss(self, model: Any, teacher: Any) -> Any:
-        """Return sentence-transformers' loss around ours."""
+        """Return sentence-transformers' loss around ours.
+
+        Parameters
+        ----------
+        model : SentenceTransformer
+            What is trained.
+        teacher : Teacher or None
+            Whose scores are learned, too.
+
+        Returns
+        -------
+        torch.nn.Module
+            Ready for sentence-transformers' trainer.
+        """
         from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
 
         from octavo.training.losses import RankingLoss
@@ -128,12 +194,20 @@ class Matryoshka2d(Recipe):
 
     Parameters
     ----------
+    codec : str, optional
+        Round documents to this quantizer while training, such as ``"int8"`` or ``"rabitq:2"``: the model learns to be kept
+        that way.
     dims : sequence of int, optional
         As for `Matryoshka`.
 
     References
     ----------
     Li et al., "2D Matryoshka Sentence Embeddings", 2024. arXiv:2402.14776.
+
+    Examples
+    --------
+    >>> Matryoshka2d(dims=[64, 128], codec="int8").codec
+    'int8'
     """
 
     dims: Sequence[int] | None = None
@@ -145,13 +219,37 @@ class Matryoshka2d(Recipe):
         object.__setattr__(self, "dims", _dims(self.dims))
 
     def sizes(self, model: Any) -> list[Size]:
-        """Return the diagonal: as many steps from the smallest to the largest as there are dimensions."""
+        """Return the diagonal: as many steps from the smallest to the largest as there are dimensions.
+
+        Parameters
+        ----------
+        model : SentenceTransformer
+            What is trained.
+
+        Returns
+        -------
+        list of (int or None, int)
+            Layers, None for all, and dimensions; the largest first.
+        """
         dims = self._checked_dims(_dims(self.dims), model)
         layers = layer_count(model)
         return [(max(1, round(layers * (len(dims) - at) / len(dims))), dim) for at, dim in enumerate(dims)]
 
     def loss(self, model: Any, teacher: Any) -> Any:
-        """Return sentence-transformers' loss around ours."""
+        """Return sentence-transformers' loss around ours.
+
+        Parameters
+        ----------
+        model : SentenceTransformer
+            What is trained.
+        teacher : Teacher or None
+            Whose scores are learned, too.
+
+        Returns
+        -------
+        torch.nn.Module
+            Ready for sentence-transformers' trainer.
+        """
         from sentence_transformers.sentence_transformer.losses import Matryoshka2dLoss
 
         from octavo.training.losses import RankingLoss
@@ -166,6 +264,9 @@ class Starbucks(Recipe):
 
     Parameters
     ----------
+    codec : str, optional
+        Round documents to this quantizer while training, such as ``"int8"`` or ``"rabitq:2"``: the model learns to be kept
+        that way.
     points : sequence of (int, int), optional
         Layers and dimensions; by default the six of `octavo eval run --grid starbucks`. The whole model is always among them.
     alignment : float, default=1
@@ -176,6 +277,11 @@ class Starbucks(Recipe):
     References
     ----------
     Zhuang et al., "Starbucks: Improved Training for 2D Matryoshka Embeddings", 2024. arXiv:2410.13230.
+
+    Examples
+    --------
+    >>> Starbucks(points=[(2, 64), (6, 384)], align_queries=True).points
+    ((2, 64), (6, 384))
     """
 
     points: Sequence[tuple[int, int]] | None = None
@@ -201,7 +307,18 @@ class Starbucks(Recipe):
             object.__setattr__(self, "points", tuple(dict.fromkeys(pairs)))
 
     def sizes(self, model: Any) -> list[Size]:
-        """Return the points, the whole model first."""
+        """Return the points, the whole model first.
+
+        Parameters
+        ----------
+        model : SentenceTransformer
+            What is trained.
+
+        Returns
+        -------
+        list of (int or None, int)
+            Layers, None for all, and dimensions; the largest first.
+        """
         return [*self._points(model)]
 
     def _points(self, model: Any) -> list[tuple[int, int]]:
@@ -215,7 +332,20 @@ class Starbucks(Recipe):
         return sorted({*points, (layers, dim)}, reverse=True)
 
     def loss(self, model: Any, teacher: Any) -> Any:
-        """Return our loss over all points."""
+        """Return our loss over all points.
+
+        Parameters
+        ----------
+        model : SentenceTransformer
+            What is trained.
+        teacher : Teacher or None
+            Whose scores are learned, too.
+
+        Returns
+        -------
+        torch.nn.Module
+            Ready for sentence-transformers' trainer.
+        """
         from octavo.training.losses import RankingLoss, StarbucksLoss
 
         ranking = RankingLoss(model, rounding=self.rounding(), teacher=teacher)
@@ -223,7 +353,18 @@ class Starbucks(Recipe):
         return StarbucksLoss(model, ranking, points, alignment=self.alignment, align_queries=self.align_queries)
 
     def aligned_layers(self, model: Any) -> list[int]:
-        """Return the layers of all points, if queries were aligned."""
+        """Return the layers of all points, if queries were aligned.
+
+        Parameters
+        ----------
+        model : SentenceTransformer
+            What is trained.
+
+        Returns
+        -------
+        list of int
+            In ascending order.
+        """
         return sorted({layers for layers, _ in self._points(model)}) if self.align_queries else []
 
 
@@ -233,6 +374,9 @@ class Late(Recipe):
 
     Parameters
     ----------
+    codec : str, optional
+        Round documents to this quantizer while training, such as ``"int8"`` or ``"rabitq:2"``: the model learns to be kept
+        that way.
     dim : int, default=128
         Dimensions of a token vector.
     pool_factor : int, default=1
@@ -245,6 +389,11 @@ class Late(Recipe):
     SIGIR 2020.
 
     Veneroso et al., "CRISP: Clustering Multi-Vector Representations for Denoising and Pruning", 2025. arXiv:2505.11471.
+
+    Examples
+    --------
+    >>> Late(pool_factor=3).dim
+    128
     """
 
     dim: int = 128
@@ -259,11 +408,35 @@ class Late(Recipe):
         object.__setattr__(self, "pool_factor", check_integer(self.pool_factor, "pool_factor", least=1))
 
     def sizes(self, model: Any) -> list[Size]:
-        """Return the only size."""
+        """Return the only size.
+
+        Parameters
+        ----------
+        model : SentenceTransformer
+            What is trained.
+
+        Returns
+        -------
+        list of (int or None, int)
+            Layers, None for all, and dimensions; the largest first.
+        """
         return [(None, self.dim)]
 
     def loss(self, model: Any, teacher: Any) -> Any:
-        """Return sentence-transformers' loss with our scores."""
+        """Return sentence-transformers' loss with our scores.
+
+        Parameters
+        ----------
+        model : SentenceTransformer
+            What is trained.
+        teacher : Teacher or None
+            Whose scores are learned, too.
+
+        Returns
+        -------
+        torch.nn.Module
+            Ready for sentence-transformers' trainer.
+        """
         from octavo.training.losses import LateRankingLoss
 
         return LateRankingLoss(model, rounding=self.rounding(), teacher=teacher)

@@ -26,6 +26,7 @@ from octavo._version import __version__
 from octavo.encoders.dense import as_encoder
 from octavo.encoders.layers import RECORD_NAME
 from octavo.encoders.models import is_attribute, load_attribute, load_sentence_transformer
+from octavo.encoders.tokens import is_late_checkpoint
 from octavo.errors import CollectionLockedError, InputTypeError, MissingExtraError, ParameterError
 from octavo.eval.datasets import Dataset
 from octavo.training.card import model_card
@@ -35,6 +36,8 @@ from octavo.training.recipes import RECIPES, Late, Recipe
 #: Ends the name of the folder beside `out` in which a training that has not ended keeps its checkpoints.
 WORK_SUFFIX = ".training"
 _CHECKPOINTS, _SETTINGS, _LOCK = "checkpoints", "settings.json", "lock"
+#: Questions held out where nobody says how many, at most.
+_HELD_OUT = 200
 _NEEDED = ("sentence_transformers", "accelerate", "datasets", "ir_measures")
 
 
@@ -60,6 +63,15 @@ class Trained:
         How long training took, evaluation included; of all calls, if it was interrupted.
     before, after : dict of str to float
         nDCG@10 on held-out questions, by size, of the model as it came and as it was saved.
+
+    Examples
+    --------
+    >>> made = Trained(
+    ...     folder="small", recipe="matryoshka", pairs=900, steps=100, best_step=100, stopped_early=False, seconds=60.0,
+    ...     before={"384": 0.7, "48": 0.5}, after={"384": 0.7, "48": 0.6},
+    ... )
+    >>> made.after["48"]
+    0.6
     """
 
     folder: str
@@ -88,7 +100,7 @@ def train(
     batch_size: int = 32,
     learning_rate: float = 2e-5,
     max_length: int = 128,
-    held_out: int = 200,
+    held_out: int | None = None,
     eval_every: int = 100,
     patience: int | None = 5,
     teacher: Any = None,
@@ -123,8 +135,8 @@ def train(
         Of AdamW, rising over the first tenth and falling linearly to zero.
     max_length : int, default=128
         Tokens read of a text while training; the saved model reads as many as the one that was given.
-    held_out : int, default=200
-        Questions held out, with their documents, to measure by.
+    held_out : int, optional
+        Questions held out, with their documents, to measure by: 200, or a tenth of the pairs where there are few.
     eval_every : int, default=100
         Steps between two evaluations, each of which is a checkpoint.
     patience : int or None, default=5
@@ -145,6 +157,7 @@ def train(
     Returns
     -------
     Trained
+        Where the model is, and how good it was before and after.
 
     Raises
     ------
@@ -159,7 +172,7 @@ def train(
         batch_size=check_integer(batch_size, "batch_size", least=2),
         learning_rate=check_number(learning_rate, "learning_rate", above=0),
         max_length=check_integer(max_length, "max_length", least=4),
-        held_out=check_integer(held_out, "held_out", least=1),
+        held_out=None if held_out is None else check_integer(held_out, "held_out", least=1),
         eval_every=check_integer(eval_every, "eval_every", least=1),
         patience=None if patience is None else check_integer(patience, "patience", least=1),
         teacher_weight=check_number(teacher_weight, "teacher_weight", above=0),
@@ -175,7 +188,8 @@ def train(
     _require()
     tell = note if note is not None else lambda message: None
     pairs = read_pairs(data)
-    kept, measured = hold_out(pairs, options.held_out, options.seed)
+    asked = options.held_out if options.held_out is not None else max(1, min(_HELD_OUT, len(pairs) // 10))
+    kept, measured = hold_out(pairs, asked, options.seed)
     name, loaded = _model(model, chosen)
     sizes = chosen.sizes(loaded)  # wrong sizes are told before anything is written
     settings = {
@@ -211,7 +225,7 @@ class _Options:
     batch_size: int
     learning_rate: float
     max_length: int
-    held_out: int
+    held_out: int | None
     eval_every: int
     patience: int | None
     teacher_weight: float
@@ -238,6 +252,10 @@ def _require() -> None:
 def _model(model: Any, recipe: Recipe) -> tuple[str, Any]:
     """Return what is trained, a copy of what was given, and its name."""
     if isinstance(model, str):
+        if is_late_checkpoint(model):
+            raise ParameterError(
+                f"expected a dense model, which pools its tokens; {model!r} gives many vectors a text already"
+            )
         loaded, name = load_sentence_transformer(model), model
     elif hasattr(model, "named_modules") and hasattr(model, "save_pretrained"):
         loaded = copy.deepcopy(model)
@@ -384,14 +402,15 @@ class _Run:
             )
         return {
             "pairs": len(self._pairs), "steps": int(state.global_step), "best_step": int(best),
-            "stopped_early": state.global_step < state.max_steps, "seconds": round(seconds, 1), "before": before, "after": after,
+            "stopped_early": state.global_step < state.max_steps, "seconds": round(seconds, 1),
+            "before": before, "after": after,
         }  # fmt: skip
 
     def finished(self) -> Any:
         """Return the model as it is to be saved: without what only training needs."""
         model = self._model
         last = list(model._modules)[-1]
-        if type(model[-1]).__name__ == "HierarchicalTokenPooling":
+        if type(model[-1]).__name__ == "Clusters":
             del model._modules[last]
         model.max_seq_length = self._length
         return model
@@ -407,7 +426,9 @@ class _Run:
         import torch
         from sentence_transformers import MultiVectorEncoder
         from sentence_transformers.base.modules import Dense, Normalize
-        from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling, MultiVectorMask
+        from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+
+        from octavo.training.losses import Clusters
 
         base = self._base
         width = base[0].get_embedding_dimension()
@@ -427,7 +448,7 @@ class _Run:
             head.linear.weight[:known] = torch.from_numpy(np.ascontiguousarray(directions[:known], np.float32))
         modules = [base[0], head, MultiVectorMask(), Normalize(module_input_name="token_embeddings")]
         if recipe.pool_factor > 1:
-            modules.append(HierarchicalTokenPooling(recipe.pool_factor))
+            modules.append(Clusters(recipe.pool_factor))
         prompts = {key: value for key, value in (base.prompts or {}).items() if value}
         return MultiVectorEncoder(modules=modules, prompts=prompts or None, device=str(base.device))
 
@@ -520,6 +541,7 @@ class _Run:
                 dataloader_pin_memory=False,
                 prompts=prompts or None,
                 bf16=options.precision == "bfloat16",
+                use_cpu=model.device.type == "cpu",
                 eval_strategy="steps",
                 eval_steps=every,
                 save_strategy="steps",

@@ -1,4 +1,4 @@
-"""Layers and dimensions of one model against each other: how good each size is, and which is the cheapest that is good enough."""
+"""Layers and dimensions of one model: how good each size is, and which is the cheapest that is good enough."""
 
 from __future__ import annotations
 
@@ -92,9 +92,10 @@ class Grid:
         layers = "all layers" if cell.layers is None else f"{cell.layers} layer{'s' if cell.layers > 1 else ''}"
         time = f" and {cell.query_ms:.1f} ms of processor time a query" if cell.query_ms is not None else ""
         size = human_bytes(round(cell.bytes_per_document))
+        chosen = f"encode with {layers}, keep {cell.dim} dimensions, {cell.quantizer}"
         return (
-            f"The cheapest within {WITHIN:.0%}: encode with {layers}, keep {cell.dim} dimensions, {cell.quantizer}: {self.measure} "
-            f"{cell.value:.4f} (the best, {best.label}: {best.value:.4f}), {size} a document{time}."
+            f"The cheapest within {WITHIN:.0%}: {chosen}: {self.measure} {cell.value:.4f} "
+            f"(the best, {best.label}: {best.value:.4f}), {size} a document{time}."
         )
 
     def to_dict(self) -> dict[str, Any]:
