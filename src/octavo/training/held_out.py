@@ -132,7 +132,7 @@ def _vectors(
             rows = order[start : start + batch_size]
             features = _on(model, model.preprocess([texts[int(row)] for row in rows], prompt=prompt))
             parts: dict[int | None, Any] = (
-                {**layer_embeddings(model, features, depths)}
+                {depth: part for depth, part in layer_embeddings(model, features, depths).items()}
                 if depths
                 else {None: model(features)["sentence_embedding"]}
             )

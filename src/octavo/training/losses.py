@@ -74,7 +74,8 @@ class RankingLoss(MultipleNegativesRankingLoss):  # type: ignore[misc]
 
     def logits(self, queries: Tensor, documents: Tensor) -> Tensor:
         """Return the scaled cosines that the loss is made of, unrounded."""
-        return F.normalize(queries.float(), dim=-1) @ F.normalize(documents.float(), dim=-1).T * self.scale
+        cosines: Tensor = F.normalize(queries.float(), dim=-1) @ F.normalize(documents.float(), dim=-1).T
+        return cosines * float(self.scale)
 
 
 class StarbucksLoss(nn.Module):

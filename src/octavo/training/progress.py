@@ -32,7 +32,7 @@ def progress_callback(
     return _Progress(name, total, shown, note, clock)
 
 
-class _Progress(TrainerCallback):  # type: ignore[misc]
+class _Progress(TrainerCallback):
     def __init__(
         self, name: str, total: int, shown: bool, note: Callable[[str], None], clock: Callable[[], object]
     ) -> None:
@@ -47,7 +47,8 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._advance(1)
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        metrics: dict[str, float] = kwargs["metrics"]
         sizes = {
             key.removeprefix("eval_ndcg_"): value for key, value in metrics.items() if key.startswith("eval_ndcg_")
         }

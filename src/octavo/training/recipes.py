@@ -295,11 +295,13 @@ class Starbucks(Recipe):
         check_number(self.alignment, "alignment", least=0)
         check_flag(self.align_queries, "align_queries")
         if self.points is not None:
-            if isinstance(self.points, str) or not isinstance(self.points, Sequence) or not self.points:
+            listed: Any = self.points
+            if isinstance(listed, str) or not isinstance(listed, Sequence) or not listed:
                 raise ParameterError(f"expected points as a list of pairs, layers and dimensions, got {self.points!r}")
             pairs = []
             for point in self.points:
-                if isinstance(point, str) or not isinstance(point, Sequence) or len(point) != 2:
+                given: Any = point
+                if isinstance(given, str) or not isinstance(given, Sequence) or len(given) != 2:
                     raise ParameterError(f"expected points as pairs of layers and dimensions, got {point!r}")
                 pairs.append(
                     (check_integer(point[0], "layers", least=1), check_integer(point[1], "dimensions", least=1))

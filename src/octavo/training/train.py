@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
+import importlib
 import importlib.util
 import io
 import json
@@ -598,7 +599,8 @@ def _quiet() -> Iterator[None]:
     names = ("transformers", "sentence_transformers", "accelerate", "datasets")
     levels = {name: logging.getLogger(name).level for name in names}
     import datasets
-    from transformers.utils import logging as transformers_logging
+
+    transformers_logging: Any = importlib.import_module("transformers.utils.logging")
 
     bars = not datasets.are_progress_bars_disabled(), transformers_logging.is_progress_bar_enabled()
     datasets.disable_progress_bars()
