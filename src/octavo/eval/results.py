@@ -77,8 +77,8 @@ class ModelInfo:
         How to name it again: a name, a folder's absolute path, or ``module:attribute``. None for an object that has no such
         name, and for ready vectors.
     query_ms : float or None
-        Milliseconds of processor time, of all threads, that encoding one query took: the median of some. None where it was
-        not measured.
+        Milliseconds of processor time, of all threads, that encoding one query took: the median of some. Measured where
+        configurations cut the model's layers; None elsewhere.
     """
 
     name: str

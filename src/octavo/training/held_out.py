@@ -131,11 +131,11 @@ def _vectors(
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             features = _on(model, model.preprocess([texts[int(row)] for row in rows], prompt=prompt))
-            parts: dict[int | None, Any] = (
-                {depth: part for depth, part in layer_embeddings(model, features, depths).items()}
-                if depths
-                else {None: model(features)["sentence_embedding"]}
-            )
+            parts: dict[int | None, Any] = {}
+            if depths:
+                parts.update(layer_embeddings(model, features, depths))
+            else:
+                parts[None] = model(features)["sentence_embedding"]
             for depth, part in parts.items():
                 vectors = part.float().cpu().numpy()
                 if depth not in found:

@@ -12,7 +12,7 @@ import numpy as np
 
 from octavo._arrays import Floats
 from octavo.encoders.dense import Encoder, as_encoder
-from octavo.encoders.layers import copied, keep_layers
+from octavo.encoders.layers import copied, keep_layers, layered_name, split_name
 from octavo.encoders.models import is_attribute, load_attribute, load_sentence_transformer
 from octavo.encoders.tokens import MeanProbe, TokenEncoder
 from octavo.errors import OctavoError, ParameterError
@@ -147,8 +147,9 @@ def load_model(model: Any, layers: int | None = None, *, tokens: bool = False) -
 def written_name(model: Any) -> str | None:
     """Return how somebody else would name a model: a name, an absolute folder, ``module:attribute``; None if nothing does."""
     if isinstance(model, str):
-        place = Path(model).expanduser()
-        return str(place.resolve()) if place.is_dir() else model
+        own, layers, query_layers = split_name(model)
+        place = Path(own).expanduser()
+        return layered_name(str(place.resolve()), layers, query_layers) if place.is_dir() else model
     module, name = getattr(model, "__module__", None), getattr(model, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str) or module == "__main__":
         return None
@@ -164,7 +165,8 @@ def _name(model: Any, encoder: Encoder) -> str:
 
 def model_name(name: str) -> str:
     """Return what results call a model: its name, and of a folder the last part."""
-    return Path(name).resolve().name if Path(name).is_dir() else name
+    own, layers, query_layers = split_name(name)
+    return layered_name(Path(own).resolve().name, layers, query_layers) if Path(own).is_dir() else name
 
 
 def _probe(encoder: Encoder) -> Floats:

@@ -163,7 +163,8 @@ def run(
     # One model at a time is in memory, whatever the number of data sets.
     for layers, late in kinds if not ready else ():
         kind = TokenCache if late else EmbeddingCache
-        source = _Model(plan, kind(plan.cache, load_model(model, layers, tokens=late)))
+        embedded = kind(plan.cache, load_model(model, layers, tokens=late))
+        source = _Model(plan, embedded, timed=any(cut is not None for cut, _ in kinds))
         part = [one for one in chosen if one.mode not in WITHOUT_VECTORS and (one.layers, one.late) == (layers, late)]
         for number, dataset in enumerate(loaded):
             for configuration, result in _run_all(plan, dataset, source, part).items():
@@ -218,15 +219,15 @@ class _Source(Protocol):
 class _Model:
     """From a model, by way of the cache."""
 
-    def __init__(self, plan: _Plan, cache: EmbeddingCache) -> None:
+    def __init__(self, plan: _Plan, cache: EmbeddingCache, *, timed: bool) -> None:
         self._plan, self._cache = plan, cache
         self.info = cache.model.info(cache.fingerprint)
-        self._timed = False
+        self._time = timed
 
     def embed(self, dataset: Dataset) -> Embedded:
         cache, shown = self._cache, self._plan.progress
-        if not self._timed:  # of the first data set that has to be measured
-            self._timed = True
+        if self._time:  # with the first data set that has to be measured
+            self._time = False
             self.info = replace(self.info, query_ms=encoding_ms(cache.model, dataset.queries, self._plan.seed))
         what = f"{dataset.name}: embed with {cache.model.name}"
         if isinstance(cache, TokenCache):
