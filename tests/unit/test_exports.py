@@ -73,6 +73,7 @@ PUBLIC: dict[str, str] = {
         LateOptions SearchOptions convex_combination linear_combination maximal_marginal_relevance maxsim_scores
         reciprocal_rank_fusion
     """,
+    "octavo.training": "Late Matryoshka Matryoshka2d Pairs Starbucks Trained read_pairs train",
     "octavo.words": "AllOf AnyOf Not Phrase Prefix WordQuery Words parse_words",
     "octavo.serving": "PageServer",
     "octavo.testing": "check_collection check_step collection_checks",

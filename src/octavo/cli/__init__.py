@@ -1,4 +1,4 @@
-"""The command line: ``octavo index``, ``search``, ``info``, ``verify``, ``tune``, ``plan``, ``demo``, the group ``eval``."""
+"""The command line: ``octavo index``, ``search``, ``info``, ``verify``, ``tune``, ``plan``, ``train``, the group ``eval``."""
 
 from octavo.cli import (  # noqa: F401 - each registers its command
     _backup,
@@ -14,6 +14,7 @@ from octavo.cli import (  # noqa: F401 - each registers its command
     _search,
     _serve,
     _stats,
+    _train,
     _transfer,
     _tune,
     _upkeep,

@@ -26,7 +26,7 @@ def _option(match: re.Match[str]) -> str:
 _ORDER = (
     "index", "watch", "search", "serve", "mcp", "list", "get", "update", "delete", "stats", "duplicates", "info",
     "fit", "refit", "reencode", "tune", "compact", "verify", "snapshot", "restore", "export", "import", "push", "pull",
-    "plan", "eval", "demo",
+    "plan", "train", "eval", "demo",
 )  # fmt: skip
 
 #: What messages of the library say, and what the same is called here.

@@ -64,6 +64,7 @@ def import_chroma(
     Returns
     -------
     ImportReport
+        What was taken, what was left out and why.
 
     Raises
     ------

@@ -89,6 +89,7 @@ def import_faiss(
     Returns
     -------
     ImportReport
+        What was taken, what was left out and why.
 
     Raises
     ------

@@ -83,6 +83,7 @@ def import_lancedb(
     Returns
     -------
     ImportReport
+        What was taken, what was left out and why.
 
     Raises
     ------
