@@ -1,7 +1,7 @@
 """Find the tools that an assistant needs for a request: tools as documents, embedded by how people ask for them.
 
-Run it with ``python examples/tool_retrieval.py`` (``pip install 'octavo[demo,langchain]'``; nothing is downloaded). An assistant with
-fifty tools is given the five that a request is likely to need, of those that its user may call. The description stays the
+Run it with ``python examples/tool_retrieval.py`` (``pip install 'octavo[demo,langchain]'``; nothing is downloaded). An
+assistant with fifty tools is given the five that a request is likely to need, of those that its user may call. The description stays the
 document's text; what is embedded is the description with a few things that people say when they want the tool (`embed_texts`).
 The program measures what that is worth on 82 requests that repeat none of those sentences. docs/tool-retrieval.md explains it.
 """
@@ -158,7 +158,7 @@ REQUESTS = {
     "web_search": ("Which company makes the best office chairs?", "Google opening hours of the museum"),
     "route_plan": ("What's the fastest way from here to the harbour?", "How far is it to the customer in Graz?"),
     "travel_book_train": ("I want to go to Hamburg by rail on the 5th", "First class ticket to Zurich, please"),
-    "travel_book_hotel": ("A room for my stay in Madrid, not over 120 a night", "Where do I spend the night during the conference?"),
+    "travel_book_hotel": ("A room for my stay in Madrid, not over 120 a night", "Where do I sleep during the conference?"),
     "expense_submit": ("I bought stamps with my own money", "Refund my parking fee"),
     "leave_request": ("I want to go on vacation for two weeks in July", "May I stay at home on the bridge day?"),
     "leave_balance": ("Do I have vacation left?",),
