@@ -1,9 +1,10 @@
 """Find the tools that an assistant needs for a request: tools as documents, embedded by how people ask for them.
 
 Run it with ``python examples/tool_retrieval.py`` (``pip install 'octavo[demo,langchain]'``; nothing is downloaded). An
-assistant with fifty tools is given the five that a request is likely to need, of those that its user may call. The description stays the
-document's text; what is embedded is the description with a few things that people say when they want the tool (`embed_texts`).
-The program measures what that is worth on 82 requests that repeat none of those sentences. docs/tool-retrieval.md explains it.
+assistant with fifty tools is given the five that a request is likely to need, of those that its user may call. The
+description stays the document's text; what is embedded is the description with a few things that people say when they want
+the tool (`embed_texts`). The program measures what that is worth on 82 requests that repeat none of those sentences.
+docs/tool-retrieval.md explains it.
 """
 
 from __future__ import annotations
