@@ -49,7 +49,7 @@ def _shown(output: Any) -> str:
     if "text/html" in data:  # one line: an empty one would end the block
         return "".join(data["text/html"]).replace("\n", "&#10;")
     printed = "".join(output.get("text") or data["text/plain"])
-    return f'<pre><code>{escape(printed.rstrip()).replace(chr(10), "&#10;")}</code></pre>'
+    return f"<pre><code>{escape(printed.rstrip()).replace(chr(10), '&#10;')}</code></pre>"
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> str:

@@ -87,7 +87,7 @@ def test_a_notebook_becomes_a_page() -> None:
         "What it is.",
         "[The notebook](n.ipynb){ download }",
         "```python\nprint('<b>')\n```",
-        '<pre><code>&lt;b&gt;&#10;&#10;c</code></pre>',
+        "<pre><code>&lt;b&gt;&#10;&#10;c</code></pre>",
         "```sh\noctavo info kb\n```",
         "<table>&#10;</table>\n",
     ]
