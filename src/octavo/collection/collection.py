@@ -23,7 +23,7 @@ from octavo._progress import progress_bar
 from octavo._sparse_rows import SparseRows
 from octavo._validation import check_integer, check_number
 from octavo.collection.model_check import LocalSparse, LocalVectors, ModelCheck, prompts_of
-from octavo.collection.models import Models, width
+from octavo.collection.models import LocalSpaces, Models, width
 from octavo.collection.reencoding import Rate, Reencoder, TextsOf, check_options, new_codec, new_encoder
 from octavo.collection.searching import DenseSearch, Ranker, Where, check_deletion, check_filter
 from octavo.collection.sparse_input import sized, with_sparse
@@ -129,7 +129,7 @@ class Collection(DenseSearch):
         self.path = store.directory
         self._sparse_encoder = sparse_encoder
         self._store = store
-        self._models = Models(store, encoder, previous)
+        self._models = Models(LocalSpaces(store), encoder, previous)
         self._writer = Writer(self._store)
         self._index = index_of(self._store)
         self._writer.follow(self._index.take_over)

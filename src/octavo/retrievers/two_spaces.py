@@ -28,13 +28,13 @@ from octavo.words import WordQuery
 Scores: TypeAlias = npt.NDArray[np.float32]
 
 #: Documents over which the mean and the spread of scores are taken, and how many it takes to say anything.
-_SAMPLE, _ENOUGH = 256, 64
+SAMPLE, ENOUGH = 256, 64
 
 #: The new model's weight is the share of documents that it has encoded, but at least this.
 _LEAST_WEIGHT = 0.5
 
 #: Documents of either ranking that are scored by both models: so many times k, and some more.
-_DEPTH, _MORE = 2, 10
+DEPTH, MORE = 2, 10
 
 #: Smoothing of ranks where words stand in for vectors; as in reciprocal rank fusion.
 _RANK = 60.0
@@ -58,9 +58,8 @@ class TwoSpaces:
         assert snapshot.reencoding is not None
         self._first, self._second = first, second
         self._next, self._reencoding = snapshot.next, snapshot.reencoding
-        share = self._next.n_alive / max(1, snapshot.n_alive)
-        self._weight = max(_LEAST_WEIGHT, min(1.0, share))
-        self._share = share
+        self._share = self._next.n_alive / max(1, snapshot.n_alive)
+        self._weight = weight_of(self._share)
         self._served: Served | None = None
         self.cosines = first.cosines
 
@@ -83,7 +82,7 @@ class TwoSpaces:
         if not queries.encoded:
             self._served, self.cosines = "new", False
             return self._by_the_new(queries, k, options)
-        if queries.next is not None and self._next.n_alive >= _ENOUGH:
+        if queries.next is not None and self._next.n_alive >= ENOUGH:
             try:
                 rankings = self._by_both(queries, queries.next, k, options)
             except CorruptCollectionError:  # verify names it; the old vectors are all there
@@ -97,13 +96,13 @@ class TwoSpaces:
     # ------------------------------------------------------------------ both models
 
     def _by_both(self, queries: Queries, following: Queries, k: int, options: SearchOptions) -> list[Ranking]:
-        depth = _DEPTH * k + _MORE
+        depth = DEPTH * k + MORE
         old = self._first.by_vectors(queries, self._first.at_most(depth), options)
         new = self._by_second(following, depth, options)
         sample = self._sample()
         rankings = []
         for number in range(len(queries)):
-            slots = _either(old[number][0], new[number][0])
+            slots = either_of(old[number][0], new[number][0])
             scores = self._fused(queries, following, number, slots, sample)
             order = np.lexsort((slots, -scores))[:k]
             rankings.append((slots[order], scores[order]))
@@ -113,25 +112,17 @@ class TwoSpaces:
         depth = self._second.at_most(depth)
         if not depth:
             return [(np.zeros(0, np.int64), np.zeros(0, np.float32))] * len(following)
-        return self._second.by_vectors(following, depth, self._options(options))
-
-    def _options(self, options: SearchOptions) -> SearchOptions:
-        """Return the options as the second ranker reads them."""
-        if isinstance(self._second, LateRanker) and not isinstance(options, LateOptions):
-            return LateOptions(**{field.name: getattr(options, field.name) for field in fields(options)})
-        if isinstance(options, LateOptions) and not isinstance(self._second, LateRanker):
-            return SearchOptions(**{field.name: getattr(options, field.name) for field in fields(SearchOptions)})
-        return options
+        return self._second.by_vectors(following, depth, options_for(options, late=isinstance(self._second, LateRanker)))
 
     def _sample(self) -> Slots:
         """Return documents that have both vectors, the same for each query of one state."""
         n = self._next.n_slots
-        spaced = np.unique(np.linspace(0, n - 1, min(n, _SAMPLE)).astype(np.int64))
+        spaced = np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.int64))
         spaced = spaced[self._next.alive[spaced]]
-        if len(spaced) >= _ENOUGH:
+        if len(spaced) >= ENOUGH:
             return spaced
         alive = np.flatnonzero(self._next.alive)
-        return alive[:: max(1, len(alive) // _SAMPLE)]
+        return alive[:: max(1, len(alive) // SAMPLE)]
 
     def _fused(self, queries: Queries, following: Queries, number: int, slots: Slots, sample: Slots) -> Scores:
         """Return the scores of documents for one query, on the old model's scale."""
@@ -140,38 +131,14 @@ class TwoSpaces:
         old, old_known = scored[: len(slots)], scored[len(slots) :]
         scored = self._second.scores(following, number, np.concatenate([again, sample])).astype(np.float64)
         new, new_known = scored[: len(again)], scored[len(again) :]
-        usable = np.isfinite(old_known) & np.isfinite(new_known)  # documents may be without tokens
-        if not usable.all():
-            old_known, new_known = old_known[usable], new_known[usable]
-        middle, spread = _moments(old_known)
-        new_middle, new_spread = _moments(new_known)
-        if not spread or not new_spread:
-            return old.astype(np.float32)
-        weight = self._weight
-        share, new_share = (1 - weight) / spread, weight / new_spread
-        # the mean of two z-scores spreads less than either, the less the models agree
-        _, narrower = _moments(share * (old_known - middle) + new_share * (new_known - new_middle))
-        narrower = narrower or 1.0
-        fused = old.copy()
-        both = slots < self._next.n_slots
-        mine = old[both]
-        mixed = middle + spread / narrower * (share * (mine - middle) + new_share * (new - new_middle))
-        if not np.isfinite(mixed).all():  # a document without tokens by one of the models: the other one alone
-            alone = middle + spread / new_spread * (new - new_middle)
-            mixed = np.where(np.isfinite(mine), np.where(np.isfinite(new), mixed, mine), alone)
-        fused[both] = mixed
-        if self._first.cosines and len(fused) and fused.max() > 1:  # no cosine is, and others build on that
-            fused = middle + (fused - middle) * (1 - middle) / (fused.max() - middle)
-        return fused.astype(np.float32)
+        second = np.full(len(slots), np.nan)
+        second[slots < self._next.n_slots] = new
+        return both_scores(old, second, old_known, new_known, self._weight, cosines=self._first.cosines)
 
     # ------------------------------------------------------------------ the new model alone
 
     def _by_the_new(self, queries: Queries, k: int, options: SearchOptions) -> list[Ranking]:
-        """Rank by the new vectors where there are some; words rank the rest, unless they are fused with this anyway.
-
-        Either ranking covers a part of the documents. A document of rank r in a part that is a share s of all is taken for
-        one of rank r / s.
-        """
+        """Rank by the new vectors where there are some; words rank the rest, unless they are fused with this anyway."""
         assert queries.next is not None  # one of the models has encoded them
         new = self._by_second(queries.next, k, options)
         if options.needs_words or not self._first.knows_words:
@@ -179,16 +146,7 @@ class TwoSpaces:
         assert queries.words is not None  # only words are encoded here
         rest = self._first.beyond(self._next.n_slots)
         words = self._first.by_words_of(queries.words, k, rest)
-        share = min(1.0, max(self._share, 1e-6))
-        merged = []
-        for (mine, _), (others, _) in zip(new, words, strict=True):
-            ranks = np.concatenate(
-                [(1 + np.arange(len(mine))) / share, (1 + np.arange(len(others))) / max(1 - share, 1e-6)]
-            )
-            slots = np.concatenate([mine, others]).astype(np.int64)
-            order = np.lexsort((slots, ranks))[:k]
-            merged.append((slots[order], (1 / (_RANK + ranks[order])).astype(np.float32)))
-        return merged
+        return [parts_merged(*parts, self._share, k) for parts in zip(new, words, strict=True)]
 
     # ------------------------------------------------------------------ beside the ranking
 
@@ -223,6 +181,91 @@ class TwoSpaces:
         return [replace(result, reencoding=self._served) for result in found] if self._served is not None else found
 
 
+def weight_of(share: float) -> float:
+    """Return the weight of the new model's scores when it has encoded a share of the documents."""
+    return max(_LEAST_WEIGHT, min(1.0, share))
+
+
+def options_for(options: SearchOptions, *, late: bool) -> SearchOptions:
+    """Return the options of a search as a ranker of one vector a document, or of many, reads them."""
+    if late == isinstance(options, LateOptions):
+        return options
+    if late:
+        return LateOptions(**{field.name: getattr(options, field.name) for field in fields(options)})
+    return SearchOptions(**{field.name: getattr(options, field.name) for field in fields(SearchOptions)})
+
+
+def both_scores(
+    old: npt.NDArray[np.float64],
+    new: npt.NDArray[np.float64],
+    old_known: npt.NDArray[np.float64],
+    new_known: npt.NDArray[np.float64],
+    weight: float,
+    *,
+    cosines: bool,
+) -> Scores:
+    """Return the scores of documents for one query by two models, on the old model's scale.
+
+    Parameters
+    ----------
+    old, new : ndarray of shape (n,)
+        Scores by either model. `new` is NaN for documents that have no new vector yet; minus infinity in either of them says
+        that a model leaves nothing of a document to compare.
+    old_known, new_known : ndarray of shape (m,)
+        The same of a sample of documents that have both vectors: what mean and spread are taken of.
+    weight : float
+        Of the new model.
+    cosines : bool
+        Whether the old scores are cosines, so that none may exceed 1.
+
+    Returns
+    -------
+    ndarray of shape (n,), float32
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> known = np.array([0.0, 0.2, 0.4])
+    >>> both_scores(np.array([0.3, 0.3]), np.array([5.0, np.nan]), known, 10 * known, 0.5, cosines=True).tolist()
+    [0.4000000059604645, 0.30000001192092896]
+    """
+    usable = np.isfinite(old_known) & np.isfinite(new_known)  # documents may be without tokens
+    if not usable.all():
+        old_known, new_known = old_known[usable], new_known[usable]
+    middle, spread = _moments(old_known)
+    new_middle, new_spread = _moments(new_known)
+    if not spread or not new_spread:
+        return old.astype(np.float32)
+    share, new_share = (1 - weight) / spread, weight / new_spread
+    # the mean of two z-scores spreads less than either, the less the models agree
+    _, narrower = _moments(share * (old_known - middle) + new_share * (new_known - new_middle))
+    narrower = narrower or 1.0
+    fused = old.copy()
+    both = ~np.isnan(new)
+    mine, following = old[both], new[both]
+    mixed = middle + spread / narrower * (share * (mine - middle) + new_share * (following - new_middle))
+    if not np.isfinite(mixed).all():  # a document without tokens by one of the models: the other one alone
+        alone = middle + spread / new_spread * (following - new_middle)
+        mixed = np.where(np.isfinite(mine), np.where(np.isfinite(following), mixed, mine), alone)
+    fused[both] = mixed
+    if cosines and len(fused) and fused.max() > 1:  # no cosine is, and others build on that
+        fused = middle + (fused - middle) * (1 - middle) / (fused.max() - middle)
+    return fused.astype(np.float32)
+
+
+def parts_merged(first: Ranking, second: Ranking, share: float, k: int) -> Ranking:
+    """Return one ranking of two, each of which covers a part of the documents: the first one `share` of them.
+
+    A document of rank r in a part that is a share s of all is taken for one of rank r / s.
+    """
+    share = min(1.0, max(share, 1e-6))
+    mine, others = first[0], second[0]
+    ranks = np.concatenate([(1 + np.arange(len(mine))) / share, (1 + np.arange(len(others))) / max(1 - share, 1e-6)])
+    keys = np.concatenate([mine, others]).astype(np.int64)
+    order = np.lexsort((keys, ranks))[:k]
+    return keys[order], (1 / (_RANK + ranks[order])).astype(np.float32)
+
+
 def _moments(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     """Return mean and standard deviation; zeros for less than two values."""
     if len(values) < 2:
@@ -231,7 +274,7 @@ def _moments(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     return mean, math.sqrt(max(0.0, float(values @ values) / len(values) - mean * mean))
 
 
-def _either(a: Slots, b: Slots) -> Slots:
+def either_of(a: Slots, b: Slots) -> Slots:
     """Return what is in one of two arrays, each once, in rising order."""
     found = np.concatenate([a, b])
     found.sort()
