@@ -112,7 +112,9 @@ class TwoSpaces:
         depth = self._second.at_most(depth)
         if not depth:
             return [(np.zeros(0, np.int64), np.zeros(0, np.float32))] * len(following)
-        return self._second.by_vectors(following, depth, options_for(options, late=isinstance(self._second, LateRanker)))
+        return self._second.by_vectors(
+            following, depth, options_for(options, late=isinstance(self._second, LateRanker))
+        )
 
     def _sample(self) -> Slots:
         """Return documents that have both vectors, the same for each query of one state."""

@@ -192,7 +192,7 @@ class ClientTransport:
         return quantization
 
     def add_space(self, layouts: Mapping[int, Layout], space: int) -> None:
-        """Make room for the vectors of one more space; a server makes them as plain as can be, so the rest is asked for after."""
+        """Make room for the vectors of one more space; a server makes plain ones, so the rest is asked for afterwards."""
         models = self._models
         if not hasattr(self._client, "create_vector_name"):
             raise MissingExtraError(
