@@ -232,6 +232,7 @@ class QdrantCollection(DenseSearch):
         self._closed = False
         self._progress: tuple[str, float, Progress] | None = None  # of which change of the model, and since when
         self._work: QdrantReencoder | None = None
+        self._opened_in = 0
         self._last_order = 0
         self._writing = threading.Lock()
         if plan is None:
@@ -244,6 +245,7 @@ class QdrantCollection(DenseSearch):
                 )
             if transport.directory is not None:  # nobody else uses it
                 drop_rest(transport, self._description)
+            self._opened_in = self._manifest.space
         self._model = self.model_check()
         self._sparse_model = ModelCheck(
             RemoteVectors(
@@ -972,8 +974,7 @@ class QdrantCollection(DenseSearch):
     ) -> Queries:
         """Return queries by the collection's model, and by the one that it is being changed to."""
         if are_words and (self._models.previous is not None or self._description.next is not None):
-            if self._transport.directory is None:  # others may have changed it
-                self._refresh()
+            self._look()
             if self._description.next is not None:
                 return self._models.queries(list(queries), words, lambda: encoded(queries, words, are_words))
         return encoded(queries, words, are_words)
@@ -1041,6 +1042,23 @@ class QdrantCollection(DenseSearch):
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._closed
+
+    @property
+    def space(self) -> int:
+        """How many times the model was changed by now, or begun to be: vectors of another number are of another model."""
+        self._look()
+        return self._manifest.space if self._manifest is not None else 0
+
+    @property
+    def changing(self) -> bool:
+        """Whether texts have to be encoded here, since the model is being changed, or was since this object was made."""
+        space = self.space
+        return space != self._opened_in or self._description.next is not None or self._models.previous is not None
+
+    def _look(self) -> None:
+        """Read the description again where others may have changed it."""
+        if self._transport.directory is None:
+            self._refresh()
 
     def _repr_html_(self) -> str:
         html: str = notebook_table(repr(self), [], []) if self._closed else self.info()._repr_html_()
@@ -1220,6 +1238,24 @@ class QdrantCollection(DenseSearch):
         self._changed()
         return cancelled
 
+    def vectors_for(self, texts: Sequence[str]) -> dict[str, Any]:
+        """Return what `add` is to be given beside documents of which an adapter embeds something else than their texts.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            What is to be embedded of them.
+
+        Returns
+        -------
+        dict of str to array
+            As of `octavo.Collection.vectors_for`.
+        """
+        if self._old_is_gone:
+            nothing = np.zeros((len(texts), self.dim or 1), np.float32)
+            return {"token_vectors": [row[None][:0] for row in nothing]} if self._many_vectors else {"vectors": nothing}
+        return {"token_vectors" if self._many_vectors else "vectors": self.encode_documents(texts)}
+
     @property
     def _old_is_gone(self) -> bool:
         """Whether the collection's model is being changed and only the new one is at hand."""
@@ -1355,7 +1391,7 @@ class QdrantCollection(DenseSearch):
         )
 
     def _describe_change(self) -> dict[str, Any] | None:
-        self._refresh()
+        self._look()
         state = self._manifest.next if self._manifest is not None else None
         following, work = self._description.next, self._work
         if state is None or following is None:
