@@ -52,7 +52,7 @@ from octavo.retrievers.search import (
     stored_slots,
 )
 from octavo.retrievers.tuning import TuningReport
-from octavo.retrievers.two_spaces import TwoSpaces
+from octavo.retrievers.two_spaces import Remembered, TwoSpaces
 from octavo.store.database import ENCODED, ROW, SPARSE_ENCODED, read_notes, select_documents, to_embed, write_note
 from octavo.store.derived import DerivedIndex
 from octavo.store.documents import (
@@ -139,6 +139,7 @@ class Collection(DenseSearch):
         self._settled: weakref.ref[Snapshot] | None = None
         self._model = self.model_check()
         self._model_of = self._opened_in = store.snapshot.space  # whose vectors it compares with
+        self._remembered = Remembered()  # by searches of both
         self._second: tuple[Searcher, DerivedIndex] | None = None  # of the space that a change of the model fills
         self._sparse_model = ModelCheck(LocalSparse(self._store))
         self._index.begin()
@@ -1791,7 +1792,7 @@ class Collection(DenseSearch):
             searcher, index = self._beside(snapshot)
             if index.behind(snapshot.next):
                 index.start()
-            yield TwoSpaces(snapshot, ranker, ranker.beside(searcher))
+            yield TwoSpaces(snapshot, ranker, ranker.beside(searcher), self._remembered)
 
     def _beside(self, snapshot: Snapshot) -> tuple[Searcher, DerivedIndex]:
         """Return what searches and indexes the space that a change of the model fills."""

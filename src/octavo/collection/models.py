@@ -117,7 +117,7 @@ class LocalSpaces:
         state = snapshot.reencoding
         if snapshot.next is None or state is None:
             return snapshot.space, None
-        metric = state.settings(self._store.settings).metric or "cosine"
+        metric = state.kind.get("metric", self._store.settings.metric) or "cosine"  # the settings, without making them
         change = Change(state.identity, state.encoder["name"], state.late, state.serve, state.dim, metric)
         return snapshot.space, change
 

@@ -2,12 +2,14 @@
 
 Scores of two models are not of one kind. For each query, those of either model become z-scores, by their mean and spread over
 a sample of documents that have both vectors. A document with both is given the weighted mean of the two; one that has only the
-old vector keeps its own. What is returned is on the old model's scale (docs/decisions/reencode.md has the measurements).
+old vector keeps its own, with a part of what a learned map says of it where that helps. What is returned is on the old model's
+scale (docs/decisions/reencode.md has the measurements).
 """
 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import TypeAlias
@@ -15,10 +17,11 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from octavo._arrays import Floats
+from octavo._arrays import Floats, unit_rows
 from octavo._sparse_rows import SparseRows
 from octavo.errors import CorruptCollectionError
 from octavo.retrievers.late_interaction import LateOptions, LateRanker
+from octavo.retrievers.learned_map import LEAST, MAPPED, MOST, LearnedMap, helpful_map
 from octavo.retrievers.results import Ranking, SearchResult, Served
 from octavo.retrievers.search import Queries, SearchOptions, SnapshotRanker
 from octavo.store.reencoding import SpaceChangedError
@@ -40,6 +43,67 @@ DEPTH, MORE = 2, 10
 _RANK = 60.0
 
 
+class Remembered:
+    """What searches by both spaces of a collection keep for the next ones."""
+
+    def __init__(self) -> None:
+        self._sample: tuple[tuple[str, int, int], Slots] | None = None
+        self._learning = threading.Lock()
+        self._known: tuple[str, int] | None = None
+        self._map: LearnedMap | None = None
+
+    def sample(self, following: Snapshot, identity: str) -> Slots:
+        """Return documents that have both vectors, the same for each query of one state.
+
+        Parameters
+        ----------
+        following : Snapshot
+            Of the space that is being filled.
+        identity : str
+            Which change of the model it is.
+        """
+        known, state = self._sample, (identity, following.n_slots, following.n_alive)
+        if known is not None and known[0] == state:
+            return known[1]
+        n = following.n_slots
+        slots = np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.int64))
+        slots = slots[following.alive[slots]]
+        if len(slots) < ENOUGH:
+            alive = np.flatnonzero(following.alive)
+            slots = alive[:: max(1, len(alive) // SAMPLE)]
+        self._sample = state, slots
+        return slots
+
+    def learned(
+        self, first: SnapshotRanker, second: SnapshotRanker, following: Snapshot, identity: str
+    ) -> LearnedMap | None:
+        """Return a map that helps to rank documents without a new vector, None where none does.
+
+        Parameters
+        ----------
+        first, second : SnapshotRanker
+            By the old model's vectors, by the new one's.
+        following : Snapshot
+            Of the space that is being filled.
+        identity : str
+            Which change of the model it is.
+        """
+        if following.n_alive < LEAST or not (first.cosines and second.cosines):
+            return None
+        wanted = identity, min(following.n_alive, 2 * MOST).bit_length()
+        if self._known == wanted or not self._learning.acquire(blocking=False):  # others take what there is meanwhile
+            return self._map if self._known is not None and self._known[0] == identity else None
+        try:
+            alive = np.flatnonzero(following.alive)
+            slots = alive[np.unique(np.linspace(0, len(alive) - 1, min(len(alive), MOST)).astype(np.int64))]
+            ranking = slots, np.zeros(len(slots), np.float32)
+            vectors = [unit_rows(ranker.vectors(ranking), keep_zeros=True) for ranker in (first, second)]
+            self._map, self._known = helpful_map(*vectors), wanted
+            return self._map
+        finally:
+            self._learning.release()
+
+
 class TwoSpaces:
     """Ranks documents by the vectors of two models; see `octavo.collection.searching.Ranker`.
 
@@ -51,16 +115,21 @@ class TwoSpaces:
         Ranks by the old model's vectors, and by words.
     second : SnapshotRanker
         Ranks by the new model's vectors those documents that have them.
+    remembered : Remembered
+        Of searches before.
     """
 
-    def __init__(self, snapshot: Snapshot, first: SnapshotRanker, second: SnapshotRanker) -> None:
+    def __init__(
+        self, snapshot: Snapshot, first: SnapshotRanker, second: SnapshotRanker, remembered: Remembered
+    ) -> None:
         assert snapshot.next is not None  # otherwise there is one space
         assert snapshot.reencoding is not None
-        self._first, self._second = first, second
+        self._first, self._second, self._remembered = first, second, remembered
         self._next, self._reencoding = snapshot.next, snapshot.reencoding
         self._share = self._next.n_alive / max(1, snapshot.n_alive)
         self._weight = weight_of(self._share)
         self._served: Served | None = None
+        self._mapped: tuple[Queries, Floats | None] | None = None  # of the new model, and for the old vectors
         self.cosines = first.cosines
 
     def at_most(self, depth: int) -> int:
@@ -117,25 +186,35 @@ class TwoSpaces:
         )
 
     def _sample(self) -> Slots:
-        """Return documents that have both vectors, the same for each query of one state."""
-        n = self._next.n_slots
-        spaced = np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.int64))
-        spaced = spaced[self._next.alive[spaced]]
-        if len(spaced) >= ENOUGH:
-            return spaced
-        alive = np.flatnonzero(self._next.alive)
-        return alive[:: max(1, len(alive) // SAMPLE)]
+        return self._remembered.sample(self._next, self._reencoding.identity)
 
     def _fused(self, queries: Queries, following: Queries, number: int, slots: Slots, sample: Slots) -> Scores:
         """Return the scores of documents for one query, on the old model's scale."""
-        again = slots[slots < self._next.n_slots]
-        scored = self._first.scores(queries, number, np.concatenate([slots, sample])).astype(np.float64)
-        old, old_known = scored[: len(slots)], scored[len(slots) :]
-        scored = self._second.scores(following, number, np.concatenate([again, sample])).astype(np.float64)
-        new, new_known = scored[: len(again)], scored[len(again) :]
-        second = np.full(len(slots), np.nan)
-        second[slots < self._next.n_slots] = new
-        return both_scores(old, second, old_known, new_known, self._weight, cosines=self._first.cosines)
+        n, both = len(slots), slots < self._next.n_slots
+        again, compared = slots[both], np.concatenate([slots, sample])
+        mapped = self._mapped_for(following) if len(again) < n else None
+        if mapped is None:
+            scored = self._first.scores(queries, number, compared).astype(np.float64)[None]
+        else:  # both are compared with the old vectors
+            assert queries.vectors is not None  # of one vector a document, or nothing would be mapped
+            rows = np.stack([queries.vectors[number], mapped[number]])
+            scored = self._first.scores_of_rows(rows, compared).astype(np.float64)
+        old, old_known = scored[0, :n], scored[0, n:]
+        found = self._second.scores(following, number, np.concatenate([again, sample])).astype(np.float64)
+        new, new_known = np.full(n, np.nan), found[len(again) :]
+        new[both] = found[: len(again)]
+        if mapped is not None:
+            old = blended(old, scored[1, :n], old_known, scored[1, n:], ~both)
+        return both_scores(old, new, old_known, new_known, self._weight, cosines=self._first.cosines)
+
+    def _mapped_for(self, following: Queries) -> Floats | None:
+        """Return queries of the new model as queries that the old vectors are compared with; None where that does not help."""
+        if following.vectors is None:
+            return None
+        if self._mapped is None or self._mapped[0] is not following:
+            found = self._remembered.learned(self._first, self._second, self._next, self._reencoding.identity)
+            self._mapped = following, found.queries(following.vectors) if found is not None else None
+        return self._mapped[1]
 
     # ------------------------------------------------------------------ the new model alone
 
@@ -253,6 +332,34 @@ def both_scores(
     if cosines and len(fused) and fused.max() > 1:  # no cosine is, and others build on that
         fused = middle + (fused - middle) * (1 - middle) / (fused.max() - middle)
     return fused.astype(np.float32)
+
+
+def blended(
+    old: npt.NDArray[np.float64],
+    mapped: npt.NDArray[np.float64],
+    old_known: npt.NDArray[np.float64],
+    mapped_known: npt.NDArray[np.float64],
+    alone: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.float64]:
+    """Return the old scores of documents, with a part of the mapped ones for those that have the old vector alone.
+
+    Parameters
+    ----------
+    old, mapped : ndarray of shape (n,)
+        Scores of old vectors, for the old model's query and for the mapped one.
+    old_known, mapped_known : ndarray of shape (m,)
+        The same of a sample.
+    alone : ndarray of bool of shape (n,)
+        Which documents have the old vector alone.
+    """
+    middle, spread = _moments(old_known)
+    mapped_middle, mapped_spread = _moments(mapped_known)
+    if not spread or not mapped_spread:
+        return old
+    share, mapped_share = (1 - MAPPED) / spread, MAPPED / mapped_spread
+    _, narrower = _moments(share * (old_known - middle) + mapped_share * (mapped_known - mapped_middle))
+    mixed = middle + spread / (narrower or 1.0) * (share * (old - middle) + mapped_share * (mapped - mapped_middle))
+    return np.where(alone, mixed, old)
 
 
 def parts_merged(first: Ranking, second: Ranking, share: float, k: int) -> Ranking:
