@@ -11,7 +11,7 @@ from octavo._printing import echo, human_bytes, print_json
 from octavo.cli._app import app
 from octavo.cli._encoders import load_encoder_of
 from octavo.cli._locations import open_place
-from octavo.cli._options import Json, PlaceArgument
+from octavo.cli._options import Json, Layers, PlaceArgument, QueryLayers, with_layers
 from octavo.collection import CollectionInfo, CollectionLike
 from octavo.errors import OctavoError, ServerError
 
@@ -26,10 +26,12 @@ def reencode_command(
             "-m",
             metavar="NAME",
             help="The new model: the name or folder of a sentence-transformers model, or module:attribute for a callable or an "
-            "embedding object of your own.",
+            "embedding object of your own. NAME@layers=3 stops after the first layers.",
             show_default=False,
         ),
     ] = None,
+    layers: Layers = None,
+    query_layers: QueryLayers = None,
     codec: Annotated[
         str | None, typer.Option(help="Compression of the new vectors.", show_default="the collection's own")
     ] = None,
@@ -63,6 +65,7 @@ def reencode_command(
     both models before (encoder=NEW, previous=OLD; octavo serve --model NEW --previous OLD). The old vectors are dropped when
     the new ones are complete.
     """
+    model = with_layers(model, layers, query_layers)
     if cancel == (model is not None):
         raise typer.BadParameter("give the new model, or --cancel without one", param_hint="--model")
     if cancel:
