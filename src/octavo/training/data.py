@@ -62,6 +62,10 @@ class Pairs:
                 raise InputTypeError(f"expected {what} as a list of texts, got {type(texts).__name__}")
             if wrong := [text for text in texts if not isinstance(text, str)]:
                 raise InputTypeError(f"expected {what} as texts, got {type(wrong[0]).__name__}")
+            if wrong := [text for text in texts if any("\ud800" <= letter <= "\udfff" for letter in text)]:
+                raise InputTypeError(
+                    f"expected {what} as Unicode texts, got half of a surrogate pair in {wrong[0][:40]!r}"
+                )
         if len(self.queries) != len(self.documents):
             raise ParameterError(
                 f"expected a document for each of {len(self.queries):,} queries, got {len(self.documents):,}"

@@ -191,6 +191,11 @@ def train(
     pairs = read_pairs(data)
     asked = options.held_out if options.held_out is not None else max(1, min(_HELD_OUT, len(pairs) // 10))
     kept, measured = hold_out(pairs, asked, options.seed)
+    if min(_different(kept)) < 2:
+        raise ParameterError(
+            "expected at least two different questions with two different documents to train on, so that each has something to "
+            f"be told from; {pairs.name} has {_different(kept)[0]:,} and {_different(kept)[1]:,} beside what is held out"
+        )
     name, loaded = _model(model, chosen)
     sizes = chosen.sizes(loaded)  # wrong sizes are told before anything is written
     settings = {
@@ -505,6 +510,10 @@ class _Run:
         self._note(f"going on after step {step:,}")
         return str(place)
 
+    def _batch_size(self) -> int:
+        """Return how many pairs a batch has: no text occurs twice in it, so never more than there are different ones."""
+        return min(self._options.batch_size, *_different(self._pairs))
+
     def _trainer(self, model: Any, data: Any, held_out: Any, teacher: Any) -> Any:
         import sentence_transformers
         from transformers import EarlyStoppingCallback, PrinterCallback
@@ -525,7 +534,7 @@ class _Run:
         prompts = {
             column: model.prompts[column] for column in ("query", "document") if (model.prompts or {}).get(column)
         }
-        batch = min(options.batch_size, len(self._pairs))
+        batch = self._batch_size()
         per_epoch = max(1, len(self._pairs) // batch)
         total = options.steps if options.steps is not None else max(1, round(per_epoch * options.epochs))
         every = min(options.eval_every, total)
@@ -568,6 +577,11 @@ class _Run:
             progress_callback(self._recipe.name, total, self._progress, self._note, lambda: trainer.clock())
         )
         return trainer
+
+
+def _different(pairs: Pairs) -> tuple[int, int]:
+    """Return how many different queries and documents there are."""
+    return len(set(pairs.queries)), len(set(pairs.documents))
 
 
 def _read_seconds(path: Path) -> float:

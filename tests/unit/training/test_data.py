@@ -125,6 +125,7 @@ def test_a_split_belongs_to_judgements(beir: Path) -> None:
         (["a", " "], ["b", "c"], ParameterError),
         ("ab", "cd", InputTypeError),
         ([1], ["b"], InputTypeError),
+        (["half \ud800"], ["b"], InputTypeError),
         (None, ["b"], InputTypeError),
     ],
 )
