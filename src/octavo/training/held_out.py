@@ -133,7 +133,8 @@ def _vectors(
             features = _on(model, model.preprocess([texts[int(row)] for row in rows], prompt=prompt))
             parts: dict[int | None, Any] = {}
             if depths:
-                parts.update(layer_embeddings(model, features, depths))
+                for layers, embeddings in layer_embeddings(model, features, depths).items():
+                    parts[layers] = embeddings
             else:
                 parts[None] = model(features)["sentence_embedding"]
             for depth, part in parts.items():

@@ -30,8 +30,9 @@ from octavo.encoders.models import is_attribute, load_attribute, load_sentence_t
 from octavo.encoders.tokens import is_late_checkpoint
 from octavo.errors import CollectionLockedError, InputTypeError, MissingExtraError, ParameterError
 from octavo.eval.datasets import Dataset
+from octavo.eval.vectors import ReadyVectors
 from octavo.training.card import model_card
-from octavo.training.data import Pairs, hold_out, read_pairs
+from octavo.training.data import GivenVectors, Pairs, hold_out, read_pairs
 from octavo.training.recipes import RECIPES, Late, Recipe
 
 #: Ends the name of the folder beside `out` in which a training that has not ended keeps its checkpoints.
@@ -142,8 +143,9 @@ def train(
         Steps between two evaluations, each of which is a checkpoint.
     patience : int or None, default=5
         Stop after so many evaluations that were not the best; None never stops early. What is saved is the best.
-    teacher : str, callable or object, optional
-        A stronger model, whatever `octavo.open` takes as an encoder: its scores within each batch are learned, too.
+    teacher : str, callable, object or ReadyVectors, optional
+        A stronger model, whatever `octavo.open` takes as an encoder: its scores within each batch are learned, too. Or its
+        vectors, where `data` are the judgements of one data set.
     teacher_weight : float, default=1
         How much they count beside the pairs.
     precision : {"float32", "bfloat16"}, default="float32"
@@ -187,6 +189,8 @@ def train(
             f"expected a folder that does not exist yet or is empty, but there is something at {str(destination)!r}"
         )
     _require()
+    if isinstance(teacher, ReadyVectors):
+        teacher = GivenVectors(teacher, data)
     tell = note if note is not None else lambda message: None
     pairs = read_pairs(data)
     asked = options.held_out if options.held_out is not None else max(1, min(_HELD_OUT, len(pairs) // 10))
