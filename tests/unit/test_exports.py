@@ -54,6 +54,7 @@ PUBLIC: dict[str, str] = {
         has_empty_part matches parse_filter
     """,
     "octavo.index": "Graph Plan Tuning exact_search maxsim_codes maxsim_explain maxsim_search score_rows",
+    "octavo.ingest.importing": "ImportReport import_chroma import_faiss import_lancedb",
     "octavo.integrations.dspy": "OctavoRetriever Passages",
     "octavo.integrations.haystack": """
         OctavoBM25Retriever OctavoDocumentStore OctavoEmbeddingRetriever OctavoHybridRetriever

@@ -5,6 +5,7 @@ from octavo.cli import (  # noqa: F401 - each registers its command
     _demo,
     _documents,
     _export,
+    _import,
     _index,
     _info,
     _mcp,

@@ -41,6 +41,7 @@ _WORDS = [
         (r"\bclear\(\)", "octavo delete --all"),
         (r"\bmode='(\w+)'", r"--mode \1"),
         (r"\b(codec|encoder|metric|full_text|filter|fit_after)=(?=['\"\s,;.)]|$)", _option),
+        (r"\b(collection|table|documents|(?:row|id|text)_field|(?:id|text|vector)_column)=(?=[;,]|$)", _option),
     )
 ]
 
