@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -131,11 +131,9 @@ def _vectors(
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             features = _on(model, model.preprocess([texts[int(row)] for row in rows], prompt=prompt))
-            parts: dict[int | None, Any] = {}
-            if depths:
-                parts.update(layer_embeddings(model, features, depths))
-            else:
-                parts[None] = model(features)["sentence_embedding"]
+            parts: Mapping[Any, Any] = (
+                layer_embeddings(model, features, depths) if depths else {None: model(features)["sentence_embedding"]}
+            )
             for depth, part in parts.items():
                 vectors = part.float().cpu().numpy()
                 if depth not in found:
