@@ -17,7 +17,6 @@ from octavo.integrations.qdrant.location import open_collection, open_or_create,
 _INSTEAD = {
     "verify": "Qdrant checks its own files; for a local copy that can be verified: octavo pull {place} DIR",
     "tune": "pass ef= and oversample= to searches, or tune a local copy: octavo pull {place} DIR",
-    "reencode": "pull it, re-encode the copy, and push that: octavo pull {place} DIR; octavo reencode DIR; octavo push DIR",
     "snapshot": "use Qdrant's snapshots, or make a local copy: octavo pull {place} DIR",
     "restore": "restore into a directory, then: octavo push DIR --to {place}",
     "export": "make a local copy first: octavo pull {place} DIR",
@@ -44,7 +43,8 @@ def local_directory(context: typer.Context, place: str) -> Path:
         When the place is in Qdrant; the message says what to do instead.
     """
     if parse_location(place) is not None:
-        command = context.info_name or ""
+        within = context.parent.info_name if context.parent is not None else None
+        command = "import" if within == "import" else context.info_name or ""
         instead = _INSTEAD.get(command, "make a local copy: octavo pull {place} DIR").format(place=place)
         raise ParameterError(f"{command} needs a collection in a directory, got {place} in Qdrant; {instead}")
     return Path(place)
@@ -63,7 +63,7 @@ def open_place(
     if parse_location(place) is None:
         return open_local(place, encoder, sparse=sparse, read_only=read_only, previous=previous)
     try:
-        return open_collection(place, encoder, sparse=sparse)
+        return open_collection(place, encoder, sparse=sparse, previous=previous)
     except (ForeignCollectionError, CollectionReplacedError):
         raise
     except CollectionNotFoundError as error:
