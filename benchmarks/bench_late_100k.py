@@ -1,0 +1,103 @@
+"""Late interaction over 100,000 real texts: candidates, agreement with exhaustive MaxSim, time, memory and bytes.
+
+``encode`` takes the 90,453 sentences of `corpora.sentences` and, to make them 100,000, documents of limit-recon50k, and writes
+the token vectors of all-MiniLM-L6-v2 in bfloat16 arithmetic, at most 64 tokens a text, as float16 of unit length; SQuAD's
+questions, scifact's claims and Cranfield's queries are the queries. No text is there twice, and no vector is made up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from corpora import sentences
+
+MODEL = "all-MiniLM-L6-v2"
+DOCUMENTS = 100_000
+MOST_TOKENS = 64
+BATCH = 64
+DIM = 384
+QUERIES = {"squad-v1.1-dev": 300, "scifact": 100, "cranfield": 100}
+
+
+def texts(data: Path, n: int) -> list[str]:
+    """Return `n` distinct texts."""
+    found = sentences(data)
+    with (data / "limit-recon50k" / "corpus.jsonl").open(encoding="utf-8") as file:
+        for line in file:
+            if len(found) >= n:
+                break
+            found.append(json.loads(line)["text"])
+    rows = np.random.default_rng(0).permutation(len(found))
+    return [found[row] for row in rows[:n]]
+
+
+def questions(data: Path) -> list[str]:
+    """Return some queries of each set, evenly spread."""
+    asked = []
+    for name, n in QUERIES.items():
+        with (data / name / "queries.jsonl").open(encoding="utf-8") as file:
+            lines = [json.loads(line)["text"] for line in file]
+        asked += [lines[row] for row in np.linspace(0, len(lines) - 1, n).astype(int)]
+    return asked
+
+
+def encode(args: argparse.Namespace) -> None:
+    """Write token vectors, once."""
+    args.cache.mkdir(parents=True, exist_ok=True)
+    for name, rows in (("queries", questions(args.data)), ("documents", texts(args.data, args.documents))):
+        if not (args.cache / f"{name}.offsets.npy").exists():
+            write(args.cache, name, rows, args.threads)
+
+
+def write(cache: Path, name: str, rows: Sequence[str], threads: int) -> None:
+    """Encode texts, those of like length together, and write them in their own order."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    from octavo.encoders.models import resolve_model
+
+    torch.set_num_threads(threads)
+    place = resolve_model(MODEL)
+    tokenizer = AutoTokenizer.from_pretrained(place)
+    model = AutoModel.from_pretrained(place, dtype=torch.bfloat16).eval()
+    ids = tokenizer(list(rows), truncation=True, max_length=MOST_TOKENS)["input_ids"]
+    lengths = np.array([len(each) for each in ids])
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    out = np.memmap(cache / f"{name}.f16", np.float16, "w+", shape=(int(offsets[-1]), DIM))
+    order, begun = np.argsort(lengths, kind="stable"), time.perf_counter()
+    with torch.inference_mode():
+        for first in range(0, len(order), BATCH):
+            some = order[first : first + BATCH]
+            padded = tokenizer.pad({"input_ids": [ids[row] for row in some]}, return_tensors="pt")
+            hidden = model(**padded).last_hidden_state.float()
+            hidden = torch.nn.functional.normalize(hidden, dim=-1).to(torch.float16).numpy()
+            for row, matrix in zip(some, hidden, strict=True):
+                out[offsets[row] : offsets[row + 1]] = matrix[: lengths[row]]
+            if first // BATCH % 100 == 0:
+                print(f"{name}: {first:,} of {len(order):,}, {time.perf_counter() - begun:.0f} s", flush=True)
+    out.flush()
+    np.save(cache / f"{name}.offsets.npy", offsets)
+    (cache / f"{name}.json").write_text(json.dumps(list(rows)), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=["encode"])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--cache", type=Path, default=Path("bench-out/late100k"))
+    parser.add_argument("--documents", type=int, default=DOCUMENTS)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    steps: dict[str, Any] = {"encode": encode}
+    steps[args.step](args)
+
+
+if __name__ == "__main__":
+    main()
