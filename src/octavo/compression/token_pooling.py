@@ -39,8 +39,8 @@ class TokenPooling:
     Groups are clusters by Ward's criterion over the dissimilarities ``1 - cosine``, as
     ``scipy.cluster.hierarchy`` computes them from a condensed matrix, cut into at most so many clusters (where merges
     of equal height straddle the cut, all of them are made). A document of more than 2,048 tokens is cut into windows of up to
-    1,024, whose tokens are grouped by themselves, each into its share of the groups; where that is less than 64, the means of 64
-    groups a window are grouped in turn.
+    1,024, whose tokens are grouped by themselves, each into its share of the groups; where that is less than 64, the means of
+    64 groups a window are grouped in turn.
 
     Give one of `factor`, `n_vectors` and `distance`.
 

@@ -235,7 +235,7 @@ def test_token_matrices():
 @settings(max_examples=40, deadline=None)
 @given(n=st.integers(2, 60), k=st.integers(1, 60), seed=st.integers(0, 2**20), values=st.integers(1, 4))
 def test_ties_leave_the_heights_of_some_tree(n, k, seed, values):
-    # Among equal distances more than one tree is right; a merge is, if no other pair was nearer. Cut, any of them has at most k.
+    # Among equal distances more than one tree is right; a merge is, if no other pair was nearer.
     rng = np.random.default_rng(seed)
     upper = np.triu(rng.integers(1, 1 + values, (n, n)).astype(np.float64), 1)
     merges, heights = _merge(upper + upper.T, 0, np.inf)
