@@ -8,6 +8,7 @@ questions, scifact's claims and Cranfield's queries are the queries. No text is 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+import octavo
 from corpora import sentences
 
 MODEL = "all-MiniLM-L6-v2"
@@ -87,15 +89,89 @@ def write(cache: Path, name: str, rows: Sequence[str], threads: int) -> None:
     (cache / f"{name}.json").write_text(json.dumps(list(rows)), encoding="utf-8")
 
 
+def encoded(cache: Path, name: str) -> tuple[Any, np.ndarray, list[str]]:
+    """Return token vectors, where those of each text begin, and the texts."""
+    offsets = np.load(cache / f"{name}.offsets.npy")
+    tokens = np.memmap(cache / f"{name}.f16", np.float16, "r", shape=(int(offsets[-1]), DIM))
+    return tokens, offsets, json.loads((cache / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def build(args: argparse.Namespace) -> None:
+    """Build a collection of the vectors, without encoding, and say what that takes."""
+    tokens, offsets, rows = encoded(args.cache, "documents")
+    n = min(args.documents, len(rows))
+    path = args.cache / args.kb
+    begun, cpu = time.perf_counter(), time.process_time()
+    with octavo.open_multi_vector(path, codec=args.codec, pool_factor=args.pool_factor, seed=0) as kb:
+        for first in range(0, n, 5_000):
+            some = range(first, min(n, first + 5_000))
+            kb.add(
+                [rows[row] for row in some],
+                ids=[str(row) for row in some],
+                token_vectors=[np.float32(tokens[offsets[row] : offsets[row + 1]]) for row in some],
+            )
+        added = time.perf_counter() - begun
+        kb.flush()
+        info = kb.info()
+        report = {"documents": n, "token vectors": len(kb._store.snapshot.tokens.codes), "add s": round(added)}
+        report |= {"build s": round(time.perf_counter() - begun), "CPU s": round(time.process_time() - cpu)}
+        report["anonymous peak MB"] = peak()
+        print(json.dumps(report | {"disk": info.disk, "ram": info.ram}), flush=True)
+
+
+def peak() -> int:
+    """Return the peak of this process's memory that no file stands behind; the whole peak where that is not told."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    resident = {name: int(fields[name].split()[0]) // 1024 for name in ("VmHWM", "RssAnon")}
+    print(json.dumps(resident), flush=True)
+    return resident["RssAnon"]
+
+
+def search(args: argparse.Namespace) -> None:
+    """Compare searches with exhaustive MaxSim over the same codes; CPU time of the process, encoding left out."""
+    tokens, offsets, _ = encoded(args.cache, "queries")
+    asked = [np.float32(tokens[a:b]) for a, b in itertools.pairwise(offsets)][:: max(1, len(offsets) // args.queries)]
+    settings = [("mean", n) for n in args.mean] + [("tokens", n) for n in args.tokens]
+    settings += [("vectors", n) for n in (*args.both, None)]
+    with octavo.open_multi_vector(args.cache / args.kb, read_only=True) as kb:
+        best = [kb.search(query, 10, exact=True).ids for query in asked]
+        kept: dict[Any, list[float]] = {setting: [] for setting in settings}
+        times: dict[Any, list[float]] = {setting: [] for setting in settings}
+        for query, expected in zip(asked, best, strict=True):
+            for setting in settings:
+                options = {"candidates": setting[0], "n_candidates": setting[1]}
+                kb.search(query, 10, **options)
+                begun = time.thread_time()
+                found = kb.search(query, 10, **options).ids
+                times[setting].append(1e3 * (time.thread_time() - begun))
+                kept[setting].append(len(set(found) & set(expected)) / len(expected))
+        resident = peak()
+        for setting in settings:
+            print(
+                f"| {setting[0]} | {setting[1] or 'default'} | {np.mean(kept[setting]):.3f} "
+                f"| {np.median(times[setting]):.1f} | {np.percentile(times[setting], 20):.1f} |",
+                flush=True,
+            )
+        print(f"{len(asked)} queries, {resident} MB anonymous", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=["encode"])
+    parser.add_argument("step", choices=["encode", "build", "search"])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--cache", type=Path, default=Path("bench-out/late100k"))
     parser.add_argument("--documents", type=int, default=DOCUMENTS)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--kb", default="kb", help="name of the collection in the cache")
+    parser.add_argument("--codec", default="int8")
+    parser.add_argument("--pool-factor", type=int, default=1)
+    parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--mean", type=int, nargs="*", default=[200, 400, 800, 1600])
+    parser.add_argument("--tokens", type=int, nargs="*", default=[100, 200, 400])
+    parser.add_argument("--both", type=int, nargs="*", default=[100, 200, 400, 800])
     args = parser.parse_args()
-    steps: dict[str, Any] = {"encode": encode}
+    steps: dict[str, Any] = {"encode": encode, "build": build, "search": search}
     steps[args.step](args)
 
 
