@@ -166,6 +166,8 @@ def describe(
             ram["coarse tier" if number == 0 else f"tier {number}"] = tier.codes.nbytes
     vector_bytes = float(sum(tier.layout.row_bytes for tier in snapshot.tiers))
     tokens = _tokens(store, snapshot.tokens) if snapshot.tokens is not None else None
+    if tokens is not None and isinstance(encoder, TokenEncoder) and encoder.pools is not None:
+        tokens["pooled_by"] = encoder.pools
     if snapshot.tokens is not None:
         view = snapshot.tokens
         vector_bytes += (view.codes.nbytes + view.offsets.nbytes) / max(1, snapshot.n_slots)
