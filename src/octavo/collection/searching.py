@@ -498,8 +498,8 @@ class LateSearch(DenseSearch, Protocol):
             Choose by maximal marginal relevance: 1 is relevance alone, 0 the greatest diversity. Relevance is the mean
             cosine of the query's tokens with their best matches, similarity the cosine of two documents' candidate vectors.
         n_candidates : int, optional
-            Documents scored by MaxSim; by default 200, more above 5,000 documents (900 of 100,000), and at least 4 k; twice
-            as many where there are no token cells.
+            Documents scored by MaxSim; by default 200, more above 5,000 documents (420 of 100,000), and at least 4 k; without
+            token cells 400 (1,800 of 100,000).
         candidates : {"vectors", "mean", "tokens", "text", "both", "sparse"}, default="vectors"
             Where they come from: candidate vectors (the means of documents) and token cells, half of them each; means alone;
             token cells alone; the best by BM25 (only documents with one of the words); vectors and, as many again, words; or

@@ -48,7 +48,7 @@ PROBES = 16
 _MOST_PROBES = 8
 
 #: Centroids whose best product stands for all of theirs when the best are looked for.
-_CHUNK = 16
+_SET = 16
 
 
 def cells_for(n_tokens: int) -> int:
@@ -303,16 +303,17 @@ def nearest_cells(model: CellModel, query: Floats, probes: int) -> tuple[NDArray
 def _largest(products: NDArray[np.int32], n: int) -> NDArray[np.intp]:
     """Return the places of the `n` largest of each row, in no order.
 
-    They lie in the `n` chunks whose largest numbers are the largest, so nothing else is partitioned.
+    They lie in the `n` sets of columns whose largest numbers are the largest, so nothing else is partitioned. A set has every
+    so-manyth column: the largest of all sets are then found by comparing long stretches of a row.
     """
     rows, columns = products.shape
-    chunks = columns // _CHUNK
-    if chunks <= 2 * n:
+    sets = columns // _SET
+    if sets <= 2 * n:
         return np.argpartition(products, columns - n, axis=1)[:, columns - n :]
-    tops = products[:, : chunks * _CHUNK].reshape(rows, chunks, _CHUNK).max(axis=2)
-    near = np.argpartition(tops, chunks - n, axis=1)[:, chunks - n :]
-    places = (near[:, :, None] * _CHUNK + np.arange(_CHUNK)).reshape(rows, -1)
-    rest = np.arange(chunks * _CHUNK, columns)
+    tops = products[:, : sets * _SET].reshape(rows, _SET, sets).max(axis=1)
+    near = np.argpartition(tops, sets - n, axis=1)[:, sets - n :]
+    places = (near[:, :, None] + sets * np.arange(_SET)).reshape(rows, -1)
+    rest = np.arange(sets * _SET, columns)
     places = np.concatenate([places, np.broadcast_to(rest, (rows, len(rest)))], axis=1)
     inside = np.take_along_axis(products, places, axis=1)
     best = np.argpartition(inside, inside.shape[1] - n, axis=1)[:, inside.shape[1] - n :]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,6 +38,10 @@ _SOURCES = {
 #: Documents for which `limits.late_candidates` are as many candidates as are needed, and candidates for each result at least.
 _CANDIDATES_FOR = 5_000
 _CANDIDATE_FACTOR = 4
+
+#: Their number grows with this power of the number of documents where token cells find half of them, otherwise with the root.
+#: Measured: 200 of 5,183 abstracts and 400 of 60,000 sentences hold 0.99 of the exhaustive ten.
+_GROWTH_BY_TOKENS = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,10 +124,9 @@ class LateOptions(SearchOptions):
             return max(k, self.n_candidates)
         if self.oversample is not None:
             return max(k, round(self.oversample * k))
-        growth = math.sqrt(max(1.0, n_documents / _CANDIDATES_FOR))
-        limits = planner.limits
+        growth, limits = max(1.0, n_documents / _CANDIDATES_FOR), planner.limits
         few = limits.late_candidates_by_tokens if by_tokens else limits.late_candidates
-        return max(round(few * growth), _CANDIDATE_FACTOR * k)
+        return max(round(few * growth ** (_GROWTH_BY_TOKENS if by_tokens else 0.5)), _CANDIDATE_FACTOR * k)
 
     def scores_all(self, k: int, n_documents: int) -> bool:
         """Return whether so few documents can match that all of them are scored, unless the options say otherwise.
