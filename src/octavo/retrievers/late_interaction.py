@@ -126,7 +126,8 @@ class LateOptions(SearchOptions):
             return max(k, round(self.oversample * k))
         growth, limits = max(1.0, n_documents / _CANDIDATES_FOR), planner.limits
         few = limits.late_candidates_by_tokens if by_tokens else limits.late_candidates
-        return max(round(few * growth ** (_GROWTH_BY_TOKENS if by_tokens else 0.5)), _CANDIDATE_FACTOR * k)
+        grown = few * math.pow(growth, _GROWTH_BY_TOKENS if by_tokens else 0.5)
+        return max(round(grown), _CANDIDATE_FACTOR * k)
 
     def scores_all(self, k: int, n_documents: int) -> bool:
         """Return whether so few documents can match that all of them are scored, unless the options say otherwise.
