@@ -2,7 +2,9 @@
 
 ``encode`` takes the 90,453 sentences of `corpora.sentences` and, to make them 100,000, documents of limit-recon50k, and writes
 the token vectors of all-MiniLM-L6-v2 in bfloat16 arithmetic, at most 64 tokens a text, as float16 of unit length; SQuAD's
-questions, scifact's claims and Cranfield's queries are the queries. No text is there twice, and no vector is made up.
+questions, scifact's claims and Cranfield's queries are the queries. No text is there twice, and no vector is made up. With
+``--set`` it takes the documents and queries of one set, whole. ``build`` makes a collection of them, and ``search`` compares
+candidates with exhaustive MaxSim over its codes.
 """
 
 from __future__ import annotations
@@ -19,10 +21,13 @@ import numpy as np
 
 import octavo
 from corpora import sentences
+from octavo.eval import load_dataset
+from octavo.index import planner
 
 MODEL = "all-MiniLM-L6-v2"
 DOCUMENTS = 100_000
 MOST_TOKENS = 64
+WHOLE_TOKENS = 256
 BATCH = 64
 DIM = 384
 QUERIES = {"squad-v1.1-dev": 300, "scifact": 100, "cranfield": 100}
@@ -53,12 +58,17 @@ def questions(data: Path) -> list[str]:
 def encode(args: argparse.Namespace) -> None:
     """Write token vectors, once."""
     args.cache.mkdir(parents=True, exist_ok=True)
-    for name, rows in (("queries", questions(args.data)), ("documents", texts(args.data, args.documents))):
+    if args.set is not None:
+        dataset = load_dataset(str(args.data / args.set))
+        wanted = {"queries": list(dataset.queries), "documents": list(dataset.texts)}
+    else:
+        wanted = {"queries": questions(args.data), "documents": texts(args.data, args.documents)}
+    for name, rows in wanted.items():
         if not (args.cache / f"{name}.offsets.npy").exists():
-            write(args.cache, name, rows, args.threads)
+            write(args.cache, name, rows, args.threads, MOST_TOKENS if args.set is None else WHOLE_TOKENS)
 
 
-def write(cache: Path, name: str, rows: Sequence[str], threads: int) -> None:
+def write(cache: Path, name: str, rows: Sequence[str], threads: int, most: int) -> None:
     """Encode texts, those of like length together, and write them in their own order."""
     import torch
     from transformers import AutoModel, AutoTokenizer
@@ -69,7 +79,7 @@ def write(cache: Path, name: str, rows: Sequence[str], threads: int) -> None:
     place = resolve_model(MODEL)
     tokenizer = AutoTokenizer.from_pretrained(place)
     model = AutoModel.from_pretrained(place, dtype=torch.bfloat16).eval()
-    ids = tokenizer(list(rows), truncation=True, max_length=MOST_TOKENS)["input_ids"]
+    ids = tokenizer(list(rows), truncation=True, max_length=most)["input_ids"]
     lengths = np.array([len(each) for each in ids])
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     out = np.memmap(cache / f"{name}.f16", np.float16, "w+", shape=(int(offsets[-1]), DIM))
@@ -170,7 +180,11 @@ def main() -> None:
     parser.add_argument("--mean", type=int, nargs="*", default=[200, 400, 800, 1600])
     parser.add_argument("--tokens", type=int, nargs="*", default=[100, 200, 400])
     parser.add_argument("--both", type=int, nargs="*", default=[100, 200, 400, 800])
+    parser.add_argument("--set", help="whole documents (256 tokens) and queries of this set instead")
+    parser.add_argument("--cells-from", type=int, help="documents from which on there are token cells")
     args = parser.parse_args()
+    if args.cells_from is not None:
+        planner.limits = planner.Limits(token_cells_min=args.cells_from, few=100)
     steps: dict[str, Any] = {"encode": encode, "build": build, "search": search}
     steps[args.step](args)
 

@@ -498,7 +498,7 @@ class LateSearch(DenseSearch, Protocol):
             Choose by maximal marginal relevance: 1 is relevance alone, 0 the greatest diversity. Relevance is the mean
             cosine of the query's tokens with their best matches, similarity the cosine of two documents' candidate vectors.
         n_candidates : int, optional
-            Documents scored by MaxSim; by default 200, more above 5,000 documents (420 of 100,000), and at least 4 k; without
+            Documents scored by MaxSim; by default 120, more above 5,000 documents (254 of 100,000), and at least 4 k; without
             token cells 400 (1,800 of 100,000).
         candidates : {"vectors", "mean", "tokens", "text", "both", "sparse"}, default="vectors"
             Where they come from: candidate vectors (the means of documents) and token cells, half of them each; means alone;

@@ -41,7 +41,7 @@ _CANDIDATES_FOR = 5_000
 _CANDIDATE_FACTOR = 4
 
 #: Their number grows with this power of the number of documents where token cells find half of them, otherwise with the root.
-#: Measured: 200 of 5,183 abstracts and 400 of 60,000 sentences hold 0.99 of the exhaustive ten.
+#: Measured: 100 of 1,400 abstracts hold 0.998 of the exhaustive ten, 100 of 60,000 sentences 0.988 and 200 of them 0.995.
 _GROWTH_BY_TOKENS = 0.25
 
 
