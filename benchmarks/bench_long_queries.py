@@ -1,7 +1,7 @@
 """What late interaction makes of long queries: nDCG@10 by length, and of queries whose tokens are pooled or weighed.
 
-Exact float32 MaxSim over all tokens of a set that ``bench_late_100k.py encode --set`` has encoded. The queries are
-their number of tokens and cut into thirds; beside MaxSim stands the cosine of the means of the tokens. As the longest queries at
+Exact float32 MaxSim over all tokens of a set that ``bench_late_100k.py encode --set`` has encoded. Queries are cut into thirds
+by their number of tokens; beside MaxSim stands the cosine of the means of the tokens. As the longest queries at hand there
 are, the documents themselves: how many of the ten best stay when their tokens are pooled, the document itself left out.
 """
 

@@ -22,7 +22,7 @@ from octavo.cli._encoders import (
     stored_sparse_encoder,
 )
 from octavo.cli._locations import find_place, open_or_create_place
-from octavo.cli._options import Json, Model, PlaceOption, Sparse
+from octavo.cli._options import Json, Layers, Model, PlaceOption, QueryLayers, Sparse, with_layers
 from octavo.collection import CollectionLike
 from octavo.encoders.sparse import SparseEncoder
 from octavo.errors import MismatchError, ParameterError
@@ -127,6 +127,8 @@ def index_command(
     ],
     path: PlaceOption,
     model: Model = None,
+    layers: Layers = None,
+    query_layers: QueryLayers = None,
     sparse: Sparse = None,
     name: SourceOption = None,
     codec: CodecOption = None,
@@ -180,6 +182,12 @@ def index_command(
         bool,
         typer.Option("--adopt", help="Of a file of rows: replace documents of other sources that have the same ids."),
     ] = False,
+    checksum: Annotated[
+        bool,
+        typer.Option(
+            "--checksum", "--force", help="Read every file again, also those whose size and times are as they were."
+        ),
+    ] = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
@@ -203,7 +211,9 @@ def index_command(
         fields=Fields(id_field, text_field, title_field, wanted),
         skip_bad_lines=skip_bad_lines,
         adopt=adopt,
+        read_all=checksum,
     )
+    model = with_layers(model, layers, query_layers)
     making = Making(path, model=model, codec=codec, metric=metric, late=late, pool_factor=pool_factor, sparse=sparse)
     report, prepared, about = _dry(source, choices, making, prune) if dry_run else (None, None, None)
     if report is None:
@@ -317,9 +327,11 @@ class Target:
             collection, prepared.record.name, batch_size=batch_size, adopt=self._choices.adopt, recut=prepared.recut
         )
         with progress_bar("index", prepared.found.count) as advance:
-            ingest.run(prepared.source.documents(advance))
+            ingest.run(prepared.documents(advance))
+        ingest.report.unchanged += sum(prepared.unchanged.values())
         if prune:
             ingest.remove(prepared.gone.ids)
+        prepared.remember(collection)
         if len(collection):  # in Qdrant, a collection appears with its first document
             write_source(collection, prepared.record)
         if self._making.codec is not None and isinstance(collection, octavo.Collection) and len(collection):
@@ -399,7 +411,8 @@ def _dry(source: Path, choices: Choices, making: Making, prune: bool) -> tuple[I
             recut=prepared.recut,
         )
         with progress_bar("read", prepared.found.count) as advance:
-            ingest.run(prepared.source.documents(advance))
+            ingest.run(prepared.documents(advance))
+        ingest.report.unchanged += sum(prepared.unchanged.values())
         if prune:
             ingest.remove(prepared.gone.ids)
         return ingest.report, prepared, there.info() if there is not None else None
@@ -411,7 +424,8 @@ def _as_json(path: str, report: IngestReport, prepared: Prepared, info: Any, *, 
         "path": path,
         "source": prepared.record.name,
         "root": prepared.record.path,
-        "read": prepared.found.count,
+        "read": prepared.found.count - len(prepared.unchanged),
+        "not_read": len(prepared.unchanged),
         **counts,
         "dry_run": dry_run,
         "changed": report.changed_files,

@@ -56,6 +56,8 @@ def search_command(
     as_json: Json = False,
 ) -> None:
     """Print the best documents for a question. Scores: higher is better."""
+    if not query.strip():
+        raise typer.BadParameter("expected a question, got an empty text", param_hint="query")
     wanted = condition(filter_json, source)
     names = _names(rank)
     asked = SearchOptions(mode=mode.value, rank=names, weights=_numbers(weights))

@@ -93,6 +93,10 @@ class CellFiles(DerivedIndex):
         self._refused: dict[str, Any] | None = None  # one whose files are damaged
         self._training = threading.Lock()
         self._trainer: threading.Thread | None = None
+        # what became of generations that were replaced while centroids are learned: the slots that were kept (None: all)
+        self._moves: dict[int, Mask | None] = {}
+        # shown last, and for which generation: a writer that replaces that may have begun before
+        self._shown: tuple[int, CellView | None] = -1, None
 
     # ------------------------------------------------------------------ what it follows
 
@@ -129,14 +133,14 @@ class CellFiles(DerivedIndex):
         segment, cosine = self._encoded(snapshot, model, 0, held)
         if apart:
             _, cosine = model.encode(decode_rows(snapshot, left_out), left_out)
-        model = model.learned(held, segment, cosine)
+        model = model.learned(held, segment, cosine, self._pause)
         return CellView(ModelView(model, len(alive)), (SegmentView(segment, 0, snapshot.n_slots),), snapshot.n_slots)
 
-    def _merged(self, segments: Sequence[Segment], alive: Mask) -> Segment:
+    def _merged(self, segments: Sequence[Segment], alive: Mask | None) -> Segment:
         """Put segments together, without documents that are no longer there."""
         return Segment.merged(segments, alive)
 
-    def _moved(self, segment: Segment, alive: Mask, places: Slots) -> Segment:
+    def _renumbered(self, segment: Segment, alive: Mask, places: Slots) -> Segment:
         """Return a segment with the slots that documents have in the next generation."""
         moved = Segment.merged([segment], alive)
         moved.records["slot"] = places[moved.records["slot"]]
@@ -282,7 +286,12 @@ class CellFiles(DerivedIndex):
         self.wait()
         with self._lock:
             self._seen = self._refused = None
-            self._publish(self._space.generation, None)
+            self._show(self._space.generation, None)
+
+    def _show(self, generation: int, view: CellView | None) -> None:
+        """Let searches use other cells."""
+        self._shown = generation, view
+        self._publish(generation, view)
 
     # ------------------------------------------------------------------ making
 
@@ -293,30 +302,36 @@ class CellFiles(DerivedIndex):
     def _train(self) -> bool:
         """Learn centroids and encode everything; what was there before serves searches meanwhile, and is extended.
 
-        Tells whether it was done; it is not where this is to end, or where the vector files were replaced meanwhile.
+        Tells whether it was done; it is not where this is to end, or where the vector files were replaced by others meanwhile.
         """
         with self._training, contextlib.suppress(_StoppedError):
+            self._moves.clear()
             snapshot = self._space
             alive = np.flatnonzero(snapshot.alive)
             if not len(alive) or not (self._untrained(snapshot) or self._outgrown(snapshot)):
                 return False
             view = self._learn(snapshot, alive, self._store.settings.seed or 0)
-            while True:
+            generation = snapshot.generation
+            while not self._over():
                 now = self._space
-                if now.generation != snapshot.generation or self._over():
-                    return False
+                if now.generation != generation:
+                    if generation not in self._moves:
+                        return False
+                    view, generation = self._moved(view, self._moves[generation]), generation + 1
+                    continue
                 if now.n_slots - view.covered > self._tail(now):
                     view = self._extended(now, view)
                     continue
                 with self._lock:
-                    self._publish(snapshot.generation, view)
-                return True
+                    if self._space.generation == generation:
+                        self._show(generation, view)
+                        return True
         return False
 
     def _extend(self, snapshot: Snapshot, view: CellView) -> None:
         """Encode what waits, and merge small segments."""
         with contextlib.suppress(CorruptCollectionError):  # noticed: what the search would have come to, too
-            self._publish(snapshot.generation, self._extended(snapshot, view))
+            self._show(snapshot.generation, self._extended(snapshot, view))
 
     def _extended(self, snapshot: Snapshot, view: CellView) -> CellView:
         fresh, cosine = self._encoded(snapshot, view.trained.model, view.covered)
@@ -342,22 +357,37 @@ class CellFiles(DerivedIndex):
     def take_over(self, before: Snapshot, renumbered: bool) -> None:
         """Go on with the cells of the generation of vector files before this one, where its vectors are nearly the same."""
         with contextlib.suppress(OctavoError, OSError), self._lock:
-            view, now = self._view(before), self._space
-            if view is None or view.damaged or self._view(now) is not None or now.generation != before.generation + 1:
+            now, (generation, view) = self._space, self._shown
+            if generation != before.generation or (view is not None and view.covered > before.n_slots):
+                view = self._view(before)
+            training = self._training.locked()
+            if now.generation != before.generation + 1 or (view is None and not training):
                 return
             if not renumbered and not self._is_alike(before, now):
                 return
+            kept = before.alive if renumbered else None
+            if training:
+                self._moves[before.generation] = kept
+            if view is None or view.damaged or self._view(now) is not None:
+                return
             for part in view.parts:
                 part.check_all()
-            alive = before.alive if renumbered else np.ones(before.n_slots, np.bool_)
-            places = np.concatenate([[0], np.cumsum(alive)])
-            parts = []
-            for part in view.parts:
-                segment = self._moved(part.segment, alive, places)
-                parts.append(SegmentView(segment, int(places[part.first]), int(places[part.last])))
-            model = ModelView(view.trained.model, view.trained.rows)
-            moved = CellView(model, tuple(parts), int(places[view.covered]), view.later)
-            self._publish(now.generation, moved)
+            self._show(now.generation, self._moved(view, kept))
+
+    def _moved(self, view: CellView, kept: Mask | None) -> CellView:
+        """Return cells for the next generation of vector files, which has these slots of the one before it (None: all)."""
+        places = np.concatenate([[0], np.cumsum(kept)]) if kept is not None else None
+        parts = []
+        for part in view.parts:
+            segment, first, last = part.segment, part.first, part.last
+            if kept is None or places is None:
+                segment = self._merged([segment], None)  # in memory: what it is mapped from goes
+            else:
+                segment = self._renumbered(segment, kept, places)
+                first, last = int(places[first]), int(places[last])
+            parts.append(SegmentView(segment, first, last))
+        covered = view.covered if places is None else int(places[view.covered])
+        return CellView(ModelView(view.trained.model, view.trained.rows), tuple(parts), covered, view.later)
 
     def _encoded(
         self, snapshot: Snapshot, model: CellModel, first: int, held: HeldOut | None = None
@@ -384,9 +414,11 @@ class CellFiles(DerivedIndex):
     def _current(self, snapshot: Snapshot) -> CellView | None:
         """Return the cells to go on with: those that are recorded, where another process was the last to do so."""
         view = self._view(snapshot)
+        if self._shown[0] != snapshot.generation:
+            self._shown = snapshot.generation, view  # files of an old one are let go
         if view is not None and view.damaged:
             view, self._refused = None, self._seen
-            self._publish(snapshot.generation, None)
+            self._show(snapshot.generation, None)
         folder = self._store.folder
         if folder is None:
             return view
@@ -408,7 +440,7 @@ class CellFiles(DerivedIndex):
                 self._seen = self._refused = entry
                 return view
             self._seen = entry
-            self._publish(snapshot.generation, loaded)
+            self._show(snapshot.generation, loaded)
             return loaded
         self._refused = self._seen
         return view
@@ -464,7 +496,7 @@ class CellFiles(DerivedIndex):
                         folder.remove(name)
             if recorded and not keep:
                 with contextlib.suppress(OSError, OctavoError):
-                    self._publish(snapshot.generation, self._load(folder, entry, view))
+                    self._show(snapshot.generation, self._load(folder, entry, view))
 
     def _write(self, folder: Directory, snapshot: Snapshot, view: CellView, written: list[str]) -> dict[str, Any]:
         """Write the files that are missing, and return what is to be recorded."""

@@ -121,10 +121,10 @@ class TokenCellFiles(CellFiles):
                 yield np.repeat(some, matrices.lengths), matrices.flat
             first = last
 
-    def _merged(self, segments: Sequence[Segment], alive: Mask) -> Segment:
+    def _merged(self, segments: Sequence[Segment], alive: Mask | None) -> Segment:
         return Postings.merged(segments, alive)
 
-    def _moved(self, segment: Segment, alive: Mask, places: NDArray[np.int64]) -> Segment:
+    def _renumbered(self, segment: Segment, alive: Mask, places: NDArray[np.int64]) -> Segment:
         assert isinstance(segment, Postings)
         return segment.moved(alive, places)
 
