@@ -47,6 +47,9 @@ PROBES = 16
 #: Under a filter that few documents pass, up to so many times as many cells are looked at.
 _MOST_PROBES = 8
 
+#: Tokens of a query that are looked up together.
+_TOKENS = 32
+
 #: Centroids whose best product stands for all of theirs when the best are looked for.
 _SET = 16
 
@@ -258,14 +261,15 @@ def search(
     ndarray of shape (r,), int64
         The best first, at most `keep`; of equal ones the smaller slot.
     """
-    cells, gains = nearest_cells(model, query, probes)
     last = max((each.block + each.n_blocks for each in segments), default=0) << BLOCK_BITS
     totals = np.zeros(max(last, n_slots), np.float32)
     best = _scratch.best(len(totals))
-    for number, segment in enumerate(segments):
-        for slots, values in _gains(number, segment, cells, gains, check):
-            best[slots] = values  # rising: of a document that is in several of the cells the best stays
-            totals[slots] += best[slots]  # added once for each document, however often it is named
+    for start in range(0, len(query), _TOKENS):  # so that a query of thousands of tokens takes no more memory
+        cells, gains = nearest_cells(model, query[start : start + _TOKENS], probes)
+        for number, segment in enumerate(segments):
+            for slots, values in _gains(number, segment, cells, gains, check):
+                best[slots] = values  # rising: of a document that is in several of the cells the best stays
+                totals[slots] += best[slots]  # added once for each document, however often it is named
     found = np.flatnonzero(totals[:n_slots])
     if mask is not None:
         found = found[mask[found]]
