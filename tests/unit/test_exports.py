@@ -35,7 +35,7 @@ PUBLIC: dict[str, str] = {
         Int2 Int4 Int8 PCA Pipeline Quantizer RaBitQ RandomFeatures Reducer Rotate SVD Step TokenMatrices TokenPooling Truncate
         register_step
     """,
-    "octavo.encoders": "Encoder SparseEncoder TokenEncoder",
+    "octavo.encoders": "Encoder SparseEncoder TokenEncoder late_chunks",
     "octavo.eval": """
         Average Configuration Dataset DatasetError DatasetLoader Gate ReadyVectors Result ResultError Rival Timing
         average expand_sweep load_dataset load_results markdown register_loader register_measure register_rival
