@@ -23,7 +23,7 @@ from octavo.cli._encoders import (
     stored_sparse_encoder,
 )
 from octavo.cli._locations import find_place, open_or_create_place
-from octavo.cli._options import Json, Model, PlaceOption, Sparse
+from octavo.cli._options import Json, Layers, Model, PlaceOption, QueryLayers, Sparse, with_layers
 from octavo.collection import CollectionLike
 from octavo.encoders.sparse import SparseEncoder
 from octavo.errors import MismatchError, ParameterError
@@ -145,6 +145,8 @@ def index_command(
     ],
     path: PlaceOption,
     model: Model = None,
+    layers: Layers = None,
+    query_layers: QueryLayers = None,
     sparse: Sparse = None,
     name: SourceOption = None,
     codec: CodecOption = None,
@@ -224,6 +226,7 @@ def index_command(
         adopt=adopt,
         context=context.value if context is not None else None,
     )
+    model = with_layers(model, layers, query_layers)
     making = Making(path, model=model, codec=codec, metric=metric, late=late, pool_factor=pool_factor, sparse=sparse)
     report, prepared, about = _dry(source, choices, making, prune) if dry_run else (None, None, None)
     if report is None:
