@@ -29,7 +29,7 @@ PUBLIC: dict[str, str] = {
         TokenEncoder VerifyReport __version__ import_from open open_multi_vector restore
     """,
     "octavo.cli": "app main",
-    "octavo.collection": "CollectionInfo CollectionLike Explanation MultiVectorLike VerifyReport",
+    "octavo.collection": "CollectionInfo CollectionLike Explanation MultiVectorLike VerifyReport add_to_each",
     "octavo.compression": """
         BFloat16 Binary CandidateEncoder CentredMean Codec FixedDimensionalEncoding Float16 Float32 Float8 Float8E5M2
         Int2 Int4 Int8 PCA Pipeline Quantizer RaBitQ RandomFeatures Reducer Rotate SVD Step TokenMatrices TokenPooling Truncate
