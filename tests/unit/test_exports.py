@@ -57,7 +57,7 @@ PUBLIC: dict[str, str] = {
     "octavo.ingest.importing": "ImportReport import_chroma import_faiss import_lancedb",
     "octavo.integrations.dspy": "OctavoRetriever Passages",
     "octavo.integrations.haystack": """
-        OctavoBM25Retriever OctavoDocumentStore OctavoEmbeddingRetriever OctavoHybridRetriever
+        OctavoBM25Retriever OctavoDocumentStore OctavoEmbeddingRetriever OctavoHybridRetriever OctavoSparseEmbeddingRetriever
     """,
     "octavo.integrations.langchain": """
         LateInteractionRetriever MaxSimReranker OctavoRecordManager OctavoRetriever OctavoTranslator OctavoVectorStore

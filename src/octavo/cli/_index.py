@@ -45,9 +45,9 @@ _MEGABYTE = 1_000_000
 class Context(StrEnum):
     """What chunks are embedded with."""
 
-    none = "none"
-    title = "title"
-    headings = "headings"
+    NONE = "none"
+    TITLE = "title"
+    HEADINGS = "headings"
 
 
 SourceOption = Annotated[
