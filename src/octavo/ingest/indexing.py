@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -199,7 +199,13 @@ class Gone:
         return 3 * len(self.parents) > self.of
 
 
-def find_gone(collection: CollectionLike, source: str, found: Found, scope: str = "") -> Gone:
+def find_gone(
+    collection: CollectionLike,
+    source: str,
+    found: Found,
+    scope: str = "",
+    look: Callable[[str, Document], object] = lambda parent, document: None,
+) -> Gone:
     """Compare what a collection has of a source with what is there now.
 
     Parameters
@@ -212,6 +218,8 @@ def find_gone(collection: CollectionLike, source: str, found: Found, scope: str 
         What there is.
     scope : str
         Compare only what lies at or below this path of a folder.
+    look : callable, optional
+        Shown each document that was compared, with its file or row.
     """
     ids: list[str] = []
     parents: dict[str, bool] = {}
@@ -220,6 +228,7 @@ def find_gone(collection: CollectionLike, source: str, found: Found, scope: str 
         parent = document.metadata.get("document", document.id)
         if not isinstance(parent, str) or (scope and parent != inside and not parent.startswith(inside + "/")):
             continue
+        look(parent, document)
         gone = not found.has(parent)
         parents[parent] = gone
         if gone:

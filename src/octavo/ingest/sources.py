@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,8 +131,13 @@ class Source:
         self._files: list[FoundFile] | None = None
         self._looked = False
 
-    def find(self) -> Found:
+    def find(self, known: Mapping[str, Stamp] | None = None) -> Found:
         """Look at what there is, before anything is written: files by name, rows by reading all of them.
+
+        Parameters
+        ----------
+        known : mapping of str to Stamp, optional
+            Of files that held text when they were read: those that are as they were are not looked into.
 
         Raises
         ------
@@ -140,6 +145,7 @@ class Source:
             For a row that cannot be read, or two with the same id; the message names file and line.
         """
         self._looked = True
+        known = known or {}
         if self.kind == "rows":
             self.skipped = Skipped()
             about = self.path.stat()
@@ -155,7 +161,8 @@ class Source:
             files = [found] if found is not None else []
         self._files = []
         for file in files:
-            self.skipped.empty.append(file.name) if _is_blank(file) else self._files.append(file)
+            blank = known.get(file.name) != file.stamp and _is_blank(file)
+            self.skipped.empty.append(file.name) if blank else self._files.append(file)
         self.stamps = {file.name: file.stamp for file in self._files}
         kept = tuple(self.parent_of(name) if name.endswith("/") else self.parent_of(name) + "\0" for name in walk.kept)
         parents = frozenset(self.parent_of(file.name) for file in self._files)
@@ -213,6 +220,10 @@ class Source:
                     yield from self._pieces_of_row(parent, metadata, text)
         except UnreadableFileError as error:
             self.skipped.add(file.name, str(error))
+
+    def in_scope(self, name: str) -> bool:
+        """Tell whether a file belongs to what is read of the source."""
+        return not self._scope or name == self._scope or name.startswith(self._scope + "/")
 
     def parent_of(self, name: str) -> str:
         """Return what the documents of a file have as their `document`."""

@@ -470,3 +470,14 @@ def test_operators(index: Run, run: Run) -> None:
     assert found("+green", "--operators", mode="hybrid") >= {"b", "c"}
     refused = run("search", "x", "-p", "kb", "--operators", *MODEL, code=2)
     assert "operators are for words" in refused.stderr.replace("\n", " ")
+
+
+def test_a_new_text_is_embedded_in_its_context(index: Run, run: Run) -> None:
+    write({"docs/a.md": "# France\n\ntwo million"})
+    index("docs", "--context", "headings", "--chunk-size", "12", "--overlap", "0")
+    run("update", "kb", "docs/a.md#1", "--metadata", '{"seen": true}')
+    run("update", "kb", "docs/a.md#1", "--text", "three million", *MODEL)
+    with octavo.open("kb", read_only=True) as kb:
+        [document] = kb.get(["docs/a.md#1"])
+    assert (document.text, document.embed_text) == ("three million", "France\nthree million")
+    assert document.metadata["seen"] is True

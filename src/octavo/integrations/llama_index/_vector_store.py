@@ -313,17 +313,16 @@ class OctavoVectorStore(BasePydanticVectorStore):
 
     def _add_while_changing(self, batch: NodeBatch) -> list[str]:
         """Store nodes with vectors of the model that the collection has, whoever has embedded them."""
-        local = self._local("adding")
         contents = [
             text if other is None else other for text, other in zip(batch.texts, batch.embed_texts, strict=True)
         ]
-        local.add(
+        self._collection.add(
             batch.texts,
             ids=batch.ids,
             metadata=batch.metadata,
             payloads=batch.payloads,
             batch_size=len(batch.ids),
-            **local.vectors_for(contents),
+            **self._collection.vectors_for(contents),
         )
         return batch.given
 
@@ -375,23 +374,19 @@ class OctavoVectorStore(BasePydanticVectorStore):
             The new model; for late interaction, an encoder as in ``OctavoVectorStore(encoder=...)``.
         codec, batch_size, rate, serve, progress
             See `octavo.Collection.reencode`. Run it again after an interruption: it goes on where it was.
-
-        Raises
-        ------
-        ParameterError
-            When the nodes lie in Qdrant.
         """
-        local = self._local("reencode")
         late = self._collection.late is not None
         coming: Any = embed_model
         if late:
             coming = TokenEncoder(embed_model) if not isinstance(embed_model, TokenEncoder) else embed_model
         elif not hasattr(embed_model, "encode_documents"):
             coming = embed_model if isinstance(embed_model, BaseEmbedding) else resolve_embed_model(embed_model)
-        before = None if late or local.encoder is not None else self._embed_model
+        before = None if late or self._collection.encoder is not None else self._embed_model
         if isinstance(before, str):
             before = resolve_embed_model(before)
-        local.reencode_texts(self._contents, coming, codec, batch_size, rate, serve, previous=before, progress=progress)
+        self._collection.reencode_texts(
+            self._contents, coming, codec, batch_size, rate, serve, previous=before, progress=progress
+        )
         if late:
             self._encoder, self._model = coming, NodeModel.of_tokens(self._collection)
         else:
