@@ -246,13 +246,19 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         self._check_sparse_given(sparse_vectors)
         if sparse_vectors is not None:
             batches = with_sparse(batches, sparse_vectors, documents if documents is not None else token_vectors)
+        return self._put(batches, encode=token_vectors is None, pooled=pooled)
+
+    def _take(self, batch: Batch, vectors: list[Any]) -> None:
+        batch.matrices = vectors
+
+    def _put(self, batches: Iterator[Batch], *, encode: bool, pooled: bool = False) -> list[str]:
         added: list[str] = []
         with self._writing:
             if self._manifest is None:
                 for batch in self._begin(batches, pooled):
-                    added += self._write(batch, encoded=token_vectors is None)
+                    added += self._write(batch, encoded=encode)
             for batch in batches:
-                if token_vectors is None:
+                if encode:
                     self._encode_and_write(batch, lambda rest: self._pooled(rest, pooled, self.dim))
                 else:
                     self._write(self._pooled(batch, pooled, self.dim))
