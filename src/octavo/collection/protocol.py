@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +56,16 @@ class CollectionLike(DenseSearch, Protocol):
         """Whether `close` was called."""
         ...
 
+    @property
+    def space(self) -> int:
+        """How many times the model was changed by now: vectors of another number are of another model."""
+        ...
+
+    @property
+    def changing(self) -> bool:
+        """Whether texts have to be encoded here, since the model is being changed, or was since this object was made."""
+        ...
+
     def add(
         self,
         documents: Iterable[DocumentLike] | None = None,
@@ -70,6 +80,23 @@ class CollectionLike(DenseSearch, Protocol):
         batch_size: int = 256,
     ) -> list[str]:
         """Insert or replace documents."""
+        ...
+
+    def embedded(self, ids: Sequence[str | None], texts: Sequence[str]) -> list[bool]:
+        """Tell which documents have vectors that a model has made of these very texts."""
+        ...
+
+    def add_embedded(
+        self,
+        documents: Iterable[DocumentLike],
+        ids: Iterable[str | None],
+        metadata: Iterable[Mapping[str, Any] | None],
+        vectors: Sequence[Any],
+        *,
+        embed_texts: Iterable[str | None] | None = None,
+        batch_size: int = 256,
+    ) -> list[str]:
+        """Insert documents with vectors that a model has just made; None where they keep what they have."""
         ...
 
     def update(
@@ -151,6 +178,43 @@ class CollectionLike(DenseSearch, Protocol):
         """Describe the collection."""
         ...
 
+    def reencode(
+        self,
+        encoder: Any,
+        codec: str | None = None,
+        *,
+        batch_size: int = 256,
+        rate: str | None = None,
+        serve: Literal["both", "old"] = "both",
+        previous: Any = None,
+        progress: bool = False,
+    ) -> None:
+        """Change the model, while the collection is searched and written to."""
+        ...
+
+    def reencode_texts(
+        self,
+        texts_of: Any,
+        encoder: Any,
+        codec: str | None = None,
+        batch_size: int = 256,
+        rate: str | None = None,
+        serve: Literal["both", "old"] = "both",
+        *,
+        previous: Any = None,
+        progress: bool = False,
+    ) -> None:
+        """Change the model, for adapters that embed something else than the stored text."""
+        ...
+
+    def cancel_reencode(self) -> bool:
+        """Give up a change of the model."""
+        ...
+
+    def vectors_for(self, texts: Sequence[str]) -> dict[str, Any]:
+        """Return what `add` is to be given beside documents of which an adapter embeds something else than their texts."""
+        ...
+
     def flush(self) -> None:
         """Finish what makes searches quick, the graph above all; documents are durable without this."""
         ...
@@ -212,8 +276,7 @@ def encodes_itself(collection: CollectionLike) -> bool:
     collection : CollectionLike
         Any collection.
     """
-    local = collection.local
-    return local is not None and local.changing and local.encoder is not None
+    return collection.changing and collection.encoder is not None
 
 
 def search_modes(collection: CollectionLike) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 from octavo._arrays import Floats, real_array, unit_rows
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
+from octavo.encoders._wrapping import ModelEncoder
 from octavo.encoders.dense import _model_name, _type_name
 from octavo.encoders.layers import split_name
 from octavo.encoders.models import load_sentence_transformer, resolve_model
@@ -36,7 +37,7 @@ class _Backend(NamedTuple):
     pools: str | None = None
 
 
-class TokenEncoder:
+class TokenEncoder(ModelEncoder):
     """Turn texts into one matrix of token vectors each, for late interaction.
 
     Parameters
@@ -70,19 +71,16 @@ class TokenEncoder:
     [(3, 26), (5, 26)]
     """
 
+    _backend: _Backend
+
     def __init__(self, model: Any, *, name: str | None = None) -> None:
-        self._backend = _backend(model)
-        self._model: Any = model._model if isinstance(model, TokenEncoder) else model
-        self.name = name if name is not None else self._backend.name
-        self.prompts = self._backend.prompts
+        super().__init__(model, name=name)
         #: The class of the module by which the model itself pools the tokens of documents; None if it does not.
         self.pools = self._backend.pools
 
-    def __repr__(self) -> str:
-        return f"TokenEncoder({self.name!r})"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (self._model, self.name)  # a model given by name is loaded again
+    @staticmethod
+    def _backend_of(model: Any) -> _Backend:
+        return _backend(model)
 
     def encode_documents(self, texts: Sequence[str], /) -> list[Floats]:
         """Return the token vectors of each document.
@@ -128,10 +126,6 @@ class TokenEncoder:
             return list(TokenMatrices.of(arrays))
         except InvalidVectorsError as err:
             raise InvalidVectorsError(f"the token vectors of encoder {self.name!r} cannot be used: {err}") from err
-
-
-def _unpickled(model: Any, name: str) -> TokenEncoder:
-    return TokenEncoder(model, name=name)
 
 
 def is_multi_vector(encoder: Any) -> bool:

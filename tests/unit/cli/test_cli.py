@@ -310,7 +310,6 @@ def test_the_model_of_a_collection_is_changed(run: Run, corpus: Path) -> None:
         (("reencode", "kb", "--cancel", "-m", MODEL), "--cancel"),
         (("reencode", "kb", "-m", MODEL, "--rate", "quick"), "500/min"),
         (("reencode", "nowhere", "-m", MODEL), "no collection"),
-        (("reencode", "https://host:6333#kb", "-m", MODEL), "octavo pull"),
     ],
 )
 def test_wrong_usage_of_reencode(run: Run, corpus: Path, arguments: tuple[str, ...], message: str) -> None:
