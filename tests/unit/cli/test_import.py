@@ -29,8 +29,6 @@ def test_a_store_is_taken_over_and_told_about(run: Run) -> None:
 def test_an_index_alone_needs_its_documents_and_takes_options(run: Run) -> None:
     rows = [{"t": name, "n": number} for name, number in (("a", 10), ("b", 20), ("c", 30))]
     Path("docs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        "".join(json.dumps({"t": name, "n": n}) + "\n" for name, n in (("a", 10), ("b", 20), ("c", 30)))
-    )
     arguments = ("import", "faiss", str(STORES / "faiss/numbered.faiss"), "--path", "kb", "--documents", "docs.jsonl")
     assert "--row-field" in run(*arguments, code=2).stderr
     run(*arguments, "--row-field", "n", "--text-field", "t", "--id-field", "t")
