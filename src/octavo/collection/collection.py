@@ -1914,7 +1914,8 @@ class Collection(DenseSearch):
         options.check_index(self._store.settings.index)
         snapshot = self._store.snapshot
         settled = self._settled is not None and snapshot is self._settled()
-        if not settled or (snapshot.cells is not None and snapshot.cells.damaged):
+        damaged = any(view is not None and view.damaged for view in (snapshot.cells, snapshot.token_cells))
+        if not settled or damaged:
             if self._index.behind(snapshot):
                 self._index.start()
             else:

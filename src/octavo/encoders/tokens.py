@@ -19,7 +19,7 @@ from octavo.encoders.dense import _model_name, _type_name
 from octavo.encoders.layers import split_name
 from octavo.encoders.models import load_sentence_transformer, resolve_model
 from octavo.encoders.one_pass import OnePass, gives_several
-from octavo.errors import InputTypeError, InvalidVectorsError
+from octavo.errors import InputTypeError, InvalidVectorsError, ParameterError
 
 #: Architectures of checkpoints that are late-interaction models without a `modules.json` that says so.
 _LATE_ARCHITECTURES = ("HF_ColBERT", "ForRetrieval")
@@ -34,6 +34,7 @@ class _Backend(NamedTuple):
     document_tokens: _Tokens
     query_tokens: _Tokens
     prompts: dict[str, str]
+    pools: str | None = None
 
 
 class TokenEncoder(ModelEncoder):
@@ -71,6 +72,11 @@ class TokenEncoder(ModelEncoder):
     """
 
     _backend: _Backend
+
+    def __init__(self, model: Any, *, name: str | None = None) -> None:
+        super().__init__(model, name=name)
+        #: The class of the module by which the model itself pools the tokens of documents; None if it does not.
+        self.pools = self._backend.pools
 
     @staticmethod
     def _backend_of(model: Any) -> _Backend:
@@ -196,6 +202,31 @@ def encode_pooled(
     return pooled(matrices, pooling, dim)
 
 
+def pooling_beside(encoder: object, asked: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return how tokens are to be pooled beside what the encoder does itself: not at all, where that pools.
+
+    Parameters
+    ----------
+    encoder : object
+        What makes the token vectors, if it was given.
+    asked : dict or None
+        Configuration of a `TokenPooling`, where one was asked for or is stored.
+
+    Raises
+    ------
+    ParameterError
+        When both would pool.
+    """
+    if not isinstance(encoder, TokenEncoder) or encoder.pools is None:
+        return asked
+    if asked is not None and asked.get("factor") != 1:
+        raise ParameterError(
+            f"encoder {encoder.name!r} pools the tokens of documents itself ({encoder.pools}), and the collection would pool "
+            "them once more: open it with pool_factor=1"
+        )
+    return asked or TokenPooling(factor=1).get_config()
+
+
 def pooled(matrices: TokenMatrices | Sequence[Any], pooling: dict[str, Any], dim: int | None) -> TokenMatrices:
     """Return token vectors checked, scaled to unit length, and pooled."""
     return TokenPooling.from_config(pooling).pool(unit_tokens(matrices, dim, "document"))
@@ -252,7 +283,8 @@ def is_late_checkpoint(name: str) -> bool:
     """
     modules = _json_of(name, "modules.json")
     if modules is not None:
-        return not any(str(module.get("type", "")).endswith("Pooling") for module in modules)
+        kinds = [str(module.get("type", "")) for module in modules]
+        return not any(kind.endswith("Pooling") and not kind.endswith("TokenPooling") for kind in kinds)
     config = _json_of(name, "config.json") or {}
     return any(str(kind).endswith(_LATE_ARCHITECTURES) for kind in config.get("architectures") or [])
 
@@ -279,14 +311,25 @@ def _late_sentence_transformer(model: Any, name: str) -> _Backend:
         kept = features["input_ids"][features["attention_mask"].bool()]
         return list(model.tokenizer.convert_ids_to_tokens(kept.tolist()))
 
+    pools = _own_pooling(model)
     return _Backend(
         name,
         lambda texts: model.encode_document(texts, convert_to_numpy=True, show_progress_bar=False),
         lambda texts: model.encode_query(texts, convert_to_numpy=True, show_progress_bar=False),
-        lambda text: strings(model.encode_document, text),
+        _cannot_tell if pools is not None else lambda text: strings(model.encode_document, text),
         lambda text: strings(model.encode_query, text),
         _prompts(model),
+        pools,
     )
+
+
+def _own_pooling(model: Any) -> str | None:
+    """Return the name of the module that pools the tokens of documents inside a model, if there is one."""
+    for module in model.modules():
+        pools = _mro_has(module, "BaseTokenPooling") and module.applies_to("document")
+        if pools and getattr(module, "pool_factor", 2) > 1:
+            return type(module).__name__
+    return None
 
 
 def _dense_sentence_transformer(model: Any, name: str) -> _Backend:

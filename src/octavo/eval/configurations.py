@@ -23,7 +23,7 @@ Metric: TypeAlias = Literal["cosine", "dot"]
 Kind: TypeAlias = Literal["collection", "baseline"]
 
 #: Where the documents that MaxSim scores come from.
-Candidates: TypeAlias = Literal["vectors", "text", "both", "sparse"]
+Candidates: TypeAlias = Literal["vectors", "mean", "tokens", "text", "both", "sparse"]
 
 #: What documents are embedded with and returned without.
 Context: TypeAlias = Literal["title", "no-title"]
@@ -69,7 +69,7 @@ class Configuration:
         Late interaction: token vectors per pooled vector, 1 for none pooled; None takes the collection's own default.
     n_candidates : int or None
         Late interaction: documents scored by MaxSim; None takes the collection's own default.
-    candidates : {"vectors", "text", "both", "sparse"} or None
+    candidates : {"vectors", "mean", "tokens", "text", "both", "sparse"} or None
         Late interaction: where these come from; None takes the collection's own default, the candidate vectors.
     sparse : str or None
         What makes learned sparse vectors, where they take part: the name or folder of a model that

@@ -415,7 +415,7 @@ def _storage(info: CollectionInfo, file_bytes: int) -> Storage:
     index = sum(
         size
         for part, size in info.disk.items()
-        if part in ("cells", "graph", "tokens", "sparse") or part.startswith("tier ")
+        if part in ("cells", "graph", "tokens", "token cells", "sparse") or part.startswith("tier ")
     )
     texts = {part: size for part, size in info.disk.items() if part == "full text"}
     # What the parts do not name is the database; it is weighed when closed, without the journal of an open one.
