@@ -26,8 +26,7 @@ from octavo.eval import (
 )
 from octavo.eval.rivals import unregister_rival
 from octavo.eval.running._measure import Embedded, measure_collection, shared
-from octavo.eval.running.measures import Measures, run_lines, strictly_decreasing, unregister_measure
-from octavo.eval.running.measures import _parse
+from octavo.eval.running.measures import Measures, _parse, run_lines, strictly_decreasing, unregister_measure
 
 CODECS = ["float32", "int8", "binary > int8", "svd:50%|float8 > int8"]
 MEASURES = ["nDCG@10", "R@100", "RR@10"]
