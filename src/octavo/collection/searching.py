@@ -499,10 +499,13 @@ class LateSearch(DenseSearch, Protocol):
             Choose by maximal marginal relevance: 1 is relevance alone, 0 the greatest diversity. Relevance is the mean
             cosine of the query's tokens with their best matches, similarity the cosine of two documents' candidate vectors.
         n_candidates : int, optional
-            Documents scored by MaxSim; by default 400, more above 5,000 documents (1,800 of 100,000), and at least 4 k.
-        candidates : {"vectors", "text", "both", "sparse"}, default="vectors"
-            Where they come from: the candidate vectors, the best by BM25 (only documents with one of the words), both, or the
-            best by learned sparse vectors.
+            Documents scored by MaxSim; by default 120, more above 5,000 documents (254 of 100,000), and at least 4 k; without
+            token cells 400 (1,800 of 100,000).
+        candidates : {"vectors", "mean", "tokens", "text", "both", "sparse"}, default="vectors"
+            Where they come from: candidate vectors (the means of documents) and token cells, half of them each; means alone;
+            token cells alone; the best by BM25 (only documents with one of the words); vectors and, as many again, words; or
+            the best by learned sparse vectors. Collections of fewer than 2,000 documents have no token cells: means find
+            them all.
         oversample : float, optional
             In place of `n_candidates`: so many candidates a result.
         ef : int, optional

@@ -126,6 +126,7 @@ class Ingest:
                 ids=[document.id for document in changed],
                 metadata=[document.metadata for document in changed],
                 batch_size=self._batch_size,
+                **self._context_of(changed),
             )
         replaced = sum(document.id in stored for document in changed)
         self.report.updated += replaced
@@ -133,6 +134,13 @@ class Ingest:
         self.report.unchanged += len(batch) - len(changed)
         self._note(document.parent for document in changed)
         _log.info("%d documents read, %d of them written", len(batch), len(changed))
+
+    @staticmethod
+    def _context_of(documents: list[SourceDocument]) -> dict[str, Any]:
+        """Return what is embedded in place of texts, and looked into for words, if anything is."""
+        if all(document.embed_text is None for document in documents):
+            return {}
+        return {"embed_texts": [document.embed_text for document in documents], "embed_words": True}
 
     def _check_owner(self, stored: dict[str, Document]) -> None:
         if self._adopt:
@@ -254,7 +262,7 @@ def taken(identifier: str, owner: Any) -> ParameterError:
 
 
 def _differs(stored: Document | None, document: SourceDocument) -> bool:
-    if stored is None or stored.text != document.text:
+    if stored is None or (stored.text, stored.embed_text) != (document.text, document.embed_text):
         return True
     # As JSON, because Python takes 1, 1.0 and True for the same.
     return _json(stored.metadata) != _json(document.metadata)
