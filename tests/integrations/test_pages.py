@@ -28,7 +28,7 @@ PAGES = {
     "context": ("octavo", ""),
     "tool-retrieval": ("octavo", r"\['rollback', 'deploy'\]"),
     "assistants": ("mcp", r"\['pear'\]"),
-    "haystack": ("haystack", r"\['diesel'\]\n\['steam', 'violin'\]\n\['violin'\]"),
+    "haystack": ("haystack", r"\['diesel'\]\n\['steam', 'violin'\]\n\['turbine'\]\n\['violin'\]"),
     "dspy": ("dspy", r"\['pear', 'plums'\]\n\['a red apple'\]"),
 }
 

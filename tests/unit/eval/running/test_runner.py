@@ -26,7 +26,7 @@ from octavo.eval import (
 )
 from octavo.eval.rivals import unregister_rival
 from octavo.eval.running._measure import Embedded, measure_collection, shared
-from octavo.eval.running.measures import Measures, run_lines, strictly_decreasing, unregister_measure
+from octavo.eval.running.measures import Measures, _parse, run_lines, strictly_decreasing, unregister_measure
 
 CODECS = ["float32", "int8", "binary > int8", "svd:50%|float8 > int8"]
 MEASURES = ["nDCG@10", "R@100", "RR@10"]
@@ -41,7 +41,7 @@ def from_files(folder: Path, data: Path, result: Result) -> dict[str, float]:
     found = {}
     for name, depth in (("nDCG@10", "10"), ("R@100", "100"), ("RR@10", "10")):
         lines = list(ir_measures.read_trec_run(str(folder / result.runs[depth])))
-        measure = ir_measures.parse_measure(name)
+        measure = _parse(name)
         found[name] = ir_measures.calc_aggregate([measure], qrels, lines)[measure]
     return found
 
