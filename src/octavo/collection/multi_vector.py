@@ -15,6 +15,7 @@ from octavo.collection.model_check import LocalTokens, ModelCheck
 from octavo.collection.searching import LateSearch
 from octavo.collection.sparse_input import with_sparse
 from octavo.collection.token_input import make_ready, read_token_batches
+from octavo.compression.spatial_pooling import pooling_from_config
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
 from octavo.encoders.sparse import SparseEncoder
@@ -74,7 +75,7 @@ class MultiVectorCollection(LateSearch, Collection):
     @property
     def pooling(self) -> TokenPooling:
         """How the tokens of a document are pooled."""
-        return TokenPooling.from_config(self._store.settings.pooling or {})
+        return pooling_from_config(self._store.settings.pooling or {})
 
     def encode_documents(self, texts: Sequence[str]) -> list[Floats]:  # type: ignore[override]
         """Return the encoder's token vectors for documents.
