@@ -59,7 +59,7 @@ def of_model_and_processor(model: Any, processor: Any) -> tuple[ImageBackend, Ca
     InputTypeError
         When they are not of this kind.
     """
-    texts = getattr(processor, "process_queries", None) or getattr(processor, "process_texts", None)
+    texts: Any = getattr(processor, "process_queries", None) or getattr(processor, "process_texts", None)
     if not callable(model) or texts is None or not hasattr(processor, "process_images"):
         raise InputTypeError(
             "expected (model, processor) with process_images and process_queries, as transformers and colpali-engine have "

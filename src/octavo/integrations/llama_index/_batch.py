@@ -11,6 +11,7 @@ from llama_index.core.schema import BaseNode, MetadataMode
 from octavo._arrays import Floats
 from octavo.errors import InvalidVectorsError
 from octavo.integrations.llama_index._nodes import Record, to_record
+from octavo.store.documents import Document
 
 
 class NodeBatch(NamedTuple):
@@ -21,6 +22,15 @@ class NodeBatch(NamedTuple):
     metadata: list[dict[str, Any]]
     payloads: list[str]
     given: list[str]
+    images: list[str | None]
+
+    @property
+    def documents(self) -> list[str | Document]:
+        """The texts, or documents where the vectors are made of an image."""
+        return [
+            text if image is None else Document(name, text, metadata, image)
+            for name, text, metadata, image in zip(self.ids, self.texts, self.metadata, self.images, strict=True)
+        ]
 
 
 def to_batch(nodes: Iterable[BaseNode], dim: int | None) -> tuple[NodeBatch, Floats]:
@@ -54,11 +64,12 @@ def to_batch(nodes: Iterable[BaseNode], dim: int | None) -> tuple[NodeBatch, Flo
     return _columns([record for record, _ in kept.values()], given), _matrix(kept, dim)
 
 
-def to_texts(nodes: Iterable[BaseNode]) -> tuple[NodeBatch, list[str]]:
+def to_texts(nodes: Iterable[BaseNode], *, images: bool = False) -> tuple[NodeBatch, list[str]]:
     """Return nodes as columns, and what is to be encoded of each; where an id comes twice, the last node counts.
 
     Embeddings that the nodes bring along are left alone. As with embeddings in LlamaIndex, what is encoded is the text
-    together with the metadata, without those in ``excluded_embed_metadata_keys``.
+    together with the metadata, without those in ``excluded_embed_metadata_keys``; with `images`, of a node with an image
+    that alone.
 
     Raises
     ------
@@ -68,9 +79,9 @@ def to_texts(nodes: Iterable[BaseNode]) -> tuple[NodeBatch, list[str]]:
     given: list[str] = []
     kept: dict[str, tuple[Record, str]] = {}
     for position, node in enumerate(nodes):
-        record = to_record(node, position)
+        record = to_record(node, position, images=images)
         given.append(record.id)
-        kept[record.id] = record, node.get_content(metadata_mode=MetadataMode.EMBED)
+        kept[record.id] = record, record.image or node.get_content(metadata_mode=MetadataMode.EMBED)
     return _columns([record for record, _ in kept.values()], given), [text for _, text in kept.values()]
 
 
@@ -81,6 +92,7 @@ def _columns(records: list[Record], given: list[str]) -> NodeBatch:
         [record.metadata for record in records],
         [record.payload for record in records],
         given,
+        [record.image for record in records],
     )
 
 

@@ -28,6 +28,7 @@ import octavo
 from octavo import Collection
 from octavo.collection import CollectionLike
 from octavo.collection.protocol import encodes_itself, require_local
+from octavo.encoders.page_images import is_image
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import InputTypeError, MismatchError, ParameterError
 from octavo.filters import Compare, Field
@@ -262,7 +263,8 @@ class OctavoVectorStore(BasePydanticVectorStore):
         texts: list[str] = []
         embeddings: Any = None
         if self._collection.late is not None:
-            batch, texts = to_texts(nodes)
+            encoder = self._collection.late.encoder
+            batch, texts = to_texts(nodes, images=encoder is not None and encoder.takes_images)
         else:
             batch, embeddings = to_batch(nodes, self._collection.dim)
         if not batch.ids:
@@ -278,7 +280,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
         else:
             ready = {"vectors": embeddings}
         self._collection.add(
-            batch.texts,
+            batch.documents,
             ids=batch.ids,
             metadata=batch.metadata,
             payloads=batch.payloads,
@@ -293,8 +295,9 @@ class OctavoVectorStore(BasePydanticVectorStore):
         """Store nodes with vectors of the model that the collection has, whoever has embedded them."""
         local = self._local("adding")
         contents = {node.node_id: node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes}
+        contents |= {name: image for name, image in zip(batch.ids, batch.images, strict=True) if image is not None}
         local.add(
-            batch.texts,
+            batch.documents,
             ids=batch.ids,
             metadata=batch.metadata,
             payloads=batch.payloads,
@@ -382,7 +385,10 @@ class OctavoVectorStore(BasePydanticVectorStore):
             node.node_id: node.get_content(metadata_mode=MetadataMode.EMBED)
             for node in read_nodes(self._collection, [document.id for document in documents], None)
         }
-        return [found.get(document.id, document.text) for document in documents]
+        return [
+            document.to_embed if is_image(document.to_embed) else found.get(document.id, document.text)
+            for document in documents
+        ]
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Delete the nodes that were cut from a document; a `Document` that was stored whole counts as its own source.
