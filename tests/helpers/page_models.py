@@ -213,3 +213,12 @@ def pdf(path: Path, pages: Sequence[str | Image.Image | None]) -> Path:
     data += f"trailer<</Size {len(objects) + 1}/Root 1 0 R>>\nstartxref\n{start}\n%%EOF\n".encode()
     path.write_bytes(data)
     return path
+
+
+#: For the command line: ``--model page_models:COLOUR_MODEL``.
+COLOUR_MODEL = ColourModel()
+
+
+def mean_colour(texts: Sequence[str]) -> np.ndarray:
+    """Encode texts with one vector each."""
+    return np.stack([matrix.mean(axis=0) for matrix in colour_words(texts)])

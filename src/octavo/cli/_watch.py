@@ -19,6 +19,7 @@ from octavo.cli._index import (
     Exclude,
     Ignore,
     Include,
+    KeepImages,
     Late,
     Making,
     MaxSize,
@@ -49,6 +50,7 @@ def watch_command(
     codec: CodecOption = None,
     late: Late = False,
     pool_factor: PoolFactor = None,
+    keep_images: KeepImages = None,
     include: Include = None,
     exclude: Exclude = None,
     ignore: Ignore = None,
@@ -75,6 +77,7 @@ def watch_command(
         exclude=exclude or None,
         ignore=ignore,
         max_size=megabytes(max_size),
+        keep_images=keep_images,
     )
     making = Making(path, model=model, codec=codec, late=late, pool_factor=pool_factor, sparse=sparse)
     watching = False

@@ -60,7 +60,7 @@ class Explanation:
     query_tokens: list[str] | None
     document_tokens: list[str] | None
     image: PageImage | None = None
-    _patches: Callable[[], tuple[Floats, Grid]] | None = field(default=None, repr=False)
+    _patches: Callable[[], tuple[Floats, Grid]] | None = field(default=None, repr=False, init=False)
 
     def patch_similarities(self, grid: Any = None) -> Floats:
         """Return how well each query token matches each patch of the page image.
@@ -209,8 +209,10 @@ def explanation(
             query_tokens = None
     if not is_image(text):
         return Explanation(id, score, matrix, best, query_tokens, _labels(text, stored, encoder))
-    patches = partial(_patches_of, text, tokens, encoder, id) if encoder is not None and encoder.takes_images else None
-    return Explanation(id, score, matrix, best, query_tokens, None, PageImage.stored(text), patches)
+    found = Explanation(id, score, matrix, best, query_tokens, None, PageImage.stored(text))
+    if encoder is not None and encoder.takes_images:
+        object.__setattr__(found, "_patches", partial(_patches_of, text, tokens, encoder, id))
+    return found
 
 
 def _patches_of(text: str, tokens: Floats, encoder: TokenEncoder, id: str) -> tuple[Floats, Grid]:

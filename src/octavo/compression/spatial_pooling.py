@@ -62,6 +62,11 @@ class SpatialPooling(TokenPooling):
     def from_config(cls, config: Mapping[str, Any], /) -> Self:
         """Rebuild the pooling from `get_config`.
 
+        Parameters
+        ----------
+        config : mapping
+            What `get_config` returned.
+
         Raises
         ------
         CodecError

@@ -213,7 +213,12 @@ class PageImage:
     # ------------------------------------------------------------------ reading it
 
     def load(self) -> Any:
-        """Return the picture as a ``PIL.Image.Image`` in RGB, upright, on white where it is transparent.
+        """Decode the picture.
+
+        Returns
+        -------
+        PIL.Image.Image
+            In RGB, upright, on white where it is transparent.
 
         Raises
         ------

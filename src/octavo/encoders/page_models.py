@@ -140,7 +140,7 @@ def _image_token(processor: Any) -> int | None:
 
 def _shape(processor: Any, size: tuple[int, int], features: Any, count: int) -> tuple[int, int, int | None] | None:
     """Return rows and columns of patches; or of tiles, and how many patches a side of each has."""
-    image_processor = getattr(processor, "image_processor", None)
+    image_processor: Any = getattr(processor, "image_processor", None)
     grid = features.get("image_grid_thw")
     if grid is not None:  # Qwen2-VL and its kin: what an image is cut into depends on its size
         merge = int(getattr(image_processor, "merge_size", 1))

@@ -10,6 +10,7 @@ from typing import Any
 
 from octavo._validation import check_integer
 from octavo.collection import CollectionLike
+from octavo.encoders.page_images import is_image
 from octavo.errors import ParameterError
 from octavo.ingest.sources import SOURCE_FIELD, Found, SourceDocument
 from octavo.store.documents import Document, chunked, metadata_to_tagged
@@ -122,7 +123,7 @@ class Ingest:
         changed = [document for document in batch if _differs(stored.get(document.id), document)]
         if changed and self._write:
             self._collection.add(
-                [document.text for document in changed],
+                [document.text if document.image is None else document.image for document in changed],
                 ids=[document.id for document in changed],
                 metadata=[document.metadata for document in changed],
                 batch_size=self._batch_size,
@@ -246,6 +247,12 @@ def taken(identifier: str, owner: Any) -> ParameterError:
 
 def _differs(stored: Document | None, document: SourceDocument) -> bool:
     if stored is None or stored.text != document.text:
+        return True
+    if document.image is not None:
+        document.metadata.update(document.image.about | document.metadata)  # as it is added
+    if (document.image.embed_text if document.image is not None else None) != (
+        stored.to_embed if is_image(stored.to_embed) else None
+    ):
         return True
     # As JSON, because Python takes 1, 1.0 and True for the same.
     return _json(stored.metadata) != _json(document.metadata)

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from octavo._validation import check_integer
+from octavo.encoders.page_images import PageImage
 from octavo.errors import ParameterError
 from octavo.ingest.chunking import split_places, split_text
 from octavo.ingest.converter import UnreadableFileError
 from octavo.ingest.kinds import ROW_SUFFIXES, kind_of
-from octavo.ingest.reading import FileReader, Text
+from octavo.ingest.reading import FileReader, Keep, PageCounts, Text
 from octavo.ingest.rows import Fields, Rows, SourceError
 from octavo.ingest.walking import FoundFile, Rules, Skipped, Stamp, Walk, look_at, stamp_of
 
@@ -36,6 +37,7 @@ class SourceDocument:
     text: str
     metadata: dict[str, Any]
     parent: str  # the file or row that it is a piece of
+    image: PageImage | None = None  # what is encoded instead of the text
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,17 @@ class Source:
         Of a folder: read only this file or folder below it.
     skip_bad_lines : bool
         Of a file of rows: leave out lines that cannot be read, and list them, rather than raise.
+    images : {"bytes", "reference"}, optional
+        Read images, and pages of PDFs without text, as images, and how to keep them. `rules` say whether images are found.
 
     Attributes
     ----------
     skipped : Skipped
         What was left out so far.
+    images : {"bytes", "reference"} or None
+        As given; may be taken back when the collection's model turns out to take texts alone.
+    pages : PageCounts
+        Pages that were read so far.
     stamps : dict
         Of each file that `find` has found: what changes with it.
 
@@ -110,12 +118,17 @@ class Source:
         rules: Rules | None = None,
         scope: str = "",
         skip_bad_lines: bool = False,
+        images: Keep | None = None,
     ) -> None:
         self.path = path
         self.name = name
         self.kind = kind_of_source(path)
         self.skipped = Skipped()
         self.stamps: dict[str, Stamp] = {}
+        self.images = images
+        self.pages = PageCounts()
+        if self.kind == "image" and not (rules is not None and rules.images):
+            raise no_reader(path, "an image, which is for a collection of page images (--late)")
         self._fields = fields or Fields()
         self.chunk_size, self.overlap = chunking_of(self.kind, chunk_size, overlap)
         self._rules = rules or Rules()
@@ -185,7 +198,7 @@ class Source:
             return
         wanted = None if only is None else frozenset(only)
         files = self.files  # which lists what is skipped, before the reader goes on with that
-        with FileReader(self._fields, self.skipped) as reader:
+        with FileReader(self._fields, self.skipped, self.images, self.pages) as reader:
             for file in files:
                 if wanted is None or file.name in wanted:
                     yield from self._of_file(reader, file)
@@ -197,7 +210,9 @@ class Source:
         try:
             for text in reader.read(file):
                 metadata = {**text.metadata, "path": file.name, "document": parent}
-                if text.row is None:
+                if text.image is not None:
+                    yield self._page(parent, metadata, text)
+                elif text.row is None:
                     yield from self._chunks(parent, metadata, text)
                 elif text.row in seen:
                     self.skipped.lines.append(f"{file.name}: the id {text.row!r} is there twice")
@@ -223,6 +238,12 @@ class Source:
             if starts:
                 described["page"] = text.pages[max(bisect_right(starts, start) - 1, 0)][1]
             yield SourceDocument(f"{parent}#{number}", piece, self._marked(described), parent)
+
+    def _page(self, parent: str, metadata: dict[str, Any], text: Text) -> SourceDocument:
+        number = text.pages[0][1] if text.pages else None
+        described = {**metadata, "image": True} | ({} if number is None else {"page": number})
+        name = f"{parent}#image" if number is None else f"{parent}#page-{number}"
+        return SourceDocument(name, text.text, self._marked(described), parent, text.image)
 
     def _pieces_of_row(self, parent: str, metadata: dict[str, Any], text: Text) -> Iterator[SourceDocument]:
         pieces = self._pieces(text.text) if self.chunk_size else [(0, text.text)]
@@ -276,11 +297,18 @@ def kind_of_source(path: Path) -> str:
         raise SourceError(f"expected a folder or a file, but {str(path)!r} is a pipe, a socket or a device")
     kind = kind_of(path.name)
     if kind is None:
-        raise SourceError(
-            f"expected a folder, a file of text, source code, PDF, HTML or DOCX, or rows ({' '.join(ROW_SUFFIXES)}), got "
-            f"{str(path)!r}; to read it as text all the same, copy it to a name that ends with .txt"
-        )
+        raise no_reader(path)
     return kind
+
+
+def no_reader(path: Path, what: str = "") -> SourceError:
+    """Return the error for a file that nothing reads; `what` says what it is, if that is known."""
+    if what:
+        return SourceError(f"expected a folder or a file with text, got {str(path)!r}, {what}")
+    return SourceError(
+        f"expected a folder, a file of text, source code, PDF, HTML or DOCX, or rows ({' '.join(ROW_SUFFIXES)}), got "
+        f"{str(path)!r}; to read it as text all the same, copy it to a name that ends with .txt"
+    )
 
 
 def chunking_of(kind: str, chunk_size: int | None, overlap: int | None) -> tuple[int, int]:
