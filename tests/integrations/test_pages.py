@@ -17,6 +17,11 @@ ROOT = Path(__file__).parents[2]
 PAGES = {
     "serve": ("octavo", r"http://127\.0\.0\.1:\d+/#key=\S+"),
     "index": ("octavo", r"pear [\d.]+ a green pear \{'year': 2023\}\nsky .*"),
+    "adding": ("octavo", r"CollectionNotFoundError\n(\S+ [\d.]+ .*\n?){3}"),
+    "filters": ("octavo", ""),
+    "backups": ("octavo", "sound: False"),
+    "processes": ("octavo", ""),
+    "moving": ("octavo", "int8"),
     "codecs": ("octavo", ""),
     "sparse": ("octavo", ""),
     "text-search": ("octavo", ""),

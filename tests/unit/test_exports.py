@@ -54,6 +54,7 @@ PUBLIC: dict[str, str] = {
         has_empty_part matches parse_filter
     """,
     "octavo.index": "Graph Plan Tuning exact_search maxsim_codes maxsim_explain maxsim_search score_rows",
+    "octavo.ingest.importing": "ImportReport import_chroma import_faiss import_lancedb",
     "octavo.integrations.dspy": "OctavoRetriever Passages",
     "octavo.integrations.haystack": """
         OctavoBM25Retriever OctavoDocumentStore OctavoEmbeddingRetriever OctavoHybridRetriever
@@ -72,6 +73,7 @@ PUBLIC: dict[str, str] = {
         LateOptions SearchOptions convex_combination linear_combination maximal_marginal_relevance maxsim_scores
         reciprocal_rank_fusion
     """,
+    "octavo.training": "Late Matryoshka Matryoshka2d Pairs Starbucks Trained read_pairs train",
     "octavo.words": "AllOf AnyOf Not Phrase Prefix WordQuery Words parse_words",
     "octavo.serving": "PageServer",
     "octavo.testing": "check_collection check_step collection_checks",

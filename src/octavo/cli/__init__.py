@@ -1,10 +1,11 @@
-"""The command line: ``octavo index``, ``search``, ``info``, ``verify``, ``tune``, ``plan``, ``demo``, the group ``eval``."""
+"""The command line: ``octavo index``, ``search``, ``info``, ``verify``, ``tune``, ``plan``, ``train``, the group ``eval``."""
 
 from octavo.cli import (  # noqa: F401 - each registers its command
     _backup,
     _demo,
     _documents,
     _export,
+    _import,
     _index,
     _info,
     _mcp,
@@ -13,6 +14,7 @@ from octavo.cli import (  # noqa: F401 - each registers its command
     _search,
     _serve,
     _stats,
+    _train,
     _transfer,
     _tune,
     _upkeep,

@@ -26,7 +26,7 @@ def _option(match: re.Match[str]) -> str:
 _ORDER = (
     "index", "watch", "search", "serve", "mcp", "list", "get", "update", "delete", "stats", "duplicates", "info",
     "fit", "refit", "reencode", "tune", "compact", "verify", "snapshot", "restore", "export", "import", "push", "pull",
-    "plan", "eval", "demo",
+    "plan", "train", "eval", "demo",
 )  # fmt: skip
 
 #: What messages of the library say, and what the same is called here.
@@ -41,6 +41,7 @@ _WORDS = [
         (r"\bclear\(\)", "octavo delete --all"),
         (r"\bmode='(\w+)'", r"--mode \1"),
         (r"\b(codec|encoder|metric|full_text|filter|fit_after)=(?=['\"\s,;.)]|$)", _option),
+        (r"\b(collection|table|documents|(?:row|id|text)_field|(?:id|text|vector)_column)=(?=[;,]|$)", _option),
     )
 ]
 

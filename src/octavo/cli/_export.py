@@ -1,4 +1,4 @@
-"""``octavo export`` and ``octavo import``: a collection as JSON lines and arrays, and back."""
+"""``octavo export``: a collection as JSON lines and arrays."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-import octavo
 from octavo._printing import echo, print_json
 from octavo.cli._app import app
 from octavo.cli._locations import open_local
@@ -30,24 +29,3 @@ def export_command(
         print_json({"path": str(path), "export": str(written), "documents": documents})
     else:
         echo(f"{written}: {documents:,} documents")
-
-
-@app.command("import")
-def import_command(
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help="What `octavo export` wrote.", show_default=False)],
-    path: CollectionArgument,
-    codec: Annotated[
-        str | None,
-        typer.Option(
-            "--codec", "-c", help="Compress with another codec, fitted anew.", show_default="the exported one"
-        ),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Build a collection from an export. It appears in one step, complete, or not at all."""
-    with octavo.import_from(folder, path, codec=codec, progress=sys.stderr.isatty()) as collection:
-        documents, found = collection.count(), collection.codec
-    if as_json:
-        print_json({"export": str(folder), "path": str(path), "documents": documents, "codec": found})
-    else:
-        echo(f"{path}: {documents:,} documents, codec {found}")

@@ -22,7 +22,7 @@ from octavo.cli._encoders import (
     stored_sparse_encoder,
 )
 from octavo.cli._locations import find_place, open_or_create_place
-from octavo.cli._options import Json, Model, PlaceOption, Sparse
+from octavo.cli._options import Json, Layers, Model, PlaceOption, QueryLayers, Sparse, with_layers
 from octavo.collection import CollectionLike
 from octavo.encoders.sparse import SparseEncoder
 from octavo.errors import MismatchError, ParameterError
@@ -136,6 +136,8 @@ def index_command(
     ],
     path: PlaceOption,
     model: Model = None,
+    layers: Layers = None,
+    query_layers: QueryLayers = None,
     sparse: Sparse = None,
     name: SourceOption = None,
     codec: CodecOption = None,
@@ -215,6 +217,7 @@ def index_command(
         adopt=adopt,
         keep_images=keep_images,
     )
+    model = with_layers(model, layers, query_layers)
     making = Making(path, model=model, codec=codec, metric=metric, late=late, pool_factor=pool_factor, sparse=sparse)
     report, prepared, about = _dry(source, choices, making, prune) if dry_run else (None, None, None)
     if report is None:

@@ -44,7 +44,8 @@ def local_directory(context: typer.Context, place: str) -> Path:
         When the place is in Qdrant; the message says what to do instead.
     """
     if parse_location(place) is not None:
-        command = context.info_name or ""
+        within = context.parent.info_name if context.parent is not None else None
+        command = "import" if within == "import" else context.info_name or ""
         instead = _INSTEAD.get(command, "make a local copy: octavo pull {place} DIR").format(place=place)
         raise ParameterError(f"{command} needs a collection in a directory, got {place} in Qdrant; {instead}")
     return Path(place)

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from octavo.cli._locations import as_given, local_directory
+from octavo.encoders.layers import layered_name
+from octavo.encoders.models import is_attribute
 from octavo.ingest.sources import SOURCE_FIELD
 
 _PLACE = (
@@ -58,10 +60,41 @@ Model = Annotated[
         "-m",
         metavar="NAME",
         help="Embedding model: the name or folder of a sentence-transformers model, or module:attribute for a callable "
-        "or an embedding object of your own.",
+        "or an embedding object of your own. NAME@layers=3 stops after the first layers.",
         show_default="the collection's own",
     ),
 ]
+
+Layers = Annotated[
+    int | None,
+    typer.Option(
+        "--layers", min=1, help="Use so many of the first layers of --model, and no more.", show_default="all"
+    ),
+]
+QueryLayers = Annotated[
+    int | None,
+    typer.Option(
+        "--query-layers",
+        min=1,
+        help="Queries go through fewer layers than documents: of a model trained with octavo train --align-queries.",
+        show_default="as documents",
+    ),
+]
+
+
+def with_layers(model: str | None, layers: int | None, query_layers: int | None) -> str | None:
+    """Return what ``--model``, ``--layers`` and ``--query-layers`` name together.
+
+    Raises
+    ------
+    typer.BadParameter
+        When there is no model whose layers are meant, or it is an object.
+    """
+    if layers is None and query_layers is None:
+        return model
+    if model is None or is_attribute(model):
+        raise typer.BadParameter("it takes --model with the name or folder of a model", param_hint="--layers")
+    return layered_name(model, layers, query_layers)
 
 
 def condition(filter_json: str | None, source: str | None) -> Any:

@@ -11,7 +11,7 @@ import octavo
 from octavo._printing import echo, human_bytes, print_json
 from octavo.cli._app import app
 from octavo.cli._encoders import load_encoder_of
-from octavo.cli._options import CollectionArgument, Json
+from octavo.cli._options import CollectionArgument, Json, Layers, QueryLayers, with_layers
 from octavo.errors import OctavoError, ServerError
 
 
@@ -25,10 +25,12 @@ def reencode_command(
             "-m",
             metavar="NAME",
             help="The new model: the name or folder of a sentence-transformers model, or module:attribute for a callable or an "
-            "embedding object of your own.",
+            "embedding object of your own. NAME@layers=3 stops after the first layers.",
             show_default=False,
         ),
     ] = None,
+    layers: Layers = None,
+    query_layers: QueryLayers = None,
     codec: Annotated[
         str | None, typer.Option(help="Compression of the new vectors.", show_default="the collection's own")
     ] = None,
@@ -61,6 +63,7 @@ def reencode_command(
     Run the same command again after an interruption: it goes on where it was. Processes that search should be started with
     both models (encoder=NEW, previous=OLD) before. The old vectors are dropped when the new ones are complete.
     """
+    model = with_layers(model, layers, query_layers)
     if cancel == (model is not None):
         raise typer.BadParameter("give the new model, or --cancel without one", param_hint="--model")
     if cancel:

@@ -14,6 +14,7 @@ from octavo.collection.token_input import token_encoder_for
 from octavo.compression.candidates import CandidateEncoder
 from octavo.compression.token_pooling import TokenPooling
 from octavo.encoders.dense import as_encoder
+from octavo.encoders.layers import with_layers
 from octavo.encoders.one_pass import gives_several
 from octavo.encoders.sparse import as_sparse_encoder
 from octavo.encoders.tokens import TokenEncoder, is_multi_vector
@@ -39,6 +40,8 @@ def open(
     must_exist: bool = False,
     lock_timeout: float = 30.0,
     previous: Any = None,
+    layers: int | None = None,
+    query_layers: int | None = None,
 ) -> Collection:
     """Create a collection, or open the one that is there.
 
@@ -85,6 +88,12 @@ def open(
         The model that the collection is being changed from, where `encoder` is the one that it is changed to (see
         `Collection.reencode`). Queries are encoded by whichever made the vectors that answer: the previous one before the
         change, both while it runs, the new one afterwards.
+    layers : int, optional
+        Use so many of the first layers of `encoder`, a sentence-transformers model or its name, and no more: faster, and
+        good where it was trained for that (``octavo train``). The collection remembers the encoder as ``NAME@layers=3``,
+        which is another way to write it.
+    query_layers : int, optional
+        Queries go through fewer layers than documents; only of a model that was trained with ``--align-queries``.
 
     Returns
     -------
@@ -110,6 +119,7 @@ def open(
     ['r']
     >>> kb.close()
     """
+    encoder = with_layers(encoder, layers, query_layers)
     settings = Settings(
         codec=codec,
         metric=metric,
@@ -146,6 +156,8 @@ def open_multi_vector(
     must_exist: bool = False,
     lock_timeout: float = 30.0,
     previous: Any = None,
+    layers: int | None = None,
+    query_layers: int | None = None,
 ) -> MultiVectorCollection:
     """Create a collection for late interaction, or open the one that is there.
 
@@ -172,7 +184,7 @@ def open_multi_vector(
         encoder with its options.
     dim : int, optional
         Dimension of the token vectors; otherwise the first ones set it.
-    full_text, fit_after, seed, index, connectivity, read_only, must_exist, lock_timeout, previous
+    full_text, fit_after, seed, index, connectivity, read_only, must_exist, lock_timeout, previous, layers, query_layers
         See `octavo.open`.
 
     Returns
@@ -206,6 +218,7 @@ def open_multi_vector(
     [('rg', '2.0'), ('b', '1.4')]
     >>> kb.close()
     """
+    encoder = with_layers(encoder, layers, query_layers)
     settings = Settings(
         codec=codec,
         dim=dim,

@@ -23,6 +23,8 @@ _KINDS: dict[int, CodeKind] = {1: "r1", 2: "r2", 3: "r3", 4: "r4"}
 _STRETCH_ROWS = 500
 #: Steps towards the stretch that gives a row the product wanted; each at least halves what is left.
 _STRETCH_STEPS = 6
+#: Rows encoded at a time: what fits the caches takes two thirds of the time.
+_BLOCK = 512
 #: Vectors whose lengths deviate by less than this part are taken for vectors of one length.
 _EQUAL = 0.02
 
@@ -157,6 +159,11 @@ class RaBitQ(CentredQuantizer):
     # -- use ---------------------------------------------------------------------------------------------------------
 
     def _encode(self, X: Floats) -> Codes:
+        if len(X) <= _BLOCK:
+            return self._encode_block(X)
+        return np.concatenate([self._encode_block(X[start : start + _BLOCK]) for start in range(0, len(X), _BLOCK)])
+
+    def _encode_block(self, X: Floats) -> Codes:
         U, lengths = self._directions(X)
         centred = U - self._mean
         radii = row_lengths(centred)

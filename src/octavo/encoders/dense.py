@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from octavo._arrays import Floats, as_matrix
+from octavo.encoders.layers import split_name
 from octavo.encoders.models import load_sentence_transformer
 from octavo.encoders.one_pass import OnePass, gives_several
 from octavo.encoders.page_images import refuse_images
@@ -177,8 +178,15 @@ def check_fingerprint(stored: dict[str, Any], name: str, dim: int | None) -> Non
     Raises
     ------
     MismatchError
-        When the dimension differs; the message names both encoders.
+        When the dimension, or the layers of one model that documents go through, differ; the message names both encoders.
     """
+    own, layers, _ = split_name(stored["name"])
+    other, other_layers, _ = split_name(name)
+    if own == other and layers != other_layers:
+        raise MismatchError(
+            f"the collection was built with encoder {stored['name']!r}, got {name!r}, the same model with other layers; open "
+            "it with the first, or change the collection's model to the second: reencode(encoder), octavo reencode"
+        )
     if dim is not None and stored.get("dim") not in (None, dim):
         raise MismatchError(
             f"the collection was built with encoder {stored['name']!r} (dimension {stored['dim']}), got {name!r} "

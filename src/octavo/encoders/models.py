@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from octavo.encoders.layers import split_name, use_layers
 from octavo.errors import MissingExtraError, ParameterError
 
 #: Models that a package brings along, so that they load without the internet: name -> package with `get_model_path()`.
@@ -53,7 +54,7 @@ def load_sentence_transformer(name: str, kind: str = "SentenceTransformer", *, w
     Parameters
     ----------
     name : str
-        See `resolve_model`.
+        See `resolve_model`; ``NAME@layers=3`` is cut to its first layers, see `octavo.encoders.layers.layered_name`.
     kind : str, default="SentenceTransformer"
         The class of sentence-transformers that loads it.
     what : str, default=""
@@ -87,16 +88,19 @@ def load_sentence_transformer(name: str, kind: str = "SentenceTransformer", *, w
             f"loading the {model} {name!r} needs sentence-transformers {since} or later. Install it: "
             f"pip install 'octavo[models]' 'sentence-transformers>={since}'"
         )
-    place = resolve_model(name)
+    own, layers, query_layers = split_name(name)
+    place = resolve_model(own)
     quiet = _without_progress_bar() if Path(place).exists() else contextlib.nullcontext()
     try:
         with quiet:
-            return load(place)
+            loaded = load(place)
     except (OSError, ValueError) as error:
         raise ParameterError(
             f"expected the name or folder of a {f'{what} ' if what else ''}sentence-transformers model, got {name!r}, which "
-            f"could not be loaded: {_first_line(error)}{_hint(name)}"
+            f"could not be loaded: {_first_line(error)}{_hint(own)}"
         ) from error
+    use_layers(loaded, layers, query_layers, place)
+    return loaded
 
 
 def _hint(name: str) -> str:

@@ -15,6 +15,7 @@ from octavo._arrays import Floats, real_array, unit_rows
 from octavo.compression.spatial_pooling import Grid, checked_grid, needs_grids, pool_documents
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.encoders.dense import _model_name, _type_name
+from octavo.encoders.layers import split_name
 from octavo.encoders.models import load_sentence_transformer, resolve_model
 from octavo.encoders.one_pass import OnePass, gives_several
 from octavo.encoders.page_images import PageImage, is_image
@@ -336,13 +337,13 @@ def _backend(model: Any) -> _Backend:
 
 
 def _named(name: str) -> _Backend:
-    if not _is_late_checkpoint(name):
+    if not is_late_checkpoint(name):
         return _dense_sentence_transformer(load_sentence_transformer(name), name)
     model = load_sentence_transformer(name, "MultiVectorEncoder", what="late-interaction", since=6)
     return _late_sentence_transformer(model, name)
 
 
-def _is_late_checkpoint(name: str) -> bool:
+def is_late_checkpoint(name: str) -> bool:
     """Tell a late-interaction checkpoint from an ordinary one, which pools its token vectors.
 
     sentence-transformers would load either as a `MultiVectorEncoder`, but put a random head on an ordinary one.
@@ -355,13 +356,13 @@ def _is_late_checkpoint(name: str) -> bool:
 
 
 def _json_of(name: str, file: str) -> Any:
-    path = Path(resolve_model(name)) / file
+    path = Path(resolve_model(split_name(name)[0])) / file
     if not path.parent.is_dir():
         try:
             util: Any = importlib.import_module("sentence_transformers.util")
         except ModuleNotFoundError:
             return None  # the loader says what is missing
-        found = util.load_file_path(name, file)
+        found = util.load_file_path(split_name(name)[0], file)
         if found is None:
             return None
         path = Path(found)

@@ -18,6 +18,7 @@ from octavo.filters.times import Instant, instant, instant_of, plain_datetime64,
 #: What a leaf compares with: a JSON value without objects, or a date or time; lists are kept as tuples so that trees can
 #: be hashed.
 Value: TypeAlias = "bool | int | float | str | date | tuple[Value, ...] | None"
+"""What a field is compared with: a JSON value, a date or time, or a tuple of such. A number is a number, whatever its type."""
 
 Comparison = Literal["==", ">", ">=", "<", "<="]
 

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from octavo._rotation import StructuredRotation
 from octavo.index._bytes import Bytes, Floats, multiply, pack, scale_of, to_bytes
-from octavo.index.reach import FIRST, KEPT, KEPT_LEAST, NEAREST, HeldOut, Reach, learned, made_queries
+from octavo.index.reach import FIRST, KEPT, KEPT_LEAST, MOST_WIDENED, NEAREST, HeldOut, Reach, learned, made_queries
 
 Cells: TypeAlias = NDArray[np.int32]
 Slots: TypeAlias = NDArray[np.int64]
@@ -60,6 +60,7 @@ ASSIGN_GROUPS = 8
 _PLANES = 8
 _ITERATIONS = 8
 _BLOCK = 4_096
+_CACHED = 512
 _PLANE_WEIGHTS = (2.0 ** np.arange(_PLANES)).astype(np.float32)
 
 
@@ -296,13 +297,25 @@ class CellModel:
         return Segment(starts, records[order]), total / n if n else self.cosine
 
     def _encode_block(self, X: Floats, records: Records) -> tuple[Cells, Floats, Bytes, Floats]:
-        Y = self.rotation.apply(X)
-        lengths = np.linalg.norm(Y, axis=1)
-        lengths = np.where(lengths > 0, lengths, 1).astype(np.float32)
-        directions = to_bytes(Y / lengths[:, None])
+        # What fits the caches takes two thirds of the time; groups of centroids want many rows at once.
+        parts = [slice(start, start + _CACHED) for start in range(0, len(X), _CACHED)]
+        Y, lengths = np.empty(X.shape, np.float32), np.empty(len(X), np.float32)
+        directions, cosines = np.empty(X.shape, np.int8), np.empty(len(X), np.float32)
+        for part in parts:
+            Y[part] = self.rotation.apply(X[part])
+            norms = np.linalg.norm(Y[part], axis=1)
+            lengths[part] = np.where(norms > 0, norms, 1)
+            directions[part] = to_bytes(Y[part] / lengths[part, None])
         cells, _ = self._assign(directions)
+        records["bits"] = 0
+        for part in parts:
+            cosines[part] = self._encode_rows(Y[part], cells[part], records[part]) / lengths[part]
+        return cells, cosines, directions, lengths
+
+    def _encode_rows(self, Y: Floats, cells: Cells, records: Records) -> Floats:
+        """Fill records of rotated rows, and return their products with the centroids."""
         C = self.centroids[cells] / self._centroid_lengths[cells, None]  # of unit length, as the estimate takes them
-        a = np.einsum("ij,ij->i", Y, C)
+        a: Floats = np.einsum("ij,ij->i", Y, C)
         R = Y - a[:, None] * C
         positive = R > 0
         signs = np.where(positive, np.float32(1), np.float32(-1))
@@ -310,11 +323,10 @@ class CellModel:
         f = np.einsum("ij,ij->i", R, R) / np.where(along > 0, along, 1)
         h = a - f * np.einsum("ij,ij->i", C, signs)
         packed = np.packbits(positive, axis=1)
-        records["bits"] = 0
         records["bits"][:, : packed.shape[1]] = packed
         records["h"] = _to_half(h / self.length)
         records["f"] = _to_half(f / self.length)
-        return cells, a / lengths, directions, lengths
+        return a
 
     @cached_property
     def _centroid_lengths(self) -> Floats:
@@ -380,7 +392,9 @@ class CellModel:
         mean = np.concatenate([documents, one, other]).mean(axis=0, dtype=np.float64).astype(np.float32)
         return HeldOut(self.rotation.apply(made_queries(documents, one, other, mean)))
 
-    def learned(self, held: HeldOut, segment: Segment, cosine: float) -> CellModel:
+    def learned(
+        self, held: HeldOut, segment: Segment, cosine: float, pause: Callable[[], None] | None = None
+    ) -> CellModel:
         """Return the model with what a search needs to know of how far to look, learned from queries that have seen all rows.
 
         Parameters
@@ -391,8 +405,10 @@ class CellModel:
             These rows.
         cosine : float
             Mean cosine with their centroids of rows that these were not learned from.
+        pause : callable, optional
+            See `train`.
         """
-        reach = self._reach(held, segment) if (held.slots >= 0).all() else None
+        reach = self._reach(held, segment, pause or _go_on) if (held.slots >= 0).all() else None
         return CellModel(
             self.centroids,
             self.groups,
@@ -403,12 +419,13 @@ class CellModel:
             rotation=self.rotation,
         )
 
-    def _reach(self, held: HeldOut, segment: Segment) -> Reach | None:
+    def _reach(self, held: HeldOut, segment: Segment, pause: Callable[[], None]) -> Reach | None:
         queries = self.rotation.undo(held.queries)
         m, first = len(queries), min(FIRST, len(self))
         cosines = np.empty((m, len(self)), np.float32)
         scores, borders = np.full(m, -np.inf, np.float32), np.empty(m, np.float32)
         for number, query in enumerate(queries):
+            pause()
             look = _Look(self, query, [segment], None, None, None)
             cosines[number] = look.products
             near = np.argpartition(look.products, len(self) - first)[len(self) - first :]
@@ -433,6 +450,7 @@ class CellModel:
         )
         ranks = []
         for query, slots in zip(queries, held.slots, strict=True):
+            pause()
             found, _ = model.search(query, [segment], None, len(segment))
             ranks.append(np.flatnonzero(np.isin(found, slots)))
         kept = float(np.quantile(np.concatenate(ranks), KEPT, method="higher") + 1) / NEAREST
@@ -467,6 +485,7 @@ class CellModel:
         keep: int,
         *,
         wanted: int = NEAREST,
+        widen: bool = False,
         mask: Mask | None = None,
         counts: Sequence[NDArray[np.int64]] | None = None,
         check: Callable[[int, NDArray[np.int64], NDArray[np.int64]], None] | None = None,
@@ -486,6 +505,9 @@ class CellModel:
             Slots to return, at most.
         wanted : int, default=10
             Results that will be taken from these: what `reach` looks at.
+        widen : bool, default=False
+            Return more, up to `MOST_WIDENED` times `keep`, for a query that `reach` has look at more cells than most: what is
+            far away is less well told apart.
         mask : ndarray of bool, optional
             Which slots may be returned; indexed by slot.
         counts : sequence of ndarray of shape (n_cells,), optional
@@ -496,7 +518,7 @@ class CellModel:
         Returns
         -------
         slots : ndarray of shape (r,), int64
-            Best first, at most `keep`.
+            Best first, at most `keep`, but for `widen`.
         estimates : ndarray of shape (r,), float32
             Estimated similarities.
         """
@@ -504,20 +526,26 @@ class CellModel:
         if rows is not None:
             look.at(_first_until(look.products, look.held, rows))
         else:
-            self._reach_out(look, wanted)
+            farther = self._reach_out(look, wanted)
+            if widen:
+                keep = math.ceil(keep * min(max(1.0, farther), MOST_WIDENED))
         return look.best(keep)
 
-    def _reach_out(self, look: _Look, wanted: int) -> None:
-        """Look at the first cells, and then at as many more as what is found there leaves worth looking at."""
+    def _reach_out(self, look: _Look, wanted: int) -> float:
+        """Look at the first cells, and then at as many more as what is found there leaves worth looking at.
+
+        Returns how many that were, against what is usual.
+        """
         reach = self.reach
         assert reach is not None  # whoever has none says how many rows
         products, n = look.products, len(self)
         wanted = max(wanted, NEAREST)  # for fewer results the same cells: what they are looked for is as far away
-        first = min(reach.first, n)
+        first, usual = min(reach.first, n), reach.typical
         mean = sum(len(segment) for segment in look.segments) / n
         if look.counts is not None:
             # Fewer rows pass: the best of these lie farther away, and in more cells.
             share = max(1, int(look.held.sum())) / max(1.0, mean * n)
+            usual /= math.sqrt(share)
             near = _first_until(products, look.held, max(wanted, round(first * mean * math.sqrt(share))))
         else:
             near = np.argpartition(products, n - first)[n - first :] if first < n else np.arange(n)
@@ -538,6 +566,7 @@ class CellModel:
                 cells = np.sort(cells[_first_until(products.take(cells), rows, max(1, round(most * mean)))])
         if len(cells):
             look.at(cells)
+        return (len(near) + len(cells)) / usual
 
 
 class _Look:

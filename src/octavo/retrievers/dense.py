@@ -188,7 +188,7 @@ def _by_cells(
     def search(number: int) -> None:
         beside, looked = tail[number][tail[number] >= 0], rows
         while True:
-            found = view.search(queries[number], looked, keep, passing, counts, k)
+            found = view.search(queries[number], looked, keep, passing, counts, k, widen=options.oversample is None)
             if len(found) + len(beside) >= k or (looked is not None and looked >= view.rows):
                 break
             looked = 8 * (looked or keep)  # the query's neighbourhood holds little that may come back

@@ -285,17 +285,13 @@ class Searcher:
         positions: bool = False,
     ) -> Iterator[SnapshotRanker]:
         """Yield what ranks the newest commit's documents; with `words`, the full-text index answers for the same commit."""
-        while True:
-            text = self._text.ready(positions=positions) if words else None
-            with self._store.read() as (connection, snapshot):
-                if text is not None and text.seq != snapshot.seq:
-                    continue  # a commit came between; the text index has to follow first
-                mask = self.mask(connection, snapshot, where)
-                if ids is not None:
-                    listed = mask_of_ids(connection, snapshot, ids)
-                    mask = listed if mask is None else mask & listed
-                yield self._new_ranker(connection, snapshot, text.snapshot if text is not None else None, mask)
-                return
+        reading = self._text.reading(positions=positions) if words else self._store.read()
+        with reading as (connection, snapshot, *text):
+            mask = self.mask(connection, snapshot, where)
+            if ids is not None:
+                listed = mask_of_ids(connection, snapshot, ids)
+                mask = listed if mask is None else mask & listed
+            yield self._new_ranker(connection, snapshot, text[0].snapshot if text else None, mask)
 
     def _new_ranker(self, connection: Connection, snapshot: Snapshot, text: Any, mask: Mask | None) -> SnapshotRanker:
         return SnapshotRanker(self, connection, snapshot, text, mask)

@@ -34,7 +34,7 @@ from octavo.index.cells import SAMPLE_PER_CELL, CellModel, Segment, cells_for
 from octavo.index.reach import HeldOut, queries_for
 from octavo.store._cell_format import ModelView, SegmentView, read_model, read_segment, write_model, write_segment
 from octavo.store.derived import DerivedIndex, is_abandoned
-from octavo.store.snapshot import CellView, Slots, Snapshot, decode_rows
+from octavo.store.snapshot import CellView, Mask, Slots, Snapshot, decode_rows
 from octavo.store.store import Store, derived_files
 
 #: Rows decoded and encoded at a time, and between two looks at whether to stop.
@@ -91,6 +91,10 @@ class CellFiles(DerivedIndex):
         self._refused: dict[str, Any] | None = None  # one whose files are damaged
         self._training = threading.Lock()
         self._trainer: threading.Thread | None = None
+        # what became of generations that were replaced while centroids are learned: the slots that were kept (None: all)
+        self._moves: dict[int, Mask | None] = {}
+        # shown last, and for which generation: a writer that replaces that may have begun before
+        self._shown: tuple[int, CellView | None] = -1, None
 
     # ------------------------------------------------------------------ following
 
@@ -216,7 +220,12 @@ class CellFiles(DerivedIndex):
         self.wait()
         with self._lock:
             self._seen = self._refused = None
-            self._store.publish_cells(self._space.generation, None)
+            self._show(self._space.generation, None)
+
+    def _show(self, generation: int, view: CellView | None) -> None:
+        """Let searches use other cells."""
+        self._shown = generation, view
+        self._store.publish_cells(generation, view)
 
     # ------------------------------------------------------------------ making
 
@@ -227,9 +236,10 @@ class CellFiles(DerivedIndex):
     def _train(self) -> bool:
         """Learn centroids and encode everything; what was there before serves searches meanwhile, and is extended.
 
-        Tells whether it was done; it is not where this is to end, or where the vector files were replaced meanwhile.
+        Tells whether it was done; it is not where this is to end, or where the vector files were replaced by others meanwhile.
         """
         with self._training, contextlib.suppress(_StoppedError):
+            self._moves.clear()
             snapshot = self._space
             alive = np.flatnonzero(snapshot.alive)
             if not len(alive) or not (self._untrained(snapshot) or self._outgrown(snapshot)):
@@ -245,25 +255,30 @@ class CellFiles(DerivedIndex):
             segment, cosine = self._encoded(snapshot, model, 0, held)
             if apart:
                 _, cosine = model.encode(decode_rows(snapshot, left_out), left_out)
-            model = model.learned(held, segment, cosine)
+            model = model.learned(held, segment, cosine, self._pause)
             trained = ModelView(model, len(alive))
             view = CellView(trained, (SegmentView(segment, 0, snapshot.n_slots),), snapshot.n_slots)
-            while True:
+            generation = snapshot.generation
+            while not self._over():
                 now = self._space
-                if now.generation != snapshot.generation or self._over():
-                    return False
+                if now.generation != generation:
+                    if generation not in self._moves:
+                        return False
+                    view, generation = _moved(view, self._moves[generation]), generation + 1
+                    continue
                 if now.n_slots - view.covered > planner.tail_max(now.tiers[0].layout):
                     view = self._extended(now, view)
                     continue
                 with self._lock:
-                    self._store.publish_cells(snapshot.generation, view)
-                return True
+                    if self._space.generation == generation:
+                        self._show(generation, view)
+                        return True
         return False
 
     def _extend(self, snapshot: Snapshot, view: CellView) -> None:
         """Encode what waits, and merge small segments."""
         with contextlib.suppress(CorruptCollectionError):  # noticed: what the search would have come to, too
-            self._store.publish_cells(snapshot.generation, self._extended(snapshot, view))
+            self._show(snapshot.generation, self._extended(snapshot, view))
 
     def _extended(self, snapshot: Snapshot, view: CellView) -> CellView:
         fresh, cosine = self._encoded(snapshot, view.trained.model, view.covered)
@@ -288,23 +303,22 @@ class CellFiles(DerivedIndex):
     def take_over(self, before: Snapshot, renumbered: bool) -> None:
         """Go on with the cells of the generation of vector files before this one, where its vectors are nearly the same."""
         with contextlib.suppress(OctavoError, OSError), self._lock:
-            view, now = before.cells, self._space
-            if view is None or view.damaged or now.cells is not None or now.generation != before.generation + 1:
+            now, (generation, view) = self._space, self._shown
+            if generation != before.generation or (view is not None and view.covered > before.n_slots):
+                view = before.cells
+            training = self._training.locked()
+            if now.generation != before.generation + 1 or (view is None and not training):
                 return
             if not renumbered and not _is_alike(before, now):
                 return
+            kept = before.alive if renumbered else None
+            if training:
+                self._moves[before.generation] = kept
+            if view is None or view.damaged or now.cells is not None:
+                return
             for part in view.parts:
                 part.check_all()
-            alive = before.alive if renumbered else np.ones(before.n_slots, np.bool_)
-            places = np.concatenate([[0], np.cumsum(alive)])
-            parts = []
-            for part in view.parts:
-                segment = Segment.merged([part.segment], alive)
-                segment.records["slot"] = places[segment.records["slot"]]
-                parts.append(SegmentView(segment, int(places[part.first]), int(places[part.last])))
-            model = ModelView(view.trained.model, view.trained.rows)
-            moved = CellView(model, tuple(parts), int(places[view.covered]), view.later)
-            self._store.publish_cells(now.generation, moved)
+            self._show(now.generation, _moved(view, kept))
 
     def _encoded(
         self, snapshot: Snapshot, model: CellModel, first: int, held: HeldOut | None = None
@@ -331,9 +345,11 @@ class CellFiles(DerivedIndex):
     def _current(self, snapshot: Snapshot) -> CellView | None:
         """Return the cells to go on with: those that are recorded, where another process was the last to do so."""
         view = snapshot.cells
+        if self._shown[0] != snapshot.generation:
+            self._shown = snapshot.generation, view  # files of an old one are let go
         if view is not None and view.damaged:
             view, self._refused = None, self._seen
-            self._store.publish_cells(snapshot.generation, None)
+            self._show(snapshot.generation, None)
         folder = self._store.folder
         if folder is None:
             return view
@@ -355,7 +371,7 @@ class CellFiles(DerivedIndex):
                 self._seen = self._refused = entry
                 return view
             self._seen = entry
-            self._store.publish_cells(snapshot.generation, loaded)
+            self._show(snapshot.generation, loaded)
             return loaded
         self._refused = self._seen
         return view
@@ -396,7 +412,7 @@ class CellFiles(DerivedIndex):
                         folder.remove(name)
             if recorded and not keep:
                 with contextlib.suppress(OSError, OctavoError):
-                    store.publish_cells(snapshot.generation, _load(folder, entry, view))
+                    self._show(snapshot.generation, _load(folder, entry, view))
 
     def _write(self, folder: Directory, snapshot: Snapshot, view: CellView, written: list[str]) -> dict[str, Any]:
         """Write the files that are missing, and return what is to be recorded."""
@@ -462,6 +478,20 @@ class CellFiles(DerivedIndex):
         except CorruptCollectionError as err:
             return str(err)
         return None
+
+
+def _moved(view: CellView, kept: Mask | None) -> CellView:
+    """Return cells for the next generation of vector files, which has these slots of the one before it (None: all)."""
+    places = np.concatenate([[0], np.cumsum(kept)]) if kept is not None else None
+    parts = []
+    for part in view.parts:
+        segment, first, last = Segment.merged([part.segment], kept), part.first, part.last
+        if places is not None:
+            segment.records["slot"] = places[segment.records["slot"]]
+            first, last = int(places[first]), int(places[last])
+        parts.append(SegmentView(segment, first, last))
+    covered = view.covered if places is None else int(places[view.covered])
+    return CellView(ModelView(view.trained.model, view.trained.rows), tuple(parts), covered, view.later)
 
 
 def _is_alike(before: Snapshot, now: Snapshot) -> bool:

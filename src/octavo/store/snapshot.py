@@ -129,8 +129,10 @@ class CellView:
         mask: Mask | None = None,
         counts: list[npt.NDArray[np.int64]] | None = None,
         wanted: int = 10,
+        *,
+        widen: bool = False,
     ) -> Slots:
-        """Return the slots whose estimates are best, at most `keep`, best first; see `CellModel.search`.
+        """Return the slots whose estimates are best, at most `keep` but for `widen`, best first; see `CellModel.search`.
 
         Raises
         ------
@@ -145,7 +147,7 @@ class CellView:
 
         segments = [part.segment for part in self.parts]
         found, _ = self.trained.model.search(
-            query, segments, rows, keep, wanted=wanted, mask=mask, counts=counts, check=check
+            query, segments, rows, keep, wanted=wanted, widen=widen, mask=mask, counts=counts, check=check
         )
         if len(found) and int(found.max()) >= self.covered:
             for part in self.parts:

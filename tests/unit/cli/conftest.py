@@ -28,6 +28,19 @@ def encode(texts):
             vectors[row, zlib.crc32(word.encode()) % 64] += 1
     return vectors
 
+def encode_otherwise(texts):
+    """Another model of the same dimension."""
+    return -encode(texts)[:, ::-1]
+
+limit = [10**9]
+
+def encode_wider(texts):
+    """A model of another dimension, which may refuse to go on."""
+    if limit[0] <= 0:
+        raise ConnectionError("429 too many requests")
+    limit[0] -= len(texts)
+    return np.concatenate([encode(texts), encode(texts)[:, :32]], axis=1)
+
 def encode_tokens(texts):
     """One vector a word."""
     calls.extend(texts)
@@ -47,18 +60,15 @@ Run = Callable[..., Any]
 
 
 @pytest.fixture
-def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def words(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Make the module `words` importable, here and in processes, and the temporary folder the current one."""
-    modules = tmp_path / "modules"
-    modules.mkdir()
+    modules = tmp_path_factory.mktemp("modules")
     (modules / "words.py").write_text(WORDS)
     monkeypatch.syspath_prepend(modules)
     monkeypatch.delitem(sys.modules, "words", raising=False)
     source = str(Path(__file__).parents[3] / "src")
     monkeypatch.setenv("PYTHONPATH", f"{source}:{modules}")
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     import words as module  # type: ignore[import-not-found]
 

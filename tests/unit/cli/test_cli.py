@@ -16,54 +16,9 @@ from typer.testing import CliRunner
 import octavo
 from octavo.cli import app
 
-ENCODER = '''
-import zlib
-import numpy as np
-
-calls = []
-
-def encode(texts):
-    """Bag of hashed words: equal texts are equal, texts that share words are near."""
-    calls.extend(texts)
-    vectors = np.zeros((len(texts), 64), np.float32)
-    vectors[:, 0] = 0.1  # no text is a zero vector
-    for row, text in enumerate(texts):
-        for word in text.lower().split():
-            vectors[row, zlib.crc32(word.encode()) % 64] += 1
-    return vectors
-
-def encode_otherwise(texts):
-    return -encode(texts)[:, ::-1]
-
-limit = [10**9]
-
-def encode_wider(texts):
-    if limit[0] <= 0:
-        raise ConnectionError("429 too many requests")
-    limit[0] -= len(texts)
-    return np.concatenate([encode(texts), encode(texts)[:, :32]], axis=1)
-'''
-
-MODEL = "cli_encoder:encode"
+MODEL = "words:encode"
 
 Run = Callable[..., Any]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    (tmp_path / "modules").mkdir()
-    (tmp_path / "modules" / "cli_encoder.py").write_text(ENCODER)
-    monkeypatch.syspath_prepend(tmp_path / "modules")
-    monkeypatch.delitem(sys.modules, "cli_encoder", raising=False)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def invoke(*arguments: str, code: int = 0) -> Any:
-        result = CliRunner().invoke(app, list(arguments))
-        assert result.exit_code == code, result.output
-        return result
-
-    return invoke
 
 
 @pytest.fixture
@@ -134,14 +89,14 @@ def test_metadata_is_everything_else_by_default(run: Run, corpus: Path) -> None:
 def test_again_encodes_only_what_changed(run: Run, corpus: Path) -> None:
     run("index", str(corpus), "-p", "kb", "-m", MODEL)
     rewrite(corpus, lambda lines: [lines[0], lines[1].replace("bark", "howl"), json.dumps({"_id": "d", "text": "new"})])
-    import cli_encoder
+    import words
 
-    cli_encoder.calls.clear()
+    words.calls.clear()
     again = json.loads(run("index", str(corpus), "-p", "kb", "-m", MODEL, "--json").stdout)
     assert [again[name] for name in ("added", "updated", "unchanged", "removed")] == [1, 1, 1, 0]
     changed = ["dogs howl at night", "new"]
-    assert [text for text in cli_encoder.calls if text in changed] == changed
-    assert len(cli_encoder.calls) <= len(changed) + 1  # one that is stored, to see that it is the same model
+    assert [text for text in words.calls if text in changed] == changed
+    assert len(words.calls) <= len(changed) + 1  # one that is stored, to see that it is the same model
     with octavo.open("kb", read_only=True) as collection:
         assert set(collection.ids()) == {"a", "b", "3", "d"}
         assert collection.get(["b"])[0].text == "dogs howl at night"
@@ -272,7 +227,7 @@ def test_wrong_usage_of_search(run: Run, corpus: Path, arguments: tuple[str, ...
         (("corpus.jsonl", "--chunk-size", "-5"), 2, "chunk size"),
         (("corpus.jsonl", "--chunk-size", "10", "--overlap", "9"), 2, "overlap"),
         (("corpus.jsonl", "--model", "no_such_module:encode"), 2, "no_such_module"),
-        (("corpus.jsonl", "--model", "cli_encoder:decode"), 2, "decode"),
+        (("corpus.jsonl", "--model", "words:decode"), 2, "decode"),
         (("corpus.jsonl", "--id-field", "key"), 1, "'key'"),
         (("nothing",), 1, "nothing"),
         (("picture.png",), 1, "picture.png"),
@@ -304,25 +259,25 @@ def test_no_collection(run: Run) -> None:
 
 def test_a_name_from_the_manifest_never_imports_code(run: Run, corpus: Path) -> None:
     run("index", str(corpus), "-p", "kb", "-m", MODEL)
-    sys.modules.pop("cli_encoder")
+    sys.modules.pop("words")
     failed = run("search", "cats", "-p", "kb", code=2)
     assert f"--model {MODEL}" in failed.stderr
-    assert "cli_encoder" not in sys.modules
+    assert "words" not in sys.modules
 
 
 def test_another_encoder_is_refused(run: Run, corpus: Path) -> None:
     run("index", str(corpus), "-p", "kb", "-m", MODEL)
-    failed = run("search", "cats", "-p", "kb", "-m", "cli_encoder:encode_otherwise", code=1)
+    failed = run("search", "cats", "-p", "kb", "-m", "words:encode_otherwise", code=1)
     assert MODEL in failed.stderr
-    assert "cli_encoder:encode_otherwise" in failed.stderr
+    assert "words:encode_otherwise" in failed.stderr
 
 
 def test_the_model_of_a_collection_is_changed(run: Run, corpus: Path) -> None:
     import importlib
 
     run("index", str(corpus), "-p", "kb", "-m", MODEL)
-    wider = "cli_encoder:encode_wider"
-    module = importlib.import_module("cli_encoder")
+    wider = "words:encode_wider"
+    module = importlib.import_module("words")
     module.limit[0] = 2
     failed = run("reencode", "kb", "--model", wider, "--batch-size", "2", "--codec", "float16", code=1)
     assert "429 too many requests" in failed.stderr

@@ -368,7 +368,7 @@ def test_help_keeps_the_names_of_extras(run: Run) -> None:
     names = run("--help").stdout.split("Commands", 1)[1]
     listed = [line.split()[1] for line in names.splitlines() if line.startswith("│ ") and line[2] != " "]
     assert listed[:3] == ["index", "watch", "search"]
-    assert listed[-3:] == ["plan", "eval", "demo"]
+    assert listed[-4:] == ["plan", "train", "eval", "demo"]
     assert "octavo[files]" in run("index", "--help").stdout
     assert "octavo[eval]" in run("plan", "--help").stdout
     assert "octavo[demo]" in run("demo", "--help").stdout

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from octavo._rotation import StructuredRotation
 from octavo.index import cells
 from octavo.index.cells import CellModel, Segment
-from octavo.index.reach import HeldOut
+from octavo.index.reach import MOST_WIDENED, HeldOut, Reach
 
 
 def clustered(n: int, dim: int, seed: int, *, spread: float = 0.6, mean: float = 0.0) -> np.ndarray:
@@ -243,6 +243,40 @@ def test_a_filter_does_not_starve_a_query_that_finds_out_by_itself() -> None:
         assert hits >= 0.95 * total
     nothing = np.zeros(len(X), np.bool_)
     assert not len(model.search(X[0], [segment], None, 10, mask=nothing, counts=[segment.counts(nothing)])[0])
+
+
+def test_a_query_that_looks_farther_has_more_rescored() -> None:
+    X = clustered(8_000, 32, 6)
+    model = CellModel.train(X, 400)
+    segment, _ = model.encode(X, np.arange(len(X)))
+    sizes = []
+    for shift, typical in [(-9.0, 64.0), (9.0, 320.0), (9.0, 160.0), (9.0, 64.0), (9.0, 20.0)]:
+        reach = Reach(64, 320, score=0.75, border=0.5, shift=shift, typical=typical, kept=2.0)
+        looks = CellModel(model.centroids, model.groups, seed=model.seed, length=model.length, cosine=0.5, reach=reach)
+        query = clustered(1, 32, 7)[0]
+        plain, _ = looks.search(query, [segment], None, 20)
+        wide, estimates = looks.search(query, [segment], None, 20, widen=True)
+        assert len(plain) == 20
+        assert wide[:20].tolist() == plain.tolist()
+        assert (np.diff(estimates) <= 0).all()
+        assert len(looks.search(query, [segment], 2_000, 20, widen=True)[0]) == 20  # how far to look was said
+        sizes.append(len(wide))
+    assert sizes[0] == 20  # no farther than usual
+    assert 20 <= sizes[1] < sizes[2] < sizes[3] == sizes[4] == 20 * MOST_WIDENED
+
+
+def test_learning_how_far_to_look_can_be_given_up() -> None:
+    X = clustered(1_000, 32, 6)
+    model, segment, held = learned(X, 50)
+    calls = []
+
+    def pause() -> None:
+        calls.append(None)
+        if len(calls) == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        model.learned(held, segment, 0.5, pause)
 
 
 def test_where_there_is_little_to_learn_from() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import octavo
-from octavo.encoders.tokens import TokenEncoder, _is_late_checkpoint, is_multi_vector, unit_tokens
+from octavo.encoders.tokens import TokenEncoder, is_late_checkpoint, is_multi_vector, unit_tokens
 from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError
 
 
@@ -138,7 +138,7 @@ needs_model = pytest.mark.skipif(
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_dense_model_by_name() -> None:
-    assert not _is_late_checkpoint("all-MiniLM-L6-v2")
+    assert not is_late_checkpoint("all-MiniLM-L6-v2")
     with octavo.open_multi_vector(encoder="all-MiniLM-L6-v2", pool_factor=2) as kb:
         kb.add(["The cat sat on the mat.", "Shares fell sharply on Monday."], ids=["cat", "shares"])
         assert kb.dim == 384

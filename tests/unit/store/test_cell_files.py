@@ -11,6 +11,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 import octavo
 from octavo._files import Directory
 from octavo.errors import CorruptCollectionError, MismatchError, ParameterError, StorageError
+from octavo.index.cells import CellModel
 from octavo.store import _cell_format as cell_format
 from octavo.store import cell_files
 from octavo.store.cell_files import CellFiles
@@ -70,9 +72,9 @@ def by_cells(kb: octavo.Collection, monkeypatch: pytest.MonkeyPatch) -> list[int
     """Count the searches that go through cells."""
     real, calls = CellView.search, []
 
-    def counted(self: CellView, *arguments: Any) -> Any:
+    def counted(self: CellView, *arguments: Any, **options: Any) -> Any:
         calls.append(1)
-        return real(self, *arguments)
+        return real(self, *arguments, **options)
 
     monkeypatch.setattr(CellView, "search", counted)
     return calls
@@ -401,6 +403,59 @@ def test_what_is_saved_is_mapped_when_it_is_opened(tmp_path: Path) -> None:
             assert {"cells"} <= kb.info().disk.keys() & kb.info().ram.keys()
             assert kb.info().index_covers == 2_000
         assert names(tmp_path / "kb") == before
+
+
+@pytest.mark.parametrize("change", ["compact", "refit"])
+def test_a_training_goes_on_with_the_next_generation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    real_encoded, real_train, trainings = CellFiles._encoded, CellModel.train, []
+
+    def encoded(self: CellFiles, snapshot: Any, model: Any, first: int, held: Any = None) -> Any:
+        found = real_encoded(self, snapshot, model, first, held)
+        if held is not None and len(trainings) == 1:  # all rows are in the new cells, which nobody sees yet
+            kb.delete([str(i) for i in range(0, 900, 3)])
+            other = threading.Thread(target=getattr(kb, change))
+            other.start()
+            other.join()
+        return found
+
+    def train(*arguments: Any, **options: Any) -> CellModel:
+        trainings.append(1)
+        return real_train(*arguments, **options)
+
+    monkeypatch.setattr(CellFiles, "_encoded", encoded)
+    monkeypatch.setattr(CellModel, "train", train)
+    monkeypatch.setattr(CellFiles, "_train_beside", lambda self: None)  # only here, by `flush`
+    with octavo.open(tmp_path / "kb", codec="rabitq:1 > int8", fit_after=500) as kb:
+        kb.add(vectors=clustered(900), ids=[str(i) for i in range(900)])
+        kb.add(vectors=clustered(400, 1), ids=[str(i) for i in range(900, 1_300)])
+        generation = kb._store.snapshot.generation
+        assert not trainings
+        kb.flush()
+        assert kb._store.snapshot.generation > generation
+        assert len(trainings) == 1
+        assert view_of(kb).trained.rows == 1_300
+        assert view_of(kb).covered == kb._store.snapshot.n_slots
+        monkeypatch.undo()
+        for query in clustered(10, 2):
+            assert all_probed(kb, query).ids == kb.search(query, 10, exact=True).ids
+        assert kb.verify().ok
+
+
+def test_cells_that_were_shown_while_a_writer_was_at_work_are_taken_over(tmp_path: Path) -> None:
+    with filled(tmp_path / "kb") as kb:
+        before = view_of(kb)
+        kb._writer._followers.clear()
+        kb.delete(["3"])
+        last = kb._store.snapshot
+        kb.compact()
+        assert kb._store.snapshot.cells is None
+        kb._index._shown = last.generation, before
+        kb._index.take_over(replace(last, cells=None), True)  # the writer had begun before there were cells
+        assert same_centroids(view_of(kb), before)
+        for query in clustered(10, 2):
+            assert all_probed(kb, query).ids == kb.search(query, 10, exact=True).ids
 
 
 def test_another_process_takes_over_what_was_saved(tmp_path: Path) -> None:

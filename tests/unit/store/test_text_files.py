@@ -181,3 +181,39 @@ def test_others_that_are_always_faster_do_not_stop_a_search(tmp_path: Path, monk
 
         monkeypatch.setattr(_index.TextIndex, "_begin", too_late)
         assert sorted(kb.search("amber", mode="text").ids) == ["1", "2"]
+
+
+@pytest.mark.parametrize("memory", [False, True])
+@pytest.mark.parametrize("mode", ["text", "hybrid"])
+def test_writers_that_are_always_faster_do_not_stop_a_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: bool, mode: str
+) -> None:
+    """Each time that the index has followed the newest commit, there is a newer one."""
+    with octavo.open(None if memory else tmp_path / "kb") as kb:
+        kb.add(["amber one"], ids=["1"], vectors=vectors(1))
+        kb.search("amber", mode="text")
+        kb.add(["amber two"], ids=["2"], vectors=vectors(1, 1))
+        commit, writers = _index.TextIndex.commit, []
+
+        def overtaken(self: _index.TextIndex) -> object:
+            manifest = commit(self)
+            if len(writers) == 5:
+                raise AssertionError("the search runs after the writers")
+            arguments = {"ids": [f"later {len(writers)}"], "vectors": vectors(1, 2)}
+            writers.append(threading.Thread(target=kb.add, args=(["amber three"],), kwargs=arguments))
+            writers[-1].start()
+            if not memory:  # there writers wait for readers
+                writers[-1].join()
+            return manifest
+
+        monkeypatch.setattr(_index.TextIndex, "commit", overtaken)
+        if mode == "text":
+            found = kb.search("amber", mode="text")
+        else:
+            found = kb.search(vectors(1)[0], 10, mode="hybrid", text="amber")
+        assert len(writers) == 1
+        for writer in writers:
+            writer.join()
+        monkeypatch.undo()
+        assert {"1", "2"} <= set(found.ids)
+        assert sorted(kb.search("amber", mode="text").ids) == ["1", "2", "later 0"]

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from octavo.encoders.layers import layered_name
 from octavo.encoders.models import is_attribute
 from octavo.eval.configurations import WITHOUT_VECTORS
 from octavo.eval.results import Result
@@ -90,6 +91,8 @@ def _encoder(result: Result) -> tuple[list[str], list[str], str | None]:
         plain = "." not in attribute
         imports.append(f"from {module} import {attribute}" if plain else f"import {module}")
         written = attribute if plain else f"{module}.{attribute}"
+    if layers is not None and not is_attribute(model.encoder):
+        return imports, prepared, repr(layered_name(model.encoder, layers))
     if layers is not None:
         imports.append("from octavo.eval.running.models import cut_model")
         prepared.append(f"model = cut_model({written}, layers={layers})")
@@ -120,10 +123,13 @@ def _search(result: Result, ready: bool) -> str:
 
 def _shell(result: Result) -> str | None:
     chosen, model = result.configuration, result.model
-    if chosen.late or chosen.layers is not None or chosen.connectivity != 16 or model is None or model.encoder is None:
+    if chosen.late or chosen.connectivity != 16 or model is None or model.encoder is None:
         return None
+    if chosen.layers is not None and is_attribute(model.encoder):
+        return None
+    encoder = model.encoder if chosen.layers is None else layered_name(model.encoder, chosen.layers)
     place = f"qdrant:{_QDRANT_PATH}" if chosen.store is not None else "kb"
-    words = ["octavo", "index", "SOURCE", "--path", place, "--model", shlex.quote(model.encoder)]
+    words = ["octavo", "index", "SOURCE", "--path", place, "--model", shlex.quote(encoder)]
     words += ["--codec", shlex.quote(chosen.codec)] if chosen.codec is not None else []
     words += ["--sparse", shlex.quote(chosen.sparse)] if chosen.sparse is not None else []
     words += ["--metric", chosen.metric] if chosen.metric != "cosine" else []

@@ -14,8 +14,9 @@ from octavo._files import write_atomically
 from octavo._printing import echo, print_json
 from octavo.encoders.models import is_attribute, load_attribute
 from octavo.errors import MissingExtraError, OctavoError, ParameterError
+from octavo.eval.analysis.grid import grids
 from octavo.eval.analysis.pareto import pareto
-from octavo.eval.analysis.select import with_all, with_earlier
+from octavo.eval.analysis.select import common_measures, group, with_all, with_earlier
 from octavo.eval.analysis.tables import average, markdown
 from octavo.eval.baselines import DEFAULT_BASELINES
 from octavo.eval.cli._options import IgnoreIdenticalIds, Vectors
@@ -337,8 +338,8 @@ def _vectors(flag: tuple[str, str] | None, plan: dict[str, Any]) -> list[ReadyVe
 
 def _shape(model: str | None) -> tuple[int, int]:
     """Return layers and dimensions of a model."""
+    from octavo.encoders.layers import layer_count
     from octavo.encoders.models import load_sentence_transformer
-    from octavo.eval.running.models import layer_count
 
     if model is None:
         raise ParameterError("a grid needs --model")
@@ -375,6 +376,10 @@ def _advice(
             found["cheaper_recipe"] = choice.cheap_recipe.python
     except (OctavoError, ValueError) as error:
         found["recommendation"] = f"No recommendation: {error}"
+    groups, _ = group(results)
+    shared = common_measures([result for one in groups for result in one.results])
+    for number, size in enumerate(grids(groups, shared[0]) if shared else []):
+        found[f"grid_{number + 1}" if number else "grid"] = size.sentence
     # Ids of several data sets may clash; without texts the page shows ids.
     one = len(datasets) == 1 and len({result.dataset.fingerprint for result in everything}) == 1
     texts = dict(zip(datasets[0].query_ids, datasets[0].queries, strict=True)) if one else {}

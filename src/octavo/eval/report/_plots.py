@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from octavo.errors import MissingExtraError
+from octavo.eval.analysis.grid import Grid
 from octavo.eval.analysis.pareto import Point
 from octavo.eval.analysis.statistics import PairedDifference
 
@@ -474,6 +475,56 @@ def _draw_turned(
     axes.tick_params(colors=_INK)
     axes.set_title("\n".join(lines).replace("$", r"\$"), fontsize=9.5, color=_INK)
     _colour_bar(figure, image, axes, location="bottom")
+    return figure
+
+
+def grid_map(grid: Grid, name: str) -> Picture:
+    """Draw the quality of each number of layers and dimensions, a panel for each quantizer; the cheapest good one is framed."""
+    return _picture(name, grid.sentence, lambda narrow: _draw_grid(grid, narrow=narrow))
+
+
+def _draw_grid(grid: Grid, *, narrow: bool) -> Any:
+    depths = sorted({cell.layers for cell in grid.cells}, key=lambda layers: (layers is None, layers or 0))
+    widths = sorted({cell.dim for cell in grid.cells})
+    quantizers = list(dict.fromkeys(cell.quantizer for cell in grid.cells))
+    columns = 1 if narrow else min(2, len(quantizers))
+    rows = -(-len(quantizers) // columns)
+    figure = _figure(4.5 if narrow else 11.4, rows * (1.3 + 0.36 * len(depths)))
+    values = [cell.value for cell in grid.cells]
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    cheapest = grid.cheapest
+    image = None
+    for axes, quantizer in zip(panels, quantizers, strict=False):
+        table = [[math.nan] * len(widths) for _ in depths]
+        for cell in grid.cells:
+            if cell.quantizer != quantizer:
+                continue
+            at, across = depths.index(cell.layers), widths.index(cell.dim)
+            table[at][across] = cell.value
+            dark = cell.value < (min(values) + max(values)) / 2
+            axes.text(
+                across,
+                at,
+                f"{cell.value:.3f}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if dark else "black",
+            )
+            if cell is cheapest:
+                axes.plot([across], [at], "s", markersize=24, fillstyle="none", color=BLUE, markeredgewidth=2.5)
+        image = axes.imshow(table, cmap="cividis", aspect="auto", vmin=min(values), vmax=max(values))
+        axes.set_xticks(range(len(widths)), [str(width) for width in widths], fontsize=8.5)
+        axes.set_yticks(range(len(depths)), ["all" if depth is None else str(depth) for depth in depths], fontsize=8.5)
+        axes.set_xlabel("dimensions", fontsize=9, color=_INK)
+        axes.set_ylabel("layers", fontsize=9, color=_INK)
+        axes.set_title(_literal(quantizer), fontsize=10, color=_INK)
+        axes.tick_params(colors=_INK)
+    for axes in panels[len(quantizers) :]:
+        axes.set_visible(False)
+    bar = figure.colorbar(image, ax=list(panels), shrink=0.8, location="bottom" if narrow else "right")
+    bar.set_label(_literal(grid.measure), color=_INK)
+    bar.ax.tick_params(colors=_INK)
     return figure
 
 

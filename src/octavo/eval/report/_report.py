@@ -16,6 +16,7 @@ from octavo._files import write_atomically
 from octavo._html import Html, element, join
 from octavo.errors import ParameterError
 from octavo.eval.analysis.compare import paired_values
+from octavo.eval.analysis.grid import Grid, grids
 from octavo.eval.analysis.pareto import NothingFitsError, Pareto, pareto, plane
 from octavo.eval.analysis.recipe import Recipe
 from octavo.eval.analysis.scaling import Where
@@ -290,6 +291,11 @@ def _content(
 
     sections: list[tuple[str, str, list[Html]]] = []
     sections.append(("plane", "Quality and bytes", _planes(data, best, drawn)))
+    sizes = grids(data.groups, data.measure)
+    for number, found in enumerate(sizes):
+        anchor = f"grid-{number + 1}" if number else "grid"
+        name = f"Layers and dimensions of {found.model}" if len(sizes) > 1 else "Layers and dimensions"
+        sections.append((anchor, name, _grid(found, anchor, drawn)))
     sections.append(("table", "All configurations", [configuration_table(data, best)]))
     if data.differences:
         sections.append(("differences", f"Against {data.baseline.label}", _differences(data, drawn)))
@@ -417,6 +423,19 @@ def _planes(data: ReportData, best: str | None, drawn: Any) -> list[Html]:
         )
     )
     return out
+
+
+def _grid(found: Grid, name: str, drawn: Any) -> list[Html]:
+    times: dict[int | None, float] = {cell.layers: cell.query_ms for cell in found.cells if cell.query_ms is not None}
+    spent = [
+        f"{times[layers]:.1f} ms with {'all' if layers is None else layers}"
+        for layers in sorted(times, key=lambda layers: (layers is None, layers or 0))
+    ]
+    caption = (
+        f"{found.measure} of {found.model} cut to its first layers and dimensions; the cheapest within 1 % is framed. "
+        + (f"Processor time of encoding a query: {', '.join(spent)} layers." if spent else "")
+    )
+    return [element("p", found.sentence), drawn(_plots.grid_map(found, name), caption)]
 
 
 def _differences(data: ReportData, drawn: Any) -> list[Html]:

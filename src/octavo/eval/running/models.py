@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 
 from octavo._arrays import Floats
 from octavo.encoders.dense import Encoder, as_encoder
+from octavo.encoders.layers import copied, keep_layers, layered_name, split_name
 from octavo.encoders.models import is_attribute, load_attribute, load_sentence_transformer
 from octavo.encoders.tokens import MeanProbe, TokenEncoder
 from octavo.errors import OctavoError, ParameterError
@@ -147,8 +147,9 @@ def load_model(model: Any, layers: int | None = None, *, tokens: bool = False) -
 def written_name(model: Any) -> str | None:
     """Return how somebody else would name a model: a name, an absolute folder, ``module:attribute``; None if nothing does."""
     if isinstance(model, str):
-        place = Path(model).expanduser()
-        return str(place.resolve()) if place.is_dir() else model
+        own, layers, query_layers = split_name(model)
+        place = Path(own).expanduser()
+        return layered_name(str(place.resolve()), layers, query_layers) if place.is_dir() else model
     module, name = getattr(model, "__module__", None), getattr(model, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str) or module == "__main__":
         return None
@@ -164,7 +165,8 @@ def _name(model: Any, encoder: Encoder) -> str:
 
 def model_name(name: str) -> str:
     """Return what results call a model: its name, and of a folder the last part."""
-    return Path(name).resolve().name if Path(name).is_dir() else name
+    own, layers, query_layers = split_name(name)
+    return layered_name(Path(own).resolve().name, layers, query_layers) if Path(own).is_dir() else name
 
 
 def _probe(encoder: Encoder) -> Floats:
@@ -184,22 +186,6 @@ def same_probes(a: Floats, b: Floats) -> bool:
     return bool(np.all(alike & np.isclose(*lengths, rtol=1e-3, atol=1e-6)))
 
 
-def keep_layers(model: Any, layers: int) -> None:
-    """Cut a sentence-transformers model down to its first transformer layers, in place.
-
-    Pooling, and what follows it, then works on the output of the last layer kept.
-
-    Raises
-    ------
-    ParameterError
-        When there are no such layers, or fewer than asked for.
-    """
-    parent, attribute, total = _find_layers(model)
-    if not 1 <= layers <= total:
-        raise ParameterError(f"expected layers between 1 and the model's {total}, got {layers}")
-    setattr(parent, attribute, getattr(parent, attribute)[:layers])
-
-
 def cut_model(model: Any, layers: int) -> Any:
     """Return a sentence-transformers model, loaded by its name or copied, with its first transformer layers alone.
 
@@ -208,30 +194,6 @@ def cut_model(model: Any, layers: int) -> Any:
     ParameterError
         See `keep_layers`.
     """
-    cut = load_sentence_transformer(model) if isinstance(model, str) else copy.deepcopy(model)
+    cut = load_sentence_transformer(model) if isinstance(model, str) else copied(model)
     keep_layers(cut, layers)
     return cut
-
-
-def layer_count(model: Any) -> int:
-    """Return how many transformer layers a sentence-transformers model has."""
-    return _find_layers(model)[2]
-
-
-def _find_layers(model: Any) -> tuple[Any, str, int]:
-    """Return where the list of layers hangs: the only list of modules as long as the configuration says."""
-    modules: Callable[[], Any] | None = getattr(model, "named_modules", None)
-    configurations = [m.config for _, m in modules() if hasattr(m, "config")] if modules is not None else []
-    # Not every architecture calls it the same, but all map the usual name to theirs.
-    count = next((n for c in configurations if isinstance(n := getattr(c, "num_hidden_layers", None), int)), None)
-    if modules is None or count is None:
-        raise ParameterError("layers cuts the transformer of a sentence-transformers model; this model has none")
-    found = [
-        (parent, attribute, count)
-        for _, parent in modules()
-        for attribute, child in parent.named_children()
-        if type(child).__name__ == "ModuleList" and len(child) == count
-    ]
-    if len(found) != 1:
-        raise ParameterError(f"expected one list of {count} layers in the model, found {len(found)}; it cannot be cut")
-    return found[0]

@@ -24,7 +24,7 @@ from octavo.eval.running._measure import AGREEMENT_DEPTH, Embedded, Measured, me
 from octavo.eval.running.encodings import EmbeddingCache, TokenCache
 from octavo.eval.running.measures import DEFAULT_MEASURES, MINIMUM_DEPTH, Measures, run_lines
 from octavo.eval.running.models import load_model, model_name, written_name
-from octavo.eval.running.timing import Timing
+from octavo.eval.running.timing import Timing, encoding_ms
 from octavo.eval.vectors import READY, ReadyVectors, fingerprint
 
 #: Environment variable that names a directory of embeddings for all runs.
@@ -163,7 +163,8 @@ def run(
     # One model at a time is in memory, whatever the number of data sets.
     for layers, late in kinds if not ready else ():
         kind = TokenCache if late else EmbeddingCache
-        source = _Model(plan, kind(plan.cache, load_model(model, layers, tokens=late)))
+        embedded = kind(plan.cache, load_model(model, layers, tokens=late))
+        source = _Model(plan, embedded, timed=any(cut is not None for cut, _ in kinds))
         part = [one for one in chosen if one.mode not in WITHOUT_VECTORS and (one.layers, one.late) == (layers, late)]
         for number, dataset in enumerate(loaded):
             for configuration, result in _run_all(plan, dataset, source, part).items():
@@ -218,12 +219,16 @@ class _Source(Protocol):
 class _Model:
     """From a model, by way of the cache."""
 
-    def __init__(self, plan: _Plan, cache: EmbeddingCache) -> None:
+    def __init__(self, plan: _Plan, cache: EmbeddingCache, *, timed: bool) -> None:
         self._plan, self._cache = plan, cache
         self.info = cache.model.info(cache.fingerprint)
+        self._time = timed
 
     def embed(self, dataset: Dataset) -> Embedded:
         cache, shown = self._cache, self._plan.progress
+        if self._time:  # with the first data set that has to be measured
+            self._time = False
+            self.info = replace(self.info, query_ms=encoding_ms(cache.model, dataset.queries, self._plan.seed))
         what = f"{dataset.name}: embed with {cache.model.name}"
         if isinstance(cache, TokenCache):
             return Embedded(
@@ -269,6 +274,7 @@ def _run_all(
         if data is None:  # not before something has to be measured
             data = source.embed(dataset) if source is not None else Embedded(dataset, _NO_VECTORS, _NO_VECTORS)
         plan.note(f"{dataset.name}: {configuration.label}")
+        model = source.info if source is not None else None
         results[configuration] = _run_one(plan, data, model, configuration, path)
     return results
 

@@ -12,6 +12,9 @@ import numpy as np
 from octavo._validation import check_integer
 from octavo.eval.results import Latency, Speed
 
+#: Queries whose encoding is timed, one at a time.
+_ENCODED = 20
+
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
@@ -47,6 +50,29 @@ class Timing:
 def timed_queries(total: int, timing: Timing, seed: int) -> list[int]:
     """Return which queries are timed."""
     return sorted(np.random.default_rng(seed).permutation(total)[: timing.queries].tolist())
+
+
+def encoding_ms(model: Any, queries: Sequence[str], seed: int) -> float:
+    """Return how much processor time, of all threads, encoding one query takes: the median of some, in milliseconds.
+
+    Parameters
+    ----------
+    model : EvalModel
+        What encodes them.
+    queries : sequence of str
+        Of which some are drawn.
+    seed : int
+        Of the drawing.
+    """
+    encode = model.encode if model.tokens is None else model.encode_tokens
+    chosen = [queries[at] for at in np.random.default_rng(seed).permutation(len(queries))[:_ENCODED].tolist()]
+    encode(chosen[:1], "queries")  # the first warms up
+    spent = []
+    for query in chosen:
+        started = time.process_time()
+        encode([query], "queries")
+        spent.append(time.process_time() - started)
+    return float(np.median(spent) * 1000)
 
 
 def time_searches(

@@ -14,6 +14,7 @@ import contextlib
 import errno
 import json
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any
@@ -90,52 +91,65 @@ class TextFiles:
 
     # ------------------------------------------------------------------ keeping up
 
-    def ready(self, *, positions: bool = False) -> TextView:
-        """Return an index that covers the newest commit, catching up first if it has to.
+    @contextlib.contextmanager
+    def reading(self, *, positions: bool = False) -> Iterator[tuple[Connection, Snapshot, TextView]]:
+        """Yield a connection and the snapshot of the newest commit, as `Store.read` does, and an index that covers just that.
+
+        Where it has to be caught up first, that happens within the reading: however fast others write, it happens once.
 
         Parameters
         ----------
         positions : bool, default=False
             One that has the words in order beside their terms; the first time, that builds it anew.
         """
-        with self._store.read() as (_, snapshot):
+        with self._store.read() as (connection, snapshot):
             view = self._view
             good = view is not None and view.seq == snapshot.seq and view.snapshot.whole
             if view is not None and good and (view.index.positions or not positions):
-                return view
-        with self._lock:
-            view = self._patiently_caught_up(positions)
+                yield connection, snapshot, view
+                return
+        with contextlib.ExitStack() as stack:
+            with self._lock:
+                found = self._patiently_caught_up(stack, positions)
+            yield found
+        with self._lock:  # no longer within a reading, which would keep the log from being folded
             self._offer()
-            return view
 
-    def _patiently_caught_up(self, positions: bool) -> TextView:
-        for _ in range(3):
+    def _patiently_caught_up(
+        self, stack: contextlib.ExitStack, positions: bool
+    ) -> tuple[Connection, Snapshot, TextView]:
+        """Return what `reading` yields; `stack` then ends the reading."""
+        for attempt in range(4):
             try:
-                return self._caught_up(positions)
+                with contextlib.ExitStack() as reading:
+                    connection, snapshot = reading.enter_context(self._store.read())
+                    # The last time, since others are faster: an index that stands on nothing of theirs.
+                    view = self._caught_up(connection, snapshot, positions, anew=attempt == 3)
+                    stack.push(reading.pop_all())
+                    return connection, snapshot, view
             except OSError as err:
                 # Somebody has removed the files that it stood on: old ones, or all, to erase what was deleted.
-                if err.errno != errno.ENOENT:
+                if err.errno != errno.ENOENT or attempt == 3:
                     raise
                 self._forget()
-        return self._caught_up(positions, anew=True)  # others are faster: an index that stands on nothing of theirs
+        raise AssertionError  # the last attempt returns or raises
 
-    def _caught_up(self, positions: bool, *, anew: bool = False) -> TextView:
-        with self._store.read() as (connection, snapshot):
-            self._store.follow_words(connection)
-            view = self._usable(connection, snapshot) if not anew else None
-            if view is not None and view.index.analysis.record != self._analysis().record:
-                view = None
-            if view is not None and positions and not view.index.positions:
-                view = None
-            if view is None or view.seq != snapshot.seq:
-                index = view.index if view is not None else self._new_index(positions)
-                self._extend(connection, snapshot, index, view)
-                index.commit()
-                view = TextView(
-                    index, index.snapshot, snapshot.seq, snapshot.n_slots, snapshot.generation, not self._shared, True
-                )
-            self._remember(view)
-            return view
+    def _caught_up(self, connection: Connection, snapshot: Snapshot, positions: bool, *, anew: bool) -> TextView:
+        self._store.follow_words(connection)
+        view = self._usable(connection, snapshot) if not anew else None
+        if view is not None and view.index.analysis.record != self._analysis().record:
+            view = None
+        if view is not None and positions and not view.index.positions:
+            view = None
+        if view is None or view.seq != snapshot.seq:
+            index = view.index if view is not None else self._new_index(positions)
+            self._extend(connection, snapshot, index, view)
+            index.commit()
+            view = TextView(
+                index, index.snapshot, snapshot.seq, snapshot.n_slots, snapshot.generation, not self._shared, True
+            )
+        self._remember(view)
+        return view
 
     def _usable(self, connection: Connection, snapshot: Snapshot) -> TextView | None:
         """Return the newest index that answers for this commit, or can be extended to."""

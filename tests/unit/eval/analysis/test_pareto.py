@@ -341,7 +341,7 @@ def test_recipes_for_what_has_no_name(make_result: Any) -> None:
     of_object = recipe(replace(plain, model=replace(plain.model, name="mine", encoder=None))).python
     assert "# encoder: what was measured, 'mine'\nkb = octavo.open('kb', encoder=encoder, codec='int8')" in of_object
     cut = recipe(make_result("int8", layers=4)).python
-    assert "model = cut_model('all-MiniLM-L6-v2', layers=4)\nkb = octavo.open('kb', encoder=model," in cut
+    assert "kb = octavo.open('kb', encoder='all-MiniLM-L6-v2@layers=4'," in cut
 
 
 def test_the_command_is_given_where_the_command_line_can_do_it(make_result: Any) -> None:

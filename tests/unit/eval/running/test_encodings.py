@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from octavo.encoders.layers import keep_layers, layer_count
 from octavo.errors import ParameterError
 from octavo.eval.running import encodings as module
 from octavo.eval.running.encodings import EmbeddingCache
-from octavo.eval.running.models import PROBES, keep_layers, layer_count, load_model, same_probes
+from octavo.eval.running.models import PROBES, load_model, same_probes
 
 TEXTS = ["red", "green thing", "a much longer text about things", "red", ""]
 

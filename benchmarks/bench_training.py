@@ -1,0 +1,232 @@
+"""What training for compression is worth: the tables of docs/training.md.
+
+    python benchmarks/bench_training.py train starbucks late late-x3 late-x11 --data DATA --models MODELS
+    python benchmarks/bench_training.py measure --data DATA --models MODELS
+
+DATA holds BEIR folders. Trained on: the questions of squad-v1.1-dev, those of scifact's split train, titles with bodies of
+scifact. Measured on two sets that nothing was trained on, cranfield and pubmedqa-l, by exact search, so that what differs is
+the vectors. Those of all layers come from one pass through a model. Intervals are of 95 % over queries, paired.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from octavo._arrays import unit_rows
+from octavo.compression import SVD, Codec, TokenPooling
+from octavo.encoders.layers import layer_count
+from octavo.encoders.models import load_sentence_transformer
+from octavo.encoders.tokens import TokenEncoder
+from octavo.eval import Dataset, load_dataset
+from octavo.eval.analysis.statistics import paired_difference
+from octavo.eval.running.measures import Measures, strictly_decreasing
+from octavo.training import Late, Starbucks, train
+
+BASE = "all-MiniLM-L6-v2"
+HELD_OUT = ("cranfield", "pubmedqa-l")
+#: One model for both tables: the whole depth with fewer dimensions, and fewer layers.
+POINTS = [(6, 384), (6, 96), (6, 48), (4, 384), (4, 96), (3, 96), (2, 48)]
+DIMS = (384, 96, 48)
+RECIPES: dict[str, Any] = {
+    "starbucks": Starbucks(points=POINTS, align_queries=True),
+    "late": Late(),
+    "late-x3": Late(pool_factor=3),
+    "late-x11": Late(pool_factor=11),
+}
+
+
+def trained(names: list[str], data: Path, models: Path, steps: int, max_length: int) -> None:
+    """Train the models that are not there yet."""
+    sources = [f"{data}/squad-v1.1-dev#test", f"{data}/scifact#train", f"titles:{data}/scifact"]
+    for name in names:
+        if (models / name).exists():
+            continue
+        found = train(
+            RECIPES[name], BASE, sources, models / name, steps=steps, eval_every=steps, batch_size=32, max_length=max_length,
+            held_out=30, learning_rate=5e-5, precision="bfloat16", seed=0,
+            note=lambda message: print(time.strftime("%H:%M:%S"), message, flush=True),
+        )  # fmt: skip
+        print(found, flush=True)
+
+
+def ndcg(data: Dataset, scores: Any) -> dict[str, float]:
+    """Return nDCG@10 of each query."""
+    run = {}
+    for query, row in zip(data.query_ids, scores, strict=True):
+        best = np.argsort(-row, kind="stable")[:10]
+        lowered = strictly_decreasing(np.asarray(row[best], np.float32))
+        run[query] = [(data.document_ids[at], float(score)) for at, score in zip(best, lowered, strict=True)]
+    return Measures(["nDCG@10"]).evaluate(data.qrels, {10: run}).per_query["nDCG@10"]
+
+
+def by_layer(model: Any, texts: list[str]) -> dict[int, Any]:
+    """Return the vectors of texts after each layer."""
+    import torch
+
+    from octavo.training.losses import layer_embeddings
+
+    depths = list(range(1, layer_count(model) + 1))
+    found = {depth: np.empty((len(texts), model.get_embedding_dimension()), np.float32) for depth in depths}
+    order = np.argsort([-len(text) for text in texts], kind="stable")
+    model.eval()
+    with torch.no_grad():
+        for start in range(0, len(order), 32):
+            rows = order[start : start + 32]
+            parts = layer_embeddings(model, model.preprocess([texts[int(row)] for row in rows]), depths)
+            for depth, part in parts.items():
+                found[depth][rows] = part.float().numpy()
+    return found
+
+
+def encoded(data: Dataset, place: str, kept: Path, max_length: int) -> dict[int, tuple[Any, Any]]:
+    """Return the vectors of documents and queries after each layer, from a file where they were made before."""
+    if not kept.exists():
+        model = load_sentence_transformer(place)
+        model.max_seq_length = max_length
+        documents, queries = by_layer(model, list(data.texts)), by_layer(model, list(data.queries))
+        arrays = {f"documents-{depth}": one for depth, one in documents.items()}
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(kept, **arrays, **{f"queries-{depth}": one for depth, one in queries.items()})
+    found = np.load(kept)
+    return {depth: (found[f"documents-{depth}"], found[f"queries-{depth}"]) for depth in range(1, len(found) // 2 + 1)}
+
+
+def cut(vectors: tuple[Any, Any], dim: int) -> Any:
+    """Return scores of the first dimensions."""
+    documents, queries = (unit_rows(one[:, :dim], keep_zeros=True) for one in vectors)
+    return queries @ documents.T
+
+
+def svd(vectors: tuple[Any, Any], dim: int) -> Any:
+    """Return scores after an SVD that is learned from the documents, as a collection does."""
+    documents, queries = vectors
+    step = SVD(dim).fit(documents)
+    return step.encode_queries(queries) @ step.encode(documents).T
+
+
+def coded(vectors: tuple[Any, Any], codec: str) -> Any:
+    """Return scores of queries with what a codec keeps of documents."""
+    documents, queries = vectors
+    finest = Codec.parse(codec).fit(documents).tiers[-1]
+    return queries @ finest.decode(finest.encode(documents)).T
+
+
+def dense(data: Dataset, models: Path, max_length: int) -> None:
+    """Print the tables of one data set for dimensions, and for layers with dimensions."""
+    vectors: dict[str, dict[int, tuple[Any, Any]]] = {}
+    for name, place in (("base", BASE), ("trained", str(models / "starbucks"))):
+        vectors[name] = encoded(data, place, models / f"vectors-{name}-{data.name}-{max_length}.npz", max_length)
+    base, made = vectors["base"], vectors["trained"]
+    whole = max(base)
+    reference = ndcg(data, cut(base[whole], DIMS[0]))
+    rows: dict[str, dict[str, float]] = {
+        "base, whole": reference,
+        "trained, whole": ndcg(data, cut(made[whole], DIMS[0])),
+    }
+    for dim in DIMS[1:]:
+        rows[f"base, truncate:{dim}"] = ndcg(data, cut(base[whole], dim))
+        rows[f"base, svd:{dim}"] = ndcg(data, svd(base[whole], dim))
+        rows[f"trained, truncate:{dim}"] = ndcg(data, cut(made[whole], dim))
+    table(f"{data.name}: dimensions", rows, reference)
+    for dim in DIMS[1:]:
+        compare(
+            f"trained truncate:{dim} against base svd:{dim}", rows[f"base, svd:{dim}"], rows[f"trained, truncate:{dim}"]
+        )
+    print(
+        f"\n### {data.name}: layers x dimensions, nDCG@10 of base / trained\n\n| layers | {' | '.join(map(str, DIMS))} |"
+    )
+    print("|---" * (len(DIMS) + 1) + "|")
+    for depth in sorted(base):
+        cells = []
+        for dim in DIMS:
+            pair = [np.mean(list(ndcg(data, cut(one[depth], dim)).values())) for one in (base, made)]
+            cells.append(f"{pair[0]:.4f} / {pair[1]:.4f}")
+        print(f"| {depth} | {' | '.join(cells)} |")
+    print("\nqueries of fewer layers against documents of all, 96 dimensions, base / trained:")
+    for depth in (2, 3, 4):
+        pair = [np.mean(list(ndcg(data, cut((one[whole][0], one[depth][1]), 96)).values())) for one in (base, made)]
+        print(f"- {depth} layers: {pair[0]:.4f} / {pair[1]:.4f}")
+
+
+def late(data: Dataset, models: Path, max_length: int) -> None:
+    """Print the table of one data set for late interaction: clusters in training against clusters afterwards."""
+    names = [name for name in ("late", "late-x3", "late-x11") if (models / name).exists()]
+    rows: dict[str, dict[str, float]] = {}
+    for name in names:
+        model = load_sentence_transformer(str(models / name), "MultiVectorEncoder")
+        model.max_seq_length = max_length
+        encoder = TokenEncoder(model)
+        documents, queries = encoder.encode_documents(list(data.texts)), encoder.encode_queries(list(data.queries))
+        for factor in (1, 3, 11) if name == "late" else (int(name.rpartition("x")[2]),):
+            pooled = TokenPooling(factor).pool(documents)
+            rows[f"{name}, pooled x{factor}"] = ndcg(data, maxsim(pooled, queries))
+    if not rows:
+        return
+    reference = next(iter(rows.values()))
+    table(f"{data.name}: late interaction, 128 dimensions a token", rows, reference)
+    for factor in (3, 11):
+        after, during = rows.get(f"late, pooled x{factor}"), rows.get(f"late-x{factor}, pooled x{factor}")
+        if after is not None and during is not None:
+            compare(f"x{factor}: clustered in training against afterwards", after, during)
+
+
+def maxsim(documents: list[Any], queries: list[Any]) -> Any:
+    """Return MaxSim of each query with each document that has tokens."""
+    lengths = np.array([len(one) for one in documents])
+    kept = np.flatnonzero(lengths)
+    flat = np.concatenate([documents[int(at)] for at in kept])
+    starts = np.concatenate([[0], np.cumsum(lengths[kept])[:-1]])
+    scores = np.full((len(queries), len(documents)), -np.inf, np.float32)
+    for number, query in enumerate(queries):
+        scores[number, kept] = np.maximum.reduceat(flat @ query.T, starts, axis=0).sum(axis=1)
+    return scores
+
+
+def table(title: str, rows: Mapping[str, Mapping[str, float]], reference: Mapping[str, float]) -> None:
+    """Print means, and paired differences from a reference with their intervals."""
+    print(f"\n### {title}\n\n| vectors | nDCG@10 | difference from the first | 95 % |\n|---|---|---|---|")
+    for name, values in rows.items():
+        difference, low, high = paired(reference, values)
+        print(f"| {name} | {np.mean(list(values.values())):.4f} | {difference:+.4f} | {low:+.4f} to {high:+.4f} |")
+
+
+def compare(title: str, a: Mapping[str, float], b: Mapping[str, float]) -> None:
+    """Print one paired difference with its interval."""
+    difference, low, high = paired(a, b)
+    print(f"- {title}: {difference:+.4f} ({low:+.4f} to {high:+.4f})")
+
+
+def paired(a: Mapping[str, float], b: Mapping[str, float]) -> tuple[float, float, float]:
+    """Return the mean difference of b from a, and its interval."""
+    found = paired_difference(list(a.values()), [b[query] for query in a])
+    return found.difference, found.low, found.high
+
+
+def main() -> None:
+    """Read the arguments."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["train", "measure"])
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(RECIPES)}; or of the held-out sets, to measure")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--max-length", type=int, default=128)
+    options = parser.parse_args()
+    if options.what == "train":
+        trained(options.names or list(RECIPES), options.data, options.models, options.steps, options.max_length)
+        return
+    parts: list[Callable[..., None]] = [dense] if (options.models / "starbucks").exists() else []
+    for name in options.names or HELD_OUT:
+        data = load_dataset(str(options.data / name))
+        for part in [*parts, late]:
+            part(data, options.models, options.max_length)
+
+
+if __name__ == "__main__":
+    main()
