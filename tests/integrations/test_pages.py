@@ -26,6 +26,7 @@ PAGES = {
     "sparse": ("octavo", ""),
     "text-search": ("octavo", ""),
     "context": ("octavo", ""),
+    "page-images": ("langchain_core", r"\['poppies'\] \['poppies'\]\nsea \(60, 80\) sea\.png\nsea\.png image/png"),
     "assistants": ("mcp", r"\['pear'\]"),
     "haystack": ("haystack", r"\['diesel'\]\n\['steam', 'violin'\]\n\['violin'\]"),
     "dspy": ("dspy", r"\['pear', 'plums'\]\n\['a red apple'\]"),

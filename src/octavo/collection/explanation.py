@@ -102,7 +102,7 @@ class Explanation:
         found = np.where(known >= 0, similarities[:, np.maximum(known, 0)], similarities.min())
         return found.astype(np.float32)
 
-    def heat_map(self, token: int | None = None, *, grid: Any = None, opacity: float = 0.65, most: int = 1_200) -> Any:
+    def heat_map(self, token: int | None = None, *, grid: Any = None, opacity: float = 0.9, most: int = 1_200) -> Any:
         """Draw on the page image where it matches the query.
 
         Parameters
@@ -112,8 +112,8 @@ class Explanation:
             in the score, has a frame.
         grid : array-like of shape (rows, columns), optional
             See `patch_similarities`.
-        opacity : float, default=0.65
-            Of the warmest place; the coldest half of the page stays as it is.
+        opacity : float, default=0.9
+            Of the warmest place; print stays dark under it, and the coldest half of the page as it is, in gray.
         most : int, default=1200
             Pixels of the longer side of the picture.
 

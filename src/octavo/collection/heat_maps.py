@@ -12,9 +12,12 @@ from octavo._arrays import Floats
 #: Colours from cold to warm; the page shows through where it is cold.
 _WARMTH = np.array([[255, 236, 130], [253, 174, 60], [240, 90, 40], [190, 10, 60]], np.float32)
 
+#: Shade that black has under the warmest place.
+_LIFT = 120.0
+
 #: Query tokens of which the best patch is framed.
 _FRAMED = 32
-_FRAME = (150, 0, 60)
+_FRAME = (60, 0, 30)
 
 
 def draw_heat(picture: Any, similarities: Floats, opacity: float, most: int) -> Any:
@@ -35,7 +38,8 @@ def draw_heat(picture: Any, similarities: Floats, opacity: float, most: int) -> 
     drawing: Any = importlib.import_module("PIL.ImageDraw")
     scale = most / max(picture.size)
     size = tuple(max(1, round(side * scale)) for side in picture.size)
-    page = picture.resize(size, pil.Resampling.LANCZOS)
+    # in gray, so that no colour of the page is taken for warmth
+    page = np.asarray(picture.resize(size, pil.Resampling.LANCZOS).convert("L"), np.float32)[..., None]
     total = similarities.sum(axis=0, dtype=np.float64)
     low, high = float(np.median(total)), float(total.max())
     warmth = np.clip((total - low) / (high - low), 0.0, 1.0) if high > low else np.zeros_like(total)
@@ -46,7 +50,9 @@ def draw_heat(picture: Any, similarities: Floats, opacity: float, most: int) -> 
     part = (steps - below)[..., None]
     colours = _WARMTH[below] * (1 - part) + _WARMTH[below + 1] * part
     weight = (opacity * np.sqrt(heat))[..., None]
-    mixed = pil.fromarray((np.asarray(page, np.float32) * (1 - weight) + colours * weight).round().astype(np.uint8))
+    # multiplied with a lighter page: print stays darker than what it stands on, and dark areas take the colour on
+    lighter = _LIFT + page * (255 - _LIFT) / 255
+    mixed = pil.fromarray((page * (1 - weight) + weight * lighter * colours / 255).round().astype(np.uint8))
     pen = drawing.Draw(mixed)
     rows, columns = total.shape
     width = max(2, round(most / 400))
@@ -58,5 +64,11 @@ def draw_heat(picture: Any, similarities: Floats, opacity: float, most: int) -> 
             (column + 1) * size[0] / columns - 1,
             (row + 1) * size[1] / rows - 1,
         )
-        pen.rectangle(box, outline=_FRAME, width=width)
+        pen.rectangle(
+            tuple(side + step for side, step in zip(box, (-width, -width, width, width), strict=True)),
+            None,
+            "white",
+            width,
+        )
+        pen.rectangle(box, None, _FRAME, width)
     return mixed
