@@ -261,7 +261,12 @@ class PageImage:
 
     def _decoded(self, data: Any) -> Any:
         if not isinstance(data, bytes):
-            return _checked_picture(data, self._name)
+            try:
+                return _checked_picture(data, self._name)
+            except (ValueError, OSError) as error:
+                if isinstance(error, InvalidImageError):
+                    raise
+                raise InvalidImageError(f"{self._name} cannot be read: {error}") from error
         is_pdf = data[:1024].lstrip().startswith(b"%PDF-") or b"%PDF-" in data[:1024]
         if self.page is not None:
             if not is_pdf:

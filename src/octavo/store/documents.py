@@ -624,6 +624,7 @@ def _read_batch(part: Mapping[str, list[Any]], n: int, start: int, seen: set[str
         texts = [row[0] for row in rows]
         ids = [row[1] if given is None else given for given, row in zip(ids, rows, strict=True)]
         metadata = [row[2] if given is None else given for given, row in zip(metadata, rows, strict=True)]
+        _refuse_two(embed_texts, rows, start)
         embed_texts = [row[3] if given is None else given for given, row in zip(embed_texts, rows, strict=True)]
         words = [embed_words or row[4] for row in rows]
         metadata = [_with_about(given, document) for given, document in zip(metadata, part["documents"], strict=True)]
@@ -704,6 +705,16 @@ def _with_about(metadata: Any, document: Any) -> Any:
     """Return metadata with what an image says of itself, unless it says something else there."""
     about = image.about if (image := as_page_image(document)) is not None else {}
     return about | dict(metadata or {}) if about and isinstance(metadata, Mapping | None) else metadata
+
+
+def _refuse_two(embed_texts: Sequence[Any], rows: Sequence[Sequence[Any]], start: int) -> None:
+    """Raise for a document whose vectors would have to be made of an image and of a text."""
+    for number, (given, row) in enumerate(zip(embed_texts, rows, strict=True), start):
+        if given is not None and row[3] is not None and is_image(row[3]):
+            raise ParameterError(
+                f"document {number}: expected None in embed_texts for an image, which its vectors are made of; what words "
+                "find it by is PageImage(image, text)"
+            )
 
 
 def _refuse_urls(texts: Iterable[Any], start: int) -> None:

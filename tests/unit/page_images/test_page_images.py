@@ -385,3 +385,23 @@ def test_a_collection_remembers_pooling_by_place(tmp_path: Path) -> None:
         assert kb.pooling == SpatialPooling(9)
     with pytest.raises(octavo.OctavoError, match="pool"):
         octavo.open_multi_vector(tmp_path / "kb", ColourModel(), pool_factor=9)
+
+
+def test_an_image_and_a_text_to_embed_contradict_each_other() -> None:
+    with octavo.open_multi_vector(encoder=ColourModel()) as kb:
+        with pytest.raises(ParameterError, match="embed_texts for an image"):
+            kb.add([page("red")], embed_texts=["text"])
+        kb.add([page("red"), "text"], embed_texts=[None, "blue"], ids=["a", "b"])
+        assert kb.search("blue", k=1).ids == ["b"]
+        kb.update(["a"], texts=["poppies"])  # words change, the image stays
+        assert kb.search("poppies", k=1, mode="text")[0].image is not None
+
+
+def test_a_closed_image_is_refused() -> None:
+    closed = Image.open(io.BytesIO(png(page("red"))))
+    closed.close()
+    with (
+        octavo.open_multi_vector(encoder=ColourModel()) as kb,
+        pytest.raises(InvalidImageError, match="cannot be read"),
+    ):
+        kb.add([closed])
