@@ -168,6 +168,44 @@ def save_colqwen2(folder: Path) -> None:
     processor.save_pretrained(folder)
 
 
+def save_colmodernvbert(folder: Path) -> None:
+    """Save a ColModernVBERT of one layer with random weights: tiles of 2 x 2 patches, and the whole image as one more."""
+    import torch
+    from transformers import (
+        ColModernVBertConfig,
+        ColModernVBertForRetrieval,
+        ColModernVBertProcessor,
+        ModernVBertConfig,
+    )
+    from transformers.models.idefics3 import Idefics3ImageProcessorPil
+
+    tiles = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
+    special = [
+        "<image>",
+        "<fake_token_around_image>",
+        "<end_of_utterance>",
+        "<global-img>",
+        "<|begin_of_text|>",
+        *tiles,
+    ]
+    tokenizer = _tokenizer(special)
+    images = Idefics3ImageProcessorPil(size={"longest_edge": 168}, max_image_size={"longest_edge": 56})
+    processor = ColModernVBertProcessor(images, tokenizer, image_seq_len=4)
+    words = len(tokenizer)
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+    backbone = ModernVBertConfig(
+        text_config={"model_type": "modernbert", "vocab_size": words, **small, **tokens},
+        vision_config={"model_type": "siglip_vision_model", "image_size": 56, "patch_size": 14, **small},
+        image_token_id=processor.image_token_id,
+        pixel_shuffle_factor=2,
+    )
+    torch.manual_seed(0)
+    model = ColModernVBertForRetrieval(ColModernVBertConfig(vlm_config=backbone, embedding_dim=16)).eval()
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
 def pdf(path: Path, pages: Sequence[str | Image.Image | None]) -> Path:
     """Write a PDF: a string is a page of text, an image a scan of it, None a blank page."""
     objects: list[bytes] = [b"", b"", b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>"]

@@ -29,7 +29,6 @@ def of_sentence_transformer(model: Any) -> ImageBackend | None:
     supports = getattr(model, "supports", None)
     if supports is None or not supports("image"):
         return None
-
     def encode(images: list[Any]) -> Any:
         return model.encode_document(images, convert_to_numpy=True, show_progress_bar=False)
 
@@ -41,6 +40,21 @@ def of_sentence_transformer(model: Any) -> ImageBackend | None:
         return _grid(getattr(model, "processor", None), image.size, features)
 
     return ImageBackend(encode, patch_grid)
+
+
+def without_tokens(model: Any) -> tuple[Any, Any] | None:
+    """Return model and processor of a ``MultiVectorEncoder`` whose processor, simply called, leaves the prompts out.
+
+    That of ColModernVBERT does (transformers 5.23), so that images come without tokens and queries without what the model was
+    trained with; its `process_images` and `process_queries` do not.
+    """
+    first = next(iter(model), None)
+    processor: Any = getattr(first, "processor", None)
+    inner = getattr(first, "auto_model", None)
+    if inner is None or not all(hasattr(processor, name) for name in ("process_images", "process_queries")):
+        return None
+    alone = processor(images=[_blank((64, 64))], return_tensors="pt")
+    return None if "input_ids" in alone else (inner, processor)
 
 
 def of_model_and_processor(model: Any, processor: Any) -> tuple[ImageBackend, Callable[[list[str]], Any]]:

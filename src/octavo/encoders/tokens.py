@@ -19,7 +19,7 @@ from octavo.encoders.layers import split_name
 from octavo.encoders.models import load_sentence_transformer, resolve_model
 from octavo.encoders.one_pass import OnePass, gives_several
 from octavo.encoders.page_images import PageImage, is_image
-from octavo.encoders.page_models import ImageBackend, of_model_and_processor, of_sentence_transformer
+from octavo.encoders.page_models import ImageBackend, of_model_and_processor, of_sentence_transformer, without_tokens
 from octavo.errors import InputTypeError, InvalidVectorsError, ParameterError
 
 #: Architectures of checkpoints that are late-interaction models without a `modules.json` that says so.
@@ -377,6 +377,9 @@ def _late_sentence_transformer(model: Any, name: str) -> _Backend:
         kept = features["input_ids"][features["attention_mask"].bool()]
         return list(model.tokenizer.convert_ids_to_tokens(kept.tolist()))
 
+    images = of_sentence_transformer(model)
+    if images is not None and (pair := without_tokens(model)) is not None:
+        return _model_and_processor(*pair)._replace(name=name)
     return _Backend(
         name,
         lambda texts: model.encode_document(texts, convert_to_numpy=True, show_progress_bar=False),
@@ -384,7 +387,7 @@ def _late_sentence_transformer(model: Any, name: str) -> _Backend:
         lambda text: strings(model.encode_document, text),
         lambda text: strings(model.encode_query, text),
         _prompts(model),
-        of_sentence_transformer(model),
+        images,
     )
 
 

@@ -13,7 +13,7 @@ import octavo
 from octavo import PageImage, TokenEncoder
 from octavo.compression import SpatialPooling
 from octavo.errors import InputTypeError
-from page_models import page, save_colpali, save_colqwen2
+from page_models import page, save_colmodernvbert, save_colpali, save_colqwen2
 
 pytest.importorskip("sentence_transformers")
 
@@ -69,6 +69,23 @@ def test_colqwen2(colqwen2: Path) -> None:
         assert (np.diff(grid.ravel()) == 1).all()
         assert grid.max() < len(matrix) - 1
         assert matrix.shape[1] == 16
+
+
+def test_colmodernvbert(tmp_path: Path) -> None:
+    save_colmodernvbert(tmp_path)
+    encoder = TokenEncoder(str(tmp_path))
+    text = PageImage(page("red", size=(160, 240))).embed_text
+    [matrix] = encoder.encode_documents([text])
+    grid = encoder.patch_grid(text)
+    assert grid.shape == (6, 4)  # three rows and two columns of tiles, each with 2 x 2 patches
+    np.testing.assert_array_equal(grid[0, :2] + 2, grid[1, :2])  # the rows of a tile follow each other,
+    assert grid[0, 2] > grid[1, 1]  # then comes the next tile
+    assert len(np.unique(grid)) == 24
+    assert grid.max() < len(matrix) - 4  # the whole image comes last, and is no patch
+    with octavo.open_multi_vector(encoder=encoder, pooling=SpatialPooling(4)) as kb:
+        kb.add([PageImage(page("red"))], ids=["r"])
+        assert len(kb.get_token_vectors(["r"])[0]) == len(matrix) - 24 + 6
+        assert kb.explain("red", "r").patch_similarities().shape[1:] == (6, 4)
 
 
 def test_a_model_with_its_processor_gives_the_same(colpali: Path, colqwen2: Path) -> None:
