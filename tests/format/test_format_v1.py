@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
+import sqlite3
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -103,6 +105,55 @@ def test_it_can_be_written_to(name: str, tmp_path: Path) -> None:
         assert kb.verify().problems == []
 
 
+def _fixtures() -> Any:
+    """Return the module that has made the fixtures, for its models."""
+    spec = importlib.util.spec_from_file_location("make_fixtures", FIXTURES / "make_fixtures.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "reencoding" in EXPECTED[name]])
+def test_a_change_of_the_model_is_gone_on_with(name: str, tmp_path: Path) -> None:
+    made, expected = _fixtures(), EXPECTED[name]
+    coming = made.COMING[name]
+    new = octavo.TokenEncoder(coming) if coming.many else coming
+    with octavo.open(_copy(name, tmp_path), new if not coming.many else made.OLD, previous=made.OLD) as kb:
+        state = kb.info().reencoding
+        assert state is not None
+        assert {key: state[key] for key in expected["reencoding"]} == expected["reencoding"]
+        if not coming.many:
+            for query, (ids, scores) in zip(made.QUESTIONS, expected["both"], strict=True):
+                found = kb.search(query, 5)
+                assert found.reencoding == "both"
+                np.testing.assert_allclose(found.scores, scores, rtol=2e-4, atol=2e-4)
+                assert found.ids[0] == ids[0]
+        documents = list(kb.documents())
+        encoded: list[str] = []
+        encode = coming.encode_documents
+
+        def counted(texts: Any) -> Any:
+            encoded.extend(texts)
+            return encode(texts)
+
+        coming.encode_documents = counted
+        kb.reencode(new if not coming.many else octavo.TokenEncoder(coming), batch_size=10)
+        # what was done stays done; a few documents tell which model is which
+        assert state["of"] - state["documents"] <= len(encoded) <= state["of"] - state["documents"] + 10
+    opened = octavo.open_multi_vector if coming.many else octavo.open
+    with opened(tmp_path / name, must_exist=True) as kb, opened(None, codec=kb.codec, fit_after=30) as direct:
+        assert kb.info().reencoding is None
+        assert kb.verify().problems == []
+        assert list(kb.documents()) == documents
+        vectors = coming.encode_queries([document.text for document in documents])
+        direct.add(documents, **({"token_vectors": vectors} if coming.many else {"vectors": vectors}))
+        np.testing.assert_allclose(
+            kb.get_vectors(kb.ids()), direct.get_vectors(kb.ids()), atol=0.05 if coming.many else 0.02
+        )
+
+
 def test_every_part_of_the_format_is_there() -> None:
     """The fixtures lose their worth if one part of the format is missing from all of them."""
     files = [entry.name for entry in FIXTURES.rglob("*") if entry.is_file()]
@@ -115,5 +166,21 @@ def test_every_part_of_the_format_is_there() -> None:
         "meta.json",
     ):
         assert part in files
+    databases = [sqlite3.connect(f"file:{path}?immutable=1", uri=True) for path in FIXTURES.glob("*/octavo.db")]
+    entries: set[str] = set()
+    for database in databases:
+        entries.update(key for (key,) in database.execute("SELECT key FROM manifest"))
+        for table in ("next_blocks", "next_originals"):
+            if database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
+                entries.update([table] if database.execute(f"SELECT 1 FROM {table}").fetchone() else [])
+        database.close()
+    assert {
+        "next",
+        "next_codec_state",
+        "next_token_codec",
+        "next_candidate_state",
+        "next_blocks",
+        "next_originals",
+    } <= entries
     for suffix in (".graph", ".cells", ".segment", ".sparse"):
         assert any(name.endswith(suffix) for name in files)

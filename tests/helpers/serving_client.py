@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+import octavo
 from octavo.serving import PageServer
 from toy_models import direction
 
@@ -18,6 +21,33 @@ EVIL = "<img src=x onerror=\"document.title='owned'\"><script>document.title='ow
 def mean_of_words(texts: list[str]) -> Any:
     """Encode a text as the mean direction of its words."""
     return [sum((direction(word) for word in text.lower().split()), start=direction("")) for text in texts]
+
+
+def other_words(texts: list[str]) -> Any:
+    """Encode a text as the mean of other directions of its words, with another model's dimension."""
+    return [
+        sum((direction(f"other {word}", 48) for word in text.lower().split()), start=direction("", 48))
+        for text in texts
+    ]
+
+
+def half_reencoded(path: Path | None, n: int = 160, done: int = 100) -> octavo.Collection:
+    """Return a collection of which a change of the model, from `mean_of_words` to `other_words`, was interrupted."""
+    kb = octavo.open(path, mean_of_words)
+    kb.add([f"apple w{i} w{i // 2}" for i in range(n)], ids=[str(i) for i in range(n)])
+
+    def interrupted(texts: list[str]) -> Any:
+        nonlocal done
+        done -= len(texts)
+        if done < 0:
+            raise ConnectionError("no network")
+        return other_words(texts)
+
+    interrupted.__qualname__, interrupted.__module__ = other_words.__qualname__, other_words.__module__
+    with contextlib.suppress(ConnectionError):
+        kb.reencode(interrupted, batch_size=20)
+    assert kb.info().reencoding is not None
+    return kb
 
 
 @dataclass

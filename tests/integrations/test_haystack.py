@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import octavo
 from octavo.errors import OctavoError, ParameterError
+from serving_client import half_reencoded, mean_of_words, other_words
 
 pytest.importorskip("haystack", reason="needs haystack-ai")
 from haystack import Document, Pipeline
@@ -497,3 +498,30 @@ def test_bad_options(options: dict[str, Any]) -> None:
 def test_options_of_the_collection(options: dict[str, Any]) -> None:
     with pytest.raises(OctavoError):
         OctavoDocumentStore(**options).count_documents()
+
+
+# ---------------------------------------------------------------------- another model for a collection in use
+
+
+def test_embeddings_are_compared_with_the_old_vectors_until_the_model_is_changed(tmp_path: Path) -> None:
+    half_reencoded(tmp_path / "kb").close()
+    store = OctavoDocumentStore(tmp_path / "kb")
+    old = [float(value) for value in mean_of_words(["apple w130 w65"])[0]]
+    assert store.embedding_retrieval(old, top_k=1)[0].id == "130"
+    assert store.write_documents([Document(id="new", content="pear", embedding=old)]) == 1
+    assert {found.id for found in store.hybrid_retrieval("pear", old, top_k=2)} >= {"new"}
+    with octavo.open(tmp_path / "kb", other_words) as kb:
+        kb.reencode(other_words)
+    new = [float(value) for value in other_words(["apple w130 w65"])[0]]
+    for embedding in (old, new):  # the pipeline's embedder is the old one, whatever its dimension
+        with pytest.raises(DocumentStoreError, match="was changed to 'other_words'"):
+            store.embedding_retrieval(embedding)
+        with pytest.raises(DocumentStoreError, match="open the store anew"):
+            store.hybrid_retrieval("apple", embedding)
+        with pytest.raises(DocumentStoreError, match="open the store anew"):
+            store.write_documents([Document(id="x", content="pear", embedding=embedding)])
+    assert store.bm25_retrieval("w130", top_k=1)[0].id == "130"
+    store.close()
+    assert store.embedding_retrieval(new, top_k=1)[0].id == "130"
+    assert store.embedding_retrieval(other_words(["pear"])[0].tolist(), top_k=1)[0].id == "new"
+    store.close()

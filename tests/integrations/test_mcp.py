@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import octavo
-from serving_client import TEXTS, fill, mean_of_words
+from serving_client import TEXTS, fill, half_reencoded, mean_of_words, other_words
 from toy_models import words
 
 pytest.importorskip("mcp.server.mcpserver", reason="needs the mcp package")
@@ -263,3 +263,20 @@ def test_no_collection(tmp_path: Path) -> None:
     assert found.returncode != 0
     assert "nothing" in found.stderr
     assert found.stdout == ""
+
+
+async def test_while_the_model_is_being_changed(tmp_path: Path) -> None:
+    half_reencoded(tmp_path / "kb").close()
+    with octavo.open(tmp_path / "kb", other_words, previous=mean_of_words) as kb:
+        for mode in ("dense", "hybrid"):
+            found = await call(collection_server(kb), "search", query="apple w30 w15", k=3, mode=mode)
+            assert found["results"][0]["id"] == "30"
+            assert found["answered_by"] == "both models have answered"
+        found = await call(collection_server(kb), "search", query="w30", k=3, mode="text")
+        assert found["answered_by"] is None
+        assert "other_words" in (await call(collection_server(kb), "about"))["changes_to"]
+    models = ("--model", "serving_client:other_words", "--previous", "serving_client:mean_of_words")
+    async with Client(stdio_client(command(tmp_path / "kb", *models))) as client:
+        answer = await client.call_tool("search", {"query": "apple w30 w15", "k": 1, "mode": "dense"})
+        assert answer.structured_content is not None
+        assert answer.structured_content["answered_by"] == "both models have answered"

@@ -20,6 +20,7 @@ from octavo.cli._options import FilterJson, Json, Model, OneSource, PlaceArgumen
 from octavo.cli._search import print_excerpt
 from octavo.collection import CollectionLike
 from octavo.errors import ParameterError
+from octavo.ingest.known_files import forget_files
 from octavo.ingest.registry import forget_source
 from octavo.store.documents import Document, chunked
 
@@ -162,6 +163,7 @@ def delete_command(
             deleted = collection.clear() if everything else collection.delete(ids or None, filter=where)
             if source is not None and filter_json is None and not ids:
                 forget_source(collection, source)
+                forget_files(collection, source)
         left = collection.count() - (chosen if dry_run else 0)
     if as_json:
         print_json({"path": path, "deleted": deleted, "dry_run": dry_run, "documents": left})

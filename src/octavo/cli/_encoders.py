@@ -87,16 +87,26 @@ def encoder_for(place: str, model: str | None) -> Encoder | TokenEncoder:
     return load_encoder_of(model, late=late) if model is not None else load_stored_encoder(name, late=late)
 
 
-def open_with_encoder(place: str, model: str | None, *, read_only: bool) -> CollectionLike:
+def open_with_encoder(
+    place: str, model: str | None, *, previous: str | None = None, sparse: Any = None, read_only: bool
+) -> CollectionLike:
     """Open an existing collection with its own encoder, or with the one that the user named.
 
-    While its model is being changed, its own are two; one of them is enough.
+    While its model is being changed, its own are two; one of them is enough. Who names the one that it is, or will be, changed
+    from (`previous`) names the other one, too.
     """
     with closing(open_place(place, read_only=True)) as collection:
         info, late = collection.info(), collection.late is not None
-    state = getattr(info, "reencoding", None)
+    state = info.reencoding
+    if previous is not None and model is None:
+        raise ParameterError("expected --model beside --previous: the model that the collection is changed to")
     if model is not None or state is None:
-        return open_place(place, encoder_for(place, model), read_only=read_only)
+        coming = state["late"] if state is not None and model == state["encoder"] else late
+        encoder = (
+            load_encoder_of(model, late=coming) if model is not None else load_stored_encoder(info.encoder, late=late)
+        )
+        other = load_encoder_of(previous, late=late) if previous is not None else None
+        return open_place(place, encoder, sparse=sparse, read_only=read_only, previous=other)
     encoders: list[Encoder | TokenEncoder] = []
     failure: ParameterError | None = None
     for name, many in ((state["encoder"], state["late"]), (info.encoder, late)):
@@ -107,7 +117,8 @@ def open_with_encoder(place: str, model: str | None, *, read_only: bool) -> Coll
     if not encoders:
         assert failure is not None  # of one of the two
         raise failure
-    return open_place(place, encoders[0], read_only=read_only, previous=encoders[1] if len(encoders) > 1 else None)
+    other = encoders[1] if len(encoders) > 1 else None
+    return open_place(place, encoders[0], sparse=sparse, read_only=read_only, previous=other)
 
 
 def load_sparse_encoder(name: str) -> SparseEncoder:

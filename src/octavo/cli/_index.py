@@ -192,6 +192,12 @@ def index_command(
         bool,
         typer.Option("--adopt", help="Of a file of rows: replace documents of other sources that have the same ids."),
     ] = False,
+    checksum: Annotated[
+        bool,
+        typer.Option(
+            "--checksum", "--force", help="Read every file again, also those whose size and times are as they were."
+        ),
+    ] = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
@@ -216,6 +222,7 @@ def index_command(
         skip_bad_lines=skip_bad_lines,
         adopt=adopt,
         keep_images=keep_images,
+        read_all=checksum,
     )
     model = with_layers(model, layers, query_layers)
     making = Making(path, model=model, codec=codec, metric=metric, late=late, pool_factor=pool_factor, sparse=sparse)
@@ -334,9 +341,11 @@ class Target:
             collection, prepared.record.name, batch_size=batch_size, adopt=self._choices.adopt, recut=prepared.recut
         )
         with progress_bar("index", prepared.found.count) as advance:
-            ingest.run(prepared.source.documents(advance))
+            ingest.run(prepared.documents(advance))
+        ingest.report.unchanged += sum(prepared.unchanged.values())
         if prune:
             ingest.remove(prepared.gone.ids)
+        prepared.remember(collection)
         if len(collection):  # in Qdrant, a collection appears with its first document
             write_source(collection, prepared.record)
         if self._making.codec is not None and isinstance(collection, octavo.Collection) and len(collection):
@@ -417,7 +426,8 @@ def _dry(source: Path, choices: Choices, making: Making, prune: bool) -> tuple[I
             recut=prepared.recut,
         )
         with progress_bar("read", prepared.found.count) as advance:
-            ingest.run(prepared.source.documents(advance))
+            ingest.run(prepared.documents(advance))
+        ingest.report.unchanged += sum(prepared.unchanged.values())
         if prune:
             ingest.remove(prepared.gone.ids)
         return ingest.report, prepared, there.info() if there is not None else None
@@ -429,7 +439,8 @@ def _as_json(path: str, report: IngestReport, prepared: Prepared, info: Any, *, 
         "path": path,
         "source": prepared.record.name,
         "root": prepared.record.path,
-        "read": prepared.found.count,
+        "read": prepared.found.count - len(prepared.unchanged),
+        "not_read": len(prepared.unchanged),
         **counts,
         "dry_run": dry_run,
         "changed": report.changed_files,
@@ -475,7 +486,10 @@ def tell_skipped(skipped: Skipped) -> None:
         (skipped.empty, "files without text, as if they were not there"),
         (skipped.replaced, "files that are not UTF-8, read with the undecodable bytes replaced"),
         (skipped.lines, "bad lines, left out"),
-        (skipped.scans, "pages without text, left out"),
+        (
+            [f"{name} page {page}" for name, pages in skipped.scans.items() for page in pages],
+            "pages without text, left out",
+        ),
     ):
         if names:
             note(f"{len(names):,} {what}: {_some(names)}")

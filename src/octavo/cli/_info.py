@@ -56,7 +56,7 @@ def _local(info: CollectionInfo) -> dict[str, str]:
     }
 
 
-def _reencoding(info: CollectionInfo) -> dict[str, str]:
+def _reencoding(info: Any) -> dict[str, str]:
     """Return what there is to say of a change of the model."""
     state = info.reencoding
     if state is None:
@@ -78,6 +78,7 @@ def _in_qdrant(info: Any) -> dict[str, str]:
         "metric": info.metric,
         "dimension": str(info.dim) if info.dim == info.stored_dim else f"{info.dim}, stored as {info.stored_dim}",
         "encoder": info.encoder or "none (vectors were given)",
+        **_reencoding(info),
         "full text": info.full_text,
         "in Qdrant": f"{info.datatype}{searched}; {info.segments} segments, {info.indexed:,} vectors in graphs",
         "server": ", ".join(f"{name} {value}" for name, value in info.details.items()) or "none, in this process",

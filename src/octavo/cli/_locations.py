@@ -17,7 +17,6 @@ from octavo.integrations.qdrant.location import open_collection, open_or_create,
 _INSTEAD = {
     "verify": "Qdrant checks its own files; for a local copy that can be verified: octavo pull {place} DIR",
     "tune": "pass ef= and oversample= to searches, or tune a local copy: octavo pull {place} DIR",
-    "reencode": "pull it, re-encode the copy, and push that: octavo pull {place} DIR; octavo reencode DIR; octavo push DIR",
     "snapshot": "use Qdrant's snapshots, or make a local copy: octavo pull {place} DIR",
     "restore": "restore into a directory, then: octavo push DIR --to {place}",
     "export": "make a local copy first: octavo pull {place} DIR",
@@ -64,7 +63,7 @@ def open_place(
     if parse_location(place) is None:
         return open_local(place, encoder, sparse=sparse, read_only=read_only, previous=previous)
     try:
-        return open_collection(place, encoder, sparse=sparse)
+        return open_collection(place, encoder, sparse=sparse, previous=previous)
     except (ForeignCollectionError, CollectionReplacedError):
         raise
     except CollectionNotFoundError as error:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from octavo.cli._app import app
-from octavo.cli._options import Model, PlaceArgument
+from octavo.cli._options import Model, PlaceArgument, Previous
 from octavo.cli._serve import open_to_read
 
 
@@ -18,6 +18,7 @@ def mcp_command(
     path: PlaceArgument,
     name: Annotated[str, typer.Option(help="What the assistant calls the collection.")] = "octavo",
     model: Model = None,
+    previous: Previous = None,
 ) -> None:
     """Let an assistant search a collection: a server of the Model Context Protocol over standard input and output.
 
@@ -26,6 +27,6 @@ def mcp_command(
     from octavo.integrations.mcp import collection_server
 
     with redirect_stdout(sys.stderr):  # standard output belongs to the protocol, and models print while they load
-        collection = open_to_read(path, model)
+        collection = open_to_read(path, model, previous)
     with closing(collection):
         collection_server(collection, name=name).run()

@@ -64,6 +64,15 @@ Model = Annotated[
         show_default="the collection's own",
     ),
 ]
+Previous = Annotated[
+    str | None,
+    typer.Option(
+        "--previous",
+        metavar="NAME",
+        help="The model that the collection is, or will be, changed from (octavo reencode); then --model names the new one.",
+        show_default="while it is being changed: the collection's own",
+    ),
+]
 
 Layers = Annotated[
     int | None,

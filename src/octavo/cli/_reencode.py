@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from contextlib import closing
 from typing import Annotated, Literal
 
 import typer
 
-import octavo
 from octavo._printing import echo, human_bytes, print_json
 from octavo.cli._app import app
 from octavo.cli._encoders import load_encoder_of
-from octavo.cli._options import CollectionArgument, Json, Layers, QueryLayers, with_layers
+from octavo.cli._locations import open_place
+from octavo.cli._options import Json, Layers, PlaceArgument, QueryLayers, with_layers
+from octavo.collection import CollectionInfo, CollectionLike
 from octavo.errors import OctavoError, ServerError
 
 
 @app.command("reencode")
 def reencode_command(
-    path: CollectionArgument,
+    path: PlaceArgument,
     model: Annotated[
         str | None,
         typer.Option(
@@ -61,49 +62,51 @@ def reencode_command(
     """Change the model of a collection: encode its texts with another one, while it is searched and written to.
 
     Run the same command again after an interruption: it goes on where it was. Processes that search should be started with
-    both models (encoder=NEW, previous=OLD) before. The old vectors are dropped when the new ones are complete.
+    both models before (encoder=NEW, previous=OLD; octavo serve --model NEW --previous OLD). The old vectors are dropped when
+    the new ones are complete.
     """
     model = with_layers(model, layers, query_layers)
     if cancel == (model is not None):
         raise typer.BadParameter("give the new model, or --cancel without one", param_hint="--model")
     if cancel:
-        with octavo.open(path, must_exist=True) as collection:
+        with closing(open_place(path, read_only=False)) as collection:
             cancelled = collection.cancel_reencode()
         if as_json:
-            print_json({"path": str(path), "cancelled": cancelled})
+            print_json({"path": path, "cancelled": cancelled})
         else:
             echo(f"{path}: back to the old model" if cancelled else f"{path}: no re-encoding was under way")
         return
     assert model is not None  # checked above
-    with octavo.open(path, must_exist=True) as collection:
+    with closing(open_place(path, read_only=False)) as collection:
         kind = collection.late is not None
         encoder = load_encoder_of(model, late=kind if late is None else late)
         _reencode(path, collection, encoder, codec=codec, rate=rate, serve=serve, batch_size=batch_size)
         if not collection.closed:
             collection.flush()
-    with octavo.open(path, must_exist=True, read_only=True) as collection:  # perhaps of another kind now
+    with closing(open_place(path, read_only=True)) as collection:  # perhaps of another kind now
         info = collection.info()
     if as_json:
         print_json(
             {
-                "path": str(path),
+                "path": path,
                 "documents": info.documents,
                 "encoder": info.encoder,
                 "codec": info.codec,
                 "dim": info.dim,
             }
-            | {"disk_bytes": info.disk_bytes}
+            | ({"disk_bytes": info.disk_bytes} if isinstance(info, CollectionInfo) else {})
         )
         return
+    size = f"; {human_bytes(info.disk_bytes)} on disk" if isinstance(info, CollectionInfo) else ""
     echo(
-        f"{path}: {info.documents:,} documents are now encoded with {info.encoder}, {info.dim} dimensions, codec {info.codec}; "
-        f"{human_bytes(info.disk_bytes)} on disk"
+        f"{path}: {info.documents:,} documents are now encoded with {info.encoder}, {info.dim} dimensions, codec "
+        f"{info.codec}{size}"
     )
 
 
 def _reencode(
-    path: Path,
-    collection: octavo.Collection,
+    path: str,
+    collection: CollectionLike,
     encoder: object,
     *,
     codec: str | None,

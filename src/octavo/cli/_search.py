@@ -10,12 +10,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from octavo._printing import console, print_json, printable, to_json
+from octavo._printing import console, note, print_json, printable, to_json
 from octavo.cli._app import app
-from octavo.cli._encoders import encoder_for, load_sparse_encoder, stored_sparse_encoder
+from octavo.cli._encoders import load_sparse_encoder, open_with_encoder, stored_sparse_encoder
 from octavo.cli._locations import open_place
-from octavo.cli._options import FilterJson, Json, Model, OneSource, PlaceOption, Sparse, condition
-from octavo.retrievers.results import SearchResult
+from octavo.cli._options import FilterJson, Json, Model, OneSource, PlaceOption, Previous, Sparse, condition
+from octavo.retrievers.results import ANSWERED_BY, SearchResult
 from octavo.retrievers.search import SearchOptions
 
 _SNIPPET = 300
@@ -52,18 +52,24 @@ def search_command(
         ),
     ] = None,
     model: Model = None,
+    previous: Previous = None,
     sparse: Sparse = None,
     as_json: Json = False,
 ) -> None:
     """Print the best documents for a question. Scores: higher is better."""
+    if not query.strip():
+        raise typer.BadParameter("expected a question, got an empty text", param_hint="query")
     wanted = condition(filter_json, source)
     names = _names(rank)
     asked = SearchOptions(mode=mode.value, rank=names, weights=_numbers(weights))
-    encoder = encoder_for(path, model) if asked.needs_vectors else None
     sparse_encoder = None
     if asked.needs_sparse:
         sparse_encoder = load_sparse_encoder(sparse) if sparse is not None else stored_sparse_encoder(path)
-    with closing(open_place(path, encoder, sparse=sparse_encoder, read_only=True)) as collection:
+    if asked.needs_vectors:
+        opened = open_with_encoder(path, model, previous=previous, sparse=sparse_encoder, read_only=True)
+    else:
+        opened = open_place(path, sparse=sparse_encoder, read_only=True)
+    with closing(opened) as collection:
         result = collection.search(query, k, filter=wanted, mode=mode.value, rank=names, weights=_numbers(weights))
     if as_json:
         hits = [
@@ -76,9 +82,11 @@ def search_command(
             }
             for hit in result
         ]
-        print_json({"query": query, "mode": mode.value, "hits": hits})
+        print_json({"query": query, "mode": mode.value, "reencoding": result.reencoding, "hits": hits})
         return
     _print(result)
+    if result.reencoding is not None:
+        note(f"the collection's model is being changed: {ANSWERED_BY[result.reencoding]}")
 
 
 def _names(text: str | None) -> list[str] | None:

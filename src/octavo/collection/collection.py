@@ -23,7 +23,7 @@ from octavo._progress import progress_bar
 from octavo._sparse_rows import SparseRows
 from octavo._validation import check_integer, check_number
 from octavo.collection.model_check import LocalSparse, LocalVectors, ModelCheck, prompts_of
-from octavo.collection.models import Models, width
+from octavo.collection.models import LocalSpaces, Models, width
 from octavo.collection.reencoding import Rate, Reencoder, TextsOf, check_options, new_codec, new_encoder
 from octavo.collection.searching import DenseSearch, Ranker, Where, check_deletion, check_filter
 from octavo.collection.sparse_input import sized, with_sparse
@@ -52,7 +52,7 @@ from octavo.retrievers.search import (
     stored_slots,
 )
 from octavo.retrievers.tuning import TuningReport
-from octavo.retrievers.two_spaces import TwoSpaces
+from octavo.retrievers.two_spaces import Remembered, TwoSpaces
 from octavo.store.database import ENCODED, ROW, SPARSE_ENCODED, read_notes, select_documents, to_embed, write_note
 from octavo.store.derived import DerivedIndex
 from octavo.store.documents import (
@@ -129,7 +129,7 @@ class Collection(DenseSearch):
         self.path = store.directory
         self._sparse_encoder = sparse_encoder
         self._store = store
-        self._models = Models(store, encoder, previous)
+        self._models = Models(LocalSpaces(store), encoder, previous)
         self._writer = Writer(self._store)
         self._index = index_of(self._store)
         self._writer.follow(self._index.take_over)
@@ -139,6 +139,7 @@ class Collection(DenseSearch):
         self._settled: weakref.ref[Snapshot] | None = None
         self._model = self.model_check()
         self._model_of = self._opened_in = store.snapshot.space  # whose vectors it compares with
+        self._remembered = Remembered()  # by searches of both
         self._second: tuple[Searcher, DerivedIndex] | None = None  # of the space that a change of the model fills
         self._sparse_model = ModelCheck(LocalSparse(self._store))
         self._index.begin()
@@ -1791,7 +1792,7 @@ class Collection(DenseSearch):
             searcher, index = self._beside(snapshot)
             if index.behind(snapshot.next):
                 index.start()
-            yield TwoSpaces(snapshot, ranker, ranker.beside(searcher))
+            yield TwoSpaces(snapshot, ranker, ranker.beside(searcher), self._remembered)
 
     def _beside(self, snapshot: Snapshot) -> tuple[Searcher, DerivedIndex]:
         """Return what searches and indexes the space that a change of the model fills."""

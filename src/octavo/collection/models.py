@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from octavo.encoders.dense import TextOnly
 from octavo.encoders.tokens import TokenEncoder, unit_tokens
 from octavo.errors import InvalidVectorsError, MismatchError, OctavoError
 from octavo.retrievers.search import Queries
-from octavo.store.snapshot import Snapshot
+from octavo.store.reencoding import Serve
 from octavo.store.store import Store
 from octavo.words import WordQuery
 
@@ -49,21 +49,100 @@ class Roles:
     coming: Any
 
 
+@dataclass(frozen=True)
+class Change:
+    """A change of the model that is under way, as far as encoders are concerned.
+
+    Parameters
+    ----------
+    identity : str
+        Tells it from other changes.
+    encoder : str
+        Name of the new model.
+    late : bool
+        Whether that gives many vectors a text.
+    serve : {"both", "old"}
+        What answers searches meanwhile.
+    dim : int
+        Dimension of the new vectors.
+    metric : str
+        How they are compared.
+    """
+
+    identity: str
+    encoder: str
+    late: bool
+    serve: Serve
+    dim: int
+    metric: str
+
+
+class Spaces(Protocol):
+    """The vectors that a collection has, and those of a change that is under way."""
+
+    @property
+    def late(self) -> bool:
+        """Whether documents have many vectors."""
+        ...
+
+    def now(self) -> tuple[int, Change | None]:
+        """Return the number of the space that the collection has, and the change: in the newest state that is known."""
+        ...
+
+    def check(self, *, coming: bool) -> ModelCheck:
+        """Return what compares an encoder with the one that made the vectors of a space."""
+        ...
+
+
+class LocalSpaces:
+    """Those of a collection of files.
+
+    Parameters
+    ----------
+    store : Store
+        The files.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @property
+    def late(self) -> bool:
+        """See `Spaces`."""
+        return bool(self._store.settings.multi_vector)
+
+    def now(self) -> tuple[int, Change | None]:
+        """See `Spaces`."""
+        snapshot = self._store.snapshot
+        state = snapshot.reencoding
+        if snapshot.next is None or state is None:
+            return snapshot.space, None
+        metric = state.kind.get("metric", self._store.settings.metric) or "cosine"  # the settings, without making them
+        change = Change(state.identity, state.encoder["name"], state.late, state.serve, state.dim, metric)
+        return snapshot.space, change
+
+    def check(self, *, coming: bool) -> ModelCheck:
+        """See `Spaces`."""
+        state = self._store.snapshot.reencoding
+        late = state.late if coming and state is not None else self.late
+        return ModelCheck((LocalTokens if late else LocalVectors)(self._store, coming=coming))
+
+
 class Models:
     """Tells the encoders of an open collection apart.
 
     Parameters
     ----------
-    store : Store
-        The collection's files.
+    spaces : Spaces
+        The collection's vectors.
     encoder : encoder or None
         What it was opened with.
     previous : encoder or None
         The model that it is, or was, changed from.
     """
 
-    def __init__(self, store: Store, encoder: Any, previous: Any = None) -> None:
-        self._store = store
+    def __init__(self, spaces: Spaces, encoder: Any, previous: Any = None) -> None:
+        self._spaces = spaces
         self.encoder, self.previous = encoder, previous
         self.coming: Any = None  # which this process re-encodes with
         self._roles: Roles | None = None
@@ -85,8 +164,7 @@ class Models:
 
     def assign(self, current: Any, coming: Any) -> None:
         """Say who is who in the state that the collection is in."""
-        snapshot = self._store.snapshot
-        self._roles = Roles(snapshot.space, _identity(snapshot), current, coming)
+        self._roles = Roles(*_key(*self._spaces.now()), current, coming)
 
     def roles(self) -> Roles:
         """Return who speaks for which vectors in the newest state that this process has seen.
@@ -96,16 +174,17 @@ class Models:
         MismatchError
             When no encoder that is at hand made any of the vectors.
         """
-        snapshot, known = self._store.snapshot, self._roles
-        if known is not None and (known.space, known.reencoding) == (snapshot.space, _identity(snapshot)):
+        (space, change), known = self._spaces.now(), self._roles
+        key = _key(space, change)
+        if known is not None and (known.space, known.reencoding) == key:
             return known
-        if snapshot.next is None and self.previous is None:
+        if change is None and self.previous is None:
             found = self.encoder, None  # whether it is the one is asked when it encodes
-        elif snapshot.next is None:
+        elif change is None:
             found = self._of_two(), None
         else:
-            found = self._while_changing(snapshot)
-        roles = self._roles = Roles(snapshot.space, _identity(snapshot), *found)
+            found = self._while_changing(change)
+        roles = self._roles = Roles(*key, *found)
         return roles
 
     @property
@@ -124,17 +203,15 @@ class Models:
             raise first
         return None
 
-    def _while_changing(self, snapshot: Snapshot) -> tuple[Any, Any]:
+    def _while_changing(self, change: Change) -> tuple[Any, Any]:
         """Return which encoder made the vectors that the collection has, and which makes the new ones."""
-        assert snapshot.reencoding is not None
         mine = [encoder for encoder in self._mine if not isinstance(encoder, TextOnly)]
         old = [self._verdict(encoder, coming=False) for encoder in mine]
         new = [self._verdict(encoder, coming=True)[0] for encoder in mine]
         coming = next((encoder for encoder, fits in zip(mine, new, strict=True) if fits), None)
         if coming is None:  # there is no document yet to tell it by
-            named = snapshot.reencoding.encoder["name"]
             unknown = (encoder for encoder, fits in zip(mine, new, strict=True) if fits is None)
-            coming = next((encoder for encoder in unknown if encoder.name == named), None)
+            coming = next((encoder for encoder in unknown if encoder.name == change.encoder), None)
         for wanted in (True, None):
             for encoder, (fits, _) in zip(mine, old, strict=True):
                 if fits is wanted and encoder is not coming:
@@ -146,9 +223,9 @@ class Models:
 
     def maker(self) -> Any:
         """Return the encoder that made the vectors that the collection has, if it is at hand."""
-        snapshot, known = self._store.snapshot, self._roles
-        asked = snapshot.next is not None or self.previous is not None
-        if asked and known is not None and (known.space, known.reencoding) == (snapshot.space, _identity(snapshot)):
+        known, (space, change) = self._roles, self._spaces.now()
+        asked = change is not None or self.previous is not None
+        if asked and known is not None and (known.space, known.reencoding) == _key(space, change):
             return known.current
         mine = [encoder for encoder in (self.encoder, self.previous) if encoder is not None]
         mine = [encoder for encoder in mine if not isinstance(encoder, TextOnly)]
@@ -156,26 +233,19 @@ class Models:
 
     def has_made(self, encoder: Any) -> bool:
         """Tell whether an encoder certainly is the one that made the vectors that the collection has, as they came."""
-        entry = self.check(coming=False).known.read_encoder()
+        entry = self._spaces.check(coming=False).known.read_encoder()
         if entry is None or entry["name"] != encoder.name or entry.get("refitted"):
             return False
         return self._verdict(encoder, coming=False)[0] is True
 
-    def check(self, *, coming: bool) -> ModelCheck:
-        """Return what compares an encoder with the one that made the vectors of a space."""
-        snapshot = self._store.snapshot
-        late = self._store.settings.multi_vector
-        if coming and snapshot.reencoding is not None:
-            late = snapshot.reencoding.late
-        return ModelCheck((LocalTokens if late else LocalVectors)(self._store, coming=coming))
-
     def _verdict(self, encoder: Any, *, coming: bool) -> tuple[bool | None, MismatchError | None]:
         """Tell whether an encoder made the vectors of a space; None where that cannot be told, and why it did not."""
-        check = self.check(coming=coming)
+        check = self._spaces.check(coming=coming)
         entry = check.known.read_encoder()
         if entry is None:
             return None, None
-        late = isinstance(check.known, LocalTokens)
+        _, change = self._spaces.now()
+        late = change.late if coming and change is not None else self._spaces.late
         if late != isinstance(encoder, TokenEncoder):
             return False, MismatchError(
                 f"the collection was built with encoder {entry['name']!r}, which gives {'many vectors' if late else 'one'} a "
@@ -219,7 +289,7 @@ class Models:
         first : callable
             Encodes them by the model that the collection has.
         """
-        roles, state = self.roles(), self._store.snapshot.reencoding
+        roles, (_, change) = self.roles(), self._spaces.now()
         read = following = None
         failure: Exception | None = None
         if roles.current is not None:
@@ -229,10 +299,9 @@ class Models:
                 raise
             except Exception as error:
                 failure = error
-        if roles.coming is not None and state is not None and (read is None or state.serve == "both"):
-            metric = state.settings(self._store.settings).metric
+        if roles.coming is not None and change is not None and (read is None or change.serve == "both"):
             try:
-                following = encoded_queries(roles.coming, texts, state.dim, metric or "cosine")
+                following = encoded_queries(roles.coming, texts, change.dim, change.metric)
             except OctavoError:
                 raise
             except Exception as error:
@@ -266,5 +335,5 @@ def width(vectors: Any) -> int | None:
     return next((int(matrix.shape[-1]) for matrix in vectors if matrix.size), None)
 
 
-def _identity(snapshot: Snapshot) -> str | None:
-    return snapshot.reencoding.identity if snapshot.reencoding is not None else None
+def _key(space: int, change: Change | None) -> tuple[int, str | None]:
+    return space, change.identity if change is not None else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,16 @@ class CollectionLike(DenseSearch, Protocol):
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
+        ...
+
+    @property
+    def space(self) -> int:
+        """How many times the model was changed by now: vectors of another number are of another model."""
+        ...
+
+    @property
+    def changing(self) -> bool:
+        """Whether texts have to be encoded here, since the model is being changed, or was since this object was made."""
         ...
 
     def add(
@@ -151,6 +161,43 @@ class CollectionLike(DenseSearch, Protocol):
         """Describe the collection."""
         ...
 
+    def reencode(
+        self,
+        encoder: Any,
+        codec: str | None = None,
+        *,
+        batch_size: int = 256,
+        rate: str | None = None,
+        serve: Literal["both", "old"] = "both",
+        previous: Any = None,
+        progress: bool = False,
+    ) -> None:
+        """Change the model, while the collection is searched and written to."""
+        ...
+
+    def reencode_texts(
+        self,
+        texts_of: Any,
+        encoder: Any,
+        codec: str | None = None,
+        batch_size: int = 256,
+        rate: str | None = None,
+        serve: Literal["both", "old"] = "both",
+        *,
+        previous: Any = None,
+        progress: bool = False,
+    ) -> None:
+        """Change the model, for adapters that embed something else than the stored text."""
+        ...
+
+    def cancel_reencode(self) -> bool:
+        """Give up a change of the model."""
+        ...
+
+    def vectors_for(self, texts: Sequence[str]) -> dict[str, Any]:
+        """Return what `add` is to be given beside documents of which an adapter embeds something else than their texts."""
+        ...
+
     def flush(self) -> None:
         """Finish what makes searches quick, the graph above all; documents are durable without this."""
         ...
@@ -212,8 +259,7 @@ def encodes_itself(collection: CollectionLike) -> bool:
     collection : CollectionLike
         Any collection.
     """
-    local = collection.local
-    return local is not None and local.changing and local.encoder is not None
+    return collection.changing and collection.encoder is not None
 
 
 def search_modes(collection: CollectionLike) -> list[str]:

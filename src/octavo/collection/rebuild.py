@@ -54,7 +54,7 @@ def open_from_blueprint(
     Raises
     ------
     MismatchError
-        When there is a collection with other settings, or whose codec has learned something else.
+        When there is a collection with other settings, of another model, or whose codec has learned something else.
     """
     there = path is not None and Store.exists(as_path(path, "path"))
     asked = blueprint.as_settings(Settings(lock_timeout=lock_timeout))
@@ -62,12 +62,27 @@ def open_from_blueprint(
     try:
         if not there:
             blueprint.start(collection._store, collection._writer)
+        elif (other := _another_model(collection, blueprint)) is not None:
+            assert blueprint.encoder is not None  # compared
+            raise MismatchError(
+                f"expected a collection made with encoder {blueprint.encoder['name']!r} at {path}, got one made with "
+                f"{other!r}; choose another place, or change the model of one of the two first (octavo reencode)"
+            )
         elif blueprint.codec_state is not None:
             _take_over(collection, blueprint)
     except BaseException:
         collection.close()
         raise
     return collection
+
+
+def _another_model(collection: Collection, blueprint: Blueprint) -> str | None:
+    """Return the name of the model that made the vectors of a collection, if it is known not to be the blueprint's."""
+    found = blueprint_of(collection).encoder
+    if found is None or blueprint.encoder is None or found["name"] == blueprint.encoder["name"]:
+        return None
+    name: str = found["name"]
+    return name
 
 
 def _take_over(collection: Collection, blueprint: Blueprint) -> None:

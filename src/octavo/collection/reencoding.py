@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -83,6 +84,79 @@ class Rate:
         return cls(float(match[1]), _SECONDS[match[2]])
 
 
+class Pace:
+    """Keeps to a rate.
+
+    Parameters
+    ----------
+    rate : Rate or None
+        How many documents may be encoded in a time.
+    """
+
+    def __init__(self, rate: Rate | None) -> None:
+        self._rate = rate
+        self._next_at = 0.0
+
+    def wait(self, encoded: int) -> None:
+        """Wait as long as the rate asks for, after so many documents."""
+        if self._rate is None or not encoded:
+            return
+        now = time.monotonic()
+        time.sleep(max(0.0, self._next_at - now))
+        self._next_at = max(now, self._next_at) + encoded * self._rate.seconds / self._rate.documents
+
+
+def batch_within(batch_size: int, rate: Rate | None) -> int:
+    """Return how many documents to encode at a time: no more than the rate allows in one of its times."""
+    return batch_size if rate is None else max(1, min(batch_size, int(rate.documents)))
+
+
+def require_the_same(under_way: tuple[str, str, bool], asked: tuple[str, str, bool]) -> None:
+    """Raise `MismatchError` where a change of the model is under way to another one.
+
+    Parameters
+    ----------
+    under_way, asked : tuple of str, str and bool
+        Name of the encoder, codec, and whether it gives many vectors a text.
+    """
+    if under_way != asked:
+        raise MismatchError(
+            f"the collection is being re-encoded with {under_way[0]!r} and codec {under_way[1]!r}, got {asked[0]!r} and "
+            f"{asked[1]!r}; go on with those, or give up what is done with cancel_reencode() (octavo reencode --cancel)"
+        )
+
+
+def require_texts(documents: Sequence[Document], *, by_encoder: bool) -> None:
+    """Raise `ParameterError` for documents whose vectors were given, and that have no text to make others of.
+
+    Parameters
+    ----------
+    documents : sequence of Document
+        That are to be encoded.
+    by_encoder : bool
+        Whether an encoder is known that made the vectors: of no text as well.
+    """
+    empty = next((document.id for document in documents if not document.to_embed.strip()), None)
+    if empty is not None and not by_encoder:
+        raise ParameterError(
+            f"expected every document to have a text to encode, but {empty!r} has none: its vector was given; delete it, or "
+            "add it again with a text"
+        )
+
+
+def require_room(directory: Path | None, needed: int) -> None:
+    """Raise `StorageError` where the disk has no room for so many bytes."""
+    if directory is None:
+        return
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise StorageError(
+            errno.ENOSPC,
+            f"the new vectors take up to {human_bytes(needed)} beside the old ones, and {directory} has "
+            f"{human_bytes(free)} free; make room, or choose a smaller codec",
+        )
+
+
 @dataclass(frozen=True)
 class _Work:
     """Documents to encode next: those of slots `first` up to `last`, or a part of the sample."""
@@ -131,8 +205,8 @@ class Reencoder:
         self._store, self._writer = store, writer
         self._encoder = encoder
         self._codec = codec
-        self._batch_size = batch_size if rate is None else max(1, min(batch_size, int(rate.documents)))
-        self._rate = rate
+        self._batch_size = batch_within(batch_size, rate)
+        self._pace = Pace(rate)
         self._serve = serve
         self._texts_of = texts_of
         self._late = isinstance(encoder, TokenEncoder)
@@ -141,7 +215,6 @@ class Reencoder:
         self._order: list[str] | None = None  # ids of the sample that wait
         self._order_of: str | None = None
         self._known: dict[tuple[str, str], Floats] = {}  # by id and text: of a batch that came too late
-        self._next_at = 0.0
 
     def resume(self, snapshot: Snapshot) -> None:
         """Compare with a change of the model that is under way.
@@ -152,15 +225,9 @@ class Reencoder:
             When that is to another model, or another codec.
         """
         state = snapshot.reencoding
-        if state is None:
-            return
-        same = (state.encoder["name"], state.codec, state.late) == (self._encoder.name, self._codec, self._late)
-        if not same:
-            raise MismatchError(
-                f"the collection is being re-encoded with {state.encoder['name']!r} and codec {state.codec!r}, got "
-                f"{self._encoder.name!r} and {self._codec!r}; go on with those, or give up what is done with cancel_reencode() "
-                "(octavo reencode --cancel)"
-            )
+        if state is not None:
+            under_way = state.encoder["name"], state.codec, state.late
+            require_the_same(under_way, (self._encoder.name, self._codec, self._late))
 
     def step(self) -> int | None:
         """Encode and commit the next batch; returns how many documents that brought, None when there is nothing to encode."""
@@ -171,7 +238,7 @@ class Reencoder:
             self._refuse_without_text(connection, work)
         began = time.monotonic()
         vectors, encoded = self._vectors(work, snapshot)
-        self._wait(encoded)
+        self._pace.wait(encoded)
         seconds = time.monotonic() - began
         if snapshot.next is None:
             self._begin(snapshot, vectors)
@@ -270,16 +337,8 @@ class Reencoder:
         return self._order
 
     def _refuse_without_text(self, connection: Connection, work: _Work) -> None:
-        """Raise `ParameterError` for documents whose vectors were given, and that have no text to make others of."""
-        empty = [document.id for _, document in work.documents if not document.to_embed.strip()]
-        if not empty:
-            return
         row = connection.execute("SELECT value FROM manifest WHERE key = 'encoder'").fetchone()
-        if row is None or not row[0]:
-            raise ParameterError(
-                f"expected every document to have a text to encode, but {empty[0]!r} has none: its vector was given; delete "
-                "it, or add it again with a text"
-            )
+        require_texts([document for _, document in work.documents], by_encoder=row is not None and bool(row[0]))
 
     def _look_for_others(self, work: _Work) -> None:
         """Raise `CollectionLockedError` when another process re-encodes the same collection."""
@@ -323,14 +382,6 @@ class Reencoder:
         matrix = as_matrix(self._encoder.encode_documents(texts), dim, f"the vectors of encoder {self._encoder.name!r}")
         return unit_rows(matrix, keep_zeros=True) if self._kind["metric"] == "cosine" else matrix
 
-    def _wait(self, encoded: int) -> None:
-        """Wait as long as the rate asks for, after so many documents."""
-        if self._rate is None or not encoded:
-            return
-        now = time.monotonic()
-        time.sleep(max(0.0, self._next_at - now))
-        self._next_at = max(now, self._next_at) + encoded * self._rate.seconds / self._rate.documents
-
     # ------------------------------------------------------------------ the beginning
 
     def _begin(self, snapshot: Snapshot, vectors: Floats | TokenMatrices) -> None:
@@ -341,7 +392,7 @@ class Reencoder:
         else:
             dim = int(vectors.shape[1])
         needed = reencoded_bytes(self._codec, dim, snapshot.n_alive, late=self._late, tokens=tokens)
-        self._require_room(needed)
+        require_room(self._store.directory, needed)
         below = NO_SAMPLE
         if self._order is not None:
             below = self._ranked[min(sample_size(dim, late=self._late, tokens=tokens), len(self._ranked) - 1)][0]
@@ -361,17 +412,6 @@ class Reencoder:
         if self._order is not None:
             self._order = [name for rank, name in self._ranked if rank < below]
             self._order_of = state.identity
-
-    def _require_room(self, needed: int) -> None:
-        if self._store.directory is None:
-            return
-        free = shutil.disk_usage(self._store.directory).free
-        if free < needed:
-            raise StorageError(
-                errno.ENOSPC,
-                f"the new vectors take up to {human_bytes(needed)} beside the old ones, and {self._store.directory} has "
-                f"{human_bytes(free)} free; make room, or choose a smaller codec",
-            )
 
 
 def new_encoder(encoder: Any, *, late: bool) -> Any:

@@ -434,6 +434,12 @@ class DenseSearch(Protocol):
 
     def _encoded(self, queries: Any, words: Sequence[str | WordQuery] | None, are_words: bool) -> Queries:
         """Return queries as the collection compares them; the encoder is there if they are words."""
+        several = queries[0] if len(queries) == 1 and not are_words else None
+        if isinstance(several, (list, tuple)) and any(isinstance(each, (str, WordQuery)) for each in several):
+            raise InputTypeError(
+                f"expected one query, a text or its vector, got {len(several)} in a {type(several).__name__}; "
+                "search_batch asks several at once"
+            )
         vectors = self.encode_queries(list(queries)) if are_words else queries
         matrix = as_matrix(vectors, self.dim, "the query" if len(queries) == 1 else "queries")
         return Queries(vectors=unit_rows(matrix, keep_zeros=True) if self.metric == "cosine" else matrix, words=words)

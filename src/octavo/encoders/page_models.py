@@ -29,6 +29,7 @@ def of_sentence_transformer(model: Any) -> ImageBackend | None:
     supports = getattr(model, "supports", None)
     if supports is None or not supports("image"):
         return None
+
     def encode(images: list[Any]) -> Any:
         return model.encode_document(images, convert_to_numpy=True, show_progress_bar=False)
 

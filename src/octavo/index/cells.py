@@ -61,6 +61,7 @@ _PLANES = 8
 _ITERATIONS = 8
 _BLOCK = 4_096
 _CACHED = 512
+_LOOKED = 8_192
 _PLANE_WEIGHTS = (2.0 ** np.arange(_PLANES)).astype(np.float32)
 
 
@@ -613,13 +614,18 @@ class _Look:
             if self._mask is not None and self.counts is not None:  # few may pass: look before records are copied
                 passed = np.flatnonzero(self._mask.take(segment.slots.take(positions, mode="clip"), mode="clip"))
                 positions, near = positions[passed], near[passed]
-            records = segment.records.take(positions, mode="clip")
-            if self._mask is not None and self.counts is None:
-                passed = np.flatnonzero(self._mask.take(records["slot"], mode="clip"))
-                records, near = records.take(passed), near[passed]
-            if len(records):
-                self._slots.append(records["slot"])
-                self._estimates.append(self._estimated(records, near))
+            # Little at a time: the large arrays of a query that looks far cost more to get from the system than to fill.
+            for start in range(0, len(positions), _LOOKED):
+                part = slice(start, start + _LOOKED)
+                self._look(segment.records.take(positions[part], mode="clip"), near[part])
+
+    def _look(self, records: Records, near: Floats) -> None:
+        if self._mask is not None and self.counts is None:
+            passed = np.flatnonzero(self._mask.take(records["slot"], mode="clip"))
+            records, near = records.take(passed), near[passed]
+        if len(records):
+            self._slots.append(records["slot"].copy())
+            self._estimates.append(self._estimated(records, near))
 
     def score_of(self, wanted: int) -> float | None:
         """Return the estimate that `wanted` rows reach; None where there are fewer."""

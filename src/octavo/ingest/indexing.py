@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -192,7 +192,13 @@ class Gone:
         return 3 * len(self.parents) > self.of
 
 
-def find_gone(collection: CollectionLike, source: str, found: Found, scope: str = "") -> Gone:
+def find_gone(
+    collection: CollectionLike,
+    source: str,
+    found: Found,
+    scope: str = "",
+    look: Callable[[str, Document], object] = lambda parent, document: None,
+) -> Gone:
     """Compare what a collection has of a source with what is there now.
 
     Parameters
@@ -205,6 +211,8 @@ def find_gone(collection: CollectionLike, source: str, found: Found, scope: str 
         What there is.
     scope : str
         Compare only what lies at or below this path of a folder.
+    look : callable, optional
+        Shown each document that was compared, with its file or row.
     """
     ids: list[str] = []
     parents: dict[str, bool] = {}
@@ -213,6 +221,7 @@ def find_gone(collection: CollectionLike, source: str, found: Found, scope: str 
         parent = document.metadata.get("document", document.id)
         if not isinstance(parent, str) or (scope and parent != inside and not parent.startswith(inside + "/")):
             continue
+        look(parent, document)
         gone = not found.has(parent)
         parents[parent] = gone
         if gone:
@@ -248,11 +257,7 @@ def taken(identifier: str, owner: Any) -> ParameterError:
 def _differs(stored: Document | None, document: SourceDocument) -> bool:
     if stored is None or stored.text != document.text:
         return True
-    if document.image is not None:
-        document.metadata.update(document.image.about | document.metadata)  # as it is added
-    if (document.image.embed_text if document.image is not None else None) != (
-        stored.to_embed if is_image(stored.to_embed) else None
-    ):
+    if document.embed_text != (stored.to_embed if is_image(stored.to_embed) else None):
         return True
     # As JSON, because Python takes 1, 1.0 and True for the same.
     return _json(stored.metadata) != _json(document.metadata)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from octavo.collection import CollectionLike
 from octavo.errors import ParameterError
 from octavo.ingest.indexing import Gone, check_owners, find_gone
+from octavo.ingest.known_files import Content, KnownFiles, Reading, now
 from octavo.ingest.registry import Identity, SourceRecord, identify, patterns, read_sources
 from octavo.ingest.rows import Fields
-from octavo.ingest.sources import SOURCE_FIELD, Found, Source, chunking_of, kind_of_source
+from octavo.ingest.sources import SOURCE_FIELD, Found, Source, SourceDocument, chunking_of, kind_of_source
+from octavo.store.documents import Document
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Choices:
         See `Ingest`.
     keep_images : bool or None
         Whether images are stored in the collection, rather than where they lie.
+    read_all : bool
+        Read files that are as they were, too.
     """
 
     name: str | None = None
@@ -51,6 +55,7 @@ class Choices:
     skip_bad_lines: bool = False
     adopt: bool = False
     keep_images: bool | None = None
+    read_all: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,10 @@ class Prepared:
         Documents that the collection has of the whole source.
     strangers : int
         Documents in the collection that belong to no source.
+    unchanged : mapping of str to int
+        Files that need not be read, because nothing has changed, and how many documents each has.
+    reading : Reading
+        Remembers what is read.
     """
 
     identity: Identity
@@ -85,6 +94,21 @@ class Prepared:
     recut: bool
     stored: int
     strangers: int
+    unchanged: Mapping[str, int]
+    reading: Reading
+
+    def documents(self, advance: Callable[[int], object] = lambda done: None) -> Iterator[SourceDocument]:
+        """Yield the documents of all files that have to be read."""
+        if not self.unchanged:
+            yield from self.reading.through(self.source.documents(advance))
+            return
+        advance(len(self.unchanged))
+        read = [file.name for file in self.source.files if file.name not in self.unchanged]
+        yield from self.reading.through(self.source.documents(advance, only=read))
+
+    def remember(self, collection: CollectionLike) -> None:
+        """Write down which files need not be read again, once the collection holds their documents."""
+        self.reading.remember(collection, self.record, self.unchanged)
 
     def consequences(self) -> str | None:
         """Say what the run would change that nobody may have meant; None if there is nothing of the kind."""
@@ -130,8 +154,8 @@ def prepare(path: Path, choices: Choices, collection: CollectionLike | None, *, 
     ParameterError
         When it is not clear which source is meant, or an id belongs to another one.
     """
-    known = read_sources(collection) if collection is not None else {}
-    identity = identify(path, choices.name, known)
+    since = now()
+    identity = identify(path, choices.name, read_sources(collection) if collection is not None else {})
     record = _record(identity, choices)
     source = Source(
         identity.root,
@@ -144,7 +168,14 @@ def prepare(path: Path, choices: Choices, collection: CollectionLike | None, *, 
         skip_bad_lines=choices.skip_bad_lines,
         images=("bytes" if record.keep_images else "reference") if images else None,
     )
-    found = source.find()
+    known = KnownFiles.of(None if choices.read_all else collection, record)
+    found = source.find(known.stamps)
+    contents: dict[str, Content] = {}
+
+    def look(parent: str, document: Document) -> None:
+        if known.contents:
+            contents.setdefault(parent, Content()).add(document)
+
     stored = strangers = 0
     gone = Gone([], [], 0)
     recut = False
@@ -154,7 +185,7 @@ def prepare(path: Path, choices: Choices, collection: CollectionLike | None, *, 
             ids = found.parents if not record.chunk_size else frozenset(f"{row}#0" for row in found.parents)
             check_owners(collection, record.name, sorted(ids))
         if stored:
-            gone = find_gone(collection, record.name, found, identity.scope)
+            gone = find_gone(collection, record.name, found, identity.scope, look)
             old = identity.record
             recut = old is not None and (old.chunk_size, old.overlap) != (record.chunk_size, record.overlap)
         strangers = collection.count(filter={SOURCE_FIELD: {"$exists": False}})
@@ -163,7 +194,8 @@ def prepare(path: Path, choices: Choices, collection: CollectionLike | None, *, 
             f"{path} is a part of the source {record.name!r}, which is cut {_cut(identity.record or record)}; another size is "
             f"for the whole of it: index {identity.root}, or give this part a name of its own (--source)"
         )
-    return Prepared(identity, record, source, found, gone, recut, stored, strangers)
+    unchanged = known.unchanged(source, contents)
+    return Prepared(identity, record, source, found, gone, recut, stored, strangers, unchanged, Reading(source, since))
 
 
 def _record(identity: Identity, choices: Choices) -> SourceRecord:

@@ -172,14 +172,14 @@ class FileReader:
             if state == "blank":
                 continue
             if state != "drawn":
-                self._skipped.scans.append(f"{file.name} page {number} ({state})")
+                self._skipped.scans.setdefault(file.name, []).append(f"{number} ({state})")
                 continue
             assert self._images is not None  # or nobody would have asked
             image = PageImage(file.path.absolute(), page=number, keep=self._images)
             try:
                 _ = image.embed_text
             except InvalidImageError as error:
-                self._skipped.scans.append(f"{file.name} page {number} ({error})")
+                self._skipped.scans.setdefault(file.name, []).append(f"{number} ({error})")
                 continue
             self._pages.image += 1
             yield Text("", pages=[(0, number)], image=image)
@@ -213,7 +213,8 @@ class FileReader:
                 self._skipped.empty.append(file.name)
         elif scans:
             read = {number for _, number in pages}
-            self._skipped.scans += [f"{file.name} page {number}" for number in scans if number not in read]
+            if left_out := [str(number) for number in scans if number not in read]:
+                self._skipped.scans[file.name] = left_out
 
     def _decoded(self, file: FoundFile) -> str:
         data = _content(file)

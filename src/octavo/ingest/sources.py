@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,11 @@ class SourceDocument:
     metadata: dict[str, Any]
     parent: str  # the file or row that it is a piece of
     image: PageImage | None = None  # what is encoded instead of the text
+
+    @property
+    def embed_text(self) -> str | None:
+        """What stands for the image, as `Document.embed_text` does."""
+        return self.image.embed_text if self.image is not None else None
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,7 @@ class Source:
         self.skipped = Skipped()
         self.stamps: dict[str, Stamp] = {}
         self.images = images
+        self.wants_images = images is not None  # whether or not the model turns out to take any
         self.pages = PageCounts()
         if self.kind == "image" and not (rules is not None and rules.images):
             raise no_reader(path, "an image, which is for a collection of page images (--late)")
@@ -137,8 +143,13 @@ class Source:
         self._files: list[FoundFile] | None = None
         self._looked = False
 
-    def find(self) -> Found:
+    def find(self, known: Mapping[str, Stamp] | None = None) -> Found:
         """Look at what there is, before anything is written: files by name, rows by reading all of them.
+
+        Parameters
+        ----------
+        known : mapping of str to Stamp, optional
+            Of files that held text when they were read: those that are as they were are not looked into.
 
         Raises
         ------
@@ -146,6 +157,7 @@ class Source:
             For a row that cannot be read, or two with the same id; the message names file and line.
         """
         self._looked = True
+        known = known or {}
         if self.kind == "rows":
             self.skipped = Skipped()
             about = self.path.stat()
@@ -161,7 +173,8 @@ class Source:
             files = [found] if found is not None else []
         self._files = []
         for file in files:
-            self.skipped.empty.append(file.name) if _is_blank(file) else self._files.append(file)
+            blank = known.get(file.name) != file.stamp and _is_blank(file)
+            self.skipped.empty.append(file.name) if blank else self._files.append(file)
         self.stamps = {file.name: file.stamp for file in self._files}
         kept = tuple(self.parent_of(name) if name.endswith("/") else self.parent_of(name) + "\0" for name in walk.kept)
         parents = frozenset(self.parent_of(file.name) for file in self._files)
@@ -222,6 +235,10 @@ class Source:
         except UnreadableFileError as error:
             self.skipped.add(file.name, str(error))
 
+    def in_scope(self, name: str) -> bool:
+        """Tell whether a file belongs to what is read of the source."""
+        return not self._scope or name == self._scope or name.startswith(self._scope + "/")
+
     def parent_of(self, name: str) -> str:
         """Return what the documents of a file have as their `document`."""
         if self.kind != "folder":
@@ -241,7 +258,8 @@ class Source:
 
     def _page(self, parent: str, metadata: dict[str, Any], text: Text) -> SourceDocument:
         number = text.pages[0][1] if text.pages else None
-        described = {**metadata, "image": True} | ({} if number is None else {"page": number})
+        about = text.image.about if text.image is not None else {}  # as `add` puts it there
+        described = about | metadata | {"image": True} | ({} if number is None else {"page": number})
         name = f"{parent}#image" if number is None else f"{parent}#page-{number}"
         return SourceDocument(name, text.text, self._marked(described), parent, text.image)
 

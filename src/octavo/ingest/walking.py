@@ -52,15 +52,15 @@ class Skipped:
         Read, but with undecodable bytes replaced.
     lines : list of str
         Rows that cannot be read, and why.
-    scans : list of str
-        Pages without text that were left out of files with some.
+    scans : dict of str to list of str
+        File to its pages without text that were left out.
     """
 
     files: dict[str, list[str]] = field(default_factory=dict)
     empty: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
-    scans: list[str] = field(default_factory=list)
+    scans: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, name: str, reason: str) -> None:
         """List a file or folder."""

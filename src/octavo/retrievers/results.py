@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Final, Literal, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,12 @@ Ranking: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
 
 #: What answers while a collection's model is being changed.
 Served: TypeAlias = Literal["old", "both", "new"]
+#: The same in words, for whoever asks.
+ANSWERED_BY: Final[dict[Served, str]] = {
+    "old": "the old model has answered",
+    "both": "both models have answered",
+    "new": "the new model has answered, and words where it has encoded nothing yet",
+}
 #: Documents of a result that are shown as lines, and as rows in a notebook.
 _LISTED, _TABLED = 10, 50
 

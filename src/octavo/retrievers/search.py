@@ -431,13 +431,18 @@ class SnapshotRanker:
     def scores(self, queries: Queries, number: int, slots: Slots) -> Scores:
         """Return what documents score for one query in the finest tier."""
         assert queries.vectors is not None  # the options ask for them
-        finest, vector = self._snapshot.tiers[-1], queries.vectors[number : number + 1]
+        row: Scores = self.scores_of_rows(queries.vectors[number : number + 1], slots)[0]
+        return row
+
+    def scores_of_rows(self, vectors: Floats, slots: Slots) -> Scores:
+        """Return what documents score for queries in the finest tier, one row each."""
+        finest = self._snapshot.tiers[-1]
         finest.check(slots)
-        lengths = self._searcher.query_lengths(self._snapshot, vector)
-        codes = finest.pipeline.encode_queries(vector / lengths[:, None])
-        values = score_rows(finest.layout, finest.codes, codes[0], slots)
+        lengths = self._searcher.query_lengths(self._snapshot, vectors)[:, None]
+        codes = finest.pipeline.encode_queries(vectors / lengths)
+        values = np.array([score_rows(finest.layout, finest.codes, code, slots) for code in codes], np.float32)
         if finest.pipeline.shifts_queries:
-            values = values + finest.pipeline.query_offset(vector / lengths[:, None])
+            values = values + finest.pipeline.query_offset(vectors / lengths)[:, None]
         return np.asarray(values * lengths, np.float32)
 
     def by_words(self, words: Sequence[str | WordQuery], k: int, options: SearchOptions) -> list[Ranking]:

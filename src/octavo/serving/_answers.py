@@ -14,10 +14,10 @@ from octavo._printing import to_json
 from octavo._validation import check_choice
 from octavo.collection import CollectionLike
 from octavo.collection.fields import metadata_fields
-from octavo.collection.protocol import has_vectors, search_modes
+from octavo.collection.protocol import encodes_itself, has_vectors, search_modes
 from octavo.errors import DocumentNotFoundError, ParameterError
 from octavo.filters import parse_filter
-from octavo.retrievers.results import Hit, SearchResult
+from octavo.retrievers.results import ANSWERED_BY, Hit, SearchResult
 from octavo.serving._highlights import MOST_TEXT, Highlighter
 from octavo.serving._projection import MOST_POINTS, Projection
 
@@ -75,6 +75,7 @@ class Answers:
             "metric": info["metric"],
             "dim": info["dim"],
             "encoder": info["encoder"],
+            "reencoding": _change(info["reencoding"]),
             "full_text": info["full_text"],
             "late": self._collection.late is not None,
             "ram": info.get("ram"),
@@ -97,10 +98,15 @@ class Answers:
         """
         check_choice(mode, "mode", self.modes)
         where = parse_filter(filter)
-        vector = self._vector(query) if "dense" in self.modes else None
+        dense = "dense" in self.modes
+        changing = encodes_itself(self._collection)  # by two models perhaps, each search by those that it needs
+        vector = self._vector(query) if dense and not changing else None
 
         def ranked(by: str, k: int, ids: Sequence[str] | None = None) -> SearchResult:
             asked: dict[str, Any] = {"mode": by, "filter": where, "ids": ids}
+            if changing and by != "text":
+                with self._model:
+                    return self._collection.search(query, k, **asked)
             if by == "dense":
                 return self._collection.search(vector, k, **asked)
             if by == "hybrid":
@@ -125,6 +131,7 @@ class Answers:
         highlighter = Highlighter(query, self._language)
         return {
             "mode": mode,
+            "answered_by": ANSWERED_BY[found.reencoding] if found.reencoding is not None else None,
             "hits": [self._hit(hit, highlighter) for hit in found],
             "rankings": rankings,
             "matching": self._collection.count(where) if where is not None else len(self._collection),
@@ -275,6 +282,13 @@ class Answers:
         except DocumentNotFoundError:  # deleted just now
             return None
         return [[round(float(x), 4), round(float(y), 4)] for x, y in made[2].place(vectors)]
+
+
+def _change(state: Mapping[str, Any] | None) -> str | None:
+    """Return what there is to say of a change of the model."""
+    if state is None:
+        return None
+    return f"with {state['encoder']}: {state['documents']:,} of {state['of']:,} documents ({state['share']:.0%})"
 
 
 def _number(value: Any) -> float | None:

@@ -66,6 +66,7 @@
     row("codec", about.codec + (about.fitted ? "" : " (float32 until it is fitted)"));
     row("dimension", about.dim === null ? "not known yet" : count(about.dim));
     row("encoder", about.encoder || "none (vectors were given)");
+    if (about.reencoding) row("re-encoding", about.reencoding);
     row("full text", about.full_text);
     if (about.vector_bytes) row("vectors, bytes a document", about.vector_bytes.toFixed(0));
     for (const [where, title] of [["ram", "in RAM"], ["disk", "on disk"]]) {
@@ -213,6 +214,7 @@
       say(found.hits.length
         ? found.hits.length + " of " + count(found.matching) + (where ? " documents that match the filters" : " documents")
         : "Nothing found" + (where ? " among " + count(found.matching) + " documents that match the filters." : "."));
+      if (found.answered_by) say($("status").textContent + " The model is being changed: " + found.answered_by + ".");
       places = found.places || [];
       drawHits(found.hits);
     } catch (error) {

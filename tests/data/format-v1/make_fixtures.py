@@ -8,11 +8,13 @@ A new case gets a new directory beside these.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
@@ -21,7 +23,9 @@ from typing import Any
 import numpy as np
 
 import octavo
+from octavo.collection import reencoding as collection_reencoding
 from octavo.index import planner
+from octavo.store import _originals
 
 DIM = 16
 N = 80
@@ -154,6 +158,70 @@ def everything_else(path: Path) -> dict[str, Any]:
         }
 
 
+class Model:
+    """Vectors, or matrices of one row a word, that depend on a name and a text alone; stops after some texts."""
+
+    def __init__(self, name: str, dim: int, *, many: bool = False) -> None:
+        self.name, self.dim, self.many = name, dim, many
+        self.left: int | None = None
+
+    def encode_documents(self, texts: Any) -> Any:
+        if self.left is not None:
+            self.left -= len(texts) if len(texts) > 1 else 0
+            if self.left < 0:
+                raise ConnectionError("no network")
+        return self.encode_queries(texts)
+
+    def encode_queries(self, texts: Any) -> Any:
+        if self.many:
+            return [np.stack([self._vector(word) for word in text.split() or ["nothing"]]) for text in texts]
+        return np.stack([sum((self._vector(word) for word in text.split()), np.zeros(self.dim)) for text in texts])
+
+    def _vector(self, word: str) -> np.ndarray:
+        numbers = np.random.default_rng(zlib.crc32(f"{self.name} {word}".encode())).standard_normal(self.dim)
+        return np.round(numbers * 64) / 64
+
+
+#: What each collection whose model is being changed is changed to.
+COMING = {
+    "reencoding": Model("new", 24),
+    "reencoding-fitted": Model("new", 24),
+    "reencoding-late": Model("new", 24, many=True),
+}
+OLD = Model("old", DIM)
+
+
+def reencoding(path: Path, name: str, *, waiting: int | None = None) -> dict[str, Any]:
+    """Write a collection whose model is being changed: most documents have both vectors, some were replaced since."""
+    coming = COMING[name]
+    if waiting is not None:  # so many documents that the codec is learned from a sample
+        collection_reencoding.WAITING, _originals.CAPACITY = waiting, 40
+    with octavo.open(path, OLD, codec="int8", fit_after=30) as kb:
+        fill(kb)
+        kb.delete(["doc-1", "doc-50"])
+        coming.left = 70 if waiting is None else 77
+        with contextlib.suppress(ConnectionError):
+            kb.reencode(octavo.TokenEncoder(coming) if coming.many else coming, batch_size=10)
+        coming.left = None
+        kb.add(["grove replaced"], ids=["doc-4"], metadata=[{"n": 4, "even": True}])
+        kb.delete(["doc-2"])
+        kb.flush()
+        state = dict(kb.info().reencoding or {})
+        assert state["documents"] >= 64
+        both = [kb.search(query, 5) for query in QUESTIONS]
+        assert {found.reencoding for found in both} == {"both"}
+        return expected(kb, list(vectors(4, 3))) | {
+            "reencoding": {
+                key: state[key] for key in ("encoder", "late", "codec", "serve", "documents", "of", "bytes")
+            },
+            "both": [[found.ids, [round(float(score), 6) for score in found.scores]] for found in both],
+        }
+
+
+#: Asked by both models.
+QUESTIONS = ["amber birch 3", "fjord 北京", "jetty grove naïve 41"]
+
+
 def without_text_index(make: Callable[..., dict[str, Any]], path: Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
     """Write a collection whose full-text index has not been built yet, as a snapshot leaves it."""
     with tempfile.TemporaryDirectory() as folder:
@@ -184,8 +252,13 @@ def main(target: Path) -> None:
         "dot-float16": without_text_index(dense, target / "dot-float16", "float16", metric="dot"),
         "multi-vector": without_text_index(late, target / "multi-vector"),
         "everything-else": without_text_index(everything_else, target / "everything-else"),
+        "reencoding": without_text_index(reencoding, target / "reencoding", "reencoding"),
+        "reencoding-late": without_text_index(reencoding, target / "reencoding-late", "reencoding-late"),
         "rabitq-int8-cells": dense(target / "rabitq-int8-cells", "rabitq:1 > int8", index="cells"),
         "binary-int8-graph": dense(target / "binary-int8-graph", "binary > int8", index="graph"),
+        "reencoding-fitted": without_text_index(
+            reencoding, target / "reencoding-fitted", "reencoding-fitted", waiting=60
+        ),
     }
     tidy(target / "svd-float8-int8")
     tidy(target / "binary-int8-graph")

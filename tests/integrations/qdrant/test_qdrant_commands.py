@@ -31,6 +31,17 @@ def encode(texts):
         for word in text.lower().split():
             vectors[row, zlib.crc32(word.encode()) % 1024] += 1
     return vectors
+
+left = [12]
+
+def encode_some(texts):
+    """Another model, which stops after some texts."""
+    if len(texts) > 1:  # one is a question, or asks which model this is
+        left[0] -= len(texts)
+        if left[0] < 0:
+            raise ConnectionError("429 too many requests")
+    vectors = encode([" ".join("other" + word for word in text.lower().split()) for text in texts])
+    return np.hstack([vectors, np.full((len(texts), 8), 0.01, np.float32)])
 '''
 MODEL = ("--model", "qdrant_encoder:encode")
 PLACE = "qdrant:there"
@@ -146,3 +157,22 @@ def test_a_server_that_is_not_there(run: Run, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # the pauses between attempts
     refused = run("info", "http://127.0.0.1:1#kb", code=1)
     assert "expected a Qdrant server at http://127.0.0.1:1, but it cannot be reached" in refused.stderr
+
+
+def test_the_model_is_changed_in_place(run: Run) -> None:
+    run("index", "docs.jsonl", "--path", PLACE, *MODEL)
+    failed = run("reencode", PLACE, "--model", "qdrant_encoder:encode_some", "--batch-size", "8", code=1)
+    assert "run the same command again" in failed.stderr
+    assert "8 of 20 documents (40%)" in run("info", PLACE).stdout
+    assert json.loads(run("info", PLACE, "--json").stdout)["reencoding"]["documents"] == 8
+    both = ("--model", "qdrant_encoder:encode_some", "--previous", MODEL[1])
+    found = run("search", "number7 cats", "-p", PLACE, "-k", "1", *both, "--json")
+    assert json.loads(found.stdout)["hits"][0]["id"] == "d7"
+    assert json.loads(found.stdout)["reencoding"] == "old"  # too few have both vectors
+    assert json.loads(run("reencode", PLACE, "--cancel", "--json").stdout) == {"path": PLACE, "cancelled": True}
+    sys.modules["qdrant_encoder"].left[0] = 1000  # type: ignore[attr-defined]
+    done = run("reencode", PLACE, "--model", "qdrant_encoder:encode_some", "--codec", "float16")
+    assert "20 documents are now encoded with qdrant_encoder:encode_some, 1032 dimensions, codec float16" in done.stdout
+    again = run("search", "number7 cats", "-p", PLACE, "-k", "1", "--model", "qdrant_encoder:encode_some", "--json")
+    assert json.loads(again.stdout)["hits"][0]["id"] == "d7"
+    assert json.loads(again.stdout)["reencoding"] is None

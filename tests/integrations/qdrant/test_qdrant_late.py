@@ -353,7 +353,7 @@ def test_wrong_input_leaves_it_as_it_was(make: Make, monkeypatch: pytest.MonkeyP
 
 def test_long_batches_are_sent_in_parts(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     collection = make(codec="float32", pool_factor=1)
-    monkeypatch.setattr(late_collection, "_NUMBERS_AT_ONCE", 12 * DIM)
+    monkeypatch.setattr(late_collection, "NUMBERS_AT_ONCE", 12 * DIM)
     sent = []
     upsert = collection._transport.upsert
     monkeypatch.setattr(collection._transport, "upsert", lambda points: (sent.append(len(points)), upsert(points)))

@@ -199,6 +199,12 @@ def test_filter_and_modes(run: Run, corpus: Path) -> None:
     assert "No documents found" in run("search", "zebra", "-p", "kb", "--mode", "text").stdout
 
 
+@pytest.mark.parametrize("question", ["", " \n"])
+def test_an_empty_question_is_wrong_usage(run: Run, corpus: Path, question: str) -> None:
+    run("index", str(corpus), "-p", "kb", "-m", MODEL)
+    assert "expected a question" in run("search", question, "-p", "kb", code=2).stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -304,7 +310,6 @@ def test_the_model_of_a_collection_is_changed(run: Run, corpus: Path) -> None:
         (("reencode", "kb", "--cancel", "-m", MODEL), "--cancel"),
         (("reencode", "kb", "-m", MODEL, "--rate", "quick"), "500/min"),
         (("reencode", "nowhere", "-m", MODEL), "no collection"),
-        (("reencode", "https://host:6333#kb", "-m", MODEL), "octavo pull"),
     ],
 )
 def test_wrong_usage_of_reencode(run: Run, corpus: Path, arguments: tuple[str, ...], message: str) -> None:

@@ -104,7 +104,7 @@ def test_a_second_run_encodes_what_has_changed(docs: Path) -> None:
 def test_models_of_texts_say_what_they_leave_out(docs: Path) -> None:
     report = index(model="page_models:colour_words")
     assert report["pages"] == {"text": 2, "image": 0, "blank": 0}
-    assert report["skipped"]["scans"] == ["report.pdf page 2", "report.pdf page 3"]
+    assert report["skipped"]["scans"] == {"report.pdf": ["2", "3"]}
     assert report["skipped"]["files"]["an image, and the collection's model takes texts alone"] == [
         "broken.png",
         "sub/photo.png",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 import octavo
 from octavo.serving import PageServer
-from serving_client import EVIL, TEXTS, Client
+from serving_client import EVIL, TEXTS, Client, half_reencoded, mean_of_words, other_words
 
 
 def test_about(client: Client) -> None:
@@ -200,3 +201,28 @@ def test_a_huge_document_is_cut(client: Client, kb: octavo.Collection) -> None:
     found = client.get("document", id="long", q="long")
     assert (found["cut"], found["characters"]) == (True, 500_000)
     assert sum(len(text) for text, _ in found["pieces"]) == 200_000
+
+
+def test_while_the_model_is_being_changed(tmp_path: Path) -> None:
+    half_reencoded(tmp_path / "kb").close()
+    with (
+        octavo.open(tmp_path / "kb", other_words, previous=mean_of_words) as kb,
+        PageServer(kb, port=0) as server,
+    ):
+        client = Client(server)
+        assert "100 of 160 documents (62%)" in client.get("about")["reencoding"]
+        for mode in ("dense", "hybrid"):
+            found = client.get("search", q="apple w30 w15", mode=mode, k=3)
+            assert found["hits"][0]["id"] == "30"
+            assert found["answered_by"] == "both models have answered"
+        assert client.get("search", q="w30", mode="text", k=3)["answered_by"] is None
+        kb_of_new = octavo.open(tmp_path / "kb", other_words)
+        kb_of_new.reencode(other_words)
+        kb_of_new.close()
+        found = client.get("search", q="apple w30 w15", mode="dense", k=3)
+        assert (found["hits"][0]["id"], found["answered_by"]) == ("30", None)
+    half_reencoded(tmp_path / "alone").close()
+    with octavo.open(tmp_path / "alone", other_words) as kb, PageServer(kb, port=0) as server:
+        found = Client(server).get("search", q="apple w130 w65", mode="dense", k=3)
+        assert "130" in [hit["id"] for hit in found["hits"]]
+        assert found["answered_by"].startswith("the new model")

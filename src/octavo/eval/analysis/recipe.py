@@ -85,7 +85,9 @@ def _encoder(result: Result) -> tuple[list[str], list[str], str | None]:
         return [], [], None
     if model.encoder is None:
         return [], [f"# encoder: what was measured, {model.name!r}"], "encoder"
-    imports, prepared, written = [], [], repr(model.encoder)
+    imports: list[str] = []
+    prepared: list[str] = []
+    written = repr(model.encoder)
     if is_attribute(model.encoder):
         module, _, attribute = model.encoder.partition(":")
         plain = "." not in attribute

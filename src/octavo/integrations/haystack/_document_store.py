@@ -101,6 +101,7 @@ class OctavoDocumentStore:
         self._opening = threading.Lock()
         self._writing = threading.RLock()
         self._collection: CollectionLike | None = None
+        self._space = 0
         self._given = False
 
     @classmethod
@@ -122,6 +123,7 @@ class OctavoDocumentStore:
         local = collection.local
         store = cls(local.path if local is not None else None, return_embedding=return_embedding)
         store._collection = _of_one_vector(collection)
+        store._space = collection.space
         store._given = True
         return store
 
@@ -143,7 +145,20 @@ class OctavoDocumentStore:
                 except ParameterError:
                     opened.close()
                     raise
+                self._space = opened.space
             return self._collection
+
+    def _require_same_model(self) -> None:
+        """Raise `DocumentStoreError` where embeddings that a pipeline brings along are of a model that the collection had.
+
+        Its dimension may be the same, and then nothing else would tell.
+        """
+        collection = self.collection
+        if collection.space != self._space:
+            raise DocumentStoreError(
+                f"the model of the collection was changed to {collection.info().encoder!r} since the store was opened: give "
+                "the pipeline an embedder of that model, and open the store anew (close() it)"
+            )
 
     def close(self) -> None:
         """Release the files; the next use opens them again. What was in memory is lost."""
@@ -237,6 +252,8 @@ class OctavoDocumentStore:
 
     def _write(self, documents: list[Document]) -> None:
         first = next((len(document.embedding) for document in documents if document.embedding is not None), None)
+        if first is not None:
+            self._require_same_model()
         collection = self.collection
         dim = collection.dim or first
         if collection.dim is not None and not has_vectors(collection):
@@ -478,6 +495,7 @@ class OctavoDocumentStore:
             The best first.
         """
         where = to_filter(filters)
+        self._require_same_model()
         if not check_integer(top_k, "top_k", least=0) or not has_vectors(self.collection):
             return []
         found = self._by_embedding(query_embedding, where, top_k)
@@ -552,6 +570,7 @@ class OctavoDocumentStore:
         by_words = self.collection.search(query, depth, filter=where, mode="text")
         rankings = [by_words]
         if has_vectors(self.collection):
+            self._require_same_model()
             rankings.insert(0, self._by_embedding(query_embedding, where, depth))
         numbers: dict[str, int] = {}
         stored: dict[int, tuple[Stored, str | None]] = {}

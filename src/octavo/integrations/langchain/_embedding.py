@@ -260,7 +260,7 @@ class TokenEmbedder:
 
 
 def _space(collection: CollectionLike) -> int:
-    return collection.local.space if collection.local is not None else 0
+    return collection.space
 
 
 @contextlib.contextmanager

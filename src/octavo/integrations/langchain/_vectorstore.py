@@ -269,15 +269,16 @@ class OctavoVectorStore(VectorStore):
         Raises
         ------
         ParameterError
-            When there is no embedding, or the documents lie in Qdrant.
+            When there is no embedding.
         """
-        instead = "fill a new collection with the new embedding (add_documents), and use that from then on"
-        local = require_local(self._collection, "reencode", instead)
         coming = check_embedding(embedding) if embedding is not None else self._embedding
         if coming is None:
             raise ParameterError("expected the new embedding, but the store has none of its own either")
-        own = self._embedding if local.encoder is None and coming is not self._embedding else None
-        local.reencode(coming, codec, batch_size=batch_size, rate=rate, serve=serve, previous=own, progress=progress)
+        collection = self._collection
+        own = self._embedding if collection.encoder is None and coming is not self._embedding else None
+        collection.reencode(
+            coming, codec, batch_size=batch_size, rate=rate, serve=serve, previous=own, progress=progress
+        )
         self._embedding = coming
         self._embedder = self._embedder_of_its_kind()
 

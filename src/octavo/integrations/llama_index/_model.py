@@ -142,7 +142,7 @@ class NodeModel:
 
 
 def _space(collection: CollectionLike) -> int:
-    return collection.local.space if collection.local is not None else 0
+    return collection.space
 
 
 class _NodeVectors:

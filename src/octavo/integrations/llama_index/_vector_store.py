@@ -293,16 +293,15 @@ class OctavoVectorStore(BasePydanticVectorStore):
 
     def _add_while_changing(self, batch: NodeBatch, nodes: Sequence[BaseNode]) -> list[str]:
         """Store nodes with vectors of the model that the collection has, whoever has embedded them."""
-        local = self._local("adding")
         contents = {node.node_id: node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes}
         contents |= {name: image for name, image in zip(batch.ids, batch.images, strict=True) if image is not None}
-        local.add(
+        self._collection.add(
             batch.documents,
             ids=batch.ids,
             metadata=batch.metadata,
             payloads=batch.payloads,
             batch_size=len(batch.ids),
-            **local.vectors_for([contents[name] for name in batch.ids]),
+            **self._collection.vectors_for([contents[name] for name in batch.ids]),
         )
         return batch.given
 
@@ -354,23 +353,19 @@ class OctavoVectorStore(BasePydanticVectorStore):
             The new model; for late interaction, an encoder as in ``OctavoVectorStore(encoder=...)``.
         codec, batch_size, rate, serve, progress
             See `octavo.Collection.reencode`. Run it again after an interruption: it goes on where it was.
-
-        Raises
-        ------
-        ParameterError
-            When the nodes lie in Qdrant.
         """
-        local = self._local("reencode")
         late = self._collection.late is not None
         coming: Any = embed_model
         if late:
             coming = TokenEncoder(embed_model) if not isinstance(embed_model, TokenEncoder) else embed_model
         elif not hasattr(embed_model, "encode_documents"):
             coming = embed_model if isinstance(embed_model, BaseEmbedding) else resolve_embed_model(embed_model)
-        before = None if late or local.encoder is not None else self._embed_model
+        before = None if late or self._collection.encoder is not None else self._embed_model
         if isinstance(before, str):
             before = resolve_embed_model(before)
-        local.reencode_texts(self._contents, coming, codec, batch_size, rate, serve, previous=before, progress=progress)
+        self._collection.reencode_texts(
+            self._contents, coming, codec, batch_size, rate, serve, previous=before, progress=progress
+        )
         if late:
             self._encoder, self._model = coming, NodeModel.of_tokens(self._collection)
         else:

@@ -18,9 +18,10 @@ from octavo._printing import to_json
 from octavo._version import __version__
 from octavo.collection import CollectionLike
 from octavo.collection.fields import metadata_fields
-from octavo.collection.protocol import search_modes
+from octavo.collection.protocol import encodes_itself, search_modes
 from octavo.errors import OctavoError, ParameterError
 from octavo.filters import parse_filter
+from octavo.retrievers.results import ANSWERED_BY
 from octavo.store.documents import Document
 
 #: What one call can ask for, and how long an answer can be.
@@ -73,6 +74,7 @@ class SearchAnswer(TypedDict):
     """Results, best first."""
 
     mode: str
+    answered_by: str | None
     documents_searched: int
     results: list[Found]
 
@@ -113,6 +115,7 @@ class AboutAnswer(TypedDict):
     modes: list[str]
     codec: str
     encoder: str | None
+    changes_to: str | None
     language: str
     late_interaction: bool
 
@@ -198,6 +201,9 @@ class _Tools:
         asked: dict[str, Any] = {"filter": where, "mode": by}
         if by in ("text", "sparse"):
             found = self._collection.search(query, k, **asked)
+        elif encodes_itself(self._collection):  # by two models, perhaps
+            with self._model:
+                found = self._collection.search(query, k, **asked)
         else:
             with self._model:
                 vector = self._collection.encode_queries([query])[0]
@@ -213,7 +219,8 @@ class _Tools:
             }
             for hit in found
         ]
-        return {"mode": by, "documents_searched": searched, "results": results}
+        answered_by = ANSWERED_BY[found.reencoding] if found.reencoding is not None else None
+        return {"mode": by, "answered_by": answered_by, "documents_searched": searched, "results": results}
 
     @_told
     def get(self, ids: Ids, start: Start = 0) -> GetAnswer:
@@ -259,6 +266,7 @@ class _Tools:
             "modes": self._modes,
             "codec": info.codec,
             "encoder": info.encoder,
+            "changes_to": info.reencoding["encoder"] if info.reencoding is not None else None,
             "language": info.full_text,
             "late_interaction": self._collection.late is not None,
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -13,7 +13,18 @@ from typing import Any, Final, TypeVar
 from octavo._validation import check_integer, check_number
 from octavo.errors import CollectionClosedError, InputTypeError, MissingExtraError, ParameterError, ServerError
 from octavo.integrations.qdrant._filters import Condition
-from octavo.integrations.qdrant.transport import DENSE, SPARSE, TEXT, TOKENS, Layout, Point, Search, Status, TokenLayout
+from octavo.integrations.qdrant.transport import (
+    DENSE,
+    SPARSE,
+    TEXT,
+    TOKENS,
+    Layout,
+    Point,
+    Search,
+    Status,
+    TokenLayout,
+    vector_name,
+)
 
 #: Where a server's key is taken from: a command line is seen by everybody on the machine, and a pickle by whoever reads it.
 KEY_VARIABLE: Final = "QDRANT_API_KEY"
@@ -98,6 +109,11 @@ class ClientTransport:
         """Where it is."""
         return f"{self._url} ({self._name})"
 
+    @property
+    def directory(self) -> None:
+        """None: its files are the server's."""
+        return None
+
     def reference(self) -> dict[str, Any]:
         """Return where the server is, without the key."""
         if self._url == ":memory:":
@@ -125,7 +141,7 @@ class ClientTransport:
         if layout.tokens is not None:
             vectors[TOKENS] = self._vectors(
                 layout.tokens,
-                multivector_config=models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM),
+                multivector_config=self._many(),
                 hnsw_config=models.HnswConfigDiff(m=0),
             )
         self._client.create_collection(
@@ -142,7 +158,20 @@ class ClientTransport:
             write_consistency_factor=options.write_consistency_factor,
         )
 
+    def _many(self) -> Any:
+        return self._models.MultiVectorConfig(comparator=self._models.MultiVectorComparator.MAX_SIM)
+
     def _vectors(self, layout: Layout | TokenLayout, **options: Any) -> Any:
+        models = self._models
+        return models.VectorParams(
+            size=layout.dim,
+            distance=models.Distance.DOT,
+            datatype=models.Datatype(layout.datatype),
+            quantization_config=self._quantization(layout),
+            **options,
+        )
+
+    def _quantization(self, layout: Layout | TokenLayout) -> Any:
         models = self._models
         quantization = None
         if layout.quantization == "scalar":
@@ -160,27 +189,80 @@ class ClientTransport:
             quantization = models.TurboQuantization(
                 turbo=models.TurboQuantQuantizationConfig(bits=bits, always_ram=True)
             )
-        return models.VectorParams(
-            size=layout.dim,
-            distance=models.Distance.DOT,
-            datatype=models.Datatype(layout.datatype),
-            quantization_config=quantization,
-            **options,
-        )
+        return quantization
+
+    def add_space(self, layouts: Mapping[int, Layout], space: int) -> None:
+        """Make room for the vectors of one more space; a server makes plain ones, so the rest is asked for afterwards."""
+        models = self._models
+        if not hasattr(self._client, "create_vector_name"):
+            raise MissingExtraError(
+                "changing the model of a collection in Qdrant needs a newer Qdrant client: pip install -U qdrant-client"
+            )
+        layout = layouts[space]
+        rooms: list[tuple[str, Layout | TokenLayout, Any]] = [(vector_name(DENSE, space), layout, None)]
+        if layout.tokens is not None:
+            rooms.append((vector_name(TOKENS, space), layout.tokens, self._many()))
+        for name, each, many in rooms:
+            dense = models.DenseVectorConfig(
+                size=each.dim,
+                distance=models.Distance.DOT,
+                multivector_config=many,
+                datatype=models.VectorStorageDatatype(each.datatype),
+            )
+            config = models.DenseVectorNameConfig(dense=dense)
+            self._retry(partial(self._client.create_vector_name, self._name, name, config, wait=True))
+            quantization = self._quantization(each)
+            if self._url == ":memory:" or (quantization is None and many is None):
+                continue  # the emulation keeps vectors as they are
+            graph = models.HnswConfigDiff(m=0) if many is not None else None
+            diff = {name: models.VectorParamsDiff(quantization_config=quantization, hnsw_config=graph)}
+            self._retry(partial(self._client.update_collection, self._name, vectors_config=diff))
+
+    def fill(self, points: Sequence[Point]) -> int:
+        """Give points that were not replaced since they were read the vectors of a space."""
+        models = self._models
+        while True:
+            there = {point.id: point.payload.get("order") for point in self.retrieve([p.id for p in points], ["order"])}
+            kept = [point for point in points if there.get(point.id) == point.payload["order"]]
+            if not kept:
+                return 0
+            sent = [models.PointVectors(id=point.id, vector=self._named_vectors(point)) for point in kept]
+            match = models.MatchAny(any=[point.payload["order"] for point in kept])
+            same = models.Filter(must=[models.FieldCondition(key="order", match=match)])
+            write = partial(self._client.update_vectors, self._name, sent, wait=True, update_filter=same)
+            try:
+                self._retry(write)
+            except ServerError:
+                left = {point.id for point in self.retrieve([point.id for point in kept], False)}
+                if len(left) == len(kept):
+                    raise
+                points = [point for point in kept if point.id in left]  # others were deleted at this moment
+            else:
+                return len(kept)
+
+    def drop_space(self, space: int, *, tokens: bool) -> None:
+        """Drop the vectors of a space."""
+        for kind in (DENSE, TOKENS) if tokens else (DENSE,):
+            self._retry(partial(self._client.delete_vector_name, self._name, vector_name(kind, space), wait=True))
 
     def upsert(self, points: Sequence[Point]) -> None:
         """Write points."""
         sent = [self._point(point) for point in points]
         self._retry(lambda: self._client.upsert(self._name, sent, wait=True))
 
-    def _point(self, point: Point) -> Any:
+    @staticmethod
+    def _named_vectors(point: Point) -> dict[str, Any]:
         vectors: dict[str, Any] = {}
         if point.dense is not None:
-            vectors[DENSE] = list(point.dense)
+            vectors[vector_name(DENSE, point.space)] = list(point.dense)
+        if point.tokens is not None:
+            vectors[vector_name(TOKENS, point.space)] = point.tokens
+        return vectors
+
+    def _point(self, point: Point) -> Any:
+        vectors = self._named_vectors(point)
         if point.text is not None and point.text[0]:
             vectors[TEXT] = self._models.SparseVector(indices=point.text[0], values=point.text[1])
-        if point.tokens is not None:
-            vectors[TOKENS] = point.tokens
         if point.sparse is not None and point.sparse[0]:
             vectors[SPARSE] = self._models.SparseVector(indices=point.sparse[0], values=point.sparse[1])
         return self._models.PointStruct(id=point.id, vector=vectors, payload=point.payload)
@@ -207,12 +289,14 @@ class ClientTransport:
         selector = self._models.PointIdsList(points=list(ids))
         self._retry(lambda: self._client.delete(self._name, selector, wait=True))
 
-    def retrieve(self, ids: Sequence[str], fields: Sequence[str] | bool, *, vectors: Sequence[str] = ()) -> list[Point]:
+    def retrieve(
+        self, ids: Sequence[str], fields: Sequence[str] | bool, *, vectors: Sequence[str] = (), space: int = 0
+    ) -> list[Point]:
         """Return points."""
         wanted: Any = fields if isinstance(fields, bool) else list(fields)
-        with_vectors: Any = list(vectors) or False
+        with_vectors: Any = [vector_name(kind, space) for kind in vectors] or False
         found = self._retry(lambda: self._client.retrieve(self._name, list(ids), wanted, with_vectors))
-        return [_as_point(record) for record in found]
+        return [_as_point(record, space) for record in found]
 
     def scroll(self, where: Condition, fields: Sequence[str], offset: str | None) -> tuple[list[Point], str | None]:
         """Return a page."""
@@ -236,7 +320,10 @@ class ClientTransport:
         """Answer queries."""
         requests = [self._request(search) for search in searches]
         answers = self._retry(lambda: self._client.query_batch_points(self._name, requests))
-        return [[_as_point(hit) for hit in answer.points] for answer in answers]
+        return [
+            [_as_point(hit, search.space) for hit in answer.points]
+            for search, answer in zip(searches, answers, strict=True)
+        ]
 
     def _request(self, search: Search) -> Any:
         models = self._models
@@ -255,16 +342,16 @@ class ClientTransport:
             using=using,
             limit=search.limit,
             filter=self._filter(search.where),
-            with_payload=True,
-            with_vector=[DENSE] if search.with_vectors else False,
+            with_payload=search.with_payload,
+            with_vector=[vector_name(DENSE, search.space)] if search.with_vectors else False,
             params=self._params(search),
         )
 
     def _query(self, search: Search) -> tuple[Any, str]:
         if search.dense is not None:
-            return list(search.dense), DENSE
+            return list(search.dense), vector_name(DENSE, search.space)
         if search.tokens is not None:
-            return search.tokens, TOKENS
+            return search.tokens, vector_name(TOKENS, search.space)
         if search.sparse is not None:
             return self._models.SparseVector(indices=search.sparse[0], values=search.sparse[1]), SPARSE
         assert search.text is not None  # one of the four
@@ -324,15 +411,16 @@ class ClientTransport:
         return f"the Qdrant server at {self._url} answered with an error: {error}"
 
 
-def _as_point(record: Any) -> Point:
+def _as_point(record: Any, space: int = 0) -> Point:
     vectors = record.vector if isinstance(record.vector, dict) else {}
     score = float(getattr(record, "score", 0.0) or 0.0)
     sparse = vectors.get(SPARSE)
     return Point(
         str(record.id),
         record.payload or {},
-        vectors.get(DENSE),
+        vectors.get(vector_name(DENSE, space)),
         score=score,
-        tokens=vectors.get(TOKENS),
+        tokens=vectors.get(vector_name(TOKENS, space)),
         sparse=None if sparse is None else (list(sparse.indices), list(sparse.values)),
+        space=space,
     )

@@ -9,28 +9,34 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar, Literal, NoReturn, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from octavo._arrays import Floats, as_matrix, unit_rows
 from octavo._html import notebook_table
+from octavo._progress import progress_bar
 from octavo._sparse_rows import SparseRows
 from octavo._text_analysis import FUNCTION, Analyser, TextAnalysis, check_full_text
 from octavo._validation import check_integer
 from octavo.collection import MultiVectorLike
 from octavo.collection.model_check import ModelCheck, RemoteVectors, folded, prompts_of
+from octavo.collection.models import Change, Models
+from octavo.collection.reencoding import Rate, TextsOf, check_options, new_encoder
 from octavo.collection.searching import DenseSearch, NothingRanked, Ranker, Where, check_deletion, check_filter
 from octavo.collection.sparse_input import with_sparse
 from octavo.encoders.dense import Encoder, as_encoder
 from octavo.encoders.one_pass import gives_several
 from octavo.encoders.sparse import SparseEncoder, as_sparse_encoder
+from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import (
     CollectionClosedError,
+    CollectionLockedError,
     CollectionNotFoundError,
     InputTypeError,
     MismatchError,
+    OctavoError,
     ParameterError,
 )
 from octavo.filters import Filter, matches
@@ -54,7 +60,11 @@ from octavo.integrations.qdrant._manifest import (
     layout_of,
     transport_of,
 )
-from octavo.integrations.qdrant._ranker import QdrantDenseRanker
+from octavo.integrations.qdrant._ranker import SpaceRanker
+from octavo.integrations.qdrant._reencoding import QdrantReencoder, cancel, drop_rest
+from octavo.integrations.qdrant._spaces import Description, Space
+from octavo.integrations.qdrant._two_spaces import Progress, QdrantTwoSpaces, in_space
+from octavo.integrations.qdrant.late_points import map_token_codec
 from octavo.integrations.qdrant.points import (
     FIELDS,
     BM25Encoder,
@@ -69,7 +79,9 @@ from octavo.integrations.qdrant.points import (
     point_id,
 )
 from octavo.integrations.qdrant.transport import DENSE, SPARSE, Layout, Point, Sparse, Transport
-from octavo.retrievers.search import DocumentFilter, FilterLike, SearchOptions, lets_through
+from octavo.retrievers.results import SearchResult
+from octavo.retrievers.search import DocumentFilter, FilterLike, Queries, SearchOptions, lets_through
+from octavo.retrievers.two_spaces import SAMPLE
 from octavo.store.database import ENCODED, SPARSE_ENCODED
 from octavo.store.documents import (
     Batch,
@@ -82,6 +94,14 @@ from octavo.store.documents import (
     each_of,
     read_batches,
 )
+from octavo.store.reencoding import SpaceChangedError
+from octavo.words import WordQuery
+
+#: How often what was encoded is encoded again because the model was changed meanwhile.
+_CHANGES = 5
+
+#: Seconds for which what is known of a change of the model is as good as new.
+_KNOWN_FOR = 2.0
 
 _CHUNK = 256
 _DELETED_AT_ONCE = 1000
@@ -119,6 +139,9 @@ class QdrantInfo:
         `datatype` and `quantization` are theirs, `stored_dim` that of the candidate vectors.
     sparse : dict or None
         Where documents have learned sparse vectors: the name of the encoder, if one made them.
+    reencoding : dict or None
+        The change of the model that is under way, as `octavo.CollectionInfo` has it; `bytes` and `bytes_in_all` are computed,
+        and how fast it is knows only the object that does it.
 
     Examples
     --------
@@ -149,6 +172,7 @@ class QdrantInfo:
     details: dict[str, Any]
     tokens: dict[str, Any] | None = None
     sparse: dict[str, Any] | None = None
+    reencoding: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""
@@ -190,28 +214,38 @@ class QdrantCollection(DenseSearch):
 
     _many_vectors: ClassVar[bool] = False
 
-    def __init__(self, transport: Transport, encoder: Any, plan: Plan | None, sparse: Any = None) -> None:
+    def __init__(
+        self, transport: Transport, encoder: Any, plan: Plan | None, sparse: Any = None, previous: Any = None
+    ) -> None:
         if sparse is None and gives_several(encoder):
             sparse = encoder
+        if previous is not None and encoder is None:
+            raise ParameterError("expected encoder= beside previous=: the model that the collection is changed to")
         self._sparse_encoder = as_sparse_encoder(sparse)
         self._transport = transport
         self._plan = plan
-        self._encoder = as_encoder(encoder) if encoder is not None else None
+        self._description = Description(transport)
+        taken = new_encoder(previous, late=self._many_vectors) if previous is not None else None
+        self._models = Models(_Spaces(self), as_encoder(encoder) if encoder is not None else None, taken)
         self._analyser: Analyser | None = None  # the function that full_text is, if it is one and was given
         self._analysis: TextAnalysis | None = None
-        self._manifest: Manifest | None = None
-        self._codec: ClientCodec | None = None
         self._closed = False
+        self._progress: tuple[str, float, Progress] | None = None  # of which change of the model, and since when
+        self._work: QdrantReencoder | None = None
+        self._opened_in = 0
         self._last_order = 0
         self._writing = threading.Lock()
         if plan is None:
-            self._manifest = Manifest.read(transport)
+            self._description.read()
+            assert self._manifest is not None  # read just now
             if (self._manifest.late is not None) != self._many_vectors:
                 many, other = ("one vector", "Qdrant") if self._many_vectors else ("many vectors", "QdrantMultiVector")
                 raise MismatchError(
                     f"the collection at {transport.place} keeps {many} a document; open it with {other}Collection.open"
                 )
-            self._restore(self._manifest)
+            if transport.directory is not None:  # nobody else uses it
+                drop_rest(transport, self._description)
+            self._opened_in = self._manifest.space
         self._model = self.model_check()
         self._sparse_model = ModelCheck(
             RemoteVectors(
@@ -223,9 +257,18 @@ class QdrantCollection(DenseSearch):
             )
         )
 
-    def _restore(self, manifest: Manifest) -> None:
-        """Take over what was learned."""
-        self._codec = manifest.client_codec()
+    @property
+    def _manifest(self) -> Manifest | None:
+        return self._description.manifest
+
+    @property
+    def _encoder(self) -> Any:
+        return self._models.encoder
+
+    @_encoder.setter
+    def _encoder(self, encoder: Any) -> None:
+        self._models.encoder = encoder
+        self._models.forget()
 
     @classmethod
     def create(
@@ -360,6 +403,7 @@ class QdrantCollection(DenseSearch):
         encoder: Any = None,
         full_text: str | Analyser | None = None,
         sparse: Any = None,
+        previous: Any = None,
         api_key: str | None = None,
         timeout: int = 30,
         retries: int = 4,
@@ -372,6 +416,8 @@ class QdrantCollection(DenseSearch):
             As in `create`.
         full_text : str or callable, optional
             Only needed where it is a function; compared with what the collection was made with.
+        previous : str, callable or object, optional
+            The model that the collection is, or will be, changed from: see `octavo.open`.
 
         Returns
         -------
@@ -397,7 +443,7 @@ class QdrantCollection(DenseSearch):
                 raise CollectionNotFoundError(
                     f"expected a collection at {transport.place}, but there is none; use {cls.__name__}.create"
                 )
-            collection = cls(transport, encoder, None, sparse)
+            collection = cls(transport, encoder, None, sparse, previous)
             collection._take_words(full_text)
             return collection
         except BaseException:
@@ -442,7 +488,7 @@ class QdrantCollection(DenseSearch):
         """
         self._require_open()
         batch_size = check_integer(batch_size, "batch_size", least=1)
-        if vectors is None and self._encoder is None:
+        if vectors is None and self.encoder is None:
             raise ParameterError(
                 "expected vectors=, because the collection was opened without an encoder; give either of them"
             )
@@ -481,7 +527,8 @@ class QdrantCollection(DenseSearch):
 
     def _encode_and_write(self, batch: Batch, ready: Callable[[Batch], Batch]) -> None:
         """Make vectors of those documents of a batch that have none yet; write those, and change the others."""
-        wanted = self._made_by_encoders(batch)
+        gone = self._old_is_gone
+        wanted = self._made_by_encoders(batch) if not gone else 0
         there = {id_of(point): point for point in self._retrieve(batch.ids, True)} if wanted else {}
         known: list[int] = []
         for row, (identifier, text) in enumerate(zip(batch.ids, batch.to_embed, strict=True)):
@@ -498,7 +545,20 @@ class QdrantCollection(DenseSearch):
             self._change(changed, there)
             batch = batch.part([row for row in range(len(batch)) if row not in set(known)])
         if len(batch):
-            self._write(ready(batch), encoded=True)
+            self._write_encoded(batch, ready)
+
+    def _write_encoded(self, batch: Batch, ready: Callable[[Batch], Batch]) -> None:
+        """Write documents with vectors that are made here: once more if another process changed the model meanwhile."""
+        for _ in range(_CHANGES):
+            try:
+                self._write(ready(batch), encoded=not self._old_is_gone)
+            except (OctavoError, ValueError):  # the server knows no vectors of the old name any more
+                if not self._refresh():
+                    raise
+                batch.ready, batch.vectors, batch.matrices, batch.tokens = False, None, None, None
+            else:
+                return
+        raise CollectionLockedError("the collection's model kept being changed while documents were added; try again")
 
     def _made_by_encoders(self, batch: Batch) -> int:
         """Return the flags of documents whose vectors are all made here."""
@@ -570,8 +630,9 @@ class QdrantCollection(DenseSearch):
         return taken
 
     def _ready(self, batch: Batch) -> Batch:
+        if batch.vectors is None and self._old_is_gone:
+            batch.vectors = np.zeros((len(batch), self.dim or 1), np.float32)  # re-encoding comes to these documents
         if batch.vectors is None:
-            assert self._encoder is not None  # add has asked for one of the two
             batch.vectors = self.encode_documents(batch.to_embed)
         matrix = as_matrix(batch.vectors, self.dim)
         batch.vectors = unit_rows(matrix, keep_zeros=True) if self.metric == "cosine" and len(matrix) else matrix
@@ -609,8 +670,7 @@ class QdrantCollection(DenseSearch):
         )
         layout = Layout(codec.out_dim, mapping.datatype, mapping.quantization, sparse=plan.sparse, **plan.layout)
         self._transport.create(layout)
-        manifest.write(self._transport)
-        self._manifest, self._codec = manifest, codec
+        self._description.create(manifest)
 
     def _write(self, batch: Batch, *, encoded: bool = False) -> list[str]:
         if not len(batch):
@@ -626,6 +686,7 @@ class QdrantCollection(DenseSearch):
                 stored[row].tolist(),
                 words.document(batch.words[row]),
                 sparse=sparse[row],
+                space=self._space.number,
             )
             for row, identifier in enumerate(batch.ids)
         ]
@@ -675,8 +736,7 @@ class QdrantCollection(DenseSearch):
 
     def _write_sparse_encoder(self, entry: dict[str, Any]) -> None:
         assert self._manifest is not None  # there are documents
-        self._manifest = replace(self._manifest, sparse={"encoder": entry})
-        self._manifest.write(self._transport)
+        self._description.edit(sparse={"encoder": entry})
 
     @property
     def has_sparse_vectors(self) -> bool:
@@ -862,18 +922,86 @@ class QdrantCollection(DenseSearch):
         condition = self._where(where)
         if ids is not None:
             condition = all_of(condition, {"has_id": [point_id(each) for each in ids]} if ids else NOTHING)
-        yield self._new_ranker(condition)
+        first = self._ranker_of(self._space, condition)
+        following, manifest = self._description.next, self._manifest
+        if following is None or manifest.next is None:
+            yield first
+            return
+        second = self._ranker_of(following, condition)
+        identity = manifest.next.identity
+        yield QdrantTwoSpaces(first, second, identity, following.number, self._how_far(following.number, identity))
 
-    def _new_ranker(self, condition: Condition) -> Ranker:
-        return QdrantDenseRanker(
-            self._transport,
-            condition,
-            self._words(),
-            self._mapping.oversampling,
-            codec=self._fitted(),
-            cosines=self.metric == "cosine",
-            sparse=self.has_sparse_vectors,
-        )
+    def _ranker_of(self, space: Space, condition: Condition) -> SpaceRanker:
+        return space.ranker(self._transport, condition, self._words(), sparse=self.has_sparse_vectors)
+
+    def _how_far(self, space: int, identity: str) -> Progress:
+        """Return how far a change of the model is, as of a moment ago."""
+        known, now = self._progress, time.monotonic()
+        if known is not None and known[0] == identity and now - known[1] < _KNOWN_FOR:
+            return known[2]
+        both = all_of(DOCUMENTS, in_space(space))
+        page, _ = self._transport.scroll(
+            both, ["order"], None
+        )  # their ids are hashes: any of them are as good as others
+        sample = [point.id for point in page[:SAMPLE]]
+        progress = Progress(self._transport.count(both), self._transport.count(DOCUMENTS), sample)
+        self._progress = identity, now, progress
+        return progress
+
+    def _search(self, *arguments: Any) -> list[SearchResult]:
+        for _ in range(_CHANGES):
+            try:
+                return super()._search(*arguments)
+            except SpaceChangedError:
+                self._models.forget()
+            except (
+                OctavoError,
+                ValueError,
+            ):  # a server that knows no vectors of the old name any more says no more than that
+                if not self._refresh():
+                    raise
+        raise CollectionLockedError("the collection's model kept being changed during a search; try again")
+
+    def _encoded(self, queries: Any, words: Sequence[str | WordQuery] | None, are_words: bool) -> Queries:
+        return self._by_models(queries, words, are_words, super()._encoded)
+
+    def _by_models(
+        self,
+        queries: Any,
+        words: Sequence[str | WordQuery] | None,
+        are_words: bool,
+        encoded: Callable[[Any, Sequence[str | WordQuery] | None, bool], Queries],
+    ) -> Queries:
+        """Return queries by the collection's model, and by the one that it is being changed to."""
+        if are_words and (self._models.previous is not None or self._description.next is not None):
+            self._look()
+            if self._description.next is not None:
+                return self._models.queries(list(queries), words, lambda: encoded(queries, words, are_words))
+        return encoded(queries, words, are_words)
+
+    def _refresh(self) -> bool:
+        """Read the description again; tells whether the model was changed by another process, or a change began or ended.
+
+        Raises
+        ------
+        MismatchError
+            When it keeps another kind of vectors now.
+        """
+        if self._manifest is None or not self._description.refresh():
+            return False
+        self._changed()
+        if (self._manifest.late is not None) != self._many_vectors:
+            kept = "one vector" if self._many_vectors else "many vectors"
+            raise MismatchError(
+                f"the collection at {self._transport.place} was re-encoded, and keeps {kept} a document now: open it again"
+            )
+        return True
+
+    def _changed(self) -> None:
+        """Compare encoders anew, since the model was changed, or a change of it began or ended."""
+        self._model = self.model_check()
+        self._models.forget()
+        self._progress = None
 
     # ------------------------------------------------------------------ about it
 
@@ -907,12 +1035,30 @@ class QdrantCollection(DenseSearch):
     @property
     def encoder(self) -> Encoder | None:
         """What turns texts into vectors, if one was given."""
-        return self._encoder
+        encoder: Encoder | None = self._models.any
+        return encoder
 
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._closed
+
+    @property
+    def space(self) -> int:
+        """How many times the model was changed by now, or begun to be: vectors of another number are of another model."""
+        self._look()
+        return self._manifest.space if self._manifest is not None else 0
+
+    @property
+    def changing(self) -> bool:
+        """Whether texts have to be encoded here, since the model is being changed, or was since this object was made."""
+        space = self.space
+        return space != self._opened_in or self._description.next is not None or self._models.previous is not None
+
+    def _look(self) -> None:
+        """Read the description again where others may have changed it."""
+        if self._transport.directory is None:
+            self._refresh()
 
     def _repr_html_(self) -> str:
         html: str = notebook_table(repr(self), [], []) if self._closed else self.info()._repr_html_()
@@ -928,23 +1074,195 @@ class QdrantCollection(DenseSearch):
         assert about is not None  # one of the two
         return about
 
-    def reencode(self, *arguments: Any, **options: Any) -> NoReturn:
-        """Not for collections in Qdrant: their model is changed by way of a local copy.
+    def reencode(
+        self,
+        encoder: Any,
+        codec: str | None = None,
+        *,
+        batch_size: int = 256,
+        rate: str | None = None,
+        serve: Literal["both", "old"] = "both",
+        previous: Any = None,
+        progress: bool = False,
+    ) -> None:
+        """Change the collection's model: encode all its texts with another one, while it is searched and written to.
+
+        The new vectors get a name of their own beside the old ones, which are dropped when all documents have new ones. What
+        ends it before, and how to go on, is as of `octavo.Collection.reencode`. A codec that learns does so from the first
+        4,096 documents, which are encoded again if it ends before they are.
 
         Parameters
         ----------
-        *arguments, **options
-            As for `octavo.Collection.reencode`; none is looked at.
+        encoder, codec, batch_size, rate, serve, previous, progress
+            See `octavo.Collection.reencode`; the codec as far as Qdrant has a counterpart.
 
         Raises
         ------
+        MismatchError
+            When it is being re-encoded already, with another model or codec.
         ParameterError
-            Always; the message says what to do.
+            When a document has no text, or somebody has cancelled meanwhile.
+        CodecError
+            When Qdrant has no counterpart of the codec.
+        StorageError
+            When the disk has no room for the new vectors beside the old ones (`path=`). Nothing was changed.
+        CollectionLockedError
+            When another process is re-encoding it.
+        MissingExtraError
+            When the installed client of a server is too old to add named vectors.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> kb = QdrantCollection.create(path=folder.name, encoder=lambda texts: [[len(text), 1.0] for text in texts])
+        >>> _ = kb.add(["red", "green"])
+        >>> kb.reencode(lambda texts: [[text.count("e"), text.count("r"), 1.0] for text in texts])
+        >>> kb.dim, kb.search("green", k=1)[0].text
+        (3, 'green')
+        >>> kb.close()
+        >>> folder.cleanup()
         """
-        raise ParameterError(
-            "a collection in Qdrant keeps its model: octavo pull PLACE DIR, octavo reencode DIR --model NEW, octavo push "
-            "DIR to a new name; then search that"
+        self.reencode_texts(None, encoder, codec, batch_size, rate, serve, previous=previous, progress=progress)
+
+    def reencode_texts(
+        self,
+        texts_of: TextsOf | None,
+        encoder: Any,
+        codec: str | None = None,
+        batch_size: int = 256,
+        rate: str | None = None,
+        serve: Literal["both", "old"] = "both",
+        *,
+        previous: Any = None,
+        progress: bool = False,
+    ) -> None:
+        """Change the collection's model as `reencode` does, for adapters that embed something else than the stored text.
+
+        Parameters
+        ----------
+        texts_of : callable or None
+            Returns what the encoder is given of some documents.
+        encoder, codec, batch_size, rate, serve, previous, progress
+            See `reencode`.
+        """
+        self._require_open()
+        batch_size, chosen = check_options(batch_size, serve)
+        pace = Rate.parse(rate)
+        coming = new_encoder(encoder, late=self._many_vectors)
+        if previous is not None:
+            self._models.previous = new_encoder(previous, late=self._many_vectors)
+            self._models.forget()
+        late = isinstance(coming, TokenEncoder)
+        self._refresh()
+        manifest = self._manifest
+        if codec is None:
+            if manifest is not None and manifest.next is not None:
+                codec = manifest.next.codec
+            else:
+                codec = self.codec if late == self._many_vectors else "int8"
+        text = (map_token_codec if late else map_codec)(codec).codec
+        if manifest is None:
+            self._plan_for(coming, text)
+            return
+        drop_rest(self._transport, self._description)
+        if manifest.next is None and text == manifest.codec and self._models.has_made(coming):
+            self._changed_to(coming)  # it was done before
+            return
+        work = QdrantReencoder(
+            self._transport, self._description, self._writing, coming, text, batch_size, pace, chosen, texts_of
         )
+        old = self._models.maker()
+        self._work = work
+        try:
+            with progress_bar("reencode", self.count(), shown=progress) as advance:
+                advance(work.begin())
+                self._models.coming = coming
+                self._models.assign(old, coming)
+                self._follow(work, advance)
+        finally:
+            self._work = None
+            self._progress = None
+        if late != self._many_vectors:
+            self.close()
+        else:
+            self._changed_to(coming)
+
+    def _follow(self, work: QdrantReencoder, advance: Callable[[int], object]) -> None:
+        def written(documents: int) -> None:
+            self._progress = None
+            advance(documents)
+
+        while True:
+            work.fill(written)
+            if work.finish(written):
+                return
+
+    def _plan_for(self, encoder: Any, codec: str) -> None:
+        """Have a collection without documents, which is not in Qdrant yet, begin with another model."""
+        assert self._plan is not None  # there is no manifest
+        if isinstance(encoder, TokenEncoder) != self._many_vectors:
+            raise ParameterError(
+                "a collection without documents keeps its kind of vectors: one a document, or many; create a new one"
+            )
+        self._plan = replace(self._plan, codec=codec)
+        self._changed_to(encoder)
+
+    def _changed_to(self, encoder: Any) -> None:
+        """Go on with another model."""
+        self._models.coming = None
+        self._changed()
+        self._encoder = encoder
+        self._model.settled = self._manifest is not None  # it is the one
+
+    def cancel_reencode(self) -> bool:
+        """Give up a change of the model: drop the new vectors that are there, and go on with the old ones.
+
+        Returns
+        -------
+        bool
+            Whether one was under way.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> with QdrantCollection.create(path=folder.name, dim=2) as kb:
+        ...     kb.cancel_reencode()
+        False
+        >>> folder.cleanup()
+        """
+        self._require_open()
+        cancelled = cancel(self._transport, self._description)
+        self._models.coming = None
+        self._changed()
+        return cancelled
+
+    def vectors_for(self, texts: Sequence[str]) -> dict[str, Any]:
+        """Return what `add` is to be given beside documents of which an adapter embeds something else than their texts.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            What is to be embedded of them.
+
+        Returns
+        -------
+        dict of str to array
+            As of `octavo.Collection.vectors_for`.
+        """
+        if self._old_is_gone:
+            nothing = np.zeros((len(texts), self.dim or 1), np.float32)
+            return {"token_vectors": [row[None][:0] for row in nothing]} if self._many_vectors else {"vectors": nothing}
+        return {"token_vectors" if self._many_vectors else "vectors": self.encode_documents(texts)}
+
+    @property
+    def _old_is_gone(self) -> bool:
+        """Whether the collection's model is being changed and only the new one is at hand."""
+        if self._description.next is None:
+            return False
+        roles = self._models.roles()
+        return roles.current is None and roles.coming is not None
 
     def encode_documents(self, texts: Sequence[str]) -> Floats:
         """Return the encoder's vectors for documents, of shape ``(len(texts), dim)``."""
@@ -958,31 +1276,36 @@ class QdrantCollection(DenseSearch):
 
     def model_check(self) -> ModelCheck:
         """Return what notices that an encoder is not the one that made the stored vectors; for those who encode themselves."""
+        return self._check_of(coming=False)
+
+    def _check_of(self, *, coming: bool) -> ModelCheck:
+        """Return what compares an encoder with the one that made the vectors that the collection has, or gets."""
+
+        def space() -> Space:
+            found = self._description.next if coming else self._description.space
+            assert found is not None  # there are documents, or a change is under way
+            return found
+
         return ModelCheck(
             RemoteVectors(
-                read_encoder=self._read_encoder,
+                read_encoder=self._read_next_encoder if coming else self._read_encoder,
                 write_encoder=self._write_encoder,
                 get=self.get,
-                vectors=self._vectors_to_compare,
-                as_stored=self._as_stored,
+                vectors=lambda ids: space().compared(self._transport, ids),
+                as_stored=lambda vectors: space().as_stored(vectors),
             )
         )
+
+    def _read_next_encoder(self) -> dict[str, Any] | None:
+        manifest = self._manifest
+        return manifest.next.encoder if manifest is not None and manifest.next is not None else None
 
     def _read_encoder(self) -> dict[str, Any] | None:
         return self._manifest.encoder if self._manifest is not None else None
 
     def _write_encoder(self, entry: dict[str, Any]) -> None:
         assert self._manifest is not None  # there are documents
-        self._manifest = replace(self._manifest, encoder=entry)
-        self._manifest.write(self._transport)
-
-    def _vectors_to_compare(self, ids: Sequence[str]) -> Floats:
-        return self.get_vectors(ids)
-
-    def _as_stored(self, vectors: Any) -> Floats:
-        matrix = as_matrix(vectors, self.dim, "vectors of the encoder")
-        codec = self._fitted()
-        return codec.decode(codec.documents(unit_rows(matrix, keep_zeros=True) if self.metric == "cosine" else matrix))
+        self._description.edit(encoder=entry)
 
     def _of_the_same_model(self, vectors: Any) -> Any:
         """Return vectors that the encoder has made, unless those in the collection are another encoder's."""
@@ -991,10 +1314,16 @@ class QdrantCollection(DenseSearch):
         self._model.run(encoder.name, dim, encoder.encode_documents)
         return vectors
 
-    def _require_encoder(self) -> Encoder:
-        if self._encoder is None:
-            raise ParameterError("the collection was opened without an encoder; open it with encoder=")
-        return self._encoder
+    def _require_encoder(self) -> Any:
+        roles = self._models.roles()
+        if roles.current is not None:
+            return roles.current
+        if roles.coming is not None:
+            raise ParameterError(
+                f"the collection is being re-encoded with {roles.coming.name!r}, and the model that made the vectors which it "
+                "has is not at hand; open it with previous= as well, or wait for the end"
+            )
+        raise ParameterError("the collection was opened without an encoder; open it with encoder=")
 
     def notes(self) -> dict[str, str]:
         """Return the short texts that tools keep beside the documents; see `octavo.Collection.notes`."""
@@ -1036,7 +1365,7 @@ class QdrantCollection(DenseSearch):
     def info(self) -> QdrantInfo:
         """Return what the collection holds and how Qdrant keeps it."""
         self._require_open()
-        return self._describe(map_codec(self.codec), self._codec.out_dim if self._codec is not None else None)
+        return self._describe(map_codec(self.codec), self._fitted().out_dim if self._manifest is not None else None)
 
     def _describe(self, mapping: CodecMapping, stored_dim: int | None) -> QdrantInfo:
         status = self._transport.status() if self._manifest is not None else None
@@ -1058,7 +1387,31 @@ class QdrantCollection(DenseSearch):
             sparse={"encoder": (self._sparse_about.get("encoder") or {}).get("name")}
             if self.has_sparse_vectors
             else None,
+            reencoding=self._describe_change(),
         )
+
+    def _describe_change(self) -> dict[str, Any] | None:
+        self._look()
+        state = self._manifest.next if self._manifest is not None else None
+        following, work = self._description.next, self._work
+        if state is None or following is None:
+            return None
+        done = self._transport.count(all_of(DOCUMENTS, in_space(following.number)))
+        total = self._transport.count(DOCUMENTS)
+        speed = work.encoded / work.seconds if work is not None and work.encoded and work.seconds > 0 else None
+        return {
+            "encoder": state.encoder["name"],
+            "late": following.late,
+            "codec": state.codec,
+            "serve": state.serve,
+            "documents": done,
+            "of": total,
+            "share": done / total if total else 1.0,
+            "per_second": speed,
+            "seconds_left": (total - done) / speed if speed else None,
+            "bytes": int(following.bytes_each * done),
+            "bytes_in_all": int(following.bytes_each * total),
+        }
 
     def close(self) -> None:
         """Release the directory or the connections; may be called twice."""
@@ -1072,7 +1425,14 @@ class QdrantCollection(DenseSearch):
                 "a collection without documents cannot be pickled: there is nothing in Qdrant yet for another process to open"
             )
         reference = self._transport.reference()
-        return _reopen, (type(self), reference, self.encoder, self.sparse_encoder, self._analyser)
+        return _reopen, (
+            type(self),
+            reference,
+            self.encoder,
+            self.sparse_encoder,
+            self._analyser,
+            self._models.previous,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -1087,9 +1447,17 @@ class QdrantCollection(DenseSearch):
         assert self._manifest is not None
         return map_codec(self._manifest.codec)
 
+    @property
+    def _space(self) -> Space:
+        """The space of the vectors that the collection has."""
+        space = self._description.space
+        assert space is not None  # there are documents, so there is one
+        return space
+
     def _fitted(self) -> ClientCodec:
-        assert self._codec is not None  # there are documents, so there is one
-        return self._codec
+        codec = self._space.codec
+        assert isinstance(codec, ClientCodec)  # of one vector a document
+        return codec
 
     def _decoded(self, vectors: Sequence[Sequence[float] | None]) -> Floats:
         """Return stored vectors in the dimension they came in."""
@@ -1136,7 +1504,7 @@ class QdrantCollection(DenseSearch):
             return
         points = list(dict.fromkeys(map(point_id, ids)))
         for part in chunked(points, _CHUNK):
-            yield from self._transport.retrieve(part, fields, vectors=vectors)
+            yield from self._transport.retrieve(part, fields, vectors=vectors, space=self._space.number)
 
     def _scroll(self, where: Condition, fields: Sequence[str]) -> Iterator[Point]:
         offset: str | None = None
@@ -1166,6 +1534,35 @@ class QdrantCollection(DenseSearch):
         return {"has_id": found} if found else NOTHING
 
 
+class _Spaces:
+    """The spaces of a collection in Qdrant; see `octavo.collection.models.Spaces`."""
+
+    def __init__(self, collection: QdrantCollection) -> None:
+        self._collection = collection
+
+    @property
+    def late(self) -> bool:
+        """See `octavo.collection.models.Spaces`."""
+        return self._collection._many_vectors
+
+    def now(self) -> tuple[int, Change | None]:
+        """See `octavo.collection.models.Spaces`."""
+        manifest = self._collection._manifest
+        if manifest is None:
+            return 0, None
+        state = manifest.next
+        if state is None:
+            return manifest.space, None
+        name = state.encoder["name"]
+        return manifest.space, Change(
+            state.identity, name, state.late is not None, state.serve, state.dim, state.metric
+        )
+
+    def check(self, *, coming: bool) -> ModelCheck:
+        """See `octavo.collection.models.Spaces`."""
+        return self._collection._check_of(coming=coming)
+
+
 def keeps_sparse(sparse: Any, encoder: Any) -> bool:
     """Tell whether a collection that is created with these is to have room for sparse vectors."""
     if sparse is False:
@@ -1174,12 +1571,17 @@ def keeps_sparse(sparse: Any, encoder: Any) -> bool:
 
 
 def _reopen(
-    kind: type[QdrantCollection], reference: dict[str, Any], encoder: Any, sparse: Any = None, full_text: Any = None
+    kind: type[QdrantCollection],
+    reference: dict[str, Any],
+    encoder: Any,
+    sparse: Any = None,
+    full_text: Any = None,
+    previous: Any = None,
 ) -> QdrantCollection:
     """Open what was pickled; a server's key is this process's own."""
     if "url" in reference:
         reference = reference | {"api_key": os.environ.get(KEY_VARIABLE) or None}
-    return kind.open(encoder=encoder, sparse=sparse, full_text=full_text, **reference)
+    return kind.open(encoder=encoder, sparse=sparse, full_text=full_text, previous=previous, **reference)
 
 
 def _row_of(point: Point) -> tuple[str, str, str, str | None, str | None, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Final, Self
 
 import numpy as np
@@ -12,7 +13,8 @@ import numpy as np
 from octavo._arrays import Floats
 from octavo._text_analysis import Analyser
 from octavo._validation import check_integer
-from octavo.collection.searching import LateSearch, Ranker
+from octavo.collection.reencoding import new_encoder
+from octavo.collection.searching import LateSearch
 from octavo.collection.sparse_input import with_sparse
 from octavo.collection.token_input import make_ready, not_late, read_token_batches
 from octavo.compression.candidates import CandidateEncoder, candidate_encoder_from_config
@@ -25,21 +27,18 @@ from octavo.encoders.tokens import TokenEncoder, pooled
 from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError
 from octavo.integrations.qdrant._client import ServerOptions
 from octavo.integrations.qdrant._collection import QdrantCollection, QdrantInfo, keeps_sparse
-from octavo.integrations.qdrant._filters import Condition
 from octavo.integrations.qdrant._manifest import Manifest, Plan, analysis_of, average_length, layout_of, transport_of
-from octavo.integrations.qdrant._ranker import QdrantLateRanker
+from octavo.integrations.qdrant._spaces import NUMBERS_AT_ONCE
 from octavo.integrations.qdrant.late_points import LateCodec, candidate_mapping, centred, learns, map_token_codec
 from octavo.integrations.qdrant.points import CodecMapping, payload_of, point_id
 from octavo.integrations.qdrant.transport import TOKENS, Layout, Point, TokenLayout, Transport
+from octavo.retrievers.search import Queries
 from octavo.store.documents import Batch, DocumentLike, check_ids, chunked
 from octavo.store.settings import DEFAULT_CANDIDATES, DEFAULT_POOLING, candidates_config, pooling_config
-from octavo.store.tokens import mean_vectors
+from octavo.words import WordQuery
 
 #: Numbers that one document's token vectors may have: a server refuses more.
 _MOST_NUMBERS: Final = 1_048_575
-
-#: Numbers sent in one request, about 10 MB as JSON: a server takes 32 MB.
-_NUMBERS_AT_ONCE: Final = 500_000
 
 #: Documents whose token vectors are asked for in one request: 100 vectors of 384 numbers each make 15 MB of JSON.
 _DOCUMENTS_AT_ONCE: Final = 32
@@ -71,17 +70,21 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
     """
 
     _many_vectors: ClassVar[bool] = True
-    _encoder: TokenEncoder | None  # type: ignore[assignment]  # gives matrices where that of a plain one gives rows
 
-    def __init__(self, transport: Transport, encoder: Any, plan: _LatePlan | None, sparse: Any = None) -> None:
+    def __init__(
+        self, transport: Transport, encoder: Any, plan: _LatePlan | None, sparse: Any = None, previous: Any = None
+    ) -> None:
         if sparse is None and gives_several(encoder):
             sparse = encoder
-        self._late: LateCodec | None = None
         try:
             tokens = encoder if encoder is None or isinstance(encoder, TokenEncoder) else TokenEncoder(encoder)
         except InputTypeError as err:
             raise self._refused(transport, encoder, plan, err) from err
         super().__init__(transport, None, plan, sparse)
+        if previous is not None:
+            if tokens is None:
+                raise ParameterError("expected encoder= beside previous=: the model that the collection is changed to")
+            self._models.previous = new_encoder(previous, late=True)
         self._encoder = tokens
 
     @staticmethod
@@ -92,10 +95,6 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         except InputTypeError:
             return err
         return not_late(Manifest.read(transport).encoder if plan is None else None, name)
-
-    def _restore(self, manifest: Manifest) -> None:
-        assert manifest.late is not None  # the constructor has checked
-        self._late = LateCodec.from_state(manifest.state, manifest.late["state"])
 
     @classmethod
     def create(  # type: ignore[override]  # many vectors have no metric, and are pooled
@@ -241,7 +240,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
             pooled=pooled,
             batch_size=batch_size,
             dim=self.dim,
-            encoder=self._encoder,
+            encoder=self.encoder,
             embed_texts=embed_texts,
             embed_words=embed_words,
         )
@@ -263,11 +262,15 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
 
     def _pooled(self, batch: Batch, pooled: bool, dim: int | None) -> Batch:
         encoded = not batch.ready and batch.matrices is None
-        ready = make_ready(batch, dim, None if pooled else self._pooling, self._encoder)
-        if encoded and self._encoder is not None:
-            self._model.run(self._encoder.name, ready.dim, self._encoder.encode_documents)
-        if self._late is not None:
-            check_sizes(ready, self._late)
+        if encoded and self._old_is_gone:  # re-encoding comes to these documents
+            batch.matrices = [np.zeros((0, dim or 1), np.float32) for _ in batch.ids]
+            encoded = False
+        encoder = self._require_encoder() if encoded else None
+        ready = make_ready(batch, dim, None if pooled else self._pooling, encoder)
+        if encoder is not None:
+            self._model.run(encoder.name, ready.dim, encoder.encode_documents)
+        if self._manifest is not None:
+            check_sizes(ready, self._learned())
         return ready
 
     def _begin(self, batches: Iterator[Batch], pooled: bool) -> list[Batch]:
@@ -330,8 +333,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
             codec.candidate_dim, candidate.datatype, candidate.quantization, sparse=plan.sparse, **plan.layout
         )
         self._transport.create(replace(layout, tokens=tokens))
-        manifest.write(self._transport)
-        self._manifest, self._late = manifest, codec
+        self._description.create(manifest)
 
     def _write(self, batch: Batch, *, encoded: bool = False) -> list[str]:
         if not len(batch):
@@ -346,7 +348,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         for row, identifier in enumerate(batch.ids):
             matrix = tokens[row]
             size = matrix.size + candidates.shape[1]
-            if points and numbers + size > _NUMBERS_AT_ONCE:
+            if points and numbers + size > NUMBERS_AT_ONCE:
                 self._transport.upsert(points)
                 points, numbers = [], 0
             numbers += size
@@ -358,6 +360,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
                     words.document(batch.words[row]),
                     tokens=matrix.tolist() if len(matrix) else None,
                     sparse=sparse[row],
+                    space=self._space.number,
                 )
             )
         self._transport.upsert(points)
@@ -403,15 +406,8 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
 
     # ------------------------------------------------------------------ search
 
-    def _new_ranker(self, condition: Condition) -> Ranker:
-        return QdrantLateRanker(
-            self._transport,
-            condition,
-            self._words(),
-            self._mapping.oversampling,
-            codec=self._learned(),
-            sparse=self.has_sparse_vectors,
-        )
+    def _encoded(self, queries: Any, words: Sequence[str | WordQuery] | None, are_words: bool) -> Queries:
+        return self._by_models(queries, words, are_words, partial(LateSearch._encoded, self))
 
     def _similarities(self, tokens: TokenMatrices, id: str) -> tuple[Floats, Floats, str]:
         # computed here, with the vectors that Qdrant keeps in full
@@ -432,7 +428,8 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
     @property
     def encoder(self) -> TokenEncoder | None:  # type: ignore[override]  # gives matrices where a plain one gives rows
         """What turns texts into token vectors, if it was given."""
-        return self._encoder
+        encoder: TokenEncoder | None = self._models.any
+        return encoder
 
     @property
     def pooling(self) -> TokenPooling:
@@ -458,26 +455,19 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         matrices: list[Floats] = self._of_the_same_model(self._require_encoder().encode_queries(texts))
         return matrices
 
-    def _vectors_to_compare(self, ids: Sequence[str]) -> Floats:
-        return mean_vectors(TokenMatrices.of(self.get_token_vectors(ids), dim=self.dim))
-
-    def _as_stored(self, vectors: Any) -> Floats:
-        tokens, _ = self._learned().documents(pooled(vectors, self._pooling, self.dim))
-        return mean_vectors(TokenMatrices(self._learned().decode(tokens.flat), tokens.offsets))
-
     def info(self) -> QdrantInfo:
         """Return what the collection holds and how Qdrant keeps it: `tokens` says what it does with token vectors."""
         self._require_open()
         described = self._describe(map_token_codec(self.codec), None)
-        if self._late is None or self._manifest is None:
+        if self._manifest is None:
             return described
         late = self._manifest.late or {}
         tokens = {
-            "stored_dim": self._late.token_dim,
+            "stored_dim": self._learned().token_dim,
             "pooling": late["pooling"],
             "candidates": late["candidates"],
         }
-        return replace(described, stored_dim=self._late.candidate_dim, tokens=tokens)
+        return replace(described, stored_dim=self._learned().candidate_dim, tokens=tokens)
 
     # ------------------------------------------------------------------ inside
 
@@ -487,8 +477,9 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         return map_token_codec(self._manifest.codec)
 
     def _learned(self) -> LateCodec:
-        assert self._late is not None  # there are documents, so there is one
-        return self._late
+        codec = self._space.codec
+        assert isinstance(codec, LateCodec)  # of many vectors a document
+        return codec
 
 
 def check_sizes(batch: Batch, codec: LateCodec) -> None:

@@ -26,8 +26,72 @@ from octavo.integrations.qdrant._filters import MANIFEST, NUMBER, TIME, number_k
 from octavo.integrations.qdrant.edge import EdgeTransport
 from octavo.integrations.qdrant.points import BM25Encoder, ClientCodec
 from octavo.integrations.qdrant.transport import Point, Transport
+from octavo.store.reencoding import Serve
 
 FORMAT: Final = 1
+
+
+@dataclass(frozen=True)
+class Next:
+    """A change of the model that is under way: the space that it fills.
+
+    Parameters
+    ----------
+    space : int
+        The number of the space, in the names of its vectors.
+    identity : str
+        32 hex digits, chosen at random: tells it from other changes.
+    codec, metric : str
+        Of the new vectors.
+    dim : int
+        Dimension of the new vectors as they come in.
+    state : str
+        The fitted reducers, in base64.
+    late : dict or None
+        As of `Manifest`.
+    serve : {"both", "old"}
+        What answers searches meanwhile.
+    encoder : dict
+        The new encoder's fingerprint.
+    """
+
+    space: int
+    identity: str
+    codec: str
+    metric: Literal["cosine", "dot"]
+    dim: int
+    state: str
+    late: dict[str, Any] | None
+    serve: Serve
+    encoder: dict[str, Any]
+
+    @classmethod
+    def read(cls, values: Any, place: str) -> Next:
+        """Return what the description of the collection at a place says.
+
+        Raises
+        ------
+        CorruptCollectionError
+            When Octavo would not have written that.
+        """
+        try:
+            found = cls(**values)
+            good = (
+                all(isinstance(number, int) and number > 0 for number in (found.space, found.dim))
+                and all(isinstance(text, str) for text in (found.identity, found.codec, found.state))
+                and found.metric in ("cosine", "dot")
+                and found.serve in ("both", "old")
+                and isinstance(found.late, dict | None)
+                and isinstance(found.encoder.get("name"), str)
+            )
+        except (TypeError, AttributeError):
+            good = False
+        if not good:
+            raise CorruptCollectionError(
+                f"the description of the collection at {place} does not say how far its re-encoding is; bring it back from a "
+                "backup"
+            )
+        return found
 
 
 @dataclass(frozen=True)
@@ -52,6 +116,14 @@ class Manifest:
         What made the words' weights, as `TextAnalysis.record` says; Qdrant keeps what came of it.
     sparse : dict or None
         Where they have learned sparse vectors: the fingerprint of the encoder, if one made them.
+    space : int
+        Number of the space that the vectors are in; rises with every change of the model.
+    last_space : int
+        The highest number that a space has had: none is given twice.
+    next : Next or None
+        A change of the model that is under way.
+    dropped : dict or None
+        The space that a change of the model has left (`space`, and whether it has `tokens`), while it is still being dropped.
     format : int
         Rises when what is stored changes its meaning.
     """
@@ -66,17 +138,23 @@ class Manifest:
     late: dict[str, Any] | None = None
     analysis: dict[str, Any] | None = None
     sparse: dict[str, Any] | None = None
+    space: int = 0
+    last_space: int = 0
+    next: Next | None = None
+    dropped: dict[str, Any] | None = None
     format: int = FORMAT
 
-    def write(self, transport: Transport) -> None:
-        """Store it."""
+    def write(self, transport: Transport, *, keep_blueprint: bool = True) -> None:
+        """Store it; without `keep_blueprint`, what a push has kept beside it goes, since it is not true any more."""
         values = asdict(self)
-        for name in ("late", "sparse"):
-            if values[name] is None:
+        for name in ("late", "sparse", "next", "dropped", "space", "last_space"):
+            if not values[name] and (name != "sparse" or values[name] is None):  # {} says that there is room
                 del values[name]  # as before there was such a thing
         text = json.dumps(values, sort_keys=True)
         there = transport.retrieve([MANIFEST], True)
         beside = there[0].payload if there else {}  # what a push keeps there
+        if not keep_blueprint:
+            beside = {name: value for name, value in beside.items() if not name.startswith("blueprint")}
         transport.upsert([Point(MANIFEST, beside | {"octavo": text, "sha256": _checksum(text)})])
 
     @classmethod
@@ -107,7 +185,15 @@ class Manifest:
                 f"expected format {FORMAT} of the collection at {transport.place}, got {values.get('format')!r}; open it with "
                 "the version of Octavo that made it"
             )
+        if "next" in values:
+            values["next"] = Next.read(values["next"], transport.place)
         return cls(**values)
+
+    @staticmethod
+    def checksum_of(transport: Transport) -> Any:
+        """Return the checksum of the stored description: another one says that there is another description."""
+        found = transport.retrieve([MANIFEST], ["sha256"])
+        return found[0].payload.get("sha256") if found else None
 
     def words(self, function: Analyser | None) -> TextAnalysis:
         """Return what makes terms of texts, the same that has made the stored weights.
@@ -127,9 +213,10 @@ class Manifest:
             )
         return analysis
 
-    def client_codec(self) -> ClientCodec:
-        """Return the fitted reducers."""
-        return ClientCodec.from_bytes(base64.b64decode(self.state))
+
+def client_codec(state: str) -> ClientCodec:
+    """Return fitted reducers that a manifest holds."""
+    return ClientCodec.from_bytes(base64.b64decode(state))
 
 
 def encode_state(codec: ClientCodec) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
@@ -11,10 +12,10 @@ from octavo._arrays import Floats
 from octavo._sparse_rows import SparseRows
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.errors import ParameterError
-from octavo.integrations.qdrant._filters import Condition
+from octavo.integrations.qdrant._filters import Condition, all_of
 from octavo.integrations.qdrant.late_points import LateCodec
 from octavo.integrations.qdrant.points import BM25Encoder, ClientCodec, document_of, order_of
-from octavo.integrations.qdrant.transport import TOKENS, Point, Search, Transport
+from octavo.integrations.qdrant.transport import DENSE, TOKENS, Point, Search, Transport
 from octavo.retrievers.late_interaction import LateOptions
 from octavo.retrievers.results import Ranking, SearchResult
 from octavo.retrievers.search import Queries, SearchOptions, cosines
@@ -47,7 +48,11 @@ class QdrantRanker:
         Candidates rescored per result, where Qdrant rescores and the options do not say.
     sparse : bool
         Whether points have learned sparse vectors.
+    space : int
+        Which of the points' vectors are compared.
     """
+
+    late = False
 
     def __init__(
         self,
@@ -57,14 +62,26 @@ class QdrantRanker:
         oversampling: float | None,
         *,
         sparse: bool = False,
+        space: int = 0,
     ) -> None:
         self._transport = transport
         self._has_sparse = sparse
         self._where = where
         self._words = words
         self._oversampling = oversampling
+        self._space = space
         self._points: dict[int, Point] = {}
         self.cosines = False
+
+    def beside(self, other: QdrantRanker) -> None:
+        """Give points the same numbers as another ranker."""
+        self._points = other._points
+
+    def restricted(self, condition: Condition) -> Self:
+        """Return a ranker of the same points, but of those alone for which a condition holds as well."""
+        ranker = copy.copy(self)
+        ranker._where = all_of(self._where, condition)
+        return ranker
 
     def at_most(self, depth: int) -> int:
         """Return how many results there can be; a request of its own, so only where the number is large."""
@@ -75,7 +92,7 @@ class QdrantRanker:
         sparse = [self._words.query(text) if isinstance(text, str) else ([], []) for text in words]
         with_vectors = _diversified(options)
         asked = [Search(k, self._where, text=terms, with_vectors=with_vectors) for terms in sparse if terms[0]]
-        answers = iter(self._ask(asked))
+        answers = iter(self.ask(asked))
         return [
             self._matching(text, k, with_vectors)
             if isinstance(text, WordQuery)
@@ -88,7 +105,7 @@ class QdrantRanker:
         terms = self._words.query(" ".join(map(_text_of, leaves(query))))
         depth = k * _MATCH_FACTOR
         while terms[0]:
-            (found,) = self._ask([Search(depth, self._where, text=terms, with_vectors=with_vectors)])
+            (found,) = self.ask([Search(depth, self._where, text=terms, with_vectors=with_vectors)])
             kept = [point for point in found if self._words.matches(query, document_of(point).words)]
             if len(kept) >= k or len(found) < depth:
                 return self._named(kept[:k])
@@ -101,7 +118,7 @@ class QdrantRanker:
         with_vectors = _diversified(options)
         pairs = [(terms.tolist(), weights.tolist()) for terms, weights in queries]
         asked = [Search(k, self._where, sparse=pair, with_vectors=with_vectors) for pair in pairs if pair[0]]
-        answers = iter(self._ask(asked))
+        answers = iter(self.ask(asked))
         return [self._named(next(answers) if pair[0] else []) for pair in pairs]
 
     def _require_sparse(self) -> None:
@@ -120,7 +137,16 @@ class QdrantRanker:
             found.append(SearchResult(ids, scores, documents, [point.payload.get("payload") for point in points]))
         return found
 
-    def _ask(self, searches: Sequence[Search]) -> list[list[Point]]:
+    def _comparison(self, points: Sequence[str], **query: Any) -> Search:
+        """Return what asks for the scores of some points, whatever else matches."""
+        where = {"has_id": list(points)}
+        return Search(len(points), where, exact=True, space=self._space, with_payload=False, **query)
+
+    def _retrieved(self, points: Sequence[str], kind: str) -> list[Point]:
+        return self._transport.retrieve(list(points), False, vectors=[kind], space=self._space)
+
+    def ask(self, searches: Sequence[Search]) -> list[list[Point]]:
+        """Answer searches."""
         return [ranking for part in chunked(searches, _QUERIES_AT_ONCE) for ranking in self._transport.search(part)]
 
     def _named(self, points: Sequence[Point], offset: float = 0.0) -> Ranking:
@@ -136,7 +162,8 @@ class QdrantRanker:
         scores = np.array([point.score + offset for point in points], np.float32)
         return np.array(keys, np.int64), scores
 
-    def _found(self, ranking: Ranking) -> list[Point]:
+    def found(self, ranking: Ranking) -> list[Point]:
+        """Return the points of a ranking that this ranker, or one beside it, has made."""
         return [self._points[key] for key in ranking[0].tolist()]
 
 
@@ -147,7 +174,7 @@ class QdrantDenseRanker(QdrantRanker):
     ----------
     transport, where, words, oversampling
         See `QdrantRanker`.
-    sparse : bool
+    sparse, space
         See `QdrantRanker`.
     codec : ClientCodec
         What runs before vectors are sent.
@@ -165,8 +192,9 @@ class QdrantDenseRanker(QdrantRanker):
         codec: ClientCodec,
         cosines: bool,
         sparse: bool = False,
+        space: int = 0,
     ) -> None:
-        super().__init__(transport, where, words, oversampling, sparse=sparse)
+        super().__init__(transport, where, words, oversampling, sparse=sparse, space=space)
         self._codec = codec
         self.cosines = cosines
 
@@ -184,14 +212,36 @@ class QdrantDenseRanker(QdrantRanker):
                 exact=bool(options.exact),
                 oversampling=None if options.exact else oversampling,
                 with_vectors=_diversified(options),
+                space=self._space,
             )
             for row in encoded
         ]
-        return [self._named(points, float(offset)) for points, offset in zip(self._ask(searches), offsets, strict=True)]
+        return [self._named(points, float(offset)) for points, offset in zip(self.ask(searches), offsets, strict=True)]
+
+    def comparisons(self, queries: Queries, points: Sequence[Sequence[str]]) -> tuple[list[Search], Floats]:
+        """Return what asks for the exact scores of some points for each query, and what to add to those.
+
+        Parameters
+        ----------
+        queries : Queries
+            By this space's model.
+        points : sequence of (sequence of str)
+            Points for each of them.
+        """
+        assert queries.vectors is not None  # of this space
+        encoded, offsets = self._codec.queries(queries.vectors)
+        rows = zip(encoded, points, strict=True)
+        return [self._comparison(each, dense=row.tolist()) for row, each in rows], offsets
+
+    def stored(self, points: Sequence[str]) -> Floats:
+        """Return the vectors of points by which they are told apart in MMR, one row each."""
+        found = {point.id: point.dense for point in self._retrieved(points, DENSE)}
+        nothing = [0.0] * self._codec.out_dim
+        return self._codec.decode(np.array([found.get(point) or nothing for point in points], np.float32))
 
     def vectors(self, ranking: Ranking) -> Floats:
         """Return the vectors that came with the points."""
-        return self._codec.decode(np.array([point.dense for point in self._found(ranking)], np.float32))
+        return self._codec.decode(np.array([point.dense for point in self.found(ranking)], np.float32))
 
     def relevance(self, queries: Queries, number: int, ranking: Ranking, vectors: Floats) -> Floats:
         """Return the cosines of a query with documents."""
@@ -206,11 +256,13 @@ class QdrantLateRanker(QdrantRanker):
     ----------
     transport, where, words, oversampling
         See `QdrantRanker`.
-    sparse : bool
+    sparse, space
         See `QdrantRanker`.
     codec : LateCodec
         What runs before vectors are sent.
     """
+
+    late = True
 
     def __init__(
         self,
@@ -221,8 +273,9 @@ class QdrantLateRanker(QdrantRanker):
         *,
         codec: LateCodec,
         sparse: bool = False,
+        space: int = 0,
     ) -> None:
-        super().__init__(transport, where, words, oversampling, sparse=sparse)
+        super().__init__(transport, where, words, oversampling, sparse=sparse, space=space)
         self._codec = codec
 
     def by_vectors(self, queries: Queries, k: int, options: SearchOptions) -> list[Ranking]:
@@ -244,11 +297,25 @@ class QdrantLateRanker(QdrantRanker):
                 oversampling=None if options.exact else self._oversampling,
                 with_vectors=_diversified(options),
                 prefetch=prefetch,
+                space=self._space,
             )
             searches.append(search if every or prefetch else None)
-        answers = iter(self._ask([search for search in searches if search is not None]))
+        answers = iter(self.ask([search for search in searches if search is not None]))
         rankings = [next(answers) if search is not None else [] for search in searches]
         return [self._named(points, float(offset)) for points, offset in zip(rankings, offsets, strict=True)]
+
+    def comparisons(self, queries: Queries, points: Sequence[Sequence[str]]) -> tuple[list[Search], Floats]:
+        """See `QdrantDenseRanker.comparisons`."""
+        assert queries.tokens is not None  # of this space
+        tokens, _, offsets = self._codec.queries(queries.tokens)
+        rows = zip(tokens, points, strict=True)
+        return [self._comparison(each, tokens=matrix.tolist()) for matrix, each in rows], offsets
+
+    def stored(self, points: Sequence[str]) -> Floats:
+        """Return the vectors of points by which they are told apart in MMR, one row each."""
+        found = {point.id: point.dense for point in self._retrieved(points, DENSE)}
+        nothing = [0.0] * self._codec.candidate_dim
+        return np.array([found.get(point) or nothing for point in points], np.float32)
 
     def _depth(self, k: int, options: LateOptions) -> tuple[int, bool]:
         """Return how many candidates to take, and whether every document is to be scored instead."""
@@ -270,7 +337,7 @@ class QdrantLateRanker(QdrantRanker):
             if pair[0]:
                 found.append(Search(depth, self._where, sparse=pair))
         if "vectors" in options.sources:
-            found.append(Search(depth, self._where, dense=candidate.tolist(), ef=options.ef))
+            found.append(Search(depth, self._where, dense=candidate.tolist(), ef=options.ef, space=self._space))
         if "text" in options.sources:
             assert words is not None  # the options ask for them
             if isinstance(words, WordQuery):
@@ -285,15 +352,15 @@ class QdrantLateRanker(QdrantRanker):
     def vectors(self, ranking: Ranking) -> Floats:
         """Return the candidate vectors that came with the points; zero for documents without tokens."""
         nothing = [0.0] * self._codec.candidate_dim
-        return np.array([point.dense or nothing for point in self._found(ranking)], np.float32)
+        return np.array([point.dense or nothing for point in self.found(ranking)], np.float32)
 
     def relevance(self, queries: Queries, number: int, ranking: Ranking, vectors: Floats) -> Floats:
         """Return the mean cosine of a query's tokens with their best matches."""
         assert queries.tokens is not None  # the options ask for them
         query = queries.tokens[number]
         tokens, _, (offset,) = self._codec.queries(TokenMatrices.of([query]))
-        points = self._found(ranking)
-        found = self._transport.retrieve([point.id for point in points], False, vectors=[TOKENS])
+        points = self.found(ranking)
+        found = self._transport.retrieve([point.id for point in points], False, vectors=[TOKENS], space=self._space)
         stored = {point.id: point.tokens for point in found}
         relevance = np.full(len(points), -1.0, np.float32)  # without tokens, found by its words: as far as can be
         for row, point in enumerate(points):
@@ -301,6 +368,10 @@ class QdrantLateRanker(QdrantRanker):
             if len(matrix):
                 relevance[row] = ((tokens.flat @ matrix.T).max(axis=1).sum() + offset) / len(query)
         return relevance
+
+
+#: Either of them.
+SpaceRanker: TypeAlias = QdrantDenseRanker | QdrantLateRanker
 
 
 def _diversified(options: SearchOptions) -> bool:

@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +42,7 @@ from octavo.integrations.qdrant.transport import (
     Sparse,
     Status,
     TokenLayout,
+    vector_name,
 )
 
 _PAGE = 256
@@ -123,8 +125,9 @@ class EdgeTransport:
         self._edge = _edge()
         self._shard: Any = None
         self._pid = os.getpid()
-        self._state = threading.Condition()  # guards the four below
+        self._state = threading.Condition()  # guards the five below
         self._users = 0
+        self._reloading = False
         self._closed = False
         self._panicked = False
         self._writing = threading.Lock()
@@ -138,6 +141,11 @@ class EdgeTransport:
     def place(self) -> str:
         """Where it is."""
         return str(self._path)
+
+    @property
+    def directory(self) -> Path:
+        """Where its files are."""
+        return self._path
 
     def reference(self) -> dict[str, Any]:
         """Return the directory, absolute."""
@@ -207,20 +215,7 @@ class EdgeTransport:
         """Create the shard."""
         self._check_process()
         edge = self._edge
-        vectors = {DENSE: self._vectors(layout)}
-        if layout.tokens is not None:
-            vectors[TOKENS] = self._vectors(
-                layout.tokens,
-                multivector_config=edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim),
-                hnsw_config=edge.HnswIndexConfig(0, layout.ef_construct, layout.full_scan_threshold),
-            )
-        config = edge.EdgeConfig(
-            vectors=vectors,
-            sparse_vectors={TEXT: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)}
-            | ({SPARSE: edge.EdgeSparseVectorParams()} if layout.sparse else {}),
-            hnsw_config=edge.HnswIndexConfig(layout.hnsw_m, layout.ef_construct, layout.full_scan_threshold),
-            optimizers=edge.EdgeOptimizersConfig(indexing_threshold=layout.indexing_threshold),
-        )
+        config = self._config({0: layout})
         make_directory(self._path, 0o700)
         with self._state, self._translated():
             if self._closed:
@@ -232,6 +227,27 @@ class EdgeTransport:
             shard.update(edge.UpdateOperation.create_field_index("terms", edge.PayloadSchemaType.Keyword))
             for key in layout.ranges:
                 shard.update(edge.UpdateOperation.create_field_index(key, edge.PayloadSchemaType.Float))
+
+    def _config(self, layouts: Mapping[int, Layout]) -> Any:
+        """Return the configuration of a shard with some spaces, all of which have the same thresholds."""
+        edge = self._edge
+        vectors = {}
+        for space, layout in layouts.items():
+            vectors[vector_name(DENSE, space)] = self._vectors(layout)
+            if layout.tokens is not None:
+                vectors[vector_name(TOKENS, space)] = self._vectors(
+                    layout.tokens,
+                    multivector_config=edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim),
+                    hnsw_config=edge.HnswIndexConfig(0, layout.ef_construct, layout.full_scan_threshold),
+                )
+        layout = next(iter(layouts.values()))
+        return edge.EdgeConfig(
+            vectors=vectors,
+            sparse_vectors={TEXT: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)}
+            | ({SPARSE: edge.EdgeSparseVectorParams()} if layout.sparse else {}),
+            hnsw_config=edge.HnswIndexConfig(layout.hnsw_m, layout.ef_construct, layout.full_scan_threshold),
+            optimizers=edge.EdgeOptimizersConfig(indexing_threshold=layout.indexing_threshold),
+        )
 
     def _vectors(self, layout: Layout | TokenLayout, **options: Any) -> Any:
         edge = self._edge
@@ -313,6 +329,7 @@ class EdgeTransport:
         """Give the shard, which is not closed meanwhile."""
         self._check_process()
         with self._state:
+            self._state.wait_for(lambda: not self._reloading)
             if self._panicked:
                 raise CorruptCollectionError(_panic(self._path))
             if self._closed or self._shard is None:
@@ -393,14 +410,19 @@ class EdgeTransport:
     def _count_point(self, points: int, deleting: int = 0) -> Any:
         return self._edge.Point(COUNT, {}, {"points": points, "deleting": deleting})
 
-    def _point(self, point: Point) -> Any:
+    @staticmethod
+    def _named_vectors(point: Point) -> dict[str, Any]:
         vectors: dict[str, Any] = {}
         if point.dense is not None:
-            vectors[DENSE] = list(point.dense)
+            vectors[vector_name(DENSE, point.space)] = list(point.dense)
+        if point.tokens is not None:
+            vectors[vector_name(TOKENS, point.space)] = point.tokens
+        return vectors
+
+    def _point(self, point: Point) -> Any:
+        vectors = self._named_vectors(point)
         if point.text is not None and point.text[0]:
             vectors[TEXT] = self._edge.SparseVector(*point.text)
-        if point.tokens is not None:
-            vectors[TOKENS] = point.tokens
         if point.sparse is not None and point.sparse[0]:
             vectors[SPARSE] = self._edge.SparseVector(*point.sparse)
         return self._edge.Point(point.id, vectors, point.payload)
@@ -417,6 +439,71 @@ class EdgeTransport:
                     shard.update(operation.delete_vectors([point.id], [TEXT]))
                 shard.update(operation.overwrite_payload([point.id], point.payload))
 
+    def add_space(self, layouts: Mapping[int, Layout], space: int) -> None:
+        """Make room for the vectors of one more space."""
+        edge = self._edge
+        datatypes = {"float16": edge.VectorStorageDatatype.Float16, "float32": edge.VectorStorageDatatype.Float32}
+        layout = layouts[space]
+        many = edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim)
+        rooms: list[tuple[str, Layout | TokenLayout, Any]] = [(vector_name(DENSE, space), layout, None)]
+        if layout.tokens is not None:
+            rooms.append((vector_name(TOKENS, space), layout.tokens, many))
+        with self._changing() as shard:
+            for name, each, multivector in rooms:
+                kind = datatypes[each.datatype]
+                shard.update(
+                    edge.UpdateOperation.create_dense_vector(name, each.dim, edge.Distance.Dot, multivector, kind)
+                )
+        if layout.quantization is None and layout.tokens is None:
+            return  # the core made it as it is to be
+        config = json.loads((self._path / CONFIG_FILE).read_bytes())
+        graph, optimizers = config["hnsw_config"], config["optimizers"]
+        as_made = {
+            "hnsw_m": graph["m"],
+            "ef_construct": graph["ef_construct"],
+            "full_scan_threshold": graph["full_scan_threshold"],
+            "indexing_threshold": optimizers["indexing_threshold"],
+        }
+        self._reload(self._config({number: replace(each, **as_made) for number, each in layouts.items()}))
+
+    def _reload(self, config: Any) -> None:
+        """Close the shard and load it with another configuration, while those who use it wait."""
+        with self._state:
+            self._reloading = True
+            try:
+                self._state.wait_for(lambda: self._users == 0)
+                if self._closed:
+                    raise CollectionClosedError(_CLOSED)
+                with self._translated():
+                    self._shard.flush()
+                    self._shard.close()
+                    self._shard = None
+                    self._shard = self._edge.EdgeShard.load(str(self._path), config)
+            finally:
+                self._reloading = False
+                self._state.notify_all()
+        _keep_private(self._path)
+
+    def fill(self, points: Sequence[Point]) -> int:
+        """Give points that were not replaced since they were read the vectors of a space."""
+        if not points:
+            return 0
+        edge = self._edge
+        with self._changing() as shard:
+            found = shard.retrieve([point.id for point in points], ["order"], False)
+            orders = {str(record.id): (record.payload or {}).get("order") for record in found}
+            kept = [point for point in points if orders.get(point.id) == point.payload["order"]]
+            if kept:
+                sent = [edge.PointVectors(point.id, self._named_vectors(point)) for point in kept]
+                shard.update(edge.UpdateOperation.update_vectors(sent))
+        return len(kept)
+
+    def drop_space(self, space: int, *, tokens: bool) -> None:
+        """Drop the vectors of a space."""
+        with self._changing() as shard:
+            for kind in (DENSE, TOKENS) if tokens else (DENSE,):
+                shard.update(self._edge.UpdateOperation.delete_vector_name(vector_name(kind, space)))
+
     def delete(self, ids: Sequence[str]) -> None:
         """Delete points."""
         edge = self._edge
@@ -432,11 +519,14 @@ class EdgeTransport:
             shard.update(edge.UpdateOperation.upsert_points([self._count_point(before - there)]))
             self._points = before - there
 
-    def retrieve(self, ids: Sequence[str], fields: Sequence[str] | bool, *, vectors: Sequence[str] = ()) -> list[Point]:
+    def retrieve(
+        self, ids: Sequence[str], fields: Sequence[str] | bool, *, vectors: Sequence[str] = (), space: int = 0
+    ) -> list[Point]:
         """Return points."""
         wanted = fields if isinstance(fields, bool) else list(fields)
+        names = [vector_name(kind, space) for kind in vectors]
         with self._using() as shard:
-            return [_as_point(record) for record in shard.retrieve(list(ids), wanted, list(vectors) or False)]
+            return [_as_point(record, space) for record in shard.retrieve(list(ids), wanted, names or False)]
 
     def scroll(self, where: Condition, fields: Sequence[str], offset: str | None) -> tuple[list[Point], str | None]:
         """Return a page."""
@@ -457,7 +547,10 @@ class EdgeTransport:
         requests = [self._request(search) for search in searches]
         with self._using() as shard:
             answers = shard.query_batch(self._edge.QueryBatchRequest(requests))
-            return [[_as_point(hit) for hit in answer] for answer in answers]
+            return [
+                [_as_point(hit, search.space) for hit in answer]
+                for search, answer in zip(searches, answers, strict=True)
+            ]
 
     def _request(self, search: Search) -> Any:
         edge = self._edge
@@ -474,17 +567,17 @@ class EdgeTransport:
                 for each in search.prefetch
             ],
             filter=self._filter(search.where),
-            with_payload=True,
-            with_vector=[DENSE] if search.with_vectors else False,
+            with_payload=search.with_payload,
+            with_vector=[vector_name(DENSE, search.space)] if search.with_vectors else False,
             params=self._params(search),
         )
 
     def _query(self, search: Search) -> Any:
         edge = self._edge
         if search.dense is not None:
-            return edge.Query.Nearest(list(search.dense), DENSE)
+            return edge.Query.Nearest(list(search.dense), vector_name(DENSE, search.space))
         if search.tokens is not None:
-            return edge.Query.Nearest(search.tokens, TOKENS)
+            return edge.Query.Nearest(search.tokens, vector_name(TOKENS, search.space))
         if search.sparse is not None:
             return edge.Query.Nearest(edge.SparseVector(*search.sparse), SPARSE)
         assert search.text is not None  # one of the four
@@ -508,6 +601,8 @@ class EdgeTransport:
         edge = self._edge
         if "has_id" in condition:
             return edge.HasIdCondition(set(condition["has_id"]))
+        if "has_vector" in condition:
+            return edge.HasVectorCondition(condition["has_vector"])
         if "match" in condition:
             return edge.FieldCondition(condition["key"], match=edge.MatchAny(list(condition["match"]["any"])))
         if "range" in condition:
@@ -537,16 +632,17 @@ def _panic(path: Path) -> str:
     return f"{path} is damaged: Qdrant's core gave up on its files; {_ADVICE}"
 
 
-def _as_point(record: Any) -> Point:
+def _as_point(record: Any, space: int = 0) -> Point:
     vectors = record.vector or {}
     score = float(getattr(record, "score", 0.0))
     return Point(
         str(record.id),
         record.payload or {},
-        vectors.get(DENSE),
+        vectors.get(vector_name(DENSE, space)),
         score=score,
-        tokens=vectors.get(TOKENS),
+        tokens=vectors.get(vector_name(TOKENS, space)),
         sparse=_pair(vectors),
+        space=space,
     )
 
 

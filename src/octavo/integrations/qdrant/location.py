@@ -93,14 +93,16 @@ def parse_location(place: str | os.PathLike[str], name: str | None = None) -> Lo
     return Location(path=path) if (path / CONFIG_FILE).is_file() or (path / SUMS_FILE).is_file() else None
 
 
-def open_collection(place: str | os.PathLike[str], encoder: Any = None, *, sparse: Any = None) -> QdrantCollection:
+def open_collection(
+    place: str | os.PathLike[str], encoder: Any = None, *, sparse: Any = None, previous: Any = None
+) -> QdrantCollection:
     """Open the collection at a place in Qdrant, of one vector a document or of many; the key is taken from ``QDRANT_API_KEY``.
 
     Parameters
     ----------
     place : str or path-like
         ``https://HOST:PORT#NAME``, ``qdrant:DIR``, or a directory in which such a collection lies.
-    encoder, sparse : object, optional
+    encoder, sparse, previous : object, optional
         As in `octavo.open`.
 
     Returns
@@ -127,13 +129,14 @@ def open_collection(place: str | os.PathLike[str], encoder: Any = None, *, spars
     QdrantCollection 0
     >>> folder.cleanup()
     """
-    return open_either(encoder, sparse=sparse, **_require(place).options())
+    return open_either(encoder, sparse=sparse, previous=previous, **_require(place).options())
 
 
 def open_either(
     encoder: Any = None,
     *,
     sparse: Any = None,
+    previous: Any = None,
     path: str | os.PathLike[str] | None = None,
     url: str | None = None,
     name: str = DEFAULT_NAME,
@@ -147,7 +150,7 @@ def open_either(
         if not transport.exists():
             raise CollectionNotFoundError(f"expected a collection at {transport.place}, but there is none")
         late = Manifest.read(transport).late is not None
-        return (QdrantMultiVectorCollection if late else QdrantCollection)(transport, encoder, None, sparse)
+        return (QdrantMultiVectorCollection if late else QdrantCollection)(transport, encoder, None, sparse, previous)
     except BaseException:
         transport.close()
         raise

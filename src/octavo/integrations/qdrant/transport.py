@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from octavo.integrations.qdrant._filters import Condition
@@ -19,6 +20,17 @@ DENSE = "dense"
 TEXT = "text"
 TOKENS = "tokens"
 SPARSE = "sparse"
+
+
+def vector_name(kind: str, space: int) -> str:
+    """Return the name of the vectors of a kind in a space: a change of the model fills another one.
+
+    Examples
+    --------
+    >>> vector_name(DENSE, 0), vector_name(DENSE, 2), vector_name(TEXT, 2)
+    ('dense', 'dense-2', 'text')
+    """
+    return f"{kind}-{space}" if space and kind in (DENSE, TOKENS) else kind
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Point:
-    """A point on its way in or out."""
+    """A point on its way in or out; `dense` and `tokens` are those of one space."""
 
     id: str
     payload: dict[str, Any]
@@ -57,6 +69,7 @@ class Point:
     score: float = 0.0
     tokens: list[list[float]] | None = None
     sparse: Sparse | None = None
+    space: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,6 +87,8 @@ class Search:
     tokens: list[list[float]] | None = None
     prefetch: Sequence[Search] = ()
     sparse: Sparse | None = None
+    space: int = 0
+    with_payload: bool = True
 
 
 @dataclass(frozen=True)
@@ -92,6 +107,11 @@ class Transport(Protocol):
     @property
     def place(self) -> str:
         """Where it is, for messages."""
+        ...
+
+    @property
+    def directory(self) -> Path | None:
+        """Where its files are, if they are on this machine."""
         ...
 
     def reference(self) -> dict[str, Any]:
@@ -120,12 +140,29 @@ class Transport(Protocol):
         """Give points that are there another payload and, where it is given, another `text`; their other vectors stay."""
         ...
 
+    def add_space(self, layouts: Mapping[int, Layout], space: int) -> None:
+        """Make room for the vectors of one more space, if there is none yet; `layouts` are those of all spaces."""
+        ...
+
+    def fill(self, points: Sequence[Point]) -> int:
+        """Give points that are there, and were not replaced since they were read, the vectors of a space.
+
+        Which version that is, their payload's ``order`` says. Returns how many were there still.
+        """
+        ...
+
+    def drop_space(self, space: int, *, tokens: bool) -> None:
+        """Drop the vectors of a space, if they are there."""
+        ...
+
     def delete(self, ids: Sequence[str]) -> None:
         """Delete points."""
         ...
 
-    def retrieve(self, ids: Sequence[str], fields: Sequence[str] | bool, *, vectors: Sequence[str] = ()) -> list[Point]:
-        """Return those of the points that are there, in any order, with the vectors of these names."""
+    def retrieve(
+        self, ids: Sequence[str], fields: Sequence[str] | bool, *, vectors: Sequence[str] = (), space: int = 0
+    ) -> list[Point]:
+        """Return those of the points that are there, in any order, with the vectors of these kinds in a space."""
         ...
 
     def scroll(self, where: Condition, fields: Sequence[str], offset: str | None) -> tuple[list[Point], str | None]:
