@@ -211,8 +211,17 @@ def _change(collection: CollectionLike, ids: Sequence[str], changes: dict[str, A
     if text is None:
         collection.update(found, metadata=kept)
     else:
-        collection.add([text], ids=found, metadata=kept, payloads=collection.get_payloads(found))
+        context = _context(documents[0], text)
+        collection.add([text], ids=found, metadata=kept, payloads=collection.get_payloads(found), **context)
 
 
 def _as_dict(document: Document) -> dict[str, Any]:
     return {"id": document.id, "text": document.text, "metadata": document.metadata}
+
+
+def _context(before: Document, text: str) -> dict[str, Any]:
+    """Return how a new text is embedded: with what stood above the one before, if anything did."""
+    if before.embed_text is None or not before.embed_text.endswith(f"\n{before.text}"):
+        return {}
+    above = before.embed_text[: len(before.embed_text) - len(before.text)]
+    return {"embed_texts": [above + text], "embed_words": before.embed_words}

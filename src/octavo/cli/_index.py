@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,6 +40,15 @@ _LISTED = 5  # names shown of a kind of files that were left out
 _EXPECTED = (HIDDEN, IGNORED, EXCLUDED, NOT_INCLUDED, IMAGES)
 
 _MEGABYTE = 1_000_000
+
+
+class Context(StrEnum):
+    """What chunks are embedded with."""
+
+    NONE = "none"
+    TITLE = "title"
+    HEADINGS = "headings"
+
 
 SourceOption = Annotated[
     str | None,
@@ -89,6 +99,14 @@ Overlap = Annotated[
     typer.Option(
         help="Characters that a chunk repeats of the one before.",
         show_default=f"as before, at first {FILE_CHUNK_OVERLAP}, or a tenth of --chunk-size",
+    ),
+]
+ContextOption = Annotated[
+    Context | None,
+    typer.Option(
+        help="What chunks are embedded with, and found by words with, but returned without: the title of their document, or "
+        "that and the headings above them; none: a title of rows is part of their text.",
+        show_default="as before, at first none",
     ),
 ]
 CodecOption = Annotated[
@@ -152,6 +170,7 @@ def index_command(
     max_size: MaxSize = None,
     chunk_size: ChunkSize = None,
     overlap: Overlap = None,
+    context: ContextOption = None,
     id_field: Annotated[
         str | None, typer.Option(help="Rows: the field with the id.", show_default="_id, then id")
     ] = None,
@@ -222,6 +241,7 @@ def index_command(
         skip_bad_lines=skip_bad_lines,
         adopt=adopt,
         keep_images=keep_images,
+        context=context.value if context is not None else None,
         read_all=checksum,
     )
     model = with_layers(model, layers, query_layers)
@@ -449,6 +469,7 @@ def _as_json(path: str, report: IngestReport, prepared: Prepared, info: Any, *, 
         "pages": asdict(prepared.source.pages),
         "chunk_size": prepared.record.chunk_size,
         "overlap": prepared.record.overlap,
+        "context": prepared.record.context,
         "documents": info.documents if info is not None else 0,
         "codec": info.codec if info is not None else None,
         "encoder": info.encoder if info is not None else None,

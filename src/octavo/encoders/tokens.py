@@ -14,6 +14,8 @@ import numpy as np
 from octavo._arrays import Floats, real_array, unit_rows
 from octavo.compression.spatial_pooling import Grid, checked_grid, needs_grids, pool_documents
 from octavo.compression.token_matrices import TokenMatrices
+from octavo.compression.token_pooling import TokenPooling
+from octavo.encoders._wrapping import ModelEncoder
 from octavo.encoders.dense import _model_name, _type_name
 from octavo.encoders.layers import split_name
 from octavo.encoders.models import load_sentence_transformer, resolve_model
@@ -39,9 +41,10 @@ class _Backend(NamedTuple):
     query_tokens: _Tokens
     prompts: dict[str, str]
     images: ImageBackend | None = None
+    pools: str | None = None
 
 
-class TokenEncoder:
+class TokenEncoder(ModelEncoder):
     """Turn texts into one matrix of token vectors each, for late interaction.
 
     Parameters
@@ -82,6 +85,8 @@ class TokenEncoder:
     [(3, 26), (5, 26)]
     """
 
+    _backend: _Backend
+
     def __init__(
         self,
         model: Any,
@@ -90,7 +95,7 @@ class TokenEncoder:
         images: Callable[[list[Any]], Any] | None = None,
         patch_grid: Callable[[Any], Any] | None = None,
     ) -> None:
-        self._backend = _backend(model)
+        super().__init__(model, name=name)
         if patch_grid is not None and images is None:
             raise ParameterError("patch_grid= belongs to images=, what encodes them; give both")
         for option, value in (("images", images), ("patch_grid", patch_grid)):
@@ -99,15 +104,19 @@ class TokenEncoder:
         self._own_images = images, patch_grid
         if images is not None:
             self._backend = self._backend._replace(images=ImageBackend(images, patch_grid or _no_grid))
-        self._model: Any = model._model if isinstance(model, TokenEncoder) else model
-        self.name = name if name is not None else self._backend.name
-        self.prompts = self._backend.prompts
+        elif isinstance(model, TokenEncoder):
+            self._own_images = model._own_images
+        #: The class of the module by which the model itself pools the tokens of documents; None if it does not.
+        self.pools = self._backend.pools
 
-    def __repr__(self) -> str:
-        return f"TokenEncoder({self.name!r})"
+    @staticmethod
+    def _backend_of(model: Any) -> _Backend:
+        return _backend(model)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (self._model, self.name, *self._own_images)  # a model given by name is loaded again
+        if self._own_images == (None, None):
+            return super().__reduce__()  # type: ignore[return-value]
+        return _with_images, (self._model, self.name, *self._own_images)
 
     @property
     def takes_images(self) -> bool:
@@ -165,7 +174,7 @@ class TokenEncoder:
 
     def patch_grid(self, text: str, /) -> Grid | None:
         """Return which row of its matrix each patch of an image is, by rows and columns; None if that is not known."""
-        if not is_image(text):
+        if not is_image(text) or self.pools is not None:
             return None
         grid = self._require_images().patch_grid(PageImage.stored(text).load())
         return None if grid is None else checked_grid(grid)
@@ -196,7 +205,7 @@ class TokenEncoder:
             raise InvalidVectorsError(f"the token vectors of encoder {self.name!r} cannot be used: {err}") from err
 
 
-def _unpickled(model: Any, name: str, images: Any = None, patch_grid: Any = None) -> TokenEncoder:
+def _with_images(model: Any, name: str, images: Any, patch_grid: Any) -> TokenEncoder:
     return TokenEncoder(model, name=name, images=images, patch_grid=patch_grid)
 
 
@@ -284,6 +293,31 @@ def grids_of(encoder: TokenEncoder, texts: Sequence[str]) -> list[Grid | None]:
     return [encoder.patch_grid(text) for text in texts]
 
 
+def pooling_beside(encoder: object, asked: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return how tokens are to be pooled beside what the encoder does itself: not at all, where that pools.
+
+    Parameters
+    ----------
+    encoder : object
+        What makes the token vectors, if it was given.
+    asked : dict or None
+        Configuration of a `TokenPooling`, where one was asked for or is stored.
+
+    Raises
+    ------
+    ParameterError
+        When both would pool.
+    """
+    if not isinstance(encoder, TokenEncoder) or encoder.pools is None:
+        return asked
+    if asked is not None and asked.get("factor") != 1:
+        raise ParameterError(
+            f"encoder {encoder.name!r} pools the tokens of documents itself ({encoder.pools}), and the collection would pool "
+            "them once more: open it with pool_factor=1"
+        )
+    return asked or TokenPooling(factor=1).get_config()
+
+
 def pooled(
     matrices: TokenMatrices | Sequence[Any],
     pooling: dict[str, Any],
@@ -350,7 +384,8 @@ def is_late_checkpoint(name: str) -> bool:
     """
     modules = _json_of(name, "modules.json")
     if modules is not None:
-        return not any(str(module.get("type", "")).endswith("Pooling") for module in modules)
+        kinds = [str(module.get("type", "")) for module in modules]
+        return not any(kind.endswith("Pooling") and not kind.endswith("TokenPooling") for kind in kinds)
     config = _json_of(name, "config.json") or {}
     return any(str(kind).endswith(_LATE_ARCHITECTURES) for kind in config.get("architectures") or [])
 
@@ -377,6 +412,7 @@ def _late_sentence_transformer(model: Any, name: str) -> _Backend:
         kept = features["input_ids"][features["attention_mask"].bool()]
         return list(model.tokenizer.convert_ids_to_tokens(kept.tolist()))
 
+    pools = _own_pooling(model)
     images = of_sentence_transformer(model)
     if images is not None and (pair := without_tokens(model)) is not None:
         return _model_and_processor(*pair)._replace(name=name)
@@ -384,16 +420,26 @@ def _late_sentence_transformer(model: Any, name: str) -> _Backend:
         name,
         lambda texts: model.encode_document(texts, convert_to_numpy=True, show_progress_bar=False),
         lambda texts: model.encode_query(texts, convert_to_numpy=True, show_progress_bar=False),
-        lambda text: strings(model.encode_document, text),
+        _cannot_tell if pools is not None else lambda text: strings(model.encode_document, text),
         lambda text: strings(model.encode_query, text),
         _prompts(model),
-        images,
+        images=images,
+        pools=pools,
     )
 
 
 def _model_and_processor(model: Any, processor: Any) -> _Backend:
     images, queries = of_model_and_processor(model, processor)
     return _Backend(_model_name(model), queries, queries, _cannot_tell, _cannot_tell, {}, images)
+
+
+def _own_pooling(model: Any) -> str | None:
+    """Return the name of the module that pools the tokens of documents inside a model, if there is one."""
+    for module in model.modules():
+        pools = _mro_has(module, "BaseTokenPooling") and module.applies_to("document")
+        if pools and getattr(module, "pool_factor", 2) > 1:
+            return type(module).__name__
+    return None
 
 
 def _dense_sentence_transformer(model: Any, name: str) -> _Backend:

@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo._rotation import StructuredRotation
-from octavo.index._bytes import Bytes, Floats, multiply, pack, scale_of, to_bytes
+from octavo.index._bytes import Bytes, Floats, multiply, pack, scale_of, to_bytes, to_directions
 from octavo.index.reach import FIRST, KEPT, KEPT_LEAST, MOST_WIDENED, NEAREST, HeldOut, Reach, learned, made_queries
 
 Cells: TypeAlias = NDArray[np.int32]
@@ -329,6 +329,16 @@ class CellModel:
         records["f"] = _to_half(f / self.length)
         return a
 
+    def assign(self, X: Floats) -> tuple[Cells, Floats]:
+        """Return the cell whose centroid is nearest to each vector, and the cosine with it."""
+        cells, cosines = np.empty(len(X), np.int32), np.empty(len(X), np.float32)
+        for start in range(0, len(X), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            directions, _ = to_directions(self.rotation.apply(X[part]))
+            cells[part], products = self._assign(directions)
+            cosines[part] = products / (_lengths(directions) * self._centroid_lengths[cells[part]])
+        return cells, cosines
+
     @cached_property
     def _centroid_lengths(self) -> Floats:
         return _lengths(self.centroids)
@@ -466,12 +476,13 @@ class CellModel:
         time it saves: 16,000 products of bytes take a tenth of a millisecond.
         """
         length = float(np.sqrt(rotated @ rotated)) or 1.0
-        raw = multiply(to_bytes(rotated[None] / length), self._packed_all)[0]
+        raw = multiply(to_bytes(rotated[None] / length), self.packed)[0]
         products: Floats = raw * (self._inverse_lengths * np.float32(length / scale_of(self.dim)))
         return products
 
     @cached_property
-    def _packed_all(self) -> Any:
+    def packed(self) -> Any:
+        """All centroids, as the products read them."""
         return self._packed[0] if len(self.groups) == 2 else pack(self.centroids)
 
     @cached_property

@@ -10,7 +10,6 @@ from typing import Any
 
 from octavo._validation import check_integer
 from octavo.collection import CollectionLike
-from octavo.encoders.page_images import is_image
 from octavo.errors import ParameterError
 from octavo.ingest.sources import SOURCE_FIELD, Found, SourceDocument
 from octavo.store.documents import Document, chunked, metadata_to_tagged
@@ -127,6 +126,7 @@ class Ingest:
                 ids=[document.id for document in changed],
                 metadata=[document.metadata for document in changed],
                 batch_size=self._batch_size,
+                **self._context_of(changed),
             )
         replaced = sum(document.id in stored for document in changed)
         self.report.updated += replaced
@@ -134,6 +134,12 @@ class Ingest:
         self.report.unchanged += len(batch) - len(changed)
         self._note(document.parent for document in changed)
         _log.info("%d documents read, %d of them written", len(batch), len(changed))
+
+    @staticmethod
+    def _context_of(documents: list[SourceDocument]) -> dict[str, Any]:
+        """Return what is embedded in place of texts, and looked into for words, if anything is."""
+        embedded = [document.embed_text if document.image is None else None for document in documents]
+        return {"embed_texts": embedded, "embed_words": True} if any(text is not None for text in embedded) else {}
 
     def _check_owner(self, stored: dict[str, Document]) -> None:
         if self._adopt:
@@ -255,9 +261,7 @@ def taken(identifier: str, owner: Any) -> ParameterError:
 
 
 def _differs(stored: Document | None, document: SourceDocument) -> bool:
-    if stored is None or stored.text != document.text:
-        return True
-    if document.embed_text != (stored.to_embed if is_image(stored.to_embed) else None):
+    if stored is None or (stored.text, stored.embed_text) != (document.text, document.embed_text):
         return True
     # As JSON, because Python takes 1, 1.0 and True for the same.
     return _json(stored.metadata) != _json(document.metadata)

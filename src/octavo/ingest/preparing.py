@@ -8,6 +8,7 @@ from pathlib import Path
 
 from octavo.collection import CollectionLike
 from octavo.errors import ParameterError
+from octavo.ingest.headings import check_context
 from octavo.ingest.indexing import Gone, check_owners, find_gone
 from octavo.ingest.known_files import Content, KnownFiles, Reading, now
 from octavo.ingest.registry import Identity, SourceRecord, identify, patterns, read_sources
@@ -40,6 +41,8 @@ class Choices:
         See `Ingest`.
     keep_images : bool or None
         Whether images are stored in the collection, rather than where they lie.
+    context : str or None
+        What documents are embedded with; see `Source`.
     read_all : bool
         Read files that are as they were, too.
     """
@@ -55,6 +58,7 @@ class Choices:
     skip_bad_lines: bool = False
     adopt: bool = False
     keep_images: bool | None = None
+    context: str | None = None
     read_all: bool = False
 
 
@@ -75,7 +79,7 @@ class Prepared:
     gone : Gone
         What the collection has of it and is there no more.
     recut : bool
-        Whether what is stored was cut in another way.
+        Whether what is stored was cut in another way, or embedded in another context.
     stored : int
         Documents that the collection has of the whole source.
     strangers : int
@@ -121,16 +125,16 @@ class Prepared:
             )
         if self.recut and old is not None:
             said.append(
-                f"the source {self.record.name!r} is cut {_cut(old)}; with {_cut(self.record)} all of its {self.found.count:,} "
+                f"the source {self.record.name!r} is cut {_cut(old)}; {_cut(self.record)}, all of its {self.found.count:,} "
                 f"{'rows' if self.source.kind == 'rows' else 'files'} ({self.stored:,} documents now) are encoded anew"
             )
         return "; and ".join(said) or None
 
 
 def _cut(record: SourceRecord) -> str:
-    if not record.chunk_size:
-        return "into no chunks"
-    return f"into chunks of {record.chunk_size:,} characters that overlap by {record.overlap:,}"
+    context = {"title": ", embedded with their title", "headings": ", embedded with their title and headings"}
+    what = f"into chunks of {record.chunk_size:,} characters that overlap by {record.overlap:,}"
+    return (what if record.chunk_size else "into no chunks") + context.get(record.context, "")
 
 
 def prepare(path: Path, choices: Choices, collection: CollectionLike | None, *, images: bool = False) -> Prepared:
@@ -167,6 +171,7 @@ def prepare(path: Path, choices: Choices, collection: CollectionLike | None, *, 
         scope=identity.scope,
         skip_bad_lines=choices.skip_bad_lines,
         images=("bytes" if record.keep_images else "reference") if images else None,
+        context=record.context,
     )
     known = KnownFiles.of(None if choices.read_all else collection, record)
     found = source.find(known.stamps)
@@ -187,15 +192,19 @@ def prepare(path: Path, choices: Choices, collection: CollectionLike | None, *, 
         if stored:
             gone = find_gone(collection, record.name, found, identity.scope, look)
             old = identity.record
-            recut = old is not None and (old.chunk_size, old.overlap) != (record.chunk_size, record.overlap)
+            recut = old is not None and _shape(old) != _shape(record)
         strangers = collection.count(filter={SOURCE_FIELD: {"$exists": False}})
     if recut and identity.scope:
         raise ParameterError(
-            f"{path} is a part of the source {record.name!r}, which is cut {_cut(identity.record or record)}; another size is "
-            f"for the whole of it: index {identity.root}, or give this part a name of its own (--source)"
+            f"{path} is a part of the source {record.name!r}, which is cut {_cut(identity.record or record)}; another size or "
+            f"context is for the whole of it: index {identity.root}, or give this part a name of its own (--source)"
         )
     unchanged = known.unchanged(source, contents)
     return Prepared(identity, record, source, found, gone, recut, stored, strangers, unchanged, Reading(source, since))
+
+
+def _shape(record: SourceRecord) -> tuple[int, int, str]:
+    return record.chunk_size, record.overlap, record.context
 
 
 def _record(identity: Identity, choices: Choices) -> SourceRecord:
@@ -224,4 +233,5 @@ def _record(identity: Identity, choices: Choices) -> SourceRecord:
         max_size=old.max_size if choices.max_size is None else choices.max_size,
         keep_images=old.keep_images if choices.keep_images is None else choices.keep_images,
         fields=old.fields | given,
+        context=old.context if choices.context is None else check_context(choices.context),
     )

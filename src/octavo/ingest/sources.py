@@ -14,6 +14,7 @@ from octavo.encoders.page_images import PageImage
 from octavo.errors import ParameterError
 from octavo.ingest.chunking import split_places, split_text
 from octavo.ingest.converter import UnreadableFileError
+from octavo.ingest.headings import check_context, in_context
 from octavo.ingest.kinds import ROW_SUFFIXES, kind_of
 from octavo.ingest.reading import FileReader, Keep, PageCounts, Text
 from octavo.ingest.rows import Fields, Rows, SourceError
@@ -37,12 +38,8 @@ class SourceDocument:
     text: str
     metadata: dict[str, Any]
     parent: str  # the file or row that it is a piece of
-    image: PageImage | None = None  # what is encoded instead of the text
-
-    @property
-    def embed_text(self) -> str | None:
-        """What stands for the image, as `Document.embed_text` does."""
-        return self.image.embed_text if self.image is not None else None
+    embed_text: str | None = None  # what is embedded of it in place of the text: with what stands above it
+    image: PageImage | None = None  # what is encoded, where that is an image: then `embed_text` stands for it
 
 
 @dataclass(frozen=True)
@@ -94,6 +91,9 @@ class Source:
         Of a file of rows: leave out lines that cannot be read, and list them, rather than raise.
     images : {"bytes", "reference"}, optional
         Read images, and pages of PDFs without text, as images, and how to keep them. `rules` say whether images are found.
+    context : {"none", "title", "headings"}
+        What is embedded with a piece and returned without it: the title of its document, or that and the headings above it.
+        With ``"none"``, a title of rows is part of their text.
 
     Attributes
     ----------
@@ -124,6 +124,7 @@ class Source:
         scope: str = "",
         skip_bad_lines: bool = False,
         images: Keep | None = None,
+        context: str = "none",
     ) -> None:
         self.path = path
         self.name = name
@@ -140,6 +141,7 @@ class Source:
         self._rules = rules or Rules()
         self._scope = scope
         self._skip_bad_lines = skip_bad_lines
+        self._context = check_context(context)
         self._files: list[FoundFile] | None = None
         self._looked = False
 
@@ -206,7 +208,7 @@ class Source:
         """
         if self.kind == "rows":
             for row in self._rows(Skipped() if self._looked else self.skipped):  # listed once
-                yield from self._chunks(self._row_id(row), row.metadata, Text(row.text))
+                yield from self._chunks(self._row_id(row), row.metadata, Text(row.body, row.metadata, title=row.title))
                 advance(1)
             return
         wanted = None if only is None else frozenset(only)
@@ -247,28 +249,47 @@ class Source:
 
     def _chunks(self, parent: str, metadata: dict[str, Any], text: Text) -> Iterator[SourceDocument]:
         if not self.chunk_size:
-            yield SourceDocument(parent, text.text, self._marked(metadata), parent)
+            piece, embedded = self._in_context(text, 0, self._returned(text))
+            yield SourceDocument(parent, piece, self._marked(metadata), parent, embedded)
             return
         starts = [start for start, _ in text.pages]
-        for number, (start, piece) in enumerate(self._pieces(text.text)):
+        for number, (start, part) in enumerate(self._pieces(self._returned(text))):
+            piece, embedded = self._in_context(text, start, part)
             described = {**metadata, "document": parent, "chunk": number}
             if starts:
                 described["page"] = text.pages[max(bisect_right(starts, start) - 1, 0)][1]
-            yield SourceDocument(f"{parent}#{number}", piece, self._marked(described), parent)
+            yield SourceDocument(f"{parent}#{number}", piece, self._marked(described), parent, embedded)
+
+    def _returned(self, text: Text) -> str:
+        """Return what is kept of a text: where nothing is context, a row's title is part of it."""
+        return text.whole if self._context == "none" else text.text
+
+    def _in_context(self, text: Text, start: int, piece: str) -> tuple[str, str | None]:
+        """Return a piece, and what is embedded in its place."""
+        if self._context == "none":
+            return piece, None
+        headings = text.headings
+        if self._context == "headings":
+            return piece, in_context(piece, headings.above(start))
+        title = headings.title_above(start)
+        return piece, in_context(piece, [title] if title is not None else [])
 
     def _page(self, parent: str, metadata: dict[str, Any], text: Text) -> SourceDocument:
         number = text.pages[0][1] if text.pages else None
         about = text.image.about if text.image is not None else {}  # as `add` puts it there
         described = about | metadata | {"image": True} | ({} if number is None else {"page": number})
         name = f"{parent}#image" if number is None else f"{parent}#page-{number}"
-        return SourceDocument(name, text.text, self._marked(described), parent, text.image)
+        assert text.image is not None  # or it would be a text
+        return SourceDocument(name, text.text, self._marked(described), parent, text.image.embed_text, text.image)
 
     def _pieces_of_row(self, parent: str, metadata: dict[str, Any], text: Text) -> Iterator[SourceDocument]:
-        pieces = self._pieces(text.text) if self.chunk_size else [(0, text.text)]
-        for number, (_, piece) in enumerate(pieces):
+        whole = self._returned(text)
+        pieces = self._pieces(whole) if self.chunk_size else [(0, whole)]
+        for number, (start, part) in enumerate(pieces):
+            piece, embedded = self._in_context(text, start, part)
             identifier = f"{parent}#{text.row}" + (f".{number}" if len(pieces) > 1 else "")
             described = {**metadata, "chunk": number} if len(pieces) > 1 else metadata
-            yield SourceDocument(identifier, piece, self._marked(described), parent)
+            yield SourceDocument(identifier, piece, self._marked(described), parent, embedded)
 
     def _pieces(self, text: str) -> list[tuple[int, str]]:
         return split_places(text, self.chunk_size, self.overlap) or [(0, text)]

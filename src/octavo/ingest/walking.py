@@ -250,11 +250,12 @@ class Walk:
             reason = IGNORED
         elif self._rules.ignore and entry.name.lower() in LOCK_NAMES and not wanted:
             reason = "a list of versions"
-        kind = kind_of(entry.name) or ("text" if wanted else None)
+        kind = kind_of(entry.name)
+        image = kind == "image" and not self._rules.images
+        if kind is None or image:
+            kind = "text" if wanted else None
         if reason is None and kind is None:
-            reason = NO_READER
-        if reason is None and kind == "image" and not self._rules.images:
-            reason = IMAGES
+            reason = IMAGES if image else NO_READER
         if reason is not None or kind is None:
             self._leave_out(name, reason or NO_READER)
             return None

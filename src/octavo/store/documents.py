@@ -673,7 +673,7 @@ def _read_batch(part: Mapping[str, list[Any]], n: int, start: int, seen: set[str
 
 
 def _flags_of(embed_text: str | None, words: bool) -> int:
-    return int(words and embed_text is not None)
+    return int(words and embed_text is not None and not is_image(embed_text))
 
 
 def _parts(document: Any, position: int) -> tuple[Any, Any, Any, Any, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,3 +111,18 @@ def test_the_frameworks_own_model_is_refused_when_it_is_another_of_the_same_dime
     # an index of its own model is left alone, whatever the default is
     index = VectorStoreIndex.from_vector_store(OctavoVectorStore(tmp_path / "kb"), embed_model=old)
     assert index.as_retriever(similarity_top_k=1).retrieve("topic: t1 word7 thing3")[0].node_id == "n7"
+
+
+def test_the_line_that_the_error_gives_works_when_it_is_pasted(tmp_path: Path) -> None:
+    old, new = Words(model_name="old", salt="old"), Words(model_name="new", salt="new")
+    with contextlib.closing(OctavoVectorStore(tmp_path / "kb", embed_model=old)) as store:
+        store.add(nodes(old))
+    Settings.embed_model = new
+    with contextlib.closing(OctavoVectorStore(tmp_path / "kb")) as store:
+        index = VectorStoreIndex.from_vector_store(store)
+        with pytest.raises(MismatchError) as caught:
+            index.as_retriever().retrieve("word7")
+        line = str(caught.value).rpartition(": ")[2]
+        assert line == "store.reencode(embed_model)"
+        eval(line, {"store": store, "embed_model": new})  # as a user would
+        assert index.as_retriever(similarity_top_k=1).retrieve("topic: t1 word7 thing3")[0].node_id == "n7"

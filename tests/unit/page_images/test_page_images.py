@@ -393,6 +393,8 @@ def test_an_image_and_a_text_to_embed_contradict_each_other() -> None:
             kb.add([page("red")], embed_texts=["text"])
         kb.add([page("red"), "text"], embed_texts=[None, "blue"], ids=["a", "b"])
         assert kb.search("blue", k=1).ids == ["b"]
+        kb.add([page("green"), "c"], embed_texts=[None, "yellow c"], embed_words=True, ids=["g", "c"])
+        assert kb.search("base64", mode="text").ids == []  # the words of an image are those beside it
         kb.update(["a"], texts=["poppies"])  # words change, the image stays
         assert kb.search("poppies", k=1, mode="text")[0].image is not None
 

@@ -12,7 +12,7 @@ from octavo.store.reencoding import PREFIX
 from octavo.store.store import SPARSE_FILE, TEXT_DIRECTORY, Store, sparse_files
 
 _GENERATION_FILE = re.compile(
-    r"g(\d{6,})-(?:(?:\d+|tokens|offsets)\.vec|[0-9a-f]{32}\.(?:graph|cells|segment)(?:\.tmp)?)"
+    r"g(\d{6,})-(?:(?:\d+|tokens|offsets)\.vec|[0-9a-f]{32}\.(?:graph|cells|segment|centroids|postings)(?:\.tmp)?)"
 )
 
 
@@ -66,5 +66,7 @@ def _leftovers(folder: Directory, generations: Set[int]) -> Iterator[str]:
                 yield name
             continue
         # A draft of this generation may still be being written, and holds no document of an earlier one.
-        if int(match[1]) not in generations or name.endswith((".graph", ".cells", ".segment")):
+        if int(match[1]) not in generations or name.endswith(
+            (".graph", ".cells", ".segment", ".centroids", ".postings")
+        ):
             yield name
