@@ -115,7 +115,7 @@ class TokenEncoder(ModelEncoder):
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._own_images == (None, None):
-            return super().__reduce__()  # type: ignore[return-value]
+            return super().__reduce__()
         return _with_images, (self._model, self.name, *self._own_images)
 
     @property

@@ -97,7 +97,7 @@ def _columns(records: list[tuple[Record, str]], given: list[str]) -> NodeBatch:
         [record.payload for record, _ in records],
         [text if text != record.text and record.image is None else None for record, text in records],
         given,
-        [record.image for record in records],
+        [record.image for record, _ in records],
     )
 
 
