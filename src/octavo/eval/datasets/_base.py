@@ -125,6 +125,13 @@ class Dataset:
             With ``"title"``, titles are embedded and not returned; with ``"no-title"`` they are left out; with None they are
             part of the texts.
 
+        Returns
+        -------
+        returned : sequence of str
+            What is returned of each document.
+        embedded : sequence of str
+            What is embedded; the same object where it is the same.
+
         Raises
         ------
         DatasetError

@@ -297,6 +297,8 @@ class OctavoVectorStore(BasePydanticVectorStore):
         nodes : sequence of BaseNode
             Nodes whose ids are stored; their embeddings are left alone. A changed text is what is returned and found by
             words; to have it embedded, `add` the node.
+        **kwargs
+            None is known; any raises.
 
         Raises
         ------
@@ -310,7 +312,13 @@ class OctavoVectorStore(BasePydanticVectorStore):
         self._collection.update(batch.ids, batch.metadata, batch.texts, payloads=batch.payloads)
 
     async def async_update_nodes(self, nodes: Sequence[BaseNode], **kwargs: Any) -> None:
-        """Change stored nodes off the event loop; see `update_nodes`."""
+        """Change stored nodes off the event loop; see `update_nodes`.
+
+        Parameters
+        ----------
+        nodes, **kwargs
+            See `update_nodes`.
+        """
         await asyncio.to_thread(self.update_nodes, nodes, **kwargs)
 
     def _add_while_changing(self, batch: NodeBatch) -> list[str]:

@@ -535,7 +535,12 @@ class QdrantCollection(DenseSearch):
         Parameters
         ----------
         ids, texts
-            See there.
+            See `octavo.Collection.embedded`.
+
+        Returns
+        -------
+        list of bool
+            True where embedding can be left out.
         """
         self._require_open()
         named = [identifier for identifier in ids if identifier is not None]
@@ -561,7 +566,12 @@ class QdrantCollection(DenseSearch):
         Parameters
         ----------
         documents, ids, metadata, vectors, embed_texts, batch_size
-            See there.
+            See `octavo.Collection.add_embedded`.
+
+        Returns
+        -------
+        list of str
+            The ids, in order.
 
         Raises
         ------
