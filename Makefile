@@ -17,7 +17,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs package lowest licences bench million clean
+.PHONY: help demo test lint format docs package lowest dspy licences notebooks bench million clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,11 +40,17 @@ format: $(INSTALLED) ## Put the code into shape
 docs: $(VENV)/.docs ## Build the documentation as a site, in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+notebooks: $(INSTALLED) ## Run the notebooks of docs/notebooks top to bottom, and keep what they show
+	$(BIN)/python docs/notebooks/run.py $(ARGS)
+
 package: $(TOOLS) ## Build what would be published, and try it as a stranger would
 	$(BIN)/python release/check.py
 
 lowest: $(TOOLS) ## Run the unit tests with the oldest versions that pyproject.toml admits
 	$(BIN)/python release/lowest.py $(ARGS)
+
+dspy: $(TOOLS) ## Run the tests of the DSPy adapter, in an environment of their own
+	$(BIN)/python release/dspy_tests.py $(ARGS)
 
 licences: $(TOOLS) ## Write docs/licences.md: what Octavo and its extras bring, and under which licence
 	$(BIN)/python release/licences.py

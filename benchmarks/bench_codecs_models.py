@@ -4,12 +4,14 @@
     python benchmarks/bench_codecs_models.py --vectors ../shared/emb --vectors cache/ --codecs "rabitq:1 > int8" "int8"
     python benchmarks/bench_codecs_models.py --vectors ../shared/emb --codecs --baselines itq:100% pq:12.5%
     python benchmarks/bench_codecs_models.py --vectors ../shared/emb --codecs rabitq:4 int8 --seeds 20
+    python benchmarks/bench_codecs_models.py --vectors ../shared/emb --codecs --claims "int8 => pca:50%|float8"
 
 A folder of vectors holds ``MODEL-SET.npz`` with `D`, `Q` (documents and judged queries), `did` and `qid`; the judgements are
 those of the set of that name under `--data`, in BEIR layout. Codecs are fitted on all documents or, with `--fit`, on so many
 drawn at random. With `--seeds` each cell is the mean of so many fits, every one with another rotation and on other nine tenths
 of the documents, its standard deviation, and an interval of 95 % over the queries. Tiers with a finer one behind give as many
-candidates as a collection rescores. Accuracy only: nothing is timed.
+candidates as a collection rescores. With `--claims`, two schemes each: how nDCG@10 changes from the first to the second, and
+a paired interval of 95 % over the queries. Accuracy only: nothing is timed.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import numpy as np
 
 from octavo._arrays import unit_rows
 from octavo.compression import Codec
+from octavo.errors import CodecError
 from octavo.eval import load_dataset
 from octavo.eval.baselines import encode_baseline, rank_all
 from octavo.index import exact_search, score_rows
@@ -102,6 +105,26 @@ def seeded(text: str, seeds: int, data: tuple[Any, ...]) -> str:
     return f"{np.mean(agreed):.3f} / {means.mean():.1f} (sd {means.std(ddof=1):.1f}, {low:.1f} to {high:.1f})"
 
 
+def of_scheme(text: str, data: tuple[Any, ...]) -> np.ndarray:
+    """Return nDCG@10 of each query under a codec or a reference scheme."""
+    documents, queries, ids, judged, _, _ = data
+    try:
+        found = search(Codec.parse(text).fit(documents), documents, queries)
+    except CodecError:
+        encoded = encode_baseline(text, documents, queries, seed=0)
+        found = rank_all(encoded.documents, encoded.queries, K)[0]
+    return ndcgs(found, ids, judged)
+
+
+def change(claim: str, data: tuple[Any, ...]) -> str:
+    """Return the change of nDCG@10 in percent, and its interval, for ``"first => second"``."""
+    first, second = (of_scheme(text.strip(), data) for text in claim.split("=>"))
+    drawn = np.random.default_rng(0).integers(0, len(first), (5_000, len(first)))
+    ratios = 100 * (second[drawn].mean(axis=1) / first[drawn].mean(axis=1) - 1)
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return f"{100 * (second.mean() / first.mean() - 1):+.1f} ({low:+.1f} to {high:+.1f})"
+
+
 def agreement(found: np.ndarray, exact: np.ndarray) -> float:
     """Mean share of the ten best that was found."""
     return float(np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(found, exact, strict=True)]))
@@ -116,6 +139,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of sets in BEIR layout")
     parser.add_argument("--codecs", nargs="*", default=list(CODECS))
     parser.add_argument("--baselines", nargs="*", default=[], help="reference schemes of octavo.eval")
+    parser.add_argument("--claims", nargs="*", default=[], help='pairs of schemes, "first => second"')
     parser.add_argument("--seeds", type=int, help="fits of each codec")
     parser.add_argument("--fit", type=int, help="documents to fit on; all of them if left out")
     parser.add_argument("--seed", type=int, default=0)
@@ -133,6 +157,8 @@ def main() -> None:
         exact = np.argsort(-(queries @ documents.T), axis=1, kind="stable")[:, :K]
         ids = stored["did"].astype(str)
         sets[file.stem] = documents, queries, ids, judged, exact, ndcg(exact, ids, judged)
+    for text in args.claims:
+        print(f"| `{text}` | | " + " | ".join(change(text, data) for data in sets.values()) + " |", flush=True)
     for text in args.codecs if args.seeds else ():
         cells = [seeded(text, args.seeds, data) for data in sets.values()]
         print(f"| `{text}` | | " + " | ".join(cells) + " |", flush=True)

@@ -151,7 +151,10 @@ def candidates(args: argparse.Namespace) -> None:
             with kb:
                 for count in (100, 200, 300, 400, 600, 800):
                     found = measure(
-                        data, lambda query, n=count, kb=kb: kb.search(query, 10, n_candidates=n, exact=False).ids
+                        data,
+                        lambda query, n=count, kb=kb: (
+                            kb.search(query, 10, n_candidates=n, candidates="mean", exact=False).ids
+                        ),
                     )
                     emit(
                         set=data.name,
@@ -194,7 +197,9 @@ def shapes(args: argparse.Namespace) -> None:
                             exact[0].append(len(limit & best[number]) / 10)
                             for count in counts:
                                 started = time.thread_time()
-                                found = set(kb.search(query, 10, n_candidates=count, exact=False).ids)
+                                found = set(
+                                    kb.search(query, 10, n_candidates=count, candidates="mean", exact=False).ids
+                                )
                                 cpu[count].append(time.thread_time() - started)
                                 same[count].append(len(found & limit) / 10)
                                 exact[count].append(len(found & best[number]) / 10)
@@ -251,7 +256,9 @@ def cold_times(path: Path, data: Dataset, ahead: bool) -> dict[str, float]:
         for file in path.glob("*-tokens.vec"):
             drop(file)
         with octavo.open_multi_vector(path) as kb:
-            kb.search(data.query_tokens[0][:1], 1, n_candidates=1, exact=False)  # everything but the tokens is warm
+            kb.search(
+                data.query_tokens[0][:1], 1, n_candidates=1, candidates="mean", exact=False
+            )  # everything but the tokens is warm
             started = time.perf_counter()
             kb.search(query, 10)
             wall.append(time.perf_counter() - started)
@@ -297,7 +304,7 @@ def scale(args: argparse.Namespace) -> None:
             found, wall = [], []
             for query in queries:
                 started = time.perf_counter()
-                found.append(kb.search(query, 10, n_candidates=count).ids)
+                found.append(kb.search(query, 10, n_candidates=count, candidates="mean").ids)
                 wall.append(time.perf_counter() - started)
             same = [len(set(a) & set(b)) / 10 for a, b in zip(exhaustive, found, strict=False)]
             emit(

@@ -78,7 +78,9 @@ RECIPES = {
 
 def small_indexes() -> None:
     """Have cells and graphs for a few hundred documents, so that there are files of them to damage."""
-    planner.limits = planner.Limits(graph_min=100, cells_min=100, tail_max=50, few=10)
+    planner.limits = planner.Limits(
+        graph_min=100, cells_min=100, tail_max=50, few=10, token_cells_min=100, token_tail_max=50
+    )
 
 
 def prepare(folder: Path, recipe: Recipe, seed: int) -> None:

@@ -164,7 +164,7 @@ def _counterpart(directory: Path, name: str) -> Path | None:
     """Return the file of the same name, or, where names are made up, of the same kind."""
     if (directory / name).is_file():
         return directory / name
-    if name.endswith((".graph", ".cells", ".segment")):
+    if name.endswith((".graph", ".cells", ".segment", ".centroids", ".postings")):
         return next(iter(sorted(directory.glob(f"*{Path(name).suffix}"))), None)
     if name.startswith("text/"):
         wanted = Path(name)

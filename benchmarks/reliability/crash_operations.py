@@ -140,7 +140,9 @@ class Operation:
         if self.index is not None:
             from octavo.index import planner
 
-            planner.limits = planner.Limits(graph_min=50, cells_min=50, tail_max=20, few=5)
+            planner.limits = planner.Limits(
+                graph_min=50, cells_min=50, tail_max=20, few=5, token_cells_min=50, token_tail_max=20
+            )
 
     def model(self, steps: Iterable[Step] = ()) -> Model:
         """Return what is in the collection after `before` and some steps."""
@@ -276,5 +278,26 @@ OPERATIONS: dict[str, Operation] = {
     "late: create and fit": Operation([adding(ids(0, 30)), adding(ids(30, 60))], late=True),
     "late: add": Operation([adding(ids(60, 90)), adding(ids(80, 100, 1))], [adding(ids(0, 70))], late=True),
     "late: compact": Operation([COMPACT, adding(ids(80, 90))], [adding(ids(0, 80)), DELETE_IDS], late=True),
+    "token cells: first training": Operation(
+        [adding(ids(40, 120)), FLUSH, adding(ids(120, 130))], [adding(ids(0, 40))], late=True, index="cells"
+    ),
+    "token cells: segments, trained anew": Operation(
+        [adding(ids(150, 180)), FLUSH, adding(ids(180, 205)), FLUSH, adding(ids(205, 260)), FLUSH],
+        _INDEXED,
+        late=True,
+        index="cells",
+    ),
+    "token cells: compact": Operation(
+        [COMPACT, FLUSH, adding(ids(150, 180)), FLUSH], [*_INDEXED, DELETE_IDS], late=True, index="cells"
+    ),
+    "token cells: compact, secure": Operation(
+        [SECURE, FLUSH, adding(ids(150, 180))], [*_INDEXED, DELETE_IDS], late=True, index="cells"
+    ),
+    "token cells: repair": Operation(
+        [REPAIR, adding(ids(150, 180)), FLUSH], _INDEXED, damage=_flip("*.postings"), late=True, index="cells"
+    ),
+    "token cells: repair of centroids": Operation(
+        [REPAIR, adding(ids(150, 180)), FLUSH], _INDEXED, damage=_flip("*.centroids"), late=True, index="cells"
+    ),
     "late: repair": Operation([REPAIR, adding(ids(80, 90))], [adding(ids(0, 80))], late=True, damage=_flip("*-0.vec")),
 }

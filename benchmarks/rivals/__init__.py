@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from rivals import chroma, faiss_indexes, graph_indexes, lance, octavo_collection, qdrant, turbovec_index
+from rivals import (
+    chroma,
+    faiss_indexes,
+    graph_indexes,
+    lance,
+    octavo_collection,
+    qdrant,
+    scann_index,
+    turboquant,
+    turbovec_index,
+)
 from rivals.base import System
 
-MODULES = (octavo_collection, turbovec_index, faiss_indexes, graph_indexes, lance, qdrant, chroma)
+MODULES = (
+    octavo_collection,
+    turbovec_index,
+    faiss_indexes,
+    graph_indexes,
+    scann_index,
+    turboquant,
+    lance,
+    qdrant,
+    chroma,
+)
 
 #: By name; Octavo first, because every ratio is to it, then those that build quickest.
 SYSTEMS: dict[str, type[System]] = {

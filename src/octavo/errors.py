@@ -16,6 +16,7 @@
     ├── CollectionClosedError (RuntimeError)
     ├── CollectionLockedError (TimeoutError) another process holds the write lock
     ├── ReadOnlyError (PermissionError)
+    ├── StaleVectorsError (RuntimeError)     a document has other vectors by now than those that it was to keep
     ├── MismatchError (ValueError)           the collection was made with another encoder, codec or metric
     ├── CorruptCollectionError (OSError)     a file is damaged; the message names it and what to do
     ├── StorageError (OSError)               the disk is full or failing; nothing of the write was kept
@@ -85,6 +86,10 @@ class CollectionLockedError(OctavoError, TimeoutError):
 
 class ReadOnlyError(OctavoError, PermissionError):
     """A write was asked of a collection that was opened for reading."""
+
+
+class StaleVectorsError(OctavoError, RuntimeError):
+    """A document that was to keep its vectors is gone or has others by now: embed it, and add it again."""
 
 
 class MismatchError(OctavoError, ValueError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import octavo
-from octavo.errors import OctavoError, ParameterError
+from octavo.errors import InputTypeError, OctavoError, ParameterError
 from serving_client import half_reencoded, mean_of_words, other_words
 
 pytest.importorskip("haystack", reason="needs haystack-ai")
@@ -32,6 +34,7 @@ from octavo.integrations.haystack import (
     OctavoDocumentStore,
     OctavoEmbeddingRetriever,
     OctavoHybridRetriever,
+    OctavoSparseEmbeddingRetriever,
 )
 from octavo.integrations.haystack._documents import UNEMBEDDED
 
@@ -498,6 +501,42 @@ def test_bad_options(options: dict[str, Any]) -> None:
 def test_options_of_the_collection(options: dict[str, Any]) -> None:
     with pytest.raises(OctavoError):
         OctavoDocumentStore(**options).count_documents()
+
+
+def test_sparse_embeddings(tmp_path: Path) -> None:
+    """Documents come with or without either embedding; each ranking is over those that have what it goes by."""
+    documents = [
+        Document(id="a", content="red", embedding=[1.0, 0.0], sparse_embedding=SparseEmbedding([9, 5], [0.5, 1.0])),
+        Document(id="b", content="green", embedding=[0.0, 1.0]),
+        Document(id="c", content="blue", sparse_embedding=SparseEmbedding([5], [0.25]), meta={"n": 1}),
+    ]
+    query = SparseEmbedding([5, 9], [1.0, 1.0])
+    with contextlib.closing(OctavoDocumentStore(tmp_path / "kb", embedding_dim=2)) as store:
+        assert OctavoSparseEmbeddingRetriever(store).run(query_sparse_embedding=query)["documents"] == []
+        store.write_documents(documents)
+        store.write_documents([Document(id="d", content="none of them")])  # nor does it need one
+    with contextlib.closing(OctavoDocumentStore(tmp_path / "kb")) as store:
+        retriever = OctavoSparseEmbeddingRetriever(store, top_k=5)
+        found = retriever.run(query_sparse_embedding=query)["documents"]
+        assert [document.id for document in found] == ["a", "c"]
+        np.testing.assert_allclose([document.score for document in found], [1.5, 0.25], atol=0.01)
+        assert found[0].sparse_embedding == documents[0].sparse_embedding  # as it was given
+        only = retriever.run(
+            query_sparse_embedding=query, filters={"field": "meta.n", "operator": "==", "value": 1}, top_k=1
+        )
+        assert [document.id for document in only["documents"]] == ["c"]
+        hybrid = OctavoHybridRetriever(store, top_k=4)
+        fused = hybrid.run(query="green", query_embedding=[1.0, 0.0], query_sparse_embedding=query)["documents"]
+        expected = {"a": 1 / 61 + 1 / 61, "b": 1 / 62 + 1 / 61, "c": 1 / 62}
+        assert {document.id: pytest.approx(document.score) for document in fused} == expected
+        assert [document.id for document in fused] == ["a", "b", "c"]
+        same = asyncio.run(hybrid.run_async(query="green", query_embedding=[1.0, 0.0], query_sparse_embedding=query))[
+            "documents"
+        ]
+        assert [document.id for document in same] == ["a", "b", "c"]
+        assert len(asyncio.run(retriever.run_async(query_sparse_embedding=query))["documents"]) == 2
+        with pytest.raises(InputTypeError, match="SparseEmbedding"):
+            retriever.run(query_sparse_embedding=[1.0])  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------------- another model for a collection in use

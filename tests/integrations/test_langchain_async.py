@@ -236,7 +236,7 @@ async def test_the_loop_keeps_turning_while_5000_documents_are_added(
 
         monkeypatch.setattr(owner, name, watched)
 
-    watch(Collection, "add", long=True)
+    watch(Collection, "add_embedded", long=True)
     watch(Collection, "clear", long=False)
     watch(_embedding, "vectors_to_matrix", long=False)
     watch(DenseSearch, "search", long=False)
@@ -253,7 +253,7 @@ async def test_the_loop_keeps_turning_while_5000_documents_are_added(
             await store.adelete()
     assert idle == []
     assert added > 20  # as many as batches are written, at the very least
-    assert {"add", "clear", "search", "vectors_to_matrix"} <= set(calls)
+    assert {"add_embedded", "clear", "search", "vectors_to_matrix"} <= set(calls)
 
 
 async def test_threads_are_not_waited_for_by_threads(tmp_path: Path) -> None:

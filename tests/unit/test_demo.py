@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import zlib
@@ -19,7 +20,7 @@ import octavo
 from octavo.cli import app
 from octavo.demo._corpus import Docstring, docstrings
 from octavo.demo._crash import BATCH, kill_a_writer
-from octavo.demo._measure import CODECS, compare_codecs
+from octavo.demo._measure import CODECS, compare_codecs, folder_of
 from octavo.demo.run import DemoOptions, DemoReport, run_demo
 from octavo.encoders.dense import Encoder, as_encoder
 from octavo.errors import MissingExtraError, OctavoError, ParameterError
@@ -213,6 +214,10 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: DemoRe
     assert shown.exit_code == 0, shown.output
     for expected in (*CODECS, "100.0%", report.question, "LangChain", "LlamaIndex", "nothing lost", "SIGKILL"):
         assert expected in shown.stdout
+    kept = tmp_path / "kept"
+    asked = re.search(r'octavo search --path "(.*?)"', CliRunner().invoke(app, ["demo", "--keep", str(kept)]).stdout)
+    assert asked is not None
+    assert asked[1] in {str(kept / folder_of(codec)) for codec in CODECS}
     as_json = CliRunner().invoke(app, ["demo", "--json"])
     assert json.loads(as_json.stdout)["crash"]["lost"] == 0
 

@@ -29,13 +29,13 @@ PUBLIC: dict[str, str] = {
         TokenEncoder VerifyReport __version__ import_from open open_multi_vector restore
     """,
     "octavo.cli": "app main",
-    "octavo.collection": "CollectionInfo CollectionLike Explanation MultiVectorLike VerifyReport",
+    "octavo.collection": "CollectionInfo CollectionLike Explanation MultiVectorLike VerifyReport add_to_each",
     "octavo.compression": """
         BFloat16 Binary CandidateEncoder CentredMean Codec FixedDimensionalEncoding Float16 Float32 Float8 Float8E5M2
         Int2 Int4 Int8 PCA Pipeline Quantizer RaBitQ RandomFeatures Reducer Rotate SVD Step TokenMatrices TokenPooling Truncate
         register_step
     """,
-    "octavo.encoders": "Encoder SparseEncoder TokenEncoder",
+    "octavo.encoders": "Encoder SparseEncoder TokenEncoder late_chunks",
     "octavo.eval": """
         Average Configuration Dataset DatasetError DatasetLoader Gate ReadyVectors Result ResultError Rival Timing
         average expand_sweep load_dataset load_results markdown register_loader register_measure register_rival
@@ -57,7 +57,7 @@ PUBLIC: dict[str, str] = {
     "octavo.ingest.importing": "ImportReport import_chroma import_faiss import_lancedb",
     "octavo.integrations.dspy": "OctavoRetriever Passages",
     "octavo.integrations.haystack": """
-        OctavoBM25Retriever OctavoDocumentStore OctavoEmbeddingRetriever OctavoHybridRetriever
+        OctavoBM25Retriever OctavoDocumentStore OctavoEmbeddingRetriever OctavoHybridRetriever OctavoSparseEmbeddingRetriever
     """,
     "octavo.integrations.langchain": """
         LateInteractionRetriever MaxSimReranker OctavoRecordManager OctavoRetriever OctavoTranslator OctavoVectorStore

@@ -375,3 +375,13 @@ def test_the_right_conditions_still_delete(dense: octavo.Collection) -> None:
     assert dense.delete(filter={"$and": [{"g": 1}]}) == 1
     assert dense.delete(filter=lambda document: document.id == "g") == 1
     assert dense.delete([]) == 0
+
+
+@pytest.mark.parametrize("questions", [["red", "light"], ("red",), [["red"], "light"]])
+def test_several_questions_at_once_are_told_where_they_belong(
+    dense: octavo.Collection, late: octavo.MultiVectorCollection, questions: Any
+) -> None:
+    for collection in (dense, late):
+        for asked in (lambda kb: kb.search(questions), lambda kb: kb.search_batch([questions])):
+            with pytest.raises(InputTypeError, match="search_batch asks several at once"):
+                asked(collection)

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import itertools
+import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,6 +43,7 @@ def entries() -> list[str]:
 def test_navigation_and_pages_are_the_same() -> None:
     docs = ROOT / "docs"
     pages = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")}
+    pages |= {path.relative_to(docs).with_suffix(".md").as_posix() for path in docs.rglob("*.ipynb")}
     named = entries()
     assert len(named) == len(set(named)) > 30
     assert {page for page in pages if not LISTED_ELSEWHERE.match(page)} == set(named)
@@ -141,3 +143,28 @@ def test_a_codec_in_a_table_is_shown_as_it_is_typed() -> None:
     assert shown("[r](results.md#x) [e](../examples/a.py)") == (
         "[r](results.md#x) [e](https://octavo.example/source/examples/a.py)"
     )
+
+
+def test_a_notebook_becomes_a_page() -> None:
+    cells = [
+        {"cell_type": "markdown", "source": ["# Title\n", "\n", "What it is."]},
+        {
+            "cell_type": "code",
+            "source": ["print('<b>')"],
+            "outputs": [{"output_type": "stream", "text": ["<b>\n", "\n", "c"]}],
+        },
+        {
+            "cell_type": "code",
+            "source": ["%%sh\n", "octavo info kb"],
+            "outputs": [{"output_type": "display_data", "data": {"text/html": ["<table>\n", "</table>"]}}],
+        },
+    ]
+    assert hook("site_links").notebook_page(json.dumps({"cells": cells}), "n.ipynb").split("\n\n") == [
+        "# Title",
+        "What it is.",
+        "[The notebook](n.ipynb){ download }",
+        "```python\nprint('<b>')\n```",
+        "<pre><code>&lt;b&gt;&#10;&#10;c</code></pre>",
+        "```sh\noctavo info kb\n```",
+        "<table>&#10;</table>\n",
+    ]

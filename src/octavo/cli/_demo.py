@@ -18,7 +18,7 @@ from octavo._progress import progress_bar
 from octavo.cli._app import FAILURE, app
 from octavo.cli._encoders import DEFAULT_MODEL, load_encoder
 from octavo.cli._options import Json
-from octavo.demo.run import DemoOptions, DemoReport, run_demo
+from octavo.demo.run import KEPT, DemoOptions, DemoReport, run_demo
 from octavo.errors import ParameterError
 
 _SHOWN = 90
@@ -85,7 +85,7 @@ def _print(report: DemoReport, seconds: float, keep: Path | None) -> None:
     _print_crash(out, report)
     out.print()
     if keep is not None:
-        example = f'octavo search --path "{keep / "binary-over-int8"}" "parse a date"'
+        example = f'octavo search --path "{keep / KEPT}" "parse a date"'
         out.print(f"The collections are in {keep}; try: {example}", markup=False, soft_wrap=True)
     out.print(f"{seconds:.0f} seconds in all.")
 

@@ -20,6 +20,7 @@ from octavo.cli._options import FilterJson, Json, Model, OneSource, PlaceArgumen
 from octavo.cli._search import print_excerpt
 from octavo.collection import CollectionLike
 from octavo.errors import ParameterError
+from octavo.ingest.known_files import forget_files
 from octavo.ingest.registry import forget_source
 from octavo.store.documents import Document, chunked
 
@@ -162,6 +163,7 @@ def delete_command(
             deleted = collection.clear() if everything else collection.delete(ids or None, filter=where)
             if source is not None and filter_json is None and not ids:
                 forget_source(collection, source)
+                forget_files(collection, source)
         left = collection.count() - (chosen if dry_run else 0)
     if as_json:
         print_json({"path": path, "deleted": deleted, "dry_run": dry_run, "documents": left})
@@ -209,8 +211,17 @@ def _change(collection: CollectionLike, ids: Sequence[str], changes: dict[str, A
     if text is None:
         collection.update(found, metadata=kept)
     else:
-        collection.add([text], ids=found, metadata=kept, payloads=collection.get_payloads(found))
+        context = _context(documents[0], text)
+        collection.add([text], ids=found, metadata=kept, payloads=collection.get_payloads(found), **context)
 
 
 def _as_dict(document: Document) -> dict[str, Any]:
     return {"id": document.id, "text": document.text, "metadata": document.metadata}
+
+
+def _context(before: Document, text: str) -> dict[str, Any]:
+    """Return how a new text is embedded: with what stood above the one before, if anything did."""
+    if before.embed_text is None or not before.embed_text.endswith(f"\n{before.text}"):
+        return {}
+    above = before.embed_text[: len(before.embed_text) - len(before.text)]
+    return {"embed_texts": [above + text], "embed_words": before.embed_words}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,6 +40,15 @@ _LISTED = 5  # names shown of a kind of files that were left out
 _EXPECTED = (HIDDEN, IGNORED, EXCLUDED, NOT_INCLUDED)
 
 _MEGABYTE = 1_000_000
+
+
+class Context(StrEnum):
+    """What chunks are embedded with."""
+
+    NONE = "none"
+    TITLE = "title"
+    HEADINGS = "headings"
+
 
 SourceOption = Annotated[
     str | None,
@@ -89,6 +99,14 @@ Overlap = Annotated[
     typer.Option(
         help="Characters that a chunk repeats of the one before.",
         show_default=f"as before, at first {FILE_CHUNK_OVERLAP}, or a tenth of --chunk-size",
+    ),
+]
+ContextOption = Annotated[
+    Context | None,
+    typer.Option(
+        help="What chunks are embedded with, and found by words with, but returned without: the title of their document, or "
+        "that and the headings above them; none: a title of rows is part of their text.",
+        show_default="as before, at first none",
     ),
 ]
 CodecOption = Annotated[
@@ -143,6 +161,7 @@ def index_command(
     max_size: MaxSize = None,
     chunk_size: ChunkSize = None,
     overlap: Overlap = None,
+    context: ContextOption = None,
     id_field: Annotated[
         str | None, typer.Option(help="Rows: the field with the id.", show_default="_id, then id")
     ] = None,
@@ -182,6 +201,12 @@ def index_command(
         bool,
         typer.Option("--adopt", help="Of a file of rows: replace documents of other sources that have the same ids."),
     ] = False,
+    checksum: Annotated[
+        bool,
+        typer.Option(
+            "--checksum", "--force", help="Read every file again, also those whose size and times are as they were."
+        ),
+    ] = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
@@ -205,6 +230,8 @@ def index_command(
         fields=Fields(id_field, text_field, title_field, wanted),
         skip_bad_lines=skip_bad_lines,
         adopt=adopt,
+        context=context.value if context is not None else None,
+        read_all=checksum,
     )
     model = with_layers(model, layers, query_layers)
     making = Making(path, model=model, codec=codec, metric=metric, late=late, pool_factor=pool_factor, sparse=sparse)
@@ -320,9 +347,11 @@ class Target:
             collection, prepared.record.name, batch_size=batch_size, adopt=self._choices.adopt, recut=prepared.recut
         )
         with progress_bar("index", prepared.found.count) as advance:
-            ingest.run(prepared.source.documents(advance))
+            ingest.run(prepared.documents(advance))
+        ingest.report.unchanged += sum(prepared.unchanged.values())
         if prune:
             ingest.remove(prepared.gone.ids)
+        prepared.remember(collection)
         if len(collection):  # in Qdrant, a collection appears with its first document
             write_source(collection, prepared.record)
         if self._making.codec is not None and isinstance(collection, octavo.Collection) and len(collection):
@@ -402,7 +431,8 @@ def _dry(source: Path, choices: Choices, making: Making, prune: bool) -> tuple[I
             recut=prepared.recut,
         )
         with progress_bar("read", prepared.found.count) as advance:
-            ingest.run(prepared.source.documents(advance))
+            ingest.run(prepared.documents(advance))
+        ingest.report.unchanged += sum(prepared.unchanged.values())
         if prune:
             ingest.remove(prepared.gone.ids)
         return ingest.report, prepared, there.info() if there is not None else None
@@ -414,7 +444,8 @@ def _as_json(path: str, report: IngestReport, prepared: Prepared, info: Any, *, 
         "path": path,
         "source": prepared.record.name,
         "root": prepared.record.path,
-        "read": prepared.found.count,
+        "read": prepared.found.count - len(prepared.unchanged),
+        "not_read": len(prepared.unchanged),
         **counts,
         "dry_run": dry_run,
         "changed": report.changed_files,
@@ -422,6 +453,7 @@ def _as_json(path: str, report: IngestReport, prepared: Prepared, info: Any, *, 
         "skipped": asdict(prepared.source.skipped),
         "chunk_size": prepared.record.chunk_size,
         "overlap": prepared.record.overlap,
+        "context": prepared.record.context,
         "documents": info.documents if info is not None else 0,
         "codec": info.codec if info is not None else None,
         "encoder": info.encoder if info is not None else None,

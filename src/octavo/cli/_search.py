@@ -17,6 +17,7 @@ from octavo.cli._locations import open_place
 from octavo.cli._options import FilterJson, Json, Model, OneSource, PlaceOption, Previous, Sparse, condition
 from octavo.retrievers.results import ANSWERED_BY, SearchResult
 from octavo.retrievers.search import SearchOptions
+from octavo.words import parse_words
 
 _SNIPPET = 300
 
@@ -51,15 +52,27 @@ def search_command(
             metavar="X,Y,...", help="Hybrid: what each of --rank weighs.", show_default="fused by reciprocal rank"
         ),
     ] = None,
+    operators: Annotated[
+        bool,
+        typer.Option(
+            "--operators",
+            help='Of words (--mode text, hybrid): "a phrase", pre*, misspelt~, +must, -mustnot, AND, OR, NOT and parentheses.',
+        ),
+    ] = False,
     model: Model = None,
     previous: Previous = None,
     sparse: Sparse = None,
     as_json: Json = False,
 ) -> None:
     """Print the best documents for a question. Scores: higher is better."""
+    if not query.strip():
+        raise typer.BadParameter("expected a question, got an empty text", param_hint="query")
     wanted = condition(filter_json, source)
     names = _names(rank)
     asked = SearchOptions(mode=mode.value, rank=names, weights=_numbers(weights))
+    words = parse_words(query) if operators else None
+    if words is not None and not asked.needs_words:
+        raise typer.BadParameter("operators are for words: --mode text, or --mode hybrid", param_hint="--operators")
     sparse_encoder = None
     if asked.needs_sparse:
         sparse_encoder = load_sparse_encoder(sparse) if sparse is not None else stored_sparse_encoder(path)
@@ -68,7 +81,9 @@ def search_command(
     else:
         opened = open_place(path, sparse=sparse_encoder, read_only=True)
     with closing(opened) as collection:
-        result = collection.search(query, k, filter=wanted, mode=mode.value, rank=names, weights=_numbers(weights))
+        result = collection.search(
+            query, k, filter=wanted, mode=mode.value, text=words, rank=names, weights=_numbers(weights)
+        )
     if as_json:
         hits = [{"id": hit.id, "score": hit.score, "text": hit.text, "metadata": hit.metadata} for hit in result]
         print_json({"query": query, "mode": mode.value, "reencoding": result.reencoding, "hits": hits})

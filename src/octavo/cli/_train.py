@@ -13,6 +13,7 @@ from octavo.cli._app import app
 from octavo.cli._encoders import DEFAULT_MODEL
 from octavo.cli._options import Json
 from octavo.errors import ParameterError
+from octavo.eval import ReadyVectors
 from octavo.training import Trained, train
 from octavo.training.recipes import RECIPES
 
@@ -138,6 +139,15 @@ def train_command(
             show_default=False,
         ),
     ] = None,
+    teacher_vectors: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="DOCUMENTS QUERIES",
+            help="Its vectors in place of the model: .npy, .npz#ARRAY or .parquet#COLUMN, of one judged data set.",
+            rich_help_panel=_HOW,
+            show_default=False,
+        ),
+    ] = None,
     teacher_weight: Annotated[
         float, typer.Option(help="How much the teacher counts beside the pairs.", rich_help_panel=_HOW)
     ] = 1.0,
@@ -189,6 +199,8 @@ def train_command(
             raise typer.BadParameter(
                 f"it belongs to {' and '.join(_BELONGS[name])}, not to {recipe.value}", param_hint=option
             )
+    if teacher is not None and teacher_vectors is not None:
+        raise typer.BadParameter("the teacher, or its vectors; not both", param_hint="--teacher-vectors")
     trained = train(
         RECIPES[recipe.value](codec=codec, **given),
         model,
@@ -202,7 +214,7 @@ def train_command(
         held_out=held_out,
         eval_every=eval_every,
         patience=patience or None,
-        teacher=teacher,
+        teacher=teacher if teacher_vectors is None else ReadyVectors.read(*teacher_vectors),
         teacher_weight=teacher_weight,
         precision="bfloat16" if bfloat16 else "float32",
         seed=seed,

@@ -16,6 +16,7 @@ from octavo.cli._app import app
 from octavo.cli._index import (
     ChunkSize,
     CodecOption,
+    ContextOption,
     Exclude,
     Ignore,
     Include,
@@ -55,6 +56,7 @@ def watch_command(
     max_size: MaxSize = None,
     chunk_size: ChunkSize = None,
     overlap: Overlap = None,
+    context: ContextOption = None,
     interval: Annotated[
         float, typer.Option(min=0.1, help="Seconds between two looks; longer ones where looking takes long.")
     ] = INTERVAL,
@@ -75,6 +77,7 @@ def watch_command(
         exclude=exclude or None,
         ignore=ignore,
         max_size=megabytes(max_size),
+        context=context.value if context is not None else None,
     )
     making = Making(path, model=model, codec=codec, late=late, pool_factor=pool_factor, sparse=sparse)
     watching = False

@@ -2,6 +2,7 @@
 
 from octavo.collection.explanation import Explanation
 from octavo.collection.protocol import CollectionLike, MultiVectorLike
+from octavo.collection.several import add_to_each
 from octavo.store.info import CollectionInfo
 from octavo.store.upkeep.verify import VerifyReport
 
@@ -11,4 +12,5 @@ __all__ = [
     "Explanation",
     "MultiVectorLike",
     "VerifyReport",
+    "add_to_each",
 ]

@@ -37,6 +37,7 @@ from octavo.errors import (
     CorruptCollectionError,
     OctavoError,
     ParameterError,
+    StaleVectorsError,
     StorageError,
 )
 from octavo.retrievers import tuning
@@ -328,6 +329,141 @@ class Collection(DenseSearch):
             batches = with_sparse(batches, sparse_vectors, documents if documents is not None else vectors)
         return self._add_batches(with_progress(batches, documents) if progress else batches)
 
+    def embedded(self, ids: Sequence[str | None], texts: Sequence[str]) -> list[bool]:
+        """Tell which documents have vectors that a model has made of these very texts, for adapters that embed by themselves.
+
+        Whether that model is the one at hand, the caller finds out by `model_check`.
+
+        Parameters
+        ----------
+        ids : sequence of (str or None)
+            Ids of documents, which need not be there.
+        texts : sequence of str
+            What would be embedded of each.
+
+        Returns
+        -------
+        list of bool
+            True where embedding can be left out: see `add_embedded`.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open(encoder=lambda texts: [[len(text), 1.0] for text in texts])
+        >>> _ = kb.add(["red", "green"], ids=["r", "g"])
+        >>> kb.embedded(["r", "g", "b"], ["red", "dark green", "blue"])
+        [True, False, False]
+        >>> kb.close()
+        """
+        self._store.require_open()
+        if self._store.snapshot.n_alive == 0 or self._old_is_gone:
+            return [False] * len(ids)
+        wanted = ENCODED | SPARSE_ENCODED if self._sparse_encoder is not None else ENCODED
+        with self._store.read() as (connection, _):
+            named = [identifier for identifier in ids if identifier is not None]
+            stored = {row[0]: row for row in select_documents(connection, ROW, "id", named)} if named else {}
+        found = [(stored.get(identifier or ""), text) for identifier, text in zip(ids, texts, strict=True)]
+        return [row is not None and row[5] & wanted == wanted and to_embed(row) == text for row, text in found]
+
+    def add_embedded(
+        self,
+        documents: Iterable[DocumentLike],
+        ids: Iterable[str | None],
+        metadata: Iterable[Mapping[str, Any] | None],
+        vectors: Sequence[Any],
+        *,
+        embed_texts: Iterable[str | None] | None = None,
+        batch_size: int = 256,
+    ) -> list[str]:
+        """Insert documents with vectors that a model has just made, for adapters that embed by themselves.
+
+        As `add` with ready vectors, but that it is written down what they were made of: see `embedded`.
+
+        Parameters
+        ----------
+        documents, ids, metadata, embed_texts, batch_size
+            See `add`.
+        vectors : sequence of (array-like or None)
+            One for each document; in a collection for late interaction its token vectors. None where the document keeps those
+            that it has, as `embedded` has told.
+
+        Returns
+        -------
+        list of str
+            The ids, in order.
+
+        Raises
+        ------
+        StaleVectorsError
+            When a document that was to keep its vectors is gone or has others by now; what was written of earlier batches
+            stays. Embed all of them, and call again.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> kb = octavo.open()
+        >>> _ = kb.add_embedded(["red"], ["r"], [{"ripe": False}], [[1.0, 0.0]])
+        >>> kb.embedded(["r"], ["red"])
+        [True]
+        >>> kb.add_embedded(["red", "green"], ["r", "g"], [{"ripe": True}, {}], [None, [0.0, 1.0]])
+        ['r', 'g']
+        >>> kb.get(["r"])[0].metadata
+        {'ripe': True}
+        >>> kb.close()
+        """
+        self._store.require_open()
+        batch_size = check_integer(batch_size, "batch_size", least=1)
+        listed = list(vectors)
+        batches = list(
+            read_batches(
+                documents,
+                ids,
+                metadata,
+                None,
+                None,
+                batch_size=batch_size,
+                dim=None,
+                embed_texts=embed_texts,
+                embed_words=False,
+            )
+        )
+        if sum(map(len, batches)) != len(listed):
+            raise ParameterError(
+                f"expected one vector, or None, for each of {sum(map(len, batches))} documents, got {len(listed)}"
+            )
+        given = iter(listed)
+        return self._add_batches(
+            iter(batches), lambda batch: self._write_made(batch, [next(given) for _ in range(len(batch))])
+        )
+
+    def _write_made(self, batch: Batch, made: list[Any]) -> None:
+        """Write a batch whose vectors were made elsewhere; None where a document keeps what it has."""
+        kept = [row for row, vector in enumerate(made) if vector is None]
+        known: dict[str, RowChange] = {}
+        if kept:
+            part = batch.part(kept)
+            known = self._known(part)
+            if missing := [identifier for identifier in part.ids if identifier not in known]:
+                raise StaleVectorsError(missing[0])
+            if (sparse := self._sparse_encoder) is not None:
+                self._sparse_model.run(sparse.name, None, sparse.encode_documents)
+        beside = Update(list(known.values())) if known else None
+        rest = batch.part([row for row, vector in enumerate(made) if vector is not None])
+        try:
+            if len(rest):
+                self._take(rest, [vector for vector in made if vector is not None])
+                rest.flags = [flags | self._made_by_encoders(rest) for flags in rest.flags]
+                rest = self._ready(rest)
+                self._writer.add(rest, None, self._ready_sparse(rest), beside=beside)
+            elif beside is not None:
+                self._writer.update(beside)
+        except Outdated as error:
+            raise StaleVectorsError(str(error)) from error
+
+    def _take(self, batch: Batch, vectors: list[Any]) -> None:
+        """Give a batch vectors that were made elsewhere."""
+        batch.vectors = as_matrix(vectors, self.dim)
+
     def _encode_nothing(self) -> None:
         """Let texts be stored without an encoder, to be searched by their words, where no vectors are."""
         stored = LocalVectors(self._store).read_encoder()
@@ -337,10 +473,12 @@ class Collection(DenseSearch):
             )
         self._encoder = TextOnly()
 
-    def _add_batches(self, batches: Iterator[Batch]) -> list[str]:
+    def _add_batches(self, batches: Iterator[Batch], write: Callable[[Batch], object] | None = None) -> list[str]:
         added: list[str] = []
         for batch in batches:
-            if batch.ready or batch.vectors is not None or batch.matrices is not None:
+            if write is not None:
+                write(batch)
+            elif batch.ready or batch.vectors is not None or batch.matrices is not None:
                 batch = self._ready(batch)
                 self._writer.add(batch, None, self._ready_sparse(batch))
             else:
@@ -408,8 +546,17 @@ class Collection(DenseSearch):
         if self._old_is_gone:
             return {}
         encoder = self._require_encoder()
+        known = self._known(batch) if not isinstance(encoder, TextOnly) else {}
+        if known:
+            self._checked_model().run(encoder.name, self.dim, encoder.encode_documents)
+            if (sparse := self._sparse_encoder) is not None:
+                self._sparse_model.run(sparse.name, None, sparse.encode_documents)
+        return known
+
+    def _known(self, batch: Batch) -> dict[str, RowChange]:
+        """Return what the rows of those documents are to become whose vectors an encoder has made of the very same text."""
         wanted = self._made_by_encoders(batch)
-        if self._store.snapshot.n_alive == 0 or isinstance(encoder, TextOnly) or not wanted:
+        if self._store.snapshot.n_alive == 0 or not wanted:
             return {}
         with self._store.read() as (connection, _):
             stored = {row[0]: row for row in select_documents(connection, ROW, "id", batch.ids)}
@@ -418,10 +565,6 @@ class Collection(DenseSearch):
             found = stored.get(row[0])
             if found is not None and found[5] & wanted == wanted and to_embed(row) == to_embed(found):
                 known[row[0]] = RowChange((*row[:5], row[5] | wanted), found[-1])
-        if known:
-            self._checked_model().run(encoder.name, self.dim, encoder.encode_documents)
-            if (sparse := self._sparse_encoder) is not None:
-                self._sparse_model.run(sparse.name, None, sparse.encode_documents)
         return known
 
     def update(
@@ -1771,7 +1914,8 @@ class Collection(DenseSearch):
         options.check_index(self._store.settings.index)
         snapshot = self._store.snapshot
         settled = self._settled is not None and snapshot is self._settled()
-        if not settled or (snapshot.cells is not None and snapshot.cells.damaged):
+        damaged = any(view is not None and view.damaged for view in (snapshot.cells, snapshot.token_cells))
+        if not settled or damaged:
             if self._index.behind(snapshot):
                 self._index.start()
             else:

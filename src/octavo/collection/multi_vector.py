@@ -238,6 +238,9 @@ class MultiVectorCollection(LateSearch, Collection):
             batches = map(self._as_given, batches)
         return self._add_batches(with_progress(batches, documents) if progress else batches)
 
+    def _take(self, batch: Batch, vectors: list[Any]) -> None:
+        batch.matrices = vectors
+
     def _as_given(self, batch: Batch) -> Batch:
         return make_ready(batch, self.dim, None, self._encoder)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Literal
 
 from octavo._files import as_path
@@ -17,7 +18,7 @@ from octavo.encoders.dense import as_encoder
 from octavo.encoders.layers import with_layers
 from octavo.encoders.one_pass import gives_several
 from octavo.encoders.sparse import as_sparse_encoder
-from octavo.encoders.tokens import TokenEncoder, is_multi_vector
+from octavo.encoders.tokens import TokenEncoder, is_multi_vector, pooling_beside
 from octavo.errors import ParameterError
 from octavo.store.settings import Settings, candidates_config, pooling_config
 from octavo.store.store import Store
@@ -251,11 +252,16 @@ def open_store(
     directory = as_path(path, "path") if path is not None else None
     if directory is None or not Store.exists(directory):  # an encoder that cannot be used must not leave a directory
         encoder = _wrapped(encoder, late=bool(settings.multi_vector))
+        if settings.multi_vector:
+            settings = replace(settings, pooling=pooling_beside(encoder, settings.pooling))
     store = Store(directory, settings)
     try:
         if store.settings.multi_vector:
             late = _of_any_kind(previous, late=True)
-            return MultiVectorCollection(store, _of_late(store, encoder, previous), sparse_encoder, late)
+            tokens = _of_late(store, encoder, previous)
+            if store.snapshot.next is None and previous is None:
+                pooling_beside(tokens, store.settings.pooling)
+            return MultiVectorCollection(store, tokens, sparse_encoder, late)
         return Collection(
             store, _of_dense(store, encoder, previous), sparse_encoder, _of_any_kind(previous, late=False)
         )

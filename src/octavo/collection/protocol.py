@@ -82,6 +82,23 @@ class CollectionLike(DenseSearch, Protocol):
         """Insert or replace documents."""
         ...
 
+    def embedded(self, ids: Sequence[str | None], texts: Sequence[str]) -> list[bool]:
+        """Tell which documents have vectors that a model has made of these very texts."""
+        ...
+
+    def add_embedded(
+        self,
+        documents: Iterable[DocumentLike],
+        ids: Iterable[str | None],
+        metadata: Iterable[Mapping[str, Any] | None],
+        vectors: Sequence[Any],
+        *,
+        embed_texts: Iterable[str | None] | None = None,
+        batch_size: int = 256,
+    ) -> list[str]:
+        """Insert documents with vectors that a model has just made; None where they keep what they have."""
+        ...
+
     def update(
         self,
         ids: Iterable[str],

@@ -20,7 +20,7 @@ from octavo.collection.model_check import prompts_of
 from octavo.compression import Codec
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.encoders.dense import as_encoder, fingerprint
-from octavo.encoders.tokens import TokenEncoder, encode_pooled, is_multi_vector
+from octavo.encoders.tokens import TokenEncoder, encode_pooled, is_multi_vector, pooling_beside
 from octavo.errors import CollectionLockedError, MismatchError, ParameterError, StorageError
 from octavo.retrievers.search import read_documents, slots_of_ids
 from octavo.store.documents import Document
@@ -211,6 +211,8 @@ class Reencoder:
         self._texts_of = texts_of
         self._late = isinstance(encoder, TokenEncoder)
         self._kind = _kind(store.settings, late=self._late)
+        if isinstance(encoder, TokenEncoder) and encoder.pools is not None:
+            self._kind = self._kind | {"pooling": pooling_beside(encoder, None)}
         self._ranked: list[tuple[int, str]] = []  # priority and id of all documents, before it has begun
         self._order: list[str] | None = None  # ids of the sample that wait
         self._order_of: str | None = None

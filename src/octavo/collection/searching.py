@@ -434,6 +434,7 @@ class DenseSearch(Protocol):
 
     def _encoded(self, queries: Any, words: Sequence[str | WordQuery] | None, are_words: bool) -> Queries:
         """Return queries as the collection compares them; the encoder is there if they are words."""
+        check_no_list_of_texts(queries)
         vectors = self.encode_queries(list(queries)) if are_words else queries
         matrix = as_matrix(vectors, self.dim, "the query" if len(queries) == 1 else "queries")
         return Queries(vectors=unit_rows(matrix, keep_zeros=True) if self.metric == "cosine" else matrix, words=words)
@@ -498,10 +499,13 @@ class LateSearch(DenseSearch, Protocol):
             Choose by maximal marginal relevance: 1 is relevance alone, 0 the greatest diversity. Relevance is the mean
             cosine of the query's tokens with their best matches, similarity the cosine of two documents' candidate vectors.
         n_candidates : int, optional
-            Documents scored by MaxSim; by default 400, more above 5,000 documents (1,800 of 100,000), and at least 4 k.
-        candidates : {"vectors", "text", "both", "sparse"}, default="vectors"
-            Where they come from: the candidate vectors, the best by BM25 (only documents with one of the words), both, or the
-            best by learned sparse vectors.
+            Documents scored by MaxSim; by default 120, more above 5,000 documents (254 of 100,000), and at least 4 k; without
+            token cells 400 (1,800 of 100,000).
+        candidates : {"vectors", "mean", "tokens", "text", "both", "sparse"}, default="vectors"
+            Where they come from: candidate vectors (the means of documents) and token cells, half of them each; means alone;
+            token cells alone; the best by BM25 (only documents with one of the words); vectors and, as many again, words; or
+            the best by learned sparse vectors. Collections of fewer than 2,000 documents have no token cells: means find
+            them all.
         oversample : float, optional
             In place of `n_candidates`: so many candidates a result.
         ef : int, optional
@@ -659,6 +663,7 @@ class LateSearch(DenseSearch, Protocol):
         ...
 
     def _encoded(self, queries: Any, words: Sequence[str | WordQuery] | None, are_words: bool) -> Queries:
+        check_no_list_of_texts(queries)
         given = self.encode_queries(list(queries)) if are_words else queries
         tokens = unit_tokens(given, self.dim, "query")
         empty = np.flatnonzero(tokens.lengths == 0)
@@ -668,6 +673,22 @@ class LateSearch(DenseSearch, Protocol):
 
 
 # ---------------------------------------------------------------------- checks
+
+
+def check_no_list_of_texts(queries: Any) -> None:
+    """Refuse several questions where one belongs, which would otherwise be taken for a vector that is none.
+
+    Raises
+    ------
+    InputTypeError
+        When a query is a list or tuple with texts in it.
+    """
+    for query in queries:
+        if isinstance(query, (list, tuple)) and any(isinstance(each, (str, WordQuery)) for each in query):
+            raise InputTypeError(
+                f"expected a text or the vectors of one query, got a {type(query).__name__} of {len(query)} with texts in it; "
+                "search_batch asks several at once"
+            )
 
 
 def check_filter(filter: FilterLike) -> Where:

@@ -5,6 +5,9 @@ criterion is *reducible*: merging two clusters that are each other's nearest nei
 to a third than the nearer of the two was. So all pairs of mutual nearest neighbours can be merged at once, and what
 would be n steps of array operations of length n becomes about a dozen rounds on whole matrices. On a document of 250
 tokens that takes about as long as scipy's compiled loop.
+
+Where many distances are equal, mutual nearest neighbours are rare if each point has one nearest neighbour, the first; so
+pairs are then made of all that are as near to each other as either is to anything.
 """
 
 from __future__ import annotations
@@ -14,6 +17,9 @@ from numpy.typing import NDArray
 
 #: Share of clusters left at which the matrix is copied to a smaller one.
 _COMPACT = 0.75
+
+#: Share of clusters that have to be in a pair; otherwise equal distances are looked at.
+_PAIRED = 1 / 8
 
 Doubles = NDArray[np.float64]
 
@@ -85,6 +91,8 @@ def _merge(distances: Doubles, wanted: int, limit: float) -> tuple[NDArray[np.in
         rows = np.arange(len(squared))
         first = np.flatnonzero((nearest[nearest] == rows) & (rows < nearest) & alive)
         second = nearest[first]
+        if len(first) < _PAIRED * left:
+            first, second = _tied_pairs(squared, squared[rows, nearest], alive)
         height = squared[first, second]
         if wanted and done >= wanted:
             limit = np.partition(heights[:done], wanted - 1)[wanted - 1]
@@ -104,6 +112,27 @@ def _merge(distances: Doubles, wanted: int, limit: float) -> tuple[NDArray[np.in
             sizes, points = sizes[alive], points[alive]
             alive = np.ones(left, np.bool_)
     return merges[:done], heights[:done]
+
+
+def _tied_pairs(
+    squared: Doubles, least: Doubles, alive: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return as many pairs of mutual nearest neighbours as there are without a point in two, all equal distances counted.
+
+    Merging one of them leaves the others mutual nearest neighbours: the criterion is reducible.
+    """
+    tied = (squared == least) & (squared == least[:, None])
+    free = alive.copy()
+    pairs = []
+    for point in np.flatnonzero(alive & tied.any(axis=1)).tolist():
+        if free[point]:
+            others = tied[point] & free
+            other = int(others.argmax())
+            if others[other]:
+                free[[point, other]] = False
+                pairs.append((point, other))
+    made = np.array(pairs, np.int64).reshape(-1, 2)
+    return made[:, 0], made[:, 1]
 
 
 def _update(

@@ -16,6 +16,17 @@ from octavo.errors import CodecError, ParameterError
 
 Labels = npt.NDArray[np.int64]
 
+#: Tokens that are no farther apart are equal: so much is rounding.
+_EQUAL = 1e-5
+
+#: Up to so many tokens a document is clustered as a whole. Time grows a little faster than the square, memory with it: 2,048
+#: tokens take some 150 MB.
+_WHOLE = 2_048
+#: Longer ones are cut into windows of at most so many tokens, as equal as can be ...
+_WINDOW = 1_024
+#: ... and each is put into at least so many groups, which are then put together.
+_GROUPS = 64
+
 
 class TokenPooling:
     """Replace the token vectors of each document by the means of groups of similar ones.
@@ -27,7 +38,9 @@ class TokenPooling:
 
     Groups are clusters by Ward's criterion over the dissimilarities ``1 - cosine``, as
     ``scipy.cluster.hierarchy`` computes them from a condensed matrix, cut into at most so many clusters (where merges
-    of equal height straddle the cut, all of them are made).
+    of equal height straddle the cut, all of them are made). A document of more than 2,048 tokens is cut into windows of up to
+    1,024, whose tokens are grouped by themselves, each into its share of the groups; where that is less than 64, the means of
+    64 groups a window are grouped in turn.
 
     Give one of `factor`, `n_vectors` and `distance`.
 
@@ -159,12 +172,31 @@ class TokenPooling:
         """Put tokens into at most `k` groups: for each the smallest token of its group."""
         if len(units) < 2:
             return np.arange(len(units))
+        if len(units) > _WHOLE:
+            return self._labels_of_windows(units, k)
         products = (units @ units.T).astype(np.float64)
         # BLAS may round the two halves differently, and a hair above one.
         distances = np.maximum(1.0 - (products + products.T) / 2, 0.0)
+        distances[distances < _EQUAL] = 0.0
         if self.distance is not None:
             return ward_labels(distances, height=self.distance)
         return ward_labels(distances, n_clusters=k)
+
+    def _labels_of_windows(self, units: Floats, k: int) -> Labels:
+        """Put the tokens of a long document into groups, window by window, and these together where they are too many."""
+        n = len(units)
+        edges = np.linspace(0, n, -(-n // _WINDOW) + 1).astype(np.int64)
+        shares = np.diff(k * edges // n)  # that add up to k
+        if self.distance is None:
+            shares = np.maximum(shares, _GROUPS)
+        labels = np.concatenate(
+            [a + self._labels(units[a:b], share) for a, b, share in zip(edges[:-1], edges[1:], shares, strict=True)]
+        )
+        firsts = np.unique(labels)
+        if self.distance is None and len(firsts) > k:
+            again = self._labels(mean_directions(units, labels), k)
+            labels = firsts[again][np.searchsorted(firsts, labels)]
+        return labels
 
     def _groups(self, n: int) -> int:
         """How many groups n tokens are put into at most."""

@@ -37,6 +37,9 @@ _CRASH_DOCUMENTS = 2_000
 MIN_DOCUMENTS = 500
 _SEED = 0
 
+#: Directory, in the folder that collections are kept in, of the one that is searched.
+KEPT = folder_of(CHOSEN)
+
 
 @dataclass(frozen=True)
 class DemoOptions:

@@ -19,6 +19,10 @@ _OUTPUTS = {
 }
 
 
+#: Texts of a question that does not make the answer before it forgotten.
+_FEW = 8
+
+
 def gives_several(model: Any) -> bool:
     """Tell whether a model gives dense, sparse and token vectors in one call, as FlagEmbedding's ``BGEM3FlagModel`` does."""
     encode = getattr(model, "encode", None)
@@ -34,6 +38,8 @@ def gives_several(model: Any) -> bool:
 class OnePass:
     """Asks a model once for what several encoders want of the same texts, which follow each other.
 
+    A question about a few texts in between, by which a collection finds out that the model is its own, changes nothing.
+
     Parameters
     ----------
     model : object
@@ -47,7 +53,7 @@ class OnePass:
         self._model = model
         self._wanted: set[str] = set()
         self._lock = threading.Lock()
-        self._last: tuple[tuple[str, tuple[str, ...]], Mapping[str, Any]] | None = None
+        self._answers: dict[tuple[str, tuple[str, ...]], Mapping[str, Any]] = {}
 
     @classmethod
     def of(cls, model: Any) -> OnePass:
@@ -79,9 +85,12 @@ class OnePass:
         key = kind, tuple(texts)
         with self._lock:
             self._wanted.add(name)
-            if self._last is None or self._last[0] != key or name not in self._last[1]:
-                self._last = key, self._ask(kind, list(texts))
-            return self._last[1][name]
+            answer = self._answers.get(key)
+            if answer is None or name not in answer:
+                answer = self._ask(kind, list(texts))
+                large = [each for each in self._answers if len(each[1]) > _FEW] if len(texts) <= _FEW else []
+                self._answers = {each: self._answers[each] for each in large} | {key: answer}
+            return answer[name]
 
     def _ask(self, kind: str, texts: list[str]) -> Mapping[str, Any]:
         method = getattr(self._model, "encode_queries" if kind == "queries" else "encode_corpus", None)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from octavo._sparse_rows import SparseRows
+from octavo.encoders._wrapping import ModelEncoder
 from octavo.encoders.dense import _model_name, _type_name
 from octavo.encoders.models import load_sentence_transformer
 from octavo.encoders.one_pass import OnePass, gives_several
@@ -19,7 +20,7 @@ class _Backend(NamedTuple):
     prompts: dict[str, str]
 
 
-class SparseEncoder:
+class SparseEncoder(ModelEncoder):
     """Turn texts into learned sparse vectors: weights of a few hundred terms out of a vocabulary.
 
     Parameters
@@ -50,17 +51,11 @@ class SparseEncoder:
     [([110, 111], [2.0, 2.0])]
     """
 
-    def __init__(self, model: Any, *, name: str | None = None) -> None:
-        self._backend = _backend(model)
-        self._model: Any = model._model if isinstance(model, SparseEncoder) else model
-        self.name = name if name is not None else self._backend.name
-        self.prompts = self._backend.prompts
+    _backend: _Backend
 
-    def __repr__(self) -> str:
-        return f"SparseEncoder({self.name!r})"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (self._model, self.name)  # a model given by name is loaded again
+    @staticmethod
+    def _backend_of(model: Any) -> _Backend:
+        return _backend(model)
 
     def encode_documents(self, texts: Sequence[str], /) -> SparseRows:
         """Return the sparse vectors of documents.
@@ -93,10 +88,6 @@ class SparseEncoder:
             return SparseRows.of(given, "sparse vectors", n=n)
         except InvalidVectorsError as err:
             raise InvalidVectorsError(f"the sparse vectors of encoder {self.name!r} cannot be used: {err}") from err
-
-
-def _unpickled(model: Any, name: str) -> SparseEncoder:
-    return SparseEncoder(model, name=name)
 
 
 def as_sparse_encoder(model: Any) -> SparseEncoder | None:

@@ -14,11 +14,12 @@ import numpy as np
 from octavo._arrays import Floats, real_array, unit_rows
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
+from octavo.encoders._wrapping import ModelEncoder
 from octavo.encoders.dense import _model_name, _type_name
 from octavo.encoders.layers import split_name
 from octavo.encoders.models import load_sentence_transformer, resolve_model
 from octavo.encoders.one_pass import OnePass, gives_several
-from octavo.errors import InputTypeError, InvalidVectorsError
+from octavo.errors import InputTypeError, InvalidVectorsError, ParameterError
 
 #: Architectures of checkpoints that are late-interaction models without a `modules.json` that says so.
 _LATE_ARCHITECTURES = ("HF_ColBERT", "ForRetrieval")
@@ -33,9 +34,10 @@ class _Backend(NamedTuple):
     document_tokens: _Tokens
     query_tokens: _Tokens
     prompts: dict[str, str]
+    pools: str | None = None
 
 
-class TokenEncoder:
+class TokenEncoder(ModelEncoder):
     """Turn texts into one matrix of token vectors each, for late interaction.
 
     Parameters
@@ -69,17 +71,16 @@ class TokenEncoder:
     [(3, 26), (5, 26)]
     """
 
+    _backend: _Backend
+
     def __init__(self, model: Any, *, name: str | None = None) -> None:
-        self._backend = _backend(model)
-        self._model: Any = model._model if isinstance(model, TokenEncoder) else model
-        self.name = name if name is not None else self._backend.name
-        self.prompts = self._backend.prompts
+        super().__init__(model, name=name)
+        #: The class of the module by which the model itself pools the tokens of documents; None if it does not.
+        self.pools = self._backend.pools
 
-    def __repr__(self) -> str:
-        return f"TokenEncoder({self.name!r})"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (self._model, self.name)  # a model given by name is loaded again
+    @staticmethod
+    def _backend_of(model: Any) -> _Backend:
+        return _backend(model)
 
     def encode_documents(self, texts: Sequence[str], /) -> list[Floats]:
         """Return the token vectors of each document.
@@ -125,10 +126,6 @@ class TokenEncoder:
             return list(TokenMatrices.of(arrays))
         except InvalidVectorsError as err:
             raise InvalidVectorsError(f"the token vectors of encoder {self.name!r} cannot be used: {err}") from err
-
-
-def _unpickled(model: Any, name: str) -> TokenEncoder:
-    return TokenEncoder(model, name=name)
 
 
 def is_multi_vector(encoder: Any) -> bool:
@@ -205,6 +202,31 @@ def encode_pooled(
     return pooled(matrices, pooling, dim)
 
 
+def pooling_beside(encoder: object, asked: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return how tokens are to be pooled beside what the encoder does itself: not at all, where that pools.
+
+    Parameters
+    ----------
+    encoder : object
+        What makes the token vectors, if it was given.
+    asked : dict or None
+        Configuration of a `TokenPooling`, where one was asked for or is stored.
+
+    Raises
+    ------
+    ParameterError
+        When both would pool.
+    """
+    if not isinstance(encoder, TokenEncoder) or encoder.pools is None:
+        return asked
+    if asked is not None and asked.get("factor") != 1:
+        raise ParameterError(
+            f"encoder {encoder.name!r} pools the tokens of documents itself ({encoder.pools}), and the collection would pool "
+            "them once more: open it with pool_factor=1"
+        )
+    return asked or TokenPooling(factor=1).get_config()
+
+
 def pooled(matrices: TokenMatrices | Sequence[Any], pooling: dict[str, Any], dim: int | None) -> TokenMatrices:
     """Return token vectors checked, scaled to unit length, and pooled."""
     return TokenPooling.from_config(pooling).pool(unit_tokens(matrices, dim, "document"))
@@ -261,7 +283,8 @@ def is_late_checkpoint(name: str) -> bool:
     """
     modules = _json_of(name, "modules.json")
     if modules is not None:
-        return not any(str(module.get("type", "")).endswith("Pooling") for module in modules)
+        kinds = [str(module.get("type", "")) for module in modules]
+        return not any(kind.endswith("Pooling") and not kind.endswith("TokenPooling") for kind in kinds)
     config = _json_of(name, "config.json") or {}
     return any(str(kind).endswith(_LATE_ARCHITECTURES) for kind in config.get("architectures") or [])
 
@@ -288,14 +311,25 @@ def _late_sentence_transformer(model: Any, name: str) -> _Backend:
         kept = features["input_ids"][features["attention_mask"].bool()]
         return list(model.tokenizer.convert_ids_to_tokens(kept.tolist()))
 
+    pools = _own_pooling(model)
     return _Backend(
         name,
         lambda texts: model.encode_document(texts, convert_to_numpy=True, show_progress_bar=False),
         lambda texts: model.encode_query(texts, convert_to_numpy=True, show_progress_bar=False),
-        lambda text: strings(model.encode_document, text),
+        _cannot_tell if pools is not None else lambda text: strings(model.encode_document, text),
         lambda text: strings(model.encode_query, text),
         _prompts(model),
+        pools,
     )
+
+
+def _own_pooling(model: Any) -> str | None:
+    """Return the name of the module that pools the tokens of documents inside a model, if there is one."""
+    for module in model.modules():
+        pools = _mro_has(module, "BaseTokenPooling") and module.applies_to("document")
+        if pools and getattr(module, "pool_factor", 2) > 1:
+            return type(module).__name__
+    return None
 
 
 def _dense_sentence_transformer(model: Any, name: str) -> _Backend:

@@ -23,13 +23,16 @@ Metric: TypeAlias = Literal["cosine", "dot"]
 Kind: TypeAlias = Literal["collection", "baseline"]
 
 #: Where the documents that MaxSim scores come from.
-Candidates: TypeAlias = Literal["vectors", "text", "both", "sparse"]
+Candidates: TypeAlias = Literal["vectors", "mean", "tokens", "text", "both", "sparse"]
+
+#: What documents are embedded with and returned without.
+Context: TypeAlias = Literal["title", "no-title"]
 
 #: Options that belong to late interaction.
 _LATE = ("n_candidates", "candidates")
 
 #: Options that came later: those that do not have them leave them out of their JSON, which is as it was before.
-_LEFT_OUT = (*_LATE, "store", "sparse", "rank", "weights")
+_LEFT_OUT = (*_LATE, "store", "sparse", "rank", "weights", "context")
 
 #: Modes that compare no vectors of a codec's.
 WITHOUT_VECTORS = ("text", "sparse")
@@ -66,7 +69,7 @@ class Configuration:
         Late interaction: token vectors per pooled vector, 1 for none pooled; None takes the collection's own default.
     n_candidates : int or None
         Late interaction: documents scored by MaxSim; None takes the collection's own default.
-    candidates : {"vectors", "text", "both", "sparse"} or None
+    candidates : {"vectors", "mean", "tokens", "text", "both", "sparse"} or None
         Late interaction: where these come from; None takes the collection's own default, the candidate vectors.
     sparse : str or None
         What makes learned sparse vectors, where they take part: the name or folder of a model that
@@ -75,6 +78,9 @@ class Configuration:
         Hybrid: the rankings that are fused, such as ``"dense,text,sparse"``; None fuses vectors and words.
     weights : str or None
         Hybrid: what each of them weighs, such as ``"0.5,0.2,0.3"``; None fuses by reciprocal rank.
+    context : {"title", "no-title"} or None
+        What becomes of titles: with ``"title"`` documents are embedded and found by words with theirs and returned without;
+        with ``"no-title"`` they are left out; with None they are part of the texts, embedded and returned.
     baseline : str or None
         Name of a reference scheme outside the collection (see `octavo.eval.baselines`).
     store : {"qdrant"} or None
@@ -108,6 +114,7 @@ class Configuration:
     sparse: str | None = None
     rank: str | None = None
     weights: str | None = None
+    context: Context | None = None
     baseline: str | None = None
     store: str | None = None
 
@@ -144,6 +151,8 @@ class Configuration:
             object.__setattr__(self, "exact", check_flag(self.exact, "exact"))
         if self.alpha is not None and self.mode != "hybrid":
             raise ParameterError(f"alpha belongs to mode='hybrid', got mode={self.mode!r}")
+        if self.context is not None:
+            check_choice(self.context, "context", get_args(Context))
         self._check_sparse()
         if self.baseline is not None:
             self._check_baseline()
@@ -199,7 +208,11 @@ class Configuration:
         return self.mode == "text" or hybrid or self.candidates in ("text", "both")
 
     def _check_baseline(self) -> None:
-        given = [name for name in ("codec", "oversample", "ef", "exact", "alpha") if getattr(self, name) is not None]
+        given = [
+            name
+            for name in ("codec", "oversample", "ef", "exact", "alpha", "context")
+            if getattr(self, name) is not None
+        ]
         if given or self.mode != "dense" or self.connectivity != 16:
             raise ParameterError(
                 f"a baseline is scanned outside any collection: expected no codec, mode, graph or rescoring options beside "

@@ -24,6 +24,12 @@ def to_bytes(unit: Floats) -> Bytes:
     return codes
 
 
+def to_directions(rotated: Floats) -> tuple[Bytes, Floats]:
+    """Return the directions of rotated vectors in bytes, and the lengths of these vectors, of shape (n, 1)."""
+    lengths: Floats = np.linalg.norm(rotated, axis=1, keepdims=True).astype(np.float32)
+    return to_bytes(np.divide(rotated, np.where(lengths > 0, lengths, 1), dtype=np.float32)), lengths
+
+
 def pack(rows: Bytes) -> Any:
     """Arrange rows as `multiply` reads them."""
     rows = np.ascontiguousarray(rows)

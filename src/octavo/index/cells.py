@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo._rotation import StructuredRotation
-from octavo.index._bytes import Bytes, Floats, multiply, pack, scale_of, to_bytes
+from octavo.index._bytes import Bytes, Floats, multiply, pack, scale_of, to_bytes, to_directions
 from octavo.index.reach import FIRST, KEPT, KEPT_LEAST, MOST_WIDENED, NEAREST, HeldOut, Reach, learned, made_queries
 
 Cells: TypeAlias = NDArray[np.int32]
@@ -61,6 +61,7 @@ _PLANES = 8
 _ITERATIONS = 8
 _BLOCK = 4_096
 _CACHED = 512
+_LOOKED = 8_192
 _PLANE_WEIGHTS = (2.0 ** np.arange(_PLANES)).astype(np.float32)
 
 
@@ -328,6 +329,16 @@ class CellModel:
         records["f"] = _to_half(f / self.length)
         return a
 
+    def assign(self, X: Floats) -> tuple[Cells, Floats]:
+        """Return the cell whose centroid is nearest to each vector, and the cosine with it."""
+        cells, cosines = np.empty(len(X), np.int32), np.empty(len(X), np.float32)
+        for start in range(0, len(X), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            directions, _ = to_directions(self.rotation.apply(X[part]))
+            cells[part], products = self._assign(directions)
+            cosines[part] = products / (_lengths(directions) * self._centroid_lengths[cells[part]])
+        return cells, cosines
+
     @cached_property
     def _centroid_lengths(self) -> Floats:
         return _lengths(self.centroids)
@@ -465,12 +476,13 @@ class CellModel:
         time it saves: 16,000 products of bytes take a tenth of a millisecond.
         """
         length = float(np.sqrt(rotated @ rotated)) or 1.0
-        raw = multiply(to_bytes(rotated[None] / length), self._packed_all)[0]
+        raw = multiply(to_bytes(rotated[None] / length), self.packed)[0]
         products: Floats = raw * (self._inverse_lengths * np.float32(length / scale_of(self.dim)))
         return products
 
     @cached_property
-    def _packed_all(self) -> Any:
+    def packed(self) -> Any:
+        """All centroids, as the products read them."""
         return self._packed[0] if len(self.groups) == 2 else pack(self.centroids)
 
     @cached_property
@@ -613,13 +625,18 @@ class _Look:
             if self._mask is not None and self.counts is not None:  # few may pass: look before records are copied
                 passed = np.flatnonzero(self._mask.take(segment.slots.take(positions, mode="clip"), mode="clip"))
                 positions, near = positions[passed], near[passed]
-            records = segment.records.take(positions, mode="clip")
-            if self._mask is not None and self.counts is None:
-                passed = np.flatnonzero(self._mask.take(records["slot"], mode="clip"))
-                records, near = records.take(passed), near[passed]
-            if len(records):
-                self._slots.append(records["slot"])
-                self._estimates.append(self._estimated(records, near))
+            # Little at a time: the large arrays of a query that looks far cost more to get from the system than to fill.
+            for start in range(0, len(positions), _LOOKED):
+                part = slice(start, start + _LOOKED)
+                self._look(segment.records.take(positions[part], mode="clip"), near[part])
+
+    def _look(self, records: Records, near: Floats) -> None:
+        if self._mask is not None and self.counts is None:
+            passed = np.flatnonzero(self._mask.take(records["slot"], mode="clip"))
+            records, near = records.take(passed), near[passed]
+        if len(records):
+            self._slots.append(records["slot"].copy())
+            self._estimates.append(self._estimated(records, near))
 
     def score_of(self, wanted: int) -> float | None:
         """Return the estimate that `wanted` rows reach; None where there are fewer."""

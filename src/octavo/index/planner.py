@@ -119,6 +119,12 @@ class Limits:
     late_candidates : int, default=400
         Candidates that MaxSim scores for each query, unless asked otherwise: so many of 5,000 documents, in proportion to
         the square root for more (measured: 400 of 5,183 and 800 of 20,000 lose 1 to 2 % of the ten best).
+    late_candidates_by_tokens : int, default=120
+        The same where token cells find half of them.
+    token_cells_min : int, default=2,000
+        Below this many documents a multi-vector collection has no token cells.
+    token_tail_max : int, default=1,024
+        Documents not yet in them, at most; these are found by their candidate vectors alone.
 
     Examples
     --------
@@ -134,6 +140,9 @@ class Limits:
     tail_budget_us: float = 400.0
     few: int = 1_024
     late_candidates: int = 400
+    late_candidates_by_tokens: int = 120
+    token_cells_min: int = 2_000
+    token_tail_max: int = 1_024
 
 
 #: The limits in force.

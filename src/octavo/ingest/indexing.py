@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,6 +126,7 @@ class Ingest:
                 ids=[document.id for document in changed],
                 metadata=[document.metadata for document in changed],
                 batch_size=self._batch_size,
+                **self._context_of(changed),
             )
         replaced = sum(document.id in stored for document in changed)
         self.report.updated += replaced
@@ -133,6 +134,13 @@ class Ingest:
         self.report.unchanged += len(batch) - len(changed)
         self._note(document.parent for document in changed)
         _log.info("%d documents read, %d of them written", len(batch), len(changed))
+
+    @staticmethod
+    def _context_of(documents: list[SourceDocument]) -> dict[str, Any]:
+        """Return what is embedded in place of texts, and looked into for words, if anything is."""
+        if all(document.embed_text is None for document in documents):
+            return {}
+        return {"embed_texts": [document.embed_text for document in documents], "embed_words": True}
 
     def _check_owner(self, stored: dict[str, Document]) -> None:
         if self._adopt:
@@ -191,7 +199,13 @@ class Gone:
         return 3 * len(self.parents) > self.of
 
 
-def find_gone(collection: CollectionLike, source: str, found: Found, scope: str = "") -> Gone:
+def find_gone(
+    collection: CollectionLike,
+    source: str,
+    found: Found,
+    scope: str = "",
+    look: Callable[[str, Document], object] = lambda parent, document: None,
+) -> Gone:
     """Compare what a collection has of a source with what is there now.
 
     Parameters
@@ -204,6 +218,8 @@ def find_gone(collection: CollectionLike, source: str, found: Found, scope: str 
         What there is.
     scope : str
         Compare only what lies at or below this path of a folder.
+    look : callable, optional
+        Shown each document that was compared, with its file or row.
     """
     ids: list[str] = []
     parents: dict[str, bool] = {}
@@ -212,6 +228,7 @@ def find_gone(collection: CollectionLike, source: str, found: Found, scope: str 
         parent = document.metadata.get("document", document.id)
         if not isinstance(parent, str) or (scope and parent != inside and not parent.startswith(inside + "/")):
             continue
+        look(parent, document)
         gone = not found.has(parent)
         parents[parent] = gone
         if gone:
@@ -245,7 +262,7 @@ def taken(identifier: str, owner: Any) -> ParameterError:
 
 
 def _differs(stored: Document | None, document: SourceDocument) -> bool:
-    if stored is None or stored.text != document.text:
+    if stored is None or (stored.text, stored.embed_text) != (document.text, document.embed_text):
         return True
     # As JSON, because Python takes 1, 1.0 and True for the same.
     return _json(stored.metadata) != _json(document.metadata)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from octavo.collection import CollectionLike
 from octavo.errors import ParameterError
+from octavo.ingest.headings import check_context
 from octavo.ingest.indexing import Gone, check_owners, find_gone
+from octavo.ingest.known_files import Content, KnownFiles, Reading, now
 from octavo.ingest.registry import Identity, SourceRecord, identify, patterns, read_sources
 from octavo.ingest.rows import Fields
-from octavo.ingest.sources import SOURCE_FIELD, Found, Source, chunking_of, kind_of_source
+from octavo.ingest.sources import SOURCE_FIELD, Found, Source, SourceDocument, chunking_of, kind_of_source
+from octavo.store.documents import Document
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,10 @@ class Choices:
         See `Source`.
     adopt : bool
         See `Ingest`.
+    context : str or None
+        What documents are embedded with; see `Source`.
+    read_all : bool
+        Read files that are as they were, too.
     """
 
     name: str | None = None
@@ -48,6 +55,8 @@ class Choices:
     fields: Fields = field(default_factory=Fields)
     skip_bad_lines: bool = False
     adopt: bool = False
+    context: str | None = None
+    read_all: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,11 +76,15 @@ class Prepared:
     gone : Gone
         What the collection has of it and is there no more.
     recut : bool
-        Whether what is stored was cut in another way.
+        Whether what is stored was cut in another way, or embedded in another context.
     stored : int
         Documents that the collection has of the whole source.
     strangers : int
         Documents in the collection that belong to no source.
+    unchanged : mapping of str to int
+        Files that need not be read, because nothing has changed, and how many documents each has.
+    reading : Reading
+        Remembers what is read.
     """
 
     identity: Identity
@@ -82,6 +95,21 @@ class Prepared:
     recut: bool
     stored: int
     strangers: int
+    unchanged: Mapping[str, int]
+    reading: Reading
+
+    def documents(self, advance: Callable[[int], object] = lambda done: None) -> Iterator[SourceDocument]:
+        """Yield the documents of all files that have to be read."""
+        if not self.unchanged:
+            yield from self.reading.through(self.source.documents(advance))
+            return
+        advance(len(self.unchanged))
+        read = [file.name for file in self.source.files if file.name not in self.unchanged]
+        yield from self.reading.through(self.source.documents(advance, only=read))
+
+    def remember(self, collection: CollectionLike) -> None:
+        """Write down which files need not be read again, once the collection holds their documents."""
+        self.reading.remember(collection, self.record, self.unchanged)
 
     def consequences(self) -> str | None:
         """Say what the run would change that nobody may have meant; None if there is nothing of the kind."""
@@ -94,16 +122,16 @@ class Prepared:
             )
         if self.recut and old is not None:
             said.append(
-                f"the source {self.record.name!r} is cut {_cut(old)}; with {_cut(self.record)} all of its {self.found.count:,} "
+                f"the source {self.record.name!r} is cut {_cut(old)}; {_cut(self.record)}, all of its {self.found.count:,} "
                 f"{'rows' if self.source.kind == 'rows' else 'files'} ({self.stored:,} documents now) are encoded anew"
             )
         return "; and ".join(said) or None
 
 
 def _cut(record: SourceRecord) -> str:
-    if not record.chunk_size:
-        return "into no chunks"
-    return f"into chunks of {record.chunk_size:,} characters that overlap by {record.overlap:,}"
+    context = {"title": ", embedded with their title", "headings": ", embedded with their title and headings"}
+    what = f"into chunks of {record.chunk_size:,} characters that overlap by {record.overlap:,}"
+    return (what if record.chunk_size else "into no chunks") + context.get(record.context, "")
 
 
 def prepare(path: Path, choices: Choices, collection: CollectionLike | None) -> Prepared:
@@ -125,8 +153,8 @@ def prepare(path: Path, choices: Choices, collection: CollectionLike | None) -> 
     ParameterError
         When it is not clear which source is meant, or an id belongs to another one.
     """
-    known = read_sources(collection) if collection is not None else {}
-    identity = identify(path, choices.name, known)
+    since = now()
+    identity = identify(path, choices.name, read_sources(collection) if collection is not None else {})
     record = _record(identity, choices)
     source = Source(
         identity.root,
@@ -137,8 +165,16 @@ def prepare(path: Path, choices: Choices, collection: CollectionLike | None) -> 
         rules=record.rules(),
         scope=identity.scope,
         skip_bad_lines=choices.skip_bad_lines,
+        context=record.context,
     )
-    found = source.find()
+    known = KnownFiles.of(None if choices.read_all else collection, record)
+    found = source.find(known.stamps)
+    contents: dict[str, Content] = {}
+
+    def look(parent: str, document: Document) -> None:
+        if known.contents:
+            contents.setdefault(parent, Content()).add(document)
+
     stored = strangers = 0
     gone = Gone([], [], 0)
     recut = False
@@ -148,16 +184,21 @@ def prepare(path: Path, choices: Choices, collection: CollectionLike | None) -> 
             ids = found.parents if not record.chunk_size else frozenset(f"{row}#0" for row in found.parents)
             check_owners(collection, record.name, sorted(ids))
         if stored:
-            gone = find_gone(collection, record.name, found, identity.scope)
+            gone = find_gone(collection, record.name, found, identity.scope, look)
             old = identity.record
-            recut = old is not None and (old.chunk_size, old.overlap) != (record.chunk_size, record.overlap)
+            recut = old is not None and _shape(old) != _shape(record)
         strangers = collection.count(filter={SOURCE_FIELD: {"$exists": False}})
     if recut and identity.scope:
         raise ParameterError(
-            f"{path} is a part of the source {record.name!r}, which is cut {_cut(identity.record or record)}; another size is "
-            f"for the whole of it: index {identity.root}, or give this part a name of its own (--source)"
+            f"{path} is a part of the source {record.name!r}, which is cut {_cut(identity.record or record)}; another size or "
+            f"context is for the whole of it: index {identity.root}, or give this part a name of its own (--source)"
         )
-    return Prepared(identity, record, source, found, gone, recut, stored, strangers)
+    unchanged = known.unchanged(source, contents)
+    return Prepared(identity, record, source, found, gone, recut, stored, strangers, unchanged, Reading(source, since))
+
+
+def _shape(record: SourceRecord) -> tuple[int, int, str]:
+    return record.chunk_size, record.overlap, record.context
 
 
 def _record(identity: Identity, choices: Choices) -> SourceRecord:
@@ -185,4 +226,5 @@ def _record(identity: Identity, choices: Choices) -> SourceRecord:
         ignore=old.ignore if choices.ignore is None else choices.ignore,
         max_size=old.max_size if choices.max_size is None else choices.max_size,
         fields=old.fields | given,
+        context=old.context if choices.context is None else check_context(choices.context),
     )

@@ -10,9 +10,11 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 from typing import Any, Self
 
 from octavo.ingest.converter import Converter, UnreadableFileError, missing_for
+from octavo.ingest.headings import Headings
 from octavo.ingest.rows import Fields, Rows, SourceError, own_fields
 from octavo.ingest.walking import FoundFile, Skipped
 from octavo.store.documents import normal_metadata
@@ -40,12 +42,30 @@ class Text:
         Where in the text each page begins, and its number.
     row : str or None
         What the row is called.
+    title : str or None
+        Of a row: what stands above the text.
+    marked : bool
+        Whether lines that begin with ``#`` are headings.
     """
 
     text: str
     metadata: dict[str, Any] = field(default_factory=dict)
     pages: list[tuple[int, int]] = field(default_factory=list)
     row: str | None = None
+    title: str | None = None
+    marked: bool = False
+
+    @property
+    def whole(self) -> str:
+        """The title of a row, and the text."""
+        return "\n".join(part for part in (self.title, self.text) if part)
+
+    @cached_property
+    def headings(self) -> Headings:
+        """Title and headings: a title that the file says of itself comes before a first heading."""
+        said = self.metadata.get("title")
+        title = self.title or (said if isinstance(said, str) and said.strip() else None)
+        return Headings(self.text if self.marked else "", title)
 
 
 class FileReader:
@@ -98,7 +118,8 @@ class FileReader:
                 if file.kind == "markdown":
                     yield self._markdown(text)
                 else:
-                    yield Text(_cells_of(text) if file.kind == "notebook" else text)
+                    notebook = file.kind == "notebook"
+                    yield Text(_cells_of(text) if notebook else text, marked=notebook)
         except OSError as error:
             raise UnreadableFileError(f"could not be read ({error.strerror or error})") from error
 
@@ -108,7 +129,7 @@ class FileReader:
             for row in Rows(file.path, self._fields, strict=False, bad=self._bad_row(file)):
                 found += 1
                 name = row.id if row.id is not None else str(row.number)
-                yield Text(row.text, own_fields(row.metadata) | {"row": name}, row=name)
+                yield Text(row.body, own_fields(row.metadata) | {"row": name}, row=name, title=row.title)
         except SourceError as error:
             raise UnreadableFileError(str(error)) from error
         if not found:
@@ -133,7 +154,8 @@ class FileReader:
                 text += stripped
         if not text:
             raise UnreadableFileError("no text in it; a scan?" if file.kind == "pdf" else "no text in it")
-        return Text(re.sub(r"\n{3,}", "\n\n", text) if not pages else text, own_fields(about), pages)
+        text = re.sub(r"\n{3,}", "\n\n", text) if not pages else text
+        return Text(text, own_fields(about), pages, marked=file.kind != "pdf")
 
     def _decoded(self, file: FoundFile) -> str:
         data = _content(file)
@@ -151,8 +173,9 @@ class FileReader:
         found = _FRONT_MATTER.match(text[:_LONGEST_FRONT_MATTER])
         metadata = _front_matter(found[1]) if found is not None else None
         if found is None or metadata is None:
-            return Text(text)
-        return Text(text[found.end() :] if text[found.end() :].strip() else found[1], own_fields(metadata))
+            return Text(text, marked=True)
+        below = text[found.end() :]
+        return Text(below if below.strip() else found[1], own_fields(metadata), marked=True)
 
 
 def check_regular(file: FoundFile) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from octavo.collection import CollectionLike
 from octavo.errors import CorruptCollectionError, ParameterError
+from octavo.ingest.headings import check_context
 from octavo.ingest.rows import Fields
 from octavo.ingest.sources import kind_of_source
 from octavo.ingest.walking import MAX_SIZE, Rules
@@ -34,6 +35,8 @@ class SourceRecord:
         ``folder``, ``rows`` or ``file``.
     chunk_size, overlap : int
         How its texts are cut.
+    context : str
+        What they are embedded with: ``none``, ``title`` or ``headings``.
     include, exclude : tuple of str
         Patterns of files that are read, or not.
     ignore : bool
@@ -54,6 +57,7 @@ class SourceRecord:
     ignore: bool = True
     max_size: int = MAX_SIZE
     fields: dict[str, Any] = field(default_factory=dict)
+    context: str = "none"
 
     def rules(self) -> Rules:
         """Return which files of a folder are read."""
@@ -92,6 +96,7 @@ def _record(name: str, values: dict[str, Any]) -> SourceRecord:
         values[pattern] = tuple(str(line) for line in values.get(pattern, ()))
     record = SourceRecord(name=name, **values)
     record.row_fields()
+    check_context(record.context)
     numbers, texts = (record.chunk_size, record.overlap, record.max_size), (record.path, record.kind)
     if not all(isinstance(value, int) for value in numbers) or not all(isinstance(value, str) for value in texts):
         raise TypeError(f"the source {name!r} has values of other types")
@@ -113,7 +118,8 @@ def forget_source(collection: CollectionLike, name: str) -> None:
 def _write(collection: CollectionLike, sources: dict[str, SourceRecord]) -> None:
     listed = {}
     for name, record in sorted(sources.items()):
-        listed[name] = {key: value for key, value in asdict(record).items() if key != "name"}
+        known = {key: value for key, value in asdict(record).items() if key != "name"}
+        listed[name] = known if record.context != "none" else {key: known[key] for key in known if key != "context"}
     text = json.dumps({"version": _VERSION, "sources": listed} if listed else None, ensure_ascii=False)
     if collection.notes().get(NOTE) != text:
         collection.set_note(NOTE, text if listed else None)

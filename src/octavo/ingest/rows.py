@@ -50,12 +50,18 @@ class Fields:
 
 @dataclass(frozen=True)
 class Row:
-    """One row: its number in the file, its own id if it has one, text and metadata."""
+    """One row: its number in the file, its own id if it has one, title, what stands below that, and metadata."""
 
     number: int
     id: str | None
-    text: str
+    title: str | None
+    body: str
     metadata: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        """Title and what stands below it."""
+        return "\n".join(part for part in (self.title, self.body) if part)
 
 
 class Rows:
@@ -185,8 +191,7 @@ class Rows:
         ):
             # The only way in which UTF-8 can name half a pair.
             raise ValueError("it holds a lone surrogate, which is no valid Unicode")
-        whole = "\n".join(part for part in (title, text) if part)
-        return Row(number, str(identifier) if identifier is not None else None, whole, metadata)
+        return Row(number, str(identifier) if identifier is not None else None, title or None, text, metadata)
 
 
 def is_encodable(text: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from octavo._validation import check_integer
 from octavo.errors import ParameterError
 from octavo.ingest.chunking import split_places, split_text
 from octavo.ingest.converter import UnreadableFileError
+from octavo.ingest.headings import check_context, in_context
 from octavo.ingest.kinds import ROW_SUFFIXES, kind_of
 from octavo.ingest.reading import FileReader, Text
 from octavo.ingest.rows import Fields, Rows, SourceError
@@ -36,6 +37,7 @@ class SourceDocument:
     text: str
     metadata: dict[str, Any]
     parent: str  # the file or row that it is a piece of
+    embed_text: str | None = None  # what is embedded of it in place of the text: with what stands above it
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,9 @@ class Source:
         Of a folder: read only this file or folder below it.
     skip_bad_lines : bool
         Of a file of rows: leave out lines that cannot be read, and list them, rather than raise.
+    context : {"none", "title", "headings"}
+        What is embedded with a piece and returned without it: the title of its document, or that and the headings above it.
+        With ``"none"``, a title of rows is part of their text.
 
     Attributes
     ----------
@@ -110,6 +115,7 @@ class Source:
         rules: Rules | None = None,
         scope: str = "",
         skip_bad_lines: bool = False,
+        context: str = "none",
     ) -> None:
         self.path = path
         self.name = name
@@ -121,11 +127,17 @@ class Source:
         self._rules = rules or Rules()
         self._scope = scope
         self._skip_bad_lines = skip_bad_lines
+        self._context = check_context(context)
         self._files: list[FoundFile] | None = None
         self._looked = False
 
-    def find(self) -> Found:
+    def find(self, known: Mapping[str, Stamp] | None = None) -> Found:
         """Look at what there is, before anything is written: files by name, rows by reading all of them.
+
+        Parameters
+        ----------
+        known : mapping of str to Stamp, optional
+            Of files that held text when they were read: those that are as they were are not looked into.
 
         Raises
         ------
@@ -133,6 +145,7 @@ class Source:
             For a row that cannot be read, or two with the same id; the message names file and line.
         """
         self._looked = True
+        known = known or {}
         if self.kind == "rows":
             self.skipped = Skipped()
             about = self.path.stat()
@@ -148,7 +161,8 @@ class Source:
             files = [found] if found is not None else []
         self._files = []
         for file in files:
-            self.skipped.empty.append(file.name) if _is_blank(file) else self._files.append(file)
+            blank = known.get(file.name) != file.stamp and _is_blank(file)
+            self.skipped.empty.append(file.name) if blank else self._files.append(file)
         self.stamps = {file.name: file.stamp for file in self._files}
         kept = tuple(self.parent_of(name) if name.endswith("/") else self.parent_of(name) + "\0" for name in walk.kept)
         parents = frozenset(self.parent_of(file.name) for file in self._files)
@@ -180,7 +194,7 @@ class Source:
         """
         if self.kind == "rows":
             for row in self._rows(Skipped() if self._looked else self.skipped):  # listed once
-                yield from self._chunks(self._row_id(row), row.metadata, Text(row.text))
+                yield from self._chunks(self._row_id(row), row.metadata, Text(row.body, row.metadata, title=row.title))
                 advance(1)
             return
         wanted = None if only is None else frozenset(only)
@@ -207,6 +221,10 @@ class Source:
         except UnreadableFileError as error:
             self.skipped.add(file.name, str(error))
 
+    def in_scope(self, name: str) -> bool:
+        """Tell whether a file belongs to what is read of the source."""
+        return not self._scope or name == self._scope or name.startswith(self._scope + "/")
+
     def parent_of(self, name: str) -> str:
         """Return what the documents of a file have as their `document`."""
         if self.kind != "folder":
@@ -215,21 +233,39 @@ class Source:
 
     def _chunks(self, parent: str, metadata: dict[str, Any], text: Text) -> Iterator[SourceDocument]:
         if not self.chunk_size:
-            yield SourceDocument(parent, text.text, self._marked(metadata), parent)
+            piece, embedded = self._in_context(text, 0, self._returned(text))
+            yield SourceDocument(parent, piece, self._marked(metadata), parent, embedded)
             return
         starts = [start for start, _ in text.pages]
-        for number, (start, piece) in enumerate(self._pieces(text.text)):
+        for number, (start, part) in enumerate(self._pieces(self._returned(text))):
+            piece, embedded = self._in_context(text, start, part)
             described = {**metadata, "document": parent, "chunk": number}
             if starts:
                 described["page"] = text.pages[max(bisect_right(starts, start) - 1, 0)][1]
-            yield SourceDocument(f"{parent}#{number}", piece, self._marked(described), parent)
+            yield SourceDocument(f"{parent}#{number}", piece, self._marked(described), parent, embedded)
+
+    def _returned(self, text: Text) -> str:
+        """Return what is kept of a text: where nothing is context, a row's title is part of it."""
+        return text.whole if self._context == "none" else text.text
+
+    def _in_context(self, text: Text, start: int, piece: str) -> tuple[str, str | None]:
+        """Return a piece, and what is embedded in its place."""
+        if self._context == "none":
+            return piece, None
+        headings = text.headings
+        if self._context == "headings":
+            return piece, in_context(piece, headings.above(start))
+        title = headings.title_above(start)
+        return piece, in_context(piece, [title] if title is not None else [])
 
     def _pieces_of_row(self, parent: str, metadata: dict[str, Any], text: Text) -> Iterator[SourceDocument]:
-        pieces = self._pieces(text.text) if self.chunk_size else [(0, text.text)]
-        for number, (_, piece) in enumerate(pieces):
+        whole = self._returned(text)
+        pieces = self._pieces(whole) if self.chunk_size else [(0, whole)]
+        for number, (start, part) in enumerate(pieces):
+            piece, embedded = self._in_context(text, start, part)
             identifier = f"{parent}#{text.row}" + (f".{number}" if len(pieces) > 1 else "")
             described = {**metadata, "chunk": number} if len(pieces) > 1 else metadata
-            yield SourceDocument(identifier, piece, self._marked(described), parent)
+            yield SourceDocument(identifier, piece, self._marked(described), parent, embedded)
 
     def _pieces(self, text: str) -> list[tuple[int, str]]:
         return split_places(text, self.chunk_size, self.overlap) or [(0, text)]

@@ -11,7 +11,7 @@ from octavo._validation import check_choice, check_flag, check_integer, check_nu
 from octavo.compression import Codec
 from octavo.compression.token_pooling import TokenPooling
 from octavo.errors import ParameterError
-from octavo.index import planner
+from octavo.index import planner, token_cells
 from octavo.index.cells import bytes_for
 from octavo.planning import _measured as measured
 
@@ -170,6 +170,10 @@ def local_size(workload: Workload) -> LocalSize:
     disk: dict[str, float] = {f"tier {i}": n * layout.row_bytes for i, layout in enumerate(workload.layouts)}
     if workload.tokens is not None:
         disk["tokens"] = n * workload.token_bytes
+        if n >= planner.limits.token_cells_min:
+            ram["token cells"] = disk["token cells"] = token_cells.bytes_for(
+                n, int(n * workload.stored_tokens), workload.dim
+            )
     if workload.sparse_terms:
         each = measured.SPARSE_TERM_BYTES * workload.sparse_terms + measured.SPARSE_SCALE_BYTES
         ram["sparse"] = disk["sparse"] = n * each

@@ -21,6 +21,7 @@ from octavo._rotation import ROUNDS, StructuredRotation
 from octavo.errors import CodecError, CorruptCollectionError
 from octavo.index.cells import CellModel, Records, Segment, record_type
 from octavo.index.reach import Reach
+from octavo.index.token_cells import BLOCK_BITS, Postings
 
 #: Bytes of records that share one checksum.
 BLOCK_BYTES = 1 << 14
@@ -35,6 +36,10 @@ _MODEL_MAGIC = b"OCTCELLS"
 #: Magic, version, dim, cells, bytes of a record, rows.
 _SEGMENT = struct.Struct("<8sIIIIQ")
 _SEGMENT_MAGIC = b"OCTSEGMT"
+
+#: Magic, version, cells, first block, blocks, postings.
+_POSTINGS = struct.Struct("<8sIIIIQ")
+_POSTINGS_MAGIC = b"OCTPOSTS"
 
 #: Records begin at a multiple of this.
 _ALIGNED = 64
@@ -216,12 +221,32 @@ def write_segment(folder: Directory, name: str, view: SegmentView, dim: int) -> 
     segment = view.segment
     records = np.ascontiguousarray(segment.records)
     data = records.view(np.uint8).reshape(-1).data
-    sums = [zlib.crc32(data[start : start + BLOCK_BYTES]) for start in range(0, len(data), BLOCK_BYTES)]
     header = _SEGMENT.pack(_SEGMENT_MAGIC, _VERSION, dim, len(segment.starts) - 1, records.dtype.itemsize, len(segment))
-    head = header + segment.starts.astype("<i4").tobytes() + np.array(sums, "<u4").tobytes()
+    head = header + segment.starts.astype("<i4").tobytes() + _sums(data)
     head += bytes(-len(head) % _ALIGNED)
     about = {"file": name, "first": view.first, "last": view.last, "rows": len(segment)}
     return about | write_file(folder, name, [head, data], [head])
+
+
+def write_postings(folder: Directory, name: str, view: SegmentView) -> dict[str, Any]:
+    """Write a file of postings; returns what is to be recorded of it. Its name is not durable yet."""
+    postings = view.segment
+    assert isinstance(postings, Postings)  # what token cells hold
+    records = np.ascontiguousarray(postings.records, "<u2")
+    data = records.view(np.uint8).data
+    header = _POSTINGS.pack(
+        _POSTINGS_MAGIC, _VERSION, postings.n_cells, postings.block, postings.n_blocks, len(postings)
+    )
+    head = header + postings.starts.astype("<u4").tobytes() + _sums(data)
+    head += bytes(-len(head) % _ALIGNED)
+    about = {"file": name, "first": view.first, "last": view.last, "rows": len(postings)}
+    return about | write_file(folder, name, [head, data], [head])
+
+
+def _sums(data: memoryview) -> bytes:
+    """Return the CRC-32 of each block of records."""
+    starts = range(0, len(data), BLOCK_BYTES)
+    return np.array([zlib.crc32(data[start : start + BLOCK_BYTES]) for start in starts], "<u4").tobytes()
 
 
 def write_file(folder: Directory, name: str, parts: Iterable[Any], summed: Iterable[Any]) -> dict[str, int]:
@@ -316,6 +341,31 @@ def read_segment(folder: Directory, entry: dict[str, Any], model: CellModel) -> 
     records: Records = body.view(kind)
     guard = RecordGuard(entry["file"], body, sums, row_bytes, file=file, start=start)
     return SegmentView(Segment(starts, records), entry["first"], entry["last"], entry, file, guard)
+
+
+def read_postings(folder: Directory, entry: dict[str, Any], model: CellModel) -> SegmentView:
+    """Map a file of postings; of the postings nothing is read yet. Raises as `read_model`."""
+    file, data = map_file(folder, entry)
+    magic, version, cells, block, blocks, rows = _unpacked(_POSTINGS, data, entry)
+    sound = magic == _POSTINGS_MAGIC and version == _VERSION and cells == len(model) and rows == entry["rows"]
+    # The lists of a segment lie in the blocks of its slots: nothing that they name is beyond these.
+    if not sound or (
+        blocks and not entry["first"] >> BLOCK_BITS <= block <= block + blocks - 1 <= entry["last"] >> BLOCK_BITS
+    ):
+        raise _damaged(entry)
+    table = _POSTINGS.size + 4 * (blocks * cells + 1)
+    n_sums = -(-2 * rows // BLOCK_BYTES)
+    start = -(-(table + 4 * n_sums) // _ALIGNED) * _ALIGNED
+    if len(data) != start + 2 * rows or zlib.crc32(data[:start].data) != entry["crc"]:
+        raise _damaged(entry)
+    starts = data[_POSTINGS.size : table].view("<u4").astype(np.int64)
+    if starts[0] != 0 or starts[-1] != rows or (np.diff(starts) < 0).any():
+        raise _damaged(entry)
+    sums = data[table : table + 4 * n_sums].view("<u4").astype(np.uint32)
+    body = data[start:]
+    guard = RecordGuard(entry["file"], body, sums, 2, file=file, start=start)
+    postings = Postings(starts, body.view("<u2"), cells, block)
+    return SegmentView(postings, entry["first"], entry["last"], entry, file, guard)
 
 
 def map_file(folder: Directory, entry: dict[str, Any]) -> tuple[HeldFile, NDArray[np.uint8]]:

@@ -18,7 +18,9 @@ _BYTES = ("codec_state", "token_codec", "candidate_state")
 _SETTINGS = {"metric": str, "full_text": str, "fit_after": int, "seed": int, "connectivity": int}
 
 _GRAPH_NAME = re.compile(r"g\d{6,}-[0-9a-f]{32}\.graph")
-_CELL_NAMES = {kind: re.compile(rf"g\d{{6,}}-[0-9a-f]{{32}}\.{kind}") for kind in ("cells", "segment")}
+_CELL_NAMES = {
+    kind: re.compile(rf"g\d{{6,}}-[0-9a-f]{{32}}\.{kind}") for kind in ("cells", "segment", "centroids", "postings")
+}
 _SPARSE_NAME = re.compile(r"[0-9a-f]{32}\.sparse")
 _TEXT_FILE = re.compile(r"[\w.-]+")
 
@@ -85,8 +87,10 @@ def check_artifact(name: str, text: str) -> dict[str, Any] | None:
     """
     try:
         entry = json.loads(text)
-        if name.endswith("cells"):
-            numbers, good = _cell_numbers(entry)
+        if name.endswith("token_cells"):
+            numbers, good = _cell_numbers(entry, "centroids", "postings")
+        elif name.endswith("cells"):
+            numbers, good = _cell_numbers(entry, "cells", "segment")
         elif name.endswith("graph"):
             numbers = [entry[key] for key in ("generation", "covered", "bytes", "crc")]
             good = _GRAPH_NAME.fullmatch(entry["file"]) is not None
@@ -102,16 +106,16 @@ def check_artifact(name: str, text: str) -> dict[str, Any] | None:
     return entry if good and all(isinstance(number, int) and number >= 0 for number in numbers) else None
 
 
-def _cell_numbers(entry: dict[str, Any]) -> tuple[list[Any], bool]:
+def _cell_numbers(entry: dict[str, Any], model_kind: str, part_kind: str) -> tuple[list[Any], bool]:
     """Return all numbers of what is recorded about cells, and whether names and ranges of slots are such as Octavo writes."""
     model, parts, covered = entry["model"], entry["segments"], entry["covered"]
     since, cosine = entry["later"]
     numbers = [entry["generation"], covered, since, *(model[key] for key in ("bytes", "crc"))]
     numbers += [part[key] for part in parts for key in ("bytes", "crc", "first", "last", "rows")]
-    good = _CELL_NAMES["cells"].fullmatch(model["file"]) is not None and isinstance(cosine, float)
+    good = _CELL_NAMES[model_kind].fullmatch(model["file"]) is not None and isinstance(cosine, float)
     end = 0
     for part in parts:
-        named = _CELL_NAMES["segment"].fullmatch(part["file"]) is not None
+        named = _CELL_NAMES[part_kind].fullmatch(part["file"]) is not None
         good = good and named and end <= part["first"] <= part["last"] <= covered < _LARGEST
         end = part["last"]
     return numbers, good

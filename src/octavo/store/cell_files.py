@@ -22,7 +22,7 @@ import re
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -65,8 +65,6 @@ _MISFIT, _MISFIT_GROWN = 1.05, 1.2
 #: Rows left out: so many, or this part of the sample, if that is less.
 _LEFT_OUT, _LEFT_OUT_PART = 2_048, 8
 
-_NAME = re.compile(r"g(\d{6,})-[0-9a-f]{32}\.(?:cells|segment)(\.tmp)?")
-
 
 class _StoppedError(Exception):
     """Building was given up."""
@@ -85,8 +83,12 @@ class CellFiles(DerivedIndex):
 
     name = "cells"
 
+    #: What the names of its files end with: that of the model, and those of the segments.
+    endings: ClassVar[tuple[str, str]] = ("cells", "segment")
+
     def __init__(self, store: Store, prefix: str = "") -> None:
         super().__init__(store, prefix)
+        self._own = re.compile(rf"g(\d{{6,}})-[0-9a-f]{{32}}\.(?:{'|'.join(self.endings)})(\.tmp)?")
         self._seen: dict[str, Any] | None = None  # the entry that was looked at last, used or not
         self._refused: dict[str, Any] | None = None  # one whose files are damaged
         self._training = threading.Lock()
@@ -95,6 +97,70 @@ class CellFiles(DerivedIndex):
         self._moves: dict[int, Mask | None] = {}
         # shown last, and for which generation: a writer that replaces that may have begun before
         self._shown: tuple[int, CellView | None] = -1, None
+
+    # ------------------------------------------------------------------ what it follows
+
+    def _view(self, snapshot: Snapshot) -> CellView | None:
+        """Return the cells that a snapshot has."""
+        return snapshot.cells
+
+    def _publish(self, generation: int, view: CellView | None) -> None:
+        """Show them to searches."""
+        self._store.publish_cells(generation, view)
+
+    def _has_rows(self, snapshot: Snapshot) -> bool:
+        """Tell whether there is something to put into cells."""
+        return bool(snapshot.fitted and snapshot.tiers and snapshot.n_alive)
+
+    def _least(self, snapshot: Snapshot) -> int:
+        """Return from how many documents on there are cells."""
+        return planner.cells_min(snapshot.tiers[0].layout)
+
+    def _tail(self, snapshot: Snapshot) -> int:
+        """Return how many documents may wait beside the cells."""
+        return planner.tail_max(snapshot.tiers[0].layout)
+
+    def _learn(self, snapshot: Snapshot, alive: Slots, seed: int) -> CellView:
+        """Learn centroids, put all documents into their cells, and learn how far to look."""
+        n_cells = cells_for(len(alive))
+        size = min(len(alive), n_cells * SAMPLE_PER_CELL)
+        chosen = np.random.default_rng(seed).permutation(alive)[:size]
+        apart = min(_LEFT_OUT, size // _LEFT_OUT_PART)
+        sample, left_out = np.sort(chosen[apart:]), np.sort(chosen[:apart])
+        model = CellModel.train(self._decoded(snapshot, sample), n_cells, seed=seed, pause=self._pause)
+        some = np.random.default_rng([seed, 1]).choice(alive, (3, queries_for(len(model))))
+        held = model.held_out(*(decode_rows(snapshot, rows) for rows in some))
+        segment, cosine = self._encoded(snapshot, model, 0, held)
+        if apart:
+            _, cosine = model.encode(decode_rows(snapshot, left_out), left_out)
+        model = model.learned(held, segment, cosine, self._pause)
+        return CellView(ModelView(model, len(alive)), (SegmentView(segment, 0, snapshot.n_slots),), snapshot.n_slots)
+
+    def _merged(self, segments: Sequence[Segment], alive: Mask | None) -> Segment:
+        """Put segments together, without documents that are no longer there."""
+        return Segment.merged(segments, alive)
+
+    def _renumbered(self, segment: Segment, alive: Mask, places: Slots) -> Segment:
+        """Return a segment with the slots that documents have in the next generation."""
+        moved = Segment.merged([segment], alive)
+        moved.records["slot"] = places[moved.records["slot"]]
+        return moved
+
+    def _is_alike(self, before: Snapshot, now: Snapshot) -> bool:
+        """Tell whether the vectors of two generations are nearly the same, slot by slot."""
+        if before.dim != now.dim or not now.tiers or not now.fitted:
+            return False
+        alive = np.flatnonzero(before.alive)
+        some = alive[np.linspace(0, len(alive) - 1, min(len(alive), _COMPARED)).astype(np.int64)]
+        return bool(len(some)) and is_same(decode_rows(before, some), decode_rows(now, some))
+
+    def _write_part(self, folder: Directory, name: str, view: SegmentView, dim: int) -> dict[str, Any]:
+        """Write the file of a segment; returns what is to be recorded of it."""
+        return write_segment(folder, name, view, dim)
+
+    def _read_part(self, folder: Directory, entry: dict[str, Any], model: CellModel) -> SegmentView:
+        """Map the file of a segment."""
+        return read_segment(folder, entry, model)
 
     # ------------------------------------------------------------------ following
 
@@ -115,24 +181,24 @@ class CellFiles(DerivedIndex):
 
     def _untrained(self, snapshot: Snapshot) -> bool:
         """Tell whether there are no cells, and should be."""
-        if not snapshot.fitted or not snapshot.tiers or not snapshot.n_alive:
+        if not self._has_rows(snapshot):
             return False
-        view = snapshot.cells
+        view = self._view(snapshot)
         if view is not None:
             return view.damaged
-        return snapshot.n_alive >= planner.cells_min(snapshot.tiers[0].layout)
+        return snapshot.n_alive >= self._least(snapshot)
 
     def _waits(self, snapshot: Snapshot, tail: int | None) -> bool:
         """Tell whether there are cells, and more than `tail` rows beside them."""
-        view = snapshot.cells
-        if view is None or view.damaged or not snapshot.fitted or not snapshot.tiers or not snapshot.n_alive:
+        view = self._view(snapshot)
+        if view is None or view.damaged or not self._has_rows(snapshot):
             return False
-        return snapshot.n_slots - view.covered > (planner.tail_max(snapshot.tiers[0].layout) if tail is None else tail)
+        return snapshot.n_slots - view.covered > (self._tail(snapshot) if tail is None else tail)
 
     def _outgrown(self, snapshot: Snapshot, factor: float = _GROWN) -> bool:
         """Tell whether the centroids no longer fit what there is."""
-        view = snapshot.cells
-        if view is None or not snapshot.fitted:
+        view = self._view(snapshot)
+        if view is None or not self._has_rows(snapshot):
             return False
         grown = snapshot.n_alive / max(1, view.trained.rows)
         later, cosine = view.later
@@ -144,12 +210,12 @@ class CellFiles(DerivedIndex):
         """Tell whether whoever adds documents should train, too."""
         if not self._untrained(snapshot):
             return self._outgrown(snapshot, _OVERGROWN)
-        least = _OVERDUE * planner.cells_min(snapshot.tiers[0].layout)
-        return tail == 0 or snapshot.cells is not None or snapshot.n_alive >= least
+        return tail == 0 or self._view(snapshot) is not None or snapshot.n_alive >= _OVERDUE * self._least(snapshot)
 
     def covered(self, snapshot: Snapshot) -> int:
         """Return up to which slot rows are in cells."""
-        return snapshot.cells.covered if snapshot.cells is not None else 0
+        view = self._view(snapshot)
+        return view.covered if view is not None else 0
 
     def _quietly(self) -> None:
         with contextlib.suppress(OctavoError, OSError):
@@ -225,7 +291,7 @@ class CellFiles(DerivedIndex):
     def _show(self, generation: int, view: CellView | None) -> None:
         """Let searches use other cells."""
         self._shown = generation, view
-        self._store.publish_cells(generation, view)
+        self._publish(generation, view)
 
     # ------------------------------------------------------------------ making
 
@@ -244,29 +310,16 @@ class CellFiles(DerivedIndex):
             alive = np.flatnonzero(snapshot.alive)
             if not len(alive) or not (self._untrained(snapshot) or self._outgrown(snapshot)):
                 return False
-            n_cells, seed = cells_for(len(alive)), self._store.settings.seed or 0
-            size = min(len(alive), n_cells * SAMPLE_PER_CELL)
-            chosen = np.random.default_rng(seed).permutation(alive)[:size]
-            apart = min(_LEFT_OUT, size // _LEFT_OUT_PART)
-            sample, left_out = np.sort(chosen[apart:]), np.sort(chosen[:apart])
-            model = CellModel.train(self._decoded(snapshot, sample), n_cells, seed=seed, pause=self._pause)
-            some = np.random.default_rng([seed, 1]).choice(alive, (3, queries_for(len(model))))
-            held = model.held_out(*(decode_rows(snapshot, rows) for rows in some))
-            segment, cosine = self._encoded(snapshot, model, 0, held)
-            if apart:
-                _, cosine = model.encode(decode_rows(snapshot, left_out), left_out)
-            model = model.learned(held, segment, cosine, self._pause)
-            trained = ModelView(model, len(alive))
-            view = CellView(trained, (SegmentView(segment, 0, snapshot.n_slots),), snapshot.n_slots)
+            view = self._learn(snapshot, alive, self._store.settings.seed or 0)
             generation = snapshot.generation
             while not self._over():
                 now = self._space
                 if now.generation != generation:
                     if generation not in self._moves:
                         return False
-                    view, generation = _moved(view, self._moves[generation]), generation + 1
+                    view, generation = self._moved(view, self._moves[generation]), generation + 1
                     continue
-                if now.n_slots - view.covered > planner.tail_max(now.tiers[0].layout):
+                if now.n_slots - view.covered > self._tail(now):
                     view = self._extended(now, view)
                     continue
                 with self._lock:
@@ -283,6 +336,7 @@ class CellFiles(DerivedIndex):
     def _extended(self, snapshot: Snapshot, view: CellView) -> CellView:
         fresh, cosine = self._encoded(snapshot, view.trained.model, view.covered)
         merged = [SegmentView(fresh, view.covered, snapshot.n_slots)]
+        added = int(np.count_nonzero(snapshot.alive[view.covered :]))
         rows, kept = len(fresh), list(view.parts)
         while kept and len(kept[-1].segment) <= _MERGE * rows:
             part = kept.pop()
@@ -290,14 +344,14 @@ class CellFiles(DerivedIndex):
             merged.insert(0, part)
             rows += len(part.segment)
         if len(merged) > 1:
-            segment = Segment.merged([part.segment for part in merged], snapshot.alive)
+            segment = self._merged([part.segment for part in merged], snapshot.alive)
         else:
             segment = fresh
         if len(segment):
             kept.append(SegmentView(segment, merged[0].first, snapshot.n_slots))
         before, mean = view.later
-        later = before + len(fresh)
-        mean = (before * mean + len(fresh) * cosine) / later if later else 0.0
+        later = before + added
+        mean = (before * mean + added * cosine) / later if later else 0.0
         return CellView(view.trained, tuple(kept), snapshot.n_slots, (later, mean))
 
     def take_over(self, before: Snapshot, renumbered: bool) -> None:
@@ -305,20 +359,35 @@ class CellFiles(DerivedIndex):
         with contextlib.suppress(OctavoError, OSError), self._lock:
             now, (generation, view) = self._space, self._shown
             if generation != before.generation or (view is not None and view.covered > before.n_slots):
-                view = before.cells
+                view = self._view(before)
             training = self._training.locked()
             if now.generation != before.generation + 1 or (view is None and not training):
                 return
-            if not renumbered and not _is_alike(before, now):
+            if not renumbered and not self._is_alike(before, now):
                 return
             kept = before.alive if renumbered else None
             if training:
                 self._moves[before.generation] = kept
-            if view is None or view.damaged or now.cells is not None:
+            if view is None or view.damaged or self._view(now) is not None:
                 return
             for part in view.parts:
                 part.check_all()
-            self._show(now.generation, _moved(view, kept))
+            self._show(now.generation, self._moved(view, kept))
+
+    def _moved(self, view: CellView, kept: Mask | None) -> CellView:
+        """Return cells for the next generation of vector files, which has these slots of the one before it (None: all)."""
+        places = np.concatenate([[0], np.cumsum(kept)]) if kept is not None else None
+        parts = []
+        for part in view.parts:
+            segment, first, last = part.segment, part.first, part.last
+            if kept is None or places is None:
+                segment = self._merged([segment], None)  # in memory: what it is mapped from goes
+            else:
+                segment = self._renumbered(segment, kept, places)
+                first, last = int(places[first]), int(places[last])
+            parts.append(SegmentView(segment, first, last))
+        covered = view.covered if places is None else int(places[view.covered])
+        return CellView(ModelView(view.trained.model, view.trained.rows), tuple(parts), covered, view.later)
 
     def _encoded(
         self, snapshot: Snapshot, model: CellModel, first: int, held: HeldOut | None = None
@@ -344,7 +413,7 @@ class CellFiles(DerivedIndex):
 
     def _current(self, snapshot: Snapshot) -> CellView | None:
         """Return the cells to go on with: those that are recorded, where another process was the last to do so."""
-        view = snapshot.cells
+        view = self._view(snapshot)
         if self._shown[0] != snapshot.generation:
             self._shown = snapshot.generation, view  # files of an old one are let go
         if view is not None and view.damaged:
@@ -363,7 +432,7 @@ class CellFiles(DerivedIndex):
             if entry["covered"] > snapshot.n_slots:
                 return view  # of rows that this process does not see yet
             try:
-                loaded = _load(folder, entry, view)
+                loaded = self._load(folder, entry, view)
             except FileNotFoundError:  # replaced meanwhile, or gone
                 self._seen = entry
                 continue
@@ -376,10 +445,25 @@ class CellFiles(DerivedIndex):
         self._refused = self._seen
         return view
 
+    def _load(self, folder: Directory, entry: dict[str, Any], view: CellView | None) -> CellView:
+        """Map the files that an entry names; those that are mapped already stay as they are."""
+        if view is not None and view.trained.entry == entry["model"]:
+            trained = view.trained
+        else:
+            trained = read_model(folder, entry["model"])
+        mapped: Sequence[SegmentView] = view.parts if view is not None and view.trained is trained else ()
+        known = {part.entry["file"]: part for part in mapped if part.entry is not None}
+        parts = []
+        for about in entry["segments"]:
+            part = known.get(about["file"])
+            parts.append(part if part is not None else self._read_part(folder, about, trained.model))
+        later, cosine = entry["later"]
+        return CellView(trained, tuple(parts), entry["covered"], (later, cosine))
+
     # ------------------------------------------------------------------ saving
 
     def _due(self, snapshot: Snapshot) -> bool:
-        return self._store.folder is not None and not _is_saved(snapshot.cells)
+        return self._store.folder is not None and not _is_saved(self._view(snapshot))
 
     def checkpoint(self, *, keep: bool = False) -> None:
         """Write what is not in files yet, record it, and map it; with `keep`, searches go on in memory.
@@ -388,11 +472,11 @@ class CellFiles(DerivedIndex):
         """
         store = self._store
         folder = store.folder
-        if folder is None or store.settings.read_only or _is_saved(self._space.cells):
+        if folder is None or store.settings.read_only or _is_saved(self._view(self._space)):
             return
         with self._lock:
             snapshot = self._space
-            view = snapshot.cells
+            view = self._view(snapshot)
             if view is None or _is_saved(view) or view.damaged:
                 return
             written: list[str] = []
@@ -412,7 +496,7 @@ class CellFiles(DerivedIndex):
                         folder.remove(name)
             if recorded and not keep:
                 with contextlib.suppress(OSError, OctavoError):
-                    self._show(snapshot.generation, _load(folder, entry, view))
+                    self._show(snapshot.generation, self._load(folder, entry, view))
 
     def _write(self, folder: Directory, snapshot: Snapshot, view: CellView, written: list[str]) -> dict[str, Any]:
         """Write the files that are missing, and return what is to be recorded."""
@@ -422,8 +506,9 @@ class CellFiles(DerivedIndex):
             return written[-1]
 
         model, rows = view.trained.model, view.trained.rows
-        about = view.trained.entry or write_model(folder, new("cells"), model, rows)
-        parts = [part.entry or write_segment(folder, new("segment"), part, model.dim) for part in view.parts]
+        model_ending, ending = self.endings
+        about = view.trained.entry or write_model(folder, new(model_ending), model, rows)
+        parts = [part.entry or self._write_part(folder, new(ending), part, model.dim) for part in view.parts]
         later, cosine = view.later
         return {
             "generation": snapshot.generation,
@@ -440,7 +525,7 @@ class CellFiles(DerivedIndex):
             kept = self._store.artifact(connection, self.artifact)
             others = kept is not None and kept["generation"] == current and kept != self._seen
             # another process may have removed what nobody knew of
-            there = all(folder.stat(name) is not None for name in derived_files("cells", entry))
+            there = all(folder.stat(name) is not None for name in derived_files(self.name, entry))
             good = current == snapshot.generation and not others and there
             if good:
                 connection.execute("INSERT OR REPLACE INTO artifacts VALUES (?, ?)", (self.artifact, json.dumps(entry)))
@@ -449,7 +534,7 @@ class CellFiles(DerivedIndex):
         with self._store.write() as connection:
             known = self._store.derived(connection)
             for name in folder.names():
-                match = _NAME.fullmatch(name)
+                match = self._own.fullmatch(name)
                 if match is not None and name not in known and (match[2] is None or is_abandoned(folder, name)):
                     folder.remove(name)
         if good:
@@ -472,7 +557,7 @@ class CellFiles(DerivedIndex):
             trained = read_model(folder, entry["model"])
             for about in entry["segments"]:
                 name = about["file"]
-                read_segment(folder, about, trained.model).check_all()
+                self._read_part(folder, about, trained.model).check_all()
         except FileNotFoundError:
             return f"{name} is missing; it is rebuilt when it is needed"
         except CorruptCollectionError as err:
@@ -480,47 +565,10 @@ class CellFiles(DerivedIndex):
         return None
 
 
-def _moved(view: CellView, kept: Mask | None) -> CellView:
-    """Return cells for the next generation of vector files, which has these slots of the one before it (None: all)."""
-    places = np.concatenate([[0], np.cumsum(kept)]) if kept is not None else None
-    parts = []
-    for part in view.parts:
-        segment, first, last = Segment.merged([part.segment], kept), part.first, part.last
-        if places is not None:
-            segment.records["slot"] = places[segment.records["slot"]]
-            first, last = int(places[first]), int(places[last])
-        parts.append(SegmentView(segment, first, last))
-    covered = view.covered if places is None else int(places[view.covered])
-    return CellView(ModelView(view.trained.model, view.trained.rows), tuple(parts), covered, view.later)
-
-
-def _is_alike(before: Snapshot, now: Snapshot) -> bool:
-    """Tell whether the vectors of two generations are nearly the same, slot by slot."""
-    if before.dim != now.dim or not now.tiers or not now.fitted:
-        return False
-    alive = np.flatnonzero(before.alive)
-    some = alive[np.linspace(0, len(alive) - 1, min(len(alive), _COMPARED)).astype(np.int64)]
-    if not len(some):
-        return False
-    old, new = decode_rows(before, some), decode_rows(now, some)
+def is_same(old: Floats, new: Floats) -> bool:
+    """Tell whether vectors are nearly the same, so that cells of the ones are cells of the others."""
     return bool(np.square(new - old, dtype=np.float64).sum() <= _SAME * np.square(old, dtype=np.float64).sum())
 
 
 def _is_saved(view: CellView | None) -> bool:
     return view is None or (view.trained.entry is not None and all(part.entry is not None for part in view.parts))
-
-
-def _load(folder: Directory, entry: dict[str, Any], view: CellView | None) -> CellView:
-    """Map the files that an entry names; those that are mapped already stay as they are."""
-    if view is not None and view.trained.entry == entry["model"]:
-        trained = view.trained
-    else:
-        trained = read_model(folder, entry["model"])
-    mapped: Sequence[SegmentView] = view.parts if view is not None and view.trained is trained else ()
-    known = {part.entry["file"]: part for part in mapped if part.entry is not None}
-    parts = []
-    for about in entry["segments"]:
-        part = known.get(about["file"])
-        parts.append(part if part is not None else read_segment(folder, about, trained.model))
-    later, cosine = entry["later"]
-    return CellView(trained, tuple(parts), entry["covered"], (later, cosine))

@@ -790,6 +790,18 @@ def drop_from_manifest(connection: Connection, keys: Iterable[str]) -> None:
     connection.executemany("DELETE FROM manifest WHERE key = ?", [(key,) for key in keys])
 
 
+#: The table in which `octavo index` keeps sizes and times of files that it has read; not there before it has.
+READ_FILES = "octavo_read_files"
+
+
+def has_table(connection: Connection, name: str) -> bool:
+    """Tell whether there is a table of this name."""
+    return (
+        connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)).fetchone()
+        is not None
+    )
+
+
 def read_notes(connection: Connection) -> dict[str, str]:
     """Return the notes: texts that tools keep beside the documents."""
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'octavo_notes'").fetchone():

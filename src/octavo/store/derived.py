@@ -49,7 +49,7 @@ class DerivedIndex(ABC):
     """
 
     #: The value of the option `index`; after the prefix, that under which its files are recorded in `artifacts`.
-    name: ClassVar[str]
+    name: ClassVar[str] = ""
 
     rests_last = False
 
@@ -61,6 +61,11 @@ class DerivedIndex(ABC):
         self._thread: threading.Thread | None = None
         self._stopped = False  # the process, or the use of the collection, is about to end
         _forks.register(self)
+
+    @property
+    def parts(self) -> tuple[DerivedIndex, ...]:
+        """What it consists of, each with a name of its own: itself, or several indexes."""
+        return (self,)
 
     # ------------------------------------------------------------------ forks and the end
 

@@ -16,7 +16,7 @@ from octavo.encoders.tokens import TokenEncoder
 from octavo.store import _originals
 from octavo.store.database import DATABASE_NAME
 from octavo.store.reencoding import PREFIX
-from octavo.store.settings import INDEXES
+from octavo.store.settings import DERIVED, INDEXES
 from octavo.store.snapshot import Snapshot
 from octavo.store.sqlite import Connection, library_version
 from octavo.store.store import Store, derived_files
@@ -166,6 +166,8 @@ def describe(
             ram["coarse tier" if number == 0 else f"tier {number}"] = tier.codes.nbytes
     vector_bytes = float(sum(tier.layout.row_bytes for tier in snapshot.tiers))
     tokens = _tokens(store, snapshot.tokens) if snapshot.tokens is not None else None
+    if tokens is not None and isinstance(encoder, TokenEncoder) and encoder.pools is not None:
+        tokens["pooled_by"] = encoder.pools
     if snapshot.tokens is not None:
         view = snapshot.tokens
         vector_bytes += (view.codes.nbytes + view.offsets.nbytes) / max(1, snapshot.n_slots)
@@ -180,6 +182,8 @@ def describe(
         ram["graph"] = snapshot.graph.graph.memory_bytes
     if snapshot.cells is not None:
         ram["cells"] = snapshot.cells.nbytes
+    if snapshot.token_cells is not None:
+        ram["token cells"] = snapshot.token_cells.nbytes
     sparse = _sparse(connection, snapshot, manifest.get("sparse_encoder")) if snapshot.sparse is not None else None
     if snapshot.sparse is not None:
         ram["sparse"] = snapshot.sparse.nbytes
@@ -340,11 +344,11 @@ def _disk(store: Store, connection: Connection, snapshot: Snapshot, originals: i
     )
     if originals:
         sizes["originals"] = originals  # in the same file
-    for index in INDEXES:
+    for index in DERIVED:
         names = [name for p in ("", PREFIX) for name in derived_files(index, store.artifact(connection, f"{p}{index}"))]
         length = sum(size(name) for name in names)
         if length:
-            sizes[index] = length
+            sizes[index.replace("_", " ")] = length
     text = store.artifact(connection, "text")
     if text is not None:
         sizes["full text"] = sum(length for length, _ in text["manifest"]["files"].values())

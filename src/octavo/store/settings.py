@@ -46,6 +46,9 @@ _KIND = ("metric", "multi_vector", "pooling", "candidates", "candidate_codec")
 #: What finds candidates in a large collection; the first is taken unless the caller says otherwise.
 INDEXES = ("cells", "graph")
 
+#: The same, and what finds candidates by tokens beside it: the names in `artifacts`, after the prefix of a space.
+DERIVED = (*INDEXES, "token_cells")
+
 
 @dataclass(frozen=True)
 class Settings:

@@ -14,7 +14,8 @@ from octavo._files import HeldFile
 from octavo._layout import CodeLayout
 from octavo.compression import Codec, Pipeline
 from octavo.errors import CorruptCollectionError
-from octavo.index import Graph, Tuning
+from octavo.index import Graph, Tuning, token_cells
+from octavo.index.token_cells import Postings
 from octavo.store._cell_format import ModelView, SegmentView
 from octavo.store._originals import Learned
 from octavo.store.reencoding import Reencoding
@@ -139,15 +140,9 @@ class CellView:
         CorruptCollectionError
             When what was looked at is damaged.
         """
-
-        def check(number: int, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]) -> None:
-            guard = self.parts[number].guard
-            if guard is not None:
-                guard.check(first, last)
-
         segments = [part.segment for part in self.parts]
         found, _ = self.trained.model.search(
-            query, segments, rows, keep, wanted=wanted, widen=widen, mask=mask, counts=counts, check=check
+            query, segments, rows, keep, wanted=wanted, widen=widen, mask=mask, counts=counts, check=self._check
         )
         if len(found) and int(found.max()) >= self.covered:
             for part in self.parts:
@@ -155,6 +150,24 @@ class CellView:
                     part.guard.damaged = True
             raise CorruptCollectionError("a segment of cells names a row that is not there")
         return found
+
+    def search_tokens(self, query: Floats, n_slots: int, keep: int, probes: int, mask: Mask | None = None) -> Slots:
+        """Return the documents that gain most by the cells of a query's tokens; see `octavo.index.token_cells.search`.
+
+        Raises
+        ------
+        CorruptCollectionError
+            When what was looked at is damaged.
+        """
+        segments = [part.segment for part in self.parts if isinstance(part.segment, Postings)]
+        return token_cells.search(
+            self.trained.model, segments, query, n_slots, keep, probes=probes, mask=mask, check=self._check
+        )
+
+    def _check(self, number: int, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]) -> None:
+        guard = self.parts[number].guard
+        if guard is not None:
+            guard.check(first, last)
 
 
 @dataclass(frozen=True)
@@ -187,6 +200,8 @@ class Snapshot:
         Token codes of a multi-vector collection; `tiers` hold its candidate vectors then.
     tuning : Tuning or None
         How hard to look, if that was measured with this codec.
+    token_cells : CellView or None
+        Cells of the tokens of a multi-vector collection, where there are some; its segments are `Postings`.
     learned : Learned or None
         How well the codec fits; None while there is none, or where nothing is learned.
     sparse : SparseView or None
@@ -215,6 +230,7 @@ class Snapshot:
     tokens: TokenView | None = None
     tuning: Tuning | None = None
     cells: CellView | None = None
+    token_cells: CellView | None = None
     learned: Learned | None = None
     sparse: SparseView | None = None
     space: int = 0
@@ -250,8 +266,9 @@ class Snapshot:
     def whole(self) -> bool:
         """Whether each mapped file still has the length that it had."""
         derived = all(
-            (space.graph is None or space.graph.whole) and (space.cells is None or space.cells.whole)
+            view is None or view.whole
             for space in self.spaces
+            for view in (space.graph, space.cells, space.token_cells)
         )
         sparse = self.sparse is None or self.sparse.whole
         return derived and sparse and all(file.whole for file in self._mapped)

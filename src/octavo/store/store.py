@@ -34,7 +34,7 @@ from octavo.store._manifest import FORMAT_VERSION, check_artifact
 from octavo.store._originals import Learned
 from octavo.store.database import DATABASE_NAME, Database, read_manifest, write_manifest
 from octavo.store.reencoding import PREFIX, Reencoding
-from octavo.store.settings import INDEXES, Settings
+from octavo.store.settings import DERIVED, Settings
 from octavo.store.snapshot import CellView, GraphView, Mask, Snapshot, TierView
 from octavo.store.sparse import SegmentShelf, SparseDraft
 from octavo.store.sqlite import Connection
@@ -46,7 +46,7 @@ TEXT_DIRECTORY = "text"
 
 #: Everything else that may lie in a collection's directory.
 _OWN_FILE = re.compile(
-    r"octavo\.(db(-wal|-shm)?|lock)|g\d{6,}-(\d+|tokens|offsets)\.vec|g\d{6,}-[0-9a-f]{32}\.(graph|cells|segment)(\.tmp)?"
+    r"octavo\.(db(-wal|-shm)?|lock)|g\d{6,}-(\d+|tokens|offsets)\.vec|g\d{6,}-[0-9a-f]{32}\.(graph|cells|segment|centroids|postings)(\.tmp)?"
     r"|[0-9a-f]{32}\.sparse(\.tmp)?"
 )
 
@@ -58,7 +58,7 @@ _VECTOR_FILE = re.compile(r"g(\d{6,})-(\d+|tokens|offsets)\.vec")
 #: What else may lie in a directory where a collection is made: leftovers of one that was not finished, or is gone, and the
 #: notes of an adapter about its named collections in directories below.
 _BESIDE = re.compile(
-    r"\..*|octavo\.db.*|octavo\.lock|text|g\d{6,}-[0-9a-f]{32}\.(graph|cells|segment)(\.tmp)?|h-.*\.name"
+    r"\..*|octavo\.db.*|octavo\.lock|text|g\d{6,}-[0-9a-f]{32}\.(graph|cells|segment|centroids|postings)(\.tmp)?|h-.*\.name"
 )
 
 
@@ -336,7 +336,7 @@ class Store:
         return {
             name
             for prefix in ("", PREFIX)
-            for index in INDEXES
+            for index in DERIVED
             for name in derived_files(index, self.artifact(connection, f"{prefix}{index}"))
         }
 
@@ -395,8 +395,9 @@ class Store:
             if not sparse or not all(file.whole for file in snapshot.all_files):
                 self._snapshot = self._empty_snapshot()
                 return self.refresh(connection)
-            coming = replace(snapshot.next, graph=None, cells=None) if snapshot.next is not None else None
-            self._snapshot = replace(snapshot, graph=None, cells=None, next=coming)
+            nothing: dict[str, Any] = {"graph": None, "cells": None, "token_cells": None}
+            coming = replace(snapshot.next, **nothing) if snapshot.next is not None else None
+            self._snapshot = replace(snapshot, **nothing, next=coming)
             return self._snapshot
 
     def _changed_since(self, seq: int) -> bool:
@@ -463,6 +464,7 @@ class Store:
         base = next((space for space in current.spaces if space.generation == generation > 0), None)
         graph: GraphView | None = None
         cells: CellView | None = None
+        token_cells: CellView | None = None
         if base is None or base.n_slots > n_slots:
             tiers, codec = self._open_tiers(connection, manifest, prefix)
             known_good = self.directory is None
@@ -473,7 +475,7 @@ class Store:
                 alive = self._read_alive(connection, n_slots)
         else:
             tiers, codec = self._grow_tiers(connection, base, n_slots, own, prefix), base.codec
-            graph, cells, tokens = base.graph, base.cells, base.tokens
+            graph, cells, tokens, token_cells = base.graph, base.cells, base.tokens, base.token_cells
             if tokens is not None and n_slots != base.n_slots:
                 n_tokens = int(manifest["tokens"])
                 tokens = grow_tokens(connection, tokens, n_slots, n_tokens, own=own, prefix=prefix)
@@ -496,6 +498,7 @@ class Store:
             tokens=tokens,
             tuning=_tuning(manifest) if not prefix else None,
             cells=cells,
+            token_cells=token_cells,
             learned=Learned.from_json(manifest.get("learned")),
             sparse=self.shelf.view(sparse, current.sparse)
             if (sparse := manifest.get("sparse")) and not prefix
@@ -530,6 +533,10 @@ class Store:
     def publish_cells(self, generation: int, cells: CellView | None) -> None:
         """Show searches other cells, unless the vector files were replaced meanwhile."""
         self._publish_derived(generation, cells=cells)
+
+    def publish_token_cells(self, generation: int, cells: CellView | None) -> None:
+        """Show searches other cells of tokens, unless the vector files were replaced meanwhile."""
+        self._publish_derived(generation, token_cells=cells)
 
     def _publish_derived(self, generation: int, **view: Any) -> None:
         with self._state_lock:
@@ -657,6 +664,7 @@ class Store:
                 graph=None,
                 tokens=None,
                 cells=None,
+                token_cells=None,
                 sparse=None,
                 next=None,
             )

@@ -54,7 +54,7 @@ from octavo.store.database import (
 from octavo.store.documents import Batch, chunked, metadata_from_json
 from octavo.store.metadata import index as _metadata_index
 from octavo.store.reencoding import ENTRIES, PREFIX, Reencoding, Serve, SpaceChangedError
-from octavo.store.settings import Settings
+from octavo.store.settings import DERIVED, Settings
 from octavo.store.snapshot import Mask, Slots, Snapshot, TierView, decode_rows
 from octavo.store.sqlite import Connection, Error
 from octavo.store.store import Store
@@ -689,7 +689,7 @@ class Writer:
     ) -> None:
         """Write a new generation of vector files and make the manifest point to it."""
         generation = snapshot.newest_generation + 1
-        connection.execute("DELETE FROM artifacts WHERE name IN ('graph', 'cells')")
+        _drop_derived(connection)
         if renumbered:
             connection.execute("DELETE FROM artifacts WHERE name = 'text'")
         changes |= self._write_generation(connection, generation, codec, chunks, tokens)
@@ -982,7 +982,7 @@ class Writer:
             elif found is not None:
                 learned = self._keep_sample(connection, following, found).to_json()
             states = self._write_generation(connection, generation, codec, chunks, tokens, PREFIX)
-            connection.execute(f"DELETE FROM artifacts WHERE name IN ('{PREFIX}graph', '{PREFIX}cells')")
+            _drop_derived(connection, PREFIX)
             changes = {"generation": generation, "fitted": True, "learned": learned}
             self._record_next(connection, reencoding, codec, states, **changes)
             write_manifest(connection, {"seq": snapshot.seq + 1})
@@ -1001,8 +1001,8 @@ class Writer:
                 connection.execute(f"DELETE FROM {table}")
                 connection.execute(f"INSERT INTO {table} SELECT * FROM {PREFIX}{table}")
                 connection.execute(f"DELETE FROM {PREFIX}{table}")
-            connection.execute("DELETE FROM artifacts WHERE name IN ('graph', 'cells')")
-            for index in ("graph", "cells"):
+            _drop_derived(connection)
+            for index in DERIVED:
                 connection.execute("UPDATE artifacts SET name = ? WHERE name = ?", (index, f"{PREFIX}{index}"))
             changes = reencoding.as_manifest()
             changes |= {
@@ -1035,7 +1035,7 @@ class Writer:
                 return False
             for table in ("blocks", "originals"):
                 connection.execute(f"DELETE FROM {PREFIX}{table}")
-            connection.execute(f"DELETE FROM artifacts WHERE name IN ('{PREFIX}graph', '{PREFIX}cells')")
+            _drop_derived(connection, PREFIX)
             drop_from_manifest(connection, ENTRIES)
             write_manifest(connection, {"seq": snapshot.seq + 1})
         self._after_switch(snapshot, followed=False)
@@ -1072,7 +1072,7 @@ class Writer:
         generation = snapshot.newest_generation + 2  # the first space may get the number between
         rows, tokens = _kept_rows(following, slots)
         states = self._write_generation(connection, generation, following.codec, rows, tokens, PREFIX)
-        connection.execute(f"DELETE FROM artifacts WHERE name IN ('{PREFIX}graph', '{PREFIX}cells')")
+        _drop_derived(connection, PREFIX)
         changes = {"generation": generation, "done": len(slots)}
         self._record_next(connection, reencoding, following.codec, states, **changes)
 
@@ -1111,6 +1111,11 @@ class Writer:
         """
         with contextlib.suppress(OSError, OctavoError, Error, MemoryError), self._store.connected() as connection:
             self._store.refresh(connection, own=own)
+
+
+def _drop_derived(connection: Connection, prefix: str = "") -> None:
+    """Forget what finds candidates in a space; whoever made its files deletes them."""
+    connection.executemany("DELETE FROM artifacts WHERE name = ?", [(f"{prefix}{index}",) for index in DERIVED])
 
 
 def _words_of(row: Sequence[Any]) -> str:

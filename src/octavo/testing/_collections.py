@@ -23,6 +23,7 @@ from octavo.errors import (
     InvalidVectorsError,
     OctavoError,
     ParameterError,
+    StaleVectorsError,
 )
 from octavo.filters import matches, parse_filter
 from octavo.retrievers.results import SearchResult
@@ -44,7 +45,8 @@ def check_collection(make: Make, /, *, dim: int = 32, tolerance: float = 0.02) -
     """Check that a collection keeps the contract of `octavo.Collection`, or of `octavo.MultiVectorCollection`.
 
     Checked are: what goes in comes out, odd ids and metadata included; upserts, deletions and their order; filters in each
-    form against their definition, `octavo.filters.matches`; dense, text, sparse and hybrid search, MMR and their ends; that
+    form against their definition, `octavo.filters.matches`; dense, text, sparse and hybrid search, MMR and their ends; updates,
+    and what is embedded beside what is returned; that
     a batch of queries answers as each of them alone; that input which cannot be used is refused by Octavo's own errors before
     anything is written; threads; and closing.
 
@@ -734,6 +736,84 @@ def _check_sparse_search(subject: _Subject) -> None:
     _same(len(kb), before, "nothing was written")
 
 
+def _check_an_update(subject: _Subject) -> None:
+    kb = subject.filled()
+    before = kb.get_vectors(["d3", "d4"])
+    kb.update(["d3", "d4"], [{"n": 333}, None], [None, "another text"], payloads=[None, "new"])
+    found = kb.get(["d3", "d4"])
+    _same([document.text for document in found], [_TEXTS[3], "another text"], "a text changes where one is given")
+    _same([document.metadata for document in found], [{"n": 333}, _METADATA[4]], "metadata change as a whole, or stay")
+    _same(kb.get_payloads(["d3", "d4"]), ["p3", "new"], "payloads change where one is given")
+    _same(found[1].to_embed, _TEXTS[4], "the earlier text stays what the vector is made of")
+    _near(kb.get_vectors(["d3", "d4"]), before, 1e-6, "vectors stay")
+    _same(kb.count({"n": 333}), 1, "filters see the new metadata")
+    _same(kb.count({"n": 3}), 0, "filters do not see the old ones")
+    _same(kb.search(None, 5, mode="text", text="another").ids, ["d4"], "words find the new text")
+    _same(sorted(kb.ids()), sorted(f"d{i}" for i in range(_DOCUMENTS)), "an update adds and removes nothing")
+    exact = kb.search(subject.query(kb, 3), 1, filter={"n": 333}, exact=True)
+    _same(exact.ids, ["d3"], "an updated document is found by its vector")
+    with _raises(DocumentNotFoundError, "an update of an unknown id", naming="nobody"):
+        kb.update(["d5", "nobody"], [{"n": 1}, {"n": 2}])
+    _same(kb.get(["d5"])[0].metadata, _METADATA[5], "all of them are updated, or none")
+    for what, error, arguments in (
+        ("fewer metadata than ids", ParameterError, (["d1", "d2"], [{}])),
+        ("an id twice", ParameterError, (["d1", "d1"], [{}, {}])),
+        ("metadata that are no mapping", InputTypeError, (["d1"], [5])),
+        ("a text that is none", InputTypeError, (["d1"], None, [5])),
+    ):
+        with _raises(error, what):
+            kb.update(*arguments)
+    _same(kb.get(["d1"])[0].metadata, _METADATA[1], "an update that is refused changes nothing")
+
+
+def _check_what_is_embedded_is_kept(subject: _Subject) -> None:
+    kb = subject.empty()
+    ids = ["p", "r", "x"]
+    embedded = ["Paris: it has two million", "Rome: it has three million", None]
+    texts = ["it has two million", "it has three million", "plain"]
+    subject.add(kb, texts, rows=[0, 1, 2], ids=ids, embed_texts=embedded)
+    found = kb.get(ids)
+    _same([document.text for document in found], texts, "the text that is returned is the text")
+    _same([document.embed_text for document in found], embedded, "what is embedded in its place is kept")
+    _same([document.to_embed for document in found], [*embedded[:2], "plain"], "to_embed is what is embedded")
+    _same(kb.search(None, 3, mode="text", text="rome").ids, [], "words are those of the text")
+    subject.add(kb, texts[1:2], rows=[1], ids=["r"], embed_texts=embedded[1:2], embed_words=True)
+    _same(kb.search(None, 3, mode="text", text="rome").ids, ["r"], "or, if asked for, of what is embedded")
+    _same(kb.get(["r"])[0].text, texts[1], "which is not returned")
+    for what, error, given in (
+        ("more of them than documents", ParameterError, ["a", "b"]),
+        ("one that is no text", InputTypeError, [5]),
+    ):
+        with _raises(error, what):
+            subject.add(kb, ["new"], rows=[3], ids=["new"], embed_texts=given)
+    _same(len(kb), 3, "nothing was written")
+
+
+def _check_what_was_embedded_is_known(subject: _Subject) -> None:
+    kb = subject.empty()
+    vectors = list(subject.vectors(kb, [0, 1, 2]))
+    texts, ids = ["red", "green", "blue"], ["r", "g", "b"]
+    _same(kb.embedded(ids, texts), [False] * 3, "nothing is known of documents that are not there")
+    if kb.has_sparse_vectors:
+        return  # which add_embedded would have to make
+    _same(kb.add_embedded(texts, ids, [{}, {}, {}], vectors), ids, "ids are returned in order")
+    _same(kb.embedded([*ids, "x", None], [*texts, "x", "red"]), [True] * 3 + [False] * 2, "their texts are known")
+    _same(kb.embedded(ids, ["red", "dark green", "blue"]), [True, False, True], "another text is none of them")
+    before = kb.get_vectors(["r"])
+    kb.add_embedded(["red", "dark green"], ["r", "g"], [{"n": 1}, {"n": 2}], [None, vectors[2]])
+    _same([document.metadata for document in kb.get(["r", "g"])], [{"n": 1}, {"n": 2}], "metadata are new")
+    _near(kb.get_vectors(["r"]), before, 1e-6, "a document without a new vector keeps its own")
+    _same(kb.embedded(["r", "g"], ["red", "dark green"]), [True, True], "both are known")
+    with _raises(StaleVectorsError, "a document that was to keep its vector and has none", naming="nobody"):
+        kb.add_embedded(["red", "x"], ["r", "nobody"], [{}, {}], [None, None])
+    with _raises(StaleVectorsError, "a document that was to keep the vector of another text", naming="b"):
+        kb.add_embedded(["dark blue"], ["b"], [{}], [None])
+    with _raises(ParameterError, "fewer vectors than documents"):
+        kb.add_embedded(["red"], ["r"], [{}], [])
+    subject.add(kb, ["blue"], rows=[2], ids=["b"])
+    _same(kb.embedded(["b"], ["blue"]), [False], "of vectors that a caller has brought along nothing is known")
+
+
 def _check_diversity(subject: _Subject) -> None:
     kb = subject.filled()
     subject.add(kb, ["twin of number7"], ids=["twin"], rows=[7])
@@ -1018,6 +1098,9 @@ _CHECKS: list[Callable[[_Subject], None]] = [
     _check_text_search,
     _check_hybrid_search,
     _check_sparse_search,
+    _check_an_update,
+    _check_what_is_embedded_is_kept,
+    _check_what_was_embedded_is_known,
     _check_diversity,
     _check_a_batch_answers_as_each_alone,
     _check_queries_that_cannot_be_used,

@@ -42,7 +42,7 @@ def model_card(record: dict[str, Any], name: str) -> str:
         f"{_line(settings['model'])}, trained by Octavo {record['octavo']} to be compressed: recipe `{settings['recipe']}`.",
         f"- Data: {_line(settings['data'])}; {result['pairs']:,} pairs (sha256 of all: {settings['data_digest']})\n"
         f"- {result['steps']:,} steps{stopped}, {seconds}; {best}\n"
-        f"- Settings: `{json.dumps(kept)}`",
+        f"- Settings: `{json.dumps(kept).replace('`', '')}`",
         "## How good it is",
         "nDCG@10 on held-out questions of the same data, found among the held-out documents; sizes are layers x dimensions. "
         "Measure it on your own data before you rely on it: `octavo eval run`.",

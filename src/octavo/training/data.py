@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 
 import octavo
+from octavo._arrays import Floats
 from octavo._validation import check_choice, check_integer
 from octavo.errors import InputTypeError, ParameterError
 from octavo.eval.datasets import Dataset, DatasetError, load_dataset
 from octavo.eval.datasets.make import make
+from octavo.eval.vectors import ReadyVectors, fingerprint
 
 #: How pairs are made of a source.
 KINDS = ("judged", "titles", "sentences")
@@ -62,6 +64,10 @@ class Pairs:
                 raise InputTypeError(f"expected {what} as a list of texts, got {type(texts).__name__}")
             if wrong := [text for text in texts if not isinstance(text, str)]:
                 raise InputTypeError(f"expected {what} as texts, got {type(wrong[0]).__name__}")
+            if wrong := [text for text in texts if any("\ud800" <= letter <= "\udfff" for letter in text)]:
+                raise InputTypeError(
+                    f"expected {what} as Unicode texts, got half of a surrogate pair in {wrong[0][:40]!r}"
+                )
         if len(self.queries) != len(self.documents):
             raise ParameterError(
                 f"expected a document for each of {len(self.queries):,} queries, got {len(self.documents):,}"
@@ -130,7 +136,63 @@ def read_pairs(source: Any) -> Pairs:
     )
 
 
+class GivenVectors:
+    """A teacher whose vectors of one data set are there already.
+
+    Parameters
+    ----------
+    vectors : ReadyVectors
+        Of its documents and queries.
+    source : path, str or Dataset
+        The data set, as `read_pairs` takes it.
+
+    Raises
+    ------
+    ParameterError
+        When the pairs come from elsewhere than the judgements of one data set.
+    """
+
+    def __init__(self, vectors: ReadyVectors, source: Any) -> None:
+        parts = list(source) if isinstance(source, list | tuple) else [source]
+        dataset = parts[0] if len(parts) == 1 else None
+        if isinstance(dataset, str | os.PathLike):
+            dataset = _judged_dataset(os.fspath(dataset))
+        if not isinstance(dataset, Dataset):
+            raise ParameterError(
+                "expected vectors of a teacher with the judgements of one data set, whose documents and questions they belong "
+                "to; for other pairs give the teacher itself"
+            )
+        documents, queries = vectors.of(dataset)
+        self.name = f"ready vectors {fingerprint(documents, queries)}"
+        self._documents = dict(zip(dataset.texts, documents, strict=True))
+        self._queries = dict(zip(dataset.queries, queries, strict=True))
+
+    def encode_documents(self, texts: Sequence[str], /) -> Floats:
+        """Return the vectors of documents."""
+        return np.stack([self._documents[text] for text in texts])
+
+    def encode_queries(self, texts: Sequence[str], /) -> Floats:
+        """Return the vectors of questions."""
+        return np.stack([self._queries[text] for text in texts])
+
+
+def _judged_dataset(text: str) -> Dataset | None:
+    """Return the data set that a source of judged pairs names; None for other kinds."""
+    kind, folder, split = _parsed(text)
+    return load_dataset(str(folder), split=split or _train_split(folder)) if kind == "judged" else None
+
+
 def _read(text: str) -> Pairs:
+    kind, folder, split = _parsed(text)
+    if kind == "titles":
+        return _titles(folder)
+    if kind == "sentences":
+        return _sentences(folder)
+    return _judged(load_dataset(str(folder), split=split or _train_split(folder)))
+
+
+def _parsed(text: str) -> tuple[str, Path, str | None]:
+    """Return kind, place and split of a source."""
     found = None if Path(text).exists() else _SPEC.fullmatch(text)
     kind, place, split = (found["kind"], found["place"], found["split"]) if found is not None else (None, text, None)
     folder = Path(place).expanduser()
@@ -142,13 +204,9 @@ def _read(text: str) -> Pairs:
     kind = check_choice(kind or ("sentences" if is_collection else "judged"), "the kind of data", KINDS)
     if split is not None and kind != "judged":
         raise ParameterError(f"expected a split only with judgements, got {split!r} with {kind} of {place!r}")
-    if kind == "titles":
-        return _titles(folder)
-    if kind == "sentences":
-        return _sentences(folder)
-    if is_collection:
+    if is_collection and kind == "judged":
         raise ParameterError(f"{place!r} is a collection, which has no judgements; write sentences:{place}")
-    return _judged(load_dataset(str(folder), split=split or _train_split(folder)))
+    return kind, folder, split
 
 
 def _train_split(folder: Path) -> str | None:

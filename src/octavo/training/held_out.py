@@ -131,16 +131,16 @@ def _vectors(
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             features = _on(model, model.preprocess([texts[int(row)] for row in rows], prompt=prompt))
-            parts: dict[int | None, Any] = {}
+            made: dict[int | None, Any]
             if depths:
-                parts.update(layer_embeddings(model, features, depths))
+                made = {layers: part.float() for layers, part in layer_embeddings(model, features, depths).items()}
             else:
-                parts[None] = model(features)["sentence_embedding"]
-            for depth, part in parts.items():
-                vectors = part.float().cpu().numpy()
-                if depth not in found:
-                    found[depth] = np.empty((len(texts), vectors.shape[1]), np.float32)
-                found[depth][rows] = vectors
+                made = {None: model(features)["sentence_embedding"].float()}
+            for layers, part in made.items():
+                vectors = part.cpu().numpy()
+                if layers not in found:
+                    found[layers] = np.empty((len(texts), vectors.shape[1]), np.float32)
+                found[layers][rows] = vectors
     return found
 
 

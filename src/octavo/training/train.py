@@ -30,8 +30,9 @@ from octavo.encoders.models import is_attribute, load_attribute, load_sentence_t
 from octavo.encoders.tokens import is_late_checkpoint
 from octavo.errors import CollectionLockedError, InputTypeError, MissingExtraError, ParameterError
 from octavo.eval.datasets import Dataset
+from octavo.eval.vectors import ReadyVectors
 from octavo.training.card import model_card
-from octavo.training.data import Pairs, hold_out, read_pairs
+from octavo.training.data import GivenVectors, Pairs, hold_out, read_pairs
 from octavo.training.recipes import RECIPES, Late, Recipe
 
 #: Ends the name of the folder beside `out` in which a training that has not ended keeps its checkpoints.
@@ -142,8 +143,9 @@ def train(
         Steps between two evaluations, each of which is a checkpoint.
     patience : int or None, default=5
         Stop after so many evaluations that were not the best; None never stops early. What is saved is the best.
-    teacher : str, callable or object, optional
-        A stronger model, whatever `octavo.open` takes as an encoder: its scores within each batch are learned, too.
+    teacher : str, callable, object or ReadyVectors, optional
+        A stronger model, whatever `octavo.open` takes as an encoder: its scores within each batch are learned, too. Or its
+        vectors, where `data` are the judgements of one data set.
     teacher_weight : float, default=1
         How much they count beside the pairs.
     precision : {"float32", "bfloat16"}, default="float32"
@@ -187,10 +189,17 @@ def train(
             f"expected a folder that does not exist yet or is empty, but there is something at {str(destination)!r}"
         )
     _require()
+    if isinstance(teacher, ReadyVectors):
+        teacher = GivenVectors(teacher, data)
     tell = note if note is not None else lambda message: None
     pairs = read_pairs(data)
     asked = options.held_out if options.held_out is not None else max(1, min(_HELD_OUT, len(pairs) // 10))
     kept, measured = hold_out(pairs, asked, options.seed)
+    if min(_different(kept)) < 2:
+        raise ParameterError(
+            "expected at least two different questions with two different documents to train on, so that each has something to "
+            f"be told from; {pairs.name} has {_different(kept)[0]:,} and {_different(kept)[1]:,} beside what is held out"
+        )
     name, loaded = _model(model, chosen)
     sizes = chosen.sizes(loaded)  # wrong sizes are told before anything is written
     settings = {
@@ -505,6 +514,10 @@ class _Run:
         self._note(f"going on after step {step:,}")
         return str(place)
 
+    def _batch_size(self) -> int:
+        """Return how many pairs a batch has: no text occurs twice in it, so never more than there are different ones."""
+        return min(self._options.batch_size, *_different(self._pairs))
+
     def _trainer(self, model: Any, data: Any, held_out: Any, teacher: Any) -> Any:
         import sentence_transformers
         from transformers import EarlyStoppingCallback, PrinterCallback
@@ -525,7 +538,7 @@ class _Run:
         prompts = {
             column: model.prompts[column] for column in ("query", "document") if (model.prompts or {}).get(column)
         }
-        batch = min(options.batch_size, len(self._pairs))
+        batch = self._batch_size()
         per_epoch = max(1, len(self._pairs) // batch)
         total = options.steps if options.steps is not None else max(1, round(per_epoch * options.epochs))
         every = min(options.eval_every, total)
@@ -568,6 +581,11 @@ class _Run:
             progress_callback(self._recipe.name, total, self._progress, self._note, lambda: trainer.clock())
         )
         return trainer
+
+
+def _different(pairs: Pairs) -> tuple[int, int]:
+    """Return how many different queries and documents there are."""
+    return len(set(pairs.queries)), len(set(pairs.documents))
 
 
 def _read_seconds(path: Path) -> float:

@@ -174,6 +174,11 @@ def test_words_both_and_candidates_by_words(make: Make) -> None:
         by_words = collection.search(_query(), 20, candidates="text", text="colour1")
         assert set(by_words.ids) == {f"d{i}" for i in range(N) if i % 4 == 1}
         assert collection.search(_query(), 5, candidates="text", text="nowhere").ids == []
+        means = collection.search(_query(), 5, candidates="mean", exact=False, n_candidates=30)
+        assert means.ids == collection.search(_query(), 5, exact=False, n_candidates=30).ids
+        if not isinstance(collection, octavo.MultiVectorCollection):
+            with pytest.raises(ParameterError, match="token cells"):
+                collection.search(_query(), 5, candidates="tokens")
         both = collection.search(_query(), 30, candidates="both", text="colour1", exact=False, n_candidates=30)
         assert len(both.ids) == 30
         assert len(set(both.ids)) == 30

@@ -327,6 +327,7 @@ class Target:
     """Any collection that is not a local one: it is given vectors."""
 
     metric = "cosine"
+    has_sparse_vectors = False
 
     def __init__(self) -> None:
         self.added: list[tuple[Any, Any]] = []

@@ -199,6 +199,12 @@ def test_filter_and_modes(run: Run, corpus: Path) -> None:
     assert "No documents found" in run("search", "zebra", "-p", "kb", "--mode", "text").stdout
 
 
+@pytest.mark.parametrize("question", ["", " \n"])
+def test_an_empty_question_is_wrong_usage(run: Run, corpus: Path, question: str) -> None:
+    run("index", str(corpus), "-p", "kb", "-m", MODEL)
+    assert "expected a question" in run("search", question, "-p", "kb", code=2).stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

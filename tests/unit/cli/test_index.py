@@ -437,3 +437,47 @@ def test_watch_makes_sparse_vectors_as_index_does(words: Any) -> None:
     with octavo.open("kb") as kb:
         assert kb.has_sparse_vectors
         assert [len(terms) for terms, _ in kb.get_sparse_vectors(kb.ids())] == [2, 2]
+
+
+def test_titles_and_headings_as_context(index: Run, run: Run) -> None:
+    write({"docs/a.md": "# France\n\nabout it\n\n## Paris\n\ntwo million"})
+    found = index("docs", "--context", "headings", "--chunk-size", "12", "--overlap", "0")
+    assert (found["context"], found["added"]) == ("headings", 4)
+    again = index("docs")
+    assert (again["context"], again["unchanged"]) == ("headings", 4)
+    with octavo.open("kb", read_only=True) as kb:
+        assert kb.get(["docs/a.md#3"])[0].embed_text == "France > Paris\ntwo million"
+    found = run("search", "Paris", "-p", "kb", "--mode", "text", "--json").stdout
+    assert {hit["text"] for hit in json.loads(found)["hits"]} == {"## Paris", "two million"}
+    assert "embedded with their title and headings" in index("docs", "--context", "none", code=2)
+    assert index("docs", "--context", "none", "--yes")["updated"] == 3
+    assert "Invalid value for '--context'" in index("docs", "--context", "everything", code=2)
+
+
+def test_operators(index: Run, run: Run) -> None:
+    write({"docs/a.txt": "a red apple pie", "docs/b.txt": "a red and green apple", "docs/c.txt": "a green pear"})
+    index("docs")
+
+    def found(*arguments: str, mode: str = "text") -> set[str]:
+        output = run("search", *arguments, "-p", "kb", "--mode", mode, *MODEL, "--json").stdout
+        return {hit["id"][5] for hit in json.loads(output)["hits"]}
+
+    assert found('"red apple"') == {"a", "b"}  # a bag of words unless it is asked for
+    assert found('"red apple"', "--operators") == {"a"}
+    assert found("apple -green", "--operators") == {"a"}
+    assert found("pea*", "--operators") == {"c"}
+    assert found("aple~ AND (green OR pie)", "--operators") == {"a", "b"}
+    assert found("+green", "--operators", mode="hybrid") >= {"b", "c"}
+    refused = run("search", "x", "-p", "kb", "--operators", *MODEL, code=2)
+    assert "operators are for words" in refused.stderr.replace("\n", " ")
+
+
+def test_a_new_text_is_embedded_in_its_context(index: Run, run: Run) -> None:
+    write({"docs/a.md": "# France\n\ntwo million"})
+    index("docs", "--context", "headings", "--chunk-size", "12", "--overlap", "0")
+    run("update", "kb", "docs/a.md#1", "--metadata", '{"seen": true}')
+    run("update", "kb", "docs/a.md#1", "--text", "three million", *MODEL)
+    with octavo.open("kb", read_only=True) as kb:
+        [document] = kb.get(["docs/a.md#1"])
+    assert (document.text, document.embed_text) == ("three million", "France\nthree million")
+    assert document.metadata["seen"] is True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from octavo.compression._ward import ward_labels
+from octavo.compression._ward import _merge, ward_labels
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
 from octavo.errors import CodecError, InputTypeError, InvalidVectorsError, ParameterError
@@ -228,3 +230,64 @@ def test_token_matrices():
         TokenMatrices(flat, np.array([0.0, 3.0]))
     with pytest.raises(InvalidVectorsError, match="float32"):
         TokenMatrices(flat.astype(np.float64), np.array([0, 3]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(2, 60), k=st.integers(1, 60), seed=st.integers(0, 2**20), values=st.integers(1, 4))
+def test_ties_leave_the_heights_of_some_tree(n, k, seed, values):
+    # Among equal distances more than one tree is right; a merge is, if no other pair was nearer.
+    rng = np.random.default_rng(seed)
+    upper = np.triu(rng.integers(1, 1 + values, (n, n)).astype(np.float64), 1)
+    merges, heights = _merge(upper + upper.T, 0, np.inf)
+    assert len(merges) == n - 1
+    assert len(np.unique(merges[:, 1])) == n - 1  # each point but the first is merged away once
+    squared = (upper + upper.T) ** 2
+    alive, sizes = np.ones(n, bool), np.ones(n)
+    for (a, b), height in zip(merges, heights, strict=True):
+        assert_allclose(squared[a, b], height)
+        others = alive.copy()
+        others[[a, b]] = False
+        if others.any():  # mutual nearest neighbours when they are merged, in the order in which they are
+            assert height <= squared[a, others].min() + 1e-9
+            assert height <= squared[b, others].min() + 1e-9
+        row = (sizes[a] + sizes) * squared[a] + (sizes[b] + sizes) * squared[b] - sizes * height
+        squared[a] = squared[:, a] = row / (sizes[a] + sizes[b] + sizes)
+        sizes[a], alive[b] = sizes[a] + sizes[b], False
+    assert len(np.unique(ward_labels(upper + upper.T, n_clusters=k))) <= k
+
+
+def test_equal_tokens_become_one():
+    token = np.float32([[0.3, -0.2, 0.9]])
+    assert len(TokenPooling(factor=2, protected=0).pool([token.repeat(700, axis=0)])[0]) == 1
+    far = TokenPooling(factor=50, protected=0).pool([np.eye(600, dtype=np.float32)])[0]  # all at the same distance
+    assert 1 <= len(far) <= 12
+
+
+@pytest.mark.parametrize(
+    "pooling", [{"factor": 2}, {"factor": 30}, {"n_vectors": 9}, {"n_vectors": 300}, {"distance": 0.4}]
+)
+def test_long_documents_are_pooled_by_windows(pooling):
+    rng = np.random.default_rng(7)
+    x = topical(rng, 2_701, 16)
+    pooled = TokenPooling(**pooling, protected=1).pool([x])[0]
+    assert_array_equal(pooled[0], TokenPooling(factor=1).pool([x])[0][0])
+    assert_allclose(np.linalg.norm(pooled, axis=1), 1, atol=1e-6)
+    edges = [1, 901, 1801, 2701]
+    if pooling in ({"factor": 2}, {"distance": 0.4}):  # each window by itself, into its share
+        whole = TokenPooling(**pooling, protected=0)  # which is scipy's, see above
+        assert_allclose(pooled[1:], np.concatenate(whole.pool([x[a:b] for a, b in pairwise(edges)])), atol=1e-6)
+    else:
+        assert len(pooled) == {30: 91, 9: 9, 300: 300}[next(iter(pooling.values()))]
+
+
+def test_few_groups_of_a_long_document_are_the_groups_that_it_has():
+    # Five directions, far apart and in no order: whatever window a token is in, it belongs to its direction.
+    rng = np.random.default_rng(3)
+    owners = rng.integers(0, 5, 2_600)
+    x = np.float32(unit(np.eye(16)[owners] + 0.05 * rng.standard_normal((2_600, 16))))
+    pooled = TokenPooling(n_vectors=5, protected=0).pool([x])[0]
+    wanted = [
+        unit(x[owners == owner].sum(axis=0, keepdims=True))[0]
+        for owner in owners[np.sort(np.unique(owners, return_index=True)[1])]
+    ]
+    assert_allclose(pooled, wanted, atol=1e-5)

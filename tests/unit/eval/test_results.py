@@ -84,7 +84,7 @@ def test_the_schema_has_exactly_the_fields_that_are_written(example: dict[str, A
         names = {field.name for field in dataclasses.fields(cls)}
         assert names == set(part["properties"]) - {"format", "schema_version"}, cls
         later = {  # came within version 1
-            Configuration: {"n_candidates", "candidates", "store", "sparse", "rank", "weights"},
+            Configuration: {"n_candidates", "candidates", "store", "sparse", "rank", "weights", "context"},
             module.DatasetInfo: {"ignore_identical_ids"},
             module.ModelInfo: {"encoder", "query_ms"},
         }

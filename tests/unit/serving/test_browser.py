@@ -68,6 +68,12 @@ def test_a_search(visit: Visit, client: Client, kb: octavo.Collection) -> None:
         assert visit.search("ripe apple", by) == kb.search("ripe apple", 10, mode=by).ids  # type: ignore[arg-type]
     assert page.locator("#hits mark").all_inner_texts()[:2] == ["apple", "ripe"]
     assert "words" in page.inner_text("#hits .scores")
+    visit.search("ripe apple", "hybrid")  # a document that none of these words is in has no score for them, and no bar
+    lengths = page.evaluate(
+        "[...document.querySelectorAll('.scores > div')].map(e => [e.innerText, e.querySelector('.fill').offsetWidth])"
+    )
+    assert {length > 0 for text, length in lengths if "–" in text} == {False}
+    assert {length > 0 for text, length in lengths if "#1)" in text} == {True}
     assert visit.problems == []
     assert all(url.startswith(f"http://127.0.0.1:{client.port}/") for url in visit.asked)
 

@@ -96,6 +96,22 @@ def test_known_items_are_trained_on_without_naming_a_split(beir: Path, tmp_path:
     assert len(read_pairs(tmp_path / "made")) == 5
 
 
+def test_vectors_of_a_teacher_belong_to_the_texts_of_one_data_set(beir: Path) -> None:
+    import numpy as np
+
+    from octavo.eval import ReadyVectors
+    from octavo.training.data import GivenVectors
+
+    documents = np.arange(16, dtype=np.float32).reshape(8, 2)
+    given = GivenVectors(ReadyVectors(documents, [[1, 0], [0, 1], [1, 1]]), str(beir))  # the queries that are judged
+    pairs = read_pairs(beir)
+    assert given.encode_documents(pairs.documents).tolist() == documents[:3].tolist()
+    assert given.encode_queries(pairs.queries).tolist() == [[1, 0], [0, 1], [0, 1]]
+    for other in (f"titles:{beir}", [beir, beir], pairs):
+        with pytest.raises(ParameterError, match="judgements of one data set"):
+            GivenVectors(ReadyVectors(documents, [[1, 0]]), other)
+
+
 @pytest.mark.parametrize(
     ("source", "error"),
     [
@@ -125,6 +141,7 @@ def test_a_split_belongs_to_judgements(beir: Path) -> None:
         (["a", " "], ["b", "c"], ParameterError),
         ("ab", "cd", InputTypeError),
         ([1], ["b"], InputTypeError),
+        (["half \ud800"], ["b"], InputTypeError),
         (None, ["b"], InputTypeError),
     ],
 )

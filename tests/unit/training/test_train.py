@@ -225,6 +225,29 @@ def test_a_recipe_refuses_what_it_cannot_do(make: Any) -> None:
         make()
 
 
+def test_few_different_texts_make_small_batches(tiny: str, tmp_path: Path) -> None:
+    queries, documents = spelled_pairs(12)
+    few = Pairs([f"{query} {at}" for query in queries for at in "abc"], [text for text in documents for _ in "abc"])
+    result = trained(
+        Matryoshka(dims=[8]), tiny, few, tmp_path / "out", held_out=3, batch_size=32, steps=2, eval_every=1
+    )
+    assert result.steps == 2
+    one = Pairs(["a b", "c d", "e f", "g h"], [documents[0], *[documents[1]] * 3])
+    with pytest.raises(ParameterError, match="two different"):
+        trained(Matryoshka(dims=[8]), tiny, one, tmp_path / "other", held_out=1)
+
+
+def test_a_model_that_is_given_stays_as_it_was(tiny: str, pairs: Pairs, tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(tiny, device="cpu")
+    before, length = model.encode(["abc"]), model.max_seq_length
+    result = train(Late(dim=8), model, pairs, tmp_path / "out", **{**QUICK, "steps": 2})
+    assert np.array_equal(model.encode(["abc"]), before)
+    assert model.max_seq_length == length
+    assert octavo.TokenEncoder(result.folder).encode_queries(["abc"])[0].shape[1] == 8
+
+
 def test_a_late_model_is_no_start(tiny: str, pairs: Pairs, tmp_path: Path) -> None:
     folder = trained(Late(dim=8), tiny, pairs, tmp_path / "out", steps=1).folder
     with pytest.raises(ParameterError, match="many vectors a text"):

@@ -68,7 +68,8 @@ def recipe(result: Result) -> Recipe:
         imports.append("import octavo")
         create = f"octavo.{'open_multi_vector' if chosen.late else 'open'}({', '.join([repr('kb'), *opened])})"
     ready = chosen.mode not in WITHOUT_VECTORS and encoder is None
-    add = "# kb.add(texts, ids=ids" + (", vectors=vectors)" if ready else ")")
+    context = ", embed_texts=texts_with_titles, embed_words=True" if chosen.context == "title" else ""
+    add = f"# kb.add(texts, ids=ids{context}{', vectors=vectors' if ready else ''})"
     lines = [*sorted(imports, reverse=True), "", *prepared, f"kb = {create}", add]
     if chosen.store is not None:
         lines.append("# kb.optimize()  # builds the graph, once the documents are there")
@@ -85,7 +86,9 @@ def _encoder(result: Result) -> tuple[list[str], list[str], str | None]:
         return [], [], None
     if model.encoder is None:
         return [], [f"# encoder: what was measured, {model.name!r}"], "encoder"
-    imports, prepared, written = [], [], repr(model.encoder)
+    imports: list[str] = []
+    prepared: list[str] = []
+    written = repr(model.encoder)
     if is_attribute(model.encoder):
         module, _, attribute = model.encoder.partition(":")
         plain = "." not in attribute
@@ -132,5 +135,6 @@ def _shell(result: Result) -> str | None:
     words = ["octavo", "index", "SOURCE", "--path", place, "--model", shlex.quote(encoder)]
     words += ["--codec", shlex.quote(chosen.codec)] if chosen.codec is not None else []
     words += ["--sparse", shlex.quote(chosen.sparse)] if chosen.sparse is not None else []
+    words += ["--context", "title"] if chosen.context == "title" else []
     words += ["--metric", chosen.metric] if chosen.metric != "cosine" else []
     return " ".join(words)

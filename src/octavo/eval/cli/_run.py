@@ -118,6 +118,14 @@ def run_command(
             help="Hybrid: what each weighs, e.g. 0.5,0.2,0.3.", rich_help_panel=_SWEEP, show_default="reciprocal ranks"
         ),
     ] = None,
+    context: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="title: embedded and found by words, but not returned; no-title: titles left out.",
+            rich_help_panel=_SWEEP,
+            show_default="part of the texts",
+        ),
+    ] = None,
     oversample: Annotated[
         list[float] | None,
         typer.Option(help="Candidates rescored per result.", rich_help_panel=_SWEEP, show_default="the codec's own"),
@@ -244,7 +252,7 @@ def run_command(
         "codec": codec, "dims": [_size(size) for size in dims or ()], "quantizers": quantizer, "reducer": reducer,
         "layers": layers, "grid": grid, "mode": mode, "oversample": oversample, "ef": ef, "alpha": alpha,
         "pool_factor": pool_factor, "n_candidates": n_candidates, "candidates": candidates, "exact": exact, "metric": metric,
-        "store": store, "sparse": sparse, "rank": rank, "weights": weights,
+        "store": store, "sparse": sparse, "rank": rank, "weights": weights, "context": context,
     }  # fmt: skip
     wanted = list(baseline or ())
     asked = plan.get("baselines", False)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, Protocol, runtime_checkable
+from typing import IO, Any, NamedTuple, Protocol, runtime_checkable
 
 from octavo._printing import short
 from octavo.errors import OctavoError
@@ -18,6 +18,18 @@ from octavo.eval.results import DatasetInfo
 
 #: Judgements: query id -> document id -> grade; positive is relevant.
 Qrels = dict[str, dict[str, int]]
+
+
+class Titled(NamedTuple):
+    """A document's title, "" where it has none, and what stands below it."""
+
+    title: str
+    body: str
+
+    @property
+    def text(self) -> str:
+        """Both."""
+        return " ".join(part for part in self if part).strip()
 
 
 class DatasetError(OctavoError, ValueError):
@@ -44,6 +56,8 @@ class Dataset:
         Leave a document out of the results of the query that has its id: in ArguAna and the like, queries are documents.
     listed_query_ids : sequence of str, optional
         All queries that the data set lists, those without judgements too: what ready vectors may have been made of.
+    bodies : sequence of str, optional
+        The texts without their titles, where there are titles.
 
     Raises
     ------
@@ -70,6 +84,7 @@ class Dataset:
     source: str = "memory"
     ignore_identical_ids: bool = False
     listed_query_ids: Sequence[str] | None = None
+    bodies: Sequence[str] | None = None
 
     def __repr__(self) -> str:
         counts = f"{len(self.document_ids):,} documents, {len(self.query_ids):,} queries"
@@ -79,6 +94,7 @@ class Dataset:
         for what, ids, texts in (
             ("document", self.document_ids, self.texts),
             ("query", self.query_ids, self.queries),
+            *((("document", self.document_ids, self.bodies),) if self.bodies is not None else ()),
         ):
             if len(ids) != len(texts):
                 raise DatasetError(
@@ -100,6 +116,44 @@ class Dataset:
                     "which ignore_identical_ids would leave out"
                 )
 
+    def in_context(self, context: str | None) -> tuple[Sequence[str], Sequence[str]]:
+        """Return what is returned of each document, and what is embedded.
+
+        Parameters
+        ----------
+        context : {"title", "no-title"} or None
+            With ``"title"``, titles are embedded and not returned; with ``"no-title"`` they are left out; with None they are
+            part of the texts.
+
+        Returns
+        -------
+        returned : sequence of str
+            What is returned of each document.
+        embedded : sequence of str
+            What is embedded; the same object where it is the same.
+
+        Raises
+        ------
+        DatasetError
+            When documents have no titles.
+
+        Examples
+        --------
+        >>> data = Dataset(
+        ...     name="tiny", document_ids=["a"], texts=["Apples are red"], bodies=["are red"],
+        ...     query_ids=["q"], queries=["red"], qrels={"q": {"a": 1}},
+        ... )
+        >>> data.in_context("title")
+        (['are red'], ['Apples are red'])
+        """
+        if context is None:
+            return self.texts, self.texts
+        if self.bodies is None:
+            raise DatasetError(
+                f"{self.name}: expected documents with titles for context={context!r}, but none has a title; leave context= out"
+            )
+        return self.bodies, self.texts if context == "title" else self.bodies
+
     @classmethod
     def judged(
         cls,
@@ -107,7 +161,7 @@ class Dataset:
         name: str,
         split: str,
         source: str,
-        corpus: Mapping[str, str],
+        corpus: Mapping[str, str | Titled],
         queries: Mapping[str, str],
         qrels: Qrels,
     ) -> Dataset:
@@ -117,8 +171,10 @@ class Dataset:
         ----------
         name, split, source : str
             What to call it, which judgements these are, and the format that they came in.
-        corpus, queries : mapping of str to str
-            Texts by id.
+        corpus : mapping of str to str or Titled
+            Documents by id.
+        queries : mapping of str to str
+            Queries by id.
         qrels : dict of str to dict of str to int
             Judgements: for each query's id, grades by document's id.
 
@@ -139,12 +195,15 @@ class Dataset:
                 f"{name}: none of the judged documents is in the corpus; do the judgements belong to it?"
             )
         query_ids = [identifier for identifier in queries if identifier in qrels]
+        documents = [each if isinstance(each, Titled) else Titled("", each) for each in corpus.values()]
+        titled = any(each.title for each in documents)
         return cls(
             name=name,
             split=split,
             source=source,
             document_ids=list(corpus),
-            texts=list(corpus.values()),
+            texts=[each.text for each in documents],
+            bodies=[each.body.strip() for each in documents] if titled else None,
             query_ids=query_ids,
             queries=[queries[identifier] for identifier in query_ids],
             qrels={identifier: qrels[identifier] for identifier in query_ids},
@@ -232,7 +291,7 @@ def either(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
-def read_jsonl(path: Path) -> dict[str, str]:
+def read_jsonl(path: Path) -> dict[str, Titled]:
     """Read ``{"_id": ..., "title": ..., "text": ...}`` lines: id -> title and text, in the order of the file.
 
     Raises
@@ -240,7 +299,7 @@ def read_jsonl(path: Path) -> dict[str, str]:
     DatasetError
         For a line that is something else, or an id that repeats.
     """
-    found: dict[str, str] = {}
+    found: dict[str, Titled] = {}
     for number, line in read_lines(path):
         try:
             record: Any = json.loads(line)
@@ -254,7 +313,7 @@ def read_jsonl(path: Path) -> dict[str, str]:
                 raise ValueError(f"the id {identifier!r} was there before")
         except ValueError as error:
             raise DatasetError(f"{path.name}, line {number}: {error}") from error
-        found[identifier] = " ".join(part for part in parts if part).strip()
+        found[identifier] = Titled(*parts)
     return found
 
 
@@ -269,7 +328,7 @@ def _no_text(record: Mapping[str, Any]) -> str:
     raise ValueError(f"expected a field 'text', got {', '.join(map(repr, record))}")
 
 
-def read_corpus(path: Path) -> dict[str, str]:
+def read_corpus(path: Path) -> dict[str, Titled]:
     """Read documents: JSON lines, or a folder of text files whose ids are their paths.
 
     Raises
@@ -291,7 +350,8 @@ def read_corpus(path: Path) -> dict[str, str]:
     # text alone: questions and judgements lie beside it as tables
     rules = Rules(include=[f"*{suffix}" for suffix in TEXT_SUFFIXES], ignore=False)
     try:
-        return {document.id: document.text for document in Source(path, chunk_size=0, rules=rules).documents()}
+        found = Source(path, chunk_size=0, rules=rules).documents()
+        return {document.id: Titled("", document.text) for document in found}
     except SourceError as error:
         raise DatasetError(str(error)) from error
 

@@ -49,7 +49,7 @@ class _Beir:
             split=split,
             source=self.name,
             corpus=read_corpus(documents),
-            queries=read_jsonl(queries),
+            queries={name: query.text for name, query in read_jsonl(queries).items()},
             qrels=_read_beir_qrels(judgements),
         )
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from octavo.errors import MissingExtraError, ParameterError
-from octavo.eval.datasets._base import Dataset, DatasetError, Qrels, judge
+from octavo.eval.datasets._base import Dataset, DatasetError, Qrels, Titled, judge
 
 
 class _HuggingFace:
@@ -87,9 +87,7 @@ def load_from_hub(
         name=name,
         split=split,
         source=source,
-        corpus={
-            _id(row): " ".join(part for part in (row.get("title"), row["text"]) if part).strip() for row in documents
-        },
+        corpus={_id(row): Titled(row.get("title") or "", row["text"] or "") for row in documents},
         queries={_id(row): row["text"] for row in queries},
         qrels=qrels,
     )

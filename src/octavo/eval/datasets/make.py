@@ -163,7 +163,7 @@ def _documents(source: Any) -> dict[str, str]:
                 return _documents(there)
         place = Path(source).expanduser()
         if not place.is_dir() or not (place / "octavo.db").is_file():
-            return read_corpus(place)
+            return {name: document.text for name, document in read_corpus(place).items()}
         with octavo.open(place, read_only=True, must_exist=True) as collection:
             return _documents(collection)
     else:

@@ -358,7 +358,9 @@ def _card(choice: Pareto | str, data: ReportData) -> Html:
         facts[0] = (choice.measure, f"{best.quality:.4f}", f"{best.relative:.1%} of {choice.reference}")
     unit = {"ram": "in RAM", "disk": "on disk, all files", "index": "on disk, without texts"}[choice.where]
     plain = next((point for point in choice.points if point.label == choice.reference), None)
-    smaller = f"{plain.bytes_per_document / best.bytes_per_document:.1f}x smaller than {plain.label}" if plain else ""
+    smaller = ""
+    if plain is not None and plain.label != best.label:
+        smaller = f"{plain.bytes_per_document / best.bytes_per_document:.1f}x smaller than {plain.label}"
     facts.append((f"bytes per document {unit}", f"{best.bytes_per_document:,.0f}", smaller))
     if best.at_least is not None and best.label != choice.reference:
         facts.append((f"kept at least ({choice.confidence:.0%})", f"{best.at_least:.1%}", "all candidates at once"))

@@ -47,7 +47,7 @@ AGREEMENT_DEPTH = 10
 _BATCH = 256
 
 #: Sparse vectors of documents and queries, by model and data set: configurations with and without vectors share them.
-_SPARSE: dict[tuple[str, str], tuple[SparseRows, SparseRows]] = {}
+_SPARSE: dict[tuple[str, str, bool], tuple[SparseRows, SparseRows]] = {}
 _SPARSE_KEPT = 2
 
 #: Texts given to a sparse model at a time.
@@ -72,13 +72,28 @@ class Embedded:
         Their vectors, as the model gives them; for late interaction one matrix of token vectors each.
     tokens : TokenEncoder or None
         What made token vectors, to name the tokens of one match.
+    context : str or None
+        What becomes of titles; see `Configuration`.
     """
 
     dataset: Dataset
     documents: Any
     queries: Any
     tokens: TokenEncoder | None = None
+    context: str | None = None
     _references: dict[tuple[Any, ...], Rankings] = field(default_factory=dict)
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """What is returned of each document."""
+        return self.dataset.in_context(self.context)[0]
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What `Collection.add` is given of the documents beside their vectors."""
+        returned, embedded = self.dataset.in_context(self.context)
+        columns: dict[str, Any] = {"documents": returned, "ids": self.dataset.document_ids}
+        return columns if embedded is returned else {**columns, "embed_texts": embedded, "embed_words": True}
 
     def unit(self, metric: str) -> tuple[Floats, Floats]:
         """Return the vectors as they are compared: of unit length for cosine."""
@@ -89,12 +104,13 @@ class Embedded:
 
     def sparse(self, name: str) -> tuple[SparseRows, SparseRows]:
         """Return the learned sparse vectors of documents and queries that a model makes; the last ones are remembered."""
-        key = name, self.dataset.info.fingerprint
+        embedded = self.dataset.in_context(self.context)[1]
+        key = name, self.dataset.info.fingerprint, embedded is self.dataset.texts
         if key not in _SPARSE:
             encoder = SparseEncoder(load_attribute(name) if is_attribute(name) else name)
             parts = []
             for texts, encode in (
-                (self.dataset.texts, encoder.encode_documents),
+                (embedded, encoder.encode_documents),
                 (self.dataset.queries, encoder.encode_queries),
             ):
                 found = []
@@ -123,6 +139,7 @@ class Embedded:
                 "alpha",
                 "rank",
                 "weights",
+                "context",
                 "sparse" if configuration.uses_sparse else "mode",
             )
         )
@@ -149,6 +166,7 @@ class Embedded:
                     pool_factor=1 if configuration.late else None,
                     rank=configuration.rank,
                     weights=configuration.weights,
+                    context=configuration.context,
                     sparse=configuration.sparse if "sparse" in (configuration.rank_names or ()) else None,
                 )
                 with _open_new(None, exact, 0) as collection:
@@ -259,14 +277,13 @@ def _open_new(path: Path | None, configuration: Configuration, seed: int) -> Col
 
 
 def _fill(collection: Collection, configuration: Configuration, data: Embedded) -> None:
-    dataset = data.dataset
-    given: dict[str, Any] = {}
+    given = data.columns
     if configuration.sparse is not None:
         given["sparse_vectors"] = data.sparse(configuration.sparse)[0]
     if isinstance(collection, MultiVectorCollection):
-        collection.add(dataset.texts, ids=dataset.document_ids, token_vectors=data.documents, **given)
+        collection.add(token_vectors=data.documents, **given)
     else:
-        collection.add(dataset.texts, ids=dataset.document_ids, vectors=vectors_of(configuration, data), **given)
+        collection.add(vectors=vectors_of(configuration, data), **given)
     collection.fit()  # a collection too small to be compressed by itself is compressed all the same
 
 
@@ -364,11 +381,12 @@ def _halves(
             pool_factor=configuration.pool_factor,
             exact=True,
             store=configuration.store,
+            context=configuration.context,
         )
         found = shared(search_all(collection, data, alone, AGREEMENT_DEPTH), data.reference(alone))
         vectors = float(np.mean(list(found.values())))
     if configuration.uses_words and configuration.mode in ("text", "hybrid"):
-        texts, ids = data.dataset.texts, data.dataset.document_ids
+        texts, ids = data.texts, data.dataset.document_ids
         rows = [row for row in np.random.default_rng(seed).permutation(len(ids)).tolist() if texts[row].strip()]
         rows = rows[:_OWN_WORDS]
         found_again = [
@@ -397,7 +415,7 @@ def _storage(info: CollectionInfo, file_bytes: int) -> Storage:
     index = sum(
         size
         for part, size in info.disk.items()
-        if part in ("cells", "graph", "tokens", "sparse") or part.startswith("tier ")
+        if part in ("cells", "graph", "tokens", "token cells", "sparse") or part.startswith("tier ")
     )
     texts = {part: size for part, size in info.disk.items() if part == "full text"}
     # What the parts do not name is the database; it is weighed when closed, without the journal of an open one.
@@ -539,14 +557,18 @@ def _computed(part: str, total: int, data: Embedded) -> Storage:
 
 def _rank_sparse(documents: SparseRows, queries: SparseRows, k: int) -> tuple[npt.NDArray[np.int64], Floats]:
     """Rank by inner products of the weights as the model gave them, without any index."""
-    width = int(max(documents.terms.max(initial=0), queries.terms.max(initial=0))) + 1
+    known, columns = np.unique(documents.terms, return_inverse=True)  # terms may be hashes, anywhere below 2^32
     owners = np.repeat(np.arange(len(documents)), documents.lengths)
     rows = np.empty((len(queries), min(k, len(documents))), np.int64)
     scores = np.empty(rows.shape, np.float32)
     for number, (terms, weights) in enumerate(queries):
-        query = np.zeros(width)
-        query[terms] = weights
-        products = np.bincount(owners, query[documents.terms] * documents.weights, minlength=len(documents))
+        query = np.zeros(len(known) + 1)
+        places = np.searchsorted(known, terms)
+        there = (
+            (places < len(known)) & (known[np.minimum(places, len(known) - 1)] == terms) if len(known) else places < 0
+        )
+        query[places[there]] = weights[there]
+        products = np.bincount(owners, query[columns] * documents.weights, minlength=len(documents))
         rows[number] = np.argsort(-products, kind="stable")[: rows.shape[1]]
         scores[number] = products[rows[number]]
     return rows, scores

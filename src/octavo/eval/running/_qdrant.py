@@ -88,11 +88,10 @@ def create(path: Path, configuration: Configuration, seed: int, documents: int) 
 
 
 def _fill(collection: QdrantCollection, configuration: Configuration, data: Embedded) -> None:
-    texts, ids = data.dataset.texts, data.dataset.document_ids
     if isinstance(collection, QdrantMultiVectorCollection):
-        collection.add(texts, ids=ids, token_vectors=data.documents)
+        collection.add(token_vectors=data.documents, **data.columns)
     else:
-        collection.add(texts, ids=ids, vectors=vectors_of(configuration, data))
+        collection.add(vectors=vectors_of(configuration, data), **data.columns)
 
 
 def _facts(info: QdrantInfo) -> StoredFacts:

@@ -152,6 +152,9 @@ def run(
         cache=_cache(cache, place),
     )
     loaded = [load_dataset(one) for one in several]
+    for dataset in loaded:
+        for one in chosen:
+            dataset.in_context(one.context)  # there are titles, before hours of embedding
     if len({_folder(dataset) for dataset in loaded}) < len(loaded):
         raise ParameterError("expected data sets of different names or splits; results of two with the same would mix")
     found: dict[tuple[int, Configuration], Result] = {}
@@ -193,6 +196,11 @@ def _ready(vectors: Any, model: Any, datasets: int, configurations: Sequence[Con
         if one.late or one.layers is not None:
             what = "token vectors" if one.late else "a model's layers"
             raise ParameterError(f"{one.label!r} needs {what}: expected a model, got ready vectors")
+        if one.context == "no-title" and one.mode not in WITHOUT_VECTORS:
+            raise ParameterError(
+                f"{one.label!r} needs vectors of texts without their titles: expected a model, got ready vectors, which are of "
+                "titles and texts"
+            )
     return ready
 
 
@@ -211,8 +219,8 @@ class _Source(Protocol):
         """What results say about it."""
         ...
 
-    def embed(self, dataset: Dataset) -> Embedded:
-        """Return the data set with its vectors."""
+    def embed(self, dataset: Dataset, context: str | None) -> Embedded:
+        """Return the data set with its vectors, those of its documents in a context."""
         ...
 
 
@@ -224,7 +232,8 @@ class _Model:
         self.info = cache.model.info(cache.fingerprint)
         self._time = timed
 
-    def embed(self, dataset: Dataset) -> Embedded:
+    def embed(self, dataset: Dataset, context: str | None) -> Embedded:
+        texts = dataset.in_context(context)[1]
         cache, shown = self._cache, self._plan.progress
         if self._time:  # with the first data set that has to be measured
             self._time = False
@@ -233,11 +242,11 @@ class _Model:
         if isinstance(cache, TokenCache):
             return Embedded(
                 dataset,
-                cache.embed_tokens(dataset.texts, "documents", progress=shown, description=f"{what}, tokens"),
+                cache.embed_tokens(texts, "documents", progress=shown, description=f"{what}, tokens"),
                 cache.embed_tokens(dataset.queries, "queries", progress=shown, description=f"{what}, queries"),
                 cache.model.tokens,
             )
-        documents = cache.embed(dataset.texts, "documents", progress=shown, description=f"{what}, documents")
+        documents = cache.embed(texts, "documents", progress=shown, description=f"{what}, documents")
         queries = cache.embed(dataset.queries, "queries", progress=shown, description=f"{what}, queries")
         return Embedded(dataset, documents, queries)
 
@@ -254,7 +263,7 @@ class _Given:
             encoder=written_name(model) if model is not None else None,
         )
 
-    def embed(self, dataset: Dataset) -> Embedded:
+    def embed(self, dataset: Dataset, context: str | None) -> Embedded:
         return Embedded(dataset, self._documents, self._queries)
 
 
@@ -263,7 +272,7 @@ def _run_all(
 ) -> dict[Configuration, Result]:
     model = source.info if source is not None else None
     results: dict[Configuration, Result] = {}
-    data: Embedded | None = None
+    embedded: dict[bool, Embedded] = {}  # with titles, and without
     for configuration in configurations:
         path = _path(plan, dataset, model, configuration)
         earlier = _earlier(plan, path)
@@ -271,8 +280,14 @@ def _run_all(
             plan.note(f"{dataset.name}: {configuration.label}: measured before")
             results[configuration] = earlier
             continue
-        if data is None:  # not before something has to be measured
-            data = source.embed(dataset) if source is not None else Embedded(dataset, _NO_VECTORS, _NO_VECTORS)
+        titled = configuration.context != "no-title"
+        if titled not in embedded:  # not before something has to be measured
+            embedded[titled] = (
+                source.embed(dataset, configuration.context)
+                if source is not None
+                else Embedded(dataset, _NO_VECTORS, _NO_VECTORS)
+            )
+        data = replace(embedded[titled], context=configuration.context)
         plan.note(f"{dataset.name}: {configuration.label}")
         model = source.info if source is not None else None
         results[configuration] = _run_one(plan, data, model, configuration, path)

@@ -13,6 +13,7 @@ An entry is a mapping from options to a value or a list of values; every combina
     pool_factor: [1, 2, 4]                      late interaction; with hybrid, fuses MaxSim with words
 
     store: [local, qdrant]                      what keeps the documents
+    context: [title, no-title]                  titles embedded and not returned, or left out
 
 and ``ef``, ``exact``, ``alpha``, ``connectivity``, ``metric``, ``n_candidates``, ``candidates`` and ``baseline``. An option
 is applied to the configurations that can have it, and is an error if there are none.

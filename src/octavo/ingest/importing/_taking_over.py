@@ -95,6 +95,13 @@ class ImportReport:
         Documents whose text is empty.
     left_out : dict of str to int
         What was not taken over, and how often.
+
+    Examples
+    --------
+    >>> from octavo.ingest.importing import ImportReport
+    >>> report = ImportReport("index.faiss", 3, 8, "l2", "cosine", "int8", None, None, 0)
+    >>> report.documents, report.left_out
+    (3, {})
     """
 
     source: str

@@ -1,4 +1,4 @@
-"""Haystack: a document store over Octavo collections, and retrievers by embedding, by words and by both.
+"""Haystack: a document store over Octavo collections, and retrievers by embedding, by words, by sparse embedding and by all.
 
 Examples
 --------
@@ -28,8 +28,15 @@ from octavo.integrations.haystack._retrievers import (
     OctavoBM25Retriever,
     OctavoEmbeddingRetriever,
     OctavoHybridRetriever,
+    OctavoSparseEmbeddingRetriever,
 )
 
-__all__ = ["OctavoBM25Retriever", "OctavoDocumentStore", "OctavoEmbeddingRetriever", "OctavoHybridRetriever"]
+__all__ = [
+    "OctavoBM25Retriever",
+    "OctavoDocumentStore",
+    "OctavoEmbeddingRetriever",
+    "OctavoHybridRetriever",
+    "OctavoSparseEmbeddingRetriever",
+]
 
 del haystack

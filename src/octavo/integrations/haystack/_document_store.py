@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from haystack import Document, default_from_dict, default_to_dict
+from haystack.dataclasses import SparseEmbedding
 from haystack.document_stores.errors import DocumentStoreError, DuplicateDocumentError
 from haystack.document_stores.types import DuplicatePolicy
 from haystack.errors import FilterError
@@ -20,9 +21,16 @@ from octavo._printing import to_json
 from octavo._validation import check_flag, check_integer
 from octavo.collection import CollectionLike
 from octavo.collection.protocol import has_vectors
-from octavo.errors import ParameterError
+from octavo.errors import InputTypeError, ParameterError
 from octavo.filters import And, Exists, Field, Filter, Not
-from octavo.integrations.haystack._documents import UNEMBEDDED, from_stored, metadata_of, payload_of, vectors_of
+from octavo.integrations.haystack._documents import (
+    UNEMBEDDED,
+    from_stored,
+    metadata_of,
+    payload_of,
+    sparse_pair,
+    vectors_of,
+)
 from octavo.integrations.haystack._filters import to_filter
 from octavo.retrievers import reciprocal_rank_fusion
 from octavo.retrievers.results import SearchResult
@@ -207,7 +215,8 @@ class OctavoDocumentStore:
         Parameters
         ----------
         documents : iterable of Document
-            With their embeddings; those without are found by words and filters alone.
+            With their embeddings, and sparse embeddings if they are to be found by those; without any, they are found by words
+            and filters alone.
         policy : DuplicatePolicy, default=DuplicatePolicy.NONE
             What to do about ids that are there already; NONE means FAIL.
 
@@ -273,7 +282,18 @@ class OctavoDocumentStore:
             metadata=[metadata_of(document) for document in documents],
             vectors=vectors_of(documents, dim) if dim is not None else None,
             payloads=[payload_of(document) for document in documents],
+            sparse_vectors=self._sparse_of(documents),
         )
+
+    def _sparse_of(self, documents: list[Document]) -> list[Any] | None:
+        """Return the documents' sparse embeddings for a collection that keeps such, or can; None to leave them to its model."""
+        collection = self.collection
+        if not collection.has_sparse_vectors and collection.local is None:
+            return None
+        some = any(document.sparse_embedding is not None for document in documents)
+        if not some and (not collection.has_sparse_vectors or collection.sparse_encoder is not None):
+            return None
+        return [sparse_pair(document.sparse_embedding) for document in documents]
 
     def delete_documents(self, document_ids: list[str]) -> None:
         """Delete documents by id; ids that are not there are no error."""
@@ -539,6 +559,40 @@ class OctavoDocumentStore:
         scores = [_expit(score / 8) if scale_score else score for score in found.scores.tolist()]
         return self._documents(found.documents, found.payloads, scores)
 
+    def sparse_embedding_retrieval(
+        self,
+        query_sparse_embedding: SparseEmbedding,
+        filters: dict[str, Any] | None = None,
+        top_k: int = 10,
+        return_embedding: bool | None = None,
+    ) -> list[Document]:
+        """Return the documents whose sparse embeddings have the largest inner product with a query's.
+
+        Parameters
+        ----------
+        query_sparse_embedding : SparseEmbedding
+            The query's terms and weights.
+        filters, top_k, return_embedding
+            As for `OctavoSparseEmbeddingRetriever`.
+
+        Returns
+        -------
+        list of Document
+            The best first.
+        """
+        where = to_filter(filters)
+        if not check_integer(top_k, "top_k", least=0) or not self.collection.has_sparse_vectors:
+            return []
+        found = self._by_sparse(query_sparse_embedding, where, top_k)
+        return self._documents(found.documents, found.payloads, found.scores.tolist(), return_embedding)
+
+    def _by_sparse(self, embedding: SparseEmbedding, where: FilterLike, k: int) -> SearchResult:
+        if not isinstance(embedding, SparseEmbedding):
+            raise InputTypeError(
+                f"expected query_sparse_embedding as a SparseEmbedding, got {type(embedding).__name__}"
+            )
+        return self.collection.search(None, k, filter=where, mode="sparse", sparse_vector=sparse_pair(embedding))
+
     def hybrid_retrieval(
         self,
         query: str,
@@ -546,8 +600,12 @@ class OctavoDocumentStore:
         filters: dict[str, Any] | None = None,
         top_k: int = 10,
         return_embedding: bool | None = None,
+        query_sparse_embedding: SparseEmbedding | None = None,
     ) -> list[Document]:
-        """Return the documents that both rankings put first, fused by reciprocal rank.
+        """Return the documents that all rankings put first, fused by reciprocal rank.
+
+        They are fused here and not by the collection, whose filter holds for all rankings: documents without an embedding are
+        left out of the ranking by embedding alone.
 
         Parameters
         ----------
@@ -557,6 +615,8 @@ class OctavoDocumentStore:
             The query's vector.
         filters, top_k, return_embedding
             As for `OctavoHybridRetriever`.
+        query_sparse_embedding : SparseEmbedding, optional
+            The query's terms and weights, for a third ranking.
 
         Returns
         -------
@@ -572,6 +632,8 @@ class OctavoDocumentStore:
         if has_vectors(self.collection):
             self._require_same_model()
             rankings.insert(0, self._by_embedding(query_embedding, where, depth))
+        if query_sparse_embedding is not None and self.collection.has_sparse_vectors:
+            rankings.append(self._by_sparse(query_sparse_embedding, where, depth))
         numbers: dict[str, int] = {}
         stored: dict[int, tuple[Stored, str | None]] = {}
         numbered = []
@@ -666,6 +728,18 @@ class OctavoDocumentStore:
         """As `bm25_retrieval`, in a thread."""
         return await asyncio.to_thread(self.bm25_retrieval, query, filters, top_k, scale_score)
 
+    async def sparse_embedding_retrieval_async(
+        self,
+        query_sparse_embedding: SparseEmbedding,
+        filters: dict[str, Any] | None = None,
+        top_k: int = 10,
+        return_embedding: bool | None = None,
+    ) -> list[Document]:
+        """As `sparse_embedding_retrieval`, in a thread."""
+        return await asyncio.to_thread(
+            self.sparse_embedding_retrieval, query_sparse_embedding, filters, top_k, return_embedding
+        )
+
     async def hybrid_retrieval_async(
         self,
         query: str,
@@ -673,9 +747,12 @@ class OctavoDocumentStore:
         filters: dict[str, Any] | None = None,
         top_k: int = 10,
         return_embedding: bool | None = None,
+        query_sparse_embedding: SparseEmbedding | None = None,
     ) -> list[Document]:
         """As `hybrid_retrieval`, in a thread."""
-        return await asyncio.to_thread(self.hybrid_retrieval, query, query_embedding, filters, top_k, return_embedding)
+        return await asyncio.to_thread(
+            self.hybrid_retrieval, query, query_embedding, filters, top_k, return_embedding, query_sparse_embedding
+        )
 
 
 _TYPES: tuple[tuple[type, str], ...] = ((bool, "boolean"), (int, "int"), (float, "float"))

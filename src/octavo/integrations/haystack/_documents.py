@@ -71,6 +71,14 @@ def from_stored(
     )
 
 
+def sparse_pair(embedding: SparseEmbedding | None) -> tuple[list[int], list[float]] | None:
+    """Return a sparse embedding as a collection takes it: terms in rising order, and their weights."""
+    if embedding is None:
+        return None
+    pairs = sorted(zip(embedding.indices, embedding.values, strict=True))
+    return [term for term, _ in pairs], [weight for _, weight in pairs]
+
+
 def vectors_of(documents: list[Document], dim: int) -> Floats:
     """Return the embeddings as a matrix; documents without one get zeros, which are like nothing.
 

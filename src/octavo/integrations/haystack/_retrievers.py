@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Self
 
 from haystack import Document, component, default_from_dict, default_to_dict
+from haystack.dataclasses import SparseEmbedding
 from haystack.document_stores.types import FilterPolicy, apply_filter_policy
 
 from octavo._validation import check_flag, check_integer
@@ -224,8 +225,88 @@ class OctavoBM25Retriever(_Retriever):
 
 
 @component
+class OctavoSparseEmbeddingRetriever(_Retriever):
+    """Finds the documents whose sparse embeddings have most in common with a query's.
+
+    Parameters
+    ----------
+    document_store, filters, top_k, return_embedding, filter_policy
+        As for `OctavoEmbeddingRetriever`.
+
+    Raises
+    ------
+    InputTypeError, ParameterError
+        When an option is not what it should be.
+
+    Examples
+    --------
+    >>> from haystack import Document
+    >>> from haystack.dataclasses import SparseEmbedding
+    >>> store = OctavoDocumentStore()
+    >>> red = Document(content="red", sparse_embedding=SparseEmbedding([3, 7], [1.0, 0.5]))
+    >>> green = Document(content="green", sparse_embedding=SparseEmbedding([4, 7], [1.0, 0.1]))
+    >>> store.write_documents([red, green])
+    2
+    >>> retriever = OctavoSparseEmbeddingRetriever(store, top_k=1)
+    >>> retriever.run(query_sparse_embedding=SparseEmbedding([7], [1.0]))["documents"][0].content
+    'red'
+    >>> store.close()
+    """
+
+    __module__ = "octavo.integrations.haystack"  # what a pipeline in YAML names
+    _OWN = ("return_embedding",)
+
+    def __init__(
+        self,
+        document_store: OctavoDocumentStore,
+        filters: dict[str, Any] | None = None,
+        top_k: int = 10,
+        return_embedding: bool | None = None,
+        filter_policy: str | FilterPolicy = FilterPolicy.REPLACE,
+    ) -> None:
+        self._set(document_store, filters, top_k, filter_policy)
+        self.return_embedding = _flag_or_none(return_embedding, "return_embedding")
+
+    @component.output_types(documents=list[Document])
+    def run(
+        self,
+        query_sparse_embedding: SparseEmbedding,
+        filters: dict[str, Any] | None = None,
+        top_k: int | None = None,
+    ) -> dict[str, list[Document]]:
+        """Find documents.
+
+        Parameters
+        ----------
+        query_sparse_embedding : SparseEmbedding
+            The query's terms and weights.
+        filters, top_k
+            As for `OctavoEmbeddingRetriever`.
+
+        Returns
+        -------
+        dict
+            ``documents``, best first.
+        """
+        asked = self._asked(filters, top_k)
+        return {"documents": self.document_store.sparse_embedding_retrieval(query_sparse_embedding, **asked)}
+
+    @component.output_types(documents=list[Document])
+    async def run_async(
+        self,
+        query_sparse_embedding: SparseEmbedding,
+        filters: dict[str, Any] | None = None,
+        top_k: int | None = None,
+    ) -> dict[str, list[Document]]:
+        """As `run`, in a thread."""
+        asked = self._asked(filters, top_k)
+        found = await self.document_store.sparse_embedding_retrieval_async(query_sparse_embedding, **asked)
+        return {"documents": found}
+
+
+@component
 class OctavoHybridRetriever(_Retriever):
-    """Finds documents by embedding and by words, and fuses the two rankings by reciprocal rank.
+    """Finds documents by embedding, by words, and by sparse embedding if a query has one, fused by reciprocal rank.
 
     Parameters
     ----------
@@ -270,6 +351,7 @@ class OctavoHybridRetriever(_Retriever):
         query_embedding: list[float],
         filters: dict[str, Any] | None = None,
         top_k: int | None = None,
+        query_sparse_embedding: SparseEmbedding | None = None,
     ) -> dict[str, list[Document]]:
         """Find documents.
 
@@ -281,15 +363,16 @@ class OctavoHybridRetriever(_Retriever):
             The query's embedding.
         filters, top_k
             As for `OctavoEmbeddingRetriever`.
+        query_sparse_embedding : SparseEmbedding, optional
+            The query's terms and weights, for a third ranking.
 
         Returns
         -------
         dict
             ``documents``, best first.
         """
-        return {
-            "documents": self.document_store.hybrid_retrieval(query, query_embedding, **self._asked(filters, top_k))
-        }
+        asked = self._asked(filters, top_k) | {"query_sparse_embedding": query_sparse_embedding}
+        return {"documents": self.document_store.hybrid_retrieval(query, query_embedding, **asked)}
 
     @component.output_types(documents=list[Document])
     async def run_async(
@@ -298,7 +381,8 @@ class OctavoHybridRetriever(_Retriever):
         query_embedding: list[float],
         filters: dict[str, Any] | None = None,
         top_k: int | None = None,
+        query_sparse_embedding: SparseEmbedding | None = None,
     ) -> dict[str, list[Document]]:
         """As `run`, in a thread."""
-        asked = self._asked(filters, top_k)
+        asked = self._asked(filters, top_k) | {"query_sparse_embedding": query_sparse_embedding}
         return {"documents": await self.document_store.hybrid_retrieval_async(query, query_embedding, **asked)}

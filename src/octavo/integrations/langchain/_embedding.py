@@ -116,6 +116,15 @@ class Embedder:
         await self._acheck(vectors.shape[1])
         return vectors
 
+    def confirm(self) -> None:
+        """Find out whether the embedding is the one that made the stored vectors, where nothing has to be embedded."""
+        with _advice():
+            self._check.run(self._name, self._collection.dim, self._documents)
+
+    async def aconfirm(self) -> None:
+        """Find that out through the embedding's own async method; see `confirm`."""
+        await self._acheck(self._collection.dim)
+
     def query(self, text: str) -> Floats | None:
         """Return the vector of a query; None where the collection has to encode it: see `encodes_itself`."""
         _check_query(text)
@@ -143,9 +152,9 @@ class Embedder:
         await self._acheck(len(vector))
         return vector
 
-    def remember(self, ids: Sequence[str], texts: Sequence[str], vectors: Floats) -> None:
+    def remember(self, ids: Sequence[str], texts: Sequence[str], vectors: Sequence[Floats]) -> None:
         """Let the collection know whose vectors it has stored."""
-        self._check.remember(self._name, prompts_of(self._encoder), int(vectors.shape[1]), ids, texts)
+        self._check.remember(self._name, prompts_of(self._encoder), len(vectors[0]), ids, texts)
 
     @property
     def _check(self) -> ModelCheck:
@@ -170,7 +179,7 @@ class Embedder:
             return await asyncio.to_thread(self._documents, texts)
         return await asyncio.to_thread(vectors_to_matrix, await embed(texts), len(texts))
 
-    async def _acheck(self, dim: int) -> None:
+    async def _acheck(self, dim: int | None) -> None:
         check = self._check
         if check.settled:
             return
@@ -219,6 +228,16 @@ class TokenEmbedder:
         with _advice():
             self._check.run(encoder.name, _width(matrices), encoder.encode_documents)
         return matrices
+
+    def confirm(self) -> None:
+        """Find out whether the encoder is the one that made the stored vectors, where nothing has to be encoded."""
+        encoder = self._require_encoder()
+        with _advice():
+            self._check.run(encoder.name, self._collection.dim, encoder.encode_documents)
+
+    async def aconfirm(self) -> None:
+        """Find that out from a worker thread; see `confirm`."""
+        await asyncio.to_thread(self.confirm)
 
     async def adocuments(self, texts: Sequence[str]) -> list[Floats] | None:
         """Return the token vectors of each text, from a worker thread."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeAlias
@@ -14,7 +14,10 @@ from octavo._validation import check_integer
 from octavo.errors import InputTypeError, ParameterError
 from octavo.store.documents import check_text, normal_metadata
 
-Row: TypeAlias = "tuple[str | None, str, dict[str, Any]]"
+Row: TypeAlias = "tuple[str | None, str, dict[str, Any], str | None]"
+
+#: What is embedded in place of a document's text: the metadata under a key, or what a function makes of the document.
+EmbedText: TypeAlias = "str | Callable[[Document], str | None]"
 
 #: Documents embedded and written together. Measured: a few hundred at a time stay below the 700 new objects that
 #: make Python collect garbage, and a full collection stops every thread, the event loop's too, for 80 ms and more.
@@ -25,17 +28,24 @@ _END: Any = object()
 
 @dataclass
 class Rows:
-    """Columns of some rows: ids (None: to be made up), texts, metadata."""
+    """Columns of some rows: ids (None: to be made up), texts, metadata, what is embedded (None: the text)."""
 
     ids: list[str | None] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     metadata: list[dict[str, Any]] = field(default_factory=list)
+    embed_texts: list[str | None] = field(default_factory=list)
+
+    @property
+    def to_embed(self) -> list[str]:
+        """What is embedded of each."""
+        return [text if other is None else other for text, other in zip(self.texts, self.embed_texts, strict=True)]
 
     def extend(self, other: Rows) -> None:
         """Append the rows of another."""
         self.ids += other.ids
         self.texts += other.texts
         self.metadata += other.metadata
+        self.embed_texts += other.embed_texts
 
 
 class Source:
@@ -55,7 +65,7 @@ class Source:
         seen: dict[str, int] = {}
         start = 0
         while part := list(islice(self._rows, self.batch_size)):
-            for position, (identifier, _, _) in enumerate(part, start):
+            for position, (identifier, *_) in enumerate(part, start):
                 if identifier is None:
                     self.unnamed += 1
                     continue
@@ -66,10 +76,10 @@ class Source:
                     )
                 seen[identifier] = position
             start += len(part)
-            yield Rows([row[0] for row in part], [row[1] for row in part], [row[2] for row in part])
+            yield Rows(*(list(column) for column in zip(*part, strict=True)))
 
 
-def from_texts(texts: Any, metadatas: Any, ids: Any, batch_size: int) -> Source:
+def from_texts(texts: Any, metadatas: Any, ids: Any, batch_size: int, embed_text: EmbedText | None = None) -> Source:
     """Read texts with their metadata and ids.
 
     Raises
@@ -82,10 +92,12 @@ def from_texts(texts: Any, metadatas: Any, ids: Any, batch_size: int) -> Source:
     _check_iterable("texts", texts, "str")
     _check_lengths(texts=texts, metadatas=metadatas, ids=ids)
     _check_iterable("metadatas", metadatas, "dict")
-    return Source(_text_rows(texts, metadatas, _id_column(ids)), sized=isinstance(texts, Sized), batch_size=batch_size)
+    return Source(
+        _text_rows(texts, metadatas, _id_column(ids), embed_text), sized=isinstance(texts, Sized), batch_size=batch_size
+    )
 
 
-def from_documents(documents: Any, ids: Any, batch_size: int) -> Source:
+def from_documents(documents: Any, ids: Any, batch_size: int, embed_text: EmbedText | None = None) -> Source:
     """Read documents; an id in `ids` wins over the document's own.
 
     Raises
@@ -97,7 +109,11 @@ def from_documents(documents: Any, ids: Any, batch_size: int) -> Source:
     """
     _check_iterable("documents", documents, "Document")
     _check_lengths(documents=documents, ids=ids)
-    return Source(_document_rows(documents, _id_column(ids)), sized=isinstance(documents, Sized), batch_size=batch_size)
+    return Source(
+        _document_rows(documents, _id_column(ids), embed_text),
+        sized=isinstance(documents, Sized),
+        batch_size=batch_size,
+    )
 
 
 def refuse_options(method: str, options: dict[str, Any], *, but: Sequence[str] = ()) -> None:
@@ -155,17 +171,19 @@ def _check_lengths(**columns: Any) -> None:
         )
 
 
-def _text_rows(texts: Iterable[Any], metadatas: Iterable[Any] | None, ids: Iterator[Any] | None) -> Iterator[Row]:
+def _text_rows(
+    texts: Iterable[Any], metadatas: Iterable[Any] | None, ids: Iterator[Any] | None, embed_text: EmbedText | None
+) -> Iterator[Row]:
     metadata = iter(metadatas) if metadatas is not None else None
     for position, text in enumerate(texts):
         if not isinstance(text, str):
             raise InputTypeError(f"expected texts of type str, got {type(text).__name__} at position {position}")
-        yield _checked(_next(ids, "ids", position), text, _next(metadata, "metadatas", position), position)
+        yield _checked(_next(ids, "ids", position), text, _next(metadata, "metadatas", position), position, embed_text)
     _check_exhausted(ids, "ids", "texts")
     _check_exhausted(metadata, "metadatas", "texts")
 
 
-def _document_rows(documents: Iterable[Any], ids: Iterator[Any] | None) -> Iterator[Row]:
+def _document_rows(documents: Iterable[Any], ids: Iterator[Any] | None, embed_text: EmbedText | None) -> Iterator[Row]:
     for position, document in enumerate(documents):
         if not isinstance(document, Document):
             raise InputTypeError(
@@ -175,7 +193,7 @@ def _document_rows(documents: Iterable[Any], ids: Iterator[Any] | None) -> Itera
         identifier = _next(ids, "ids", position)
         # LangChain takes an empty Document.id for none
         identifier = identifier if identifier is not None else document.id or None
-        yield _checked(identifier, document.page_content, document.metadata, position)
+        yield _checked(identifier, document.page_content, document.metadata, position, embed_text)
     _check_exhausted(ids, "ids", "documents")
 
 
@@ -188,18 +206,37 @@ def _next(column: Iterator[Any] | None, name: str, position: int) -> Any:
     return value
 
 
-def _checked(identifier: Any, text: str, metadata: Any, position: int) -> Row:
+def _checked(identifier: Any, text: str, metadata: Any, position: int, embed_text: EmbedText | None) -> Row:
     """Return a row that can be stored: what cannot is found before anything is embedded."""
     if identifier is not None:
         identifier = check_text(_as_id(identifier, position), f"the id of document {position}")
     check_text(text, f"the text of document {position}")
     if metadata is None:
-        return identifier, text, {}
+        metadata = {}
     if not isinstance(metadata, Mapping):
         raise InputTypeError(
             f"document {position}: expected metadata to be a mapping, got {type(metadata).__name__} {metadata!r}"
         )
-    return identifier, text, normal_metadata(metadata, f"document {position}")
+    normal = normal_metadata(metadata, f"document {position}")
+    embedded = _embed_text(embed_text, identifier, text, metadata, position)
+    return identifier, text, normal, embedded if embedded != text else None
+
+
+def _embed_text(
+    embed_text: EmbedText | None, identifier: str | None, text: str, metadata: Mapping[str, Any], position: int
+) -> str | None:
+    """Return what is embedded of a document in place of its text; None for the text itself."""
+    if embed_text is None:
+        return None
+    if isinstance(embed_text, str):
+        found = metadata.get(embed_text)
+        what = f"metadata[{embed_text!r}] of document {position}"
+    else:
+        found = embed_text(Document(id=identifier, page_content=text, metadata=dict(metadata)))
+        what = f"what embed_text= makes of document {position}"
+    if found is not None and not isinstance(found, str):
+        raise InputTypeError(f"expected {what} as a str or None, got {type(found).__name__} {found!r}")
+    return check_text(found, what) if found is not None else None
 
 
 def _check_exhausted(column: Iterator[Any] | None, name: str, primary: str) -> None:

@@ -7,6 +7,7 @@ import os
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, TypeVar
 
@@ -21,9 +22,9 @@ from octavo import open_multi_vector
 from octavo._files import as_path, put_in_place_of
 from octavo._validation import check_integer
 from octavo.collection import CollectionLike, MultiVectorLike
-from octavo.collection.protocol import require_local
+from octavo.collection.protocol import encodes_itself, require_local
 from octavo.encoders.tokens import TokenEncoder
-from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError
+from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError, StaleVectorsError
 from octavo.integrations.langchain import _inputs, _names
 from octavo.integrations.langchain._embedding import (
     Embedder,
@@ -101,6 +102,10 @@ class OctavoVectorStore(VectorStore):
         A collection that is open already, instead of `path`; it stays the caller's to close.
     collection_name : str, optional
         One of several collections that share the directory `path`, for instance one for each tenant. Any name is safe.
+    embed_text : str or callable, optional
+        What is embedded of a document in place of its ``page_content``, which is returned: the metadata under this key, or
+        what this function makes of the `Document`; where that is None, the text itself. Not kept with the collection: give it
+        whenever documents are added.
     relevance_score_fn : callable, optional
         Map from scores to relevance in [0, 1], instead of the one described in ``docs/langchain.md``.
     **options
@@ -138,6 +143,7 @@ class OctavoVectorStore(VectorStore):
         codec: str | None = None,
         collection: CollectionLike | None = None,
         collection_name: str | None = None,
+        embed_text: _inputs.EmbedText | None = None,
         relevance_score_fn: RelevanceFn | None = None,
         **options: Any,
     ) -> None:
@@ -151,6 +157,11 @@ class OctavoVectorStore(VectorStore):
                 f"got {type(relevance_score_fn).__name__}"
             )
         self._relevance_score_fn = relevance_score_fn
+        if embed_text is not None and not isinstance(embed_text, str) and not callable(embed_text):
+            raise InputTypeError(
+                f"expected embed_text as a key of metadata or a callable on a Document, got {type(embed_text).__name__}"
+            )
+        self._embed_text = embed_text
         self._root: Path | None = None  # where named collections lie
         self._collection_name = collection_name
         self._owns_collection = collection is None
@@ -309,7 +320,10 @@ class OctavoVectorStore(VectorStore):
 
     def _reference(self) -> dict[str, Any]:
         """Return what opens the same collection again, there or in another process."""
-        options = self._reopened_with | {"relevance_score_fn": self._relevance_score_fn}
+        options = self._reopened_with | {
+            "relevance_score_fn": self._relevance_score_fn,
+            "embed_text": self._embed_text,
+        }
         if self._collection.sparse_encoder is not None:
             options["sparse"] = self._collection.sparse_encoder
         if self._root is not None:
@@ -333,6 +347,8 @@ class OctavoVectorStore(VectorStore):
         **kwargs: Any,
     ) -> list[str]:
         """Embed texts and store them, replacing documents whose id is there already.
+
+        What was embedded already under the same id, by this store or another one, is not embedded again.
 
         Parameters
         ----------
@@ -361,7 +377,7 @@ class OctavoVectorStore(VectorStore):
             For any other option.
         """
         refuse_options("add_texts", kwargs)
-        return self._add(_inputs.from_texts(texts, metadatas, ids, batch_size))
+        return self._add(_inputs.from_texts(texts, metadatas, ids, batch_size, self._embed_text))
 
     async def aadd_texts(
         self,
@@ -374,7 +390,7 @@ class OctavoVectorStore(VectorStore):
     ) -> list[str]:
         """Embed texts with the embedding's async method and store them off the event loop; see `add_texts`."""
         refuse_options("aadd_texts", kwargs)
-        return await self._aadd(_inputs.from_texts(texts, metadatas, ids, batch_size))
+        return await self._aadd(_inputs.from_texts(texts, metadatas, ids, batch_size, self._embed_text))
 
     def add_documents(
         self,
@@ -404,7 +420,7 @@ class OctavoVectorStore(VectorStore):
             The ids.
         """
         refuse_options("add_documents", kwargs, but=FOR_THE_CALLER)
-        return self._add(_inputs.from_documents(documents, ids, batch_size))
+        return self._add(_inputs.from_documents(documents, ids, batch_size, self._embed_text))
 
     async def aadd_documents(
         self,
@@ -416,51 +432,124 @@ class OctavoVectorStore(VectorStore):
     ) -> list[str]:
         """Embed documents with the embedding's async method and store them off the event loop; see `add_documents`."""
         refuse_options("aadd_documents", kwargs, but=FOR_THE_CALLER)
-        return await self._aadd(_inputs.from_documents(documents, ids, batch_size))
+        return await self._aadd(_inputs.from_documents(documents, ids, batch_size, self._embed_text))
 
     def _add(self, source: Source) -> list[str]:
         if source.sized and self._late is None:
             slices = list(source)  # checks everything first
-            return self._store(slices, [self._embedder.documents(part.texts) for part in slices], source.batch_size)
+            return self._store(slices, [self._embedded(part) for part in slices], source.batch_size)
         added: list[str] = []
         for part in list(source) if source.sized else source:
-            added += self._store([part], [self._embedder.documents(part.texts)], source.batch_size)
+            added += self._store([part], [self._embedded(part)], source.batch_size)
         return added
 
     async def _aadd(self, source: Source) -> list[str]:
         slices = await asyncio.to_thread(list, source) if source.sized else source
         if source.sized and self._late is None:
-            vectors = [await self._embedder.adocuments(part.texts) for part in slices]
-            return await asyncio.to_thread(self._store, slices, vectors, source.batch_size)
+            vectors = [await self._aembedded(part) for part in slices]
+            return await self._astore(slices, vectors, source.batch_size)
         added: list[str] = []
         for part in slices:  # the caller's generator stays in the caller's thread
-            vectors = [await self._embedder.adocuments(part.texts)]
-            added += await asyncio.to_thread(self._store, [part], vectors, source.batch_size)
+            added += await self._astore([part], [await self._aembedded(part)], source.batch_size)
         return added
 
-    def _store(self, slices: Iterable[Rows], vectors: list[Any], batch_size: int) -> list[str]:
+    def _embedded(self, part: Rows, *, anew: bool = False) -> list[Any] | None:
+        """Return a vector for each row, None for one that is there; None for all where the collection has to encode them."""
+        known = self._known(part) if not anew else []
+        texts = [text for text, there in zip_longest(part.to_embed, known) if not there]
+        if not texts and known and not encodes_itself(self._collection):
+            self._embedder.confirm()
+            return [None] * len(known)
+        return _merged(self._embedder.documents(texts), known)
+
+    async def _aembedded(self, part: Rows, *, anew: bool = False) -> list[Any] | None:
+        """Return what `_embedded` does, through the embedding's async method."""
+        known = await asyncio.to_thread(self._known, part) if not anew else []
+        texts = [text for text, there in zip_longest(part.to_embed, known) if not there]
+        if not texts and known and not encodes_itself(self._collection):
+            await self._embedder.aconfirm()
+            return [None] * len(known)
+        return _merged(await self._embedder.adocuments(texts), known)
+
+    def _known(self, part: Rows) -> list[bool]:
+        """Tell which rows were embedded before; empty if none of them was."""
+        if not any(part.ids) or encodes_itself(self._collection):
+            return []
+        known = self._collection.embedded(part.ids, part.to_embed)
+        return known if any(known) else []
+
+    def _store(
+        self, slices: Sequence[Rows] | Iterable[Rows], vectors: list[list[Any] | None], batch_size: int
+    ) -> list[str]:
+        listed = list(slices)
+        try:
+            return self._write(listed, vectors, batch_size)
+        except StaleVectorsError:  # somebody was faster
+            return self._write(listed, [self._embedded(part, anew=True) for part in listed], batch_size)
+
+    async def _astore(self, slices: Iterable[Rows], vectors: list[list[Any] | None], batch_size: int) -> list[str]:
+        listed = list(slices)
+        try:
+            return await asyncio.to_thread(self._write, listed, vectors, batch_size)
+        except StaleVectorsError:
+            made = [await self._aembedded(part, anew=True) for part in listed]
+            return await asyncio.to_thread(self._write, listed, made, batch_size)
+
+    def _write(self, slices: Sequence[Rows], vectors: list[list[Any] | None], batch_size: int) -> list[str]:
         rows = Rows()
         for part in slices:
             rows.extend(part)
         if not rows.ids:
             return []
-        made: Any
-        if any(
-            part is None for part in vectors
-        ):  # the collection's model is being changed: it knows which one is meant
-            return self._collection.add(rows.texts, ids=rows.ids, metadata=rows.metadata, batch_size=batch_size)
-        if self._late is not None:
-            made = [matrix for part in vectors for matrix in part]
-            added = self._late.add(
-                rows.texts, ids=rows.ids, metadata=rows.metadata, token_vectors=made, batch_size=batch_size
+        other = rows.embed_texts if any(text is not None for text in rows.embed_texts) else None
+        made = [vector for part in vectors if part is not None for vector in part]
+        if len(made) < len(rows.ids):  # the collection's model is being changed: it knows which one is meant
+            return self._collection.add(
+                rows.texts, ids=rows.ids, metadata=rows.metadata, embed_texts=other, batch_size=batch_size
             )
-        else:
-            made = vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
-            added = self._collection.add(
-                rows.texts, ids=rows.ids, metadata=rows.metadata, vectors=made, batch_size=batch_size
+        added = self._collection.add_embedded(
+            rows.texts, rows.ids, rows.metadata, made, embed_texts=other, batch_size=batch_size
+        )
+        fresh = [row for row, vector in enumerate(made) if vector is not None]
+        if fresh:
+            texts = rows.to_embed
+            self._embedder.remember(
+                [added[row] for row in fresh], [texts[row] for row in fresh], [made[row] for row in fresh]
             )
-        self._embedder.remember(added, rows.texts, made)
         return added
+
+    def update(
+        self,
+        ids: Iterable[str],
+        metadatas: Iterable[dict[str, Any] | None] | None = None,
+        texts: Iterable[str | None] | None = None,
+    ) -> None:
+        """Change metadata, or the text that is returned, of stored documents without embedding anything; all or none.
+
+        Parameters
+        ----------
+        ids : iterable of str
+            Documents that are there, each once.
+        metadatas : iterable of dict, optional
+            For each the new metadata as a whole; None leaves it as it is.
+        texts : iterable of str, optional
+            For each the new text; None leaves it as it is. The earlier one stays what its vector is made of.
+
+        Raises
+        ------
+        DocumentNotFoundError
+            When one of them is not there.
+        """
+        self._collection.update(_inputs.as_ids(ids), metadatas, texts)
+
+    async def aupdate(
+        self,
+        ids: Iterable[str],
+        metadatas: Iterable[dict[str, Any] | None] | None = None,
+        texts: Iterable[str | None] | None = None,
+    ) -> None:
+        """Change metadata or texts of stored documents off the event loop; see `update`."""
+        await asyncio.to_thread(self.update, ids, metadatas, texts)
 
     def delete(self, ids: Iterable[str] | None = None, *, filter: Any = None, **kwargs: Any) -> bool:
         """Delete documents.
@@ -823,7 +912,7 @@ class OctavoVectorStore(VectorStore):
         **kwargs
             ``path``, ``codec`` and the other parameters of `OctavoVectorStore`.
         """
-        source = _inputs.from_texts(texts, metadatas, ids, batch_size)
+        source = _inputs.from_texts(texts, metadatas, ids, batch_size, kwargs.get("embed_text"))
         return cls._filled(cls(embedding, **kwargs), source)
 
     @classmethod
@@ -838,7 +927,7 @@ class OctavoVectorStore(VectorStore):
         **kwargs: Any,
     ) -> Self:
         """Create (or open) a store and add texts to it, off the event loop; see `from_texts`."""
-        source = _inputs.from_texts(texts, metadatas, ids, batch_size)
+        source = _inputs.from_texts(texts, metadatas, ids, batch_size, kwargs.get("embed_text"))
         return await cls._afilled(await asyncio.to_thread(cls, embedding, **kwargs), source)
 
     @classmethod
@@ -862,7 +951,7 @@ class OctavoVectorStore(VectorStore):
         **kwargs
             ``path``, ``codec`` and the other parameters of `OctavoVectorStore`.
         """
-        source = _inputs.from_documents(documents, ids, batch_size)
+        source = _inputs.from_documents(documents, ids, batch_size, kwargs.get("embed_text"))
         return cls._filled(cls(embedding, **kwargs), source)
 
     @classmethod
@@ -876,7 +965,7 @@ class OctavoVectorStore(VectorStore):
         **kwargs: Any,
     ) -> Self:
         """Create (or open) a store and add documents to it, off the event loop; see `from_documents`."""
-        source = _inputs.from_documents(documents, ids, batch_size)
+        source = _inputs.from_documents(documents, ids, batch_size, kwargs.get("embed_text"))
         return await cls._afilled(await asyncio.to_thread(cls, embedding, **kwargs), source)
 
     @classmethod
@@ -994,8 +1083,10 @@ class OctavoVectorStore(VectorStore):
             rows.append(pair[1])
         added: list[str] = []
         vectors = vectors_to_matrix(rows, len(texts))
-        for part in _inputs.from_texts(texts, metadatas, ids, max(1, len(texts))):
-            added = self._collection.add(part.texts, ids=part.ids, metadata=part.metadata, vectors=vectors)
+        for part in _inputs.from_texts(texts, metadatas, ids, max(1, len(texts)), self._embed_text):
+            added = self._collection.add(
+                part.texts, ids=part.ids, metadata=part.metadata, vectors=vectors, embed_texts=part.embed_texts
+            )
         return added
 
     async def aadd_embeddings(
@@ -1390,3 +1481,11 @@ def positive_relevance(score: float) -> float:
 def fraction_relevance(score: float) -> float:
     """Return `score`, clipped, for scores that are fractions already, such as a convex combination."""
     return min(1.0, max(0.0, score))
+
+
+def _merged(made: Any, known: Sequence[bool]) -> list[Any] | None:
+    """Return vectors with None between them for rows that are there; None if there are no vectors."""
+    if made is None or not known:
+        return list(made) if made is not None else None
+    fresh = iter(made)
+    return [None if there else next(fresh) for there in known]

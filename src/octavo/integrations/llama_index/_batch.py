@@ -14,12 +14,17 @@ from octavo.integrations.llama_index._nodes import Record, to_record
 
 
 class NodeBatch(NamedTuple):
-    """Columns with one row for each id, and the ids as they were given, repetitions included."""
+    """Columns with one row for each id, and the ids as they were given, repetitions included.
+
+    What is embedded of a node is its text together with metadata, without those in ``excluded_embed_metadata_keys``: None where
+    that is the text alone.
+    """
 
     ids: list[str]
     texts: list[str]
     metadata: list[dict[str, Any]]
     payloads: list[str]
+    embed_texts: list[str | None]
     given: list[str]
 
 
@@ -41,7 +46,7 @@ def to_batch(nodes: Iterable[BaseNode], dim: int | None) -> tuple[NodeBatch, Flo
         When it is no node, or cannot be stored.
     """
     given: list[str] = []
-    kept: dict[str, tuple[Record, Sequence[float]]] = {}
+    kept: dict[str, tuple[Record, str, Sequence[float]]] = {}
     for position, node in enumerate(nodes):
         record = to_record(node, position)
         if node.embedding is None:
@@ -50,15 +55,15 @@ def to_batch(nodes: Iterable[BaseNode], dim: int | None) -> tuple[NodeBatch, Flo
                 "or an IngestionPipeline with an embedding model, or set node.embedding"
             )
         given.append(record.id)
-        kept[record.id] = record, node.embedding
-    return _columns([record for record, _ in kept.values()], given), _matrix(kept, dim)
+        kept[record.id] = record, node.get_content(metadata_mode=MetadataMode.EMBED), node.embedding
+    embeddings = {identifier: embedding for identifier, (_, _, embedding) in kept.items()}
+    return _columns([(record, text) for record, text, _ in kept.values()], given), _matrix(embeddings, dim)
 
 
-def to_texts(nodes: Iterable[BaseNode]) -> tuple[NodeBatch, list[str]]:
-    """Return nodes as columns, and what is to be encoded of each; where an id comes twice, the last node counts.
+def to_texts(nodes: Iterable[BaseNode]) -> NodeBatch:
+    """Return nodes as columns; where an id comes twice, the last node counts.
 
-    Embeddings that the nodes bring along are left alone. As with embeddings in LlamaIndex, what is encoded is the text
-    together with the metadata, without those in ``excluded_embed_metadata_keys``.
+    Embeddings that the nodes bring along are left alone.
 
     Raises
     ------
@@ -71,26 +76,27 @@ def to_texts(nodes: Iterable[BaseNode]) -> tuple[NodeBatch, list[str]]:
         record = to_record(node, position)
         given.append(record.id)
         kept[record.id] = record, node.get_content(metadata_mode=MetadataMode.EMBED)
-    return _columns([record for record, _ in kept.values()], given), [text for _, text in kept.values()]
+    return _columns(list(kept.values()), given)
 
 
-def _columns(records: list[Record], given: list[str]) -> NodeBatch:
+def _columns(records: list[tuple[Record, str]], given: list[str]) -> NodeBatch:
     return NodeBatch(
-        [record.id for record in records],
-        [record.text for record in records],
-        [record.metadata for record in records],
-        [record.payload for record in records],
+        [record.id for record, _ in records],
+        [record.text for record, _ in records],
+        [record.metadata for record, _ in records],
+        [record.payload for record, _ in records],
+        [text if text != record.text else None for record, text in records],
         given,
     )
 
 
-def _matrix(kept: dict[str, tuple[Record, Sequence[float]]], dim: int | None) -> Floats:
+def _matrix(kept: dict[str, Sequence[float]], dim: int | None) -> Floats:
     """Return the embeddings as rows, converted one at a time: all at once would keep other threads waiting for long."""
     if dim is None:
-        dim = next((len(embedding) for _, embedding in kept.values()), 0)
+        dim = next((len(embedding) for embedding in kept.values()), 0)
     matrix = np.empty((len(kept), dim), np.float32)
     with np.errstate(over="ignore"):  # the collection refuses infinity, with a message of its own
-        for row, (identifier, (_, embedding)) in enumerate(kept.items()):
+        for row, (identifier, embedding) in enumerate(kept.items()):
             if len(embedding) != dim:
                 raise InvalidVectorsError(
                     f"expected embeddings of dimension {dim}, got {len(embedding)} on node {identifier!r}; was the "

@@ -259,46 +259,78 @@ class OctavoVectorStore(BasePydanticVectorStore):
         """
         _refuse_options("add", kwargs)
         nodes = list(nodes)
-        texts: list[str] = []
         embeddings: Any = None
         if self._collection.late is not None:
-            batch, texts = to_texts(nodes)
+            batch = to_texts(nodes)
         else:
             batch, embeddings = to_batch(nodes, self._collection.dim)
         if not batch.ids:
             return batch.given
         if encodes_itself(self._collection):
-            return self._add_while_changing(batch, nodes)
+            return self._add_while_changing(batch)
         if self._model is None:
             self._adopt_from(nodes)
         if self._model is not None:
             self._model.compare()
-        if self._collection.late is not None:
-            ready = {"token_vectors": self._collection.encode_documents(texts)}
-        else:
-            ready = {"vectors": embeddings}
+        encodes = self._collection.late is not None or self._collection.sparse_encoder is not None
         self._collection.add(
             batch.texts,
             ids=batch.ids,
             metadata=batch.metadata,
             payloads=batch.payloads,
             batch_size=len(batch.ids),  # one transaction: all or nothing
-            **ready,
+            # what the framework alone has embedded of a node is put together again from the node
+            embed_texts=batch.embed_texts if encodes else None,
+            **({"vectors": embeddings} if embeddings is not None else {}),
         )
-        if self._model is not None:
+        if self._model is not None and self._collection.late is None:
             self._model.remember(nodes)
         return batch.given
 
-    def _add_while_changing(self, batch: NodeBatch, nodes: Sequence[BaseNode]) -> list[str]:
+    def update_nodes(self, nodes: Sequence[BaseNode], **kwargs: Any) -> None:
+        """Change metadata, texts and relationships of stored nodes without embedding anything; all of them or none.
+
+        Parameters
+        ----------
+        nodes : sequence of BaseNode
+            Nodes whose ids are stored; their embeddings are left alone. A changed text is what is returned and found by
+            words; to have it embedded, `add` the node.
+        **kwargs
+            None is known; any raises.
+
+        Raises
+        ------
+        DocumentNotFoundError
+            When one of them is not there.
+        InputTypeError, ParameterError
+            Something that is no node or cannot be stored as JSON; an unknown option.
+        """
+        _refuse_options("update_nodes", kwargs)
+        batch = to_texts(nodes)
+        self._collection.update(batch.ids, batch.metadata, batch.texts, payloads=batch.payloads)
+
+    async def async_update_nodes(self, nodes: Sequence[BaseNode], **kwargs: Any) -> None:
+        """Change stored nodes off the event loop; see `update_nodes`.
+
+        Parameters
+        ----------
+        nodes, **kwargs
+            See `update_nodes`.
+        """
+        await asyncio.to_thread(self.update_nodes, nodes, **kwargs)
+
+    def _add_while_changing(self, batch: NodeBatch) -> list[str]:
         """Store nodes with vectors of the model that the collection has, whoever has embedded them."""
-        contents = {node.node_id: node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes}
+        contents = [
+            text if other is None else other for text, other in zip(batch.texts, batch.embed_texts, strict=True)
+        ]
         self._collection.add(
             batch.texts,
             ids=batch.ids,
             metadata=batch.metadata,
             payloads=batch.payloads,
             batch_size=len(batch.ids),
-            **self._collection.vectors_for([contents[name] for name in batch.ids]),
+            **self._collection.vectors_for(contents),
         )
         return batch.given
 

@@ -38,6 +38,7 @@ from octavo.errors import (
     MismatchError,
     OctavoError,
     ParameterError,
+    StaleVectorsError,
 )
 from octavo.filters import Filter, matches
 from octavo.integrations.qdrant._client import KEY_VARIABLE, ServerOptions
@@ -506,6 +507,9 @@ class QdrantCollection(DenseSearch):
         self._check_sparse_given(sparse_vectors)
         if sparse_vectors is not None:
             batches = with_sparse(batches, sparse_vectors, documents if documents is not None else vectors)
+        return self._put(batches, encode=vectors is None)
+
+    def _put(self, batches: Iterator[Batch], *, encode: bool) -> list[str]:
         added: list[str] = []
         with self._writing:
             if self._manifest is None:
@@ -516,25 +520,131 @@ class QdrantCollection(DenseSearch):
                         [text for batch in first for text in batch.words],
                     )
                 for batch in first:
-                    added += self._write(batch, encoded=vectors is None)
+                    added += self._write(batch, encoded=encode)
             for batch in batches:
-                if vectors is None:
+                if encode:
                     self._encode_and_write(batch, self._ready)
                 else:
                     self._write(self._ready(batch))
                 added += batch.ids
         return added
 
+    def embedded(self, ids: Sequence[str | None], texts: Sequence[str]) -> list[bool]:
+        """Tell which documents have vectors that a model has made of these very texts; see `octavo.Collection.embedded`.
+
+        Parameters
+        ----------
+        ids, texts
+            See `octavo.Collection.embedded`.
+
+        Returns
+        -------
+        list of bool
+            True where embedding can be left out.
+        """
+        self._require_open()
+        named = [identifier for identifier in ids if identifier is not None]
+        there = self._there(named) if named and self._manifest is not None and not self._old_is_gone else {}
+        wanted = self._wanted()
+        return [
+            (point := there.get(identifier or "")) is not None and _made_of(point, text, wanted)
+            for identifier, text in zip(ids, texts, strict=True)
+        ]
+
+    def add_embedded(
+        self,
+        documents: Iterable[DocumentLike],
+        ids: Iterable[str | None],
+        metadata: Iterable[Mapping[str, Any] | None],
+        vectors: Sequence[Any],
+        *,
+        embed_texts: Iterable[str | None] | None = None,
+        batch_size: int = 256,
+    ) -> list[str]:
+        """Insert documents with vectors that a model has just made; see `octavo.Collection.add_embedded`.
+
+        Parameters
+        ----------
+        documents, ids, metadata, vectors, embed_texts, batch_size
+            See `octavo.Collection.add_embedded`.
+
+        Returns
+        -------
+        list of str
+            The ids, in order.
+
+        Raises
+        ------
+        StaleVectorsError
+            When a document that was to keep its vectors is gone or has others by now.
+        """
+        self._require_open()
+        batch_size = check_integer(batch_size, "batch_size", least=1)
+        made = list(vectors)
+        batches = list(
+            read_batches(
+                documents,
+                ids,
+                metadata,
+                None,
+                None,
+                batch_size=batch_size,
+                dim=None,
+                embed_texts=embed_texts,
+                embed_words=False,
+            )
+        )
+        if sum(map(len, batches)) != len(made):
+            raise ParameterError(
+                f"expected one vector, or None, for each of {sum(map(len, batches))} documents, got {len(made)}"
+            )
+        given = iter(made)
+        fresh: list[Batch] = []
+        for batch in batches:
+            part = [next(given) for _ in range(len(batch))]
+            self._keep(batch.part([row for row, vector in enumerate(part) if vector is None]))
+            rest = batch.part([row for row, vector in enumerate(part) if vector is not None])
+            if len(rest):
+                self._take(rest, [vector for vector in part if vector is not None])
+                rest.flags = [flags | self._wanted() for flags in rest.flags]
+                fresh.append(rest)
+        self._check_sparse_given(None)
+        self._put(iter(fresh), encode=False)
+        return [identifier for batch in batches for identifier in batch.ids]
+
+    def _keep(self, batch: Batch) -> None:
+        """Change documents that keep their vectors."""
+        if not len(batch):
+            return
+        with self._writing:
+            there, wanted = self._there(batch.ids), self._wanted()
+            for identifier, text in zip(batch.ids, batch.to_embed, strict=True):
+                if identifier not in there or not _made_of(there[identifier], text, wanted):
+                    raise StaleVectorsError(identifier)
+            batch.flags = [flags | wanted for flags in batch.flags]
+            self._change(batch, there)
+
+    def _take(self, batch: Batch, vectors: list[Any]) -> None:
+        """Give a batch vectors that were made elsewhere."""
+        batch.vectors = as_matrix(vectors, self.dim)
+
+    def _there(self, ids: Sequence[str]) -> dict[str, Point]:
+        return {id_of(point): point for point in self._retrieve(ids, True)}
+
+    def _wanted(self) -> int:
+        """Return the flags of documents whose vectors were all made by encoders."""
+        both = self.has_sparse_vectors and self._sparse_encoder is not None
+        return ENCODED | SPARSE_ENCODED if both else ENCODED
+
     def _encode_and_write(self, batch: Batch, ready: Callable[[Batch], Batch]) -> None:
         """Make vectors of those documents of a batch that have none yet; write those, and change the others."""
-        gone = self._old_is_gone
-        wanted = self._made_by_encoders(batch) if not gone else 0
-        there = {id_of(point): point for point in self._retrieve(batch.ids, True)} if wanted else {}
-        known: list[int] = []
-        for row, (identifier, text) in enumerate(zip(batch.ids, batch.to_embed, strict=True)):
-            point = there.get(identifier)
-            if point is not None and flags_of(point) & wanted == wanted and document_of(point).to_embed == text:
-                known.append(row)
+        wanted = self._made_by_encoders(batch) if not self._old_is_gone else 0
+        there = self._there(batch.ids) if wanted else {}
+        known = [
+            row
+            for row, (identifier, text) in enumerate(zip(batch.ids, batch.to_embed, strict=True))
+            if identifier in there and _made_of(there[identifier], text, wanted)
+        ]
         if known:
             encoder = self._require_encoder()
             self._model.run(encoder.name, self.dim, encoder.encode_documents)
@@ -562,10 +672,7 @@ class QdrantCollection(DenseSearch):
 
     def _made_by_encoders(self, batch: Batch) -> int:
         """Return the flags of documents whose vectors are all made here."""
-        if batch.sparse is not None:
-            return 0
-        both = self.has_sparse_vectors and self._sparse_encoder is not None
-        return ENCODED | SPARSE_ENCODED if both else ENCODED
+        return 0 if batch.sparse is not None else self._wanted()
 
     def _change(self, batch: Batch, there: Mapping[str, Point]) -> None:
         """Give points another payload, and words where those differ; their vectors stay."""
@@ -1597,6 +1704,11 @@ def _row_of(point: Point) -> tuple[str, str, str, str | None, str | None, int]:
         payload.get("embed_text"),
         flags_of(point),
     )
+
+
+def _made_of(point: Point, text: str, wanted: int) -> bool:
+    """Tell whether encoders have made all vectors of a point, of this very text."""
+    return flags_of(point) & wanted == wanted and document_of(point).to_embed == text
 
 
 def _vectors(batch: Batch) -> Floats:

@@ -22,7 +22,7 @@ from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
 from octavo.encoders.dense import as_encoder
 from octavo.encoders.one_pass import gives_several
-from octavo.encoders.tokens import TokenEncoder, pooled
+from octavo.encoders.tokens import TokenEncoder, pooled, pooling_beside
 from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError
 from octavo.integrations.qdrant._client import ServerOptions
 from octavo.integrations.qdrant._collection import QdrantCollection, QdrantInfo, keeps_sparse
@@ -79,12 +79,16 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
             tokens = encoder if encoder is None or isinstance(encoder, TokenEncoder) else TokenEncoder(encoder)
         except InputTypeError as err:
             raise self._refused(transport, encoder, plan, err) from err
+        if plan is not None and tokens is not None and tokens.pools is not None:
+            asked = None if plan.pooling == DEFAULT_POOLING else plan.pooling
+            plan = replace(plan, pooling=pooling_beside(tokens, asked) or DEFAULT_POOLING)
         super().__init__(transport, None, plan, sparse)
         if previous is not None:
             if tokens is None:
                 raise ParameterError("expected encoder= beside previous=: the model that the collection is changed to")
             self._models.previous = new_encoder(previous, late=True)
         self._encoder = tokens
+        pooling_beside(tokens, self._pooling)
 
     @staticmethod
     def _refused(transport: Transport, encoder: Any, plan: Any, err: InputTypeError) -> Exception:
@@ -246,13 +250,19 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         self._check_sparse_given(sparse_vectors)
         if sparse_vectors is not None:
             batches = with_sparse(batches, sparse_vectors, documents if documents is not None else token_vectors)
+        return self._put(batches, encode=token_vectors is None, pooled=pooled)
+
+    def _take(self, batch: Batch, vectors: list[Any]) -> None:
+        batch.matrices = vectors
+
+    def _put(self, batches: Iterator[Batch], *, encode: bool, pooled: bool = False) -> list[str]:
         added: list[str] = []
         with self._writing:
             if self._manifest is None:
                 for batch in self._begin(batches, pooled):
-                    added += self._write(batch, encoded=token_vectors is None)
+                    added += self._write(batch, encoded=encode)
             for batch in batches:
-                if token_vectors is None:
+                if encode:
                     self._encode_and_write(batch, lambda rest: self._pooled(rest, pooled, self.dim))
                 else:
                     self._write(self._pooled(batch, pooled, self.dim))

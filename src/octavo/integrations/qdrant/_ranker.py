@@ -319,6 +319,10 @@ class QdrantLateRanker(QdrantRanker):
 
     def _depth(self, k: int, options: LateOptions) -> tuple[int, bool]:
         """Return how many candidates to take, and whether every document is to be scored instead."""
+        if options.candidates == "tokens":
+            raise ParameterError(
+                "candidates='tokens' asks for token cells, which there are none of in Qdrant: leave it out, or ask for 'mean'"
+            )
         if options.exact:
             return k, True
         asked = options.n_candidates is not None or options.oversample is not None
@@ -336,7 +340,7 @@ class QdrantLateRanker(QdrantRanker):
             pair = (sparse[0].tolist(), sparse[1].tolist())
             if pair[0]:
                 found.append(Search(depth, self._where, sparse=pair))
-        if "vectors" in options.sources:
+        if "mean" in options.sources:
             found.append(Search(depth, self._where, dense=candidate.tolist(), ef=options.ef, space=self._space))
         if "text" in options.sources:
             assert words is not None  # the options ask for them

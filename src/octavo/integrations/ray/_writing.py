@@ -110,6 +110,11 @@ class BlockWriter:
             raise MismatchError(
                 f"the dataset was encoded for metric {metric!r}, but the target has {collection.metric!r}"
             )
+        if collection.has_sparse_vectors:
+            raise ParameterError(
+                "the target keeps learned sparse vectors, which a dataset of encode() does not have: its documents would not "
+                "be found by them; choose a target without (sparse= left out), or fill this one with Collection.add"
+            )
         ids = table["id"].to_pylist()
         key = table_key(table) if self._checkpoint is not None else ""
         if (

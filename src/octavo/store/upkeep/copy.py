@@ -12,7 +12,7 @@ from octavo._files import Directory, HeldFile, fresh_directory, storage_errors, 
 from octavo.errors import CorruptCollectionError
 from octavo.store.database import DATABASE_NAME
 from octavo.store.reencoding import PREFIX
-from octavo.store.settings import INDEXES
+from octavo.store.settings import DERIVED
 from octavo.store.snapshot import Snapshot
 from octavo.store.sparse import copy_segments
 from octavo.store.sqlite import Connection, connect_file, fold_on_close, prepare_empty, translate_errors
@@ -66,7 +66,7 @@ def _write_files(store: Store, connection: Connection, snapshot: Snapshot, draft
         file.close()
     sparse = copy_segments(snapshot.sparse, draft) if snapshot.sparse is not None else None
     derived = ["text"]  # rebuilt by the next text search
-    names = [f"{prefix}{index}" for prefix in ("", PREFIX) for index in INDEXES]
+    names = [f"{prefix}{index}" for prefix in ("", PREFIX) for index in DERIVED]
     recorded = {name: derived_files(name.removeprefix(PREFIX), store.artifact(connection, name)) for name in names}
     derived += [index for index, names in recorded.items() if not all(_copy_file(store, name, draft) for name in names)]
     path = draft.path / DATABASE_NAME

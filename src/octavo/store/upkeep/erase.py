@@ -7,12 +7,12 @@ from collections.abc import Iterator, Set
 
 from octavo._files import Directory
 from octavo.errors import CollectionLockedError
-from octavo.store.database import read_manifest
+from octavo.store.database import READ_FILES, has_table, read_manifest
 from octavo.store.reencoding import PREFIX
 from octavo.store.store import SPARSE_FILE, TEXT_DIRECTORY, Store, sparse_files
 
 _GENERATION_FILE = re.compile(
-    r"g(\d{6,})-(?:(?:\d+|tokens|offsets)\.vec|[0-9a-f]{32}\.(?:graph|cells|segment)(?:\.tmp)?)"
+    r"g(\d{6,})-(?:(?:\d+|tokens|offsets)\.vec|[0-9a-f]{32}\.(?:graph|cells|segment|centroids|postings)(?:\.tmp)?)"
 )
 
 
@@ -31,6 +31,8 @@ def erase_leftovers(store: Store) -> None:
     assert folder is not None  # only collections on disk have files
     text = folder.sub(TEXT_DIRECTORY) if folder.stat(TEXT_DIRECTORY) is not None else None
     with store.write() as connection:  # nobody else is between writing files and committing them
+        if has_table(connection, READ_FILES):  # names, and what is left of texts
+            connection.execute(f"DELETE FROM {READ_FILES}")
         generations = {store.generation(connection, prefix) for prefix in ("", PREFIX)}
         recorded = store.artifact(connection, "text")
         kept = store.derived(connection) | sparse_files(read_manifest(connection))
@@ -64,5 +66,7 @@ def _leftovers(folder: Directory, generations: Set[int]) -> Iterator[str]:
                 yield name
             continue
         # A draft of this generation may still be being written, and holds no document of an earlier one.
-        if int(match[1]) not in generations or name.endswith((".graph", ".cells", ".segment")):
+        if int(match[1]) not in generations or name.endswith(
+            (".graph", ".cells", ".segment", ".centroids", ".postings")
+        ):
             yield name

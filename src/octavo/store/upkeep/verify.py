@@ -66,6 +66,10 @@ class VerifyReport:
         return self.ok
 
 
+#: What each index is made of.
+_SOURCES = {"graph": "the coarse tier", "cells": "the finest tier", "token_cells": "the tokens"}
+
+
 @dataclass
 class _Damage:
     """Findings by part, so that repair need not read messages."""
@@ -77,13 +81,13 @@ class _Damage:
     tokens: Mask | None = None  # documents whose tokens are damaged
     token_files: list[str] = field(default_factory=list)
     sparse: SparseDamage = field(default_factory=SparseDamage)
-    index: str | None = None
+    index: dict[str, str] = field(default_factory=dict)  # name -> sentence
     text: str | None = None
     tuning: str | None = None
     originals: list[str] = field(default_factory=list)
     following: int | None = None  # the first slot of the space that is being filled that is damaged
     following_names: list[str] = field(default_factory=list)
-    following_index: str | None = None
+    following_index: dict[str, str] = field(default_factory=dict)
 
     def messages(self, snapshot: Snapshot) -> list[str]:
         found = self.database + self.documents
@@ -101,9 +105,8 @@ class _Damage:
             "first damaged one on, and reencode makes them again"
             for name in self.following_names
         ]
-        return found + [
-            message for message in (self.index, self.following_index, self.text, self.tuning) if message is not None
-        ]
+        found += [*self.index.values(), *self.following_index.values()]
+        return found + [message for message in (self.text, self.tuning) if message is not None]
 
 
 def verify_files(store: Store, index: DerivedIndex, text: TextFiles) -> VerifyReport:
@@ -119,8 +122,11 @@ def _find_damage(store: Store, index: DerivedIndex, text: TextFiles) -> tuple[_D
     """
     with store.read() as (connection, snapshot):
         damage = _damage_of(store, connection, snapshot)
-    damage.index = _derived_damage(store, index.artifact, index.damage)
-    damage.following_index = _derived_damage(store, f"{PREFIX}{index.name}", index.damage)
+    for part in index.parts:
+        for name, findings in ((part.artifact, damage.index), (f"{PREFIX}{part.name}", damage.following_index)):
+            found = _derived_damage(store, name, part.damage)
+            if found is not None:
+                findings[part.name] = found
     damage.text = _derived_damage(store, "text", text.damage)
     return damage, snapshot
 
@@ -288,17 +294,17 @@ def _repair(
         repaired.append(
             f"the re-encoding goes on from row {damage.following:,}: what it had written beyond was damaged"
         )
-    if damage.following_index is not None:
+    for name in damage.following_index:
         with store.write() as connection:
-            connection.execute("DELETE FROM artifacts WHERE name = ?", (f"{PREFIX}{index.name}",))
-        repaired.append(f"the {index.name} index of the new vectors was dropped; it is built again")
-    if damage.index is not None:
-        with store.write() as connection:
-            connection.execute("DELETE FROM artifacts WHERE name = ?", (index.artifact,))
-        index.forget()
-        index.catch_up()
-        source = "the coarse tier" if index.name == "graph" else "the finest tier"
-        repaired.append(f"the {index.name} index was rebuilt from {source}")
+            connection.execute("DELETE FROM artifacts WHERE name = ?", (f"{PREFIX}{name}",))
+        repaired.append(f"the {name} index of the new vectors was dropped; it is built again")
+    for part in index.parts:
+        if part.name in damage.index:
+            with store.write() as connection:
+                connection.execute("DELETE FROM artifacts WHERE name = ?", (part.artifact,))
+            part.forget()
+            part.catch_up()
+            repaired.append(f"the {part.name} index was rebuilt from {_SOURCES[part.name]}")
     if damage.text is not None:
         with store.write() as connection:
             connection.execute("DELETE FROM artifacts WHERE name = 'text'")

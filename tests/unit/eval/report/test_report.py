@@ -177,6 +177,7 @@ def test_without_a_float32_run_there_is_a_page_and_no_recommendation(runs: list[
 @pytest.mark.usefixtures("undrawn")
 def test_one_run_is_enough(runs: list[Any], tmp_path: Path) -> None:
     assert report(runs[:1], out=tmp_path / "page.html").recommended == "float32"
+    assert "smaller than float32" not in (tmp_path / "page.html").read_text("utf-8")  # which is what it is
 
 
 def test_the_heat_map_is_there_when_asked_for(runs: list[Any], tmp_path: Path) -> None:
