@@ -435,7 +435,7 @@ def _model_and_processor(model: Any, processor: Any) -> _Backend:
 
 def _own_pooling(model: Any) -> str | None:
     """Return the name of the module that pools the tokens of documents inside a model, if there is one."""
-    for module in model.modules():
+    for module in getattr(model, "modules", list)():
         pools = _mro_has(module, "BaseTokenPooling") and module.applies_to("document")
         if pools and getattr(module, "pool_factor", 2) > 1:
             return type(module).__name__
