@@ -196,8 +196,10 @@ class Collection(DenseSearch):
         return self._current().space
 
     @property
-    def changing(self) -> bool:
-        """Whether texts have to be encoded here, since the model is being changed, or was since this object was made."""
+    def encodes_itself(self) -> bool:
+        """Whether texts are left to the collection: its model is being changed, or was since it was opened; it has encoders."""
+        if self.encoder is None:
+            return False
         snapshot = self._current()
         return snapshot.space != self._opened_in or snapshot.next is not None or self._models.previous is not None
 

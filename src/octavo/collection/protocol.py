@@ -62,8 +62,8 @@ class CollectionLike(DenseSearch, Protocol):
         ...
 
     @property
-    def changing(self) -> bool:
-        """Whether texts have to be encoded here, since the model is being changed, or was since this object was made."""
+    def encodes_itself(self) -> bool:
+        """Whether texts are left to the collection: its model is being changed, or was since it was opened; it has encoders."""
         ...
 
     def add(
@@ -266,17 +266,6 @@ class MultiVectorLike(LateSearch, CollectionLike, Protocol):
     def get_token_vectors(self, ids: Iterable[str]) -> list[Floats]:
         """Return the stored token vectors, in the order asked."""
         ...
-
-
-def encodes_itself(collection: CollectionLike) -> bool:
-    """Tell whether texts are for the collection to encode: its model is, or was, being changed, and it knows the models.
-
-    Parameters
-    ----------
-    collection : CollectionLike
-        Any collection.
-    """
-    return collection.changing and collection.encoder is not None
 
 
 def search_modes(collection: CollectionLike) -> list[str]:

@@ -14,7 +14,7 @@ from octavo._printing import to_json
 from octavo._validation import check_choice
 from octavo.collection import CollectionLike
 from octavo.collection.fields import metadata_fields
-from octavo.collection.protocol import encodes_itself, has_vectors, search_modes
+from octavo.collection.protocol import has_vectors, search_modes
 from octavo.errors import DocumentNotFoundError, ParameterError
 from octavo.filters import parse_filter
 from octavo.retrievers.results import ANSWERED_BY, Hit, SearchResult
@@ -99,7 +99,7 @@ class Answers:
         check_choice(mode, "mode", self.modes)
         where = parse_filter(filter)
         dense = "dense" in self.modes
-        changing = encodes_itself(self._collection)  # by two models perhaps, each search by those that it needs
+        changing = self._collection.encodes_itself  # by two models perhaps, each search by those that it needs
         vector = self._vector(query) if dense and not changing else None
 
         def ranked(by: str, k: int, ids: Sequence[str] | None = None) -> SearchResult:

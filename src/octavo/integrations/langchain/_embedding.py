@@ -13,7 +13,6 @@ from langchain_core.embeddings import Embeddings
 from octavo._arrays import Floats, as_matrix
 from octavo.collection import CollectionLike, MultiVectorLike
 from octavo.collection.model_check import ModelCheck, prompts_of
-from octavo.collection.protocol import encodes_itself
 from octavo.encoders.dense import as_encoder
 from octavo.encoders.tokens import TokenEncoder, is_multi_vector
 from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, OctavoError, ParameterError
@@ -101,7 +100,7 @@ class Embedder:
 
     def documents(self, texts: Sequence[str]) -> Floats | None:
         """Return one vector for each text; None where the collection has to encode them: see `encodes_itself`."""
-        if encodes_itself(self._collection):
+        if self._collection.encodes_itself:
             return None
         vectors = self._documents(list(texts))
         with _advice():
@@ -110,7 +109,7 @@ class Embedder:
 
     async def adocuments(self, texts: Sequence[str]) -> Floats | None:
         """Return one vector for each text, through the embedding's own async method; see `documents`."""
-        if encodes_itself(self._collection):
+        if self._collection.encodes_itself:
             return None
         vectors = await self._adocuments(list(texts))
         await self._acheck(vectors.shape[1])
@@ -128,7 +127,7 @@ class Embedder:
     def query(self, text: str) -> Floats | None:
         """Return the vector of a query; None where the collection has to encode it: see `encodes_itself`."""
         _check_query(text)
-        if encodes_itself(self._collection):
+        if self._collection.encodes_itself:
             return None
         if self.embedding is None:
             self._require_encoder()
@@ -143,7 +142,7 @@ class Embedder:
     async def aquery(self, text: str) -> Floats | None:
         """Return the vector of a query, through the embedding's own async method; see `query`."""
         _check_query(text)
-        if encodes_itself(self._collection):
+        if self._collection.encodes_itself:
             return None
         embed = getattr(self.embedding, "aembed_query", None)
         if embed is None:
@@ -221,7 +220,7 @@ class TokenEmbedder:
 
     def documents(self, texts: Sequence[str]) -> list[Floats] | None:
         """Return the token vectors of each text; None where the collection has to encode them: see `encodes_itself`."""
-        if encodes_itself(self._collection):
+        if self._collection.encodes_itself:
             return None
         encoder = self._require_encoder()
         matrices = encoder.encode_documents(texts)
@@ -246,7 +245,7 @@ class TokenEmbedder:
     def query(self, text: str) -> Floats | None:
         """Return the token vectors of a query; None where the collection has to encode it."""
         _check_query(text)
-        if encodes_itself(self._collection):
+        if self._collection.encodes_itself:
             return None
         encoder = self._require_encoder()
         matrices = encoder.encode_queries([text])

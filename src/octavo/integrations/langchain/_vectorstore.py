@@ -24,7 +24,7 @@ from octavo import open_multi_vector
 from octavo._files import as_path, put_in_place_of
 from octavo._validation import check_integer
 from octavo.collection import CollectionLike, MultiVectorLike
-from octavo.collection.protocol import encodes_itself, require_local
+from octavo.collection.protocol import require_local
 from octavo.encoders.page_images import ImageLike, PageImage
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError, StaleVectorsError
@@ -40,6 +40,7 @@ from octavo.integrations.langchain._inputs import BATCH_SIZE, Rows, Source, refu
 from octavo.integrations.langchain._structured_query import OctavoTranslator
 from octavo.retrievers.late_interaction import LateOptions
 from octavo.retrievers.results import SearchResult
+from octavo.retrievers.search import SearchOptions
 from octavo.store.database import DATABASE_NAME
 from octavo.store.documents import Document as StoredDocument
 from octavo.store.store import delete_files
@@ -540,7 +541,7 @@ class OctavoVectorStore(VectorStore):
         """Return a vector for each row, None for one that is there; None for all where the collection has to encode them."""
         known = self._known(part) if not anew else []
         texts = [text for text, there in zip_longest(part.to_embed, known) if not there]
-        if not texts and known and not encodes_itself(self._collection):
+        if not texts and known and not self._collection.encodes_itself:
             self._embedder.confirm()
             return [None] * len(known)
         return _merged(self._embedder.documents(texts), known)
@@ -549,14 +550,14 @@ class OctavoVectorStore(VectorStore):
         """Return what `_embedded` does, through the embedding's async method."""
         known = await asyncio.to_thread(self._known, part) if not anew else []
         texts = [text for text, there in zip_longest(part.to_embed, known) if not there]
-        if not texts and known and not encodes_itself(self._collection):
+        if not texts and known and not self._collection.encodes_itself:
             await self._embedder.aconfirm()
             return [None] * len(known)
         return _merged(await self._embedder.adocuments(texts), known)
 
     def _known(self, part: Rows) -> list[bool]:
         """Tell which rows were embedded before; empty if none of them was."""
-        if not any(part.ids) or encodes_itself(self._collection):
+        if not any(part.ids) or self._collection.encodes_itself:
             return []
         known = self._collection.embedded(part.ids, part.to_embed)
         return known if any(known) else []
@@ -1405,11 +1406,11 @@ def ranked_by(options: dict[str, Any]) -> dict[str, float | None]:
     return _asked(options).parts
 
 
-def _asked(options: dict[str, Any]) -> LateOptions:
+def _asked(options: dict[str, Any]) -> SearchOptions:
     """Return what a search with these options ranks by. Which of them its collection has, that search itself will say."""
     named = {name: options[name] for name in ("mode", "alpha", "rank", "weights", "candidates") if name in options}
     named["mode"] = named.get("mode") or "dense"
-    return LateOptions(**named)
+    return (LateOptions if "candidates" in named else SearchOptions)(**named)
 
 
 def search_options(options: dict[str, Any]) -> dict[str, Any]:

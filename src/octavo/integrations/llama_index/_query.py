@@ -10,7 +10,6 @@ from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQue
 
 from octavo._validation import check_integer, check_number
 from octavo.collection import CollectionLike
-from octavo.collection.protocol import encodes_itself
 from octavo.errors import InputTypeError, ParameterError
 from octavo.filters import And, Field, Filter, In
 from octavo.integrations.llama_index._filters import to_filter
@@ -188,7 +187,7 @@ def _check_options(mode: Mode, options: dict[str, Any], shaping: frozenset[str])
 
 def _vector(collection: CollectionLike, query: VectorStoreQuery, mode: Mode) -> Any:
     """Return what to rank by; None for an embedding of zeros, which ranks nothing."""
-    if query.query_str and encodes_itself(collection):
+    if query.query_str and collection.encodes_itself:
         return query.query_str  # the collection knows which models the vectors are of, while they are being changed
     embedding = query.query_embedding
     zeros = embedding is not None and len(embedding) > 0 and not any(embedding)

@@ -27,7 +27,7 @@ from llama_index.core.vector_stores.types import (
 import octavo
 from octavo import Collection
 from octavo.collection import CollectionLike
-from octavo.collection.protocol import encodes_itself, require_local
+from octavo.collection.protocol import require_local
 from octavo.encoders.page_images import is_image
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import InputTypeError, MismatchError, ParameterError
@@ -268,7 +268,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
             batch, embeddings = to_batch(nodes, self._collection.dim)
         if not batch.ids:
             return batch.given
-        if encodes_itself(self._collection):
+        if self._collection.encodes_itself:
             return self._add_while_changing(batch)
         if self._model is None:
             self._adopt_from(nodes)
@@ -522,7 +522,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
         InvalidFilterError
             A filter that cannot be used.
         """
-        if query.mode not in TEXT_MODES and not encodes_itself(self._collection):
+        if query.mode not in TEXT_MODES and not self._collection.encodes_itself:
             if self._model is not None:
                 self._model.compare()
             else:

@@ -18,7 +18,7 @@ from octavo._printing import to_json
 from octavo._version import __version__
 from octavo.collection import CollectionLike
 from octavo.collection.fields import metadata_fields
-from octavo.collection.protocol import encodes_itself, search_modes
+from octavo.collection.protocol import search_modes
 from octavo.errors import OctavoError, ParameterError
 from octavo.filters import parse_filter
 from octavo.retrievers.results import ANSWERED_BY
@@ -201,7 +201,7 @@ class _Tools:
         asked: dict[str, Any] = {"filter": where, "mode": by}
         if by in ("text", "sparse"):
             found = self._collection.search(query, k, **asked)
-        elif encodes_itself(self._collection):  # by two models, perhaps
+        elif self._collection.encodes_itself:  # by two models, perhaps
             with self._model:
                 found = self._collection.search(query, k, **asked)
         else:

@@ -1157,8 +1157,10 @@ class QdrantCollection(DenseSearch):
         return self._manifest.space if self._manifest is not None else 0
 
     @property
-    def changing(self) -> bool:
-        """Whether texts have to be encoded here, since the model is being changed, or was since this object was made."""
+    def encodes_itself(self) -> bool:
+        """Whether texts are left to the collection: its model is being changed, or was since it was opened; it has encoders."""
+        if self.encoder is None:
+            return False
         space = self.space
         return space != self._opened_in or self._description.next is not None or self._models.previous is not None
 
