@@ -48,7 +48,7 @@ class Content:
             document.id,
             document.text,
             metadata_to_tagged(document.metadata),
-            getattr(document, "embed_text", None),
+            document.embed_text,
         ]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
         self.total = (self.total + int.from_bytes(digest[: _BITS // 8], "big")) % 2**_BITS

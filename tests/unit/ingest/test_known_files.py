@@ -159,6 +159,8 @@ def test_another_way_of_reading_reads_all(tmp_path: Path, index: Index, monkeypa
         index(kb)
         assert len(index(kb, chunk_size=300)[1]) == 3
         assert index(kb)[1] == []
+        assert len(index(kb, context="title")[1]) == 3
+        assert index(kb)[1] == []
         monkeypatch.setattr("octavo.ingest.known_files.__version__", "another")
         assert len(index(kb)[1]) == 3
 
