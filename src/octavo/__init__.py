@@ -13,6 +13,7 @@ from octavo.collection.exchange import import_from, restore
 from octavo.collection.multi_vector import MultiVectorCollection
 from octavo.collection.opening import open, open_multi_vector
 from octavo.encoders.dense import Encoder
+from octavo.encoders.page_images import PageImage, pdf_pages
 from octavo.encoders.sparse import SparseEncoder
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import OctavoError
@@ -27,6 +28,7 @@ __all__ = [
     "Hit",
     "MultiVectorCollection",
     "OctavoError",
+    "PageImage",
     "SearchResult",
     "SparseEncoder",
     "TokenEncoder",
@@ -35,6 +37,7 @@ __all__ = [
     "import_from",
     "open",
     "open_multi_vector",
+    "pdf_pages",
     "restore",
 ]
 

@@ -7,6 +7,7 @@
     │   └── CodecError                       a codec string or configuration cannot be read
     ├── InputTypeError (TypeError)           an argument has the wrong type
     ├── InvalidVectorsError (ValueError)     NaN, infinity, wrong dimension, zero token vectors
+    ├── InvalidImageError (ValueError)       an image that is damaged, too large, animated, gone or changed
     ├── InvalidFilterError (ValueError)      an unknown operator or a malformed filter
     ├── NotFittedError (RuntimeError)        a step was used before `fit`
     ├── DocumentNotFoundError (KeyError)     an id is not in the collection
@@ -47,6 +48,10 @@ class InputTypeError(OctavoError, TypeError):
 
 class InvalidVectorsError(OctavoError, ValueError):
     """Vectors hold NaN or infinity, have the wrong dimension, or are token vectors of zeros."""
+
+
+class InvalidImageError(OctavoError, ValueError):
+    """An image cannot be used: damaged, empty, too large, animated, in colours for print, or its file is gone or changed."""
 
 
 class InvalidFilterError(OctavoError, ValueError):

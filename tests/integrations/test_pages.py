@@ -26,6 +26,7 @@ PAGES = {
     "sparse": ("octavo", ""),
     "text-search": ("octavo", ""),
     "context": ("octavo", ""),
+    "page-images": ("langchain_core", r"\['poppies'\] \['poppies'\]\nsea \(60, 80\) sea\.png\nsea\.png image/png"),
     "tool-retrieval": ("octavo", r"\['rollback', 'deploy'\]"),
     "assistants": ("mcp", r"\['pear'\]"),
     "haystack": ("haystack", r"\['diesel'\]\n\['steam', 'violin'\]\n\['turbine'\]\n\['violin'\]"),

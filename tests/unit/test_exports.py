@@ -25,17 +25,17 @@ PACKAGES = sorted(".".join(["octavo", *path.parent.relative_to(ROOT).parts]) for
 #: The public names of each package; the packages that are not in it promise none.
 PUBLIC: dict[str, str] = {
     "octavo": """
-        Collection CollectionInfo Document Encoder Hit MultiVectorCollection OctavoError SearchResult SparseEncoder
-        TokenEncoder VerifyReport __version__ import_from open open_multi_vector restore
+        Collection CollectionInfo Document Encoder Hit MultiVectorCollection OctavoError PageImage SearchResult SparseEncoder
+        TokenEncoder VerifyReport __version__ import_from open open_multi_vector pdf_pages restore
     """,
     "octavo.cli": "app main",
     "octavo.collection": "CollectionInfo CollectionLike Explanation MultiVectorLike VerifyReport add_to_each",
     "octavo.compression": """
         BFloat16 Binary CandidateEncoder CentredMean Codec FixedDimensionalEncoding Float16 Float32 Float8 Float8E5M2
-        Int2 Int4 Int8 PCA Pipeline Quantizer RaBitQ RandomFeatures Reducer Rotate SVD Step TokenMatrices TokenPooling Truncate
-        register_step
+        Int2 Int4 Int8 PCA Pipeline Quantizer RaBitQ RandomFeatures Reducer Rotate SVD SpatialPooling Step TokenMatrices
+        TokenPooling Truncate register_step
     """,
-    "octavo.encoders": "Encoder SparseEncoder TokenEncoder late_chunks",
+    "octavo.encoders": "Encoder PageImage SparseEncoder TokenEncoder late_chunks pdf_pages",
     "octavo.eval": """
         Average Configuration Dataset DatasetError DatasetLoader Gate ReadyVectors Result ResultError Rival Timing
         average expand_sweep load_dataset load_results markdown register_loader register_measure register_rival

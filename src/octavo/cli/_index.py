@@ -32,12 +32,12 @@ from octavo.ingest.preparing import Choices, Prepared, prepare
 from octavo.ingest.registry import write_source
 from octavo.ingest.rows import Fields
 from octavo.ingest.sources import FILE_CHUNK_OVERLAP, FILE_CHUNK_SIZE
-from octavo.ingest.walking import EXCLUDED, HIDDEN, IGNORED, MAX_SIZE, NOT_INCLUDED, Skipped
+from octavo.ingest.walking import EXCLUDED, HIDDEN, IGNORED, IMAGES, MAX_SIZE, NOT_INCLUDED, Skipped
 
 _LISTED = 5  # names shown of a kind of files that were left out
 
 #: Left out on purpose: how many is enough to know.
-_EXPECTED = (HIDDEN, IGNORED, EXCLUDED, NOT_INCLUDED)
+_EXPECTED = (HIDDEN, IGNORED, EXCLUDED, NOT_INCLUDED, IMAGES)
 
 _MEGABYTE = 1_000_000
 
@@ -126,6 +126,14 @@ Late = Annotated[
 ]
 
 
+KeepImages = Annotated[
+    bool | None,
+    typer.Option(
+        "--keep-images/--refer-to-images",
+        help="With a model of page images: store images and scanned pages in the collection, or only where they lie.",
+        show_default="as before, at first --refer-to-images",
+    ),
+]
 PoolFactor = Annotated[
     int | None,
     typer.Option(min=1, help="Of --late: pool so many token vectors of a document into one.", show_default="2"),
@@ -139,7 +147,8 @@ def index_command(
         typer.Argument(
             metavar="SOURCE",
             help="A folder, searched at all depths, or a file: Markdown, text, source code, notebooks, CSV, JSON lines, and "
-            "with octavo\\[files] PDF, HTML and DOCX. Links to files are followed, links to folders are not.",
+            "with octavo\\[files] PDF, HTML and DOCX; with --late and a model of page images also images and scanned pages. "
+            "Links to files are followed, links to folders are not.",
             show_default=False,
         ),
     ],
@@ -197,6 +206,7 @@ def index_command(
             "--skip-bad-lines", help="Of a file of rows: leave out lines that cannot be read, and list them; else stop."
         ),
     ] = False,
+    keep_images: KeepImages = None,
     adopt: Annotated[
         bool,
         typer.Option("--adopt", help="Of a file of rows: replace documents of other sources that have the same ids."),
@@ -230,6 +240,7 @@ def index_command(
         fields=Fields(id_field, text_field, title_field, wanted),
         skip_bad_lines=skip_bad_lines,
         adopt=adopt,
+        keep_images=keep_images,
         context=context.value if context is not None else None,
         read_all=checksum,
     )
@@ -297,7 +308,7 @@ class Target:
                     raise MismatchError(
                         f"the collection at {making.path} keeps one vector a document; choose another place for --late"
                     )
-            self.prepared = prepare(source, choices, there)
+            self.prepared = prepare(source, choices, there, images=self._late)
             self._has_documents = there is not None and len(there) > 0
         check_found(self.prepared, source)
         if making.pool_factor is not None and not self._late:
@@ -340,6 +351,9 @@ class Target:
     def run(self, batch_size: int, *, prune: bool) -> IngestReport:
         """Write what is new or has changed."""
         prepared, collection = self.prepared, self.collection
+        encoder = collection.late.encoder if collection.late is not None else None
+        if encoder is None or not encoder.takes_images:
+            prepared.source.images = None  # only now is the model there to tell
         new = prepared.identity.record is None
         if new and collection.local is not None:
             write_source(collection, prepared.record)
@@ -421,7 +435,8 @@ def _pruning(prepared: Prepared) -> str | None:
 
 def _dry(source: Path, choices: Choices, making: Making, prune: bool) -> tuple[IngestReport, Prepared, Any]:
     with closing_if(find_place(making.path)) as there:
-        prepared = prepare(source, choices, there)
+        late = there.late is not None if there is not None else making.late
+        prepared = prepare(source, choices, there, images=late)
         check_found(prepared, source)
         ingest = Ingest(
             there if there is not None else octavo.open(),  # nothing is in an empty one
@@ -451,6 +466,7 @@ def _as_json(path: str, report: IngestReport, prepared: Prepared, info: Any, *, 
         "changed": report.changed_files,
         "gone": {"documents": len(prepared.gone.ids), "files": prepared.gone.parents},
         "skipped": asdict(prepared.source.skipped),
+        "pages": asdict(prepared.source.pages),
         "chunk_size": prepared.record.chunk_size,
         "overlap": prepared.record.overlap,
         "context": prepared.record.context,
@@ -464,6 +480,12 @@ def _as_json(path: str, report: IngestReport, prepared: Prepared, info: Any, *, 
 def _tell(prepared: Prepared, *, prune: bool) -> None:
     """Print remarks: what was left out, and what has no file any more."""
     tell_skipped(prepared.source.skipped)
+    pages = prepared.source.pages
+    if pages.image or pages.blank:
+        note(
+            f"{pages.text:,} pages by their text, {pages.image:,} images and pages without text by what they look like, "
+            f"{pages.blank:,} blank pages left out"
+        )
     gone, name = prepared.gone, prepared.record.name
     if gone.ids and not prune:
         things = "rows" if prepared.source.kind == "rows" else "files"
@@ -485,6 +507,10 @@ def tell_skipped(skipped: Skipped) -> None:
         (skipped.empty, "files without text, as if they were not there"),
         (skipped.replaced, "files that are not UTF-8, read with the undecodable bytes replaced"),
         (skipped.lines, "bad lines, left out"),
+        (
+            [f"{name} page {page}" for name, pages in skipped.scans.items() for page in pages],
+            "pages without text, left out",
+        ),
     ):
         if names:
             note(f"{len(names):,} {what}: {_some(names)}")

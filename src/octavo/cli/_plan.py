@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.table import Table
@@ -17,6 +18,25 @@ from octavo.errors import ParameterError
 from octavo.eval.analysis.pareto import parse_bytes
 from octavo.planning import FanOut, Hardware, Plan, ShardLatency, Workload, plan, simulate_fan_out
 
+
+class PageModel(StrEnum):
+    """Models of page images."""
+
+    colpali = "colpali"
+    colqwen2 = "colqwen2"
+
+
+class _Page(NamedTuple):
+    """What a model gives for a page: vectors, those that are no patches among them, and their dimension."""
+
+    vectors: float
+    others: float
+    dim: int
+
+
+#: ColPali always has 32 x 32 patches; ColQwen2 as many as the page is large, 768 at most as it was trained.
+_PAGES = {PageModel.colpali: _Page(1030, 6, 128), PageModel.colqwen2: _Page(779, 11, 128)}
+
 #: Numbers of shards that a simulation looks at.
 SHARDS = (1, 2, 4, 8, 16, 32, 64, 128)
 _HEDGED_AT = 95.0
@@ -27,7 +47,24 @@ def plan_command(
     documents: Annotated[
         str, typer.Option("--documents", "-n", metavar="N", help="Documents, e.g. 50M or 1e9.", show_default=False)
     ],
-    dim: Annotated[int, typer.Option(help="Dimension of the vectors (of the token vectors).", show_default=False)],
+    dim: Annotated[
+        int | None,
+        typer.Option(
+            help="Dimension of the vectors (of the token vectors).", show_default="that of --pages, else asked for"
+        ),
+    ] = None,
+    pages: Annotated[
+        PageModel | None,
+        typer.Option(
+            help="Documents are page images: sets --dim, --tokens and what pooling leaves alone to what such a model gives for "
+            "a page. Set --pool-factor to 3 or 9, and --text-bytes to what recognised text there is.",
+            show_default="texts",
+        ),
+    ] = None,
+    image_bytes: Annotated[
+        float,
+        typer.Option(help="Bytes of an image file that is stored with a document; 0: images stay where they lie."),
+    ] = 0.0,
     codec: Annotated[str, typer.Option(help="Compression, as in octavo index.")] = "int8",
     text_bytes: Annotated[float, typer.Option(help="UTF-8 bytes of a document's text, on average.")] = 1000.0,
     metadata_bytes: Annotated[float, typer.Option(help="Bytes of its metadata as JSON, on average.")] = 100.0,
@@ -82,6 +119,11 @@ def plan_command(
 
     Arithmetic over bytes and rates that were measured; docs/scale.md has the formulae and where each number comes from.
     """
+    page = _PAGES[pages] if pages is not None else None
+    if dim is None:
+        if page is None:
+            raise ParameterError("expected --dim, the dimension of the vectors, or --pages")
+        dim = page.dim
     found = plan(
         Workload(
             documents=_count(documents),
@@ -91,7 +133,9 @@ def plan_command(
             id_bytes=id_bytes,
             metadata_bytes=metadata_bytes,
             metadata_fields=metadata_fields,
-            tokens=tokens,
+            tokens=tokens if tokens is not None or page is None else page.vectors,
+            protected=page.others if page is not None else 1,
+            image_bytes=image_bytes,
             pool_factor=pool_factor,
             connectivity=connectivity,
             index=index,
@@ -114,8 +158,20 @@ def plan_command(
         print_json(_to_dict(found, curves))
         return
     _print(found)
+    if page is not None:
+        _print_page(found.workload)
     if curves is not None:
         _print_curves(curves, simulate)
+
+
+def _print_page(workload: Workload) -> None:
+    tokens = workload.tokens or 0.0
+    console().print(
+        f"[bold]A page[/bold]: {tokens:,.0f} vectors of {workload.dim} ({human_bytes(2 * tokens * workload.dim)} in float16); "
+        f"pooled by {workload.pool_factor} {workload.stored_tokens:,.0f}, {human_bytes(workload.token_bytes)} in "
+        f"{workload.codec}.",
+        highlight=False,
+    )
 
 
 def _count(text: str) -> int:

@@ -85,7 +85,16 @@ def search_command(
             query, k, filter=wanted, mode=mode.value, text=words, rank=names, weights=_numbers(weights)
         )
     if as_json:
-        hits = [{"id": hit.id, "score": hit.score, "text": hit.text, "metadata": hit.metadata} for hit in result]
+        hits = [
+            {
+                "id": hit.id,
+                "score": hit.score,
+                "text": hit.text,
+                "metadata": hit.metadata,
+                "image": hit.image is not None,
+            }
+            for hit in result
+        ]
         print_json({"query": query, "mode": mode.value, "reencoding": result.reencoding, "hits": hits})
         return
     _print(result)
@@ -116,7 +125,7 @@ def _print(result: SearchResult) -> None:
     for rank, hit in enumerate(result, start=1):
         head = Text.assemble(f"{rank:>2}  ", (f"{hit.score:.4f}", "cyan"), "  ", (printable(hit.id), "bold"))
         out.print(head, soft_wrap=True)
-        print_excerpt(out, hit.text, hit.metadata)
+        print_excerpt(out, hit.text or ("[an image]" if hit.image is not None else ""), hit.metadata)
 
 
 def print_excerpt(out: Console, text: str, metadata: dict[str, Any]) -> None:

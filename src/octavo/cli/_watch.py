@@ -20,6 +20,7 @@ from octavo.cli._index import (
     Exclude,
     Ignore,
     Include,
+    KeepImages,
     Late,
     Making,
     MaxSize,
@@ -50,6 +51,7 @@ def watch_command(
     codec: CodecOption = None,
     late: Late = False,
     pool_factor: PoolFactor = None,
+    keep_images: KeepImages = None,
     include: Include = None,
     exclude: Exclude = None,
     ignore: Ignore = None,
@@ -77,6 +79,7 @@ def watch_command(
         exclude=exclude or None,
         ignore=ignore,
         max_size=megabytes(max_size),
+        keep_images=keep_images,
         context=context.value if context is not None else None,
     )
     making = Making(path, model=model, codec=codec, late=late, pool_factor=pool_factor, sparse=sparse)

@@ -15,6 +15,7 @@ from octavo.collection.model_check import LocalTokens, ModelCheck
 from octavo.collection.searching import LateSearch
 from octavo.collection.sparse_input import with_sparse
 from octavo.collection.token_input import make_ready, read_token_batches
+from octavo.compression.spatial_pooling import pooling_from_config
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
 from octavo.encoders.sparse import SparseEncoder
@@ -74,7 +75,7 @@ class MultiVectorCollection(LateSearch, Collection):
     @property
     def pooling(self) -> TokenPooling:
         """How the tokens of a document are pooled."""
-        return TokenPooling.from_config(self._store.settings.pooling or {})
+        return pooling_from_config(self._store.settings.pooling or {})
 
     def encode_documents(self, texts: Sequence[str]) -> list[Floats]:  # type: ignore[override]
         """Return the encoder's token vectors for documents.
@@ -249,10 +250,15 @@ class MultiVectorCollection(LateSearch, Collection):
         if encoded and self._old_is_gone:
             batch.matrices, encoded = [np.zeros((0, self.dim or 1), np.float32)] * len(batch), False
         encoder = self._require_encoder() if encoded else None
-        batch = make_ready(batch, self.dim, self._store.settings.pooling or {}, encoder)
+        batch = make_ready(batch, self.dim, self._store.settings.pooling or {}, self._grids_by(encoder))
         if encoder is not None:
             self._checked_model().run(encoder.name, batch.dim, encoder.encode_documents)
         return batch
+
+    def _grids_by(self, encoder: TokenEncoder | None) -> TokenEncoder | None:
+        """Return what encodes; where vectors are given, what tells how patches lie, if the collection has its model."""
+        known = self._models.any
+        return encoder if encoder is not None or not isinstance(known, TokenEncoder) or self._old_is_gone else known
 
     def _encoded(self, queries: Any, words: Sequence[str | WordQuery] | None, are_words: bool) -> Queries:
         return self._by_models(queries, words, are_words, partial(LateSearch._encoded, self))

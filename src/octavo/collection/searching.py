@@ -636,7 +636,8 @@ class LateSearch(DenseSearch, Protocol):
         Returns
         -------
         Explanation
-            Similarities of all pairs, the best match of each query token, and the tokens as strings where known.
+            Similarities of all pairs, the best match of each query token, and the tokens as strings where known; of a page
+            image, with the heat map of the query over it (`Explanation.heat_map`).
 
         Raises
         ------
@@ -656,7 +657,7 @@ class LateSearch(DenseSearch, Protocol):
         assert read.tokens is not None  # mode is "dense"
         (identifier,) = check_ids([id])
         similarities, stored, text = self._similarities(read.tokens, identifier)
-        return explanation(identifier, similarities, query, text, stored, self.encoder)
+        return explanation(identifier, similarities, query, text, stored, self.encoder, read.tokens.flat)
 
     def _similarities(self, tokens: TokenMatrices, id: str) -> tuple[Floats, Floats, str]:
         """Return the cosine of each token of one query with each vector of a document, the vectors, and the text."""

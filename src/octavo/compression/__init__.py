@@ -5,9 +5,9 @@
 `Float16`, `BFloat16`, `Float32`). Packages add steps through the entry-point group ``octavo.steps``, derived from `Reducer` or
 `Quantizer`; `octavo.testing.check_step` tells whether one keeps the contract.
 
-For late interaction, `TokenPooling` thins out the token vectors of each document (`TokenMatrices`), and each
-`CandidateEncoder` (`FixedDimensionalEncoding`, `CentredMean`, `RandomFeatures`) makes of them one vector that finds
-candidates.
+For late interaction, `TokenPooling` (for page images `SpatialPooling`) thins out the token vectors of each document
+(`TokenMatrices`), and each `CandidateEncoder` (`FixedDimensionalEncoding`, `CentredMean`, `RandomFeatures`) makes of them one
+vector that finds candidates.
 """
 
 from octavo.compression._base import Quantizer, Reducer, Step
@@ -30,6 +30,7 @@ from octavo.compression._registry import register_step
 from octavo.compression.candidates import CandidateEncoder
 from octavo.compression.document_vectors import CentredMean, RandomFeatures
 from octavo.compression.fixed_dimensional import FixedDimensionalEncoding
+from octavo.compression.spatial_pooling import SpatialPooling
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
 
@@ -55,6 +56,7 @@ __all__ = [
     "RandomFeatures",
     "Reducer",
     "Rotate",
+    "SpatialPooling",
     "Step",
     "TokenMatrices",
     "TokenPooling",

@@ -11,6 +11,7 @@ from octavo._arrays import Floats, as_matrix
 from octavo.encoders.layers import split_name
 from octavo.encoders.models import load_sentence_transformer
 from octavo.encoders.one_pass import OnePass, gives_several
+from octavo.encoders.page_images import refuse_images
 from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError
 
 
@@ -48,6 +49,9 @@ class _Wrapped:
         self._queries = queries
 
     def encode_documents(self, texts: Sequence[str], /) -> Floats:
+        refuse_images(
+            texts, self.name, "images as documents are for collections of many vectors: octavo.open_multi_vector"
+        )
         return _checked(self._documents(list(texts)), len(texts), self.name)
 
     def encode_queries(self, texts: Sequence[str], /) -> Floats:

@@ -10,6 +10,7 @@ from octavo.encoders._wrapping import ModelEncoder
 from octavo.encoders.dense import _model_name, _type_name
 from octavo.encoders.models import load_sentence_transformer
 from octavo.encoders.one_pass import OnePass, gives_several
+from octavo.encoders.page_images import refuse_images
 from octavo.errors import InputTypeError, InvalidVectorsError
 
 
@@ -74,7 +75,10 @@ class SparseEncoder(ModelEncoder):
         ------
         InvalidVectorsError
             When the model gives another number of vectors, a negative weight, NaN or infinity.
+        ParameterError
+            When a document is an image.
         """
+        refuse_images(texts, self.name, "give sparse_vectors= with documents that are images, or leave sparse= out")
         return self._checked(self._backend.documents(list(texts)), len(texts))
 
     def encode_queries(self, texts: Sequence[str], /) -> SparseRows:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from octavo._arrays import Floats, real_array, unit_rows
+from octavo.compression.spatial_pooling import Grid, checked_grid, needs_grids, pool_documents
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
 from octavo.encoders._wrapping import ModelEncoder
@@ -19,12 +20,17 @@ from octavo.encoders.dense import _model_name, _type_name
 from octavo.encoders.layers import split_name
 from octavo.encoders.models import load_sentence_transformer, resolve_model
 from octavo.encoders.one_pass import OnePass, gives_several
+from octavo.encoders.page_images import PageImage, is_image
+from octavo.encoders.page_models import ImageBackend, of_model_and_processor, of_sentence_transformer, without_tokens
 from octavo.errors import InputTypeError, InvalidVectorsError, ParameterError
 
 #: Architectures of checkpoints that are late-interaction models without a `modules.json` that says so.
 _LATE_ARCHITECTURES = ("HF_ColBERT", "ForRetrieval")
 
 _Tokens = Callable[[str], "list[str] | None"]
+
+#: Images that are decoded at a time: one of a page takes some ten megabytes.
+_IMAGES_AT_ONCE = 16
 
 
 class _Backend(NamedTuple):
@@ -34,6 +40,7 @@ class _Backend(NamedTuple):
     document_tokens: _Tokens
     query_tokens: _Tokens
     prompts: dict[str, str]
+    images: ImageBackend | None = None
     pools: str | None = None
 
 
@@ -51,9 +58,16 @@ class TokenEncoder(ModelEncoder):
         - FlagEmbedding's ``BGEM3FlagModel``: asked once for all that a collection keeps;
         - a PyLate model, or any object whose ``encode`` takes ``is_query``;
         - an object with ``encode_documents`` and ``encode_queries``, or a callable, from a list of texts to a list of
-          arrays of shape ``(n_tokens, dim)``.
+          arrays of shape ``(n_tokens, dim)``. With ``encode_images`` (and ``patch_grid``) it takes images as well;
+        - ``(model, processor)`` of transformers or colpali-engine, such as ``ColPaliForRetrieval`` and ``ColPaliProcessor``.
     name : str, optional
         What to call it in messages and in the manifest.
+    images : callable, optional
+        Encodes documents that are images: from a list of ``PIL.Image.Image`` in RGB to a list of arrays of shape
+        ``(n_patches, dim)``. Models of images, such as ColPali and ColQwen2, bring their own.
+    patch_grid : callable, optional
+        For `images`: from one such image to an array of whole numbers of shape ``(rows, columns)`` that says which row of its
+        matrix each patch is, for pooling by place and for heat maps; or to None. A model of images brings its own.
 
     Raises
     ------
@@ -73,8 +87,25 @@ class TokenEncoder(ModelEncoder):
 
     _backend: _Backend
 
-    def __init__(self, model: Any, *, name: str | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        name: str | None = None,
+        images: Callable[[list[Any]], Any] | None = None,
+        patch_grid: Callable[[Any], Any] | None = None,
+    ) -> None:
         super().__init__(model, name=name)
+        if patch_grid is not None and images is None:
+            raise ParameterError("patch_grid= belongs to images=, what encodes them; give both")
+        for option, value in (("images", images), ("patch_grid", patch_grid)):
+            if value is not None and not callable(value):
+                raise InputTypeError(f"expected {option} as a callable, got {type(value).__name__}")
+        self._own_images = images, patch_grid
+        if images is not None:
+            self._backend = self._backend._replace(images=ImageBackend(images, patch_grid or _no_grid))
+        elif isinstance(model, TokenEncoder):
+            self._own_images = model._own_images
         #: The class of the module by which the model itself pools the tokens of documents; None if it does not.
         self.pools = self._backend.pools
 
@@ -82,13 +113,23 @@ class TokenEncoder(ModelEncoder):
     def _backend_of(model: Any) -> _Backend:
         return _backend(model)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._own_images == (None, None):
+            return super().__reduce__()
+        return _with_images, (self._model, self.name, *self._own_images)
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether documents may be images."""
+        return self._backend.images is not None
+
     def encode_documents(self, texts: Sequence[str], /) -> list[Floats]:
         """Return the token vectors of each document.
 
         Parameters
         ----------
         texts : sequence of str
-            Texts of documents.
+            Texts of documents, or what stands for an image (`PageImage.embed_text`).
 
         Returns
         -------
@@ -99,8 +140,44 @@ class TokenEncoder(ModelEncoder):
         ------
         InvalidVectorsError
             When the model gives another number of matrices, matrices of several widths, NaN or infinity.
+        InvalidImageError
+            When an image cannot be read (any more).
+        ParameterError
+            When there is an image, and the model takes none.
         """
-        return self._checked(self._backend.documents(list(texts)), len(texts))
+        texts = list(texts)
+        pictures = [position for position, text in enumerate(texts) if is_image(text)]
+        if not pictures:
+            return self._checked(self._backend.documents(texts), len(texts))
+        found: dict[int, Any] = {}
+        for start in range(0, len(pictures), _IMAGES_AT_ONCE):
+            part = pictures[start : start + _IMAGES_AT_ONCE]
+            found.update(zip(part, self._of_images([texts[i] for i in part]), strict=True))
+        words = [position for position in range(len(texts)) if position not in found]
+        if words:
+            encoded = self._checked(self._backend.documents([texts[i] for i in words]), len(words))
+            found.update(zip(words, encoded, strict=True))
+        return self._checked([found[position] for position in range(len(texts))], len(texts))
+
+    def _of_images(self, texts: list[str]) -> list[Floats]:
+        return self._checked(
+            self._require_images().encode([PageImage.stored(text).load() for text in texts]), len(texts)
+        )
+
+    def _require_images(self) -> ImageBackend:
+        if self._backend.images is None:
+            raise ParameterError(
+                f"expected texts for the encoder {self.name!r}, which takes no images, got an image; open the collection with "
+                "a model of page images (ColPali, ColQwen2, ...), with TokenEncoder(model, images=...), or give token_vectors="
+            )
+        return self._backend.images
+
+    def patch_grid(self, text: str, /) -> Grid | None:
+        """Return which row of its matrix each patch of an image is, by rows and columns; None if that is not known."""
+        if not is_image(text) or self.pools is not None:
+            return None
+        grid = self._require_images().patch_grid(PageImage.stored(text).load())
+        return None if grid is None else checked_grid(grid)
 
     def encode_queries(self, texts: Sequence[str], /) -> list[Floats]:
         """Return the token vectors of each query; as `encode_documents`."""
@@ -126,6 +203,14 @@ class TokenEncoder(ModelEncoder):
             return list(TokenMatrices.of(arrays))
         except InvalidVectorsError as err:
             raise InvalidVectorsError(f"the token vectors of encoder {self.name!r} cannot be used: {err}") from err
+
+
+def _with_images(model: Any, name: str, images: Any, patch_grid: Any) -> TokenEncoder:
+    return TokenEncoder(model, name=name, images=images, patch_grid=patch_grid)
+
+
+def _no_grid(image: Any) -> None:
+    return None
 
 
 def is_multi_vector(encoder: Any) -> bool:
@@ -194,12 +279,18 @@ def encode_pooled(
 ) -> TokenMatrices:
     """Return the pooled token vectors of documents, of unit length."""
     matrices = encoder.encode_documents(texts)
+    grids = grids_of(encoder, texts) if encoder.takes_images and needs_grids(pooling) else None
     if dim is None and not any(matrix.size for matrix in matrices):
         raise InvalidVectorsError(
             f"expected token vectors of encoder {encoder.name!r}, got none for any of {len(texts)} texts; the first "
             "batch has to tell the dimension"
         )
-    return pooled(matrices, pooling, dim)
+    return pooled(matrices, pooling, dim, grids)
+
+
+def grids_of(encoder: TokenEncoder, texts: Sequence[str]) -> list[Grid | None]:
+    """Return for each document how its patches lie, where it is an image and the encoder can tell."""
+    return [encoder.patch_grid(text) for text in texts]
 
 
 def pooling_beside(encoder: object, asked: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -227,9 +318,14 @@ def pooling_beside(encoder: object, asked: dict[str, Any] | None) -> dict[str, A
     return asked or TokenPooling(factor=1).get_config()
 
 
-def pooled(matrices: TokenMatrices | Sequence[Any], pooling: dict[str, Any], dim: int | None) -> TokenMatrices:
+def pooled(
+    matrices: TokenMatrices | Sequence[Any],
+    pooling: dict[str, Any],
+    dim: int | None,
+    grids: Sequence[Grid | None] | None = None,
+) -> TokenMatrices:
     """Return token vectors checked, scaled to unit length, and pooled."""
-    return TokenPooling.from_config(pooling).pool(unit_tokens(matrices, dim, "document"))
+    return pool_documents(pooling, unit_tokens(matrices, dim, "document"), grids)
 
 
 # ---------------------------------------------------------------------- the kinds of models
@@ -250,13 +346,18 @@ def _backend(model: Any) -> _Backend:
             _cannot_tell,
             {},
         )
+    if isinstance(model, tuple) and len(model) == 2:
+        return _model_and_processor(*model)
     if _mro_has(model, "MultiVectorEncoder"):
         return _late_sentence_transformer(model, _model_name(model))
     if _takes(model, "is_query"):
         return _pylate(model)
     if hasattr(model, "encode_documents") and hasattr(model, "encode_queries"):
         name = getattr(model, "name", None) or _type_name(model)
-        return _Backend(str(name), model.encode_documents, model.encode_queries, *_tellers(model), {})
+        images = None
+        if hasattr(model, "encode_images"):
+            images = ImageBackend(model.encode_images, getattr(model, "patch_grid", _no_grid))
+        return _Backend(str(name), model.encode_documents, model.encode_queries, *_tellers(model), {}, images)
     if _takes(model, "output_value"):
         return _dense_sentence_transformer(model, _model_name(model))
     if callable(model):
@@ -312,6 +413,9 @@ def _late_sentence_transformer(model: Any, name: str) -> _Backend:
         return list(model.tokenizer.convert_ids_to_tokens(kept.tolist()))
 
     pools = _own_pooling(model)
+    images = of_sentence_transformer(model)
+    if images is not None and (pair := without_tokens(model)) is not None:
+        return _model_and_processor(*pair)._replace(name=name)
     return _Backend(
         name,
         lambda texts: model.encode_document(texts, convert_to_numpy=True, show_progress_bar=False),
@@ -319,13 +423,19 @@ def _late_sentence_transformer(model: Any, name: str) -> _Backend:
         _cannot_tell if pools is not None else lambda text: strings(model.encode_document, text),
         lambda text: strings(model.encode_query, text),
         _prompts(model),
-        pools,
+        images=images,
+        pools=pools,
     )
+
+
+def _model_and_processor(model: Any, processor: Any) -> _Backend:
+    images, queries = of_model_and_processor(model, processor)
+    return _Backend(_model_name(model), queries, queries, _cannot_tell, _cannot_tell, {}, images)
 
 
 def _own_pooling(model: Any) -> str | None:
     """Return the name of the module that pools the tokens of documents inside a model, if there is one."""
-    for module in model.modules():
+    for module in getattr(model, "modules", list)():
         pools = _mro_has(module, "BaseTokenPooling") and module.applies_to("document")
         if pools and getattr(module, "pool_factor", 2) > 1:
             return type(module).__name__

@@ -1,7 +1,8 @@
 """The second process that reads PDF, DOCX and HTML: what crashes or hangs a parser costs one file.
 
 Run as a script by `octavo.ingest.converter`, so it imports nothing of Octavo. It reads one JSON object a line,
-``{"kind", "path"}``, and answers with one: ``{"parts": [[page, text], ...], "about": {...}}`` or ``{"error": "..."}``.
+``{"kind", "path"}``, and answers with one: ``{"parts": [[page, text], ...], "about": {...}}`` or ``{"error": "..."}``. To
+``{"kind": "draw", "path", "page"}`` the answer is ``{"drawn": "drawn"}``, ``{"drawn": "blank"}`` or an error.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ _SECONDS = 120
 
 #: Bytes that a DOCX may have unpacked.
 _UNPACKED = 512 * 1024**2
+
+#: Pixels that a page is drawn with here, and shades of gray by which a blank one may differ from itself.
+_DRAWN, _BLANK = 1_000_000, 8
 
 _NEVER_TEXT = ("script", "style", "template", "noscript", "svg", "iframe", "object", "head", "nav", "button")
 
@@ -100,6 +104,29 @@ def _docx(path: str) -> _Found:
     return _from_html(f"<body>{found.value}</body>")
 
 
+def draw(path: str, number: int) -> dict[str, Any]:
+    """Return what came of drawing a page as coarsely as shows whether it is blank, and whether it can be drawn at all."""
+    import pypdfium2
+
+    try:
+        document = pypdfium2.PdfDocument(path)
+        page = document[number - 1]
+        width, height = page.get_size()
+        scale = min(1.0, (_DRAWN / max(width * height, 1.0)) ** 0.5)
+        picture = page.render(scale=scale, grayscale=True)
+        shades = bytes(picture.buffer)
+        rows = [shades[start : start + picture.width] for start in range(0, len(shades), picture.stride)]
+        blank = max(map(max, rows)) - min(map(min, rows)) < _BLANK
+        document.close()
+    except pypdfium2.PdfiumError as error:
+        return {"error": f"could not be drawn ({error})"}
+    except MemoryError:
+        return {"error": f"takes more than {_MEMORY / 1024**3:.0f} GB of memory to draw"}
+    except Exception as error:  # whatever a parser makes of a broken page
+        return {"error": f"could not be drawn ({type(error).__name__})"}
+    return {"drawn": "blank" if blank else "drawn"}
+
+
 _KINDS: dict[str, Callable[[str], _Found]] = {"pdf": _pdf, "html": _html, "docx": _docx}
 
 
@@ -141,7 +168,11 @@ def main() -> None:
         asked = json.loads(line)
         _limit("RLIMIT_CPU", int(time.process_time()) + _SECONDS)
         # as ASCII: a text may hold halves of pairs, which no encoding has
-        answers.write(json.dumps(convert(asked["kind"], asked["path"])).encode("ascii") + b"\n")
+        if asked["kind"] == "draw":
+            answer = draw(asked["path"], asked["page"])
+        else:
+            answer = convert(asked["kind"], asked["path"])
+        answers.write(json.dumps(answer).encode("ascii") + b"\n")
         answers.flush()
 
 

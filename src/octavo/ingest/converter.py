@@ -10,6 +10,7 @@ import queue
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -23,7 +24,12 @@ TIME_LIMIT = 60.0
 #: File name endings, and what reads them.
 KINDS = {".pdf": "pdf", ".html": "html", ".htm": "html", ".xhtml": "html", ".docx": "docx"}
 
-_NEEDED = {"pdf": ("pypdfium2",), "html": ("bs4", "markdownify"), "docx": ("mammoth", "bs4", "markdownify")}
+_NEEDED = {
+    "pdf": ("pypdfium2",),
+    "images": ("PIL",),
+    "html": ("bs4", "markdownify"),
+    "docx": ("mammoth", "bs4", "markdownify"),
+}
 
 
 class UnreadableFileError(Exception):
@@ -65,10 +71,42 @@ class Converter:
         MissingExtraError
             When the library for this kind is not installed.
         """
+        answer = self._ask({"kind": kind, "path": os.fspath(path)})
+        if "missing" in answer:
+            raise MissingExtraError(
+                f"reading {kind} files needs {answer['missing']}. Install it: pip install 'octavo[files]'"
+            )
+        if "error" in answer:
+            raise UnreadableFileError(answer["error"])
+        return [(page, _whole(text)) for page, text in answer["parts"]], {
+            name: _whole(value) for name, value in answer["about"].items()
+        }
+
+    def draw(self, path: Path, pages: Sequence[int]) -> dict[int, str]:
+        """Draw pages of a PDF, and say of each ``drawn``, ``blank``, or why not: what crashes the drawing costs that page.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        pages : sequence of int
+            Their numbers, from 1.
+        """
+        found: dict[int, str] = {}
+        for page in pages:
+            try:
+                answer = self._ask({"kind": "draw", "path": os.fspath(path), "page": page})
+            except UnreadableFileError as error:
+                found[page] = str(error)
+                continue
+            found[page] = answer["drawn"] if "drawn" in answer else str(answer.get("error", "could not be drawn"))
+        return found
+
+    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
         process = self._running()
         assert process.stdin is not None  # a pipe was asked for
         try:
-            process.stdin.write(json.dumps({"kind": kind, "path": os.fspath(path)}).encode() + b"\n")
+            process.stdin.write(json.dumps(question).encode() + b"\n")
             process.stdin.flush()
             line = self._answers.get(timeout=self._time_limit)
         except queue.Empty:
@@ -82,16 +120,8 @@ class Converter:
         if not line:
             self.close()
             raise UnreadableFileError("the parser crashed on it")
-        answer = json.loads(line)
-        if "missing" in answer:
-            raise MissingExtraError(
-                f"reading {kind} files needs {answer['missing']}. Install it: pip install 'octavo[files]'"
-            )
-        if "error" in answer:
-            raise UnreadableFileError(answer["error"])
-        return [(page, _whole(text)) for page, text in answer["parts"]], {
-            name: _whole(value) for name, value in answer["about"].items()
-        }
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
     def close(self) -> None:
         """End the process."""

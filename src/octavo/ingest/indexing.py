@@ -122,7 +122,7 @@ class Ingest:
         changed = [document for document in batch if _differs(stored.get(document.id), document)]
         if changed and self._write:
             self._collection.add(
-                [document.text for document in changed],
+                [document.text if document.image is None else document.image for document in changed],
                 ids=[document.id for document in changed],
                 metadata=[document.metadata for document in changed],
                 batch_size=self._batch_size,
@@ -138,9 +138,8 @@ class Ingest:
     @staticmethod
     def _context_of(documents: list[SourceDocument]) -> dict[str, Any]:
         """Return what is embedded in place of texts, and looked into for words, if anything is."""
-        if all(document.embed_text is None for document in documents):
-            return {}
-        return {"embed_texts": [document.embed_text for document in documents], "embed_words": True}
+        embedded = [document.embed_text if document.image is None else None for document in documents]
+        return {"embed_texts": embedded, "embed_words": True} if any(text is not None for text in embedded) else {}
 
     def _check_owner(self, stored: dict[str, Document]) -> None:
         if self._adopt:

@@ -15,6 +15,9 @@ ROW_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv")
 
 NOTEBOOK_SUFFIX = ".ipynb"
 
+#: Endings of images, for models that encode them.
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff", ".bmp")
+
 # fmt: off
 
 #: Endings of source code and settings.
@@ -47,12 +50,12 @@ LOCK_NAMES = frozenset({
 
 
 def kind_of(name: str) -> str | None:
-    """Return what a file of this name is read as: text, markdown, code, notebook, rows, pdf, html, docx; None for no reader.
+    """Return what a file of this name is read as: text, markdown, code, notebook, rows, pdf, html, docx, image; or None.
 
     Examples
     --------
     >>> kind_of("Guide.MD"), kind_of("rows.jsonl.gz"), kind_of("Makefile"), kind_of("photo.jpg")
-    ('markdown', 'rows', 'code', None)
+    ('markdown', 'rows', 'code', 'image')
     """
     lowered = name.lower()
     if lowered.removesuffix(".gz").endswith(ROW_SUFFIXES):
@@ -64,6 +67,8 @@ def kind_of(name: str) -> str | None:
     for suffix, kind in CONVERTED.items():
         if lowered.endswith(suffix):
             return kind
+    if lowered.endswith(IMAGE_SUFFIXES):
+        return "image"
     if lowered.endswith(NOTEBOOK_SUFFIX):
         return "notebook"
     return "code" if lowered.endswith(CODE_SUFFIXES) or lowered in TEXT_NAMES else None

@@ -154,6 +154,8 @@ class Reading:
             return
         remarks = set(source.skipped.replaced) | {line.partition(":")[0] for line in source.skipped.lines}
         remarks.update(name for names in source.skipped.files.values() for name in names)
+        if source.wants_images:
+            remarks.update(source.skipped.scans)  # another model might read them
         reader, rows = _reader(record), []
         for name, stamp in source.stamps.items():
             content = self._contents.get(source.parent_of(name))

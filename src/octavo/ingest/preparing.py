@@ -39,6 +39,8 @@ class Choices:
         See `Source`.
     adopt : bool
         See `Ingest`.
+    keep_images : bool or None
+        Whether images are stored in the collection, rather than where they lie.
     context : str or None
         What documents are embedded with; see `Source`.
     read_all : bool
@@ -55,6 +57,7 @@ class Choices:
     fields: Fields = field(default_factory=Fields)
     skip_bad_lines: bool = False
     adopt: bool = False
+    keep_images: bool | None = None
     context: str | None = None
     read_all: bool = False
 
@@ -134,7 +137,7 @@ def _cut(record: SourceRecord) -> str:
     return (what if record.chunk_size else "into no chunks") + context.get(record.context, "")
 
 
-def prepare(path: Path, choices: Choices, collection: CollectionLike | None) -> Prepared:
+def prepare(path: Path, choices: Choices, collection: CollectionLike | None, *, images: bool = False) -> Prepared:
     """Find out what a run would do; reads files of rows as a whole, and only names, sizes and blank files of a folder.
 
     Parameters
@@ -145,6 +148,8 @@ def prepare(path: Path, choices: Choices, collection: CollectionLike | None) -> 
         What the user said.
     collection : CollectionLike or None
         The collection as it is; None if there is none yet.
+    images : bool, default=False
+        Whether images, and pages without text, are to be documents.
 
     Raises
     ------
@@ -162,9 +167,10 @@ def prepare(path: Path, choices: Choices, collection: CollectionLike | None) -> 
         fields=record.row_fields(),
         chunk_size=record.chunk_size,
         overlap=record.overlap,
-        rules=record.rules(),
+        rules=replace(record.rules(), images=images),
         scope=identity.scope,
         skip_bad_lines=choices.skip_bad_lines,
+        images=("bytes" if record.keep_images else "reference") if images else None,
         context=record.context,
     )
     known = KnownFiles.of(None if choices.read_all else collection, record)
@@ -225,6 +231,7 @@ def _record(identity: Identity, choices: Choices) -> SourceRecord:
         exclude=patterns(choices.exclude, old.exclude),
         ignore=old.ignore if choices.ignore is None else choices.ignore,
         max_size=old.max_size if choices.max_size is None else choices.max_size,
+        keep_images=old.keep_images if choices.keep_images is None else choices.keep_images,
         fields=old.fields | given,
         context=old.context if choices.context is None else check_context(choices.context),
     )

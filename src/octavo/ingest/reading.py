@@ -8,11 +8,13 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeAlias
 
+from octavo.encoders.page_images import PageImage
+from octavo.errors import InvalidImageError, MissingExtraError
 from octavo.ingest.converter import Converter, UnreadableFileError, missing_for
 from octavo.ingest.headings import Headings
 from octavo.ingest.rows import Fields, Rows, SourceError, own_fields
@@ -26,6 +28,24 @@ _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)(?:^|\n)(?:---|\.\.\.)[ \t]*(?:\n
 
 #: Front matter is a few lines.
 _LONGEST_FRONT_MATTER = 100_000
+
+
+#: How images are kept: see `PageImage`.
+Keep: TypeAlias = Literal["bytes", "reference"]
+
+#: Letters and digits of a page from which on it is read by its text: scans often have a stamp or a number on them.
+_LEAST_TEXT = 16
+
+_NO_IMAGES = "an image, and the collection's model takes texts alone"
+
+
+@dataclass
+class PageCounts:
+    """How many pages were read by their text and as images, and how many were blank."""
+
+    text: int = 0
+    image: int = 0
+    blank: int = 0
 
 
 @dataclass(frozen=True)
@@ -42,6 +62,8 @@ class Text:
         Where in the text each page begins, and its number.
     row : str or None
         What the row is called.
+    image : PageImage or None
+        What is to be encoded instead of the text.
     title : str or None
         Of a row: what stands above the text.
     marked : bool
@@ -52,6 +74,7 @@ class Text:
     metadata: dict[str, Any] = field(default_factory=dict)
     pages: list[tuple[int, int]] = field(default_factory=list)
     row: str | None = None
+    image: PageImage | None = None
     title: str | None = None
     marked: bool = False
 
@@ -77,11 +100,19 @@ class FileReader:
         Of rows.
     skipped : Skipped
         Files without text, and what was replaced in others, is listed here.
+    images : {"bytes", "reference"} or None
+        Read images, and pages without text, as images, which are to be kept in this way.
+    pages : PageCounts
+        Pages are counted here.
     """
 
-    def __init__(self, fields: Fields, skipped: Skipped) -> None:
+    def __init__(
+        self, fields: Fields, skipped: Skipped, images: Keep | None = None, pages: PageCounts | None = None
+    ) -> None:
         self._fields = fields
         self._skipped = skipped
+        self._images = images
+        self._pages = pages if pages is not None else PageCounts()
         self._converter = Converter()
 
     def __enter__(self) -> Self:
@@ -105,7 +136,9 @@ class FileReader:
             if file.kind == "rows":
                 yield from self._rows(file)
             elif file.kind in ("pdf", "html", "docx"):
-                yield self._converted(file)
+                yield from self._converted(file)
+            elif file.kind == "image":
+                yield self._image(file)
             else:
                 text = self._decoded(file)
                 if not text.strip():
@@ -139,23 +172,71 @@ class FileReader:
         folder = file.name.rpartition("/")[0]
         return lambda message: self._skipped.lines.append(f"{folder}/{message}" if folder else message)
 
-    def _converted(self, file: FoundFile) -> Text:
+    def _image(self, file: FoundFile) -> Text:
+        if self._images is None:
+            raise UnreadableFileError(_NO_IMAGES)
+        image = PageImage(file.path.absolute(), keep=self._images)
+        try:
+            _ = image.embed_text  # which looks at all of it
+        except InvalidImageError as error:
+            raise UnreadableFileError(str(error)) from error
+        except MissingExtraError as error:
+            raise UnreadableFileError("needs pillow: pip install 'octavo[images]'") from error
+        self._pages.image += 1
+        return Text("", image=image)
+
+    def _scans(self, file: FoundFile, numbers: list[int]) -> Iterator[Text]:
+        """Yield pages without text as images; those that cannot be drawn, and blank ones, are left out."""
+        drawn = self._converter.draw(file.path.absolute(), numbers)
+        self._pages.blank += sum(state == "blank" for state in drawn.values())
+        for number, state in drawn.items():
+            if state == "blank":
+                continue
+            if state != "drawn":
+                self._skipped.scans.setdefault(file.name, []).append(f"{number} ({state})")
+                continue
+            assert self._images is not None  # or nobody would have asked
+            image = PageImage(file.path.absolute(), page=number, keep=self._images)
+            try:
+                _ = image.embed_text
+            except InvalidImageError as error:
+                self._skipped.scans.setdefault(file.name, []).append(f"{number} ({error})")
+                continue
+            self._pages.image += 1
+            yield Text("", pages=[(0, number)], image=image)
+
+    def _converted(self, file: FoundFile) -> Iterator[Text]:
         if (module := missing_for(file.kind)) is not None:
             raise UnreadableFileError(f"needs {module}: pip install 'octavo[files]'")
         check_regular(file)
         parts, about = self._converter.convert(file.kind, file.path.absolute())
+        scans = [page for page, part in parts if page is not None and not _says_something(part)]
+        if scans and self._images is not None and (module := missing_for("images")) is not None:
+            raise UnreadableFileError(f"has pages without text, which need {module}: pip install 'octavo[images]'")
         text, pages = "", []
         for page, part in parts:
             stripped = part.strip()
-            if stripped:
+            if stripped and (self._images is None or page not in scans):
                 text += "\n\n" if text else ""
                 if page is not None:
                     pages.append((len(text), page))
                 text += stripped
-        if not text:
+        if not text and (not scans or self._images is None):
             raise UnreadableFileError("no text in it; a scan?" if file.kind == "pdf" else "no text in it")
-        text = re.sub(r"\n{3,}", "\n\n", text) if not pages else text
-        return Text(text, own_fields(about), pages, marked=file.kind != "pdf")
+        self._pages.text += len(pages)
+        if text:
+            whole = re.sub(r"\n{3,}", "\n\n", text) if not pages else text
+            yield Text(whole, own_fields(about), pages, marked=file.kind != "pdf")
+        if self._images is not None:
+            before = self._pages.image
+            for scan in self._scans(file, scans):
+                yield replace(scan, metadata=own_fields(about))
+            if not text and self._pages.image == before:
+                self._skipped.empty.append(file.name)
+        elif scans:
+            read = {number for _, number in pages}
+            if left_out := [str(number) for number in scans if number not in read]:
+                self._skipped.scans[file.name] = left_out
 
     def _decoded(self, file: FoundFile) -> str:
         data = _content(file)
@@ -176,6 +257,11 @@ class FileReader:
             return Text(text, marked=True)
         below = text[found.end() :]
         return Text(below if below.strip() else found[1], own_fields(metadata), marked=True)
+
+
+def _says_something(part: str) -> bool:
+    """Tell whether there is enough text on a page for it to be read by that."""
+    return sum(map(str.isalnum, part)) >= _LEAST_TEXT
 
 
 def check_regular(file: FoundFile) -> None:

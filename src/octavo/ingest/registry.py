@@ -45,6 +45,8 @@ class SourceRecord:
         Bytes of the largest file.
     fields : dict
         Which field of a row is what, as far as it was said.
+    keep_images : bool
+        Whether images are stored in the collection, rather than where they lie.
     """
 
     name: str
@@ -57,6 +59,7 @@ class SourceRecord:
     ignore: bool = True
     max_size: int = MAX_SIZE
     fields: dict[str, Any] = field(default_factory=dict)
+    keep_images: bool = False
     context: str = "none"
 
     def rules(self) -> Rules:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from octavo._validation import check_integer
+from octavo.encoders.page_images import PageImage
 from octavo.errors import ParameterError
 from octavo.ingest.chunking import split_places, split_text
 from octavo.ingest.converter import UnreadableFileError
 from octavo.ingest.headings import check_context, in_context
 from octavo.ingest.kinds import ROW_SUFFIXES, kind_of
-from octavo.ingest.reading import FileReader, Text
+from octavo.ingest.reading import FileReader, Keep, PageCounts, Text
 from octavo.ingest.rows import Fields, Rows, SourceError
 from octavo.ingest.walking import FoundFile, Rules, Skipped, Stamp, Walk, look_at, stamp_of
 
@@ -38,6 +39,7 @@ class SourceDocument:
     metadata: dict[str, Any]
     parent: str  # the file or row that it is a piece of
     embed_text: str | None = None  # what is embedded of it in place of the text: with what stands above it
+    image: PageImage | None = None  # what is encoded, where that is an image: then `embed_text` stands for it
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ class Source:
         Of a folder: read only this file or folder below it.
     skip_bad_lines : bool
         Of a file of rows: leave out lines that cannot be read, and list them, rather than raise.
+    images : {"bytes", "reference"}, optional
+        Read images, and pages of PDFs without text, as images, and how to keep them. `rules` say whether images are found.
     context : {"none", "title", "headings"}
         What is embedded with a piece and returned without it: the title of its document, or that and the headings above it.
         With ``"none"``, a title of rows is part of their text.
@@ -95,6 +99,10 @@ class Source:
     ----------
     skipped : Skipped
         What was left out so far.
+    images : {"bytes", "reference"} or None
+        As given; may be taken back when the collection's model turns out to take texts alone.
+    pages : PageCounts
+        Pages that were read so far.
     stamps : dict
         Of each file that `find` has found: what changes with it.
 
@@ -115,6 +123,7 @@ class Source:
         rules: Rules | None = None,
         scope: str = "",
         skip_bad_lines: bool = False,
+        images: Keep | None = None,
         context: str = "none",
     ) -> None:
         self.path = path
@@ -122,6 +131,11 @@ class Source:
         self.kind = kind_of_source(path)
         self.skipped = Skipped()
         self.stamps: dict[str, Stamp] = {}
+        self.images = images
+        self.wants_images = images is not None  # whether or not the model turns out to take any
+        self.pages = PageCounts()
+        if self.kind == "image" and not (rules is not None and rules.images):
+            raise no_reader(path, "an image, which is for a collection of page images (--late)")
         self._fields = fields or Fields()
         self.chunk_size, self.overlap = chunking_of(self.kind, chunk_size, overlap)
         self._rules = rules or Rules()
@@ -199,7 +213,7 @@ class Source:
             return
         wanted = None if only is None else frozenset(only)
         files = self.files  # which lists what is skipped, before the reader goes on with that
-        with FileReader(self._fields, self.skipped) as reader:
+        with FileReader(self._fields, self.skipped, self.images, self.pages) as reader:
             for file in files:
                 if wanted is None or file.name in wanted:
                     yield from self._of_file(reader, file)
@@ -211,7 +225,9 @@ class Source:
         try:
             for text in reader.read(file):
                 metadata = {**text.metadata, "path": file.name, "document": parent}
-                if text.row is None:
+                if text.image is not None:
+                    yield self._page(parent, metadata, text)
+                elif text.row is None:
                     yield from self._chunks(parent, metadata, text)
                 elif text.row in seen:
                     self.skipped.lines.append(f"{file.name}: the id {text.row!r} is there twice")
@@ -257,6 +273,14 @@ class Source:
             return piece, in_context(piece, headings.above(start))
         title = headings.title_above(start)
         return piece, in_context(piece, [title] if title is not None else [])
+
+    def _page(self, parent: str, metadata: dict[str, Any], text: Text) -> SourceDocument:
+        number = text.pages[0][1] if text.pages else None
+        about = text.image.about if text.image is not None else {}  # as `add` puts it there
+        described = about | metadata | {"image": True} | ({} if number is None else {"page": number})
+        name = f"{parent}#image" if number is None else f"{parent}#page-{number}"
+        assert text.image is not None  # or it would be a text
+        return SourceDocument(name, text.text, self._marked(described), parent, text.image.embed_text, text.image)
 
     def _pieces_of_row(self, parent: str, metadata: dict[str, Any], text: Text) -> Iterator[SourceDocument]:
         whole = self._returned(text)
@@ -312,11 +336,18 @@ def kind_of_source(path: Path) -> str:
         raise SourceError(f"expected a folder or a file, but {str(path)!r} is a pipe, a socket or a device")
     kind = kind_of(path.name)
     if kind is None:
-        raise SourceError(
-            f"expected a folder, a file of text, source code, PDF, HTML or DOCX, or rows ({' '.join(ROW_SUFFIXES)}), got "
-            f"{str(path)!r}; to read it as text all the same, copy it to a name that ends with .txt"
-        )
+        raise no_reader(path)
     return kind
+
+
+def no_reader(path: Path, what: str = "") -> SourceError:
+    """Return the error for a file that nothing reads; `what` says what it is, if that is known."""
+    if what:
+        return SourceError(f"expected a folder or a file with text, got {str(path)!r}, {what}")
+    return SourceError(
+        f"expected a folder, a file of text, source code, PDF, HTML or DOCX, or rows ({' '.join(ROW_SUFFIXES)}), got "
+        f"{str(path)!r}; to read it as text all the same, copy it to a name that ends with .txt"
+    )
 
 
 def chunking_of(kind: str, chunk_size: int | None, overlap: int | None) -> tuple[int, int]:

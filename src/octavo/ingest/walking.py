@@ -21,6 +21,7 @@ IGNORED = "left out by .gitignore"
 EXCLUDED = "left out by --exclude"
 NOT_INCLUDED = "not named by --include"
 NO_READER = "no reader for files of this kind"
+IMAGES = "images, which are for --late and a model of page images"
 
 #: Folders of packages, caches and results, which their tools make anew.
 _LEFT_OUT = {
@@ -51,12 +52,15 @@ class Skipped:
         Read, but with undecodable bytes replaced.
     lines : list of str
         Rows that cannot be read, and why.
+    scans : dict of str to list of str
+        File to its pages without text that were left out.
     """
 
     files: dict[str, list[str]] = field(default_factory=dict)
     empty: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    scans: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, name: str, reason: str) -> None:
         """List a file or folder."""
@@ -96,12 +100,15 @@ class Rules:
         Leave out what ``.gitignore`` names, and folders of packages, caches and the like.
     max_size : int
         Bytes of the largest file.
+    images : bool
+        Whether images are read.
     """
 
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
     ignore: bool = True
     max_size: int = MAX_SIZE
+    images: bool = False
 
 
 def patterns_of(lines: Sequence[str], option: str) -> pathspec.GitIgnoreSpec:
@@ -243,9 +250,12 @@ class Walk:
             reason = IGNORED
         elif self._rules.ignore and entry.name.lower() in LOCK_NAMES and not wanted:
             reason = "a list of versions"
-        kind = kind_of(entry.name) or ("text" if wanted else None)
+        kind = kind_of(entry.name)
+        image = kind == "image" and not self._rules.images
+        if kind is None or image:
+            kind = "text" if wanted else None
         if reason is None and kind is None:
-            reason = NO_READER
+            reason = IMAGES if image else NO_READER
         if reason is not None or kind is None:
             self._leave_out(name, reason or NO_READER)
             return None

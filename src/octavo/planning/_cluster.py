@@ -251,7 +251,7 @@ def point_bytes(workload: Workload, points: int) -> tuple[dict[str, float], dict
     disk = ram | {
         "vectors": stored,
         "sparse vectors": measured.POINT_SPARSE_SHARE * workload.text_bytes,
-        "payload": workload.text_bytes + workload.id_bytes + workload.metadata_bytes + own,
+        "payload": workload.text_bytes + workload.image_text_bytes + workload.id_bytes + workload.metadata_bytes + own,
     }
     if workload.tokens is not None:
         token = tier_layouts(workload.codec, workload.dim)[0]

@@ -9,7 +9,6 @@ import numpy as np
 from octavo._layout import CodeLayout
 from octavo._validation import check_choice, check_flag, check_integer, check_number
 from octavo.compression import Codec
-from octavo.compression.token_pooling import TokenPooling
 from octavo.errors import ParameterError
 from octavo.index import planner, token_cells
 from octavo.index.cells import bytes_for
@@ -17,6 +16,9 @@ from octavo.planning import _measured as measured
 
 #: Offset of a document's first token in the file of tokens.
 _OFFSET_BYTES = 8
+
+#: Characters for a byte of an image.
+_BASE64 = 4 / 3
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,10 @@ class Workload:
         What finds candidates in a local collection.
     sparse_terms : float, default=0
         Terms of a document's learned sparse vector, on average; 0 where there are none.
+    protected : float, default=1
+        Token vectors of a document that pooling leaves alone: of a page image all that are no patches.
+    image_bytes : float, default=0
+        Bytes of a document's image file, where it is stored in the collection, on average.
 
     Raises
     ------
@@ -72,11 +78,21 @@ class Workload:
     full_text: bool = True
     index: str = "cells"
     sparse_terms: float = 0.0
+    protected: float = 1.0
+    image_bytes: float = 0.0
 
     def __post_init__(self) -> None:
         for name, least in (("documents", 1), ("dim", 1), ("pool_factor", 1), ("connectivity", 2)):
             object.__setattr__(self, name, check_integer(getattr(self, name), name, least=least))
-        for name in ("text_bytes", "id_bytes", "metadata_bytes", "metadata_fields", "sparse_terms"):
+        for name in (
+            "text_bytes",
+            "id_bytes",
+            "metadata_bytes",
+            "metadata_fields",
+            "sparse_terms",
+            "protected",
+            "image_bytes",
+        ):
             object.__setattr__(self, name, check_number(getattr(self, name), name, least=0))
         if self.tokens is not None:
             object.__setattr__(self, "tokens", check_number(self.tokens, "tokens", least=1))
@@ -91,10 +107,14 @@ class Workload:
         """Token vectors of a document that are left after pooling, on average."""
         if self.tokens is None:
             return 0.0
-        protected = TokenPooling(factor=self.pool_factor).protected
-        if self.pool_factor == 1 or self.tokens <= protected:
+        if self.pool_factor == 1 or self.tokens <= self.protected:
             return self.tokens
-        return protected + max((self.tokens - protected) // self.pool_factor, 1.0)
+        return self.protected + max((self.tokens - self.protected) // self.pool_factor, 1.0)
+
+    @property
+    def image_text_bytes(self) -> float:
+        """Bytes of the text that a stored image is kept as."""
+        return _BASE64 * self.image_bytes
 
     @property
     def layouts(self) -> list[CodeLayout]:
@@ -208,7 +228,8 @@ def document_bytes(workload: Workload) -> float:
 
     Rows of different lengths leave half a row of each page empty, on average.
     """
-    row = workload.text_bytes + workload.id_bytes + workload.metadata_bytes + measured.ROW_OVERHEAD
+    texts = workload.text_bytes + workload.image_text_bytes + workload.id_bytes + workload.metadata_bytes
+    row = texts + measured.ROW_OVERHEAD
     if row > measured.LONGEST_IN_PAGE:
         stored = row + measured.OVERFLOW_LOSS
     else:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from octavo._html import notebook_table
 from octavo._printing import short
+from octavo.encoders.page_images import PageImage
 from octavo.store.documents import Document
 
 #: Whole numbers that tell documents apart, best first, and their scores.
@@ -67,6 +68,11 @@ class Hit:
     def metadata(self) -> dict[str, Any]:
         """The document's metadata."""
         return self.document.metadata
+
+    @property
+    def image(self) -> PageImage | None:
+        """The image that the document is, if it is one."""
+        return self.document.image
 
 
 @dataclass(frozen=True, eq=False)

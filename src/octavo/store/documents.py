@@ -23,7 +23,8 @@ from octavo._sparse_rows import SparseRows
 from octavo._validation import check_flag
 from octavo.compression import Codec
 from octavo.compression.token_matrices import TokenMatrices
-from octavo.errors import DocumentNotFoundError, InputTypeError, ParameterError
+from octavo.encoders.page_images import ImageLike, PageImage, as_page_image, is_image
+from octavo.errors import DocumentNotFoundError, InputTypeError, InvalidImageError, ParameterError
 from octavo.filters.times import plain_datetime64, plain_time
 
 #: Bytes of a document: its id, text, metadata and payload. SQLite keeps rows of up to 10^9 bytes.
@@ -34,7 +35,7 @@ _SHOWN = 120
 
 _T = TypeVar("_T")
 
-DocumentLike: TypeAlias = "str | Document | Mapping[str, Any]"
+DocumentLike: TypeAlias = "str | Document | Mapping[str, Any] | ImageLike"
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,12 @@ class Document:
     def to_embed(self) -> str:
         """What the vector is made of: `embed_text`, or else the text."""
         return self.text if self.embed_text is None else self.embed_text
+
+    @property
+    def image(self) -> PageImage | None:
+        """The image that its vectors are made of; None where they are made of a text."""
+        embed_text = self.embed_text
+        return PageImage.stored(embed_text, self.text) if embed_text is not None and is_image(embed_text) else None
 
     @property
     def words(self) -> str:
@@ -122,7 +129,7 @@ class Document:
         rows = [
             ("id", self.id),
             ("text", self.text),
-            *([("embedded text", self.embed_text)] if self.embed_text is not None else ()),
+            *([("embedded text", short(self.embed_text, 300))] if self.embed_text is not None else ()),
             *((name, short(value, 300)) for name, value in self.metadata.items()),
         ]
         return notebook_table("Document", [], rows)
@@ -483,6 +490,9 @@ def _sized(value: Any) -> bool:
 #: Documents of one call whose batches are kept between the check of all of them and the writing.
 _KEPT = 32_768
 
+#: Characters of texts to embed that they may hold meanwhile: an image has hundreds of thousands.
+_HELD = 1 << 28
+
 
 def each_of(found: Mapping[str, _T], ids: Sequence[str]) -> list[_T]:
     """Return what was found for each of these ids, in their order.
@@ -514,7 +524,7 @@ def read_batches(
 
     When the inputs are sized, all of them are checked before the first batch comes out; streams are checked as they go.
     """
-    if isinstance(documents, str | bytes | Mapping | Document):
+    if isinstance(documents, str | Mapping | Document) or as_page_image(documents) is not None:
         raise InputTypeError(
             f"expected an iterable of documents, got a single {type(documents).__name__}; put it in a list"
         )
@@ -554,8 +564,13 @@ def read_batches(
     primary = documents if documents is not None else vectors
     if all(_sized(value) for value in columns.values()):
         checked = _chunks(columns, batch_size, embed_words)
-        kept = deque(islice(checked, max(1, _KEPT // batch_size)))
-        done = sum(map(len, kept))
+        kept: deque[Batch] = deque()
+        done = held = 0
+        for batch in checked:
+            kept.append(batch)
+            done, held = done + len(batch), held + sum(len(text) for text in batch.embed_texts if text is not None)
+            if done + batch_size > _KEPT or held > _HELD:
+                break
         for _ in checked:
             pass  # made again below rather than kept, which would double the memory of a long input
         while kept:
@@ -600,6 +615,7 @@ def _read_batch(part: Mapping[str, list[Any]], n: int, start: int, seen: set[str
     """Check `n` documents, of which the first is number `start`; their ids are added to those `seen`."""
     nothing = [None] * n
     texts: list[Any] = part.get("documents", [""] * n)
+    _refuse_urls(part.get("embed_texts", ()), start)
     ids, metadata, payloads = (part.get(name, nothing) for name in ("ids", "metadata", "payloads"))
     embed_texts = part.get("embed_texts", nothing)
     words = [embed_words] * n
@@ -608,8 +624,10 @@ def _read_batch(part: Mapping[str, list[Any]], n: int, start: int, seen: set[str
         texts = [row[0] for row in rows]
         ids = [row[1] if given is None else given for given, row in zip(ids, rows, strict=True)]
         metadata = [row[2] if given is None else given for given, row in zip(metadata, rows, strict=True)]
+        _refuse_two(embed_texts, rows, start)
         embed_texts = [row[3] if given is None else given for given, row in zip(embed_texts, rows, strict=True)]
         words = [embed_words or row[4] for row in rows]
+        metadata = [_with_about(given, document) for given, document in zip(metadata, part["documents"], strict=True)]
     ids = [
         identifier
         if type(identifier) is str and identifier.isascii()
@@ -620,6 +638,8 @@ def _read_batch(part: Mapping[str, list[Any]], n: int, start: int, seen: set[str
         text if type(text) is str and text.isascii() else check_text(text, f"the text of document {number}")
         for number, text in enumerate(texts, start)
     ]
+    if not all(map(str.isascii, texts)):
+        _refuse_urls(texts, start)
     payloads = [
         payload if payload is None else check_text(payload, f"the payload of document {number}")
         for number, payload in enumerate(payloads, start)
@@ -653,13 +673,16 @@ def _read_batch(part: Mapping[str, list[Any]], n: int, start: int, seen: set[str
 
 
 def _flags_of(embed_text: str | None, words: bool) -> int:
-    return int(words and embed_text is not None)
+    return int(words and embed_text is not None and not is_image(embed_text))
 
 
 def _parts(document: Any, position: int) -> tuple[Any, Any, Any, Any, bool]:
     """Return text, id, metadata, text to embed, and whether that has the words, of what a caller gave for a document."""
     if isinstance(document, Document):
         return document.text, document.id, document.metadata, document.embed_text, document.embed_words
+    image = as_page_image(document)
+    if image is not None:
+        return image.text, None, None, _embed_text_of(image, position), False
     if not isinstance(document, Mapping):
         return document, None, None, None, False
     unknown = set(document) - {"id", "text", "metadata"}
@@ -669,6 +692,39 @@ def _parts(document: Any, position: int) -> tuple[Any, Any, Any, Any, bool]:
             f"got the keys {sorted(map(str, document))}"
         )
     return document["text"], document.get("id"), document.get("metadata"), None, False
+
+
+def _embed_text_of(image: PageImage, position: int) -> str:
+    try:
+        return image.embed_text
+    except InvalidImageError as error:
+        raise InvalidImageError(f"document {position}: {error}") from error
+
+
+def _with_about(metadata: Any, document: Any) -> Any:
+    """Return metadata with what an image says of itself, unless it says something else there."""
+    about = image.about if (image := as_page_image(document)) is not None else {}
+    return about | dict(metadata or {}) if about and isinstance(metadata, Mapping | None) else metadata
+
+
+def _refuse_two(embed_texts: Sequence[Any], rows: Sequence[Sequence[Any]], start: int) -> None:
+    """Raise for a document whose vectors would have to be made of an image and of a text."""
+    for number, (given, row) in enumerate(zip(embed_texts, rows, strict=True), start):
+        if given is not None and row[3] is not None and is_image(row[3]):
+            raise ParameterError(
+                f"document {number}: expected None in embed_texts for an image, which its vectors are made of; what words "
+                "find it by is PageImage(image, text)"
+            )
+
+
+def _refuse_urls(texts: Iterable[Any], start: int) -> None:
+    """Raise for a text that would be taken for an image: a text from anywhere must not have a file opened."""
+    for number, text in enumerate(texts, start):
+        if isinstance(text, str) and is_image(text):
+            raise ParameterError(
+                f"document {number}: expected a text, got one that begins with U+FFFC and a URL, which stands for an image; "
+                "give an octavo.PageImage for an image, and take the first character away from a text"
+            )
 
 
 def _normal_of(metadata: Any, where: str) -> dict[str, Any]:
@@ -764,6 +820,7 @@ class DocumentChanges:
             columns[name] = [None] * len(listed) if given is None else list(given)
             if len(columns[name]) != len(listed):
                 raise ParameterError(f"expected as many {name} as ids ({len(listed)}), got {len(columns[name])}")
+        _refuse_urls(columns["texts"], 0)
         for name, what in (("texts", "text"), ("payloads", "payload")):
             columns[name] = [
                 None if value is None else check_text(value, f"the new {what} of {identifier!r}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -15,11 +17,13 @@ import numpy as np
 from octavo._arrays import Floats
 from octavo._validation import check_integer, check_number
 from octavo.collection import CollectionLike, MultiVectorLike
+from octavo.encoders.page_images import PageImage
 from octavo.errors import (
     CollectionClosedError,
     DocumentNotFoundError,
     InputTypeError,
     InvalidFilterError,
+    InvalidImageError,
     InvalidVectorsError,
     OctavoError,
     ParameterError,
@@ -995,6 +999,28 @@ def _check_an_explanation(subject: _Subject) -> None:
         late.explain(query, "nobody")
 
 
+#: A PNG of one crimson pixel.
+_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGO4I2IDAAL8AS3VzMq8AAAAAElFTkSuQmCC"
+
+
+def _check_images_are_kept(subject: _Subject) -> None:
+    if find_spec("PIL") is None:
+        return  # nothing here can read one
+    kb = subject.filled()
+    pixel = base64.b64decode(_PIXEL)
+    subject.add(kb, [PageImage(pixel, "a crimson stamp"), "text"], ids=["image", "text"], rows=[1, 2])
+    found, text = kb.get(["image", "text"])
+    assert found.image is not None, "a document that is an image says so"
+    _same(found.image.to_bytes(), (pixel, "image/png"), "an image comes back as it was given")
+    _same((found.text, text.image), ("a crimson stamp", None), "the text beside an image, and no image beside a text")
+    _same(kb.search("crimson", 1, mode="text").ids, ["image"], "an image is found by the words beside it")
+    with _raises(ParameterError, "a text that would be taken for an image"):
+        subject.add(kb, [found.embed_text], ids=["text"], rows=[3])
+    with _raises(InvalidImageError, "a damaged image"):
+        subject.add(kb, [PageImage(pixel[:40])], ids=["text"], rows=[3])
+    _same(kb.get(["text"])[0].text, "text", "what was refused has changed nothing")
+
+
 def _check_threads_share_it(subject: _Subject) -> None:
     kb = subject.filled()
     failures: list[BaseException] = []
@@ -1107,6 +1133,7 @@ _CHECKS: list[Callable[[_Subject], None]] = [
     _check_errors_come_before_anything_is_written,
     _check_it_speaks_the_protocol,
     _check_an_explanation,
+    _check_images_are_kept,
     _check_threads_share_it,
     _check_notes,
     _check_a_closed_collection,

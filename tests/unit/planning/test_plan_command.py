@@ -74,3 +74,29 @@ def test_simulation(tmp_path: Path) -> None:
 )
 def test_wrong_usage(arguments: list[str], message: str) -> None:
     assert message in run(*arguments, code=2).stderr
+
+
+def test_pages() -> None:
+    arguments = [
+        "-n",
+        "1000",
+        "--pages",
+        "colpali",
+        "--pool-factor",
+        "9",
+        "--codec",
+        "rotate|int2",
+        "--text-bytes",
+        "0",
+    ]
+    shown = run(*arguments).stdout
+    assert "A page: 1,030 vectors of 128 (263.7 kB in float16); pooled by 9 119, 3.8 kB in rotate|int2" in shown
+    plain, stored = (json.loads(run(*arguments, *more, "--json").stdout) for more in ([], ["--image-bytes", "300000"]))
+    assert plain["workload"]["tokens"] == 1030
+    assert plain["one_machine"]["disk"]["tokens"] == 1000 * (119 * 32 + 8)
+    grown = stored["one_machine"]["disk"]["documents"] - plain["one_machine"]["disk"]["documents"]
+    assert grown == pytest.approx(1000 * 400_000, rel=0.05)
+    payload = stored["cluster"]["disk"]["payload"] - plain["cluster"]["disk"]["payload"]
+    assert payload > 0
+    assert json.loads(run(*arguments, "--dim", "64", "--tokens", "500", "--json").stdout)["workload"]["tokens"] == 500
+    assert "--pages" in run("-n", "1000", code=2).output

@@ -108,6 +108,16 @@ def figure(picture: Picture, caption: object) -> Html:
     return element("figure", image, element("figcaption", caption))
 
 
+def photograph(url: str, title: str) -> Html:
+    """Return a page image with the heat map of a query over it."""
+    caption = (
+        "Where the page matches the query: the warmer, the more all of its tokens together match what lies there; framed is "
+        "what each of them matches best, which is what the score counts. Cosines of patches before pooling and compression."
+    )
+    picture = Html(f'<img class="photograph" alt="{html(f"Heat map over the page {title}")}" src="{html(url)}">')
+    return element("figure", picture, element("figcaption", caption))
+
+
 def page(title: str, body: object) -> str:
     """Return the whole page."""
     style, script = _asset("page.css"), _asset("page.js")

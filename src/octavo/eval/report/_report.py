@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,9 @@ from octavo.eval.analysis.statistics import PairedDifference, paired_difference
 from octavo.eval.report import _page, _plots
 from octavo.eval.report._tables import ReportData, changed_table, configuration_table, difference_tables, provenance
 from octavo.eval.results import EXPLANATION_SUFFIX, Result, load_results
+
+#: An image as it may stand in a page.
+_PAGE = re.compile(r"data:image/(jpeg|png);base64,[A-Za-z0-9+/]+={0,2}")
 
 #: Resamples of tests and intervals on a page, where there are many: 10,000 queries and 40 comparisons stay under a minute.
 RESAMPLES = 1_999
@@ -135,7 +139,8 @@ def report(
         Texts of the queries, by id, for the list of those that changed most.
     explain : path, optional
         JSON of a late-interaction match: ``query_tokens``, ``document_tokens``, ``scores`` (a row for each query token) and
-        optionally ``title``. Adds a heat map. By default one of those that late-interaction runs left in the directory.
+        optionally ``title`` and ``page``, the heat map over a page image (`octavo.collection.Explanation.to_dict` gives all of
+        it). Adds a heat map. By default one of those that late-interaction runs left in the directory.
 
     Returns
     -------
@@ -306,7 +311,10 @@ def _content(
     if match is not None:
         heat = _plots.heat_map(match["query_tokens"], match["document_tokens"], match["scores"], match.get("title", ""))
         caption = "A document's score is the sum over the query's tokens of their best match (marked)."
-        sections.append(("late", "Late interaction", [drawn(heat, caption)]))
+        shown = [drawn(heat, caption)]
+        if match.get("page"):
+            shown.append(_page.photograph(match["page"], match.get("title", "")))
+        sections.append(("late", "Late interaction", shown))
     sections.append(("provenance", "How it was measured", provenance(data)))
     before = "" if part is None else f"part-{part}-"
     links = [element("a", name, href=f"#{before}{anchor}") for anchor, name, _ in sections]
@@ -527,8 +535,13 @@ def _read_explain(path: str | os.PathLike[str]) -> dict[str, Any]:
         title = str(found.get("title", ""))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ParameterError(f"{expected}, but {Path(path).name} is not that: {error}") from error
+    page = found.get("page", "")
+    if page and not (isinstance(page, str) and _PAGE.fullmatch(page)):
+        raise ParameterError(
+            f"expected page in {Path(path).name} as a data: URL of a JPEG or PNG, got {str(page)[:40]!r}"
+        )
     if scores.shape != (len(rows), len(columns)) or not scores.size or not np.isfinite(scores).all():
         raise ParameterError(
             f"{expected}; got scores of shape {scores.shape} for {len(rows)} and {len(columns)} tokens in {Path(path).name}"
         )
-    return {"query_tokens": rows, "document_tokens": columns, "scores": scores.tolist(), "title": title}
+    return {"query_tokens": rows, "document_tokens": columns, "scores": scores.tolist(), "title": title, "page": page}

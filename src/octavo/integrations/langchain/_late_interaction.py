@@ -11,6 +11,7 @@ from langchain_core.documents import Document
 from pydantic import model_validator
 
 from octavo.collection import MultiVectorLike
+from octavo.encoders.page_images import ImageLike
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import ParameterError
 from octavo.integrations.langchain._retriever import StoreRetriever, closed_on_error
@@ -232,6 +233,47 @@ class LateInteractionRetriever(StoreRetriever):
     ) -> list[str]:
         """Encode and store documents off the event loop; see `add_documents`."""
         return await self.vectorstore.aadd_documents(documents, ids=ids, **kwargs)
+
+    def add_images(
+        self,
+        images: Iterable[ImageLike],
+        metadatas: Iterable[dict[str, Any] | None] | None = None,
+        *,
+        ids: Iterable[str | None] | None = None,
+        **kwargs: Any,
+    ) -> list[str]:
+        """Encode images (files, bytes, PIL images, pages of PDFs) and store them; see `OctavoVectorStore.add_images`.
+
+        Parameters
+        ----------
+        images, metadatas, ids, **kwargs
+            See `OctavoVectorStore.add_images`.
+
+        Returns
+        -------
+        list of str
+            The ids.
+        """
+        return self.vectorstore.add_images(images, metadatas, ids=ids, **kwargs)
+
+    async def aadd_images(
+        self,
+        images: Iterable[ImageLike],
+        metadatas: Iterable[dict[str, Any] | None] | None = None,
+        *,
+        ids: Iterable[str | None] | None = None,
+        **kwargs: Any,
+    ) -> list[str]:
+        """Encode and store images off the event loop; see `add_images`."""
+        return await self.vectorstore.aadd_images(images, metadatas, ids=ids, **kwargs)
+
+    def image_blocks(self, documents: Iterable[Document | str]) -> list[dict[str, Any] | None]:
+        """Return the images of found documents as chat models take them; see `OctavoVectorStore.image_blocks`."""
+        return self.vectorstore.image_blocks(documents)
+
+    async def aimage_blocks(self, documents: Iterable[Document | str]) -> list[dict[str, Any] | None]:
+        """Return the images of found documents, read off the event loop; see `image_blocks`."""
+        return await self.vectorstore.aimage_blocks(documents)
 
     def delete(self, ids: Sequence[str] | None = None, *, filter: Any = None) -> None:
         """Delete documents by id, by filter, or those that both name.

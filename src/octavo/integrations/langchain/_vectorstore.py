@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import uuid
 import warnings
@@ -14,6 +15,7 @@ from typing import Any, Literal, Self, TypeAlias, TypeVar
 import numpy as np
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
+from langchain_core.messages.content import create_image_block
 from langchain_core.structured_query import FilterDirective, StructuredQuery
 from langchain_core.vectorstores import VectorStore
 
@@ -23,6 +25,7 @@ from octavo._files import as_path, put_in_place_of
 from octavo._validation import check_integer
 from octavo.collection import CollectionLike, MultiVectorLike
 from octavo.collection.protocol import encodes_itself, require_local
+from octavo.encoders.page_images import ImageLike, PageImage
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError, StaleVectorsError
 from octavo.integrations.langchain import _inputs, _names
@@ -433,6 +436,86 @@ class OctavoVectorStore(VectorStore):
         """Embed documents with the embedding's async method and store them off the event loop; see `add_documents`."""
         refuse_options("aadd_documents", kwargs, but=FOR_THE_CALLER)
         return await self._aadd(_inputs.from_documents(documents, ids, batch_size, self._embed_text))
+
+    def add_images(
+        self,
+        images: Iterable[ImageLike],
+        metadatas: Iterable[dict[str, Any] | None] | None = None,
+        *,
+        ids: Iterable[str | None] | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> list[str]:
+        """Encode images and store them, replacing documents whose id is there already; of stores for late interaction.
+
+        Parameters
+        ----------
+        images : iterable of PageImage, path, bytes or PIL image
+            ``octavo.pdf_pages(path)`` gives the pages of a PDF. What stands beside an image as text is its `page_content`. A
+            list is checked as a whole before anything is stored.
+        metadatas : iterable of dict, optional
+            One for each image. ``source`` and, of a page, ``page`` are added unless they are there.
+        ids : iterable of str or None, optional
+            One for each image; None makes up a new one.
+        batch_size : int, default=256
+            Images encoded and committed at a time.
+
+        Returns
+        -------
+        list of str
+            The ids. When this returns, the documents survive a crash.
+
+        Raises
+        ------
+        InvalidImageError
+            When an image cannot be used; the message says which and why.
+        ParameterError
+            When the store keeps one vector a document, or its model takes no images.
+        """
+        if self._late is None:
+            raise ParameterError(
+                "expected a store for late interaction, which images are for, got one with one vector a document; use "
+                "LateInteractionRetriever, or OctavoVectorStore(octavo.TokenEncoder(model))"
+            )
+        named = [each if each is None else _inputs.as_ids([each])[0] for each in ids] if ids is not None else None
+        return self._late.add(images, ids=named, metadata=metadatas, batch_size=batch_size)
+
+    async def aadd_images(
+        self,
+        images: Iterable[ImageLike],
+        metadatas: Iterable[dict[str, Any] | None] | None = None,
+        *,
+        ids: Iterable[str | None] | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> list[str]:
+        """Encode and store images off the event loop; see `add_images`."""
+        return await asyncio.to_thread(self.add_images, images, metadatas, ids=ids, batch_size=batch_size)
+
+    def image_blocks(self, documents: Iterable[Document | str]) -> list[dict[str, Any] | None]:
+        """Return the images of documents in the form that chat models take in a message.
+
+        Parameters
+        ----------
+        documents : iterable of Document or str
+            Found in this store, or their ids.
+
+        Returns
+        -------
+        list of (dict or None)
+            For each ``{"type": "image", "base64": ..., "mime_type": ...}``, for the `content` of a ``HumanMessage``; None for
+            a document that is no image, or is not there (any more).
+
+        Raises
+        ------
+        InvalidImageError
+            When the file of an image that is kept by reference is gone or has changed.
+        """
+        names = [each.id if isinstance(each, Document) else each for each in documents]
+        stored = {each.id: each for each in self._collection.get([name for name in names if name is not None])}
+        return [image_block(stored[name]) if name in stored else None for name in names]
+
+    async def aimage_blocks(self, documents: Iterable[Document | str]) -> list[dict[str, Any] | None]:
+        """Return the images of documents, read off the event loop; see `image_blocks`."""
+        return await asyncio.to_thread(self.image_blocks, list(documents))
 
     def _add(self, source: Source) -> list[str]:
         if source.sized and self._late is None:
@@ -1371,6 +1454,22 @@ def _reopened(cls: type[Store], reference: dict[str, Any]) -> Store:
 def to_langchain(document: StoredDocument) -> Document:
     """Return a stored document as LangChain's; the metadata is a fresh dict already."""
     return Document(id=document.id, page_content=document.text, metadata=document.metadata)
+
+
+#: Types of images that chat models take.
+_SHOWN = ("image/png", "image/jpeg", "image/gif", "image/webp")
+
+
+def image_block(document: StoredDocument) -> dict[str, Any] | None:
+    """Return the image of a document as a content block of langchain-core; None if it is a text."""
+    image = document.image
+    if image is None:
+        return None
+    data, media_type = image.to_bytes()
+    if media_type not in _SHOWN:
+        data, media_type = PageImage(image.load()).to_bytes()
+    block = create_image_block(base64=base64.b64encode(data).decode("ascii"), mime_type=media_type)
+    return {name: value for name, value in block.items() if name != "id"}
 
 
 def as_filter(where: Any) -> Any:

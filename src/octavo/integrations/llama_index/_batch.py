@@ -11,6 +11,7 @@ from llama_index.core.schema import BaseNode, MetadataMode
 from octavo._arrays import Floats
 from octavo.errors import InvalidVectorsError
 from octavo.integrations.llama_index._nodes import Record, to_record
+from octavo.store.documents import Document
 
 
 class NodeBatch(NamedTuple):
@@ -26,6 +27,15 @@ class NodeBatch(NamedTuple):
     payloads: list[str]
     embed_texts: list[str | None]
     given: list[str]
+    images: list[str | None]
+
+    @property
+    def documents(self) -> list[str | Document]:
+        """The texts, or documents where the vectors are made of an image."""
+        return [
+            text if image is None else Document(name, text, metadata, image)
+            for name, text, metadata, image in zip(self.ids, self.texts, self.metadata, self.images, strict=True)
+        ]
 
 
 def to_batch(nodes: Iterable[BaseNode], dim: int | None) -> tuple[NodeBatch, Floats]:
@@ -60,10 +70,10 @@ def to_batch(nodes: Iterable[BaseNode], dim: int | None) -> tuple[NodeBatch, Flo
     return _columns([(record, text) for record, text, _ in kept.values()], given), _matrix(embeddings, dim)
 
 
-def to_texts(nodes: Iterable[BaseNode]) -> NodeBatch:
+def to_texts(nodes: Iterable[BaseNode], *, images: bool = False) -> NodeBatch:
     """Return nodes as columns; where an id comes twice, the last node counts.
 
-    Embeddings that the nodes bring along are left alone.
+    Embeddings that the nodes bring along are left alone. With `images`, the vectors of a node with an image are made of that.
 
     Raises
     ------
@@ -73,7 +83,7 @@ def to_texts(nodes: Iterable[BaseNode]) -> NodeBatch:
     given: list[str] = []
     kept: dict[str, tuple[Record, str]] = {}
     for position, node in enumerate(nodes):
-        record = to_record(node, position)
+        record = to_record(node, position, images=images)
         given.append(record.id)
         kept[record.id] = record, node.get_content(metadata_mode=MetadataMode.EMBED)
     return _columns(list(kept.values()), given)
@@ -85,8 +95,9 @@ def _columns(records: list[tuple[Record, str]], given: list[str]) -> NodeBatch:
         [record.text for record, _ in records],
         [record.metadata for record, _ in records],
         [record.payload for record, _ in records],
-        [text if text != record.text else None for record, text in records],
+        [text if text != record.text and record.image is None else None for record, text in records],
         given,
+        [record.image for record, _ in records],
     )
 
 

@@ -15,7 +15,15 @@ from llama_index.core.data_structs import IndexDict
 from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.indices.vector_store.retrievers import VectorIndexRetriever
 from llama_index.core.ingestion import arun_transformations, run_transformations
-from llama_index.core.schema import BaseNode, Document, IndexNode, NodeWithScore, QueryBundle, TransformComponent
+from llama_index.core.schema import (
+    BaseNode,
+    Document,
+    IndexNode,
+    MetadataMode,
+    NodeWithScore,
+    QueryBundle,
+    TransformComponent,
+)
 from llama_index.core.settings import Settings
 from llama_index.core.storage.docstore.types import RefDocInfo
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryMode
@@ -25,7 +33,7 @@ from octavo.errors import InputTypeError, ParameterError
 from octavo.filters import Compare, Field
 from octavo.integrations.llama_index import _persistence
 from octavo.integrations.llama_index._model import NodeModel
-from octavo.integrations.llama_index._nodes import SOURCE, node_metadata
+from octavo.integrations.llama_index._nodes import SOURCE, has_image, node_metadata
 from octavo.integrations.llama_index._vector_store import OctavoVectorStore
 
 Mode = Literal["late", "text", "sparse", "hybrid", "mmr"]
@@ -388,6 +396,27 @@ class LateInteractionIndex(VectorStoreIndex):
                 await self.aupdate_ref_doc(document, **update_kwargs.get("update_kwargs", {}))
             refreshed.append(known != document.hash)
         return refreshed
+
+    def build_index_from_nodes(self, nodes: Sequence[BaseNode], **insert_kwargs: Any) -> IndexDict:
+        """Build the index; unlike core, without passing over images without a text.
+
+        Parameters
+        ----------
+        nodes : sequence of BaseNode
+            All nodes.
+        **insert_kwargs
+            As in `VectorStoreIndex`.
+
+        Returns
+        -------
+        IndexDict
+            What core keeps beside the store.
+        """
+        encoder = self.collection.encoder
+        if encoder is None or not encoder.takes_images or not any(map(has_image, nodes)):
+            return super().build_index_from_nodes(nodes, **insert_kwargs)
+        kept = [node for node in nodes if has_image(node) or node.get_content(metadata_mode=MetadataMode.EMBED)]
+        return self._build_index_from_nodes(kept, **insert_kwargs)
 
     # ------------------------------------------------------------------ inside
 

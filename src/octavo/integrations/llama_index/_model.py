@@ -20,6 +20,7 @@ from octavo._arrays import Floats
 from octavo.collection import CollectionLike
 from octavo.collection.model_check import ModelCheck
 from octavo.encoders.dense import cosine
+from octavo.encoders.page_images import is_image
 from octavo.errors import MismatchError
 from octavo.integrations.llama_index._nodes import read_nodes
 
@@ -177,7 +178,10 @@ class _NodeVectors:
             for node in read_nodes(self._collection, nodes, None)
         }
         found, texts, vectors = self._known.sample(ids)
-        return found, [embedded.get(name, text) for name, text in zip(found, texts, strict=True)], vectors
+        encoded = [
+            text if is_image(text) else embedded.get(name, text) for name, text in zip(found, texts, strict=True)
+        ]
+        return found, encoded, vectors
 
     def as_stored(self, vectors: Any) -> Floats:
         return self._known.as_stored(vectors)

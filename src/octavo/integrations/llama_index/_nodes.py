@@ -14,6 +14,8 @@ filtered, over any value of the user's. Here they mean the same, except that a n
 
 from __future__ import annotations
 
+import base64
+import binascii
 import copy
 import dataclasses
 import json
@@ -36,7 +38,8 @@ from llama_index.core.schema import (
 from llama_index.core.storage.docstore.utils import json_to_doc
 
 from octavo.collection import CollectionLike
-from octavo.errors import InputTypeError, MismatchError
+from octavo.encoders.page_images import PageImage, is_image
+from octavo.errors import InputTypeError, InvalidImageError, MismatchError
 from octavo.filters import And, Exists, Field, Filter, Leaf, Not, Or, matches
 from octavo.retrievers.search import read_documents
 from octavo.store.documents import Document as StoredDocument
@@ -73,6 +76,7 @@ class Record(NamedTuple):
     text: str
     metadata: dict[str, Any]
     payload: str
+    image: str | None = None  # what stands for its image, where that is to be encoded
 
 
 class StoredObject(BaseModel):
@@ -84,7 +88,7 @@ class StoredObject(BaseModel):
 # ---------------------------------------------------------------------- node -> record
 
 
-def to_record(node: BaseNode, position: int = 0) -> Record:
+def to_record(node: BaseNode, position: int = 0, *, images: bool = False) -> Record:
     """Return a node as a document and payload, without its embedding.
 
     Parameters
@@ -93,9 +97,13 @@ def to_record(node: BaseNode, position: int = 0) -> Record:
         The node.
     position : int
         Its place in what the caller gave, for messages.
+    images : bool
+        Whether the vectors of a node with an image are made of that.
 
     Raises
     ------
+    InvalidImageError
+        When the image of a node cannot be used.
     InputTypeError
         When it is no node, or something in it cannot be stored as JSON.
     ParameterError
@@ -124,9 +132,12 @@ def to_record(node: BaseNode, position: int = 0) -> Record:
         fields.pop(name, None)
     _pack_relationships(fields, related)
     _pack_object(node, fields, where)
+    image = _image_of(node, where) if images else None
+    if isinstance(node, ImageNode) and image is not None and node.image == _base64_of(image):
+        fields["image"] = True  # it is what stands for the document's image
     if isinstance(node, Node):
         fields.pop("text", None)  # Document repeats it there for older readers
-        _pack_resources(node, fields, text)
+        _pack_resources(node, fields, text, image)
     elif fields.get("text") == text:
         del fields["text"]
     defaults = _defaults(cls)
@@ -141,6 +152,7 @@ def to_record(node: BaseNode, position: int = 0) -> Record:
         text,
         stored_metadata(metadata, _source_id(node), node.class_name()),
         _to_json(payload, node, where),
+        image,
     )
 
 
@@ -202,7 +214,7 @@ def _source_id(node: BaseNode) -> str | None:
     return node.node_id if source is None and isinstance(node, Document) else source
 
 
-def _pack_resources(node: Node, fields: dict[str, Any], text: str) -> None:
+def _pack_resources(node: Node, fields: dict[str, Any], text: str, image: str | None) -> None:
     for name in type(node).model_fields:
         resource = getattr(node, name)
         if not isinstance(resource, MediaResource):
@@ -210,11 +222,48 @@ def _pack_resources(node: Node, fields: dict[str, Any], text: str) -> None:
         packed = {key: value for key, value in fields[name].items() if value is not None}
         if resource.data is not None:
             # base64 text; llama-index-core leaves it out of every dump, so that images would be lost
-            packed["data"] = resource.data.decode("ascii")
+            data = resource.data.decode("ascii")
+            packed["data"] = (
+                True if image is not None and name == "image_resource" and data == _base64_of(image) else data
+            )
         fields[name] = packed
     resource = node.text_resource
     if resource is not None and resource.text is not None and resource.text == text:
         fields["text_resource"]["text"] = True  # it is the document's text
+
+
+def has_image(node: BaseNode) -> bool:
+    """Tell whether a node brings an image along, or the path of one; the address of one does not count."""
+    return any(_image_places(node))
+
+
+def _image_places(node: BaseNode) -> tuple[str | None, Any]:
+    """Return a node's image as base64, and the path of one."""
+    if isinstance(node, ImageNode):
+        return node.image, node.image_path
+    if isinstance(node, Node) and node.image_resource is not None:
+        resource = node.image_resource
+        return (resource.data.decode("ascii") if resource.data is not None else None), resource.path
+    return None, None
+
+
+def _image_of(node: BaseNode, where: str) -> str | None:
+    """Return what stands for a node's image in a collection; None if it has none, or only the address of one."""
+    data, path = _image_places(node)
+    try:
+        if data:
+            _, comma, behind = data.partition(",")
+            given = behind if comma and data.startswith("data:") else data
+            return PageImage(base64.b64decode("".join(given.split()), validate=True)).embed_text
+        return PageImage(path, keep="reference").embed_text if path else None
+    except (InvalidImageError, binascii.Error) as error:
+        raise InvalidImageError(f"the image of {where}: {error}") from error
+
+
+def _base64_of(embed_text: str) -> str | None:
+    """Return the base64 of an image that is stored itself."""
+    head, comma, data = embed_text.partition(";base64,")
+    return data if comma and is_image(head) else None
 
 
 _defaults_of: dict[type[BaseNode], dict[str, Any]] = {}
@@ -256,10 +305,15 @@ def to_node(document: StoredDocument, payload: str | None) -> BaseNode:
     fields: dict[str, Any] = stored["fields"]
     fields["id_"] = document.id
     fields["metadata"] = node_metadata(document.metadata)
+    if fields.get("image") is True:
+        fields["image"] = _base64_of(document.to_embed)
     if issubclass(cls, Node):
         resource = fields.get("text_resource")
         if resource is not None and resource.get("text") is True:
             resource["text"] = document.text
+        resource = fields.get("image_resource")
+        if resource is not None and resource.get("data") is True:
+            resource["data"] = _base64_of(document.to_embed)
     elif "text" not in fields and "text" in cls.model_fields:
         fields["text"] = document.text
     _unpack_relationships(fields)

@@ -28,6 +28,7 @@ import octavo
 from octavo import Collection
 from octavo.collection import CollectionLike
 from octavo.collection.protocol import encodes_itself, require_local
+from octavo.encoders.page_images import is_image
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import InputTypeError, MismatchError, ParameterError
 from octavo.filters import Compare, Field
@@ -261,7 +262,8 @@ class OctavoVectorStore(BasePydanticVectorStore):
         nodes = list(nodes)
         embeddings: Any = None
         if self._collection.late is not None:
-            batch = to_texts(nodes)
+            encoder = self._collection.late.encoder
+            batch = to_texts(nodes, images=encoder is not None and encoder.takes_images)
         else:
             batch, embeddings = to_batch(nodes, self._collection.dim)
         if not batch.ids:
@@ -274,7 +276,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
             self._model.compare()
         encodes = self._collection.late is not None or self._collection.sparse_encoder is not None
         self._collection.add(
-            batch.texts,
+            batch.documents,
             ids=batch.ids,
             metadata=batch.metadata,
             payloads=batch.payloads,
@@ -322,10 +324,11 @@ class OctavoVectorStore(BasePydanticVectorStore):
     def _add_while_changing(self, batch: NodeBatch) -> list[str]:
         """Store nodes with vectors of the model that the collection has, whoever has embedded them."""
         contents = [
-            text if other is None else other for text, other in zip(batch.texts, batch.embed_texts, strict=True)
+            image or (text if other is None else other)
+            for text, other, image in zip(batch.texts, batch.embed_texts, batch.images, strict=True)
         ]
         self._collection.add(
-            batch.texts,
+            batch.documents,
             ids=batch.ids,
             metadata=batch.metadata,
             payloads=batch.payloads,
@@ -409,7 +412,10 @@ class OctavoVectorStore(BasePydanticVectorStore):
             node.node_id: node.get_content(metadata_mode=MetadataMode.EMBED)
             for node in read_nodes(self._collection, [document.id for document in documents], None)
         }
-        return [found.get(document.id, document.text) for document in documents]
+        return [
+            document.to_embed if is_image(document.to_embed) else found.get(document.id, document.text)
+            for document in documents
+        ]
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Delete the nodes that were cut from a document; a `Document` that was stored whole counts as its own source.

@@ -18,6 +18,7 @@ from octavo.collection.searching import LateSearch
 from octavo.collection.sparse_input import with_sparse
 from octavo.collection.token_input import make_ready, not_late, read_token_batches
 from octavo.compression.candidates import CandidateEncoder, candidate_encoder_from_config
+from octavo.compression.spatial_pooling import pooling_from_config
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
 from octavo.encoders.dense import as_encoder
@@ -425,7 +426,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
         sent, _, _ = codec.queries(tokens)
         similarities: Floats = sent.flat @ stored.T + codec.token_offsets(tokens.flat)[:, None]
         (document,) = self.get([id])
-        return similarities, codec.decode(stored), document.text
+        return similarities, codec.decode(stored), document.to_embed
 
     # ------------------------------------------------------------------ about it
 
@@ -443,7 +444,7 @@ class QdrantMultiVectorCollection(LateSearch, QdrantCollection):
     @property
     def pooling(self) -> TokenPooling:
         """How the tokens of a document are pooled."""
-        return TokenPooling.from_config(self._pooling)
+        return pooling_from_config(self._pooling)
 
     @property
     def _pooling(self) -> dict[str, Any]:

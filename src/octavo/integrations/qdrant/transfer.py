@@ -17,8 +17,8 @@ from octavo._text_analysis import Analyser
 from octavo.collection.rebuild import Blueprint, joined_tokens
 from octavo.compression import Codec, Float32, Pipeline
 from octavo.compression.candidates import candidate_encoder_from_config
+from octavo.compression.spatial_pooling import pooling_from_config
 from octavo.compression.token_matrices import TokenMatrices
-from octavo.compression.token_pooling import TokenPooling
 from octavo.errors import (
     CollectionNotFoundError,
     CorruptCollectionError,
@@ -306,7 +306,7 @@ def _create_late(blueprint: Blueprint, **options: Any) -> QdrantMultiVectorColle
     settings = blueprint.settings
     return QdrantMultiVectorCollection.create(
         codec=blueprint.codec,
-        pooling=TokenPooling.from_config(settings["pooling"]),
+        pooling=pooling_from_config(settings["pooling"]),
         candidates=candidate_encoder_from_config(settings["candidates"]),
         connectivity=settings.get("connectivity", 16),
         seed=settings.get("seed", 0),

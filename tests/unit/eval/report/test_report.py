@@ -189,6 +189,19 @@ def test_the_heat_map_is_there_when_asked_for(runs: list[Any], tmp_path: Path) -
     assert any("a with $z$ (2.00); <b> with x (5.00)" in (image["alt"] or "") for image in images)
 
 
+def test_a_page_image_has_its_heat_map_as_well(runs: list[Any], tmp_path: Path) -> None:
+    page = "data:image/jpeg;base64,/9j/4AAQ"
+    match = {"query_tokens": ["a"], "document_tokens": ["x"], "scores": [[1]], "title": "scan <1>", "page": page}
+    (tmp_path / "match.json").write_text(json.dumps(match))
+    written = report(runs[:2], out=tmp_path / "page.html", explain=tmp_path / "match.json")
+    images = Page(Path(written.html).read_text(encoding="utf-8")).all("img")
+    assert [image["alt"] for image in images if image["src"] == page] == ["Heat map over the page scan <1>"]
+    for bad in ("javascript:alert(1)", "data:text/html;base64,AAAA", 'data:image/png;base64,A"onerror="', 3):
+        (tmp_path / "match.json").write_text(json.dumps(match | {"page": bad}))
+        with pytest.raises(ParameterError, match="data: URL"):
+            report(runs[:2], out=tmp_path / "other.html", explain=tmp_path / "match.json")
+
+
 def test_there_is_no_heat_map_otherwise(written: Report) -> None:
     assert not any(name.endswith("late-interaction.png") for name in written.pictures)
 
