@@ -21,7 +21,7 @@ IGNORED = "left out by .gitignore"
 EXCLUDED = "left out by --exclude"
 NOT_INCLUDED = "not named by --include"
 NO_READER = "no reader for files of this kind"
-IMAGES = "images, which are for --late and a model of page images"
+IMAGES = "images (indexed with --late and a model of page images)"
 
 #: Folders of packages, caches and results, which their tools make anew.
 _LEFT_OUT = {

@@ -157,9 +157,10 @@ def test_folder_of_files(run: Run, tmp_path: Path) -> None:
     skipped = indexed["skipped"]
     assert skipped == {
         "files": {
-            "hidden": [".hidden/"], "no reader for files of this kind": ["picture.png"], "binary, not text": ["binary.txt"],
+            "hidden": [".hidden/"], "binary, not text": ["binary.txt"],
+            "images (indexed with --late and a model of page images)": ["picture.png"],
         },
-        "empty": ["empty.md"], "replaced": ["deep/b.txt"], "lines": [],
+        "empty": ["empty.md"], "replaced": ["deep/b.txt"], "lines": [], "scans": {},
     }  # fmt: skip
     with octavo.open("kb", read_only=True) as collection:
         stored = {document.id: (document.text, document.metadata) for document in collection.documents()}
@@ -237,7 +238,7 @@ def test_wrong_usage_of_search(run: Run, corpus: Path, arguments: tuple[str, ...
         (("corpus.jsonl", "--id-field", "key"), 1, "'key'"),
         (("nothing",), 1, "nothing"),
         (("picture.png",), 1, "picture.png"),
-        (("pictures",), 2, "no documents in 'pictures'; left out: 1 no reader"),
+        (("pictures",), 2, "no documents in 'pictures'; left out: 1 images (indexed with --late"),
     ],
 )
 def test_index_says_what_is_wrong(run: Run, corpus: Path, arguments: tuple[str, ...], code: int, message: str) -> None:

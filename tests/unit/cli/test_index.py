@@ -237,7 +237,7 @@ def test_nothing_in_a_folder_stops_or_hangs_a_run(index: Run, run: Run) -> None:
         "its name is not UTF-8": ["\\xff.md"],
         "larger than 100 MB (--max-size)": ["sparse.txt"],
         "no reader for files of this kind": ["loop"],
-        "images, which are for --late and a model of page images": ["picture.png"],
+        "images (indexed with --late and a model of page images)": ["picture.png"],
     }
     assert {reason: sorted(skipped[reason]) for reason in expected} == expected
     assert any(names == ["broken.ipynb"] for reason, names in skipped.items() if "not a notebook" in reason)
