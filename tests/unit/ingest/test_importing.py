@@ -113,6 +113,10 @@ def old_classes(monkeypatch: pytest.MonkeyPatch) -> tuple[type, type]:
         cls = type(name, (), {"__module__": module})
         holder = types.ModuleType(module)
         setattr(holder, name, cls)
+        parts = module.split(".")
+        for depth in range(1, len(parts)):  # pickle imports what it lies in, too, which need not be installed
+            parent = ".".join(parts[:depth])
+            monkeypatch.setitem(sys.modules, parent, sys.modules.get(parent) or types.ModuleType(parent))
         monkeypatch.setitem(sys.modules, module, holder)
         made.append(cls)
     return made[0], made[1]

@@ -65,7 +65,7 @@ def test_compare_shows_the_queries(app: typer.Typer, runs: Path, tmp_path: Path)
 def test_pareto(app: typer.Typer, runs: Path) -> None:
     text = call(app, "pareto", runs).stdout
     assert "| > float32 " in text
-    assert "Use float32: fewest bytes with nDCG@10 of at least 0.5693" in text
+    assert "Use float32: fewest bytes with nDCG@10 of at least 0.569" in text
     assert "Cheaper, but not settled by 4 queries: svd:50%|int8" in text
     assert "kb = octavo.open('kb', encoder='all-MiniLM-L6-v2', codec='svd:50%|int8')" in text
     assert "octavo index SOURCE --path kb" in text
