@@ -70,8 +70,8 @@ def bytes_for(n_documents: int, n_tokens: int, dim: int) -> float:
 
     Examples
     --------
-    >>> bytes_for(100_000, 3_000_000, 128) / 3_000_000
-    3.256448
+    >>> round(bytes_for(100_000, 3_000_000, 128) / 3_000_000, 2)
+    3.26
     """
     blocks = -(-n_documents // BLOCK_SLOTS)
     return float(2 * n_tokens + cells_for(n_tokens) * (dim + 4 * blocks))

@@ -76,10 +76,10 @@ def import_chroma(
     Examples
     --------
     >>> from octavo.ingest.importing import import_chroma
-    >>> import_chroma("no-such-folder", "kb")
+    >>> import_chroma("no-such-folder", "kb")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    octavo.ingest.rows.SourceError: expected a directory of Chroma, but there is no no-such-folder/chroma.sqlite3
+    octavo.ingest.rows.SourceError: expected a directory of Chroma, but there is no ...no-such-folder/chroma.sqlite3
     """
     wishes = Wishes.of(path, encoder, metric, codec, batch_size, progress)
     place = as_path(folder, "folder")

@@ -95,10 +95,10 @@ def import_lancedb(
     Examples
     --------
     >>> from octavo.ingest.importing import import_lancedb
-    >>> import_lancedb("no-such-folder", "kb")
+    >>> import_lancedb("no-such-folder", "kb")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    octavo.ingest.rows.SourceError: expected a directory of LanceDB, but there is none at no-such-folder
+    octavo.ingest.rows.SourceError: expected a directory of LanceDB, but there is none at ...no-such-folder
     """
     wishes = Wishes.of(path, encoder, metric, codec, batch_size, progress)
     if distance is not None:

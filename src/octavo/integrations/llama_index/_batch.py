@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from llama_index.core.schema import BaseNode, MetadataMode
+from llama_index.core.schema import BaseNode
 
 from octavo._arrays import Floats
 from octavo.errors import InvalidVectorsError
-from octavo.integrations.llama_index._nodes import Record, to_record
+from octavo.integrations.llama_index._nodes import Record, embedded_text, to_record
 from octavo.store.documents import Document
 
 
@@ -65,7 +65,7 @@ def to_batch(nodes: Iterable[BaseNode], dim: int | None) -> tuple[NodeBatch, Flo
                 "or an IngestionPipeline with an embedding model, or set node.embedding"
             )
         given.append(record.id)
-        kept[record.id] = record, node.get_content(metadata_mode=MetadataMode.EMBED), node.embedding
+        kept[record.id] = record, embedded_text(node), node.embedding
     embeddings = {identifier: embedding for identifier, (_, _, embedding) in kept.items()}
     return _columns([(record, text) for record, text, _ in kept.values()], given), _matrix(embeddings, dim)
 
@@ -85,7 +85,7 @@ def to_texts(nodes: Iterable[BaseNode], *, images: bool = False) -> NodeBatch:
     for position, node in enumerate(nodes):
         record = to_record(node, position, images=images)
         given.append(record.id)
-        kept[record.id] = record, node.get_content(metadata_mode=MetadataMode.EMBED)
+        kept[record.id] = record, embedded_text(node)
     return _columns(list(kept.values()), given)
 
 

@@ -19,7 +19,6 @@ from llama_index.core.schema import (
     BaseNode,
     Document,
     IndexNode,
-    MetadataMode,
     NodeWithScore,
     QueryBundle,
     TransformComponent,
@@ -33,7 +32,7 @@ from octavo.errors import InputTypeError, ParameterError
 from octavo.filters import Compare, Field
 from octavo.integrations.llama_index import _persistence
 from octavo.integrations.llama_index._model import NodeModel
-from octavo.integrations.llama_index._nodes import SOURCE, has_image, node_metadata
+from octavo.integrations.llama_index._nodes import SOURCE, embedded_text, has_image, node_metadata
 from octavo.integrations.llama_index._vector_store import OctavoVectorStore
 
 Mode = Literal["late", "text", "sparse", "hybrid", "mmr"]
@@ -415,7 +414,7 @@ class LateInteractionIndex(VectorStoreIndex):
         encoder = self.collection.encoder
         if encoder is None or not encoder.takes_images or not any(map(has_image, nodes)):
             return super().build_index_from_nodes(nodes, **insert_kwargs)
-        kept = [node for node in nodes if has_image(node) or node.get_content(metadata_mode=MetadataMode.EMBED)]
+        kept = [node for node in nodes if has_image(node) or embedded_text(node)]
         return self._build_index_from_nodes(kept, **insert_kwargs)
 
     # ------------------------------------------------------------------ inside

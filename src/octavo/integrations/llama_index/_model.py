@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.embeddings import resolve_embed_model
-from llama_index.core.schema import BaseNode, MetadataMode
+from llama_index.core.schema import BaseNode
 
 from octavo._arrays import Floats
 from octavo.collection import CollectionLike
@@ -22,7 +22,7 @@ from octavo.collection.model_check import ModelCheck
 from octavo.encoders.dense import cosine
 from octavo.encoders.page_images import is_image
 from octavo.errors import MismatchError
-from octavo.integrations.llama_index._nodes import read_nodes
+from octavo.integrations.llama_index._nodes import embedded_text, read_nodes
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class NodeModel:
         dim = self._collection.dim
         if dim is None:
             return
-        first = {node.node_id: node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes[:_SAMPLE]}
+        first = {node.node_id: embedded_text(node) for node in nodes[:_SAMPLE]}
         self._check.remember(self._name, {}, dim, list(first), list(first.values()))
 
     def warn(self) -> None:
@@ -173,10 +173,7 @@ class _NodeVectors:
 
     def sample(self, ids: Sequence[str]) -> tuple[list[str], list[str], Floats]:
         nodes = [name for name in ids if name not in self._plain]
-        embedded = {
-            node.node_id: node.get_content(metadata_mode=MetadataMode.EMBED)
-            for node in read_nodes(self._collection, nodes, None)
-        }
+        embedded = {node.node_id: embedded_text(node) for node in read_nodes(self._collection, nodes, None)}
         found, texts, vectors = self._known.sample(ids)
         encoded = [
             text if is_image(text) else embedded.get(name, text) for name, text in zip(found, texts, strict=True)

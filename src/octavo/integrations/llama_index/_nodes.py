@@ -156,6 +156,20 @@ def to_record(node: BaseNode, position: int = 0, *, images: bool = False) -> Rec
     )
 
 
+def embedded_text(node: BaseNode) -> str:
+    """Return what LlamaIndex embeds of a node; the text alone where the node's own templates cannot be filled.
+
+    Parameters
+    ----------
+    node : BaseNode
+        A node, with or without an embedding.
+    """
+    try:
+        return node.get_content(metadata_mode=MetadataMode.EMBED)
+    except (ValueError, LookupError, AttributeError):  # of str.format: nobody can have embedded it that way
+        return node.get_content(metadata_mode=MetadataMode.NONE)
+
+
 def _tagged_relationships(node: BaseNode, where: str) -> dict[str, list[dict[str, Any]]]:
     """Return the metadata of related nodes in the form that brings them back equal, by relation."""
     return {

@@ -13,7 +13,7 @@ from llama_index.core import Settings
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.embeddings import resolve_embed_model
-from llama_index.core.schema import BaseNode, MetadataMode
+from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.simple import DEFAULT_VECTOR_STORE, NAMESPACE_SEP
 from llama_index.core.vector_stores.types import (
     DEFAULT_PERSIST_DIR,
@@ -35,7 +35,7 @@ from octavo.filters import Compare, Field
 from octavo.integrations.llama_index import _persistence
 from octavo.integrations.llama_index._batch import NodeBatch, to_batch, to_texts
 from octavo.integrations.llama_index._model import NodeModel
-from octavo.integrations.llama_index._nodes import SOURCE, read_nodes, to_node
+from octavo.integrations.llama_index._nodes import SOURCE, embedded_text, read_nodes, to_node
 from octavo.integrations.llama_index._query import TEXT_MODES, check_names, node_filter, refuse_empty_groups, search
 from octavo.store.documents import Document as StoredDocument
 
@@ -345,7 +345,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
         self._asked_default = True
         found = NodeModel.of_embedding(self._collection, model)
         first = next((node for node in nodes if node.embedding is not None), None)
-        if first is not None and found.made([first.get_content(metadata_mode=MetadataMode.EMBED)], [first.embedding]):
+        if first is not None and found.made([embedded_text(first)], [first.embedding]):
             self._model = found
 
     def _refuse_another(self, query: VectorStoreQuery) -> None:
@@ -409,7 +409,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
     def _contents(self, documents: Sequence[StoredDocument]) -> list[str]:
         """Return what is embedded of nodes."""
         found = {
-            node.node_id: node.get_content(metadata_mode=MetadataMode.EMBED)
+            node.node_id: embedded_text(node)
             for node in read_nodes(self._collection, [document.id for document in documents], None)
         }
         return [
