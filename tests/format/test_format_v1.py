@@ -58,6 +58,10 @@ def _check(kb: octavo.Collection, expected: dict[str, Any]) -> None:
         found = kb.search(None, 5, mode="sparse", sparse_vector=dict(terms))
         assert found.ids == found_ids
         np.testing.assert_allclose(found.scores, scores, rtol=TOLERANCE)
+    if "image" in expected:
+        (page,) = kb.get(["page"])
+        assert page.embed_text == expected["image"]
+        assert page.image.load().getpixel((0, 0)) == (255, 0, 0)
     if "notes" in expected:
         assert kb.notes() == expected["notes"]
         texts = [document.embed_text for document in kb.get(["doc-4", "doc-5", "more-7"])]
@@ -69,7 +73,7 @@ def test_answers(name: str, tmp_path: Path) -> None:
     with octavo.open(_copy(name, tmp_path), must_exist=True) as kb:
         assert kb.verify().problems == []
         _check(kb, EXPECTED[name])
-        assert isinstance(kb, octavo.MultiVectorCollection) == (name == "multi-vector")
+        assert isinstance(kb, octavo.MultiVectorCollection) is name.startswith("multi-vector")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -182,5 +186,5 @@ def test_every_part_of_the_format_is_there() -> None:
         "next_blocks",
         "next_originals",
     } <= entries
-    for suffix in (".graph", ".cells", ".segment", ".sparse"):
+    for suffix in (".graph", ".cells", ".segment", ".sparse", ".centroids", ".postings"):
         assert any(name.endswith(suffix) for name in files)

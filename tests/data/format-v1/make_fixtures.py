@@ -29,6 +29,11 @@ from octavo.store import _originals
 
 DIM = 16
 N = 80
+#: One red point, as PNG.
+PICTURE = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de000"
+    "0000c4944415478da63f8cfc0000003010100f70341430000000049454e44ae426082"
+)
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath", "inlet", "jetty"]
 
 
@@ -120,6 +125,19 @@ def late(path: Path) -> dict[str, Any]:
         kb.add(["grove replaced"], ids=["doc-4"], metadata=[{"n": 4, "even": True}], token_vectors=[vectors(2, 2)])
         kb.delete(["doc-1", "doc-50"])
         return expected(kb, [vectors(3, seed) for seed in range(4)])
+
+
+def late_cells(path: Path) -> dict[str, Any]:
+    """Write a collection with token cells, small as it is, and the image of a page that is kept in it."""
+    planner.limits = planner.Limits(token_cells_min=50, token_tail_max=10)
+    with octavo.open_multi_vector(path, codec="rabitq:2", fit_after=30) as kb:
+        fill(kb, token_vectors=matrices(N, 11))
+        page = octavo.PageImage(PICTURE, text="grove in colour")
+        kb.add([page], ids=["page"], metadata=[{"n": 0, "even": True}], token_vectors=[vectors(4, 12)])
+        kb.delete(["doc-1", "doc-50"])
+        kb.flush()
+        (document,) = kb.get(["page"])
+        return {**expected(kb, [vectors(3, seed) for seed in range(4)]), "image": document.embed_text}
 
 
 def terms(n: int, seed: int) -> list[dict[int, float]]:
@@ -259,10 +277,12 @@ def main(target: Path) -> None:
         "reencoding-fitted": without_text_index(
             reencoding, target / "reencoding-fitted", "reencoding-fitted", waiting=60
         ),
+        "multi-vector-cells": late_cells(target / "multi-vector-cells"),
     }
     tidy(target / "svd-float8-int8")
     tidy(target / "binary-int8-graph")
     tidy(target / "rabitq-int8-cells")
+    tidy(target / "multi-vector-cells")
     answers["created_with"] = octavo.__version__
     (target / "expected.json").write_text(json.dumps(answers, ensure_ascii=False, indent=0), encoding="utf-8")
     files = sorted(entry for entry in target.rglob("*") if entry.is_file() and entry.name != "SHA256SUMS")
