@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# Their frameworks, and PyTorch, are not installed beside the wheel, so a type checker knows nothing of their base classes there.
+# Their frameworks, and PyTorch, are not beside the wheel: a type checker knows nothing of their base classes there.
 FRAMEWORKS = ("octavo.integrations.", "octavo.training.losses.", "octavo.training.held_out.")
 NEEDS_AN_EXTRA = (
     "import octavo.integrations.langchain",
