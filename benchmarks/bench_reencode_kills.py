@@ -183,11 +183,13 @@ def run(root: Path, documents: int, kills: int, seed: int) -> tuple[int, int, in
         cosines = (mine * others).sum(1) / np.linalg.norm(mine, axis=1) / np.linalg.norm(others, axis=1)
         assert cosines.min() > 0.999, cosines.min()
         queries = [text_of(name, 0) for name in ids[:50]]
-        same = [
-            len(set(a.ids) & set(b.ids)) / 10
-            for a, b in zip(kb.search_batch(queries, 10), direct.search_batch(queries, 10), strict=True)
-        ]
-        assert np.mean(same) > 0.97, np.mean(same)
+        # Codecs that were learned on other samples may swap documents of nearly the same score, so scores are compared first:
+        # vectors of a cosine above .999 are less than .045 apart.
+        answers = list(zip(kb.search_batch(queries, 10), direct.search_batch(queries, 10), strict=True))
+        apart = max(float(np.abs(a.scores - b.scores).max()) for a, b in answers)
+        assert apart < 0.045, apart
+        same = [len(set(a.ids) & set(b.ids)) / 10 for a, b in answers]
+        assert np.mean(same) > 0.9, np.mean(same)
     return killed, sum(given.values()), twice
 
 
