@@ -165,6 +165,13 @@ def test_query_engine(index: LateInteractionIndex) -> None:
     assert TEXTS[1] in str(response)
 
 
+def test_a_node_whose_template_cannot_be_filled_is_ranked_by_its_text() -> None:
+    nodes = [TextNode(text="a steam engine"), TextNode(text="a violin", metadata={"n": 1}, text_template="{")]
+    hits = [NodeWithScore(node=node) for node in nodes]
+    best = MaxSimRerank(words, top_n=1).postprocess_nodes(hits, query_str="violin")
+    assert best[0].node.text == "a violin"  # type: ignore[attr-defined]
+
+
 def test_index_nodes_hide_nothing(index: LateInteractionIndex) -> None:
     index.insert_nodes([IndexNode(text="an engine index", index_id="engines", obj=TextNode(text="all about engines"))])
     hits = index.as_retriever(similarity_top_k=5).retrieve("engine")

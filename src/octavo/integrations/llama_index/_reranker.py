@@ -9,11 +9,12 @@ from llama_index.core.callbacks import CBEventType, EventPayload
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]  # how core itself has it
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from octavo.encoders.tokens import TokenEncoder
 from octavo.errors import ParameterError
 from octavo.integrations._rank import rank_texts
+from octavo.integrations.llama_index._nodes import embedded_text
 
 _dispatcher = get_dispatcher(__name__)
 
@@ -82,7 +83,7 @@ class MaxSimRerank(BaseNodePostprocessor):
             EventPayload.TOP_K: self.top_n,
         }
         with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
-            texts = [hit.node.get_content(metadata_mode=MetadataMode.EMBED) for hit in nodes]
+            texts = [embedded_text(hit.node) for hit in nodes]
             order, scores = rank_texts(self._encoder, query_bundle.query_str, texts)
             best = [self._with_score(nodes[position], scores[position]) for position in order[: self.top_n]]
             event.on_end(payload={EventPayload.NODES: best})
