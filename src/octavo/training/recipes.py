@@ -112,13 +112,6 @@ class Recipe(ABC):
         """
         return []
 
-    def _checked_dims(self, dims: tuple[int, ...] | None, model: Any) -> tuple[int, ...]:
-        dim = int(model.get_embedding_dimension())
-        wanted = dims if dims is not None else _halves(dim)
-        if wanted[0] > dim:
-            raise ParameterError(f"expected dims of at most the model's {dim}, got {wanted[0]}")
-        return wanted if dim in wanted else (dim, *wanted)  # or the whole vector would not be trained
-
 
 @dataclass(frozen=True, kw_only=True)
 class Matryoshka(Recipe):
@@ -150,6 +143,14 @@ class Matryoshka(Recipe):
         super().__post_init__()
         object.__setattr__(self, "dims", _dims(self.dims))
 
+    def _widths(self, model: Any) -> tuple[int, ...]:
+        """Return the dimensions for a model, the whole first."""
+        dim = int(model.get_embedding_dimension())
+        wanted = tuple(self.dims) if self.dims is not None else _halves(dim)
+        if wanted[0] > dim:
+            raise ParameterError(f"expected dims of at most the model's {dim}, got {wanted[0]}")
+        return wanted if dim in wanted else (dim, *wanted)  # or the whole vector would not be trained
+
     def sizes(self, model: Any) -> list[Size]:
         """Return the whole model with each number of dimensions.
 
@@ -163,7 +164,7 @@ class Matryoshka(Recipe):
         list of (int or None, int)
             Layers, None for all, and dimensions; the largest first.
         """
-        return [(None, dim) for dim in self._checked_dims(_dims(self.dims), model)]
+        return [(None, dim) for dim in self._widths(model)]
 
     def loss(self, model: Any, teacher: Any) -> Any:
         """Return sentence-transformers' loss around ours.
@@ -185,11 +186,11 @@ class Matryoshka(Recipe):
         from octavo.training.losses import RankingLoss
 
         ranking = RankingLoss(model, rounding=self.rounding(), teacher=teacher)
-        return MatryoshkaLoss(model, ranking, [dim for _, dim in self.sizes(model)])
+        return MatryoshkaLoss(model, ranking, list(self._widths(model)))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Matryoshka2d(Recipe):
+class Matryoshka2d(Matryoshka):
     """Both the first dimensions and the first layers say most; each step trains the whole and one random size.
 
     Parameters
@@ -210,13 +211,7 @@ class Matryoshka2d(Recipe):
     'int8'
     """
 
-    dims: Sequence[int] | None = None
-
     name: ClassVar[str] = "2d"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "dims", _dims(self.dims))
 
     def sizes(self, model: Any) -> list[Size]:
         """Return the diagonal: as many steps from the smallest to the largest as there are dimensions.
@@ -231,7 +226,7 @@ class Matryoshka2d(Recipe):
         list of (int or None, int)
             Layers, None for all, and dimensions; the largest first.
         """
-        dims = self._checked_dims(_dims(self.dims), model)
+        dims = self._widths(model)
         layers = layer_count(model)
         return [(max(1, round(layers * (len(dims) - at) / len(dims))), dim) for at, dim in enumerate(dims)]
 
@@ -255,7 +250,7 @@ class Matryoshka2d(Recipe):
         from octavo.training.losses import RankingLoss
 
         ranking = RankingLoss(model, rounding=self.rounding(), teacher=teacher)
-        return Matryoshka2dLoss(model, ranking, list(self._checked_dims(_dims(self.dims), model)))
+        return Matryoshka2dLoss(model, ranking, list(self._widths(model)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,7 +316,7 @@ class Starbucks(Recipe):
         list of (int or None, int)
             Layers, None for all, and dimensions; the largest first.
         """
-        return [*self._points(model)]
+        return list(self._points(model))
 
     def _points(self, model: Any) -> list[tuple[int, int]]:
         layers, dim = layer_count(model), int(model.get_embedding_dimension())
