@@ -65,6 +65,7 @@ from octavo.store.documents import (
     check_note,
     chunked,
     read_batches,
+    read_made,
 )
 from octavo.store.indexes import index_of
 from octavo.store.info import CollectionInfo, describe
@@ -415,28 +416,9 @@ class Collection(DenseSearch):
         """
         self._store.require_open()
         batch_size = check_integer(batch_size, "batch_size", least=1)
-        listed = list(vectors)
-        batches = list(
-            read_batches(
-                documents,
-                ids,
-                metadata,
-                None,
-                None,
-                batch_size=batch_size,
-                dim=None,
-                embed_texts=embed_texts,
-                embed_words=False,
-            )
-        )
-        if sum(map(len, batches)) != len(listed):
-            raise ParameterError(
-                f"expected one vector, or None, for each of {sum(map(len, batches))} documents, got {len(listed)}"
-            )
-        given = iter(listed)
-        return self._add_batches(
-            iter(batches), lambda batch: self._write_made(batch, [next(given) for _ in range(len(batch))])
-        )
+        made = read_made(documents, vectors, ids, metadata, batch_size=batch_size, embed_texts=embed_texts)
+        parts = (part for _, part in made)
+        return self._add_batches((batch for batch, _ in made), lambda batch: self._write_made(batch, next(parts)))
 
     def _write_made(self, batch: Batch, made: list[Any]) -> None:
         """Write a batch whose vectors were made elsewhere; None where a document keeps what it has."""

@@ -582,6 +582,32 @@ def read_batches(
         yield from _chunks(columns, batch_size, embed_words)
 
 
+def read_made(
+    documents: Iterable[DocumentLike] | None,
+    vectors: Iterable[Any],
+    ids: Iterable[str | None] | None,
+    metadata: Iterable[Mapping[str, Any] | None] | None,
+    *,
+    batch_size: int,
+    embed_texts: Iterable[str | None] | None,
+) -> list[tuple[Batch, list[Any]]]:
+    """Return all batches of documents whose vectors were made elsewhere, each with its vectors: None for what a document has.
+
+    Raises
+    ------
+    ParameterError
+        When there is not one vector, or None, for each document.
+    """
+    batches = list(
+        read_batches(documents, ids, metadata, None, None, batch_size=batch_size, dim=None, embed_texts=embed_texts)
+    )
+    made, wanted = list(vectors), sum(map(len, batches))
+    if len(made) != wanted:
+        raise ParameterError(f"expected one vector, or None, for each of {wanted} documents, got {len(made)}")
+    given = iter(made)
+    return [(batch, list(islice(given, len(batch)))) for batch in batches]
+
+
 def _chunks(columns: dict[str, Any], batch_size: int, embed_words: bool, start: int = 0) -> Iterator[Batch]:
     """Yield batches of columns that run side by side, from number `start` on."""
     matrix: Any = columns.get("vectors")

@@ -94,6 +94,7 @@ from octavo.store.documents import (
     chunked,
     each_of,
     read_batches,
+    read_made,
 )
 from octavo.store.reencoding import SpaceChangedError
 from octavo.words import WordQuery
@@ -580,28 +581,9 @@ class QdrantCollection(DenseSearch):
         """
         self._require_open()
         batch_size = check_integer(batch_size, "batch_size", least=1)
-        made = list(vectors)
-        batches = list(
-            read_batches(
-                documents,
-                ids,
-                metadata,
-                None,
-                None,
-                batch_size=batch_size,
-                dim=None,
-                embed_texts=embed_texts,
-                embed_words=False,
-            )
-        )
-        if sum(map(len, batches)) != len(made):
-            raise ParameterError(
-                f"expected one vector, or None, for each of {sum(map(len, batches))} documents, got {len(made)}"
-            )
-        given = iter(made)
+        made = read_made(documents, vectors, ids, metadata, batch_size=batch_size, embed_texts=embed_texts)
         fresh: list[Batch] = []
-        for batch in batches:
-            part = [next(given) for _ in range(len(batch))]
+        for batch, part in made:
             self._keep(batch.part([row for row, vector in enumerate(part) if vector is None]))
             rest = batch.part([row for row, vector in enumerate(part) if vector is not None])
             if len(rest):
@@ -610,7 +592,7 @@ class QdrantCollection(DenseSearch):
                 fresh.append(rest)
         self._check_sparse_given(None)
         self._put(iter(fresh), encode=False)
-        return [identifier for batch in batches for identifier in batch.ids]
+        return [identifier for batch, _ in made for identifier in batch.ids]
 
     def _keep(self, batch: Batch) -> None:
         """Change documents that keep their vectors."""
