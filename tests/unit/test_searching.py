@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import octavo
-from octavo.collection.searching import DenseSearch, LateSearch, NothingRanked, Ranker, Where
+from octavo.collection.searching import DenseSearch, LateSearch, NothingRanked, Where
 from octavo.errors import InputTypeError, InvalidFilterError, ParameterError
 from octavo.filters import And, Compare, Filter, Not, Or
 from octavo.retrievers import LateOptions, SearchOptions
+from octavo.retrievers.ranker import Ranker
 from octavo.retrievers.results import Ranking, SearchResult
 from octavo.retrievers.search import Queries
 from strategies import filter_trees

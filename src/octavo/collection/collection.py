@@ -25,7 +25,7 @@ from octavo._validation import check_integer, check_number
 from octavo.collection.model_check import LocalSparse, LocalVectors, ModelCheck, prompts_of
 from octavo.collection.models import LocalSpaces, Models, width
 from octavo.collection.reencoding import Rate, Reencoder, TextsOf, check_options, new_codec, new_encoder
-from octavo.collection.searching import DenseSearch, Ranker, Where, check_deletion, check_filter
+from octavo.collection.searching import DenseSearch, Where, check_deletion, check_filter
 from octavo.collection.sparse_input import sized, with_sparse
 from octavo.collection.token_input import is_sized
 from octavo.compression import Codec
@@ -42,6 +42,7 @@ from octavo.errors import (
 )
 from octavo.retrievers import tuning
 from octavo.retrievers.late_interaction import LateSearcher
+from octavo.retrievers.ranker import Ranker
 from octavo.retrievers.results import SearchResult
 from octavo.retrievers.search import (
     FilterLike,

@@ -361,7 +361,7 @@ class Searcher:
 
 
 class SnapshotRanker:
-    """Ranks the documents of one snapshot that a filter lets through; see `octavo.collection.searching.Ranker`.
+    """Ranks the documents of one snapshot that a filter lets through; see `octavo.retrievers.ranker.Ranker`.
 
     Parameters
     ----------

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from octavo._sparse_rows import SparseRows
 from octavo.errors import CorruptCollectionError
 from octavo.retrievers.late_interaction import LateOptions, LateRanker
 from octavo.retrievers.learned_map import LEAST, MAPPED, MOST, LearnedMap, helpful_map
+from octavo.retrievers.ranker import Ranker
 from octavo.retrievers.results import Ranking, SearchResult, Served
 from octavo.retrievers.search import Queries, SearchOptions, SnapshotRanker
 from octavo.store.reencoding import SpaceChangedError
@@ -29,6 +31,8 @@ from octavo.store.snapshot import Slots, Snapshot
 from octavo.words import WordQuery
 
 Scores: TypeAlias = npt.NDArray[np.float32]
+
+R = TypeVar("R", bound=Ranker)
 
 #: Documents over which the mean and the spread of scores are taken, and how many it takes to say anything.
 SAMPLE, ENOUGH = 256, 64
@@ -104,8 +108,100 @@ class Remembered:
             self._learning.release()
 
 
-class TwoSpaces:
-    """Ranks documents by the vectors of two models; see `octavo.collection.searching.Ranker`.
+class OldAndNew(ABC, Generic[R]):
+    """Ranks documents by the vectors of two models, wherever these are; see `octavo.retrievers.ranker.Ranker`.
+
+    Parameters
+    ----------
+    first, second : Ranker
+        By the old model's vectors, and by words; by the new model's, those documents that have them.
+    identity : str
+        Which change of the model is under way.
+    done, documents : int
+        Documents that have the new vectors, and all.
+    """
+
+    def __init__(self, first: R, second: R, identity: str, done: int, documents: int) -> None:
+        self._first, self._second = first, second
+        self._identity, self._done = identity, done
+        self._share = done / max(1, documents)
+        self._weight = weight_of(self._share)
+        self._served: Served | None = None
+        self.cosines = first.cosines
+
+    def at_most(self, depth: int) -> int:
+        """Return how many results there can be."""
+        return self._first.at_most(depth)
+
+    def by_words(self, words: Sequence[str | WordQuery], k: int, options: SearchOptions) -> list[Ranking]:
+        """Rank by BM25."""
+        return self._first.by_words(words, k, options)
+
+    def by_sparse(self, queries: SparseRows, k: int, options: SearchOptions) -> list[Ranking]:
+        """Rank by learned sparse vectors, which are not changed."""
+        return self._first.by_sparse(queries, k, options)
+
+    def by_vectors(self, queries: Queries, k: int, options: SearchOptions) -> list[Ranking]:
+        """Rank by the vectors that there are, of the models that have encoded the queries."""
+        if queries.next is not None and queries.reencoding != self._identity:
+            raise SpaceChangedError
+        if not queries.encoded:
+            assert queries.next is not None  # one of the models has encoded them
+            self._served, self.cosines = "new", False
+            return self._by_the_new(queries, queries.next, k, options)
+        if queries.next is not None and self._done >= ENOUGH:
+            try:
+                rankings = self._by_both(queries, queries.next, k, options)
+            except CorruptCollectionError:  # verify names it; the old vectors are all there
+                pass
+            else:
+                self._served = "both"
+                return rankings
+        self._served = "old"
+        return self._first.by_vectors(queries, k, options)
+
+    def relevance(self, queries: Queries, number: int, ranking: Ranking, vectors: Floats) -> Floats:
+        """Return how good documents are for a query, as cosines of the old model, or of the new one where that is alone."""
+        if self._served == "new":
+            assert queries.next is not None
+            found = np.full(len(ranking[0]), -1, np.float32)  # found by their words: as far from the query as can be
+            mine = np.flatnonzero(self._has_new(ranking, vectors))
+            part = ranking[0][mine], ranking[1][mine]
+            found[mine] = self._second.relevance(queries.next, number, part, vectors[mine])
+            return found
+        if self._served == "both" and self._first.cosines:
+            assert queries.next is not None
+            return self._fused_of(queries, queries.next, number, ranking[0])
+        return self._first.relevance(queries, number, ranking, vectors)
+
+    def results(self, rankings: Sequence[Ranking]) -> list[SearchResult]:
+        """Read the documents."""
+        found = self._first.results(rankings)
+        return [replace(result, reencoding=self._served) for result in found] if self._served is not None else found
+
+    @abstractmethod
+    def _by_both(self, queries: Queries, following: Queries, k: int, options: SearchOptions) -> list[Ranking]:
+        """Rank by both models; `following` are the queries by the new one."""
+
+    @abstractmethod
+    def _by_the_new(self, queries: Queries, following: Queries, k: int, options: SearchOptions) -> list[Ranking]:
+        """Rank by the new vectors where there are some; words rank the rest, unless they are fused with this anyway."""
+
+    @abstractmethod
+    def _fused_of(self, queries: Queries, following: Queries, number: int, found: Slots) -> Scores:
+        """Return the scores of documents for one query by both models, on the old model's scale."""
+
+    @abstractmethod
+    def _has_new(self, ranking: Ranking, vectors: Floats) -> npt.NDArray[np.bool_]:
+        """Tell which documents have a new vector; `vectors` are what `vectors` returned of them."""
+
+    @abstractmethod
+    def vectors(self, ranking: Ranking) -> Floats:
+        """Return the old model's vectors, which all documents have; the new ones where the old model is not at hand."""
+
+
+class TwoSpaces(OldAndNew[SnapshotRanker]):
+    """Ranks documents by the vectors of two models.
 
     Parameters
     ----------
@@ -124,43 +220,9 @@ class TwoSpaces:
     ) -> None:
         assert snapshot.next is not None  # otherwise there is one space
         assert snapshot.reencoding is not None
-        self._first, self._second, self._remembered = first, second, remembered
-        self._next, self._reencoding = snapshot.next, snapshot.reencoding
-        self._share = self._next.n_alive / max(1, snapshot.n_alive)
-        self._weight = weight_of(self._share)
-        self._served: Served | None = None
+        super().__init__(first, second, snapshot.reencoding.identity, snapshot.next.n_alive, snapshot.n_alive)
+        self._next, self._remembered = snapshot.next, remembered
         self._mapped: tuple[Queries, Floats | None] | None = None  # of the new model, and for the old vectors
-        self.cosines = first.cosines
-
-    def at_most(self, depth: int) -> int:
-        """Return how many results there can be."""
-        return self._first.at_most(depth)
-
-    def by_words(self, words: Sequence[str | WordQuery], k: int, options: SearchOptions) -> list[Ranking]:
-        """Rank by BM25."""
-        return self._first.by_words(words, k, options)
-
-    def by_sparse(self, queries: SparseRows, k: int, options: SearchOptions) -> list[Ranking]:
-        """Rank by learned sparse vectors, which are not changed."""
-        return self._first.by_sparse(queries, k, options)
-
-    def by_vectors(self, queries: Queries, k: int, options: SearchOptions) -> list[Ranking]:
-        """Rank by the vectors that there are, of the models that have encoded the queries."""
-        if queries.next is not None and queries.reencoding != self._reencoding.identity:
-            raise SpaceChangedError
-        if not queries.encoded:
-            self._served, self.cosines = "new", False
-            return self._by_the_new(queries, k, options)
-        if queries.next is not None and self._next.n_alive >= ENOUGH:
-            try:
-                rankings = self._by_both(queries, queries.next, k, options)
-            except CorruptCollectionError:  # verify names it; the old vectors are all there
-                pass
-            else:
-                self._served = "both"
-                return rankings
-        self._served = "old"
-        return self._first.by_vectors(queries, k, options)
 
     # ------------------------------------------------------------------ both models
 
@@ -186,7 +248,7 @@ class TwoSpaces:
         )
 
     def _sample(self) -> Slots:
-        return self._remembered.sample(self._next, self._reencoding.identity)
+        return self._remembered.sample(self._next, self._identity)
 
     def _fused(self, queries: Queries, following: Queries, number: int, slots: Slots, sample: Slots) -> Scores:
         """Return the scores of documents for one query, on the old model's scale."""
@@ -212,16 +274,14 @@ class TwoSpaces:
         if following.vectors is None:
             return None
         if self._mapped is None or self._mapped[0] is not following:
-            found = self._remembered.learned(self._first, self._second, self._next, self._reencoding.identity)
+            found = self._remembered.learned(self._first, self._second, self._next, self._identity)
             self._mapped = following, found.queries(following.vectors) if found is not None else None
         return self._mapped[1]
 
     # ------------------------------------------------------------------ the new model alone
 
-    def _by_the_new(self, queries: Queries, k: int, options: SearchOptions) -> list[Ranking]:
-        """Rank by the new vectors where there are some; words rank the rest, unless they are fused with this anyway."""
-        assert queries.next is not None  # one of the models has encoded them
-        new = self._by_second(queries.next, k, options)
+    def _by_the_new(self, queries: Queries, following: Queries, k: int, options: SearchOptions) -> list[Ranking]:
+        new = self._by_second(following, k, options)
         if options.needs_words or not self._first.knows_words:
             return new
         assert queries.words is not None  # only words are encoded here
@@ -231,8 +291,13 @@ class TwoSpaces:
 
     # ------------------------------------------------------------------ beside the ranking
 
+    def _has_new(self, ranking: Ranking, vectors: Floats) -> npt.NDArray[np.bool_]:
+        return ranking[0] < self._next.n_slots
+
+    def _fused_of(self, queries: Queries, following: Queries, number: int, found: Slots) -> Scores:
+        return self._fused(queries, following, number, found, self._sample())
+
     def vectors(self, ranking: Ranking) -> Floats:
-        """Return the old model's vectors, which all documents have; the new ones where the old model is not at hand."""
         if self._served != "new":
             return self._first.vectors(ranking)
         slots = ranking[0]
@@ -240,26 +305,6 @@ class TwoSpaces:
         mine = slots < self._next.n_slots
         found[mine] = self._second.vectors((slots[mine], ranking[1][mine]))
         return found
-
-    def relevance(self, queries: Queries, number: int, ranking: Ranking, vectors: Floats) -> Floats:
-        """Return how good documents are for a query, as cosines of the old model, or of the new one where that is alone."""
-        if self._served == "new":
-            assert queries.next is not None
-            slots = ranking[0]
-            found = np.full(len(slots), -1, np.float32)  # found by their words: as far from the query as can be
-            mine = slots < self._next.n_slots
-            part = slots[mine], ranking[1][mine]
-            found[mine] = self._second.relevance(queries.next, number, part, vectors[mine])
-            return found
-        if self._served == "both" and self._first.cosines:
-            assert queries.next is not None
-            return self._fused(queries, queries.next, number, ranking[0], self._sample())
-        return self._first.relevance(queries, number, ranking, vectors)
-
-    def results(self, rankings: Sequence[Ranking]) -> list[SearchResult]:
-        """Read the documents."""
-        found = self._first.results(rankings)
-        return [replace(result, reencoding=self._served) for result in found] if self._served is not None else found
 
 
 def weight_of(share: float) -> float:

@@ -24,7 +24,7 @@ from octavo.collection import MultiVectorLike
 from octavo.collection.model_check import ModelCheck, RemoteVectors, folded, prompts_of
 from octavo.collection.models import Change, Models
 from octavo.collection.reencoding import Rate, TextsOf, check_options, new_encoder
-from octavo.collection.searching import DenseSearch, NothingRanked, Ranker, Where, check_deletion, check_filter
+from octavo.collection.searching import DenseSearch, NothingRanked, Where, check_deletion, check_filter
 from octavo.collection.sparse_input import with_sparse
 from octavo.encoders.dense import Encoder, as_encoder
 from octavo.encoders.one_pass import gives_several
@@ -80,6 +80,7 @@ from octavo.integrations.qdrant.points import (
     point_id,
 )
 from octavo.integrations.qdrant.transport import DENSE, SPARSE, Layout, Point, Sparse, Transport
+from octavo.retrievers.ranker import Ranker
 from octavo.retrievers.results import SearchResult
 from octavo.retrievers.search import DocumentFilter, FilterLike, Queries, SearchOptions, lets_through
 from octavo.retrievers.two_spaces import SAMPLE
