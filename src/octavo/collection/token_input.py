@@ -13,7 +13,7 @@ from octavo._validation import check_flag
 from octavo.compression.spatial_pooling import needs_grids
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.encoders.dense import as_encoder
-from octavo.encoders.tokens import TokenEncoder, encode_pooled, grids_of, pooled, unit_tokens
+from octavo.encoders.tokens import TokenEncoder, encode_pooled, pooled, unit_tokens
 from octavo.errors import InputTypeError, InvalidVectorsError, MismatchError, ParameterError
 from octavo.store.documents import Batch, DocumentLike, read_batches
 from octavo.store.store import Store
@@ -127,7 +127,7 @@ def make_ready(batch: Batch, dim: int | None, pooling: Mapping[str, Any] | None,
             batch.tokens = pooled_tokens(batch.matrices, dim)
         else:
             images = encoder is not None and encoder.takes_images and needs_grids(pooling)
-            grids = grids_of(encoder, batch.to_embed) if encoder is not None and images else None
+            grids = [encoder.patch_grid(text) for text in batch.to_embed] if encoder is not None and images else None
             batch.tokens = pooled(batch.matrices, dict(pooling), dim, grids)
         batch.matrices = None
     else:

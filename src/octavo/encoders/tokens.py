@@ -145,24 +145,50 @@ class TokenEncoder(ModelEncoder):
         ParameterError
             When there is an image, and the model takes none.
         """
-        texts = list(texts)
+        return self._encoded(list(texts), None)
+
+    def encode_with_grids(self, texts: Sequence[str], /) -> tuple[list[Floats], list[Grid | None]]:
+        """Return the token vectors of each document, and how its patches lie; each image is read once for both.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            See `encode_documents`.
+
+        Returns
+        -------
+        matrices : list of ndarray of shape (n_tokens, dim), float32
+            One matrix each.
+        grids : list of ndarray or None
+            See `patch_grid`.
+
+        Raises
+        ------
+        InvalidVectorsError, InvalidImageError, ParameterError
+            As `encode_documents`.
+        """
+        grids: list[Grid | None] = [None] * len(texts)
+        return self._encoded(list(texts), grids), grids
+
+    def _encoded(self, texts: list[str], grids: list[Grid | None] | None) -> list[Floats]:
+        """Return the token vectors of documents, and put into `grids` how the patches of images lie, if that is wanted."""
         pictures = [position for position, text in enumerate(texts) if is_image(text)]
         if not pictures:
             return self._checked(self._backend.documents(texts), len(texts))
         found: dict[int, Any] = {}
         for start in range(0, len(pictures), _IMAGES_AT_ONCE):
             part = pictures[start : start + _IMAGES_AT_ONCE]
-            found.update(zip(part, self._of_images([texts[i] for i in part]), strict=True))
+            backend = self._require_images()
+            images = [PageImage.stored(texts[position]).load() for position in part]
+            found.update(zip(part, self._checked(backend.encode(images), len(part)), strict=True))
+            if grids is not None:
+                for position, image in zip(part, images, strict=True):
+                    grids[position] = self._grid_of(image)
         words = [position for position in range(len(texts)) if position not in found]
         if words:
             encoded = self._checked(self._backend.documents([texts[i] for i in words]), len(words))
             found.update(zip(words, encoded, strict=True))
         return self._checked([found[position] for position in range(len(texts))], len(texts))
-
-    def _of_images(self, texts: list[str]) -> list[Floats]:
-        return self._checked(
-            self._require_images().encode([PageImage.stored(text).load() for text in texts]), len(texts)
-        )
 
     def _require_images(self) -> ImageBackend:
         if self._backend.images is None:
@@ -176,7 +202,12 @@ class TokenEncoder(ModelEncoder):
         """Return which row of its matrix each patch of an image is, by rows and columns; None if that is not known."""
         if not is_image(text) or self.pools is not None:
             return None
-        grid = self._require_images().patch_grid(PageImage.stored(text).load())
+        return self._grid_of(PageImage.stored(text).load())
+
+    def _grid_of(self, image: Any) -> Grid | None:
+        if self.pools is not None:  # patches are not where they were
+            return None
+        grid = self._require_images().patch_grid(image)
         return None if grid is None else checked_grid(grid)
 
     def encode_queries(self, texts: Sequence[str], /) -> list[Floats]:
@@ -278,19 +309,17 @@ def encode_pooled(
     encoder: TokenEncoder, texts: Sequence[str], pooling: dict[str, Any], dim: int | None
 ) -> TokenMatrices:
     """Return the pooled token vectors of documents, of unit length."""
-    matrices = encoder.encode_documents(texts)
-    grids = grids_of(encoder, texts) if encoder.takes_images and needs_grids(pooling) else None
+    grids: list[Grid | None] | None = None
+    if encoder.takes_images and needs_grids(pooling):
+        matrices, grids = encoder.encode_with_grids(texts)
+    else:
+        matrices = encoder.encode_documents(texts)
     if dim is None and not any(matrix.size for matrix in matrices):
         raise InvalidVectorsError(
             f"expected token vectors of encoder {encoder.name!r}, got none for any of {len(texts)} texts; the first "
             "batch has to tell the dimension"
         )
     return pooled(matrices, pooling, dim, grids)
-
-
-def grids_of(encoder: TokenEncoder, texts: Sequence[str]) -> list[Grid | None]:
-    """Return for each document how its patches lie, where it is an image and the encoder can tell."""
-    return [encoder.patch_grid(text) for text in texts]
 
 
 def pooling_beside(encoder: object, asked: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -378,6 +378,25 @@ def test_what_is_no_patch_is_kept_by_either_pooling() -> None:
             assert len(matrix) <= 4
 
 
+def test_an_image_is_read_once_for_its_vectors_and_its_grid(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    load = PageImage.load
+    monkeypatch.setattr(PageImage, "load", lambda image: read.append(image.embed_text) or load(image))
+    encoder = octavo.TokenEncoder(colour_words, images=patches, patch_grid=patch_grid)
+    named = [path for path in sorted(files.iterdir()) if path.suffix in (".png", ".jpg")]
+    with octavo.open_multi_vector(encoder=encoder, pooling=SpatialPooling(2)) as kb:
+        read.clear()
+        kb.add([PageImage(path) for path in named])
+        added = list(read)
+    assert len(added) == len(set(added)) == len(named)
+    texts = [PageImage(path).embed_text for path in named] + ["red"]
+    matrices, grids = encoder.encode_with_grids(texts)
+    for one, other in zip(matrices, encoder.encode_documents(texts), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for grid, text in zip(grids, texts, strict=True):
+        np.testing.assert_array_equal(grid, encoder.patch_grid(text))
+
+
 def test_a_collection_remembers_pooling_by_place(tmp_path: Path) -> None:
     with octavo.open_multi_vector(tmp_path / "kb", ColourModel(), pooling=SpatialPooling(9)) as kb:
         kb.add([page("red", "blue")], ids=["p"])
