@@ -46,10 +46,10 @@ def public_objects() -> Iterator[tuple[str, Any]]:
     for package in PACKAGES:
         try:
             module = importlib.import_module(package)
-        except MissingExtraError:
+            values = {name: getattr(module, name) for name in getattr(module, "__all__", ())}
+        except MissingExtraError:  # of the package, or of names that it imports when they are asked for
             continue
-        for name in getattr(module, "__all__", ()):
-            value = getattr(module, name)
+        for name, value in values.items():
             if id(value) in seen or not (inspect.isclass(value) or inspect.isfunction(value)):
                 continue
             if not value.__module__.startswith("octavo"):
