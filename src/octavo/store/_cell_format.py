@@ -95,14 +95,14 @@ class RecordGuard:
         CorruptCollectionError
             When a block does not match; `damaged` is set then.
         """
-        if self._all_good:
+        if self._all_good or not len(first):
+            return
+        begin, end = first * self._row_bytes // BLOCK_BYTES, (last * self._row_bytes - 1) // BLOCK_BYTES
+        good = self._good.take(begin, mode="clip") & self._good.take(end, mode="clip")  # also where there are no rows
+        if good.all() and (end - begin).max() <= 1:
             return
         filled = last > first
-        begin = first[filled] * self._row_bytes // BLOCK_BYTES
-        end = (last[filled] * self._row_bytes - 1) // BLOCK_BYTES
-        good = self._good[begin] & self._good[end]
-        if good.all() and (end - begin <= 1).all():
-            return
+        begin, end = begin[filled], end[filled]
         wanted = np.unique(np.concatenate([begin, end, *(np.arange(a, b) for a, b in _wide(begin, end))]))
         missing = wanted[~self._good[wanted]].tolist()
         if self._file is not None and len(missing) > 1:
@@ -317,6 +317,7 @@ def read_model(folder: Directory, entry: dict[str, Any]) -> ModelView:
         reach=reach if reach.first else None,
         rotation=rotation,
     )
+    model.make_ready()
     return ModelView(model, rows, entry, file)
 
 
