@@ -100,8 +100,11 @@ class RecordGuard:
         filled = last > first
         begin = first[filled] * self._row_bytes // BLOCK_BYTES
         end = (last[filled] * self._row_bytes - 1) // BLOCK_BYTES
-        good = self._good[begin] & self._good[end]
-        if good.all() and (end - begin <= 1).all():
+        if not len(begin):
+            return
+        bad = np.zeros(len(self._good) + 1, np.int64)
+        np.cumsum(~self._good, out=bad[1:])
+        if (bad[begin] == bad[end + 1]).all():
             return
         wanted = np.unique(np.concatenate([begin, end, *(np.arange(a, b) for a, b in _wide(begin, end))]))
         missing = wanted[~self._good[wanted]].tolist()
