@@ -489,10 +489,10 @@ class CellModel:
         """
         rotated = self.rotation.apply(queries)
         lengths = [float(np.sqrt(row @ row)) for row in rotated]
-        units = rotated / np.array([[length or 1.0] for length in lengths], np.float32)
-        products: Floats = multiply(to_bytes(units), self.packed).astype(
-            np.float32
-        )  # first: of both kinds it were float64
+        units: Floats = np.divide(
+            rotated, np.array([[length or 1.0] for length in lengths], np.float32), dtype=np.float32
+        )
+        products: Floats = multiply(to_bytes(units), self.packed).astype(np.float32)  # int32 times float32 were float64
         products *= self._unscaled
         for row, length in zip(products, lengths, strict=True):
             row *= np.float32(length or 1.0)
