@@ -61,6 +61,7 @@ _PLANES = 8
 _ITERATIONS = 8
 _BLOCK = 4_096
 _CACHED = 512
+_GROUPED = 1 << 14  # rows that are compared with the groups of centroids at once: each takes some 200 bytes a group
 _LOOKED = 8_192
 _PLANE_BITS = (1 << np.arange(_PLANES)).astype(np.uint8)[:, None]
 _PLANE_WEIGHTS = (2.0 ** np.arange(_PLANES)).astype(np.float32)
@@ -360,8 +361,8 @@ class CellModel:
             return _nearest(rows, self.centroids, self._packed[0])
         cells = np.empty(len(rows), np.int32)
         products = np.empty(len(rows), np.float32)
-        for start in range(0, len(rows), 16 * _BLOCK):
-            part = slice(start, start + 16 * _BLOCK)
+        for start in range(0, len(rows), _GROUPED):
+            part = slice(start, start + _GROUPED)
             cells[part], products[part] = self._assign_by_groups(rows[part])
         return cells, products
 
@@ -489,10 +490,10 @@ class CellModel:
         """
         rotated = self.rotation.apply(queries)
         lengths = [float(np.sqrt(row @ row)) for row in rotated]
-        units = rotated / np.array([[length or 1.0] for length in lengths], np.float32)
-        products: Floats = multiply(to_bytes(units), self.packed).astype(
-            np.float32
-        )  # first: of both kinds it were float64
+        units: Floats = np.divide(
+            rotated, np.array([[length or 1.0] for length in lengths], np.float32), dtype=np.float32
+        )
+        products: Floats = multiply(to_bytes(units), self.packed).astype(np.float32)  # int32 times float32 were float64
         products *= self._unscaled
         for row, length in zip(products, lengths, strict=True):
             row *= np.float32(length or 1.0)
@@ -767,7 +768,13 @@ def _read_sample(parts: Iterable[Floats], seed: int, pause: Callable[[], None]) 
         lengths.append(norms[some])
         pause()
     assert rotation is not None  # a sample has at least one part
-    rows, norms = np.concatenate(directions), np.concatenate(lengths)
+    norms = np.concatenate(lengths)
+    rows, first = np.empty((len(norms), rotation.dim), np.int8), 0
+    directions.reverse()
+    while directions:  # each part goes once it is copied: a sample is large, and twice of it need not be in memory
+        part_of_rows = directions.pop()
+        rows[first : first + len(part_of_rows)] = part_of_rows
+        first += len(part_of_rows)
     if not len(rows):
         return np.zeros((1, rotation.dim), np.int8), 1.0
     return rows, float(np.median(norms))

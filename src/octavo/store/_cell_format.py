@@ -103,6 +103,12 @@ class RecordGuard:
             return
         filled = last > first
         begin, end = begin[filled], end[filled]
+        if not len(begin):
+            return
+        bad = np.zeros(len(self._good) + 1, np.int64)
+        np.cumsum(~self._good, out=bad[1:])
+        if (bad[begin] == bad[end + 1]).all():
+            return
         wanted = np.unique(np.concatenate([begin, end, *(np.arange(a, b) for a, b in _wide(begin, end))]))
         missing = wanted[~self._good[wanted]].tolist()
         if self._file is not None and len(missing) > 1:
