@@ -40,6 +40,9 @@ OCTAVO: list[dict[str, Any]] = [
     {"codec": "rotate|int4", "pool_factor": 1},
     {"codec": "int8", "pool_factor": 2},
     {"codec": "rotate|int4", "pool_factor": 2},
+    # Token cells, which collections have from 2,000 documents on.
+    {"codec": "int8", "pool_factor": 1, "cells_from": 1_000},
+    {"codec": "int8", "pool_factor": 2, "cells_from": 1_000},
 ]
 #: Documents whose vectors the SVD head of `--tokens` is fitted on, and tokens that go through it at a time.
 FITTED, AT_ONCE = 2_000, 65_536

@@ -41,18 +41,28 @@ class Octavo:
     package = "octavo"
     candidates = (50, 100, 200, 400, 600, 1000, 2000)
 
+    def _options(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Return what `open_multi_vector` takes, with the planner told from how many documents on there are token cells."""
+        from octavo.index import planner
+
+        if "cells_from" in settings:
+            planner.limits = planner.Limits(token_cells_min=settings["cells_from"], few=100)
+        return {name: value for name, value in settings.items() if name != "cells_from"}
+
     def build(self, documents: Matrices, folder: Path, settings: dict[str, Any]) -> None:
         import octavo
 
-        with octavo.open_multi_vector(folder / "kb", **settings) as kb:
+        with octavo.open_multi_vector(folder / "kb", **self._options(settings)) as kb:
             ids = [str(row) for row in range(len(documents))]
             for first in range(0, len(ids), 500):
                 some = ids[first : first + 500]
                 kb.add(some, ids=some, token_vectors=[np.float32(matrix) for matrix in documents[first : first + 500]])
+            kb.flush()
 
     def searchers(self, folder: Path, settings: dict[str, Any]) -> dict[str, Searcher]:
         import octavo
 
+        self._options(settings)
         kb = octavo.open_multi_vector(folder / "kb", read_only=True)
         return {f"n_candidates={count}": self._with(kb, count) for count in self.candidates}
 

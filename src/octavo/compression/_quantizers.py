@@ -9,7 +9,7 @@ become its largest value.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -144,11 +144,11 @@ class CentredQuantizer(Quantizer):
         U = self._directions(X)[0]
         # A few documents hardly tell the mean: as many of zeros are added.
         self._mean = to_float32(U.sum(axis=0, dtype=np.float64) / (len(U) + _PRIOR_ROWS))
-        self._fit_centred(U - self._mean, seed)
+        self._fit_centred(U, seed)
 
     @abstractmethod
-    def _fit_centred(self, X: Floats, seed: int) -> None:
-        """Learn from centred vectors."""
+    def _fit_centred(self, U: Floats, seed: int) -> None:
+        """Learn from vectors that are yet to be centred, by the mean that is known: a copy of all may be large."""
 
     def _directions(self, X: Floats) -> tuple[Floats, npt.NDArray[np.float64] | None]:
         """Return vectors as they are coded, and their lengths if these are kept."""
@@ -225,21 +225,27 @@ class ScaledQuantizer(CentredQuantizer):
 
     _gain: Floats
 
-    def _fit_centred(self, X: Floats, seed: int) -> None:
-        blocks = [
-            X[start : start + BLOCK_ROWS] for start in range(0, len(X), BLOCK_ROWS)
-        ]  # float64 of little at a time
-        squares = sum((np.square(block, dtype=np.float64).sum(axis=0) for block in blocks), np.zeros(X.shape[1]))
-        deviations = np.sqrt(squares / max(1, len(X)))
+    def _fit_centred(self, U: Floats, seed: int) -> None:
+        n, dim = U.shape
+        squares, most = np.zeros(dim), 0.0
+        for block in self._centred(U):
+            squares += np.square(block, dtype=np.float64).sum(axis=0)
+        deviations = np.sqrt(squares / max(1, n))
         typical = float(np.sqrt(np.square(deviations).mean()))
         # Vectors that are all alike leave nothing to learn.
-        spread = np.sqrt(np.maximum(deviations / typical, _LEAST_SPREAD)) if typical > 0 else np.ones(X.shape[1])
-        every = max(1, X.size // _SEARCHED_VALUES)
-        some = np.abs(X.reshape(-1)[::every] / spread[np.arange(0, X.size, every) % X.shape[1]])
-        most = max((float(np.abs(block / spread).max()) for block in blocks), default=0.0)
+        spread = np.sqrt(np.maximum(deviations / typical, _LEAST_SPREAD)) if typical > 0 else np.ones(dim)
+        for block in self._centred(U):
+            most = max(most, float(np.abs(block / spread).max()))
+        every = max(1, U.size // _SEARCHED_VALUES)
+        columns = np.arange(0, U.size, every) % dim
+        some = np.abs((U.reshape(-1)[::every] - self._mean[columns]) / spread[columns])
         bound = self._bound(Magnitudes(most, float(np.sqrt(np.square(deviations / spread).mean())), some))
         factor = min(max(self.largest / bound, _LEAST), _MOST) if bound > 0 else 1.0
         self._gain = to_float32(factor / spread)
+
+    def _centred(self, U: Floats) -> Iterator[Floats]:
+        for start in range(0, len(U), BLOCK_ROWS):
+            yield U[start : start + BLOCK_ROWS] - self._mean
 
     def _bound(self, magnitudes: Magnitudes) -> float:
         """Return the magnitude that is put at `largest`."""

@@ -61,7 +61,7 @@ _PLANES = 8
 _ITERATIONS = 8
 _BLOCK = 4_096
 _CACHED = 512
-_GROUPED = 1 << 14  # rows that are compared with the groups of centroids at once: each takes some 200 bytes a group
+_GROUPED = 1 << 13  # rows that are compared with the groups of centroids at once: each takes some 200 bytes a group
 _LOOKED = 8_192
 _PLANE_BITS = (1 << np.arange(_PLANES)).astype(np.uint8)[:, None]
 _PLANE_WEIGHTS = (2.0 ** np.arange(_PLANES)).astype(np.float32)
@@ -826,14 +826,18 @@ def _means(rows: Bytes, owners: Cells, fallback: Bytes) -> Bytes:
     some = np.flatnonzero(counts)
     starts = np.concatenate([[0], np.cumsum(counts)])[some]
     out = np.array(fallback)
-    for start in range(0, len(some), 256):
-        chosen = slice(start, start + 256)
-        a = starts[chosen][0]
-        b = starts[chosen][-1] + counts[some[chosen][-1]]
+    ends = np.cumsum(counts[some])
+    start = 0
+    while start < len(some):  # floats of little at a time
+        before = int(ends[start - 1]) if start else 0
+        last = max(start + 1, int(np.searchsorted(ends, before + _BLOCK, side="right")))
+        chosen = slice(start, last)
+        a, b = starts[start], starts[last - 1] + counts[some[last - 1]]
         sums = np.add.reduceat(rows[order[a:b]].astype(np.float32), starts[chosen] - a, axis=0)
         lengths = np.sqrt(np.einsum("ij,ij->i", sums, sums))
         good = lengths > 0
         out[some[chosen][good]] = to_bytes(sums[good] / lengths[good, None])
+        start = last
     return out
 
 

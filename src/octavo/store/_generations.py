@@ -291,7 +291,8 @@ def late_assessed(tokens: TokenCodec, sample: TokenMatrices, settings: Settings,
     codec = Codec([tokens.pipeline])
     if not codec.needs_fit:
         return None
-    return assessed(codec, sample.flat[: FIT_VALUES // sample.dim], settings, documents)
+    flat = sample.flat[: FIT_VALUES // sample.dim]
+    return assessed(codec, flat[:: max(1, len(flat) // FIT_SAMPLE)], settings, documents)
 
 
 def late_reencoded(

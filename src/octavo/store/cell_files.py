@@ -311,6 +311,7 @@ class CellFiles(DerivedIndex):
             alive = np.flatnonzero(snapshot.alive)
             if not len(alive) or not (self._untrained(snapshot) or self._outgrown(snapshot)):
                 return False
+            release_arrays()
             view = self._learn(snapshot, alive, self._store.settings.seed or 0)
             release_arrays()
             generation = snapshot.generation

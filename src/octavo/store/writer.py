@@ -477,6 +477,7 @@ class Writer:
             snapshot = self._current(connection)
             if not due(snapshot):
                 return False
+            release_arrays()
             changed = self._learn(connection, snapshot, None)
         release_arrays()
         if changed:
