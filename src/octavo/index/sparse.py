@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +39,8 @@ _TABLE = 1 << 18
 
 #: Bytes of the longest lists that a segment keeps as one weight a slot, which are added up in a fifth of the time; and
 #: the least share of the slots that such a list has.
-MOST_KEPT = 4 << 20
-_KEPT_SHARE = 1 / 8
+MOST_KEPT = 6 << 20
+_KEPT_SHARE = 1 / 10
 
 #: Slots of them that are multiplied at once, so that what is in work fits the caches.
 _AT_ONCE = 4096
@@ -279,7 +279,9 @@ class SparseSegment:
         """Return the local slots of some lists, in rising order of these, one after the other."""
         ends, (one, two) = self.ends, np.searchsorted(lists, [edge for _, edge in self._edges[:2]]).tolist()
         short, paged, bits = lists[:one], lists[one:two], lists[two:]
-        parts = [self.short[a:b] for a, b in zip(ends[short].tolist(), ends[short + 1].tolist(), strict=True)]
+        parts: list[npt.NDArray[Any]] = [
+            self.short[a:b] for a, b in zip(ends[short].tolist(), ends[short + 1].tolist(), strict=True)
+        ]
         if len(paged):
             counts = self.pages[paged - self.lists[SHORT]].reshape(-1)
             base = np.tile(np.arange(0, self.slots, PAGE, dtype=np.uint16), len(paged))
@@ -434,7 +436,9 @@ def best(scores: Sums, k: int, mask: npt.NDArray[np.bool_] | None) -> tuple[Ints
     bound = 0.0
     if k < len(scores):
         whole = len(scores) // _ROWS
-        if k <= whole // 4:  # the k-th of the best of some columns is no higher than the k-th of all, and nearly as high
+        if (
+            k <= whole // 4
+        ):  # the k-th of the best of some columns is no higher than the k-th of all, and nearly as high
             columns = scores[: whole * _ROWS].reshape(_ROWS, whole).max(axis=0)
             bound = float(np.partition(columns, whole - k)[whole - k])
         else:
