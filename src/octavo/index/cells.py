@@ -63,6 +63,7 @@ _BLOCK = 4_096
 _CACHED = 512
 _GROUPED = 1 << 13  # rows that are compared with the groups of centroids at once: each takes some 200 bytes a group
 _LOOKED = 8_192
+_PLANE_BITS = (1 << np.arange(_PLANES)).astype(np.uint8)[:, None]
 _PLANE_WEIGHTS = (2.0 ** np.arange(_PLANES)).astype(np.float32)
 
 
@@ -624,7 +625,9 @@ class _Look:
         self._planes, self._step = _query_planes(routed.rotated, model.width)
         self._weights = _PLANE_WEIGHTS * np.float32(-2 * self._step)
         self._packed = numkong.hammings_pack(
-            numkong.from_pointer(self._planes.ctypes.data, self._planes.shape, "uint1", owner=self._planes)
+            numkong.from_pointer(
+                self._planes.__array_interface__["data"][0], self._planes.shape, "uint1", owner=self._planes
+            )
         )
         self._slots: list[NDArray[np.uint32]] = []
         self._estimates: list[Floats] = []
@@ -686,7 +689,7 @@ class _Look:
         """Return the estimated similarities of rows; `near` are the products of the query with their centroids."""
         model, width, stride = self._model, self._planes.shape[1], records.dtype.itemsize
         tensor = numkong.from_pointer(
-            records.ctypes.data, (len(records), width), "uint1", strides=(stride, 1), owner=records
+            records.__array_interface__["data"][0], (len(records), width), "uint1", strides=(stride, 1), owner=records
         )
         distances = np.asarray(numkong.hammings_packed(tensor, self._packed))
         # As signed numbers, which are converted in half the time; there are no more bits than those hold.
@@ -708,9 +711,11 @@ def _query_planes(rotated: Floats, width: int) -> tuple[NDArray[np.uint8], float
     levels = 2**_PLANES - 1
     step = top / levels if top > 0 else 1.0
     codes = (rotated * np.float32(0.5 / step) + np.float32((levels + 1) / 2)).astype(np.uint8)
-    planes = np.zeros((_PLANES, width), np.uint8)  # as rows in memory, which what is packed of columns is not
-    packed = np.packbits(np.unpackbits(codes[:, None], axis=1, bitorder="little").T, axis=1)
-    planes[:, : packed.shape[1]] = packed
+    bits: NDArray[np.uint8] = np.packbits(codes & _PLANE_BITS, axis=1)  # what is not zero becomes a one
+    if bits.shape[1] == width:
+        return bits, step
+    planes = np.zeros((_PLANES, width), np.uint8)
+    planes[:, : bits.shape[1]] = bits
     return planes, step
 
 

@@ -39,8 +39,8 @@ _TABLE = 1 << 18
 
 #: Bytes of the longest lists that a segment keeps as one weight a slot, which are added up in a fifth of the time; and
 #: the least share of the slots that such a list has.
-MOST_KEPT = 4 << 20
-_KEPT_SHARE = 1 / 8
+MOST_KEPT = 6 << 20
+_KEPT_SHARE = 1 / 10
 
 #: Slots of them that are multiplied at once, so that what is in work fits the caches.
 _AT_ONCE = 4096

@@ -200,8 +200,11 @@ def _by_cells(
             slots[number], scores[number] = everything[0][0], everything[1][0]
             return
         finest.check(found)
-        values = score_rows(finest.layout, finest.codes, encoded[number], found)
-        slots[number], scores[number] = _best(found, values, k)
+        # as `score_rows` does, without a look at what was checked: rows by the cells, codes by their own encoder
+        values = finest.layout.scores(
+            finest.codes.take(found, axis=0), finest.layout.pack(encoded[number : number + 1])
+        )
+        slots[number], scores[number] = _best(found, values[:, 0], k)
 
     try:
         counts = count(mask, view) if mask is not None else None

@@ -134,6 +134,7 @@ class CellFiles(DerivedIndex):
         if apart:
             _, cosine = model.encode(decode_rows(snapshot, left_out), left_out)
         model = model.learned(held, segment, cosine, self._pause)
+        model.make_ready()
         return CellView(ModelView(model, len(alive)), (SegmentView(segment, 0, snapshot.n_slots),), snapshot.n_slots)
 
     def _merged(self, segments: Sequence[Segment], alive: Mask | None) -> Segment:

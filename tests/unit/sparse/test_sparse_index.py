@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,60 @@ def test_every_kind_of_list_occurs_and_comes_back() -> None:
     chosen = np.array([0, 5, 255, 256, 2999])
     assert np.array_equal(segment.picked(chosen).weights, again.taken(chosen).weights)
     assert np.array_equal(segment.picked(chosen).terms, again.taken(chosen).terms)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2000, 5000, 1 << 22])
+def test_long_lists_are_kept_within_bounds_and_change_nothing(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sparse, "MOST_KEPT", kept)
+    monkeypatch.setattr(sparse, "_AT_ONCE", 300)  # several strides, the last one shorter
+    rows = SparseRows.of(random_vectors(1000, 12, 0.4, seed=3) + [{}] * 5)
+    segment = SparseSegment.of(rows)
+    for seed in range(4):  # lists that are kept already, and others
+        terms, weights = SparseRows.of(random_vectors(1, 14, 0.5, seed=seed + 10))[0]
+        found = sparse_scores([(0, segment)], terms, weights, len(rows))
+        assert np.array_equal(found, scan_rows(rows, *rows.coded(), terms, weights))
+        assert segment.kept_bytes <= kept
+    assert (segment.kept_bytes > 0) == (kept >= segment.slots)
+    assert np.array_equal(segment.rows().terms, rows.terms)  # taking apart reads the lists, not what is kept
+
+
+def test_threads_that_keep_the_same_lists_agree() -> None:
+    rows = SparseRows.of(random_vectors(3000, 40, 0.5, seed=5))
+    segment = SparseSegment.of(rows)
+    queries = [SparseRows.of(random_vectors(1, 40, 0.7, seed=seed))[0] for seed in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda query: sparse_scores([(0, segment)], *query, len(rows)), queries))
+    for query, scores in zip(queries, found, strict=True):
+        assert np.array_equal(scores, scan_rows(rows, *rows.coded(), *query))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 1.0])
+@pytest.mark.parametrize("k", [1, 10, 40, 5000])
+def test_the_best_of_many_are_those_of_sorting(k: int, share: float) -> None:
+    rng = np.random.default_rng(k)
+    scores = np.round(rng.random(5001), 2).astype(np.float32) * (rng.random(5001) < share)  # many are equal
+    mask = rng.random(5001) < 0.3
+    for allowed in (None, mask):
+        some = np.flatnonzero((scores > 0) if allowed is None else (scores > 0) & allowed)
+        expected = some[np.argsort(-scores[some], kind="stable")][:k]
+        assert best(scores, k, allowed)[0].tolist() == expected.tolist()
+
+
+def test_weights_at_the_limits_of_floats_give_a_score() -> None:
+    rows = SparseRows.of([{1: 3e38}, {1: 1e-30}, {2: 1.0}])
+    terms, weights = SparseRows.of([{1: 3e38}])[0]
+    assert sparse_scores([(0, SparseSegment.of(rows))], terms, weights, 3)[0] == np.inf
+    assert scan_rows(rows, *rows.coded(), terms, weights)[0] == np.inf
+    small = SparseRows.of([{1: 1e-30}])[0]
+    assert sparse_scores([(0, SparseSegment.of(rows))], *small, 3)[0] == pytest.approx(3e8, rel=1e-3)
+
+
+def test_a_matrix_that_is_given_stays_as_it_is() -> None:
+    scipy = pytest.importorskip("scipy.sparse")
+    matrix = scipy.csr_array((np.array([1.0, 2.0, 0.5]), np.array([4, 4, 1]), np.array([0, 3])), shape=(1, 9))
+    rows = SparseRows.of(matrix)
+    assert (rows.terms.tolist(), rows.weights.tolist()) == ([1, 4], [0.5, 3.0])
+    assert (matrix.indices.tolist(), matrix.data.tolist()) == ([4, 4, 1], [1.0, 2.0, 0.5])
 
 
 def test_a_page_of_256_documents_is_not_counted_in_a_byte() -> None:
