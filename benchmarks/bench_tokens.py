@@ -40,7 +40,7 @@ from octavo.compression import (
     TokenPooling,
 )
 from octavo.index.maxsim import maxsim_codes, maxsim_search
-from octavo.store._generations import FIT_TOKENS
+from octavo.store._generations import FIT_VALUES
 from octavo.store.tokens import TokenCodec
 from research.pooling import POOLINGS as POOLING_CLASSES
 from research.ward_vectors import WardVectors
@@ -159,7 +159,7 @@ def sample(tokens: TokenMatrices, n: int = 20_000) -> np.ndarray:
 def some_documents(documents: TokenMatrices) -> TokenMatrices:
     """Draw as many documents as a collection fits its codec on."""
     chosen = np.random.default_rng(0).permutation(np.flatnonzero(documents.lengths))
-    enough = np.searchsorted(np.cumsum(documents.lengths[chosen]), FIT_TOKENS, side="right")
+    enough = np.searchsorted(np.cumsum(documents.lengths[chosen]), FIT_VALUES // documents.flat.shape[1], side="right")
     return TokenMatrices.of([documents[row] for row in np.sort(chosen[: max(1, enough)])])
 
 

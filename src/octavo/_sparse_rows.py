@@ -168,8 +168,10 @@ def _of_matrix(given: Any, what: str) -> SparseRows:
         rows, columns = (axis.numpy() for axis in found.indices())
         values = found.values().float().numpy()
     else:
-        matrix = given.tocsr(copy=True)
-        matrix.sum_duplicates()  # sorts them, too
+        matrix = given.tocsr()
+        if not matrix.has_canonical_format:
+            matrix = matrix.copy() if matrix is given else matrix
+            matrix.sum_duplicates()  # sorts them, too
         rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
         columns, values = matrix.indices, matrix.data
     weights = _weights(values, what)

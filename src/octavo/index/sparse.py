@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,15 +21,15 @@ from octavo._arrays import Codes, Floats
 from octavo._sparse_rows import FULL, SparseRows, Terms, ranges
 
 Ints: TypeAlias = npt.NDArray[np.int64]
-Sums: TypeAlias = npt.NDArray[np.float64]
-Whole: TypeAlias = npt.NDArray[np.int32]
+Sums: TypeAlias = npt.NDArray[np.float32]
+Whole: TypeAlias = npt.NDArray[np.float32]  # of whole numbers
 
 #: Slots that a segment may span: local slots have two bytes, and a merge holds the postings of one segment in memory.
 MOST_SLOTS = 1 << 15
 
-#: The whole numbers that stand for the weights of a query sum up to this: times a code of 8 bits, that fits 31 bits.
-#: Their sums are the same in whatever order, so that a document's score does not depend on where it is kept.
-_QUERY_SUM = 1 << 23
+#: The whole numbers that stand for the weights of a query sum up to this: times a code of 8 bits, that fits the 24 bits of a
+#: float32. Their sums are the same in whatever order, so that a document's score does not depend on where it is kept.
+_QUERY_SUM = 1 << 16
 
 #: Bits are read at a third of the pace of pages, so a list has to take so many times fewer bytes that way.
 _WORTH = 2
@@ -37,8 +37,16 @@ _WORTH = 2
 #: Weights of a query are looked up in a table where terms are below this, and by bisection where not.
 _TABLE = 1 << 18
 
-#: Bytes of lists of bits that a segment keeps as numbers, to add them up faster.
-MOST_KEPT = 2 << 20
+#: Bytes of the longest lists that a segment keeps as one weight a slot, which are added up in a fifth of the time; and
+#: the least share of the slots that such a list has.
+MOST_KEPT = 4 << 20
+_KEPT_SHARE = 1 / 8
+
+#: Slots of them that are multiplied at once, so that what is in work fits the caches.
+_AT_ONCE = 4096
+
+#: Scores are compared in so many rows, to find what the best ones reach without sorting all.
+_ROWS = 64
 
 #: Slots of a page, and documents that its count can tell of.
 PAGE = 256
@@ -207,66 +215,83 @@ class SparseSegment:
 
     def find(self, terms: Terms) -> tuple[Ints, Ints]:
         """Return the lists of those of the terms that have one, in rising order, and which of the terms these are."""
-        found, which = [], []
-        for first, last in self._edges:
-            if first == last:
-                continue
-            table = self.terms[first:last]
-            at = np.minimum(np.searchsorted(table, terms), last - first - 1)
-            hits = np.flatnonzero(table[at] == terms)
-            found.append(first + at[hits])
-            which.append(hits)
-        if not found:
+        table, lists = self._by_term
+        if not len(table):
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        return np.concatenate(found), np.concatenate(which)
+        at = np.minimum(np.searchsorted(table, terms), len(table) - 1)
+        which = np.flatnonzero(table[at] == terms)
+        found = lists[at[which]]
+        order = np.argsort(found)
+        return found[order], which[order]
+
+    @cached_property
+    def _by_term(self) -> tuple[Terms, Ints]:
+        """All terms in rising order, and the list of each."""
+        order = np.argsort(self.terms, kind="stable")
+        return self.terms[order], order
 
     def sums(self, lists: Ints, weights: Whole) -> Whole:
         """Return the sum of ``weight * code`` over some lists, for each slot."""
-        sums = np.zeros(self.slots, np.int32)
-        if len(lists):
+        counts = self.counts[lists]
+        long = counts >= self._long
+        sums = self._sums_of_long(lists[long], weights[long]) if long.any() else np.zeros(self.slots, np.float32)
+        if not long.all():
+            lists, weights, counts = lists[~long], weights[~long], counts[~long]
             pieces = zip(self.ends[lists].tolist(), self.ends[lists + 1].tolist(), strict=True)
             codes = np.concatenate([self.codes[a:b] for a, b in pieces])
-            products = np.multiply(np.repeat(weights, self.counts[lists]), codes, dtype=np.int32)
-            np.add.at(sums, self.members(lists), products)
+            np.add.at(sums, self.members(lists), np.multiply(np.repeat(weights, counts), codes, dtype=np.float32))
         return sums
 
-    def members(self, lists: Ints) -> Ints:
-        """Return the local slots of some lists, in rising order of these, one after the other."""
-        parts: list[Ints] = []
-        ends, (one, two) = self.ends, np.searchsorted(lists, [edge for _, edge in self._edges[:2]]).tolist()
-        short, paged, bits = lists[:one], lists[one:two], lists[two:]
-        if len(short):
-            pieces = zip(ends[short].tolist(), ends[short + 1].tolist(), strict=True)
-            parts.append(np.concatenate([self.short[a:b] for a, b in pieces]).astype(np.int64))
-        if len(paged):
-            counts = self.pages[paged - self.lists[SHORT]].reshape(-1)
-            base = np.tile(np.arange(0, self.slots, PAGE), len(paged))
-            before = int(ends[self.lists[SHORT]])
-            pieces = zip((ends[paged] - before).tolist(), (ends[paged + 1] - before).tolist(), strict=True)
-            parts.append(np.repeat(base, counts) + np.concatenate([self.low[a:b] for a, b in pieces]))
-        if len(bits):
-            rows = (bits - self.lists[SHORT] - self.lists[PAGED]).tolist()
-            parts.append(np.concatenate([self._members_of_bits(row) for row in rows]).astype(np.int64))
-        return np.concatenate(parts) if len(parts) != 1 else parts[0]
-
-    def _members_of_bits(self, row: int) -> npt.NDArray[np.uint16]:
-        """Return the local slots of a list of bits; those of the first that are asked for are kept."""
-        found = self._unpacked.get(row)
-        if found is None:
-            members = np.unpackbits(self.bits[row], count=self.slots, bitorder="little").view(np.bool_)
-            found = np.flatnonzero(members).astype(np.uint16)
-            if self.kept_bytes + found.nbytes <= MOST_KEPT:
-                self._unpacked[row] = found
-        return found
+    def _sums_of_long(self, lists: Ints, weights: Whole) -> Whole:
+        """Return the sums over lists that are kept as one weight a slot."""
+        rows, table, filled = self._kept
+        found = np.searchsorted(rows, lists)
+        for row, each in zip(found.tolist(), lists.tolist(), strict=True):
+            if not filled[row]:  # two threads may both see to it, and write the same
+                table[row, self.members(rows[row : row + 1])] = self.codes[self.ends[each] : self.ends[each + 1]]
+                filled[row] = True
+        sums = np.empty(self.slots, np.float32)
+        for first in range(0, self.slots, _AT_ONCE):
+            part = slice(first, first + _AT_ONCE)
+            np.dot(weights, table[found, part].astype(np.float32), out=sums[part])
+        return sums
 
     @cached_property
-    def _unpacked(self) -> dict[int, npt.NDArray[np.uint16]]:
-        return {}
+    def _long(self) -> int:
+        """Documents of a list from which on it is kept."""
+        least, most = int(np.ceil(_KEPT_SHARE * self.slots)), MOST_KEPT // self.slots
+        if len(self.counts) <= most:
+            return least
+        return max(least, int(np.partition(self.counts, -most - 1)[-most - 1]) + 1)
+
+    @cached_property
+    def _kept(self) -> tuple[Ints, Codes, npt.NDArray[np.bool_]]:
+        """The long lists, a row of one weight a slot for each, and which of these rows are filled already."""
+        lists = np.flatnonzero(self.counts >= self._long)
+        return lists, np.zeros((len(lists), self.slots), np.uint8), np.zeros(len(lists), np.bool_)
 
     @property
     def kept_bytes(self) -> int:
         """Bytes of what is kept beside the lists to be read faster."""
-        return sum(each.nbytes for each in list(self._unpacked.values()))
+        return int(self._kept[2].sum()) * self.slots if "_kept" in self.__dict__ else 0
+
+    def members(self, lists: Ints) -> Ints:
+        """Return the local slots of some lists, in rising order of these, one after the other."""
+        ends, (one, two) = self.ends, np.searchsorted(lists, [edge for _, edge in self._edges[:2]]).tolist()
+        short, paged, bits = lists[:one], lists[one:two], lists[two:]
+        parts: list[npt.NDArray[np.integer[Any]]] = [
+            self.short[a:b] for a, b in zip(ends[short].tolist(), ends[short + 1].tolist(), strict=True)
+        ]
+        if len(paged):
+            counts = self.pages[paged - self.lists[SHORT]].reshape(-1)
+            base = np.tile(np.arange(0, self.slots, PAGE, dtype=np.uint16), len(paged))
+            before = int(ends[self.lists[SHORT]])
+            pieces = zip((ends[paged] - before).tolist(), (ends[paged + 1] - before).tolist(), strict=True)
+            parts.append(np.repeat(base, counts) + np.concatenate([self.low[a:b] for a, b in pieces]))
+        for row in (bits - self.lists[SHORT] - self.lists[PAGED]).tolist():
+            members = np.unpackbits(self.bits[row], count=self.slots, bitorder="little").view(np.bool_)
+            parts.append(np.flatnonzero(members))
+        return np.concatenate(parts, dtype=np.int64)
 
     # ------------------------------------------------------------------ taking apart
 
@@ -327,11 +352,11 @@ def _kinds(postings: Postings, slots: int) -> tuple[Ints, Ints]:
 Check: TypeAlias = Callable[[int, Ints], None]
 
 
-def query_weights(weights: Floats) -> tuple[Whole, float]:
+def query_weights(weights: Floats) -> tuple[Whole, np.float32]:
     """Return a query's weights as whole numbers, and what one of them stands for."""
     total = float(weights.sum(dtype=np.float64))
     unit = total / (_QUERY_SUM - len(weights)) if total > 0 else 1.0  # each may be rounded up by a half
-    return np.rint(weights / unit).astype(np.int32), unit / FULL
+    return np.rint(weights / unit).astype(np.float32), np.float32(unit / FULL)
 
 
 def sparse_scores(
@@ -354,7 +379,7 @@ def sparse_scores(
     check : callable, optional
         Told the number of a segment and the lists that are about to be read.
     """
-    scores = np.zeros(n_slots)
+    scores = np.zeros(n_slots, np.float32)
     whole, unit = query_weights(weights)
     for number, (first, segment) in enumerate(segments):
         lists, which = segment.find(terms)
@@ -362,8 +387,15 @@ def sparse_scores(
             continue
         if check is not None:
             check(number, lists)
-        np.multiply(segment.sums(lists, whole[which]), segment.scales, out=scores[first : first + segment.slots])
-    scores *= unit
+        scores[first : first + segment.slots] = _inner(segment.sums(lists, whole[which]), unit, segment.scales)
+    return scores
+
+
+def _inner(sums: Whole, unit: np.float32, scales: Floats) -> Sums:
+    """Return what sums of whole numbers mean; weights near the limits of float32 give scores of infinity, or 0."""
+    with np.errstate(over="ignore"):
+        scores: Sums = sums * unit
+        scores *= scales
     return scores
 
 
@@ -380,21 +412,21 @@ def scan_rows(rows: SparseRows, codes: Codes, scales: Floats, terms: Terms, weig
         The query's, terms in rising order.
     """
     if not len(rows.terms) or not len(terms):
-        return np.zeros(len(rows))
+        return np.zeros(len(rows), np.float32)
     whole, unit = query_weights(weights)
     top = int(rows.terms.max())
     if top < _TABLE:
-        table = np.zeros(top + 1, np.int64)
+        table = np.zeros(top + 1, np.float32)
         known = terms <= top
         table[terms[known]] = whole[known]
         found = table[rows.terms]
     else:
         at = np.minimum(np.searchsorted(terms, rows.terms), len(terms) - 1)
-        found = np.where(terms[at] == rows.terms, whole[at].astype(np.int64), 0)
-    sums = np.zeros(len(rows))
+        found = np.where(terms[at] == rows.terms, whole[at], np.float32(0))
+    sums = np.zeros(len(rows), np.float32)
     filled = np.flatnonzero(rows.lengths)
     sums[filled] = np.add.reduceat(found * codes, rows.offsets[filled])
-    return np.multiply(sums, scales) * unit
+    return _inner(sums, unit, scales)
 
 
 def best(scores: Sums, k: int, mask: npt.NDArray[np.bool_] | None) -> tuple[Ints, Floats]:
@@ -403,9 +435,16 @@ def best(scores: Sums, k: int, mask: npt.NDArray[np.bool_] | None) -> tuple[Ints
         scores = np.where(mask, scores, 0.0)
     bound = 0.0
     if k < len(scores):
-        bound = float(np.partition(scores, len(scores) - k)[len(scores) - k])
+        whole = len(scores) // _ROWS
+        if (
+            k <= whole // 4
+        ):  # the k-th of the best of some columns is no higher than the k-th of all, and nearly as high
+            columns = scores[: whole * _ROWS].reshape(_ROWS, whole).max(axis=0)
+            bound = float(np.partition(columns, whole - k)[whole - k])
+        else:
+            bound = float(np.partition(scores, len(scores) - k)[len(scores) - k])
     found = np.flatnonzero(scores >= bound) if bound > 0 else np.flatnonzero(scores > 0)
-    values = scores[found].astype(np.float32)
+    values = scores[found]
     order = np.argsort(-values, kind="stable")[:k]
     return found[order], values[order]
 

@@ -95,13 +95,19 @@ class RecordGuard:
         CorruptCollectionError
             When a block does not match; `damaged` is set then.
         """
-        if self._all_good:
+        if self._all_good or not len(first):
+            return
+        begin, end = first * self._row_bytes // BLOCK_BYTES, (last * self._row_bytes - 1) // BLOCK_BYTES
+        good = self._good.take(begin, mode="clip") & self._good.take(end, mode="clip")  # also where there are no rows
+        if good.all() and (end - begin).max() <= 1:
             return
         filled = last > first
-        begin = first[filled] * self._row_bytes // BLOCK_BYTES
-        end = (last[filled] * self._row_bytes - 1) // BLOCK_BYTES
-        good = self._good[begin] & self._good[end]
-        if good.all() and (end - begin <= 1).all():
+        begin, end = begin[filled], end[filled]
+        if not len(begin):
+            return
+        bad = np.zeros(len(self._good) + 1, np.int64)
+        np.cumsum(~self._good, out=bad[1:])
+        if (bad[begin] == bad[end + 1]).all():
             return
         wanted = np.unique(np.concatenate([begin, end, *(np.arange(a, b) for a, b in _wide(begin, end))]))
         missing = wanted[~self._good[wanted]].tolist()
@@ -317,6 +323,7 @@ def read_model(folder: Directory, entry: dict[str, Any]) -> ModelView:
         reach=reach if reach.first else None,
         rotation=rotation,
     )
+    model.make_ready()
     return ModelView(model, rows, entry, file)
 
 

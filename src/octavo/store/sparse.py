@@ -41,7 +41,6 @@ from octavo.store.sqlite import Connection
 
 Slots = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-Scores = npt.NDArray[np.float64]
 
 #: Rows that wait in the database at most; from so many on they are sealed into a segment.
 SEALED_AT = 256
@@ -209,7 +208,7 @@ class SparseView:
         """What the manifest says of them."""
         return json.dumps({"sealed": self.sealed, "segments": [view.entry for view in self.segments]})
 
-    def scores(self, terms: Terms, weights: Floats, n_slots: int, waiting: Waiting) -> Scores:
+    def scores(self, terms: Terms, weights: Floats, n_slots: int, waiting: Waiting) -> Floats:
         """Return the inner product of a query with the vector of every slot; 0 where there is none.
 
         Raises
