@@ -3,10 +3,12 @@
     export OMP_NUM_THREADS=1
     python benchmarks/bench_tokens.py speed
     python benchmarks/bench_tokens.py quality --data ../shared/data --cache tokens/ --out quality.jsonl
+    python benchmarks/bench_tokens.py quality --data ../shared/data --cache tokens/ --model my_module:encoder --documents 1500
     python benchmarks/bench_tokens.py candidates --data ../shared/data --cache tokens/
 
-`quality` and `candidates` measure on data sets with all-MiniLM-L6-v2's token vectors (token_sets.py), which are made on the
-first run and kept in the cache; `speed` draws its own. Agreement, recall and `kept` (nDCG@10 relative to it) compare with
+`quality` and `candidates` measure on data sets with the token vectors of a model (all-MiniLM-L6-v2 unless `--model` names
+another, or an encoder as module:attribute), which are made on the first run and kept in the cache (token_sets.py); `speed`
+draws its own. Agreement, recall and `kept` (nDCG@10 relative to it) compare with
 exact float32 MaxSim over all tokens at full width. `quality` scores every document by the stored codes, so that pooling and
 codec are all that differs. Results are JSON lines; `quality` adds them to `--out` as they come and skips what is there.
 Times are those of one thread, wall clock and (`_cpu`) the thread's own, which other load disturbs less.
@@ -38,14 +40,25 @@ from octavo.compression import (
     TokenPooling,
 )
 from octavo.index.maxsim import maxsim_codes, maxsim_search
-from octavo.store._generations import FIT_TOKENS
+from octavo.store._generations import FIT_VALUES
 from octavo.store.tokens import TokenCodec
 from research.pooling import POOLINGS as POOLING_CLASSES
 from research.ward_vectors import WardVectors
-from token_sets import TokenSet, add_token_options, agreement, load_token_sets, split
+from token_sets import MODEL, TokenSet, add_token_options, agreement, load_token_sets, split
 
 POOLINGS = ("none", "x2", "x3", "x4", "x6", "32", "16", "8")
-CODECS = ("float32", "float16", "int8", "svd:128|int8", "rotate|int4", "svd:128|rotate|int4", "binary")
+CODECS = (
+    "float32",
+    "float16",
+    "int8",
+    "svd:128|int8",
+    "rotate|int4",
+    "svd:128|rotate|int4",
+    "rabitq:4",
+    "rabitq:2",
+    "rabitq:1",
+    "binary",
+)
 
 SETS = ("scifact", "cranfield", "vaswani", "squad-v1.1-dev")
 
@@ -146,22 +159,23 @@ def sample(tokens: TokenMatrices, n: int = 20_000) -> np.ndarray:
 def some_documents(documents: TokenMatrices) -> TokenMatrices:
     """Draw as many documents as a collection fits its codec on."""
     chosen = np.random.default_rng(0).permutation(np.flatnonzero(documents.lengths))
-    enough = np.searchsorted(np.cumsum(documents.lengths[chosen]), FIT_TOKENS, side="right")
+    enough = np.searchsorted(np.cumsum(documents.lengths[chosen]), FIT_VALUES // documents.flat.shape[1], side="right")
     return TokenMatrices.of([documents[row] for row in np.sort(chosen[: max(1, enough)])])
 
 
 def quality(args: argparse.Namespace) -> None:
     """Measure pooling and token codecs."""
-    for data in load_token_sets(args.data, args.sets, args.cache):
+    for data in load_token_sets(args.data, args.sets, args.cache, args.model, args.documents):
         done = read_done(args.out)
         exact = data.exact()
-        full = float(data.ndcg(exact).mean())
+        best = data.ndcg(exact)
+        full = float(best.mean())
         documents, queries = data.documents, data.queries
-        if (data.name, "exact", "float32") not in done:
+        if (args.model, data.name, "exact", "float32") not in done:
             row = {"documents": len(documents), "queries": len(queries), "tokens": len(documents.flat) / len(documents)}
-            record(args.out, set=data.name, pooling="exact", codec="float32", ndcg10=full, **row)
+            record(args.out, model=args.model, set=data.name, pooling="exact", codec="float32", ndcg10=full, **row)
         for name in args.poolings:
-            missing = [codec for codec in args.codecs if (data.name, name, codec) not in done]
+            missing = [codec for codec in args.codecs if (args.model, data.name, name, codec) not in done]
             if not missing:
                 continue
             begin = time.thread_time()
@@ -172,9 +186,12 @@ def quality(args: argparse.Namespace) -> None:
                 begin = time.thread_time()
                 found, _ = maxsim_search(layout, codes, pooled.offsets, asked, 10)
                 search = (time.thread_time() - begin) / len(queries) * 1e3
-                value = float(data.ndcg(found).mean())
+                values = data.ndcg(found)
+                value = float(values.mean())
+                low, high = interval(values, best)
                 record(
                     args.out,
+                    model=args.model,
                     set=data.name,
                     pooling=name,
                     codec=codec,
@@ -182,18 +199,27 @@ def quality(args: argparse.Namespace) -> None:
                     of_float16=stored / (2 * documents.flat.size),
                     ndcg10=value,
                     kept=value / full,
+                    kept_low=low,
+                    kept_high=high,
                     agreement=agreement(exact, found),
                     pool_ms_cpu=spent,
                     exhaustive_ms_cpu=search,
                 )
 
 
-def read_done(path: Path | None) -> set[tuple[str, str, str]]:
-    """Return data set, pooling and codec of the results that a file holds."""
+def interval(values: np.ndarray, best: np.ndarray) -> tuple[float, float]:
+    """Return an interval of 95 % of what is kept: a paired bootstrap over the queries."""
+    drawn = np.random.default_rng(0).integers(0, len(best), (5_000, len(best)))
+    low, high = np.percentile(values[drawn].mean(axis=1) / best[drawn].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def read_done(path: Path | None) -> set[tuple[str, str, str, str]]:
+    """Return model, data set, pooling and codec of the results that a file holds."""
     if path is None or not path.exists():
         return set()
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return {(row["set"], row["pooling"], row["codec"]) for row in rows}
+    return {(row.get("model", MODEL), row["set"], row["pooling"], row["codec"]) for row in rows}
 
 
 def record(path: Path | None, **row: Any) -> None:
@@ -226,7 +252,7 @@ def encode_tokens(
 
 def candidates(args: argparse.Namespace) -> None:
     """Measure how many of the exact ten best each candidate encoder finds among its first 50, 100 and 200."""
-    for data in load_token_sets(args.data, args.sets, args.cache):
+    for data in load_token_sets(args.data, args.sets, args.cache, args.model, args.documents):
         measure_candidates(data, args.dim)
 
 
@@ -289,6 +315,10 @@ def main() -> None:
         part = commands.add_parser(name)
         add_token_options(part)
         part.add_argument("--sets", nargs="+", default=list(SETS))
+        part.add_argument("--model", default=MODEL, help="a model, or module:attribute of an encoder of token vectors")
+        part.add_argument(
+            "--documents", type=int, help="cut larger sets to the judged documents and others, so many in all"
+        )
         if name == "quality":
             part.add_argument("--poolings", nargs="+", default=list(POOLINGS), help="also x2-kmeans, 48, ...")
             part.add_argument("--codecs", nargs="+", default=list(CODECS))

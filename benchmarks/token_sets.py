@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,14 +85,36 @@ class TokenSet:
         return np.array([scores[query] for query in self.dataset.query_ids])
 
 
-def load_token_sets(data: Path, names: Sequence[str], cache: Path, model: str = MODEL) -> Iterator[TokenSet]:
-    """Load data sets in BEIR layout one after the other, drawing queries where there are many."""
+def load_token_sets(
+    data: Path, names: Sequence[str], cache: Path, model: str = MODEL, documents: int | None = None
+) -> Iterator[TokenSet]:
+    """Load data sets in BEIR layout one after the other, drawing queries where there are many.
+
+    With `documents`, a set that has more is cut to those that are judged and as many others, drawn at random, as make so many.
+    """
     loaded = load_model(model, tokens=True)
     for name in names:
         dataset = load_dataset(str(data / name))
         if name in SAMPLED:
             dataset = drawn(dataset, SAMPLED[name])
+        if documents is not None and documents < len(dataset.document_ids):
+            dataset = smaller(dataset, documents)
         yield TokenSet(dataset, cache, loaded)
+
+
+def smaller(dataset: Dataset, n: int) -> Dataset:
+    """Return the data set with all judged documents and others, drawn with a fixed seed, `n` in all, in their order."""
+    judged = {document for grades in dataset.qrels.values() for document in grades}
+    others = [row for row, name in enumerate(dataset.document_ids) if name not in judged]
+    wanted = max(0, n - (len(dataset.document_ids) - len(others)))
+    left_out = set(np.random.default_rng(SEED).permutation(others)[wanted:].tolist())
+    rows = [row for row in range(len(dataset.document_ids)) if row not in left_out]
+    return replace(
+        dataset,
+        name=f"{dataset.name}, {len(rows)} documents",
+        document_ids=[dataset.document_ids[row] for row in rows],
+        texts=[dataset.texts[row] for row in rows],
+    )
 
 
 def drawn(dataset: Dataset, n: int) -> Dataset:

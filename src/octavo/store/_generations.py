@@ -36,6 +36,9 @@ _LEAST_APART = 64
 #: A tier is exchanged when the new one loses less than this part of what the old one loses.
 _CLEARLY = 0.95
 
+#: Vectors from which it is judged what a tier loses: the error of the mean is half a percent of it.
+_JUDGED = 4_096
+
 #: Slots, and tokens, decoded or re-encoded at a time.
 _CHUNK_SLOTS, _CHUNK_TOKENS = 8_192, 1 << 13
 
@@ -115,6 +118,7 @@ def assessed(codec: Codec, sample: Floats, settings: Settings, documents: int) -
 def reassessed(found: Learned, learned: Learned, codec: Codec, sample: Floats, renewed: Sequence[bool]) -> Learned:
     """Return what to expect of tiers that were not renewed: what they lose of the sample, or lost of what came last."""
     errors, spreads = list(found.errors), list(found.spreads)
+    sample = _judged(sample)
     for number, tier in enumerate(codec.tiers):
         if not renewed[number]:
             measured = errors_of(tier, sample)
@@ -125,12 +129,17 @@ def reassessed(found: Learned, learned: Learned, codec: Codec, sample: Floats, r
 
 def better_tiers(new: Codec, old: Codec, sample: Floats, *, always: bool) -> list[bool]:
     """Tell which tiers of a codec are worth exchanging: those that lose something, and less of it in the new one."""
+    sample = _judged(sample)
     return [
         now.needs_fit
         and (before := float(errors_of(was, sample).mean())) > NEGLIGIBLE
         and (always or float(errors_of(now, sample).mean()) < _CLEARLY * before)
         for now, was in zip(new.tiers, old.tiers, strict=True)
     ]
+
+
+def _judged(sample: Floats) -> Floats:
+    return sample[:: max(1, len(sample) // _JUDGED)]
 
 
 def reencoded(

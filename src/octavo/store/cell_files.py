@@ -52,6 +52,10 @@ _OVERGROWN = 9.0
 #: They are learned for the first time by whoever adds documents when there are so many times the rows it takes.
 _OVERDUE = 2
 
+#: While one call adds batch after batch, and nobody searches here meanwhile, what is learned is soon learned again. So it is
+#: only done when there are so many times the rows it takes, or as many times those that were there the last time.
+_STREAMED, _STREAMED_GROWN = 8, 3.0
+
 #: Cells are taken over by another generation if the mean square of the difference between old and new vectors is at most this
 #: part of that of the vectors themselves; what one bit a value leaves is far more.
 _SAME, _COMPARED = 0.01, 512
@@ -86,6 +90,9 @@ class CellFiles(DerivedIndex):
     #: What the names of its files end with: that of the model, and those of the segments.
     endings: ClassVar[tuple[str, str]] = ("cells", "segment")
 
+    #: Whether learning may be put off until a call that adds has ended: a scan finds what is in no cells as well.
+    puts_off: ClassVar[bool] = True
+
     def __init__(self, store: Store, prefix: str = "") -> None:
         super().__init__(store, prefix)
         self._own = re.compile(rf"g(\d{{6,}})-[0-9a-f]{{32}}\.(?:{'|'.join(self.endings)})(\.tmp)?")
@@ -97,6 +104,7 @@ class CellFiles(DerivedIndex):
         self._moves: dict[int, Mask | None] = {}
         # shown last, and for which generation: a writer that replaces that may have begun before
         self._shown: tuple[int, CellView | None] = -1, None
+        self._streaming = False  # the last to ask for work was a call that goes on adding
 
     # ------------------------------------------------------------------ what it follows
 
@@ -218,6 +226,27 @@ class CellFiles(DerivedIndex):
         view = self._view(snapshot)
         return view.covered if view is not None else 0
 
+    def start(self) -> None:
+        """Extend the cells in a thread of its own, and learn them if it is time to."""
+        self._streaming = False
+        self._begin_thread()
+
+    def keep_up(self) -> None:
+        """Extend the cells beside a stream of writes; the writer waits only when it is far ahead."""
+        snapshot = self.space
+        self._streaming = self.puts_off
+        if self._waits(snapshot, None) or (self._is_due(snapshot) and not self._is_training):
+            self._beside(snapshot)
+
+    def _is_due(self, snapshot: Snapshot) -> bool:
+        """Tell whether it is time to learn centroids in the background."""
+        view = self._view(snapshot)
+        if not self._streaming or (view is not None and view.damaged):
+            return self._untrained(snapshot) or self._outgrown(snapshot)
+        if view is None:
+            return self._untrained(snapshot) and snapshot.n_alive >= _STREAMED * self._least(snapshot)
+        return self._outgrown(snapshot, _STREAMED_GROWN)
+
     def _quietly(self) -> None:
         with contextlib.suppress(OctavoError, OSError):
             self._follow(None)
@@ -226,23 +255,20 @@ class CellFiles(DerivedIndex):
 
     def _train_beside(self) -> None:
         """Learn centroids in a thread of its own, if it is time to."""
-        snapshot = self.space
-        due = self._untrained(snapshot) or self._outgrown(snapshot)
-        if not due or self._over() or self._is_training:
+        if not self._is_due(self.space) or self._over() or self._is_training:
             return
         self._trainer = threading.Thread(target=self._trained_quietly, name="octavo-centroids", daemon=True)
         self._trainer.start()
 
     def _trained_quietly(self) -> None:
         with contextlib.suppress(OctavoError, OSError):
-            while not self._over():
-                snapshot = self.space
-                if not (self._untrained(snapshot) or self._outgrown(snapshot)) or not self._train():
-                    break
+            while not self._over() and self._is_due(self.space) and self._train():
+                pass
             self._follow(None)
             self._save()
 
     def _catch_up(self, tail: int | None) -> None:
+        self._streaming = False
         self._follow(tail)
         while self._overdue(self.space, tail) and not self._over() and self._train():
             self._follow(tail)
@@ -251,12 +277,10 @@ class CellFiles(DerivedIndex):
 
     def complete(self) -> None:
         """Put all rows into cells, and learn centroids if it is time to; the caller waits."""
+        self._streaming = False
         self.wait()
         self._follow(0)
-        while not self._over():
-            snapshot = self.space
-            if not (self._untrained(snapshot) or self._outgrown(snapshot)) or not self._train():
-                break
+        while not self._over() and self._is_due(self.space) and self._train():
             self._follow(0)
         self._save()
 

@@ -192,6 +192,9 @@ class DerivedIndex(Follower):
 
     def start(self) -> None:
         """Extend the index in a thread of its own; searches stay exact, if slower, until it is done."""
+        self._begin_thread()
+
+    def _begin_thread(self) -> None:
         if self._stopped or self._lock.locked() or (self._thread is not None and self._thread.is_alive()):
             return
         _building.add(self)
@@ -206,11 +209,13 @@ class DerivedIndex(Follower):
     def keep_up(self) -> None:
         """Extend the index beside a stream of writes; the writer waits only when it is far ahead."""
         snapshot = self.space
-        if not self.behind(snapshot):
-            return
+        if self.behind(snapshot):
+            self._beside(snapshot)
+
+    def _beside(self, snapshot: Snapshot) -> None:
         if snapshot.n_slots - self.covered(snapshot) > _BACKLOG * planner.limits.tail_max:
             _join(self._thread)
-        self.start()
+        self._begin_thread()
 
     def complete(self) -> None:
         """Bring the index to where nothing is left to do; the caller waits."""

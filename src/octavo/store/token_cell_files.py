@@ -41,6 +41,7 @@ class TokenCellFiles(CellFiles):
 
     name = "token_cells"
     endings: ClassVar[tuple[str, str]] = ("centroids", "postings")
+    puts_off: ClassVar[bool] = False
 
     def _view(self, snapshot: Snapshot) -> CellView | None:
         return snapshot.token_cells

@@ -21,7 +21,7 @@ import pytest
 import octavo
 from octavo._files import Directory
 from octavo.errors import CorruptCollectionError, MismatchError, ParameterError, StorageError
-from octavo.index.cells import CellModel
+from octavo.index.cells import CellModel, cells_for
 from octavo.store import _cell_format as cell_format
 from octavo.store import cell_files
 from octavo.store.cell_files import CellFiles
@@ -816,3 +816,67 @@ def test_links_are_not_followed_when_files_are_written(tmp_path: Path) -> None:
         cell_format.write_segment(directory, "g000001-00.segment", part, DIM)
     directory.close()
     assert (tmp_path / "mine").read_bytes() == b"mine"
+
+
+def counted_trainings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Note how many centroids are asked for each time that they are learned; codecs are fitted from 1,000 rows on."""
+    real, asked = CellModel.train, []
+
+    def counted(sample: Any, n_cells: int, **options: Any) -> CellModel:
+        asked.append(n_cells)
+        return real(sample, n_cells, **options)
+
+    monkeypatch.setattr(cell_files.CellModel, "train", counted)
+    monkeypatch.setattr(octavo.Collection, "_fit_at_most", 1_000)
+    return asked
+
+
+def test_one_call_that_adds_batch_after_batch_learns_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = counted_trainings(monkeypatch)
+    with octavo.open(tmp_path / "kb", fit_after=500) as kb:
+        kb.add(vectors=clustered(5_000), batch_size=500)
+        kb.flush()
+        assert asked == [cells_for(5_000)]
+        assert view_of(kb).trained.rows == view_of(kb).covered == 5_000
+        kb.add(vectors=clustered(4_000, 2), batch_size=500)  # less than three times as many: once, at the end
+        kb.flush()
+        assert asked == [cells_for(5_000), cells_for(9_000)]
+
+
+def test_a_search_amid_such_a_call_has_centroids_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = counted_trainings(monkeypatch)
+    vectors = clustered(5_000)
+    with octavo.open(tmp_path / "kb", fit_after=500) as kb:
+        real = kb._index.keep_up
+
+        def searched() -> None:
+            real()
+            if len(kb) == 2_500:
+                kb._index.wait()
+                assert asked == []
+                assert kb.search(vectors[7], 1).ids == [kb.search(vectors[7], 1, exact=True).ids[0]]
+                kb._index.wait()
+                assert asked == [cells_for(2_500)]
+
+        monkeypatch.setattr(kb._index, "keep_up", searched)
+        kb.add(vectors=vectors, batch_size=500)
+        kb.flush()
+        assert asked == [cells_for(2_500), cells_for(5_000)]
+
+
+def test_many_rows_are_learned_from_amid_such_a_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = counted_trainings(monkeypatch)
+    with octavo.open(tmp_path / "kb", fit_after=500) as kb:
+        real = kb._index.keep_up
+
+        def waited() -> None:
+            real()
+            kb._index.wait()
+
+        monkeypatch.setattr(kb._index, "keep_up", waited)
+        kb.add(vectors=clustered(9_000), batch_size=1_000)
+        assert asked == [cells_for(8_000)]  # eight times the rows it takes
+        kb.flush()
+        assert view_of(kb).covered == 9_000
