@@ -3,8 +3,9 @@
 ``encode`` takes the 90,453 sentences of `corpora.sentences` and, to make them 100,000, documents of limit-recon50k, and writes
 the token vectors of all-MiniLM-L6-v2 in bfloat16 arithmetic, at most 64 tokens a text, as float16 of unit length; SQuAD's
 questions, scifact's claims and Cranfield's queries are the queries. No text is there twice, and no vector is made up. With
-``--set`` it takes the documents and queries of one set, whole. ``build`` makes a collection of them, and ``search`` compares
-candidates with exhaustive MaxSim over its codes.
+``--set`` it takes the documents and queries of one set, whole. ``build`` makes a collection of them, 500 a call, and says how
+much memory that no file stands behind the process held before (texts, and what was imported), and at its peak. ``search``
+compares candidates with exhaustive MaxSim over its codes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 import octavo
+from common import Memory, process_memory
 from corpora import sentences
 from octavo.eval import load_dataset
 from octavo.index import planner
@@ -29,6 +31,7 @@ DOCUMENTS = 100_000
 MOST_TOKENS = 64
 WHOLE_TOKENS = 256
 BATCH = 64
+ADDED = 500
 DIM = 384
 QUERIES = {"squad-v1.1-dev": 300, "scifact": 100, "cranfield": 100}
 
@@ -111,10 +114,11 @@ def build(args: argparse.Namespace) -> None:
     tokens, offsets, rows = encoded(args.cache, "documents")
     n = min(args.documents, len(rows))
     path = args.cache / args.kb
+    memory = Memory()  # from here on: texts, and what was imported, are the benchmark's own
     begun, cpu = time.perf_counter(), time.process_time()
     with octavo.open_multi_vector(path, codec=args.codec, pool_factor=args.pool_factor, seed=0) as kb:
-        for first in range(0, n, 5_000):
-            some = range(first, min(n, first + 5_000))
+        for first in range(0, n, ADDED):
+            some = range(first, min(n, first + ADDED))
             kb.add(
                 [rows[row] for row in some],
                 ids=[str(row) for row in some],
@@ -125,17 +129,9 @@ def build(args: argparse.Namespace) -> None:
         info = kb.info()
         report = {"documents": n, "token vectors": len(kb._store.snapshot.tokens.codes), "add s": round(added)}
         report |= {"build s": round(time.perf_counter() - begun), "CPU s": round(time.process_time() - cpu)}
-        report["anonymous peak MB"] = peak()
+        report |= {"MB before": round(memory.base[1] / 1e6), "MB at its end": round(process_memory()["RssAnon"] / 1e6)}
+        report |= {"MB more at peak": round(memory.stop()["anon_mb"])}
         print(json.dumps(report | {"disk": info.disk, "ram": info.ram}), flush=True)
-
-
-def peak() -> int:
-    """Return the peak of this process's memory that no file stands behind; the whole peak where that is not told."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    fields = dict(line.split(":", 1) for line in status.splitlines())
-    resident = {name: int(fields[name].split()[0]) // 1024 for name in ("VmHWM", "RssAnon")}
-    print(json.dumps(resident), flush=True)
-    return resident["RssAnon"]
 
 
 def search(args: argparse.Namespace) -> None:
@@ -156,7 +152,7 @@ def search(args: argparse.Namespace) -> None:
                 found = kb.search(query, 10, **options).ids
                 times[setting].append(1e3 * (time.thread_time() - begun))
                 kept[setting].append(len(set(found) & set(expected)) / len(expected))
-        resident = peak()
+        resident = round(process_memory()["RssAnon"] / 1e6)
         for setting in settings:
             print(
                 f"| {setting[0]} | {setting[1] or 'default'} | {np.mean(kept[setting]):.3f} "

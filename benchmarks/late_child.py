@@ -41,16 +41,28 @@ class Octavo:
     package = "octavo"
     candidates = (50, 100, 200, 400, 600, 1000, 2000)
 
+    def _options(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Return what `open_multi_vector` takes, with the planner told from how many documents on there are token cells."""
+        from octavo.index import planner
+
+        if "cells_from" in settings:
+            planner.limits = planner.Limits(token_cells_min=settings["cells_from"], few=100)
+        return {name: value for name, value in settings.items() if name != "cells_from"}
+
     def build(self, documents: Matrices, folder: Path, settings: dict[str, Any]) -> None:
         import octavo
 
-        with octavo.open_multi_vector(folder / "kb", **settings) as kb:
+        with octavo.open_multi_vector(folder / "kb", **self._options(settings)) as kb:
             ids = [str(row) for row in range(len(documents))]
-            kb.add(ids, ids=ids, token_vectors=documents)
+            for first in range(0, len(ids), 500):
+                some = ids[first : first + 500]
+                kb.add(some, ids=some, token_vectors=[np.float32(matrix) for matrix in documents[first : first + 500]])
+            kb.flush()
 
     def searchers(self, folder: Path, settings: dict[str, Any]) -> dict[str, Searcher]:
         import octavo
 
+        self._options(settings)
         kb = octavo.open_multi_vector(folder / "kb", read_only=True)
         return {f"n_candidates={count}": self._with(kb, count) for count in self.candidates}
 
@@ -63,13 +75,13 @@ class PyLate:
     """PyLate's PLAID index, which is fast-plaid; its defaults first, then cheaper and dearer searches."""
 
     package = "pylate"
-    searches = ((8, 8192), (8, 1024), (8, 256), (4, 1024), (2, 256), (32, 8192))
+    searches = ((8, 8192), (8, 1024), (8, 256), (4, 1024), (2, 256))
 
     def build(self, documents: Matrices, folder: Path, settings: dict[str, Any]) -> None:
         from pylate import indexes
 
         index = indexes.PLAID(str(folder), "index", override=True, device="cpu", show_progress=False, **settings)
-        index.add_documents([str(row) for row in range(len(documents))], list(documents))
+        index.add_documents([str(row) for row in range(len(documents))], [np.float32(matrix) for matrix in documents])
 
     def searchers(self, folder: Path, settings: dict[str, Any]) -> dict[str, Searcher]:
         from pylate import indexes
@@ -95,7 +107,80 @@ class PyLate:
         return lambda query: [int(hit["id"]) for hit in index([query], k=K)[0]]
 
 
-SYSTEMS: dict[str, type[System]] = {"octavo": Octavo, "pylate": PyLate}
+class FastPlaid:
+    """fast-plaid by itself, for versions of it that PyLate does not take yet."""
+
+    package = "fast_plaid"
+    searches = ((8, 4096), *PyLate.searches[1:5])
+
+    def build(self, documents: Matrices, folder: Path, settings: dict[str, Any]) -> None:
+        import torch
+        from fast_plaid import search
+
+        torch.set_num_threads(1)
+        matrices = [torch.from_numpy(np.array(matrix)) for matrix in documents]
+        search.FastPlaid(str(folder / "index"), device="cpu").create(matrices, **settings)
+
+    def searchers(self, folder: Path, settings: dict[str, Any]) -> dict[str, Searcher]:
+        import torch
+        from fast_plaid import search
+
+        torch.set_num_threads(1)
+        index = search.FastPlaid(str(folder / "index"), device="cpu")
+        return {
+            f"n_ivf_probe={probes}, n_full_scores={full}": self._with(index, n_ivf_probe=probes, n_full_scores=full)
+            for probes, full in self.searches
+        }
+
+    @staticmethod
+    def _with(index: Any, **options: int) -> Searcher:
+        import torch
+
+        def find(query: np.ndarray) -> list[int]:
+            found = index.search(torch.from_numpy(query)[None], top_k=K, show_progress=False, **options)
+            return [int(row) for row, _ in found[0]]
+
+        return find
+
+
+class XTRWarp:
+    """xtr-warp-rs: what it chooses by itself first, then more probes, all of whose documents are kept."""
+
+    package = "xtr_warp"
+    probes = (4, 8, 16, 32, 64, 128)
+
+    def build(self, documents: Matrices, folder: Path, settings: dict[str, Any]) -> None:
+        import torch
+        from xtr_warp import XTRWarp as Index
+
+        torch.set_num_threads(1)
+        matrices = [torch.from_numpy(np.array(matrix)) for matrix in documents]
+        Index(str(folder / "index")).create(matrices, device="cpu", show_progress=False, **settings)
+
+    def searchers(self, folder: Path, settings: dict[str, Any]) -> dict[str, Searcher]:
+        import torch
+        from xtr_warp import XTRWarp as Index
+
+        torch.set_num_threads(1)
+        index = Index(str(folder / "index")).load("cpu")
+        found = {"its own choice": self._with(index, {})}
+        for n in self.probes:
+            options = {"nprobe": n, "bound": 16 * n, "centroid_score_threshold": 0.0, "max_candidates": 10_000}
+            found[", ".join(f"{name}={value}" for name, value in options.items())] = self._with(index, options)
+        return found
+
+    @staticmethod
+    def _with(index: Any, options: dict[str, Any]) -> Searcher:
+        import torch
+
+        def find(query: np.ndarray) -> list[int]:
+            found = index.search(torch.from_numpy(query)[None], top_k=K, num_threads=1, show_progress=False, **options)
+            return [int(row) for row, _ in found[0]]
+
+        return find
+
+
+SYSTEMS: dict[str, type[System]] = {"octavo": Octavo, "pylate": PyLate, "fast-plaid": FastPlaid, "xtr-warp": XTRWarp}
 
 
 def build(system: System, data: Path, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +198,7 @@ def build(system: System, data: Path, folder: Path, settings: dict[str, Any]) ->
         "build_peak_rss_mb": process_memory()["VmHWM"] / 1e6,
         "build_peak_anon_mb": memory.peak[1] / 1e6,
         "disk_mb": folder_bytes(folder) / 1e6,
-        "versions": versions("octavo", "pylate", "fast-plaid", "torch", "numpy"),
+        "versions": versions("octavo", "pylate", "fast-plaid", "xtr-warp-rs", "torch", "numpy"),
     }
 
 
@@ -124,7 +209,7 @@ def search(system: System, data: Path, folder: Path, settings: dict[str, Any], n
     rows = list(range(0, len(queries), every))[:n_queries]
     points = []
     for name, find in system.searchers(folder, settings).items():
-        for row in rows[:20]:
+        for row in rows[:5]:
             find(queries[row])
         wall, cpu, same = [], [], []
         for row in rows:
@@ -142,7 +227,7 @@ def search(system: System, data: Path, folder: Path, settings: dict[str, Any], n
 
 def read(data: Path, name: str) -> list[np.ndarray]:
     """Return the matrices that the parent wrote."""
-    flat, offsets = np.load(data / f"{name}.npy"), np.load(data / f"{name}-offsets.npy").tolist()
+    flat, offsets = np.load(data / f"{name}.npy", mmap_mode="c"), np.load(data / f"{name}-offsets.npy").tolist()
     return [flat[a:b] for a, b in pairwise(offsets)]
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 import corpora
 from common import exact_top
+
+_BLOCK = 1_000_000
 
 
 def prepare(work: Path, n: int, dim: int, embeddings: Path | None, n_queries: int, seed: int = 0) -> Path:
@@ -29,20 +32,25 @@ def prepare(work: Path, n: int, dim: int, embeddings: Path | None, n_queries: in
         if real.shape[1] != dim:
             raise SystemExit(f"expected embeddings of dimension {dim}, those in {embeddings} have {real.shape[1]}")
         questions = np.load(embeddings / "questions.npy")
-        if n <= len(real):
-            documents = real[:n]
-        else:
-            documents = corpora.extend(real, _near(embeddings, real), n, seed=seed)
         queries = questions[rng.choice(len(questions), n_queries, replace=False)]
+        blocks = iter([real[:n]]) if n <= len(real) else _extended(real, _near(embeddings, real), n, seed)
     else:
         both = _mixture(n + n_queries, dim, rng)
-        documents, queries = both[:n], both[n:]
-    # `extend` puts the real ones first; in a shuffled file a prefix is a fair sample, and insertion order says nothing.
-    documents = documents[rng.permutation(n)]
-    _save(folder / "documents.npy", documents)
+        queries, blocks = both[n:], iter([both[:n]])
+    _save_blocks(folder / "documents.npy", blocks, (n, dim), rng)
+    documents = np.load(folder / "documents.npy", mmap_mode="r")
     _save(folder / "queries.npy", queries)
     _save(folder / "truth.npy", exact_top(documents, queries))
     return folder
+
+
+def _extended(real: np.ndarray, near: np.ndarray, n: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield blocks of at most a million rows, each with its share of the real ones, so that ten million fit into memory."""
+    count = -(-n // _BLOCK)
+    sizes = [len(part) for part in np.array_split(np.empty(n, np.bool_), count)]
+    for number, (share, size) in enumerate(zip(np.array_split(real, count), sizes, strict=True)):
+        made = corpora.extend(real, near, len(real) + size - len(share), seed=seed + number)[len(real) :]
+        yield np.concatenate([share, made])
 
 
 def _near(embeddings: Path, real: np.ndarray) -> np.ndarray:
@@ -62,6 +70,18 @@ def _mixture(n: int, dim: int, rng: np.random.Generator) -> np.ndarray:
         points = rng.standard_normal((count, dim), dtype=np.float32) * spectrum
         out[start : start + count] = corpora.unit((centres[rng.integers(0, len(centres), count)] + points) @ turn)
     return out
+
+
+def _save_blocks(path: Path, blocks: Iterator[np.ndarray], shape: tuple[int, int], rng: np.random.Generator) -> None:
+    """Write blocks of rows, each shuffled: then a prefix is a fair sample, and the order of insertion says nothing."""
+    draft = path.with_name(path.name + ".tmp")
+    out = np.lib.format.open_memmap(draft, mode="w+", dtype=np.float32, shape=shape)
+    start = 0
+    for block in blocks:
+        out[start : start + len(block)] = block[rng.permutation(len(block))]
+        start += len(block)
+    out.flush()
+    os.replace(draft, path)
 
 
 def _save(path: Path, array: np.ndarray) -> None:

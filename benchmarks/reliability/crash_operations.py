@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import functools
+import io
 import os
 import signal
 import zlib
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from PIL import Image
 
 import octavo
 from octavo.errors import OctavoError, StorageError
@@ -47,6 +50,26 @@ def tokens_of(identifier: str, version: int) -> np.ndarray:
     return tokens / np.linalg.norm(tokens, axis=1, keepdims=True)
 
 
+def is_page(identifier: str) -> bool:
+    """Tell whether a document is the image of a page."""
+    return identifier.startswith("p")
+
+
+@functools.cache
+def image_of(identifier: str, version: int) -> bytes:
+    """A PNG of some 7 KB, which no page of SQLite's holds; no other document has its pixels."""
+    rng = np.random.default_rng(zlib.crc32(f"{identifier}/{version}".encode()))
+    out = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (48, 48, 3), np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+def document_of(identifier: str, version: int) -> str | octavo.PageImage:
+    """The document that is added: a text, or the image of a page with that text."""
+    text = text_of(identifier, version)
+    return octavo.PageImage(image_of(identifier, version), text=text) if is_page(identifier) else text
+
+
 def add(kb: octavo.Collection, documents: Model) -> None:
     """Add documents in one batch."""
     ids = list(documents)
@@ -57,7 +80,7 @@ def add(kb: octavo.Collection, documents: Model) -> None:
         else {"vectors": [t[0] for t in tokens]}
     )
     kb.add(
-        [text_of(*item) for item in documents.items()],
+        [document_of(*item) for item in documents.items()],
         ids=ids,
         metadata=[metadata_of(*item) for item in documents.items()],
         batch_size=len(ids),
@@ -157,6 +180,11 @@ def ids(first: int, last: int, version: int = 0) -> Model:
     return {f"d{number}": version for number in range(first, last)}
 
 
+def pages(first: int, last: int, version: int = 0) -> Model:
+    """Page images of consecutive numbers."""
+    return {f"p{number}": version for number in range(first, last)}
+
+
 def adding(documents: Model) -> Step:
     """A step that adds documents."""
     return Step(lambda kb, _: add(kb, documents), documents)
@@ -213,6 +241,7 @@ CHDIR = Step(lambda kb, sandbox: os.chdir(sandbox.parent))
 
 DELETE_IDS = Step(lambda kb, _: kb.delete([f"d{i}" for i in range(40, 70)]), deleted=lambda model: ids(40, 70))
 DELETE_EVEN = Step(lambda kb, _: kb.delete(filter={"even": True}), deleted=_even)
+DELETE_PAGES = Step(lambda kb, _: kb.delete([f"p{i}" for i in range(10, 30)]), deleted=lambda model: pages(10, 30))
 TEXT = Step(lambda kb, _: kb.search("common", 3, mode="text"))
 COMPACT = Step(lambda kb, _: kb.compact())
 SECURE = Step(lambda kb, _: kb.compact(secure=True))
@@ -226,6 +255,7 @@ EXPORT = Step(lambda kb, sandbox: kb.export(sandbox / "out"))
 
 _FITTED = [adding(ids(0, 150))]
 _INDEXED = [*_FITTED, FLUSH]
+_PAGES = [adding(ids(0, 20) | pages(0, 60))]
 
 OPERATIONS: dict[str, Operation] = {
     "create": Operation([adding(ids(0, 40)), adding(ids(40, 60))]),
@@ -300,4 +330,11 @@ OPERATIONS: dict[str, Operation] = {
         [REPAIR, adding(ids(150, 180)), FLUSH], _INDEXED, damage=_flip("*.centroids"), late=True, index="cells"
     ),
     "late: repair": Operation([REPAIR, adding(ids(80, 90))], [adding(ids(0, 80))], late=True, damage=_flip("*-0.vec")),
+    "page images: create and fit": Operation([adding(pages(0, 30)), adding(ids(0, 10) | pages(30, 60))], late=True),
+    "page images: add, replacing": Operation([adding(pages(50, 80, 1)), adding(pages(70, 90, 2))], _PAGES, late=True),
+    "page images: delete": Operation([DELETE_PAGES, DELETE_EVEN, adding(pages(60, 70))], _PAGES, late=True),
+    "page images: compact": Operation([COMPACT, adding(pages(60, 70))], [*_PAGES, DELETE_PAGES], late=True),
+    "page images: compact, secure": Operation([SECURE, adding(pages(60, 70))], [*_PAGES, DELETE_PAGES], late=True),
+    "page images: snapshot": Operation([COPY, adding(pages(60, 70))], [*_PAGES, DELETE_PAGES], late=True),
+    "page images: export": Operation([EXPORT, adding(pages(60, 70))], [*_PAGES, DELETE_PAGES], late=True),
 }

@@ -15,7 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from crash_operations import COPIED, Model, Operation, Step, add, metadata_of, text_of, tokens_of, word_of
+from crash_operations import (
+    COPIED,
+    Model,
+    Operation,
+    Step,
+    add,
+    image_of,
+    is_page,
+    metadata_of,
+    text_of,
+    tokens_of,
+    word_of,
+)
 from crash_power import AfterPowerCut, Policy, remember_all
 from crash_shim import Fault, Shim
 
@@ -357,6 +369,11 @@ def _documents(kb: octavo.Collection, model: Model) -> None:
         version = model[document.id]
         assert document.text == text_of(document.id, version)
         assert document.metadata == metadata_of(document.id, version)
+        if is_page(document.id):  # whole, down to the last byte, or not there at all
+            assert document.image is not None, f"{document.id} has lost its image"
+            assert document.image.to_bytes() == (image_of(document.id, version), "image/png")
+        else:
+            assert document.image is None
 
 
 def _searches(kb: octavo.Collection, model: Model, rng: random.Random) -> None:

@@ -8,6 +8,7 @@ values when it is read, so that no copy of the whole is made.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -191,7 +192,33 @@ def unit_rows(matrix: Floats, what: str = "vectors", *, keep_zeros: bool = False
         if not keep_zeros:
             check_directions(matrix, what)
         lengths[lengths == 0] = 1
-    return np.asarray(matrix / lengths[:, None], dtype=np.float32)
+    units = np.empty(matrix.shape, np.float32)
+    for start in range(0, len(matrix), BLOCK_ROWS):  # the quotients are float64: not of all rows at once
+        part = slice(start, start + BLOCK_ROWS)
+        units[part] = matrix[part] / lengths[part, None]
+    return units
+
+
+def release_arrays() -> None:
+    """Have the allocator give back to the system what large arrays that are gone have left it, where it can be told to.
+
+    glibc keeps such memory, in each of its arenas, for arrays to come: after learning there are none that large.
+    """
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@functools.cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    try:
+        import ctypes  # only where something was learned
+
+        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+    except (ImportError, OSError, AttributeError, TypeError):  # another system, or another C library
+        return None
+    trim.argtypes = [ctypes.c_size_t]  # type: ignore[attr-defined]
+    return trim
 
 
 def row_lengths(matrix: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -252,13 +252,13 @@ class CodeLayout:
 
     def scores(self, codes: Codes, packed: Any) -> Floats:
         """Score document codes against packed queries: float32 of shape (n, m), higher is better."""
-        if not self.centred:
-            return self.to_scores(self.products(codes, packed))
+        if self.ordered:
+            return self.to_scores(self.products(codes, packed), packed)
         with np.errstate(over="ignore", under="ignore"):
             scores: Floats = np.multiply(
                 self._whole_products(codes, packed), packed.step, dtype=np.float32, casting="unsafe"
             )
-            factors, lengths = self.terms(codes) if self.has_factors or self.lengths else (None, None)
+            factors, lengths = self.terms(codes)
             if factors is not None:
                 scores += factors[:, None] * packed.square
                 scores *= factors[:, None]
@@ -267,8 +267,13 @@ class CodeLayout:
                 scores *= lengths[:, None]
         return scores
 
+    @cached_property
+    def ordered(self) -> bool:
+        """Whether the products of rows with a query order these as scores do: no row has a factor or length of its own."""
+        return not (self.has_factors or self.lengths)
+
     def products(self, codes: Codes, packed: Any) -> npt.NDArray[Any]:
-        """Multiply document codes with packed queries; not where the layout is centred.
+        """Multiply document codes with packed queries; only where they are `ordered` by that.
 
         Returns
         -------
@@ -276,13 +281,20 @@ class CodeLayout:
             Dot products (float64 for f32, float32 for narrower floats, int32 for integers) or, for b1, Hamming distances
             (uint32).
         """
+        if self.centred:
+            return self._whole_products(codes, packed)
         if self.kind == "i2":
             return np.asarray(numkong.dots_packed(_tensor(self._unpack_int2(codes), "int8"), packed))
         product = numkong.hammings_packed if self.kind == "b1" else numkong.dots_packed
         return np.asarray(product(self._tensor(codes), packed))
 
-    def to_scores(self, raw: npt.NDArray[Any]) -> Floats:
-        """Convert raw products to similarities, higher is better, in float32."""
+    def to_scores(self, raw: npt.NDArray[Any], packed: Any = None) -> Floats:
+        """Convert raw products to similarities, higher is better, in float32; a centred layout has to see the queries."""
+        if self.centred:
+            with np.errstate(over="ignore", under="ignore"):
+                centred: Floats = np.multiply(raw, packed.step, dtype=np.float32, casting="unsafe")
+                centred += packed.offset
+            return centred
         if self.kind == "b1":
             # One division per collection instead of one per document; the graph's distances take the same way.
             scores: Floats = np.multiply(

@@ -92,6 +92,8 @@ class StructuredRotation:
 
     def apply(self, X: Floats) -> Floats:
         """Return the rows rotated: float32 of shape (n, dim)."""
+        if len(X) == 1:
+            return self._applied_to_one(X[0])[None]
         for order, first, last in zip(self.order, self._first, self._last, strict=True):
             X = X.take(order, axis=1)
             X *= first
@@ -100,6 +102,21 @@ class StructuredRotation:
                 X *= last
                 self._mix(X[:, self.dim - self._block :])
         return X
+
+    def _applied_to_one(self, x: Floats) -> Floats:
+        """Return a query rotated: the same products as for many rows, without what stacks of matrices cost."""
+        left, right, block = self._left, self._right, self._block
+        shape, rest = (len(left), len(right)), self.dim - block
+        for order, first, last in zip(self.order, self._first, self._last, strict=True):
+            x = x.take(order)
+            x *= first
+            part = x[:block].reshape(shape)
+            np.dot(left, np.dot(part, right), out=part)
+            if rest:
+                x *= last
+                part = x[rest:].reshape(shape)
+                np.dot(left, np.dot(part, right), out=part)
+        return x
 
     def undo(self, X: Floats) -> Floats:
         """Return the rows rotated back."""
@@ -115,10 +132,6 @@ class StructuredRotation:
 
     def _mix(self, part: Floats) -> None:
         """Multiply in place with the Hadamard matrix, which is symmetric and its own inverse."""
-        if len(part) == 1:  # a query: the same products as below, without what a stack of matrices costs
-            row = part[0].reshape(len(self._left), len(self._right))
-            np.dot(self._left, np.dot(row, self._right), out=row)
-            return
         shape = len(part), len(self._left), len(self._right)
         # One small product a row, always of the same shape: in a common product a row's company could change its last bit.
         part[:] = (self._left @ (part.reshape(shape) @ self._right)).reshape(part.shape)

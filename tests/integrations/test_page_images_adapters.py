@@ -137,6 +137,37 @@ class TestLlamaIndex:
                 assert stored[node.node_id].image_resource.data == node.image_resource.data
         again.close()
 
+    def test_nodes_with_images_are_updated_without_a_second_copy(self, tmp_path: Path) -> None:
+        nodes = {node.node_id: node for node in self.nodes(tmp_path)}
+        made = octavo.open_multi_vector(tmp_path / "kb", ColourModel(), pooling=SpatialPooling(4))
+        store = LlamaIndexStore(collection=made)
+        store.add(list(nodes.values()))
+        (tmp_path / "blue.png").unlink()  # what is not embedded again is not read again
+        changed = [nodes[name] for name in ("red", "blue", "yellow", "prefixed", "text")]
+        for node in changed:
+            node.metadata = {"page": 7}
+        nodes["red"].text = "a bill"
+        asyncio.run(store.async_update_nodes(changed))
+        payloads = dict(zip(nodes, made.get_payloads(nodes), strict=True))
+        assert not any(encoded(name) in payloads[name] for name in ("red", "yellow"))
+        for given, stored in zip(changed, store.get_nodes([node.node_id for node in changed]), strict=True):
+            assert type(stored) is type(given)
+            assert stored.model_dump() == given.model_dump()
+        assert made.search("bill", mode="text").ids == ["red"]
+        assert made.search("blue", k=1).ids == ["blue"]
+        assert sorted(made.ids({"page": 7})) == sorted(node.node_id for node in changed)
+
+        before = made.get(["red"])[0].image
+        nodes["red"].image = encoded("green")  # returned from now on; what its vectors are made of stays
+        store.update_nodes([nodes["red"]])
+        assert store.get_nodes(["red"])[0].image == encoded("green")
+        after = made.get(["red"])[0].image
+        assert before is not None
+        assert after is not None
+        assert after.to_bytes() == before.to_bytes()
+        assert made.verify().ok
+        made.close()
+
     def test_another_model_encodes_the_images_again(self, tmp_path: Path) -> None:
         class Other(ColourModel):
             name = "other"

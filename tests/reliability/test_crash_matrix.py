@@ -11,7 +11,15 @@ from types import ModuleType
 
 import pytest
 
-OPERATIONS = ("add, replacing", "graph checkpoint", "cells: segments", "cells: trained anew", "fork", "chdir")
+OPERATIONS = (
+    "add, replacing",
+    "graph checkpoint",
+    "cells: segments",
+    "cells: trained anew",
+    "fork",
+    "chdir",
+    "page images: add, replacing",
+)
 
 HERE = Path(__file__).parents[2] / "benchmarks" / "reliability"
 

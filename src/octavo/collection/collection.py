@@ -56,7 +56,7 @@ from octavo.retrievers.search import (
 from octavo.retrievers.tuning import TuningReport
 from octavo.retrievers.two_spaces import Remembered, TwoSpaces
 from octavo.store.database import ENCODED, ROW, SPARSE_ENCODED, read_notes, select_documents, to_embed, write_note
-from octavo.store.derived import DerivedIndex
+from octavo.store.derived import Follower
 from octavo.store.documents import (
     Batch,
     Document,
@@ -143,7 +143,7 @@ class Collection(DenseSearch):
         self._model = self.model_check()
         self._model_of = self._opened_in = store.snapshot.space  # whose vectors it compares with
         self._remembered = Remembered()  # by searches of both
-        self._second: tuple[Searcher, DerivedIndex] | None = None  # of the space that a change of the model fills
+        self._second: tuple[Searcher, Follower] | None = None  # of the space that a change of the model fills
         self._sparse_model = ModelCheck(LocalSparse(self._store))
         self._index.begin()
 
@@ -1923,7 +1923,7 @@ class Collection(DenseSearch):
                 index.start()
             yield TwoSpaces(snapshot, ranker, ranker.beside(searcher), self._remembered)
 
-    def _beside(self, snapshot: Snapshot) -> tuple[Searcher, DerivedIndex]:
+    def _beside(self, snapshot: Snapshot) -> tuple[Searcher, Follower]:
         """Return what searches and indexes the space that a change of the model fills."""
         if self._second is None:
             assert snapshot.reencoding is not None

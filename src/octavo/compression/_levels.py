@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo._arrays import Codes, Floats
-from octavo.compression._quantizers import ScaledQuantizer
+from octavo.compression._quantizers import Magnitudes, ScaledQuantizer
 from octavo.compression._registry import register_step
 
 
@@ -70,9 +70,8 @@ class Int2(ScaledQuantizer):
     kind = "i2"
     largest = 127.0
 
-    def _bound(self, magnitudes: npt.NDArray[np.float64]) -> float:
-        deviation = float(np.sqrt(np.square(magnitudes).mean()))
-        return deviation * float(gaussian_levels(2)[0][-1])
+    def _bound(self, magnitudes: Magnitudes) -> float:
+        return magnitudes.deviation * float(gaussian_levels(2)[0][-1])
 
     def _round(self, scaled: Floats) -> Codes:
         levels, edges = gaussian_levels(2)

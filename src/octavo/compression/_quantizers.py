@@ -9,14 +9,15 @@ become its largest value.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numkong
 import numpy as np
 import numpy.typing as npt
 
-from octavo._arrays import Codes, Floats, row_lengths, to_float32
+from octavo._arrays import BLOCK_ROWS, Codes, Floats, row_lengths, to_float32
 from octavo._layout import TERMS_BYTES, CodeKind, CodeLayout, from_logarithms, to_logarithms
 from octavo.compression._base import Quantizer, Shapes, State
 from octavo.compression._registry import register_step
@@ -143,11 +144,11 @@ class CentredQuantizer(Quantizer):
         U = self._directions(X)[0]
         # A few documents hardly tell the mean: as many of zeros are added.
         self._mean = to_float32(U.sum(axis=0, dtype=np.float64) / (len(U) + _PRIOR_ROWS))
-        self._fit_centred(U - self._mean, seed)
+        self._fit_centred(U, seed)
 
     @abstractmethod
-    def _fit_centred(self, X: Floats, seed: int) -> None:
-        """Learn from centred vectors."""
+    def _fit_centred(self, U: Floats, seed: int) -> None:
+        """Learn from vectors that are yet to be centred, by the mean that is known: a copy of all may be large."""
 
     def _directions(self, X: Floats) -> tuple[Floats, npt.NDArray[np.float64] | None]:
         """Return vectors as they are coded, and their lengths if these are kept."""
@@ -197,6 +198,15 @@ class CentredQuantizer(Quantizer):
             raise CodecError(f"expected a unit of lengths of at least 0 for {self.step_id}, got {self._unit}")
 
 
+@dataclass(frozen=True, eq=False)
+class Magnitudes:
+    """What a scaled quantizer is told of the magnitudes of the values that it learns from: largest, deviation, some of them."""
+
+    most: float
+    deviation: float
+    some: npt.NDArray[np.float64]
+
+
 class ScaledQuantizer(CentredQuantizer):
     """A quantizer that multiplies each centred value with a learned factor before it rounds.
 
@@ -215,18 +225,31 @@ class ScaledQuantizer(CentredQuantizer):
 
     _gain: Floats
 
-    def _fit_centred(self, X: Floats, seed: int) -> None:
-        deviations = np.sqrt(np.square(X, dtype=np.float64).mean(axis=0))
+    def _fit_centred(self, U: Floats, seed: int) -> None:
+        n, dim = U.shape
+        squares, most = np.zeros(dim), 0.0
+        for block in self._centred(U):
+            squares += np.square(block, dtype=np.float64).sum(axis=0)
+        deviations = np.sqrt(squares / max(1, n))
         typical = float(np.sqrt(np.square(deviations).mean()))
         # Vectors that are all alike leave nothing to learn.
-        spread = np.sqrt(np.maximum(deviations / typical, _LEAST_SPREAD)) if typical > 0 else np.ones(X.shape[1])
-        bound = self._bound(np.abs(X / spread))
+        spread = np.sqrt(np.maximum(deviations / typical, _LEAST_SPREAD)) if typical > 0 else np.ones(dim)
+        for block in self._centred(U):
+            most = max(most, float(np.abs(block / spread).max()))
+        every = max(1, U.size // _SEARCHED_VALUES)
+        columns = np.arange(0, U.size, every) % dim
+        some = np.abs((U.reshape(-1)[::every] - self._mean[columns]) / spread[columns])
+        bound = self._bound(Magnitudes(most, float(np.sqrt(np.square(deviations / spread).mean())), some))
         factor = min(max(self.largest / bound, _LEAST), _MOST) if bound > 0 else 1.0
         self._gain = to_float32(factor / spread)
 
-    def _bound(self, magnitudes: npt.NDArray[np.float64]) -> float:
+    def _centred(self, U: Floats) -> Iterator[Floats]:
+        for start in range(0, len(U), BLOCK_ROWS):
+            yield U[start : start + BLOCK_ROWS] - self._mean
+
+    def _bound(self, magnitudes: Magnitudes) -> float:
         """Return the magnitude that is put at `largest`."""
-        return float(magnitudes.max())
+        return magnitudes.most
 
     def _encode(self, X: Floats) -> Codes:
         U, lengths = self._directions(X)
@@ -280,9 +303,9 @@ class ScaledQuantizer(CentredQuantizer):
 class _Float8(ScaledQuantizer):
     numkong_type: ClassVar[Literal["e4m3", "e5m2"]]
 
-    def _bound(self, magnitudes: npt.NDArray[np.float64]) -> float:
+    def _bound(self, magnitudes: Magnitudes) -> float:
         # Room for documents twice as large as those seen: floating point keeps its precision, so that it costs nothing.
-        return 2 * float(magnitudes.max())
+        return 2 * magnitudes.most
 
     def _round(self, scaled: Floats) -> Codes:
         return np.asarray(numkong.astype(scaled, self.numkong_type)).view(np.uint8)
@@ -357,7 +380,7 @@ class Int8(ScaledQuantizer):
     kind = "i8"
     largest = 127.0
 
-    def _bound(self, magnitudes: npt.NDArray[np.float64]) -> float:
+    def _bound(self, magnitudes: Magnitudes) -> float:
         return _bound_of_least_error(magnitudes, self.largest)
 
     def _round(self, scaled: Floats) -> Codes:
@@ -385,18 +408,16 @@ class Int4(ScaledQuantizer):
     largest = 7.0
     largest_query = 119.0  # 16 times a nibble and a nibble, so that the kernel for nibbles multiplies both
 
-    def _bound(self, magnitudes: npt.NDArray[np.float64]) -> float:
+    def _bound(self, magnitudes: Magnitudes) -> float:
         return _bound_of_least_error(magnitudes, self.largest)
 
     def _round(self, scaled: Floats) -> Codes:
         return pack_nibbles(np.rint(scaled, out=scaled).astype(np.int8))
 
 
-def _bound_of_least_error(magnitudes: npt.NDArray[np.float64], largest: float) -> float:
+def _bound_of_least_error(magnitudes: Magnitudes, largest: float) -> float:
     """Return the magnitude to be put at the largest whole number for the least squared error, what is cut off included."""
-    values = magnitudes.ravel()
-    values = values[:: max(1, len(values) // _SEARCHED_VALUES)]
-    best, least = float(magnitudes.max()), np.inf
+    values, best, least = magnitudes.some, magnitudes.most, np.inf
     for bound in best * 2.0 ** (-np.arange(41) / 8):
         step = bound / largest
         error = float(np.square(np.minimum(np.rint(values / step), largest) * step - values).sum()) if step else 0.0

@@ -93,7 +93,8 @@ class RaBitQ(CentredQuantizer):
 
     # -- learning ----------------------------------------------------------------------------------------------------
 
-    def _fit_centred(self, X: Floats, seed: int) -> None:
+    def _fit_centred(self, U: Floats, seed: int) -> None:
+        X = U - self._mean
         self._rotation = StructuredRotation(X.shape[1], seed)
         found = row_lengths(X)
         chosen = np.flatnonzero(found > 0)

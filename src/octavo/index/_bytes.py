@@ -33,12 +33,14 @@ def to_directions(rotated: Floats) -> tuple[Bytes, Floats]:
 def pack(rows: Bytes) -> Any:
     """Arrange rows as `multiply` reads them."""
     rows = np.ascontiguousarray(rows)
-    return numkong.dots_pack(numkong.from_pointer(rows.ctypes.data, rows.shape, "int8", owner=rows))
+    return numkong.dots_pack(numkong.from_pointer(rows.__array_interface__["data"][0], rows.shape, "int8", owner=rows))
 
 
 def multiply(rows: Bytes, packed: Any) -> NDArray[np.int32]:
     """Return the products of each row with each of those that were packed."""
     rows = np.ascontiguousarray(rows)
     return np.asarray(
-        numkong.dots_packed(numkong.from_pointer(rows.ctypes.data, rows.shape, "int8", owner=rows), packed)
+        numkong.dots_packed(
+            numkong.from_pointer(rows.__array_interface__["data"][0], rows.shape, "int8", owner=rows), packed
+        )
     )

@@ -98,18 +98,18 @@ def _blocks(lengths: Rows, bytes_per_token: int) -> list[Rows]:
 
 
 def _best_matches(layout: CodeLayout, codes: Codes, starts: Rows, lengths: Rows, packed: Any) -> NDArray[Any]:
-    """Return the raw product of the best token for each document and query token, shape (documents, query tokens)."""
+    """Return the raw product (or score) of the best token for each document and query token, (documents, query tokens)."""
     ends = starts + lengths
     if np.array_equal(starts[1:], ends[:-1]):
         rows = codes[int(starts[0]) : int(ends[-1])]
     else:
         spans = [codes[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
         rows = np.concatenate(spans, out=_scratch.rows(int(lengths.sum()), codes.shape[1]))
-    # Rows with factors of their own can only be compared as scores.
-    raw = layout.scores(rows, packed) if layout.centred else layout.products(rows, packed)
+    # Rows with factors of their own can only be compared as scores; where they have none, only the best need become scores.
+    raw = layout.products(rows, packed) if layout.ordered else layout.scores(rows, packed)
     nearest = np.minimum if layout.kind == "b1" else np.maximum  # of Hamming distances the smallest is the best
     best: NDArray[Any] = nearest.reduceat(raw, np.cumsum(lengths) - lengths, axis=0)
-    return best
+    return layout.to_scores(best, packed) if layout.centred and layout.ordered else best
 
 
 def _sum_matches(layout: CodeLayout, best: NDArray[Any], edges: Rows, counts: Rows) -> NDArray[np.float64]:

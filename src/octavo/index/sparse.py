@@ -279,7 +279,7 @@ class SparseSegment:
         """Return the local slots of some lists, in rising order of these, one after the other."""
         ends, (one, two) = self.ends, np.searchsorted(lists, [edge for _, edge in self._edges[:2]]).tolist()
         short, paged, bits = lists[:one], lists[one:two], lists[two:]
-        parts: list[npt.NDArray[Any]] = [
+        parts: list[npt.NDArray[np.integer[Any]]] = [
             self.short[a:b] for a, b in zip(ends[short].tolist(), ends[short + 1].tolist(), strict=True)
         ]
         if len(paged):

@@ -185,7 +185,13 @@ class Postings(Segment):
 
 
 def _united(keys: Sequence[Keys]) -> Keys:
-    return keys[0] if len(keys) == 1 else np.unique(np.concatenate(keys))
+    """Return the keys of several parts, each of which rises, without repetitions, and rising."""
+    if len(keys) == 1:
+        return keys[0]
+    united = np.concatenate(keys)
+    united.sort(kind="stable")  # in place, which `np.unique` is not; runs that rise are merged
+    kept: Keys = united[np.concatenate([[True], united[1:] != united[:-1]])]
+    return kept
 
 
 def _living(block: int, keys: Keys, alive: Mask | None) -> Keys:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from octavo._arrays import Floats, Scores
 from octavo.errors import CorruptCollectionError
 from octavo.index import Graph, exact_search, planner, score_rows
+from octavo.index.cells import Routed
 from octavo.store.snapshot import CellView, Mask, Slots, Snapshot, TierView
 
 #: Rows of each cell of each segment that a mask lets through.
@@ -23,6 +24,9 @@ Counts = list[npt.NDArray[np.int64]]
 
 #: Share of the rows above which what a graph finds may nearly all come back.
 _HARDLY_ANY_PASSED = 0.9
+
+#: Queries whose products with the centroids are computed together, in half the time that they take one by one.
+_ROUTED = 16
 
 #: Share of the rows below which matching rows are gathered without asking the planner.
 _SCATTERED = 0.25
@@ -183,10 +187,10 @@ def _by_cells(
         tail, _ = _nothing(len(queries), 0)
     slots, scores = _nothing(len(queries), k)
 
-    def search(number: int) -> None:
+    def search(number: int, query: Routed) -> None:
         beside, looked = tail[number][tail[number] >= 0], rows
         while True:
-            found = view.search(queries[number], looked, keep, passing, counts, k, widen=options.oversample is None)
+            found = view.search(query, looked, keep, passing, counts, k, widen=options.oversample is None)
             if len(found) + len(beside) >= k or (looked is not None and looked >= view.rows):
                 break
             looked = 8 * (looked or keep)  # the query's neighbourhood holds little that may come back
@@ -196,15 +200,19 @@ def _by_cells(
             slots[number], scores[number] = everything[0][0], everything[1][0]
             return
         finest.check(found)
-        values = score_rows(finest.layout, finest.codes, encoded[number], found)
-        slots[number], scores[number] = _best(found, values, k)
+        # as `score_rows` does, without a look at what was checked: rows by the cells, codes by their own encoder
+        values = finest.layout.scores(
+            finest.codes.take(found, axis=0), finest.layout.pack(encoded[number : number + 1])
+        )
+        slots[number], scores[number] = _best(found, values[:, 0], k)
 
     try:
         counts = count(mask, view) if mask is not None else None
-        # One behind the other: a query by cells is many short calls, between which threads wait for each other. Two took 1.2
-        # to 1.4 times as long as one, on two cores.
-        for number in range(len(queries)):
-            search(number)
+        # One thread: apart from the products with the centroids, which all queries of a block share, a query by cells is many
+        # short calls, between which Python lets one thread at a time run. Two threads answered 0.9 to 1.1 times as many.
+        for start in range(0, len(queries), _ROUTED):
+            for number, query in enumerate(view.route(queries[start : start + _ROUTED]), start):
+                search(number, query)
     except CorruptCollectionError:
         if not any(part.damaged for part in view.parts):
             raise

@@ -95,11 +95,14 @@ class RecordGuard:
         CorruptCollectionError
             When a block does not match; `damaged` is set then.
         """
-        if self._all_good:
+        if self._all_good or not len(first):
+            return
+        begin, end = first * self._row_bytes // BLOCK_BYTES, (last * self._row_bytes - 1) // BLOCK_BYTES
+        good = self._good.take(begin, mode="clip") & self._good.take(end, mode="clip")  # also where there are no rows
+        if good.all() and (end - begin).max() <= 1:
             return
         filled = last > first
-        begin = first[filled] * self._row_bytes // BLOCK_BYTES
-        end = (last[filled] * self._row_bytes - 1) // BLOCK_BYTES
+        begin, end = begin[filled], end[filled]
         if not len(begin):
             return
         bad = np.zeros(len(self._good) + 1, np.int64)
@@ -320,6 +323,7 @@ def read_model(folder: Directory, entry: dict[str, Any]) -> ModelView:
         reach=reach if reach.first else None,
         rotation=rotation,
     )
+    model.make_ready()
     return ModelView(model, rows, entry, file)
 
 

@@ -24,8 +24,8 @@ from octavo.store.vectors import Codes
 #: Vectors that the codec is fitted on, at most.
 FIT_SAMPLE = 16_384
 
-#: Token vectors that the codec and the candidate encoder are fitted on, at most (200 MB at 384 dimensions).
-FIT_TOKENS = 1 << 17
+#: Values of the token vectors that the codec and the candidate encoder are fitted on, at most: 131,072 tokens of 128, 64 MB.
+FIT_VALUES = 1 << 24
 
 #: Documents whose originals are enough to learn from them alone, where there are more.
 _LEAST_SAMPLE = 1_000
@@ -37,7 +37,7 @@ _LEAST_APART = 64
 _CLEARLY = 0.95
 
 #: Slots, and tokens, decoded or re-encoded at a time.
-_CHUNK_SLOTS, _CHUNK_TOKENS = 8_192, 1 << 15
+_CHUNK_SLOTS, _CHUNK_TOKENS = 8_192, 1 << 13
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ def waiting_codec(codec_text: str, dim: int) -> TokenCodec:
 
 
 def late_learning_sample(snapshot: Snapshot, settings: Settings, originals: Mapping[int, Floats]) -> TokenMatrices:
-    """Return the documents, as token vectors, that codecs are learned from; see `learning_sample`.
+    """Return the documents, as token vectors of unit length, that codecs are learned from; see `learning_sample`.
 
     Raises
     ------
@@ -253,13 +253,21 @@ def late_learning_sample(snapshot: Snapshot, settings: Settings, originals: Mapp
     learned = snapshot.learned
     fair = learned is not None and learned.lossy and (learned.complete or learned.below < ALL)
     if fair and originals and len(originals) >= min(int((view.lengths(slots) > 0).sum()), _LEAST_SAMPLE):
-        return TokenMatrices.of(list(originals.values()))
+        return of_unit_length(TokenMatrices.of(list(originals.values())))
     view.check_offsets(slots)
     slots = np.random.default_rng(seed).permutation(slots[view.lengths(slots) > 0])
     if not len(slots):
         raise ParameterError("expected at least one document with tokens to fit the codec on; there is none")
-    enough = int(np.searchsorted(np.cumsum(view.lengths(slots)), FIT_TOKENS, side="right"))
-    return view.decode(np.sort(slots[: max(1, enough)]))
+    enough = int(np.searchsorted(np.cumsum(view.lengths(slots)), FIT_VALUES // (snapshot.dim or 1), side="right"))
+    return of_unit_length(view.decode(np.sort(slots[: max(1, enough)])))
+
+
+def of_unit_length(sample: TokenMatrices) -> TokenMatrices:
+    """Scale token vectors in place to how they came in, as `fit_ready` does: a sample is large, and nobody else has it."""
+    for start in range(0, len(sample.flat), _CHUNK_TOKENS):
+        part = sample.flat[start : start + _CHUNK_TOKENS]
+        part[:] = unit_rows(part, keep_zeros=True)
+    return sample
 
 
 def fit_late(sample: TokenMatrices, settings: Settings, codec_text: str) -> tuple[Codec, TokenCodec]:
@@ -283,7 +291,8 @@ def late_assessed(tokens: TokenCodec, sample: TokenMatrices, settings: Settings,
     codec = Codec([tokens.pipeline])
     if not codec.needs_fit:
         return None
-    return assessed(codec, fit_ready(sample.flat[:FIT_TOKENS], settings), settings, documents)
+    flat = sample.flat[: FIT_VALUES // sample.dim]
+    return assessed(codec, flat[:: max(1, len(flat) // FIT_SAMPLE)], settings, documents)
 
 
 def late_reencoded(
@@ -381,13 +390,14 @@ def _encoded_rows(
         lengths[slot - slots[0]] = len(matrix.flat)
     offsets = np.zeros(len(slots) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
-    flat = np.empty((int(offsets[-1]), decoded.dim), np.float32)
+    flat = np.empty((int(offsets[-1]), decoded.dim), np.float32) if again else decoded.flat
     codes = np.empty((len(flat), tokens.pipeline.layout.row_bytes), np.uint8)
     mine = np.ones(len(flat), np.bool_)
     for slot, matrix in again.items():
         span = slice(offsets[slot - slots[0]], offsets[slot - slots[0] + 1])
         mine[span], flat[span], codes[span] = False, matrix.flat, tokens.encode(matrix.flat)
-    flat[mine] = decoded.flat
+    if again:
+        flat[mine] = decoded.flat
     codes[mine] = view.rows(alive) if as_they_are else tokens.encode(decoded.flat)
     vectors = tokens.document_vectors(TokenMatrices(flat, offsets))
     return Rows([tier.encode(vectors) for tier in codec.tiers], codes, lengths)

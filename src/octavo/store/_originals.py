@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from octavo._arrays import Floats
+from octavo._arrays import BLOCK_ROWS, Floats
 from octavo.compression import Quantizer
 from octavo.store.sqlite import Connection
 
@@ -152,10 +152,12 @@ class Learned:
 
 def errors_of(pipeline: Quantizer, vectors: Floats) -> npt.NDArray[np.float64]:
     """Return the part of its squared length that each vector loses in a tier; zero for vectors of zeros."""
-    lost = (vectors - pipeline.decode(pipeline.encode(vectors))).astype(np.float64)
-    squared = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
     errors: npt.NDArray[np.float64] = np.zeros(len(vectors))
-    np.divide(np.einsum("ij,ij->i", lost, lost), squared, out=errors, where=squared > 0)
+    for start in range(0, len(vectors), BLOCK_ROWS):  # float64 of little at a time
+        part = vectors[start : start + BLOCK_ROWS]
+        lost = (part - pipeline.decode(pipeline.encode(part))).astype(np.float64)
+        squared = np.einsum("ij,ij->i", part, part, dtype=np.float64)
+        np.divide(np.einsum("ij,ij->i", lost, lost), squared, out=errors[start : start + BLOCK_ROWS], where=squared > 0)
     return errors
 
 

@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from octavo._arrays import Floats
+from octavo._arrays import Floats, release_arrays
 from octavo._files import Directory
 from octavo.errors import CorruptCollectionError, OctavoError
 from octavo.index import planner
@@ -134,6 +134,7 @@ class CellFiles(DerivedIndex):
         if apart:
             _, cosine = model.encode(decode_rows(snapshot, left_out), left_out)
         model = model.learned(held, segment, cosine, self._pause)
+        model.make_ready()
         return CellView(ModelView(model, len(alive)), (SegmentView(segment, 0, snapshot.n_slots),), snapshot.n_slots)
 
     def _merged(self, segments: Sequence[Segment], alive: Mask | None) -> Segment:
@@ -167,7 +168,7 @@ class CellFiles(DerivedIndex):
     def begin(self) -> None:
         """Map what is there, which takes milliseconds, and take up work."""
         with contextlib.suppress(OctavoError, OSError), self._lock:
-            self._current(self._space)
+            self._current(self.space)
         super().begin()
 
     def behind(self, snapshot: Snapshot, tail: int | None = None) -> bool:
@@ -225,7 +226,7 @@ class CellFiles(DerivedIndex):
 
     def _train_beside(self) -> None:
         """Learn centroids in a thread of its own, if it is time to."""
-        snapshot = self._space
+        snapshot = self.space
         due = self._untrained(snapshot) or self._outgrown(snapshot)
         if not due or self._over() or self._is_training:
             return
@@ -235,7 +236,7 @@ class CellFiles(DerivedIndex):
     def _trained_quietly(self) -> None:
         with contextlib.suppress(OctavoError, OSError):
             while not self._over():
-                snapshot = self._space
+                snapshot = self.space
                 if not (self._untrained(snapshot) or self._outgrown(snapshot)) or not self._train():
                     break
             self._follow(None)
@@ -243,7 +244,7 @@ class CellFiles(DerivedIndex):
 
     def _catch_up(self, tail: int | None) -> None:
         self._follow(tail)
-        while self._overdue(self._space, tail) and not self._over() and self._train():
+        while self._overdue(self.space, tail) and not self._over() and self._train():
             self._follow(tail)
         if not self._stopped:
             self._train_beside()
@@ -253,7 +254,7 @@ class CellFiles(DerivedIndex):
         self.wait()
         self._follow(0)
         while not self._over():
-            snapshot = self._space
+            snapshot = self.space
             if not (self._untrained(snapshot) or self._outgrown(snapshot)) or not self._train():
                 break
             self._follow(0)
@@ -263,7 +264,7 @@ class CellFiles(DerivedIndex):
         """Put rows into the cells that there are, until at most `tail` wait beside them."""
         with self._lock, contextlib.suppress(_StoppedError):
             while not self._over():
-                snapshot = self._space
+                snapshot = self.space
                 view = self._current(snapshot)
                 if view is None or not self._waits(snapshot, tail):
                     return
@@ -286,7 +287,7 @@ class CellFiles(DerivedIndex):
         self.wait()
         with self._lock:
             self._seen = self._refused = None
-            self._show(self._space.generation, None)
+            self._show(self.space.generation, None)
 
     def _show(self, generation: int, view: CellView | None) -> None:
         """Let searches use other cells."""
@@ -306,14 +307,16 @@ class CellFiles(DerivedIndex):
         """
         with self._training, contextlib.suppress(_StoppedError):
             self._moves.clear()
-            snapshot = self._space
+            snapshot = self.space
             alive = np.flatnonzero(snapshot.alive)
             if not len(alive) or not (self._untrained(snapshot) or self._outgrown(snapshot)):
                 return False
+            release_arrays()
             view = self._learn(snapshot, alive, self._store.settings.seed or 0)
+            release_arrays()
             generation = snapshot.generation
             while not self._over():
-                now = self._space
+                now = self.space
                 if now.generation != generation:
                     if generation not in self._moves:
                         return False
@@ -323,7 +326,7 @@ class CellFiles(DerivedIndex):
                     view = self._extended(now, view)
                     continue
                 with self._lock:
-                    if self._space.generation == generation:
+                    if self.space.generation == generation:
                         self._show(generation, view)
                         return True
         return False
@@ -352,12 +355,13 @@ class CellFiles(DerivedIndex):
         before, mean = view.later
         later = before + added
         mean = (before * mean + added * cosine) / later if later else 0.0
+        release_arrays()
         return CellView(view.trained, tuple(kept), snapshot.n_slots, (later, mean))
 
     def take_over(self, before: Snapshot, renumbered: bool) -> None:
         """Go on with the cells of the generation of vector files before this one, where its vectors are nearly the same."""
         with contextlib.suppress(OctavoError, OSError), self._lock:
-            now, (generation, view) = self._space, self._shown
+            now, (generation, view) = self.space, self._shown
             if generation != before.generation or (view is not None and view.covered > before.n_slots):
                 view = self._view(before)
             training = self._training.locked()
@@ -472,10 +476,10 @@ class CellFiles(DerivedIndex):
         """
         store = self._store
         folder = store.folder
-        if folder is None or store.settings.read_only or _is_saved(self._view(self._space)):
+        if folder is None or store.settings.read_only or _is_saved(self._view(self.space)):
             return
         with self._lock:
-            snapshot = self._space
+            snapshot = self.space
             view = self._view(snapshot)
             if view is None or _is_saved(view) or view.damaged:
                 return

@@ -34,7 +34,76 @@ def _stop_building() -> None:
         files.stop()
 
 
-class DerivedIndex(ABC):
+class Follower(ABC):
+    """Follows the vector files of one store with what finds candidates: a `DerivedIndex`, or several beside each other."""
+
+    @property
+    @abstractmethod
+    def parts(self) -> tuple[DerivedIndex, ...]:
+        """The indexes it consists of, each with a name and files of its own."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Give up building and wait until the thread has noticed: it must not be in native code when the process ends."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Take up work when the collection is opened."""
+
+    @abstractmethod
+    def behind(self, snapshot: Snapshot, tail: int | None = None) -> bool:
+        """Tell whether more rows wait outside the index than `tail` (None: than should be scanned beside it)."""
+
+    @abstractmethod
+    def covered(self, snapshot: Snapshot) -> int:
+        """Return up to which slot the index reaches."""
+
+    @abstractmethod
+    def catch_up(self, tail: int | None = None) -> None:
+        """Extend the index until at most `tail` rows wait outside it; the caller waits."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Extend the index in a thread of its own; searches stay exact, if slower, until it is done."""
+
+    @abstractmethod
+    def keep_up(self) -> None:
+        """Extend the index beside a stream of writes; the writer waits only when it is far ahead."""
+
+    @abstractmethod
+    def complete(self) -> None:
+        """Bring the index to where nothing is left to do; the caller waits."""
+
+    @abstractmethod
+    def take_over(self, before: Snapshot, renumbered: bool) -> None:
+        """Go on with what there was for the generation of vector files before this one, where that is possible.
+
+        Parameters
+        ----------
+        before : Snapshot
+            The last state of that generation.
+        renumbered : bool
+            Whether slots without documents were left out.
+        """
+
+    @abstractmethod
+    def wait(self) -> None:
+        """Wait for background runs to end."""
+
+    @abstractmethod
+    def forget(self) -> None:
+        """Drop the index in memory, so that it is built again from the vector files."""
+
+    @abstractmethod
+    def checkpoint(self, *, keep: bool = False) -> None:
+        """Save the index beside the vector files and record its checksums; searches read it from there, unless `keep`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop extending and save what is there."""
+
+
+class DerivedIndex(Follower):
     """Follows the vector files of one store with an index that finds candidates: `GraphFiles` or `CellFiles`.
 
     What it does not reach yet is scanned exactly, so whatever is missing or damaged costs time, never an answer. One thread
@@ -64,7 +133,7 @@ class DerivedIndex(ABC):
 
     @property
     def parts(self) -> tuple[DerivedIndex, ...]:
-        """What it consists of, each with a name of its own: itself, or several indexes."""
+        """Itself."""
         return (self,)
 
     # ------------------------------------------------------------------ forks and the end
@@ -92,22 +161,14 @@ class DerivedIndex(ABC):
     # ------------------------------------------------------------------ following
 
     @property
-    def _space(self) -> Snapshot:
+    def space(self) -> Snapshot:
         """The newest state of what is followed."""
         return self._store.space(self._prefix)
 
     def begin(self) -> None:
         """Take up work when the collection is opened."""
-        if self.behind(self._space):
+        if self.behind(self.space):
             self.start()
-
-    @abstractmethod
-    def behind(self, snapshot: Snapshot, tail: int | None = None) -> bool:
-        """Tell whether more rows wait outside the index than `tail` (None: than should be scanned beside it)."""
-
-    @abstractmethod
-    def covered(self, snapshot: Snapshot) -> int:
-        """Return up to which slot the index reaches."""
 
     def catch_up(self, tail: int | None = None) -> None:
         """Extend the index until at most `tail` rows wait outside it; the caller waits."""
@@ -116,7 +177,7 @@ class DerivedIndex(ABC):
 
     def _save(self) -> None:
         """Save the index, if it is time to."""
-        if not self._store.settings.read_only and self._due(self._space):
+        if not self._store.settings.read_only and self._due(self.space):
             # It only saves time later, and the write that it follows is durable: no reason to fail that.
             with contextlib.suppress(StorageError, CollectionLockedError, CollectionReplacedError):
                 self.checkpoint()
@@ -144,7 +205,7 @@ class DerivedIndex(ABC):
 
     def keep_up(self) -> None:
         """Extend the index beside a stream of writes; the writer waits only when it is far ahead."""
-        snapshot = self._space
+        snapshot = self.space
         if not self.behind(snapshot):
             return
         if snapshot.n_slots - self.covered(snapshot) > _BACKLOG * planner.limits.tail_max:
@@ -157,30 +218,14 @@ class DerivedIndex(ABC):
         self.catch_up(tail=0)
 
     def take_over(self, before: Snapshot, renumbered: bool) -> None:
-        """Go on with what there was for the generation of vector files before this one, where that is possible.
-
-        Parameters
-        ----------
-        before : Snapshot
-            The last state of that generation.
-        renumbered : bool
-            Whether slots without documents were left out.
-        """
+        """Do nothing: see `Follower.take_over`."""
         return
 
     def wait(self) -> None:
         """Wait for background runs to end."""
         _join(self._thread)
 
-    @abstractmethod
-    def forget(self) -> None:
-        """Drop the index in memory, so that it is built again from the vector files."""
-
     # ------------------------------------------------------------------ saving
-
-    @abstractmethod
-    def checkpoint(self, *, keep: bool = False) -> None:
-        """Save the index beside the vector files and record its checksums; searches read it from there, unless `keep`."""
 
     def close(self) -> None:
         """Stop extending and save what is there."""

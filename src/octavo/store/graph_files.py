@@ -58,7 +58,7 @@ class GraphFiles(DerivedIndex):
         busy = self._lock.locked()
         super().after_fork_in_child()
         if busy:
-            _forks.keep_for_ever(self._store.forget_graph_after_fork(self._space.generation))
+            _forks.keep_for_ever(self._store.forget_graph_after_fork(self.space.generation))
             self._saved, self._loaded_generation = 0, -1
 
     # ------------------------------------------------------------------ building
@@ -81,15 +81,15 @@ class GraphFiles(DerivedIndex):
 
     def _catch_up(self, tail: int | None) -> None:
         with self._lock:
-            while self.behind(self._space, tail) and not self._over():
-                self._extend(self._space)
+            while self.behind(self.space, tail) and not self._over():
+                self._extend(self.space)
 
     def forget(self) -> None:
         """Drop the graph in memory, so that it is built again from the coarse tier."""
         self.wait()
         with self._lock:
             self._saved = 0
-            self._store.publish_graph(self._space.generation, None)
+            self._store.publish_graph(self.space.generation, None)
 
     def _extend(self, snapshot: Snapshot) -> None:
         view = snapshot.graph
@@ -157,10 +157,10 @@ class GraphFiles(DerivedIndex):
         """
         store = self._store
         folder = store.folder
-        if folder is None or store.settings.read_only or self._is_saved(self._space):
+        if folder is None or store.settings.read_only or self._is_saved(self.space):
             return
         with self._lock:
-            snapshot = self._space
+            snapshot = self.space
             view = snapshot.graph
             if view is None or self._is_saved(snapshot):  # by the thread that had the lock until now
                 return

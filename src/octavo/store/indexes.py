@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
 
 from octavo.store.cell_files import CellFiles
-from octavo.store.derived import DerivedIndex
+from octavo.store.derived import DerivedIndex, Follower
 from octavo.store.graph_files import GraphFiles
 from octavo.store.snapshot import Snapshot
 from octavo.store.store import Store
 from octavo.store.token_cell_files import TokenCellFiles
 
 
-class Beside(DerivedIndex):
+class Beside(Follower):
     """Several indexes of one space, followed together: that of candidate vectors, and the token cells.
 
     Parameters
     ----------
-    store : Store
-        The collection's files.
-    prefix : str
-        See `DerivedIndex`.
     parts : tuple of DerivedIndex
         The indexes.
     """
 
-    def __init__(self, store: Store, prefix: str, parts: tuple[DerivedIndex, ...]) -> None:
-        super().__init__(store, prefix)
+    def __init__(self, parts: tuple[DerivedIndex, ...]) -> None:
         self._parts = parts
 
     @property
@@ -61,8 +55,7 @@ class Beside(DerivedIndex):
 
     def start(self) -> None:
         """Extend those that are behind, each in a thread of its own."""
-        snapshot = self._space
-        self._each(lambda part: part.start() if part.behind(snapshot) else None)
+        self._each(lambda part: part.start() if part.behind(part.space) else None)
 
     def keep_up(self) -> None:
         """Extend them beside a stream of writes."""
@@ -92,20 +85,10 @@ class Beside(DerivedIndex):
         """Stop all of them and save what is there."""
         self._each(lambda part: part.close())
 
-    def damage(self, entry: dict[str, Any] | None) -> NoReturn:
-        """Not for several at once: each has an entry of its own."""
-        raise NotImplementedError("ask each of `parts`")
 
-    def _catch_up(self, tail: int | None) -> None:
-        self.catch_up(tail)
-
-    def _due(self, snapshot: Snapshot) -> bool:
-        return False
-
-
-def index_of(store: Store, prefix: str = "") -> DerivedIndex:
+def index_of(store: Store, prefix: str = "") -> Follower:
     """Return what follows the vector files of a space of a store with what its settings name."""
     by_vectors = CellFiles(store, prefix) if store.settings.index == "cells" else GraphFiles(store, prefix)
     if not store.settings.multi_vector and not prefix:
         return by_vectors
-    return Beside(store, prefix, (by_vectors, TokenCellFiles(store, prefix)))
+    return Beside((by_vectors, TokenCellFiles(store, prefix)))

@@ -15,6 +15,7 @@ from octavo._layout import CodeLayout
 from octavo.compression import Codec, Pipeline
 from octavo.errors import CorruptCollectionError
 from octavo.index import Graph, Tuning, token_cells
+from octavo.index.cells import Routed
 from octavo.index.token_cells import Postings
 from octavo.store._cell_format import ModelView, SegmentView
 from octavo.store._originals import Learned
@@ -122,9 +123,13 @@ class CellView:
             part.check_all()
         return [part.segment.counts(mask) for part in self.parts]
 
+    def route(self, queries: Floats) -> list[Routed]:
+        """Return what queries are compared by; see `CellModel.route`."""
+        return self.trained.model.route(queries)
+
     def search(
         self,
-        query: Floats,
+        query: Floats | Routed,
         rows: int | None,
         keep: int,
         mask: Mask | None = None,

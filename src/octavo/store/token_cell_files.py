@@ -24,7 +24,7 @@ from octavo.store.snapshot import CellView, Mask, Slots, Snapshot
 from octavo.store.tokens import TokenView
 
 #: Tokens decoded and put into cells at a time, and between two looks at whether to stop.
-_CHUNK = 16_384
+_CHUNK = 8_192
 
 #: Tokens left out of the training, to see how well others fit: this part of the sample, but no more than so many.
 _LEFT_OUT, _LEFT_OUT_PART = 16_384, 8

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from octavo._arrays import Floats, unit_rows
+from octavo._arrays import Floats
 from octavo._layout import CodeLayout
 from octavo.compression import Codec, Pipeline
 from octavo.compression.candidates import CandidateEncoder, candidate_encoder_from_config
@@ -53,10 +53,8 @@ class TokenCodec:
 
     @classmethod
     def fit(cls, codec_text: str, sample: TokenMatrices, candidates: CandidateEncoder, *, seed: int) -> TokenCodec:
-        """Learn from the tokens of some documents."""
-        pipeline = (
-            Codec.parse(codec_text).tiers[0].fit(unit_rows(sample.flat, keep_zeros=True), seed=seed, lengths=False)
-        )
+        """Learn from the tokens of some documents, which are of unit length."""
+        pipeline = Codec.parse(codec_text).tiers[0].fit(sample.flat, seed=seed, lengths=False)
         return cls(pipeline, candidates.fit(sample, seed=seed))
 
     def encode(self, tokens: Floats) -> Codes:

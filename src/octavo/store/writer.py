@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from octavo._arrays import Floats
+from octavo._arrays import Floats, release_arrays
 from octavo._sparse_rows import SparseRows
 from octavo.compression import Codec, Float16, Float32
 from octavo.compression.token_matrices import TokenMatrices
@@ -38,6 +38,7 @@ from octavo.store._generations import (
     late_reencoded,
     learning_sample,
     mended,
+    of_unit_length,
     reassessed,
     reencoded,
     waiting_codec,
@@ -450,6 +451,7 @@ class Writer:
             if not snapshot.n_alive:
                 raise ParameterError("expected at least one document to fit the codec on; the collection is empty")
             self._learn(connection, snapshot, text)
+        release_arrays()
         self._after_switch(snapshot)
 
     def learn_again(self, *, ended: bool) -> bool:
@@ -475,7 +477,9 @@ class Writer:
             snapshot = self._current(connection)
             if not due(snapshot):
                 return False
+            release_arrays()
             changed = self._learn(connection, snapshot, None)
+        release_arrays()
         if changed:
             self._after_switch(snapshot)
         else:
@@ -503,10 +507,9 @@ class Writer:
             found = late_assessed(tokens, sample, settings, snapshot.n_alive)
             if codec_text is None:
                 pair = (Codec([tokens.pipeline]), Codec([snapshot.tokens.codec.pipeline]))
-                flat = fit_ready(sample.flat, settings)
-                renewed = better_tiers(*pair, flat, always=all_there)
+                renewed = better_tiers(*pair, sample.flat, always=all_there)
                 if found is not None and learned is not None:
-                    found = reassessed(found, learned, pair[1], flat, renewed)
+                    found = reassessed(found, learned, pair[1], sample.flat, renewed)
             chunks = late_reencoded(snapshot, codec, tokens, originals)
         else:
             vectors, tokens = learning_sample(snapshot, settings, originals), None
@@ -960,7 +963,9 @@ class Writer:
             if following.tokens is not None:
                 from_sample = reencoding.below != _originals.ALL
                 matrices = (
-                    TokenMatrices.of([matrix for matrix in originals.values() if len(matrix)], dim=reencoding.dim)
+                    of_unit_length(
+                        TokenMatrices.of([matrix for matrix in originals.values() if len(matrix)], dim=reencoding.dim)
+                    )
                     if from_sample
                     else late_learning_sample(following, settings, originals)
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +17,11 @@ from octavo.compression._ward import _merge, ward_labels
 from octavo.compression.token_matrices import TokenMatrices
 from octavo.compression.token_pooling import TokenPooling
 from octavo.errors import CodecError, InputTypeError, InvalidVectorsError, ParameterError
+
+exact_counts = pytest.mark.skipif(
+    tuple(map(int, version("scipy").split(".")[:2])) < (1, 15),
+    reason="fcluster of SciPy before 1.15 does not always return as many clusters as it could",
+)
 
 
 def unit(x):
@@ -44,6 +50,7 @@ def scipy_pool(x, groups=None, height=None, protected=1):
     return np.array([*head, *(mean / np.linalg.norm(mean) for mean in means)]).reshape(-1, x.shape[1])
 
 
+@exact_counts
 @pytest.mark.parametrize("n", [2, 3, 17, 60, 250])
 @pytest.mark.parametrize("share", [0.02, 0.25, 0.5, 0.9])
 def test_ward_is_scipys(n, share):
@@ -60,6 +67,7 @@ def test_ward_is_scipys(n, share):
         )
 
 
+@exact_counts
 @settings(max_examples=60, deadline=None)
 @given(n=st.integers(1, 40), k=st.integers(1, 40), seed=st.integers(0, 2**20), euclidean=st.booleans())
 def test_ward_is_scipys_for_any_dissimilarity(n, k, seed, euclidean):
@@ -89,6 +97,7 @@ def test_ward_with_equal_heights(values, k):
         assert_array_equal(labels, smallest_members(points))
 
 
+@exact_counts
 @pytest.mark.parametrize("factor", [1, 2, 3, 4, 6])
 def test_factor_is_the_published_pooling(factor):
     rng = np.random.default_rng(factor)
@@ -102,6 +111,7 @@ def test_factor_is_the_published_pooling(factor):
         assert_allclose(got, wanted, atol=3e-7)
 
 
+@exact_counts
 @pytest.mark.parametrize("n_vectors", [2, 8, 32])
 @pytest.mark.parametrize("protected", [0, 1])
 def test_fixed_number_of_vectors(n_vectors, protected):

@@ -55,6 +55,24 @@ def test_search_agrees_with_the_definition(n: int, dim: int, wanted: int, seed: 
     assert (np.diff(estimates) <= 0).all()
 
 
+@pytest.mark.parametrize("dim", [2, 33, 64, 384])
+def test_queries_of_a_block_are_compared_as_each_is_alone(dim: int) -> None:
+    """A batch finds what its queries find, to the last bit."""
+    X = clustered(600, dim, 5)
+    model = CellModel.train(X, 30)
+    queries = np.concatenate([clustered(37, dim, 6) * np.float32(3), np.zeros((1, dim), np.float32)])
+    segment, _ = model.encode(X, np.arange(len(X)))
+    for query, routed in zip(queries, model.route(queries), strict=True):
+        alone = model.route(query[None])[0]
+        assert routed.length == alone.length
+        assert routed.products.dtype == np.float32  # in float64 everything that follows takes twice as long
+        assert np.array_equal(routed.rotated, alone.rotated)
+        assert np.array_equal(routed.products, alone.products)
+        together, by_itself = (model.search(each, [segment], 200, 20) for each in (routed, query))
+        assert np.array_equal(together[0], by_itself[0])
+        assert np.array_equal(together[1], by_itself[1])
+
+
 @pytest.mark.parametrize("mean", [0.0, 1.5])
 def test_estimates_have_no_bias_and_little_error(mean: float) -> None:
     """Also where all vectors point nearly the same way, as those of many models do."""

@@ -82,6 +82,7 @@ def draw(layout: CodeLayout, n: int, m: int, seed: int = 0) -> tuple[np.ndarray,
         if layout.lengths:
             tails[0, -2:] = 0
     terms = rng.normal(size=(m, 3)).astype(np.float32) * [1e-3, 0.1, 0.3]
+    terms[:, 0] = np.abs(terms[:, 0])  # a step is a length
     if not layout.has_factors:
         terms[:, 1] = 0
     if layout.kind in ("e4m3", "e5m2"):

@@ -21,7 +21,6 @@ from octavo.index import planner
 from octavo.store.cell_files import CellFiles
 from octavo.store.derived import DerivedIndex
 from octavo.store.graph_files import GraphFiles
-from octavo.store.indexes import Beside
 from octavo.store.settings import DERIVED, INDEXES
 from octavo.store.token_cell_files import TokenCellFiles
 
@@ -68,7 +67,7 @@ def test_every_index_is_here() -> None:
     assert {each.name for each in (CellFiles, GraphFiles)} == set(INDEXES)
     # Token cells stand beside one of these where documents have many vectors: tests/unit/store/test_token_cell_files.py.
     kinds = {*DerivedIndex.__subclasses__(), *CellFiles.__subclasses__()}
-    assert {each.name for each in kinds if each is not Beside} == {*INDEXES, TokenCellFiles.name} == set(DERIVED)
+    assert {each.name for each in kinds} == {*INDEXES, TokenCellFiles.name} == set(DERIVED)
 
 
 @pytest.fixture(autouse=True)

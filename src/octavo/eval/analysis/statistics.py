@@ -193,16 +193,17 @@ def randomisation_test(a: ArrayLike, b: ArrayLike, *, resamples: int = RESAMPLES
         return 1.0
     if len(differences) == 1:
         return 1.0  # both swaps are as extreme as what was observed
-    result = stats.permutation_test(
-        (differences,),
-        # Two sums that differ only by rounding are a tie, and ties count as extreme.
-        lambda values, axis: np.round(values.sum(axis=axis), 10),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=resamples,
-        batch=max(1, _BATCH_VALUES // len(differences)),
-        random_state=np.random.default_rng(seed),
-    )
+    with np.errstate(over="ignore"):  # some versions of SciPy count all permutations in a float
+        result = stats.permutation_test(
+            (differences,),
+            # Two sums that differ only by rounding are a tie, and ties count as extreme.
+            lambda values, axis: np.round(values.sum(axis=axis), 10),
+            permutation_type="samples",
+            vectorized=True,
+            n_resamples=resamples,
+            batch=max(1, _BATCH_VALUES // len(differences)),
+            random_state=np.random.default_rng(seed),
+        )
     return float(result.pvalue)
 
 

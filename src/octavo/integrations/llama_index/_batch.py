@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,10 +70,11 @@ def to_batch(nodes: Iterable[BaseNode], dim: int | None) -> tuple[NodeBatch, Flo
     return _columns([(record, text) for record, text, _ in kept.values()], given), _matrix(embeddings, dim)
 
 
-def to_texts(nodes: Iterable[BaseNode], *, images: bool = False) -> NodeBatch:
+def to_texts(nodes: Iterable[BaseNode], *, images: bool = False, stored: Mapping[str, str] | None = None) -> NodeBatch:
     """Return nodes as columns; where an id comes twice, the last node counts.
 
     Embeddings that the nodes bring along are left alone. With `images`, the vectors of a node with an image are made of that.
+    `stored` says what stands for the images of nodes that are stored: see `to_record`.
 
     Raises
     ------
@@ -83,7 +84,8 @@ def to_texts(nodes: Iterable[BaseNode], *, images: bool = False) -> NodeBatch:
     given: list[str] = []
     kept: dict[str, tuple[Record, str]] = {}
     for position, node in enumerate(nodes):
-        record = to_record(node, position, images=images)
+        known = stored.get(node.node_id) if stored and isinstance(node, BaseNode) else None
+        record = to_record(node, position, images=images, stored=known)
         given.append(record.id)
         kept[record.id] = record, embedded_text(node)
     return _columns(list(kept.values()), given)

@@ -88,7 +88,7 @@ class StoredObject(BaseModel):
 # ---------------------------------------------------------------------- node -> record
 
 
-def to_record(node: BaseNode, position: int = 0, *, images: bool = False) -> Record:
+def to_record(node: BaseNode, position: int = 0, *, images: bool = False, stored: str | None = None) -> Record:
     """Return a node as a document and payload, without its embedding.
 
     Parameters
@@ -99,6 +99,8 @@ def to_record(node: BaseNode, position: int = 0, *, images: bool = False) -> Rec
         Its place in what the caller gave, for messages.
     images : bool
         Whether the vectors of a node with an image are made of that.
+    stored : str or None
+        What stands for the image in a collection that has one of this node: the same is not kept in the payload once more.
 
     Raises
     ------
@@ -132,7 +134,7 @@ def to_record(node: BaseNode, position: int = 0, *, images: bool = False) -> Rec
         fields.pop(name, None)
     _pack_relationships(fields, related)
     _pack_object(node, fields, where)
-    image = _image_of(node, where) if images else None
+    image = _image_of(node, where) if images else stored
     if isinstance(node, ImageNode) and image is not None and node.image == _base64_of(image):
         fields["image"] = True  # it is what stands for the document's image
     if isinstance(node, Node):

@@ -35,7 +35,7 @@ from octavo.filters import Compare, Field
 from octavo.integrations.llama_index import _persistence
 from octavo.integrations.llama_index._batch import NodeBatch, to_batch, to_texts
 from octavo.integrations.llama_index._model import NodeModel
-from octavo.integrations.llama_index._nodes import SOURCE, embedded_text, read_nodes, to_node
+from octavo.integrations.llama_index._nodes import SOURCE, embedded_text, has_image, read_nodes, to_node
 from octavo.integrations.llama_index._query import TEXT_MODES, check_names, node_filter, refuse_empty_groups, search
 from octavo.store.documents import Document as StoredDocument
 
@@ -296,7 +296,7 @@ class OctavoVectorStore(BasePydanticVectorStore):
         ----------
         nodes : sequence of BaseNode
             Nodes whose ids are stored; their embeddings are left alone. A changed text is what is returned and found by
-            words; to have it embedded, `add` the node.
+            words, a changed image what is returned; to have them embedded, `add` the node.
         **kwargs
             None is known; any raises.
 
@@ -308,7 +308,11 @@ class OctavoVectorStore(BasePydanticVectorStore):
             Something that is no node or cannot be stored as JSON; an unknown option.
         """
         _refuse_options("update_nodes", kwargs)
-        batch = to_texts(nodes)
+        nodes = list(nodes)
+        with_images = [node.node_id for node in nodes if isinstance(node, BaseNode) and has_image(node)]
+        documents = self._collection.get(with_images) if with_images else []
+        stored = {document.id: document.to_embed for document in documents if document.image is not None}
+        batch = to_texts(nodes, stored=stored)
         self._collection.update(batch.ids, batch.metadata, batch.texts, payloads=batch.payloads)
 
     async def async_update_nodes(self, nodes: Sequence[BaseNode], **kwargs: Any) -> None:

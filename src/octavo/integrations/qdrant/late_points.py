@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from octavo._arrays import Floats
+from octavo._arrays import Floats, unit_rows
 from octavo.compression import Codec, Float32, Pipeline
 from octavo.compression.candidates import CandidateEncoder, candidate_encoder_from_config
 from octavo.compression.token_matrices import TokenMatrices
@@ -67,7 +67,8 @@ class LateCodec:
     def fit(cls, codec: str, candidates: CandidateEncoder, sample: TokenMatrices, *, seed: int) -> LateCodec:
         """Learn from the pooled tokens of documents."""
         reducers = (step.token for step in Codec.parse(codec).tiers[0].reducers)
-        return cls(TokenCodec.fit("|".join([*reducers, "float32"]), sample, candidates, seed=seed))
+        units = TokenMatrices(unit_rows(sample.flat, keep_zeros=True), sample.offsets)
+        return cls(TokenCodec.fit("|".join([*reducers, "float32"]), units, candidates, seed=seed))
 
     @classmethod
     def of(cls, tokens: TokenCodec, dim: int) -> LateCodec:

@@ -18,7 +18,7 @@ from octavo.errors import CollectionLockedError, CorruptCollectionError, OctavoE
 from octavo.index import Tuning
 from octavo.store import _originals
 from octavo.store.database import ROW, document_crc
-from octavo.store.derived import DerivedIndex
+from octavo.store.derived import Follower
 from octavo.store.documents import chunked
 from octavo.store.metadata import index as _metadata_index
 from octavo.store.reencoding import PREFIX
@@ -109,13 +109,13 @@ class _Damage:
         return found + [message for message in (self.text, self.tuning) if message is not None]
 
 
-def verify_files(store: Store, index: DerivedIndex, text: TextFiles) -> VerifyReport:
+def verify_files(store: Store, index: Follower, text: TextFiles) -> VerifyReport:
     """Compare every file with its checksum and the tables with each other."""
     damage, snapshot = _find_damage(store, index, text)
     return VerifyReport(damage.messages(snapshot))
 
 
-def _find_damage(store: Store, index: DerivedIndex, text: TextFiles) -> tuple[_Damage, Snapshot]:
+def _find_damage(store: Store, index: Follower, text: TextFiles) -> tuple[_Damage, Snapshot]:
     """Look at the newest commit; returns it as well.
 
     The vector files of a snapshot are held open, so it does not matter who replaces or deletes them meanwhile.
@@ -235,7 +235,7 @@ def _tuning_damage(connection: Connection) -> str | None:
 def repair_damage(
     store: Store,
     writer: Writer,
-    index: DerivedIndex,
+    index: Follower,
     text: TextFiles,
     encoder: Encoder | TokenEncoder | None,
     sparse_encoder: SparseEncoder | None = None,
@@ -258,7 +258,7 @@ def repair_damage(
 def _repair(
     store: Store,
     writer: Writer,
-    index: DerivedIndex,
+    index: Follower,
     text: TextFiles,
     encoder: Encoder | TokenEncoder | None,
     sparse_encoder: SparseEncoder | None,
