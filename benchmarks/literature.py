@@ -168,6 +168,7 @@ def sampled(whole: Dataset, distractors: int = DISTRACTORS, seed: int = SEED) ->
         name=f"{whole.name}-sample{distractors}-seed{seed}",
         document_ids=[whole.document_ids[row] for row in rows],
         texts=[whole.texts[row] for row in rows],
+        bodies=None if whole.bodies is None else [whole.bodies[row] for row in rows],
     )
 
 

@@ -114,6 +114,7 @@ def smaller(dataset: Dataset, n: int) -> Dataset:
         name=f"{dataset.name}, {len(rows)} documents",
         document_ids=[dataset.document_ids[row] for row in rows],
         texts=[dataset.texts[row] for row in rows],
+        bodies=None if dataset.bodies is None else [dataset.bodies[row] for row in rows],
     )
 
 
