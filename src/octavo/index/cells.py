@@ -47,8 +47,10 @@ Records: TypeAlias = NDArray[np.void]
 
 #: Cells for n rows: so many times the square root of n ...
 CELLS_PER_ROOT = 20.0
-#: ... but never so many that a cell has fewer rows than this, on average.
+#: ... but never so many that a cell has fewer rows than this, on average, ...
 ROWS_PER_CELL = 12
+#: ... or that a query, which is compared with all centroids, reads more of them than caches of processors hold.
+MOST_CELLS = 32_768
 #: Rows of the training sample for each centroid.
 SAMPLE_PER_CELL = 16
 
@@ -72,10 +74,10 @@ def cells_for(n: int) -> int:
 
     Examples
     --------
-    >>> cells_for(100_000), cells_for(1_000_000)
-    (6324, 20000)
+    >>> cells_for(100_000), cells_for(1_000_000), cells_for(10_000_000)
+    (6324, 20000, 32768)
     """
-    return max(1, min(int(CELLS_PER_ROOT * math.sqrt(n)), n // ROWS_PER_CELL))
+    return max(1, min(int(CELLS_PER_ROOT * math.sqrt(n)), n // ROWS_PER_CELL, MOST_CELLS))
 
 
 def record_type(dim: int) -> np.dtype[np.void]:

@@ -291,11 +291,14 @@ def test_equal_documents(kind: Kind) -> None:
     """Forty documents, each fifty times, and then only one of them, thousands of times."""
     few = vectors(40, 11)
     with filled(kind, None, np.repeat(few, 50, axis=0)) as kb:
-        for number in (0, 17, 39):
+        right = 0
+        for number in range(len(few)):  # in a graph, equal documents may link to each other alone, depending on threads
             found = kb.search(few[number], 50, **kind.search)
-            assert np.allclose(found.scores, found.scores[0], atol=1e-5)
-            assert {int(i) // 50 for i in found.ids} == {number}
             assert len({*found.ids}) == 50
+            right += {int(i) // 50 for i in found.ids} == {number} and np.allclose(
+                found.scores, found.scores[0], atol=1e-5
+            )
+        assert right >= kind.of_equals * len(few)
         check(kb, kind, k=60, least=kind.of_equals)
     with filled(kind, None, np.repeat(few[:1], 2_000, axis=0)) as kb:
         check(kb, kind, k=20)
