@@ -43,7 +43,7 @@ def test_each_value_becomes_the_nearest_level(dim: int) -> None:
     codes = step.encode(X)
     assert codes.shape == (200, -(-dim // 4))
     state = step.get_state()
-    levels = np.array([-127, -38.07, 38.07, 127]) / np.float64(state["gain"])[:, None]
+    levels = np.array([-127, -38.07, 38.07, 127]) / np.asarray(state["gain"], np.float64)[:, None]
     centred = X - state["mean"]
     nearest = np.abs(centred[:, :, None] - levels).argmin(axis=2)
     assert_array_equal(unpacked(codes, dim), nearest)
