@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from octavo.eval import Dataset  # scripts of rivals come without Octavo
 
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"]
 K = 10
@@ -15,6 +19,20 @@ K = 10
 def text_of(number: int) -> str:
     """A text of about 300 characters."""
     return f"document {number}: " + " ".join(WORDS[(number * 7 + step) % len(WORDS)] for step in range(45))
+
+
+def with_others(whole: Dataset, n: int, seed: int) -> Dataset:
+    """Return the judged documents of a data set and `n` of the others, drawn at random, in their old order."""
+    judged = {document for grades in whole.qrels.values() for document in grades}
+    others = [row for row, name in enumerate(whole.document_ids) if name not in judged]
+    drawn = set(np.random.default_rng(seed).choice(others, n, replace=False).tolist())
+    rows = [row for row, name in enumerate(whole.document_ids) if name in judged or row in drawn]
+    return replace(
+        whole,
+        document_ids=[whole.document_ids[row] for row in rows],
+        texts=[whole.texts[row] for row in rows],
+        bodies=None if whole.bodies is None else [whole.bodies[row] for row in rows],
+    )
 
 
 def metadata_of(number: int) -> dict[str, Any]:

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import numpy as np
-
+from common import with_others
 from literature_report import claims, graph_table, limit_table, pooling_table, quality_tables
 from million_report import machine, publish
 from octavo.eval import Configuration, Dataset, Result, Timing, load_dataset, run
@@ -159,17 +158,7 @@ class Study:
 
 def sampled(whole: Dataset, distractors: int = DISTRACTORS, seed: int = SEED) -> Dataset:
     """Return all relevant documents of a data set and some of the others, drawn at random, in their old order."""
-    relevant = {document for judged in whole.qrels.values() for document in judged}
-    others = [row for row, name in enumerate(whole.document_ids) if name not in relevant]
-    drawn = set(np.random.default_rng(seed).choice(others, distractors, replace=False).tolist())
-    rows = [row for row, name in enumerate(whole.document_ids) if name in relevant or row in drawn]
-    return replace(
-        whole,
-        name=f"{whole.name}-sample{distractors}-seed{seed}",
-        document_ids=[whole.document_ids[row] for row in rows],
-        texts=[whole.texts[row] for row in rows],
-        bodies=None if whole.bodies is None else [whole.bodies[row] for row in rows],
-    )
+    return replace(with_others(whole, distractors, seed), name=f"{whole.name}-sample{distractors}-seed{seed}")
 
 
 SECTIONS: dict[str, Callable[[Study], str]] = {

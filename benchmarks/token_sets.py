@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from common import with_others
 from octavo._arrays import unit_rows
 from octavo.compression import SVD, TokenMatrices
 from octavo.eval import Dataset, load_dataset
@@ -105,17 +106,8 @@ def load_token_sets(
 def smaller(dataset: Dataset, n: int) -> Dataset:
     """Return the data set with all judged documents and others, drawn with a fixed seed, `n` in all, in their order."""
     judged = {document for grades in dataset.qrels.values() for document in grades}
-    others = [row for row, name in enumerate(dataset.document_ids) if name not in judged]
-    wanted = max(0, n - (len(dataset.document_ids) - len(others)))
-    left_out = set(np.random.default_rng(SEED).permutation(others)[wanted:].tolist())
-    rows = [row for row in range(len(dataset.document_ids)) if row not in left_out]
-    return replace(
-        dataset,
-        name=f"{dataset.name}, {len(rows)} documents",
-        document_ids=[dataset.document_ids[row] for row in rows],
-        texts=[dataset.texts[row] for row in rows],
-        bodies=None if dataset.bodies is None else [dataset.bodies[row] for row in rows],
-    )
+    found = with_others(dataset, max(0, n - len(judged & set(dataset.document_ids))), SEED)
+    return replace(found, name=f"{dataset.name}, {len(found.texts)} documents")
 
 
 def drawn(dataset: Dataset, n: int) -> Dataset:

@@ -242,12 +242,12 @@ class CodeLayout:
         whole = codes.view(np.int8)
         sums = None
         if self.kind in ("r1", "r2", "r3"):
-            packed = numkong.hammings_pack(_tensor(query_planes(codes).reshape(-1, -(-self.dim // 8)), "uint1"))
+            packed = numkong.hammings_pack(as_tensor(query_planes(codes).reshape(-1, -(-self.dim // 8)), "uint1"))
         elif self.kind in ("i4", "r4"):
-            packed = numkong.dots_pack(_tensor(_nibbles(whole), "int4"))
+            packed = numkong.dots_pack(as_tensor(_nibbles(whole), "int4"))
             sums = whole.sum(axis=1, dtype=np.int32) if self.kind == "r4" else None
         else:
-            packed = numkong.dots_pack(_tensor(codes, _NUMKONG_NAMES[self.compared.kind]))
+            packed = numkong.dots_pack(as_tensor(codes, _NUMKONG_NAMES[self.compared.kind]))
         return CentredQueries(packed, step, square, offset, sums)
 
     def scores(self, codes: Codes, packed: Any) -> Floats:
@@ -284,7 +284,7 @@ class CodeLayout:
         if self.centred:
             return self._whole_products(codes, packed)
         if self.kind == "i2":
-            return np.asarray(numkong.dots_packed(_tensor(self._unpack_int2(codes), "int8"), packed))
+            return np.asarray(numkong.dots_packed(as_tensor(self._unpack_int2(codes), "int8"), packed))
         product = numkong.hammings_packed if self.kind == "b1" else numkong.dots_packed
         return np.asarray(product(self._tensor(codes), packed))
 
@@ -316,19 +316,19 @@ class CodeLayout:
             weights: npt.NDArray[Any] = _PLANES.astype(exact)
             total: npt.NDArray[Any] = np.array(0)
             for plane in range(planes):
-                near = np.asarray(numkong.hammings_packed(_tensor(codes, "uint1", plane * width, width), packed))
+                near = np.asarray(numkong.hammings_packed(as_tensor(codes, "uint1", plane * width, width), packed))
                 apart = (near.reshape(-1, QUERY_PLANES).astype(exact) @ weights).reshape(len(codes), -1)
                 total = total + apart * (2 ** (planes - plane))
             return exact((2**planes - 1) * (2**QUERY_PLANES - 1) * self.dim) - total
         if kind in ("i4", "r4"):
             halves = np.asarray(
-                numkong.dots_packed(_tensor(codes, "int4", 0, self.code_bytes), packed), np.int32
+                numkong.dots_packed(as_tensor(codes, "int4", 0, self.code_bytes), packed), np.int32
             ).reshape(len(codes), -1, 2)
             whole = halves[:, :, 0] * 16 + halves[:, :, 1]
             return whole if queries.sums is None else 2 * whole + queries.sums
         if kind == "i2":
-            return np.asarray(numkong.dots_packed(_tensor(self._unpack_int2(codes), "int8"), packed))
-        return np.asarray(numkong.dots_packed(_tensor(codes, _NUMKONG_NAMES[kind], 0, self.code_bytes), packed))
+            return np.asarray(numkong.dots_packed(as_tensor(self._unpack_int2(codes), "int8"), packed))
+        return np.asarray(numkong.dots_packed(as_tensor(codes, _NUMKONG_NAMES[kind], 0, self.code_bytes), packed))
 
     def _tensor(self, codes: Codes) -> Any:
         width = self.code_bytes // _VALUE_BYTES.get(self.kind, 1)
@@ -379,11 +379,11 @@ class CodeLayout:
         """Return the numbers that the codes of rows stand for, as float32 of shape (n, dim), without factor and length."""
         if self.kind in ("e4m3", "e5m2"):
             part = np.ascontiguousarray(codes[:, : self.code_bytes])
-            return np.asarray(numkong.astype(_tensor(part, _NUMKONG_NAMES[self.kind]), "f32"))
+            return np.asarray(numkong.astype(as_tensor(part, _NUMKONG_NAMES[self.kind]), "f32"))
         return self.unpack(codes).astype(np.float32)
 
 
-def _tensor(codes: Codes, name: _NumkongName, first: int = 0, width: int | None = None) -> Any:
+def as_tensor(codes: npt.NDArray[Any], name: _NumkongName, first: int = 0, width: int | None = None) -> Any:
     """Return rows, or so many bytes of each from `first` on, as numkong reads them in place."""
     address = codes.__array_interface__["data"][0] + first
     shape = codes.shape if width is None else (codes.shape[0], width)

@@ -9,6 +9,8 @@ import numkong
 import numpy as np
 from numpy.typing import NDArray
 
+from octavo._layout import as_tensor
+
 Floats: TypeAlias = NDArray[np.float32]
 Bytes: TypeAlias = NDArray[np.int8]
 
@@ -32,15 +34,9 @@ def to_directions(rotated: Floats) -> tuple[Bytes, Floats]:
 
 def pack(rows: Bytes) -> Any:
     """Arrange rows as `multiply` reads them."""
-    rows = np.ascontiguousarray(rows)
-    return numkong.dots_pack(numkong.from_pointer(rows.__array_interface__["data"][0], rows.shape, "int8", owner=rows))
+    return numkong.dots_pack(as_tensor(np.ascontiguousarray(rows), "int8"))
 
 
 def multiply(rows: Bytes, packed: Any) -> NDArray[np.int32]:
     """Return the products of each row with each of those that were packed."""
-    rows = np.ascontiguousarray(rows)
-    return np.asarray(
-        numkong.dots_packed(
-            numkong.from_pointer(rows.__array_interface__["data"][0], rows.shape, "int8", owner=rows), packed
-        )
-    )
+    return np.asarray(numkong.dots_packed(as_tensor(np.ascontiguousarray(rows), "int8"), packed))

@@ -36,6 +36,7 @@ import numkong
 import numpy as np
 from numpy.typing import NDArray
 
+from octavo._layout import as_tensor
 from octavo._rotation import StructuredRotation
 from octavo.index._bytes import Bytes, Floats, multiply, pack, scale_of, to_bytes, to_directions
 from octavo.index.reach import FIRST, KEPT, KEPT_LEAST, MOST_WIDENED, NEAREST, HeldOut, Reach, learned, made_queries
@@ -626,11 +627,7 @@ class _Look:
         self.length, self.products = routed.length, routed.products
         self._planes, self._step = _query_planes(routed.rotated, model.width)
         self._weights = _PLANE_WEIGHTS * np.float32(-2 * self._step)
-        self._packed = numkong.hammings_pack(
-            numkong.from_pointer(
-                self._planes.__array_interface__["data"][0], self._planes.shape, "uint1", owner=self._planes
-            )
-        )
+        self._packed = numkong.hammings_pack(as_tensor(self._planes, "uint1"))
         self._slots: list[NDArray[np.uint32]] = []
         self._estimates: list[Floats] = []
 

@@ -435,14 +435,11 @@ def best(scores: Sums, k: int, mask: npt.NDArray[np.bool_] | None) -> tuple[Ints
         scores = np.where(mask, scores, 0.0)
     bound = 0.0
     if k < len(scores):
-        whole = len(scores) // _ROWS
-        if (
-            k <= whole // 4
-        ):  # the k-th of the best of some columns is no higher than the k-th of all, and nearly as high
-            columns = scores[: whole * _ROWS].reshape(_ROWS, whole).max(axis=0)
-            bound = float(np.partition(columns, whole - k)[whole - k])
-        else:
-            bound = float(np.partition(scores, len(scores) - k)[len(scores) - k])
+        compared, whole = scores, len(scores) // _ROWS
+        if k <= whole // 4:
+            # the k-th of the best of each column is no higher than the k-th of all, and nearly as high
+            compared = scores[: whole * _ROWS].reshape(_ROWS, whole).max(axis=0)
+        bound = float(np.partition(compared, len(compared) - k)[len(compared) - k])
     found = np.flatnonzero(scores >= bound) if bound > 0 else np.flatnonzero(scores > 0)
     values = scores[found]
     order = np.argsort(-values, kind="stable")[:k]

@@ -36,7 +36,8 @@ _LEAST_APART = 64
 #: A tier is exchanged when the new one loses less than this part of what the old one loses.
 _CLEARLY = 0.95
 
-#: Vectors from which it is judged what a tier loses: the error of the mean is half a percent of it.
+#: Vectors from which it is judged what a tier loses. Of one bit a value the standard error of the mean is .1 to .5 % of it, of
+#: `int8`, which loses little but of outliers, 2 to 9 %; old and new tier are compared on the same vectors.
 _JUDGED = 4_096
 
 #: Slots, and tokens, decoded or re-encoded at a time.
@@ -118,7 +119,7 @@ def assessed(codec: Codec, sample: Floats, settings: Settings, documents: int) -
 def reassessed(found: Learned, learned: Learned, codec: Codec, sample: Floats, renewed: Sequence[bool]) -> Learned:
     """Return what to expect of tiers that were not renewed: what they lose of the sample, or lost of what came last."""
     errors, spreads = list(found.errors), list(found.spreads)
-    sample = _judged(sample)
+    sample = _spread_over(sample, _JUDGED)
     for number, tier in enumerate(codec.tiers):
         if not renewed[number]:
             measured = errors_of(tier, sample)
@@ -129,7 +130,7 @@ def reassessed(found: Learned, learned: Learned, codec: Codec, sample: Floats, r
 
 def better_tiers(new: Codec, old: Codec, sample: Floats, *, always: bool) -> list[bool]:
     """Tell which tiers of a codec are worth exchanging: those that lose something, and less of it in the new one."""
-    sample = _judged(sample)
+    sample = _spread_over(sample, _JUDGED)
     return [
         now.needs_fit
         and (before := float(errors_of(was, sample).mean())) > NEGLIGIBLE
@@ -138,8 +139,9 @@ def better_tiers(new: Codec, old: Codec, sample: Floats, *, always: bool) -> lis
     ]
 
 
-def _judged(sample: Floats) -> Floats:
-    return sample[:: max(1, len(sample) // _JUDGED)]
+def _spread_over(sample: Floats, n: int) -> Floats:
+    """Return every so many-th vector of a sample, so that `n` to twice as many are left."""
+    return sample[:: max(1, len(sample) // n)]
 
 
 def reencoded(
@@ -301,7 +303,7 @@ def late_assessed(tokens: TokenCodec, sample: TokenMatrices, settings: Settings,
     if not codec.needs_fit:
         return None
     flat = sample.flat[: FIT_VALUES // sample.dim]
-    return assessed(codec, flat[:: max(1, len(flat) // FIT_SAMPLE)], settings, documents)
+    return assessed(codec, _spread_over(flat, FIT_SAMPLE), settings, documents)
 
 
 def late_reencoded(
