@@ -39,6 +39,10 @@ _CAREFULLY = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "
 
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 
+#: Bytes asked for at once: of a longer request Linux reads no more than the device is set to read ahead, 128 KiB unless set
+#: otherwise.
+REQUEST_BYTES = 128 << 10
+
 #: How often a directory is emptied in which somebody may still be creating files.
 _DELETIONS = 20
 
@@ -222,8 +226,18 @@ class HeldFile:
             yield block
             position += len(block)
 
-    def mapped(self, length: int, path: Path) -> mmap.mmap | None:
+    def mapped(self, length: int, path: Path, *, scattered: bool = False) -> mmap.mmap | None:
         """Map its first `length` bytes, to be read; None when it has just become shorter.
+
+        Parameters
+        ----------
+        length : int
+            Bytes.
+        path : Path
+            What messages call it.
+        scattered : bool, default=False
+            What is read of it is announced, so that the system reads nothing else: around a page that is missing it would
+            read as much as the device is set to read ahead, which is megabytes on some.
 
         Raises
         ------
@@ -231,23 +245,59 @@ class HeldFile:
             When the system refuses; the message names `path`.
         """
         try:
-            return mmap.mmap(self.fd, length, access=mmap.ACCESS_READ)
+            mapped = mmap.mmap(self.fd, length, access=mmap.ACCESS_READ)
         except ValueError:
             return None
         except OSError as err:
             raise StorageError(err.errno, f"{path} could not be mapped: {err.strerror}; {ADVICE}") from err
+        if scattered and hasattr(mmap, "MADV_RANDOM") and hasattr(os, "posix_fadvise"):
+            with contextlib.suppress(OSError):
+                mapped.madvise(mmap.MADV_RANDOM)
+        return mapped
 
     def announce(self, starts: Iterable[int], length: int) -> None:
-        """Tell the system that stretches of `length` bytes are about to be read, so that it reads them side by side."""
+        """Tell the system that stretches of `length` bytes are about to be read, so that it reads them side by side.
+
+        Parameters
+        ----------
+        starts : iterable of int
+            Where they begin, in rising order.
+        length : int
+            Bytes of each.
+        """
         if hasattr(os, "posix_fadvise"):
             with contextlib.suppress(OSError):
-                for start in starts:
-                    os.posix_fadvise(self.fd, start, length, os.POSIX_FADV_WILLNEED)
+                for start, size in requests(starts, length):
+                    os.posix_fadvise(self.fd, start, size, os.POSIX_FADV_WILLNEED)
 
     def native_path(self, fallback: Path) -> str:
         """Return a path that leads to this very file where the system has one, for libraries that take nothing else."""
         held = f"/proc/self/fd/{self.fd}"
         return held if os.path.exists(held) else str(fallback)
+
+
+def requests(starts: Iterable[int], length: int) -> Iterator[tuple[int, int]]:
+    """Yield position and length of what is to be asked for, where stretches of one length are about to be read.
+
+    Those that touch each other are one request: each costs some microseconds, and the disk less if there are fewer.
+
+    Examples
+    --------
+    >>> list(requests([0, 16, 48], 16))
+    [(0, 32), (48, 16)]
+    """
+    first = end = 0
+    for start in starts:
+        if start > end:
+            yield from _pieces(first, end)
+            first = start
+        end = start + length
+    yield from _pieces(first, end)
+
+
+def _pieces(first: int, end: int) -> Iterator[tuple[int, int]]:
+    for start in range(first, end, REQUEST_BYTES):
+        yield start, min(REQUEST_BYTES, end - start)
 
 
 def _pread(fd: int, size: int, position: int) -> bytes:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.ma  # np.unique would on its first call, and two threads that do so at once fail within numpy
 import numpy.typing as npt
 
-from octavo._files import Directory, HeldFile, storage_errors
+from octavo._files import REQUEST_BYTES, Directory, HeldFile, storage_errors
 from octavo.errors import CorruptCollectionError
 
 Codes: TypeAlias = npt.NDArray[np.uint8]
@@ -28,10 +28,6 @@ _CAN_PREFETCH = hasattr(os, "posix_fadvise") and hasattr(os, "RWF_NOWAIT")
 
 #: Ranges of a request that are looked at to tell whether it is in memory; each look costs a microsecond.
 _PROBES = 8
-
-#: Bytes asked for at once: of a longer request Linux reads no more than the device is set to read ahead, 128 KiB unless set
-#: otherwise.
-_REQUEST_BYTES = 128 << 10
 
 
 def block_checksums(codes: Codes, start: int, tail: int) -> dict[int, int]:
@@ -245,8 +241,8 @@ def _whole_blocks(
     for start, end in zip(starts[filled].tolist(), ends[filled].tolist(), strict=True):
         first = max(start // BLOCK_ROWS * BLOCK_ROWS * row_bytes, done)
         done = max(done, -(-end // BLOCK_ROWS) * BLOCK_ROWS * row_bytes)
-        for position in range(first, done, _REQUEST_BYTES):
-            yield position, min(_REQUEST_BYTES, done - position)
+        for position in range(first, done, REQUEST_BYTES):
+            yield position, min(REQUEST_BYTES, done - position)
 
 
 def _in_memory(fd: int, position: int) -> bool:
@@ -348,7 +344,7 @@ class BlockGuard:
         if good.all():
             return
         missing = np.unique(blocks[~good])
-        if announce is not None and len(missing) > 1:
+        if announce is not None:  # a single one, too: see `HeldFile.mapped`
             size = BLOCK_ROWS * codes.shape[1]
             announce((missing * size).tolist(), size)
         for block in missing.tolist():
