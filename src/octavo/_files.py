@@ -16,6 +16,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from octavo.errors import (
     AccessDeniedError,
     CorruptCollectionError,
@@ -42,6 +45,12 @@ _DIRECTORY = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 #: Bytes asked for at once: of a longer request Linux reads no more than the device is set to read ahead, 128 KiB unless set
 #: otherwise.
 REQUEST_BYTES = 128 << 10
+
+#: Whether the system tells what of a file is in memory, and can be asked to read (Linux).
+CAN_TELL = hasattr(os, "posix_fadvise") and hasattr(os, "RWF_NOWAIT")
+
+#: Stretches that are looked at to tell whether they are in memory, and how many calls do without when they were.
+_PROBES, _UNLOOKED = 4, 7
 
 #: How often a directory is emptied in which somebody may still be creating files.
 _DELETIONS = 20
@@ -201,11 +210,12 @@ class HeldFile:
         Whether it was opened for writing.
     """
 
-    __slots__ = ("__weakref__", "fd", "writable")
+    __slots__ = ("__weakref__", "_unlooked", "fd", "writable")
 
     def __init__(self, fd: int, *, writable: bool = False) -> None:
         self.fd = fd
         self.writable = writable
+        self._unlooked = 0  # calls of `may_miss` that say no
 
     def __del__(self) -> None:
         with contextlib.suppress(OSError):
@@ -267,8 +277,39 @@ class HeldFile:
         """
         if hasattr(os, "posix_fadvise"):
             with contextlib.suppress(OSError):
-                for start, size in requests(starts, length):
+                for start, size in requests((start, start + length) for start in starts):
                     os.posix_fadvise(self.fd, start, size, os.POSIX_FADV_WILLNEED)
+
+    def may_miss(self) -> bool:
+        """Tell whether to call `announce_missing`: not for a while after nothing was missing, as that took searches longer."""
+        if self._unlooked > 0:  # written by several threads: at worst one looks once more
+            self._unlooked -= 1
+            return False
+        return True
+
+    def announce_missing(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> bool:
+        """Announce the pages that stretches lie in, if they seem not to be in memory; tells whether it did.
+
+        A few of them are looked at, a microsecond each: where a collection is larger than memory, most are missing.
+
+        Parameters
+        ----------
+        starts, ends : ndarray of shape (n,), int64
+            Where they begin and end, in any order.
+        """
+        if not CAN_TELL or not len(starts):
+            return False
+        probes = starts[:: -(-len(starts) // _PROBES)].tolist()
+        if all(in_memory(self.fd, start) for start in probes):
+            self._unlooked = _UNLOOKED
+            return False
+        order = np.argsort(starts)
+        first = starts[order] // mmap.PAGESIZE * mmap.PAGESIZE
+        last = -(-ends[order] // mmap.PAGESIZE) * mmap.PAGESIZE
+        with contextlib.suppress(OSError):
+            for start, size in requests(zip(first.tolist(), last.tolist(), strict=True)):
+                os.posix_fadvise(self.fd, start, size, os.POSIX_FADV_WILLNEED)
+        return True
 
     def native_path(self, fallback: Path) -> str:
         """Return a path that leads to this very file where the system has one, for libraries that take nothing else."""
@@ -276,23 +317,39 @@ class HeldFile:
         return held if os.path.exists(held) else str(fallback)
 
 
-def requests(starts: Iterable[int], length: int) -> Iterator[tuple[int, int]]:
-    """Yield position and length of what is to be asked for, where stretches of one length are about to be read.
+def requests(stretches: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield position and length of what is to be asked for, where stretches of a file are about to be read.
 
-    Those that touch each other are one request: each costs some microseconds, and the disk less if there are fewer.
+    Those that touch are one request: each costs some microseconds, and the disk less if there are fewer.
+
+    Parameters
+    ----------
+    stretches : iterable of (int, int)
+        Where they begin and end, by where they begin.
 
     Examples
     --------
-    >>> list(requests([0, 16, 48], 16))
+    >>> list(requests([(0, 16), (16, 32), (48, 64)]))
     [(0, 32), (48, 16)]
     """
     first = end = 0
-    for start in starts:
+    for start, stop in stretches:
         if start > end:
             yield from _pieces(first, end)
-            first = start
-        end = start + length
+            first = end = start
+        end = max(end, stop)
     yield from _pieces(first, end)
+
+
+def in_memory(fd: int, position: int) -> bool:
+    """Tell whether the byte at `position` can be read without waiting for the disk; True where the system cannot tell."""
+    try:
+        os.preadv(fd, [bytearray(1)], position, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _pieces(first: int, end: int) -> Iterator[tuple[int, int]]:

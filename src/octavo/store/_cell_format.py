@@ -98,11 +98,15 @@ class RecordGuard:
         CorruptCollectionError
             When a block does not match; `damaged` is set then.
         """
-        if self._all_good or not len(first):
+        if not len(first):
+            return
+        if self._all_good:
+            self._announce_missing(first, last)
             return
         begin, end = first * self._row_bytes // BLOCK_BYTES, (last * self._row_bytes - 1) // BLOCK_BYTES
         good = self._good.take(begin, mode="clip") & self._good.take(end, mode="clip")  # also where there are no rows
         if good.all() and (end - begin).max() <= 1:
+            self._announce_missing(first, last)
             return
         filled = last > first
         begin, end = begin[filled], end[filled]
@@ -111,6 +115,7 @@ class RecordGuard:
         bad = np.zeros(len(self._good) + 1, np.int64)
         np.cumsum(~self._good, out=bad[1:])
         if (bad[begin] == bad[end + 1]).all():
+            self._announce_missing(first, last)
             return
         wanted = np.unique(np.concatenate([begin, end, *(np.arange(a, b) for a, b in _wide(begin, end))]))
         self._verify_each(wanted[~self._good[wanted]].tolist())
@@ -126,6 +131,11 @@ class RecordGuard:
         if not self._all_good:
             self._verify_each(np.flatnonzero(~self._good).tolist())
             self._all_good = True
+
+    def _announce_missing(self, first: NDArray[np.int64], last: NDArray[np.int64]) -> None:
+        """Announce rows that were verified before, if they seem not to be in memory any more."""
+        if self._file is not None and self._file.may_miss():
+            self._file.announce_missing(self._start + first * self._row_bytes, self._start + last * self._row_bytes)
 
     def _verify_each(self, blocks: list[int]) -> None:
         """Verify blocks in rising order, announced some megabytes at a time."""

@@ -7,6 +7,7 @@ and the block checksums in SQLite. Bytes beyond the committed length are a dead 
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.ma  # np.unique would on its first call, and two threads that do so at once fail within numpy
 import numpy.typing as npt
 
-from octavo._files import REQUEST_BYTES, Directory, HeldFile, storage_errors
+from octavo._files import CAN_TELL, REQUEST_BYTES, Directory, HeldFile, in_memory, storage_errors
 from octavo.errors import CorruptCollectionError
 
 Codes: TypeAlias = npt.NDArray[np.uint8]
@@ -25,7 +26,11 @@ Codes: TypeAlias = npt.NDArray[np.uint8]
 #: Rows that share one checksum.
 BLOCK_ROWS = 128
 
-_CAN_PREFETCH = hasattr(os, "posix_fadvise") and hasattr(os, "RWF_NOWAIT")
+_CAN_PREFETCH, _in_memory = CAN_TELL, in_memory
+_CAN_ADVISE = CAN_TELL and hasattr(mmap, "MADV_RANDOM")
+
+#: Rows that are read one by one, whatever lies between them.
+_SCATTERED_ROWS = 1_024
 
 #: Ranges of a request that are looked at to tell whether it is in memory; each look costs a microsecond.
 _PROBES = 8
@@ -74,6 +79,8 @@ class VectorFile:
         self._rows: Codes = np.zeros((0, row_bytes), np.uint8)
         self._held: HeldFile | None = None
         self._mapped_bytes = 0
+        self._mapped: mmap.mmap | None = None
+        self._scattered = False  # how the system was told that the map is read
         self.incomplete = False  # the file is missing or shorter than what was committed
 
     @property
@@ -105,6 +112,28 @@ class VectorFile:
         held = self._held
         if held is not None:
             held.announce(starts, length)
+
+    def expect(self, rows: npt.NDArray[np.int64] | None) -> None:
+        """Tell the system how the file is about to be read: some rows, or all of them (None).
+
+        In order, it should read far ahead. Around scattered rows it should read nothing: of a collection larger than memory,
+        whose rows are not there any more when they are asked for again, that were megabytes for each of them.
+        """
+        mapped = self._mapped
+        if mapped is None or not _CAN_ADVISE:
+            return
+        scattered = rows is not None and _are_scattered(rows)
+        if scattered != self._scattered:
+            self._scattered = scattered
+            with contextlib.suppress(OSError):
+                mapped.madvise(mmap.MADV_RANDOM if scattered else mmap.MADV_NORMAL)
+
+    def announce_missing(self, rows: npt.NDArray[np.int64]) -> None:
+        """Announce rows that were verified before, if they seem not to be in memory any more."""
+        held = self._held
+        if held is not None and self._scattered and held.may_miss():
+            starts = rows * self.row_bytes
+            held.announce_missing(starts, starts + self.row_bytes)
 
     def write(self, start: int, codes: Codes) -> None:
         """Write rows from slot `start` on; not durable before `sync`.
@@ -169,7 +198,7 @@ class VectorFile:
         if self.incomplete:
             padded = np.zeros((n_rows, self.row_bytes), np.uint8)
             padded[:rows] = self._rows[:rows]
-            self._rows, self._mapped_bytes = padded, 0
+            self._rows, self._mapped_bytes, self._mapped = padded, 0, None
         return self._rows[:n_rows]
 
     def _map(self) -> int:
@@ -182,9 +211,10 @@ class VectorFile:
                 return 0
         while rows := self._held.size() // self.row_bytes:
             length = rows * self.row_bytes
-            mapped = self._held.mapped(length, self._folder.path / self.name)
+            mapped = self._held.mapped(length, self._folder.path / self.name, scattered=self._scattered)
             if mapped is None:
                 continue
+            self._mapped = mapped
             self._rows, self._mapped_bytes = np.frombuffer(mapped, np.uint8).reshape(rows, self.row_bytes), length
             return rows
         return 0
@@ -233,6 +263,11 @@ class VectorFile:
             self._folder.remove(self.name)
 
 
+def _are_scattered(rows: npt.NDArray[np.int64]) -> bool:
+    """Tell whether much lies between rows."""
+    return len(rows) < _SCATTERED_ROWS or int(rows.max()) - int(rows.min()) > 8 * len(rows)
+
+
 def _whole_blocks(
     starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], row_bytes: int
 ) -> Iterator[tuple[int, int]]:
@@ -244,17 +279,6 @@ def _whole_blocks(
         done = max(done, -(-end // BLOCK_ROWS) * BLOCK_ROWS * row_bytes)
         for position in range(first, done, REQUEST_BYTES):
             yield position, min(REQUEST_BYTES, done - position)
-
-
-def _in_memory(fd: int, position: int) -> bool:
-    """Tell whether the byte at `position` can be read without waiting for the disk."""
-    try:
-        os.preadv(fd, [bytearray(1)], position, os.RWF_NOWAIT)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system that cannot tell
-        return True
-    return True
 
 
 def _pwrite(fd: int, data: memoryview, position: int) -> int:
@@ -342,8 +366,8 @@ class BlockGuard:
         codes: Codes,
         rows: npt.NDArray[np.int64],
         announce: Callable[[Iterable[int], int], None] | None = None,
-    ) -> None:
-        """Verify the blocks that hold `rows`.
+    ) -> bool:
+        """Verify the blocks that hold `rows`; tells whether all of them were good before.
 
         Parameters
         ----------
@@ -360,17 +384,18 @@ class BlockGuard:
             When a block does not match its checksum.
         """
         if self.all_good:
-            return
+            return True
         blocks = rows // BLOCK_ROWS
         good = self._good[blocks]
         if good.all():
-            return
+            return True
         missing = np.unique(blocks[~good])
         if announce is not None:  # a single one, too: see `HeldFile.mapped`
             size = BLOCK_ROWS * codes.shape[1]
             announce((missing * size).tolist(), size)
         for block in missing.tolist():
             self._check(codes, block)
+        return False
 
     def check_all(self, codes: Codes) -> None:
         """Verify every block; quick when they were verified before."""

@@ -17,9 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import octavo
+from octavo import _files
 from octavo._files import REQUEST_BYTES, Directory, HeldFile, requests
 from octavo.errors import CorruptCollectionError
 from octavo.store import _cell_format as cell_format
+from octavo.store import vectors as vectors_module
 from octavo.store.vectors import BLOCK_ROWS, BlockGuard, VectorFile, block_checksums
 
 DIM = 32
@@ -41,7 +43,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     length=st.sampled_from([1, 100, 48 << 10, REQUEST_BYTES, REQUEST_BYTES + 1]),
 )
 def test_requests_are_the_stretches_without_what_lies_between(numbers: list[int], length: int) -> None:
-    found = list(requests([number * length for number in numbers], length))
+    found = list(requests((number * length, number * length + length) for number in numbers))
     assert all(0 < size <= REQUEST_BYTES for _, size in found)
     ends = [start + size for start, size in found]
     assert all(end <= start for end, (start, _) in zip(ends, found[1:], strict=False))
@@ -206,7 +208,106 @@ def test_what_is_no_checksum_is_named(sums: dict[int, int]) -> None:
         BlockGuard("rows.vec").expect(1, sums, known_good=False)
 
 
+# ---------------------------------------------------------------------- what is not in memory any more
+
+
+@pytest.fixture
+def absent(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """Pages of files that are not in memory."""
+    found: set[int] = set()
+    monkeypatch.setattr(_files, "CAN_TELL", True)
+    monkeypatch.setattr(_files, "in_memory", lambda fd, position: position // mmap.PAGESIZE not in found)
+    return found
+
+
+@given(stretches=st.lists(st.tuples(st.integers(0, 1 << 22), st.integers(1, 30_000)), min_size=1, max_size=20))
+def test_pages_that_are_missing_are_announced_once(stretches: list[tuple[int, int]]) -> None:
+    asked: list[tuple[int, int]] = []
+    starts = np.array([start for start, _ in stretches])
+    ends = starts + np.array([length for _, length in stretches])
+    read, write = os.pipe()
+    os.close(write)
+    file = HeldFile(read)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_files, "CAN_TELL", True)
+        patch.setattr(_files, "in_memory", lambda fd, position: False)
+        patch.setattr(os, "POSIX_FADV_WILLNEED", 3, raising=False)
+        patch.setattr(
+            os, "posix_fadvise", lambda fd, start, length, advice: asked.append((start, length)), raising=False
+        )
+        assert file.announce_missing(starts, ends)
+    page = mmap.PAGESIZE
+    wanted = {each for start, end in zip(starts, ends, strict=True) for each in range(start // page, -(-end // page))}
+    told = [each for start, length in asked for each in range(start // page, -(-(start + length) // page))]
+    assert sorted(told) == sorted(wanted)
+
+
+def test_whoever_finds_nothing_missing_does_not_look_again_at_once(
+    tmp_path: Path, asked: list[tuple[int, int]], absent: set[int]
+) -> None:
+    (tmp_path / "file").write_bytes(bytes(100 * mmap.PAGESIZE))
+    file = HeldFile(os.open(tmp_path / "file", os.O_RDONLY))
+    starts = np.arange(0, 100, 10) * mmap.PAGESIZE
+    assert file.may_miss()
+    assert not file.announce_missing(starts, starts + 10)
+    absent.update(range(100))
+    found = [file.may_miss() and file.announce_missing(starts, starts + 10) for _ in range(12)]
+    assert found == [False] * 7 + [True] * 5
+    assert len(asked) == 5 * 10
+
+
+def test_rows_and_records_that_were_verified_are_announced_when_they_have_gone(
+    with_cells: tuple[Path, np.ndarray], asked: list[tuple[int, int]], absent: set[int]
+) -> None:
+    path, vectors = with_cells
+    with octavo.open(path) as kb:
+        expected = [kb.search(vector, 10, exact=False) for vector in vectors[:20]]
+        asked.clear()
+        absent.update(range(1 << 12))
+        for vector, before in zip(vectors[:20], expected, strict=True):
+            for _ in range(9):
+                again = kb.search(vector, 10, exact=False)
+                assert again.ids == before.ids
+                assert again.scores.tolist() == before.scores.tolist()
+        assert asked
+
+
+def test_the_system_knows_whether_rows_are_read_in_order(with_cells: tuple[Path, np.ndarray]) -> None:
+    path, vectors = with_cells
+    with octavo.open(path) as kb:
+        file = kb._store.snapshot.tiers[-1].file
+
+        def scattered() -> bool:
+            if sys.platform.startswith("linux"):
+                assert ("rr" in flags_of(path)["vec"]) == file._scattered
+            return file._scattered
+
+        assert not scattered()
+        kb.search(vectors[7], 5, exact=False)
+        assert scattered()
+        kb.search(vectors[7], 5, exact=True)
+        assert not scattered()
+        kb.search(vectors[8], 5, exact=False, lambda_mult=0.5)
+        assert scattered()
+        assert kb.verify().ok
+        assert not scattered()
+        everything = np.arange(3_000)
+        file.expect(everything[::30])
+        assert scattered()
+        file.expect(everything)
+        assert not scattered()
+        file.expect(np.array([0, *range(1_500), 10**6]))
+        assert scattered()
+
+
 # ---------------------------------------------------------------------- a whole collection
+
+
+def flags_of(path: Path) -> dict[str, list[str]]:
+    """Return what Linux knows of the maps of a collection's files, by the ending of their names."""
+    maps = Path("/proc/self/smaps").read_text()
+    found = re.findall(rf"{re.escape(str(path))}/(\S+)\n(?:\w+:.*\n)*?VmFlags:(.*)\n", maps)
+    return {name.rpartition(".")[2]: flags.split() for name, flags in found}
 
 
 @pytest.fixture
@@ -228,12 +329,10 @@ def test_nothing_is_read_around_what_is_read_of_cells(with_cells: tuple[Path, np
     path, _ = with_cells
     with octavo.open(path) as kb:
         assert kb._store.snapshot.cells is not None
-        maps = Path("/proc/self/smaps").read_text()
-    flags = dict(re.findall(rf"{re.escape(str(path))}/(\S+)\n(?:\w+:.*\n)*?VmFlags:(.*)\n", maps))
-    kinds = {name.rpartition(".")[2]: "rr" in flag.split() for name, flag in flags.items()}
-    assert kinds["segment"]
-    assert kinds["cells"]
-    assert not kinds["vec"]  # scans read it in order
+        flags = flags_of(path)
+    assert "rr" in flags["segment"]
+    assert "rr" in flags["cells"]
+    assert "rr" not in flags["vec"]  # until somebody reads scattered rows
 
 
 def test_heads_of_files_and_blocks_are_announced_when_they_are_read(
@@ -264,6 +363,8 @@ def test_answers_are_the_same_where_the_system_cannot_be_told(
     with octavo.open(path) as kb:
         expected = [kb.search(vector, 10, exact=False).ids for vector in vectors[:20]]
     monkeypatch.delattr(os if missing == "posix_fadvise" else mmap, missing, raising=False)
+    monkeypatch.setattr(_files, "CAN_TELL", False)
+    monkeypatch.setattr(vectors_module, "_CAN_ADVISE", False)
     with octavo.open(path) as kb:
         assert kb._store.snapshot.cells is not None
         assert [kb.search(vector, 10, exact=False).ids for vector in vectors[:20]] == expected
