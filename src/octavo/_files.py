@@ -50,7 +50,7 @@ REQUEST_BYTES = 128 << 10
 CAN_TELL = hasattr(os, "posix_fadvise") and hasattr(os, "RWF_NOWAIT")
 
 #: Stretches that are looked at to tell whether they are in memory, and how many calls do without when they were.
-_PROBES, _UNLOOKED = 4, 7
+_PROBES, _UNLOOKED = 4, 15
 
 #: How often a directory is emptied in which somebody may still be creating files.
 _DELETIONS = 20
