@@ -125,13 +125,13 @@ class CellView:
             part.check_all()
         return [part.segment.counts(mask) for part in self.parts]
 
-    def route(self, queries: Floats) -> list[Routed]:
+    def route(self, queries: Floats) -> Routed:
         """Return what queries are compared by; see `CellModel.route`."""
         return self.trained.model.route(queries)
 
     def search(
         self,
-        query: Floats | Routed,
+        queries: Routed,
         rows: int | None,
         keep: int,
         mask: Mask | None = None,
@@ -139,8 +139,10 @@ class CellView:
         wanted: int = 10,
         *,
         widen: bool = False,
-    ) -> Slots:
-        """Return the slots whose estimates are best, at most `keep` but for `widen`, best first; see `CellModel.search`.
+    ) -> list[Slots]:
+        """Return the slots whose estimates are best for each query, at most `keep` but for `widen`, best first.
+
+        See `CellModel.search_batch`.
 
         Raises
         ------
@@ -148,15 +150,15 @@ class CellView:
             When what was looked at is damaged.
         """
         segments = [part.segment for part in self.parts]
-        found, _ = self.trained.model.search(
-            query, segments, rows, keep, wanted=wanted, widen=widen, mask=mask, counts=counts, check=self._check
+        found = self.trained.model.search_batch(
+            queries, segments, rows, keep, wanted=wanted, widen=widen, mask=mask, counts=counts, check=self._check
         )
-        if len(found) and int(found.max()) >= self.covered:
+        if any(len(slots) and int(slots.max()) >= self.covered for slots, _ in found):
             for part in self.parts:
                 if part.guard is not None:
                     part.guard.damaged = True
             raise CorruptCollectionError("a segment of cells names a row that is not there")
-        return found
+        return [slots for slots, _ in found]
 
     def search_tokens(self, query: Floats, n_slots: int, keep: int, probes: int, mask: Mask | None = None) -> Slots:
         """Return the documents that gain most by the cells of a query's tokens; see `octavo.index.token_cells.search`.

@@ -69,12 +69,12 @@ def all_probed(kb: octavo.Collection, query: np.ndarray, k: int = 10, **options:
 
 
 def by_cells(kb: octavo.Collection, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Count the searches that go through cells."""
+    """Count the queries that go through cells."""
     real, calls = CellView.search, []
 
-    def counted(self: CellView, *arguments: Any, **options: Any) -> Any:
-        calls.append(1)
-        return real(self, *arguments, **options)
+    def counted(self: CellView, queries: Any, *arguments: Any, **options: Any) -> Any:
+        calls.extend([1] * len(queries))
+        return real(self, queries, *arguments, **options)
 
     monkeypatch.setattr(CellView, "search", counted)
     return calls
