@@ -2,14 +2,14 @@
 
     python benchmarks/bench_cold.py COLLECTION QUERIES.npy --trials 15 --base main
 
-Each trial is a process of its own, which opens the collection and asks one question, another one, and the first again; then,
-where the disk is cold, 20 times more, each time after all but SQLite's own cache was dropped from memory, as if the collection
-were larger than that, of which the first and the last are printed. Each trial has other questions. For ``cold`` every file of
-the collection is dropped from the page cache (``posix_fadvise``) after the imports and before it is opened; nobody else may
-have it open, because pages that are mapped cannot be dropped. For ``memory`` all of them are read before. Printed are medians and
-90th percentiles by the clock, the processor time in them, and what was read from the device; and for each part of the first
-query the same, but for what was read. What is no processor time is waiting for the disk. With ``--base`` another state of the
-sources takes turns with this one. Run it on a machine that does nothing else.
+Each trial is a process of its own, which opens the collection and asks one question, another one, and the first again;
+then, where the disk is cold, 20 times more, each time after all but SQLite's own cache was dropped from memory, as if the
+collection were larger than that, of which the first and the last are printed. Each trial has other questions. For ``cold``
+every file of the collection is dropped from the page cache (``posix_fadvise``) after the imports and before it is opened;
+nobody else may have it open, because pages that are mapped cannot be dropped. For ``memory`` all of them are read before.
+Printed are medians and 90th percentiles by the clock, the processor time in them, and what was read from the device; and
+for each part of the first query the same, but for what was read. What is no processor time is waiting for the disk. With
+``--base`` another state of the sources takes turns with this one. Run it on a machine that does nothing else.
 """
 
 from __future__ import annotations
