@@ -29,6 +29,11 @@ _HARDLY_ANY_PASSED = 0.9
 #: one, and what all of them need is long enough for another thread to work meanwhile.
 _BLOCK, _BLOCK_LEAST = 32, 4
 
+#: Rows looked at while centroids are due that fit later documents, in place of those that a query finds out by itself: so many
+#: times what is usual. Measured with a third of the rows from another field, and questions about it: by itself a query found
+#: 0.86 (MiniLM) and 0.88 (WordLlama) of the ten best, in twice the usual rows 0.97 and 0.96, in four times 0.99 and 0.99.
+_UNFIT = 4
+
 #: Share of the rows below which matching rows are gathered without asking the planner.
 _SCATTERED = 0.25
 
@@ -268,6 +273,8 @@ def _effort(
         rows, keep = planner.cells_reached(typical, reach.kept * grown, share, k)
     else:
         rows, keep = planner.cells_effort(min(matching, view.rows), k, model.dim, tuning)
+    if view.unfit:
+        rows *= _UNFIT
     if options.oversample is not None:
         keep = max(k, round(k * options.oversample))
     if options.n_probe is not None:
@@ -279,7 +286,7 @@ def _effort(
             scan = min(scan, planner.gather_us(coarse.layout, matching, tuning))
         if planner.cells_us(len(model), round(rows / share), keep, tuning) >= scan:
             return None
-    by_itself = reach is not None and options.n_probe is None
+    by_itself = reach is not None and options.n_probe is None and not view.unfit
     return None if by_itself else rows, min(keep, matching)
 
 
