@@ -16,6 +16,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from octavo.errors import (
     AccessDeniedError,
     CorruptCollectionError,
@@ -38,6 +41,16 @@ _RELATIVE = os.open in os.supports_dir_fd and os.stat in os.supports_dir_fd
 _CAREFULLY = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY", "O_CLOEXEC"))
 
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
+
+#: Bytes asked for at once: of a longer request Linux reads no more than the device is set to read ahead, 128 KiB unless set
+#: otherwise.
+REQUEST_BYTES = 128 << 10
+
+#: Whether the system tells what of a file is in memory, and can be asked to read (Linux).
+CAN_TELL = hasattr(os, "posix_fadvise") and hasattr(os, "RWF_NOWAIT")
+
+#: Stretches that are looked at to tell whether they are in memory, and how many calls do without when they were.
+_PROBES, _UNLOOKED = 4, 15
 
 #: How often a directory is emptied in which somebody may still be creating files.
 _DELETIONS = 20
@@ -197,11 +210,12 @@ class HeldFile:
         Whether it was opened for writing.
     """
 
-    __slots__ = ("__weakref__", "fd", "writable")
+    __slots__ = ("__weakref__", "_unlooked", "fd", "writable")
 
     def __init__(self, fd: int, *, writable: bool = False) -> None:
         self.fd = fd
         self.writable = writable
+        self._unlooked = 0  # calls of `may_miss` that say no
 
     def __del__(self) -> None:
         with contextlib.suppress(OSError):
@@ -222,8 +236,18 @@ class HeldFile:
             yield block
             position += len(block)
 
-    def mapped(self, length: int, path: Path) -> mmap.mmap | None:
+    def mapped(self, length: int, path: Path, *, scattered: bool = False) -> mmap.mmap | None:
         """Map its first `length` bytes, to be read; None when it has just become shorter.
+
+        Parameters
+        ----------
+        length : int
+            Bytes.
+        path : Path
+            What messages call it.
+        scattered : bool, default=False
+            What is read of it is announced, so that the system reads nothing else: around a page that is missing it would
+            read as much as the device is set to read ahead, which is megabytes on some.
 
         Raises
         ------
@@ -231,23 +255,106 @@ class HeldFile:
             When the system refuses; the message names `path`.
         """
         try:
-            return mmap.mmap(self.fd, length, access=mmap.ACCESS_READ)
+            mapped = mmap.mmap(self.fd, length, access=mmap.ACCESS_READ)
         except ValueError:
             return None
         except OSError as err:
             raise StorageError(err.errno, f"{path} could not be mapped: {err.strerror}; {ADVICE}") from err
+        if scattered and hasattr(mmap, "MADV_RANDOM") and hasattr(os, "posix_fadvise"):
+            with contextlib.suppress(OSError):
+                mapped.madvise(mmap.MADV_RANDOM)
+        return mapped
 
     def announce(self, starts: Iterable[int], length: int) -> None:
-        """Tell the system that stretches of `length` bytes are about to be read, so that it reads them side by side."""
+        """Tell the system that stretches of `length` bytes are about to be read, so that it reads them side by side.
+
+        Parameters
+        ----------
+        starts : iterable of int
+            Where they begin, in rising order.
+        length : int
+            Bytes of each.
+        """
         if hasattr(os, "posix_fadvise"):
             with contextlib.suppress(OSError):
-                for start in starts:
-                    os.posix_fadvise(self.fd, start, length, os.POSIX_FADV_WILLNEED)
+                for start, size in requests((start, start + length) for start in starts):
+                    os.posix_fadvise(self.fd, start, size, os.POSIX_FADV_WILLNEED)
+
+    def may_miss(self) -> bool:
+        """Tell whether to call `announce_missing`: not for a while after nothing was missing, as that took searches longer."""
+        if self._unlooked > 0:  # written by several threads: at worst one looks once more
+            self._unlooked -= 1
+            return False
+        return True
+
+    def announce_missing(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> bool:
+        """Announce the pages that stretches lie in, if they seem not to be in memory; tells whether it did.
+
+        A few of them are looked at, a microsecond each: where a collection is larger than memory, most are missing.
+
+        Parameters
+        ----------
+        starts, ends : ndarray of shape (n,), int64
+            Where they begin and end, in any order.
+        """
+        if not CAN_TELL or not len(starts):
+            return False
+        probes = starts[:: -(-len(starts) // _PROBES)].tolist()
+        if all(in_memory(self.fd, start) for start in probes):
+            self._unlooked = _UNLOOKED
+            return False
+        order = np.argsort(starts)
+        first = starts[order] // mmap.PAGESIZE * mmap.PAGESIZE
+        last = -(-ends[order] // mmap.PAGESIZE) * mmap.PAGESIZE
+        with contextlib.suppress(OSError):
+            for start, size in requests(zip(first.tolist(), last.tolist(), strict=True)):
+                os.posix_fadvise(self.fd, start, size, os.POSIX_FADV_WILLNEED)
+        return True
 
     def native_path(self, fallback: Path) -> str:
         """Return a path that leads to this very file where the system has one, for libraries that take nothing else."""
         held = f"/proc/self/fd/{self.fd}"
         return held if os.path.exists(held) else str(fallback)
+
+
+def requests(stretches: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield position and length of what is to be asked for, where stretches of a file are about to be read.
+
+    Those that touch are one request: each costs some microseconds, and the disk less if there are fewer.
+
+    Parameters
+    ----------
+    stretches : iterable of (int, int)
+        Where they begin and end, by where they begin.
+
+    Examples
+    --------
+    >>> list(requests([(0, 16), (16, 32), (48, 64)]))
+    [(0, 32), (48, 16)]
+    """
+    first = end = 0
+    for start, stop in stretches:
+        if start > end:
+            yield from _pieces(first, end)
+            first = end = start
+        end = max(end, stop)
+    yield from _pieces(first, end)
+
+
+def in_memory(fd: int, position: int) -> bool:
+    """Tell whether the byte at `position` can be read without waiting for the disk; True where the system cannot tell."""
+    try:
+        os.preadv(fd, [bytearray(1)], position, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _pieces(first: int, end: int) -> Iterator[tuple[int, int]]:
+    for start in range(first, end, REQUEST_BYTES):
+        yield start, min(REQUEST_BYTES, end - start)
 
 
 def _pread(fd: int, size: int, position: int) -> bytes:

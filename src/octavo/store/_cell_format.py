@@ -26,6 +26,9 @@ from octavo.index.token_cells import BLOCK_BITS, Postings
 #: Bytes of records that share one checksum.
 BLOCK_BYTES = 1 << 14
 
+#: Blocks announced at once.
+_ANNOUNCED = 512
+
 _VERSION = 1
 
 #: Magic, version, dim, cells, groups, seed, rows, length, cosine; then the numbers of a `Reach`, all zero where there is none.
@@ -95,11 +98,15 @@ class RecordGuard:
         CorruptCollectionError
             When a block does not match; `damaged` is set then.
         """
-        if self._all_good or not len(first):
+        if not len(first):
+            return
+        if self._all_good:
+            self._announce_missing(first, last)
             return
         begin, end = first * self._row_bytes // BLOCK_BYTES, (last * self._row_bytes - 1) // BLOCK_BYTES
         good = self._good.take(begin, mode="clip") & self._good.take(end, mode="clip")  # also where there are no rows
         if good.all() and (end - begin).max() <= 1:
+            self._announce_missing(first, last)
             return
         filled = last > first
         begin, end = begin[filled], end[filled]
@@ -108,13 +115,10 @@ class RecordGuard:
         bad = np.zeros(len(self._good) + 1, np.int64)
         np.cumsum(~self._good, out=bad[1:])
         if (bad[begin] == bad[end + 1]).all():
+            self._announce_missing(first, last)
             return
         wanted = np.unique(np.concatenate([begin, end, *(np.arange(a, b) for a, b in _wide(begin, end))]))
-        missing = wanted[~self._good[wanted]].tolist()
-        if self._file is not None and len(missing) > 1:
-            self._file.announce((self._start + block * BLOCK_BYTES for block in missing), BLOCK_BYTES)
-        for block in missing:
-            self._verify(block)
+        self._verify_each(wanted[~self._good[wanted]].tolist())
         self._all_good = bool(self._good.all())
 
     @property
@@ -125,9 +129,22 @@ class RecordGuard:
     def check_all(self) -> None:
         """Verify every block, those that were good before excepted."""
         if not self._all_good:
-            for block in np.flatnonzero(~self._good).tolist():
-                self._verify(block)
+            self._verify_each(np.flatnonzero(~self._good).tolist())
             self._all_good = True
+
+    def _announce_missing(self, first: NDArray[np.int64], last: NDArray[np.int64]) -> None:
+        """Announce rows that were verified before, if they seem not to be in memory any more."""
+        if self._file is not None and self._file.may_miss():
+            self._file.announce_missing(self._start + first * self._row_bytes, self._start + last * self._row_bytes)
+
+    def _verify_each(self, blocks: list[int]) -> None:
+        """Verify blocks in rising order, announced some megabytes at a time."""
+        for start in range(0, len(blocks), _ANNOUNCED):
+            part = blocks[start : start + _ANNOUNCED]
+            if self._file is not None:
+                self._file.announce((self._start + block * BLOCK_BYTES for block in part), BLOCK_BYTES)
+            for block in part:
+                self._verify(block)
 
     def _verify(self, block: int) -> None:
         if zlib.crc32(self._data[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES].data) != int(self._sums[block]):
@@ -292,6 +309,7 @@ def read_model(folder: Directory, entry: dict[str, Any]) -> ModelView:
         When it is not what was recorded.
     """
     file, data = map_file(folder, entry)
+    file.announce([0], len(data))
     if zlib.crc32(data.data) != entry["crc"]:
         raise _damaged(entry)
     magic, version, dim, cells, groups, seed, rows, length, cosine, *far = _unpacked(_MODEL, data, entry)
@@ -338,7 +356,7 @@ def read_segment(folder: Directory, entry: dict[str, Any], model: CellModel) -> 
     blocks = -(-rows * row_bytes // BLOCK_BYTES)
     table = _SEGMENT.size + 4 * (cells + 1)
     start = -(-(table + 4 * blocks) // _ALIGNED) * _ALIGNED
-    if len(data) != start + rows * row_bytes or zlib.crc32(data[:start].data) != entry["crc"]:
+    if len(data) != start + rows * row_bytes or head_crc(file, data[:start]) != entry["crc"]:
         raise _damaged(entry)
     starts = data[_SEGMENT.size : table].view("<i4").astype(np.int64)
     if starts[0] != 0 or starts[-1] != rows or (np.diff(starts) < 0).any():
@@ -363,7 +381,7 @@ def read_postings(folder: Directory, entry: dict[str, Any], model: CellModel) ->
     table = _POSTINGS.size + 4 * (blocks * cells + 1)
     n_sums = -(-2 * rows // BLOCK_BYTES)
     start = -(-(table + 4 * n_sums) // _ALIGNED) * _ALIGNED
-    if len(data) != start + 2 * rows or zlib.crc32(data[:start].data) != entry["crc"]:
+    if len(data) != start + 2 * rows or head_crc(file, data[:start]) != entry["crc"]:
         raise _damaged(entry)
     starts = data[_POSTINGS.size : table].view("<u4").astype(np.int64)
     if starts[0] != 0 or starts[-1] != rows or (np.diff(starts) < 0).any():
@@ -376,13 +394,20 @@ def read_postings(folder: Directory, entry: dict[str, Any], model: CellModel) ->
 
 
 def map_file(folder: Directory, entry: dict[str, Any]) -> tuple[HeldFile, NDArray[np.uint8]]:
-    """Map a file that has the length that was recorded. Raises as `read_model`."""
+    """Map a file that has the length that was recorded; what is read of it is announced before. Raises as `read_model`."""
     file = folder.hold(entry["file"])
     size = file.size()
-    mapped = file.mapped(size, folder.path / entry["file"]) if size == entry["bytes"] and size else None
+    sound = size == entry["bytes"] and size
+    mapped = file.mapped(size, folder.path / entry["file"], scattered=True) if sound else None
     if mapped is None:
         raise _damaged(entry)
     return file, np.frombuffer(mapped, np.uint8)
+
+
+def head_crc(file: HeldFile, head: NDArray[np.uint8]) -> int:
+    """Return the CRC-32 of what a file begins with; it is read now."""
+    file.announce([0], len(head))
+    return zlib.crc32(head.data)
 
 
 def _unpacked(header: struct.Struct, data: NDArray[np.uint8], entry: dict[str, Any]) -> tuple[Any, ...]:

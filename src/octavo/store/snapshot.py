@@ -44,14 +44,16 @@ class TierView:
         return self.pipeline.layout
 
     def check(self, rows: Slots | None = None) -> None:
-        """Verify the checksums of the blocks that hold `rows` (None: of all blocks), once each."""
-        if self._verified:
-            return
+        """Verify the checksums of the blocks that hold `rows` (None: of all blocks), once each; they are about to be read."""
+        self.file.expect(rows)
         if rows is None:
-            self.guard.check_all(self.codes)
-            object.__setattr__(self, "_verified", True)  # the rows of a view never change, nor what is known of them
-        else:
-            self.guard.check_rows(self.codes, rows, self.file.announce)
+            if not self._verified:
+                self.guard.check_all(self.codes)
+                object.__setattr__(
+                    self, "_verified", True
+                )  # the rows of a view never change, nor what is known of them
+        elif self._verified or self.guard.check_rows(self.codes, rows, self.file.announce):
+            self.file.announce_missing(rows)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from octavo.index.sparse import (
     scan_rows,
     sparse_scores,
 )
-from octavo.store._cell_format import BLOCK_BYTES, RecordGuard, map_file, write_file
+from octavo.store._cell_format import BLOCK_BYTES, RecordGuard, head_crc, map_file, write_file
 from octavo.store._schema import SPARSE_ROWS
 from octavo.store.sqlite import Connection
 
@@ -711,7 +711,7 @@ def read_segment(folder: Directory, entry: dict[str, Any]) -> SegmentView:
     table = _HEADER.size + 8 * lists
     sums_at = table + 4 * slots
     start = -(-(sums_at + 4 * blocks) // _ALIGNED) * _ALIGNED
-    if len(data) != start + sum(sizes) or zlib.crc32(data[:start].data) != entry["crc"]:
+    if len(data) != start + sum(sizes) or head_crc(file, data[:start]) != entry["crc"]:
         raise wrong
     terms = data[_HEADER.size : _HEADER.size + 4 * lists].view("<u4").astype(np.uint32)
     counts = data[_HEADER.size + 4 * lists : table].view("<u4").astype(np.uint32)

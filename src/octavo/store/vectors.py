@@ -6,6 +6,8 @@ and the block checksums in SQLite. Bytes beyond the committed length are a dead 
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +18,7 @@ import numpy as np
 import numpy.ma  # np.unique would on its first call, and two threads that do so at once fail within numpy
 import numpy.typing as npt
 
-from octavo._files import Directory, HeldFile, storage_errors
+from octavo._files import CAN_TELL, REQUEST_BYTES, Directory, HeldFile, in_memory, storage_errors
 from octavo.errors import CorruptCollectionError
 
 Codes: TypeAlias = npt.NDArray[np.uint8]
@@ -24,14 +26,14 @@ Codes: TypeAlias = npt.NDArray[np.uint8]
 #: Rows that share one checksum.
 BLOCK_ROWS = 128
 
-_CAN_PREFETCH = hasattr(os, "posix_fadvise") and hasattr(os, "RWF_NOWAIT")
+_CAN_PREFETCH, _in_memory = CAN_TELL, in_memory
+_CAN_ADVISE = CAN_TELL and hasattr(mmap, "MADV_RANDOM")
+
+#: Rows that are read one by one, whatever lies between them.
+_SCATTERED_ROWS = 1_024
 
 #: Ranges of a request that are looked at to tell whether it is in memory; each look costs a microsecond.
 _PROBES = 8
-
-#: Bytes asked for at once: of a longer request Linux reads no more than the device is set to read ahead, 128 KiB unless set
-#: otherwise.
-_REQUEST_BYTES = 128 << 10
 
 
 def block_checksums(codes: Codes, start: int, tail: int) -> dict[int, int]:
@@ -77,6 +79,8 @@ class VectorFile:
         self._rows: Codes = np.zeros((0, row_bytes), np.uint8)
         self._held: HeldFile | None = None
         self._mapped_bytes = 0
+        self._mapped: mmap.mmap | None = None
+        self._scattered = False  # how the system was told that the map is read
         self.incomplete = False  # the file is missing or shorter than what was committed
 
     @property
@@ -108,6 +112,28 @@ class VectorFile:
         held = self._held
         if held is not None:
             held.announce(starts, length)
+
+    def expect(self, rows: npt.NDArray[np.int64] | None) -> None:
+        """Tell the system how the file is about to be read: some rows, or all of them (None).
+
+        In order, it should read far ahead. Around scattered rows it should read nothing: of a collection larger than memory,
+        whose rows are not there any more when they are asked for again, that were megabytes for each of them.
+        """
+        mapped = self._mapped
+        if mapped is None or not _CAN_ADVISE:
+            return
+        scattered = rows is not None and _are_scattered(rows)
+        if scattered != self._scattered:
+            self._scattered = scattered
+            with contextlib.suppress(OSError):
+                mapped.madvise(mmap.MADV_RANDOM if scattered else mmap.MADV_NORMAL)
+
+    def announce_missing(self, rows: npt.NDArray[np.int64]) -> None:
+        """Announce rows that were verified before, if they seem not to be in memory any more."""
+        held = self._held
+        if held is not None and self._scattered and held.may_miss():
+            starts = rows * self.row_bytes
+            held.announce_missing(starts, starts + self.row_bytes)
 
     def write(self, start: int, codes: Codes) -> None:
         """Write rows from slot `start` on; not durable before `sync`.
@@ -172,7 +198,7 @@ class VectorFile:
         if self.incomplete:
             padded = np.zeros((n_rows, self.row_bytes), np.uint8)
             padded[:rows] = self._rows[:rows]
-            self._rows, self._mapped_bytes = padded, 0
+            self._rows, self._mapped_bytes, self._mapped = padded, 0, None
         return self._rows[:n_rows]
 
     def _map(self) -> int:
@@ -185,9 +211,10 @@ class VectorFile:
                 return 0
         while rows := self._held.size() // self.row_bytes:
             length = rows * self.row_bytes
-            mapped = self._held.mapped(length, self._folder.path / self.name)
+            mapped = self._held.mapped(length, self._folder.path / self.name, scattered=self._scattered)
             if mapped is None:
                 continue
+            self._mapped = mapped
             self._rows, self._mapped_bytes = np.frombuffer(mapped, np.uint8).reshape(rows, self.row_bytes), length
             return rows
         return 0
@@ -236,6 +263,11 @@ class VectorFile:
             self._folder.remove(self.name)
 
 
+def _are_scattered(rows: npt.NDArray[np.int64]) -> bool:
+    """Tell whether much lies between rows."""
+    return len(rows) < _SCATTERED_ROWS or int(rows.max()) - int(rows.min()) > 8 * len(rows)
+
+
 def _whole_blocks(
     starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], row_bytes: int
 ) -> Iterator[tuple[int, int]]:
@@ -245,19 +277,8 @@ def _whole_blocks(
     for start, end in zip(starts[filled].tolist(), ends[filled].tolist(), strict=True):
         first = max(start // BLOCK_ROWS * BLOCK_ROWS * row_bytes, done)
         done = max(done, -(-end // BLOCK_ROWS) * BLOCK_ROWS * row_bytes)
-        for position in range(first, done, _REQUEST_BYTES):
-            yield position, min(_REQUEST_BYTES, done - position)
-
-
-def _in_memory(fd: int, position: int) -> bool:
-    """Tell whether the byte at `position` can be read without waiting for the disk."""
-    try:
-        os.preadv(fd, [bytearray(1)], position, os.RWF_NOWAIT)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system that cannot tell
-        return True
-    return True
+        for position in range(first, done, REQUEST_BYTES):
+            yield position, min(REQUEST_BYTES, done - position)
 
 
 def _pwrite(fd: int, data: memoryview, position: int) -> int:
@@ -265,6 +286,30 @@ def _pwrite(fd: int, data: memoryview, position: int) -> int:
         return os.pwrite(fd, data, position)
     os.lseek(fd, position, os.SEEK_SET)  # Windows; writers are serialised by the write lock
     return os.write(fd, data)
+
+
+def _checked_sums(
+    sums: dict[int, int], n_blocks: int, name: str
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return numbers of blocks and their checksums, as a database has them, which may be damaged.
+
+    A million rows have 7,800 of them, which are read when a collection is opened: all are looked at together.
+    """
+    with contextlib.suppress(OverflowError):  # what no file of Octavo's holds: looked for below
+        if {*map(type, sums), *map(type, sums.values())} <= {int}:
+            numbers, values = np.fromiter(sums, np.int64, len(sums)), np.fromiter(sums.values(), np.int64, len(sums))
+            if ((numbers >= 0) & (numbers < n_blocks) & (values >= 0) & (values < 2**32)).all():
+                return numbers, values
+    block, value = next(
+        each for each in sums.items() if not (_is_number(each[0], n_blocks) and _is_number(each[1], 2**32))
+    )
+    raise CorruptCollectionError(
+        f"octavo.db is damaged: it has the checksum {value!r} for block {block!r} of {name}; restore it from a backup"
+    )
+
+
+def _is_number(value: object, end: int) -> bool:
+    return type(value) is int and 0 <= value < end
 
 
 class BlockGuard:
@@ -292,15 +337,12 @@ class BlockGuard:
             capacity = max(blocks, 2 * len(self._sums), 64)
             self._sums = np.concatenate([self._sums, np.zeros(capacity - len(self._sums), np.uint32)])
             self._good = np.concatenate([self._good, np.zeros(capacity - len(self._good), np.bool_)])
-        for block, value in sums.items():
-            known = isinstance(block, int) and isinstance(value, int) and 0 <= block < len(self._sums)
-            if not known or not 0 <= value < 2**32:
-                raise CorruptCollectionError(
-                    f"octavo.db is damaged: it has the checksum {value!r} for block {block!r} of {self.name}; "
-                    "restore it from a backup"
-                )
-            self._good[block] = known_good and (self._good[block] or block * BLOCK_ROWS >= self._rows)
-            self._sums[block] = value
+        numbers, values = _checked_sums(sums, len(self._sums), self.name)
+        if known_good:
+            self._good[numbers] |= numbers * BLOCK_ROWS >= self._rows
+        else:
+            self._good[numbers] = False
+        self._sums[numbers] = values
         if sums and not known_good:
             self._all_good = min(self._all_good, min(sums))
         self._rows = n_rows
@@ -324,8 +366,8 @@ class BlockGuard:
         codes: Codes,
         rows: npt.NDArray[np.int64],
         announce: Callable[[Iterable[int], int], None] | None = None,
-    ) -> None:
-        """Verify the blocks that hold `rows`.
+    ) -> bool:
+        """Verify the blocks that hold `rows`; tells whether all of them were good before.
 
         Parameters
         ----------
@@ -342,17 +384,18 @@ class BlockGuard:
             When a block does not match its checksum.
         """
         if self.all_good:
-            return
+            return True
         blocks = rows // BLOCK_ROWS
         good = self._good[blocks]
         if good.all():
-            return
+            return True
         missing = np.unique(blocks[~good])
-        if announce is not None and len(missing) > 1:
+        if announce is not None:  # a single one, too: see `HeldFile.mapped`
             size = BLOCK_ROWS * codes.shape[1]
             announce((missing * size).tolist(), size)
         for block in missing.tolist():
             self._check(codes, block)
+        return False
 
     def check_all(self, codes: Codes) -> None:
         """Verify every block; quick when they were verified before."""

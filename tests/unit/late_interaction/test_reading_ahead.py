@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo._files import Directory
+from octavo._files import REQUEST_BYTES, Directory
 from octavo.store import vectors as _vectors
 from octavo.store.vectors import BLOCK_ROWS, VectorFile
 
@@ -30,7 +30,7 @@ def test_requests_cover_the_touched_blocks_once(gaps, row_bytes):
     before = 0
     for position, length in requests:
         assert position >= before
-        assert 0 < length <= _vectors._REQUEST_BYTES
+        assert 0 < length <= REQUEST_BYTES
         before = position + length
         assert set(range(position // block_bytes, (before - 1) // block_bytes + 1)) <= touched
     assert sum(length for _, length in requests) == len(touched) * block_bytes

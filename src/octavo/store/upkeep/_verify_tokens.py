@@ -26,6 +26,7 @@ _CHUNK = 256
 def bad_rows(file: VectorFile, guard: BlockGuard, codes: Codes) -> Mask:
     """Return which rows do not match their checksum."""
     bad = np.zeros(len(codes), np.bool_)
+    file.expect(None)
     if not file.resident:
         size = file.bytes
         if size < len(codes) * file.row_bytes:
