@@ -49,9 +49,8 @@ class TierView:
         if rows is None:
             if not self._verified:
                 self.guard.check_all(self.codes)
-                object.__setattr__(
-                    self, "_verified", True
-                )  # the rows of a view never change, nor what is known of them
+                # the rows of a view never change, nor what is known of them
+                object.__setattr__(self, "_verified", True)
         elif self._verified or self.guard.check_rows(self.codes, rows, self.file.announce):
             self.file.announce_missing(rows)
 
