@@ -6,12 +6,12 @@
     python benchmarks/bench_training.py measure --data DATA --models MODELS
 
 DATA holds BEIR folders. Trained on: the questions of squad-v1.1-dev, those of scifact's split train, titles with bodies of
-scifact. What follows the recipe in a name: ``-self`` has the untrained model as its teacher, and without ``--rate`` learns at
-less than half the rate, which is what keeps a short training from forgetting; ``-taught`` has the model of ``--teacher``;
-``-more`` also trains on sentences of scifact and squad-v1.1-dev with the rest of their document, and on the first eight words
-of the abstracts of vaswani with the others. Measured on two sets that nothing was trained on, cranfield and pubmedqa-l, by
-exact search, so that what differs is the vectors. Those of all layers come from one pass through a model. Intervals are of
-95 % over queries, paired. What torch finds is used, a GPU where there is one.
+scifact. What follows the recipe in a name: ``-self`` has the untrained model as its teacher, ``-taught`` that of
+``--teacher``, and without ``--rate`` both learn at less than half the rate, which is what keeps a short training from
+forgetting; ``-more`` also trains on sentences of scifact and squad-v1.1-dev with the rest of their document, and on the first
+eight words of the abstracts of vaswani with the others. Measured on two sets that nothing was trained on, cranfield and
+pubmedqa-l, by exact search, so that what differs is the vectors. Those of all layers come from one pass through a model.
+Intervals are of 95 % over queries, paired. What torch finds is used, a GPU where there is one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ RECIPES: dict[str, Any] = {
     "late-x3": Late(pool_factor=3),
     "late-x11": Late(pool_factor=11),
 }
-RATE, RATE_WITH_ITSELF = 5e-5, 2e-5
+RATE, RATE_WITH_TEACHER = 5e-5, 2e-5
 NAMES = ("starbucks", "matryoshka", "matryoshka-self", "late", "late-x3", "late-x11")
 
 
@@ -64,7 +64,7 @@ def trained(options: argparse.Namespace) -> None:
         teacher = BASE if "self" in endings else options.teacher if "taught" in endings else None
         if "taught" in endings and teacher is None:
             raise SystemExit(f"{name} needs --teacher")
-        rate = options.rate if options.rate is not None else RATE_WITH_ITSELF if "self" in endings else RATE
+        rate = options.rate if options.rate is not None else RATE if teacher is None else RATE_WITH_TEACHER
         pairs = (more_pairs if "more" in endings else few_pairs)(options.data, options.models)
         found = train(
             recipe, BASE, pairs, out, steps=options.steps, eval_every=options.steps, batch_size=options.batch_size,

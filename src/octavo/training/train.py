@@ -152,7 +152,7 @@ def train(
     teacher_weight : float, default=1
         How much they count beside the pairs.
     precision : {"float32", "bfloat16"}, default="float32"
-        What the forward pass is computed in; bfloat16 is faster where the processor or the GPU has it.
+        What the forward pass is computed in, the teacher's as well; bfloat16 is faster where the processor or the GPU has it.
     device : {"cpu", "cuda", "mps"}, optional
         Where to compute; by default where `model` is, and of a name on the GPU if there is one. Of several GPUs the first is
         used, which ``CUDA_VISIBLE_DEVICES`` chooses.
@@ -521,6 +521,8 @@ class _Run:
 
     def _taught(self, teacher: Any) -> list[Any]:
         """Return the teacher's vectors of all pairs, of queries and of documents, made once."""
+        import torch
+
         files = [self._work / f"teacher-{what}.npy" for what in ("queries", "documents")]
         with contextlib.suppress(OSError, ValueError):
             known = [np.load(file, allow_pickle=False) for file in files]
@@ -535,10 +537,11 @@ class _Run:
             source.to(self._base.device)
         encoder = as_encoder(source)
         self._note(f"encoding {len(self._pairs):,} pairs with the teacher {encoder.name}")
-        vectors = [
-            _each_once(self._pairs.queries, encoder.encode_queries, "teacher: queries", self._progress),
-            _each_once(self._pairs.documents, encoder.encode_documents, "teacher: documents", self._progress),
-        ]
+        with torch.autocast(self._base.device.type, torch.bfloat16, enabled=self._options.precision == "bfloat16"):
+            vectors = [
+                _each_once(self._pairs.queries, encoder.encode_queries, "teacher: queries", self._progress),
+                _each_once(self._pairs.documents, encoder.encode_documents, "teacher: documents", self._progress),
+            ]
         for file, one in zip(files, vectors, strict=True):
             buffer = io.BytesIO()
             np.save(buffer, one, allow_pickle=False)
