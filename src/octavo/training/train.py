@@ -199,7 +199,7 @@ def train(
         )
     workers = None if workers is None else check_integer(workers, "workers", least=0)
     _require()
-    place = _device(device, options.precision)
+    place = _device(device)
     if isinstance(teacher, ReadyVectors):
         teacher = GivenVectors(teacher, data)
     tell = note if note is not None else lambda message: None
@@ -214,6 +214,7 @@ def train(
     name, loaded = _model(model, chosen)
     if place is not None:
         loaded.to(place)
+    _check_precision(options.precision, loaded.device.type)
     sizes = chosen.sizes(loaded)  # wrong sizes are told before anything is written
     settings = {
         **asdict(options), **chosen.to_dict(), "model": name, "data": pairs.name, "data_digest": _digest(pairs),
@@ -272,7 +273,7 @@ def _require() -> None:
         )
 
 
-def _device(device: Any, precision: str) -> str | None:
+def _device(device: Any) -> str | None:
     """Return the device to compute on, or None for wherever the model is, once it is known that torch can use it."""
     import torch
 
@@ -283,16 +284,15 @@ def _device(device: Any, precision: str) -> str | None:
             f"expected a device that torch {torch.__version__} can use on this machine, got {chosen!r}; leave it out to take "
             "what there is"
         )
-    if (
-        precision == "bfloat16"
-        and chosen in (None, "cuda")
-        and torch.cuda.is_available()
-        and not torch.cuda.is_bf16_supported()
-    ):
-        raise ParameterError(
-            f"expected precision='float32' with this GPU, {torch.cuda.get_device_name()}, which has no bfloat16"
-        )
     return chosen
+
+
+def _check_precision(precision: str, device: str) -> None:
+    known: Any = importlib.import_module("transformers.utils")
+    if precision == "bfloat16" and device != "cpu" and not known.is_torch_bf16_gpu_available():
+        raise ParameterError(
+            f"expected precision='float32' on this {device} device, which has no bfloat16, got {precision!r}; or device='cpu'"
+        )
 
 
 def _workers(workers: int | None, device: str) -> int:

@@ -173,6 +173,17 @@ def test_processes_that_prepare_batches_change_nothing(
     assert "TOKENIZERS_PARALLELISM" not in os.environ
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_without_bfloat16_is_told() -> None:
+    from octavo.training.train import _check_precision
+
+    _check_precision("bfloat16", "cpu")
+    _check_precision("float32", "cuda")
+    with pytest.raises(ParameterError, match="no bfloat16"):
+        _check_precision("bfloat16", "cuda")
+
+
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize(
