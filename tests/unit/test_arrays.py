@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
 from typing import Any
 
 import ml_dtypes
@@ -128,3 +132,37 @@ def test_nothing_is_converted_before_it_must() -> None:
     assert as_matrix(np.zeros((0, 7)), 2).shape == (0, 7)
     with pytest.raises(InvalidVectorsError, match="dimension 2, got 7"):
         check_matrix(np.zeros((0, 7)), 2)
+
+
+_ASK_AGAIN = """
+import resource, sys
+import numpy as np
+from octavo._arrays import retain_arrays
+
+def some_arrays():
+    arrays = [np.ones(1 << 20, np.uint8) for _ in range(5)]
+
+def new_pages():
+    for _ in range(5):
+        some_arrays()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        some_arrays()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 20
+
+before = new_pages()
+retain_arrays()
+print(before, new_pages())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator goes by the largest array")
+def test_memory_that_a_search_left_is_there_for_the_next_one() -> None:
+    """Five arrays of a mebibyte, given back and asked for again: about a thousand pages, or none."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    child = subprocess.run(
+        [sys.executable, "-c", _ASK_AGAIN], env=environment, capture_output=True, text=True, check=True
+    )
+    before, after = map(float, child.stdout.split())
+    assert before > 500
+    assert after < 100

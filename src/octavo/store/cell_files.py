@@ -60,12 +60,6 @@ _STREAMED, _STREAMED_GROWN = 8, 3.0
 #: part of that of the vectors themselves; what one bit a value leaves is far more.
 _SAME, _COMPARED = 0.01, 512
 
-#: They are learned anew earlier, from a fifth more rows on, when later rows fit them worse: when their mean distance
-#: from the centroids (1 - cosine) is that many times the one of rows that were left out when the centroids were learned.
-#: Rows of the same kind are at 1.00 by that; documents that come topic by topic at 1.07 (WordLlama, learned from 53,248 of
-#: 90,453: 0.970 of the ten best are found instead of 0.984), abstracts from another field at 1.15 to 1.9.
-_MISFIT, _MISFIT_GROWN = 1.05, 1.2
-
 #: Rows left out: so many, or this part of the sample, if that is less.
 _LEFT_OUT, _LEFT_OUT_PART = 2_048, 8
 
@@ -210,10 +204,7 @@ class CellFiles(DerivedIndex):
         if view is None or not self._has_rows(snapshot):
             return False
         grown = snapshot.n_alive / max(1, view.trained.rows)
-        later, cosine = view.later
-        misfit = _MISFIT * (1 - view.trained.model.cosine) + 1e-3  # rounding apart
-        worse = later >= (_MISFIT_GROWN - 1) * view.trained.rows and 1 - cosine > misfit
-        return grown > factor or (worse and factor == _GROWN)
+        return grown > factor or (view.unfit and factor == _GROWN)
 
     def _overdue(self, snapshot: Snapshot, tail: int | None) -> bool:
         """Tell whether whoever adds documents should train, too."""

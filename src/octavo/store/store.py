@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from octavo import _forks
+from octavo._arrays import retain_arrays
 from octavo._files import Directory, as_path, is_occupied, make_directory, storage_errors, sync_directory
 from octavo._version import __version__
 from octavo.compression import Codec
@@ -78,6 +79,7 @@ class Store:
     def __init__(self, directory: Path | None, settings: Settings) -> None:
         self.directory = as_path(directory, "path") if directory is not None else None
         self.closed = False
+        retain_arrays()
         self._state_lock = threading.RLock()
         _forks.register(self)
         self._damaged: set[int] = set()  # generations whose files are short, and not because they are being replaced

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,15 +24,18 @@ def clustered(n: int, dim: int, seed: int, *, spread: float = 0.6, mean: float =
     return (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32)
 
 
+def bits_of(model: CellModel, segment: Segment) -> np.ndarray:
+    """Return the part of the vectors that their bits stand for, from the definition: f b, in rotated space."""
+    bits = np.unpackbits(segment.records["bits"], axis=1)[:, : model.dim]
+    return segment.records["f"].astype(np.float64)[:, None] * model.length * np.where(bits, 1.0, -1.0)
+
+
 def decoded(model: CellModel, segment: Segment) -> np.ndarray:
     """Return the vectors that the codes of a segment stand for, from the definition: h c + f b, in rotated space."""
-    bits = np.unpackbits(segment.records["bits"], axis=1)[:, : model.dim]
-    signs = np.where(bits, 1.0, -1.0)
     floats = model.centroids.astype(np.float64)
     centroids = floats / np.maximum(np.linalg.norm(floats, axis=1, keepdims=True), 1e-12)
     owner = np.repeat(np.arange(len(model)), np.diff(segment.starts))
-    h, f = (segment.records[name].astype(np.float64)[:, None] * model.length for name in ("h", "f"))
-    return h * centroids[owner] + f * signs
+    return segment.records["h"].astype(np.float64)[:, None] * model.length * centroids[owner] + bits_of(model, segment)
 
 
 @settings(max_examples=40, deadline=None)
@@ -47,10 +53,16 @@ def test_search_agrees_with_the_definition(n: int, dim: int, wanted: int, seed: 
     assert sorted(segment.records["slot"].tolist()) == list(range(0, 3 * n, 3))
     query = np.random.default_rng(seed + 1).standard_normal(dim).astype(np.float32)
     slots, estimates = model.search(query, [segment], rows=n, keep=n)
-    slow = decoded(model, segment) @ model.rotation.apply(query[None])[0].astype(np.float64)
+    rotated = model.rotation.apply(query[None])[0].astype(np.float64)
+    slow = decoded(model, segment) @ rotated
+    # Bits are multiplied with the query in four or eight bits a value: the nearest odd multiple of a step.
+    step = np.abs(rotated).max() / (2**model.planes - 1)
+    nearest = (2 * np.round((rotated / step - 1) / 2) + 1) * step
+    assert np.abs(nearest - rotated).max() <= 1.001 * step
+    slow += bits_of(model, segment) @ (nearest - rotated)
     by_slot = dict(zip(segment.records["slot"].tolist(), slow.tolist(), strict=True))
     assert sorted(slots.tolist()) == sorted(by_slot)
-    tolerance = 0.02 * scale * np.linalg.norm(query)  # the query has eight bits, and so have centroids and products
+    tolerance = 0.02 * scale * np.linalg.norm(query)  # centroids and the products with them have eight bits
     assert np.allclose(estimates, [by_slot[slot] for slot in slots.tolist()], atol=tolerance)
     assert (np.diff(estimates) <= 0).all()
 
@@ -62,15 +74,55 @@ def test_queries_of_a_block_are_compared_as_each_is_alone(dim: int) -> None:
     model = CellModel.train(X, 30)
     queries = np.concatenate([clustered(37, dim, 6) * np.float32(3), np.zeros((1, dim), np.float32)])
     segment, _ = model.encode(X, np.arange(len(X)))
-    for query, routed in zip(queries, model.route(queries), strict=True):
-        alone = model.route(query[None])[0]
-        assert routed.length == alone.length
-        assert routed.products.dtype == np.float32  # in float64 everything that follows takes twice as long
-        assert np.array_equal(routed.rotated, alone.rotated)
-        assert np.array_equal(routed.products, alone.products)
-        together, by_itself = (model.search(each, [segment], 200, 20) for each in (routed, query))
-        assert np.array_equal(together[0], by_itself[0])
-        assert np.array_equal(together[1], by_itself[1])
+    routed, alone = model.route(queries), [model.route(query[None]) for query in queries]
+    assert routed.products.dtype == np.float32  # in float64 everything that follows takes twice as long
+    for name in ("lengths", "rotated", "products"):
+        assert np.array_equal(getattr(routed, name), np.concatenate([getattr(each, name) for each in alone]))
+    found = model.search_batch(routed, [segment], 200, 20)
+    for query, (slots, estimates) in zip(queries, found, strict=True):
+        by_itself = model.search(query, [segment], 200, 20)
+        assert np.array_equal(slots, by_itself[0])
+        assert np.array_equal(estimates, by_itself[1])
+
+
+@pytest.mark.parametrize("rows", [None, 900])
+@pytest.mark.parametrize("share", [None, 0.9, 0.05])
+@pytest.mark.parametrize("n_segments", [1, 3])
+def test_a_block_of_queries_finds_what_each_finds_alone(rows: int | None, share: float | None, n_segments: int) -> None:
+    """In several segments, under deletions and filters, and where each decides how far it looks."""
+    X = clustered(9_000, 32, 6)
+    model, whole, _ = learned(X, 450)
+    edges = np.linspace(0, len(X), n_segments + 1).astype(int)
+    segments = [model.encode(X[a:b], np.arange(a, b))[0] for a, b in itertools.pairwise(edges)]
+    assert n_segments > 1 or np.array_equal(segments[0].records, whole.records)
+    queries = np.concatenate([clustered(20, 32, 6), np.zeros((1, 32), np.float32), clustered(4, 32, 9) * 5])
+    options: dict[str, Any] = {"widen": True}
+    if share is not None:
+        options["mask"] = np.random.default_rng(1).random(len(X)) < share
+        if share < 0.5:  # a filter; the other is what deletions leave
+            options["counts"] = [segment.counts(options["mask"]) for segment in segments]
+    together = model.search_batch(model.route(queries), segments, rows, 50, **options)
+    assert len({len(slots) for slots, _ in together}) > 1 or rows is not None
+    for query, (slots, estimates) in zip(queries, together, strict=True):
+        by_itself = model.search(query, segments, rows, 50, **options)
+        assert np.array_equal(slots, by_itself[0])
+        assert np.array_equal(estimates, by_itself[1])
+    some = model.search_batch(model.route(queries)[[3, 21]], segments, rows, 50, **options)
+    assert [slots.tolist() for slots, _ in some] == [together[3][0].tolist(), together[21][0].tolist()]
+
+
+@settings(max_examples=60, deadline=None)
+@given(m=st.integers(1, 4), n=st.integers(1, 300), first=st.integers(1, 40), levels=st.sampled_from([1, 3, 1000]))
+def test_the_largest_products_are_found(m: int, n: int, first: int, levels: int) -> None:
+    products = np.random.default_rng(n).integers(0, levels, (m, n)).astype(np.float32)
+    places, borders = cells._first_places(products, first)
+    assert (np.diff(places) > 0).all()
+    for number, row in enumerate(products):
+        chosen = places[(places >= number * n) & (places < (number + 1) * n)] - number * n
+        assert len(chosen) >= min(first, n)
+        assert row[chosen].min() == borders[number]
+        assert np.array_equal(np.sort(row[chosen])[::-1], np.sort(row)[::-1][: len(chosen)])  # none is passed over
+    assert len(places) <= 2 * m * first or len(places) == m * n
 
 
 @pytest.mark.parametrize("mean", [0.0, 1.5])
@@ -244,6 +296,17 @@ def test_a_query_looks_as_far_as_it_has_to(mean: float) -> None:
     assert max(looked) <= 1.5 * reach.most * len(X) / len(model)
     assert np.mean(looked) < 0.5 * len(X)
     assert len(set(looked)) > 20  # each query finds out by itself
+
+
+@pytest.mark.parametrize(("spread", "planes"), [(1.5, 4), (0.6, 8)])
+def test_queries_have_more_bits_where_vectors_are_alike(spread: float, planes: int) -> None:
+    """What a model knows of its vectors stays the same when it is made again of what is stored."""
+    X = clustered(4_000, 32, 6, spread=spread)
+    model, _, _ = learned(X, 200)
+    assert (model.cosine >= 0.8) == (planes == 8)
+    assert model.planes == planes
+    again = CellModel(model.centroids, model.groups, seed=model.seed, length=model.length, cosine=model.cosine)
+    assert again.planes == planes
 
 
 def test_a_filter_does_not_starve_a_query_that_finds_out_by_itself() -> None:

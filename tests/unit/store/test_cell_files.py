@@ -21,6 +21,7 @@ import pytest
 import octavo
 from octavo._files import Directory
 from octavo.errors import CorruptCollectionError, MismatchError, ParameterError, StorageError
+from octavo.index import cells
 from octavo.index.cells import CellModel, cells_for
 from octavo.store import _cell_format as cell_format
 from octavo.store import cell_files
@@ -69,12 +70,12 @@ def all_probed(kb: octavo.Collection, query: np.ndarray, k: int = 10, **options:
 
 
 def by_cells(kb: octavo.Collection, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Count the searches that go through cells."""
+    """Count the queries that go through cells."""
     real, calls = CellView.search, []
 
-    def counted(self: CellView, *arguments: Any, **options: Any) -> Any:
-        calls.append(1)
-        return real(self, *arguments, **options)
+    def counted(self: CellView, queries: Any, *arguments: Any, **options: Any) -> Any:
+        calls.extend([1] * len(queries))
+        return real(self, queries, *arguments, **options)
 
     monkeypatch.setattr(CellView, "search", counted)
     return calls
@@ -226,6 +227,38 @@ def test_trained_anew_when_later_rows_are_of_another_kind(tmp_path: Path) -> Non
         other.flush()
         assert view_of(other).trained.rows == 1_700
         assert view_of(other).later == (0, 0.0)
+
+
+def test_more_is_looked_at_until_centroids_fit_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of another kind are found as well as ever, also before centroids are learned for them."""
+    with filled(tmp_path / "kb", 6_000) as kb:
+        monkeypatch.setattr(CellFiles, "_train_beside", lambda self: None)
+        monkeypatch.setattr(CellFiles, "_overdue", lambda self, snapshot, tail: False)
+        queries = {0: clustered(60, 9), 7: clustered(60, 9, centres=7)}
+        rows: list[int] = []
+        real = cells.CellModel.search_batch
+
+        def counted(self: Any, queries: Any, segments: Any, looked: Any, *arguments: Any, **options: Any) -> Any:
+            rows.append(looked)
+            return real(self, queries, segments, looked, *arguments, **options)
+
+        monkeypatch.setattr(cells.CellModel, "search_batch", counted)
+        kb.search(queries[0][0], exact=False)
+        assert rows == [None]  # each query finds out by itself
+        kb.add(vectors=clustered(2_500, 3, centres=7))
+        kb._index._follow(0)
+        view = view_of(kb)
+        assert view.unfit
+        assert view.trained.rows == 6_000
+        for kind in queries.values():
+            exact = [set(result.ids) for result in kb.search_batch(kind, exact=True)]
+            found = [set(result.ids) for result in kb.search_batch(kind, exact=False)]
+            assert np.mean([len(a & b) / 10 for a, b in zip(exact, found, strict=True)]) > 0.95
+        typical = view.trained.model.reach.typical / len(view.trained.model) * view.rows
+        assert rows[-1] == pytest.approx(4 * typical, abs=5)
+        monkeypatch.undo()
+        kb.flush()
+        assert not view_of(kb).unfit
 
 
 def test_searches_go_on_while_it_is_trained_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
