@@ -2,18 +2,22 @@
 
     python benchmarks/bench_training.py train late late-x3 late-x11 --data DATA --models MODELS
     python benchmarks/bench_training.py train starbucks matryoshka matryoshka-self --data DATA --models MODELS
+    python benchmarks/bench_training.py train matryoshka-self late-x3-more --steps 3000 --batch-size 256 --rate 2e-5 ...
     python benchmarks/bench_training.py measure --data DATA --models MODELS
 
 DATA holds BEIR folders. Trained on: the questions of squad-v1.1-dev, those of scifact's split train, titles with bodies of
-scifact. ``matryoshka-self`` has the untrained model as its teacher and learns at less than half the rate, which is what
-keeps a short training from forgetting. Measured on two sets that nothing was trained on, cranfield and pubmedqa-l, by exact
-search, so that what differs is the vectors. Those of all layers come from one pass through a model. Intervals are of 95 %
-over queries, paired.
+scifact. What follows the recipe in a name: ``-self`` has the untrained model as its teacher, ``-taught`` that of
+``--teacher``, and without ``--rate`` both learn at less than half the rate, which is what keeps a short training from
+forgetting; ``-more`` also trains on sentences of scifact and squad-v1.1-dev with the rest of their document, and on the first
+eight words of the abstracts of vaswani with the others. Measured on two sets that nothing was trained on, cranfield and
+pubmedqa-l, by exact search, so that what differs is the vectors. Those of all layers come from one pass through a model.
+Intervals are of 95 % over queries, paired. What torch finds is used, a GPU where there is one.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,13 +27,16 @@ import numpy as np
 
 from octavo._arrays import unit_rows
 from octavo.compression import SVD, Codec, TokenPooling
-from octavo.encoders.layers import layer_count
+from octavo.encoders.layers import layer_count, training_record
 from octavo.encoders.models import load_sentence_transformer
 from octavo.encoders.tokens import TokenEncoder
 from octavo.eval import Dataset, load_dataset
 from octavo.eval.analysis.statistics import paired_difference
 from octavo.eval.running.measures import Measures, strictly_decreasing
-from octavo.training import Late, Matryoshka, Starbucks, train
+from octavo.training import Late, Matryoshka, Pairs, Starbucks, read_pairs, train
+
+#: nDCG@10 of each query, by what was measured.
+Rows = dict[str, dict[str, float]]
 
 BASE = "all-MiniLM-L6-v2"
 HELD_OUT = ("cranfield", "pubmedqa-l")
@@ -39,29 +46,78 @@ DIMS = (384, 96, 48)
 RECIPES: dict[str, Any] = {
     "starbucks": Starbucks(points=POINTS, align_queries=True),
     "matryoshka": Matryoshka(dims=DIMS),
-    "matryoshka-self": Matryoshka(dims=DIMS),
     "late": Late(),
     "late-x3": Late(pool_factor=3),
     "late-x11": Late(pool_factor=11),
 }
-RATE = 5e-5
-OPTIONS: dict[str, dict[str, Any]] = {"matryoshka-self": {"teacher": BASE, "learning_rate": 2e-5}}
-DENSE = ("starbucks", "matryoshka", "matryoshka-self")
+RATE, RATE_WITH_TEACHER = 5e-5, 2e-5
+NAMES = ("starbucks", "matryoshka", "matryoshka-self", "late", "late-x3", "late-x11")
 
 
-def trained(names: list[str], data: Path, models: Path, steps: int, max_length: int) -> None:
+def trained(options: argparse.Namespace) -> None:
     """Train the models that are not there yet."""
-    sources = [f"{data}/squad-v1.1-dev#test", f"{data}/scifact#train", f"titles:{data}/scifact"]
-    for name in names:
-        if (models / name).exists():
+    for name in options.names or NAMES:
+        out = options.models / name
+        if out.exists():
             continue
-        settings = {"learning_rate": RATE, **OPTIONS.get(name, {})}
+        recipe, endings = parsed(name)
+        teacher = BASE if "self" in endings else options.teacher if "taught" in endings else None
+        if "taught" in endings and teacher is None:
+            raise SystemExit(f"{name} needs --teacher")
+        rate = options.rate if options.rate is not None else RATE if teacher is None else RATE_WITH_TEACHER
+        pairs = (more_pairs if "more" in endings else few_pairs)(options.data, options.models)
         found = train(
-            RECIPES[name], BASE, sources, models / name, steps=steps, eval_every=steps, batch_size=32, max_length=max_length,
-            held_out=30, precision="bfloat16", seed=0, **settings,
+            recipe, BASE, pairs, out, steps=options.steps, eval_every=options.steps, batch_size=options.batch_size,
+            max_length=options.max_length, held_out=30, teacher=teacher, learning_rate=rate, precision="bfloat16", seed=0,
             note=lambda message: print(time.strftime("%H:%M:%S"), message, flush=True),
         )  # fmt: skip
-        print(found, flush=True)
+        print(name, found, flush=True)
+
+
+def parsed(name: str) -> tuple[Any, set[str]]:
+    """Return the recipe of a name, and what follows it."""
+    endings: set[str] = set()
+    while name not in RECIPES:
+        name, _, ending = name.rpartition("-")
+        if not name or ending not in ("self", "taught", "more"):
+            raise SystemExit(f"expected one of {', '.join(RECIPES)}, and after it -self, -taught, -more")
+        endings.add(ending)
+    return RECIPES[name], endings
+
+
+def few_pairs(data: Path, models: Path) -> Pairs:
+    """Return the pairs of two sources."""
+    return read_pairs([f"{data}/squad-v1.1-dev#test", f"{data}/scifact#train", f"titles:{data}/scifact"])
+
+
+def more_pairs(data: Path, models: Path) -> Pairs:
+    """Return those and twice as many others, none of which is of the sets that are measured; made once."""
+    kept = models / "more-pairs.json"
+    if not kept.exists():
+        parts = [read_pairs(f"sentences:{data / name / 'corpus.jsonl'}") for name in ("scifact", "squad-v1.1-dev")]
+        queries = [query for part in parts for query in part.queries]
+        documents = [document for part in parts for document in part.documents]
+        with (data / "vaswani" / "corpus.jsonl").open(encoding="utf-8") as lines:
+            for line in lines:
+                words = json.loads(line)["text"].split()
+                if len(words) >= 16:
+                    queries.append(" ".join(words[:8]))
+                    documents.append(" ".join(words[8:]))
+        models.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps([queries, documents], ensure_ascii=False), encoding="utf-8")
+    queries, documents = json.loads(kept.read_text(encoding="utf-8"))
+    others = Pairs(queries, documents, "sentences of scifact, squad, vaswani")
+    return read_pairs([few_pairs(data, models), others])
+
+
+def models_of(models: Path, *, late: bool) -> dict[str, dict[str, Any]]:
+    """Return the settings of the models that were trained, those of the table of 300 steps first."""
+    found = {}
+    for place in sorted(models.iterdir()):
+        record = training_record(str(place)) if place.is_dir() else None
+        if record is not None and (record["settings"]["recipe"] == "late") == late:
+            found[place.name] = record["settings"]
+    return dict(sorted(found.items(), key=lambda item: NAMES.index(item[0]) if item[0] in NAMES else len(NAMES)))
 
 
 def ndcg(data: Dataset, scores: Any) -> dict[str, float]:
@@ -87,9 +143,12 @@ def by_layer(model: Any, texts: list[str]) -> dict[int, Any]:
     with torch.no_grad():
         for start in range(0, len(order), 32):
             rows = order[start : start + 32]
-            parts = layer_embeddings(model, model.preprocess([texts[int(row)] for row in rows]), depths)
-            for depth, part in parts.items():
-                found[depth][rows] = part.float().numpy()
+            features = {
+                name: value.to(model.device) if isinstance(value, torch.Tensor) else value
+                for name, value in model.preprocess([texts[int(row)] for row in rows]).items()
+            }
+            for depth, part in layer_embeddings(model, features, depths).items():
+                found[depth][rows] = part.float().cpu().numpy()
     return found
 
 
@@ -126,9 +185,9 @@ def coded(vectors: tuple[Any, Any], codec: str) -> Any:
     return queries @ finest.decode(finest.encode(documents)).T
 
 
-def dense(data: Dataset, models: Path, max_length: int) -> None:
+def dense(data: Dataset, models: Path, max_length: int, teacher: str | None) -> Rows:
     """Print the tables of one data set for dimensions, and for layers with dimensions."""
-    places = {"base": BASE, **{name: str(models / name) for name in DENSE if (models / name).exists()}}
+    places = {"base": BASE, **{name: str(models / name) for name in models_of(models, late=False)}}
     vectors = {
         name: encoded(data, place, models / f"vectors-{name}-{data.name}-{max_length}.npz", max_length)
         for name, place in places.items()
@@ -136,7 +195,14 @@ def dense(data: Dataset, models: Path, max_length: int) -> None:
     base = vectors["base"]
     whole = max(base)
     reference = ndcg(data, cut(base[whole], DIMS[0]))
-    rows: dict[str, dict[str, float]] = {}
+    rows: Rows = {}
+    if teacher is not None:
+        model = load_sentence_transformer(teacher)
+        model.max_seq_length = max_length
+        documents, queries = (
+            unit_rows(model.encode(list(texts)), keep_zeros=True) for texts in (data.texts, data.queries)
+        )
+        rows["teacher"] = ndcg(data, queries @ documents.T)
     for dim in DIMS:
         for name, found in vectors.items():
             rows[f"{name}, truncate:{dim}"] = ndcg(data, cut(found[whole], dim))
@@ -149,43 +215,47 @@ def dense(data: Dataset, models: Path, max_length: int) -> None:
             before = rows[f"base, svd:{dim}"]
             compare(f"{name}, truncate:{dim} against base, svd:{dim}", before, rows[f"{name}, truncate:{dim}"])
             compare(f"{name}, svd:{dim} against base, svd:{dim}", before, rows[f"{name}, svd:{dim}"])
-    print(f"\n### {data.name}: layers x dimensions, nDCG@10 of {' / '.join(vectors)}\n")
-    print(f"| layers | {' | '.join(map(str, DIMS))} |")
-    print("|---" * (len(DIMS) + 1) + "|")
+    print(f"\n### {data.name}: layers x dimensions, nDCG@10\n")
+    print(f"| layers x dimensions | {' | '.join(vectors)} |")
+    print("|---" * (len(vectors) + 1) + "|")
     for depth in sorted(base):
-        cells = [
-            " / ".join(f"{np.mean(list(ndcg(data, cut(one[depth], dim)).values())):.4f}" for one in vectors.values())
-            for dim in DIMS
-        ]
-        print(f"| {depth} | {' | '.join(cells)} |")
+        for dim in DIMS:
+            cells = []
+            for name, one in vectors.items():
+                values = rows[f"{name}, {depth} layers, truncate:{dim}"] = ndcg(data, cut(one[depth], dim))
+                cells.append(f"{np.mean(list(values.values())):.4f}")
+            print(f"| {depth} x {dim} | {' | '.join(cells)} |")
     print(f"\nqueries of fewer layers against documents of all, 96 dimensions, {' / '.join(vectors)}:")
     for depth in (2, 3, 4):
         means = [
             np.mean(list(ndcg(data, cut((one[whole][0], one[depth][1]), 96)).values())) for one in vectors.values()
         ]
         print(f"- {depth} layers: {' / '.join(f'{mean:.4f}' for mean in means)}")
+    return rows
 
 
-def late(data: Dataset, models: Path, max_length: int) -> None:
+def late(data: Dataset, models: Path, max_length: int, teacher: str | None) -> Rows:
     """Print the table of one data set for late interaction: clusters in training against clusters afterwards."""
-    names = [name for name in ("late", "late-x3", "late-x11") if (models / name).exists()]
-    rows: dict[str, dict[str, float]] = {}
-    for name in names:
+    rows: Rows = {}
+    for name, settings in models_of(models, late=True).items():
         model = load_sentence_transformer(str(models / name), "MultiVectorEncoder")
         model.max_seq_length = max_length
         encoder = TokenEncoder(model)
         documents, queries = encoder.encode_documents(list(data.texts)), encoder.encode_queries(list(data.queries))
-        for factor in (1, 3, 11) if name == "late" else (int(name.rpartition("x")[2]),):
+        for factor in (1, 3, 11) if settings["pool_factor"] == 1 else (settings["pool_factor"],):
             pooled = TokenPooling(factor).pool(documents)
             rows[f"{name}, pooled x{factor}"] = ndcg(data, maxsim(pooled, queries))
     if not rows:
-        return
+        return rows
     reference = next(iter(rows.values()))
     table(f"{data.name}: late interaction, 128 dimensions a token", rows, reference)
-    for factor in (3, 11):
-        after, during = rows.get(f"late, pooled x{factor}"), rows.get(f"late-x{factor}, pooled x{factor}")
-        if after is not None and during is not None:
-            compare(f"x{factor}: clustered in training against afterwards", after, during)
+    for ending in ("", "-self", "-taught", "-more", "-self-more", "-taught-more"):
+        for factor in (3, 11):
+            after = rows.get(f"late{ending}, pooled x{factor}")
+            during = rows.get(f"late-x{factor}{ending}, pooled x{factor}")
+            if after is not None and during is not None:
+                compare(f"late{ending}, x{factor}: clustered in training against afterwards", after, during)
+    return rows
 
 
 def maxsim(documents: list[Any], queries: list[Any]) -> Any:
@@ -224,20 +294,34 @@ def main() -> None:
     """Read the arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["train", "measure"])
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(RECIPES)}; or of the held-out sets, to measure")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        help=f"of {', '.join(RECIPES)}, with -self, -taught, -more; or of the held-out sets, to measure",
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--max-length", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--rate", type=float, help="learning rate of all of them")
+    parser.add_argument("--teacher", help="folder of the model that -taught learns from; measured as well")
+    parser.add_argument("--kind", choices=["dense", "late"], action="append", help="what to measure, both if not given")
+    parser.add_argument("--values", type=Path, help="write nDCG@10 of each query to this file, too, as JSON")
     options = parser.parse_args()
     if options.what == "train":
-        trained(options.names or list(RECIPES), options.data, options.models, options.steps, options.max_length)
+        trained(options)
         return
-    parts: list[Callable[..., None]] = [dense] if any((options.models / name).exists() for name in DENSE) else []
+    parts: dict[str, Callable[..., Rows]] = {"dense": dense, "late": late}
+    values: dict[str, Rows] = {}
     for name in options.names or HELD_OUT:
         data = load_dataset(str(options.data / name))
-        for part in [*parts, late]:
-            part(data, options.models, options.max_length)
+        for kind in options.kind or parts:
+            if kind == "late" or models_of(options.models, late=False):
+                rows = parts[kind](data, options.models, options.max_length, options.teacher)
+                values.setdefault(data.name, {}).update(rows)
+    if options.values is not None:
+        options.values.write_text(json.dumps(values), encoding="utf-8")
 
 
 if __name__ == "__main__":

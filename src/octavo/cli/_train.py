@@ -39,6 +39,14 @@ class RecipeName(StrEnum):
     late = "late"
 
 
+class Device(StrEnum):
+    """Where torch computes."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
 @app.command("train")
 def train_command(
     recipe: Annotated[
@@ -178,8 +186,23 @@ def train_command(
     ] = 5,
     bfloat16: Annotated[
         bool,
-        typer.Option("--bf16", help="Compute in bfloat16: faster where the processor has it.", rich_help_panel=_HOW),
+        typer.Option(
+            "--bf16", help="Compute in bfloat16: faster where the processor or the GPU has it.", rich_help_panel=_HOW
+        ),
     ] = False,
+    device: Annotated[
+        Device | None,
+        typer.Option(help="Where to compute.", rich_help_panel=_HOW, show_default="a GPU, if there is one"),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes that prepare batches meanwhile.",
+            rich_help_panel=_HOW,
+            show_default="4 with an NVIDIA GPU, else none",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.", rich_help_panel=_HOW)] = 0,
     as_json: Json = False,
 ) -> None:
@@ -217,6 +240,8 @@ def train_command(
         teacher=teacher if teacher_vectors is None else ReadyVectors.read(*teacher_vectors),
         teacher_weight=teacher_weight,
         precision="bfloat16" if bfloat16 else "float32",
+        device=device.value if device is not None else None,
+        workers=workers,
         seed=seed,
         progress=not as_json,
         note=note,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - as torch's own documentation calls it
 from sentence_transformers.multi_vector_encoder.losses import MultiVectorMultipleNegativesRankingLoss
@@ -17,6 +18,11 @@ from octavo.training.rounding import Rounding
 
 Features = dict[str, Tensor]
 Round = Callable[[Tensor], Tensor]
+
+
+#: Bytes of a teacher's vectors that are kept where the scores are, on a GPU: asking the processor for them in each step
+#: would make the GPU wait.
+_BESIDE_SCORES = 1 << 30
 
 
 class Teacher:
@@ -36,10 +42,13 @@ class Teacher:
         self.queries = F.normalize(torch.as_tensor(queries, dtype=torch.float32), dim=-1)
         self.documents = F.normalize(torch.as_tensor(documents, dtype=torch.float32), dim=-1)
         self.weight, self.temperature = weight, temperature
+        self._small = self.queries.nbytes + self.documents.nbytes <= _BESIDE_SCORES
 
     def loss(self, logits: Tensor, rows: Tensor) -> Tensor:
         """Return how far scores of a batch, of shape ``(n, n)``, are from the teacher's of the same pairs."""
-        numbers = rows.detach().long().flatten().cpu()
+        if self._small and self.queries.device != logits.device:
+            self.queries, self.documents = self.queries.to(logits.device), self.documents.to(logits.device)
+        numbers = rows.detach().long().flatten().to(self.queries.device)
         wanted = self.queries[numbers] @ self.documents[numbers].T / self.temperature
         return self.weight * _divergence(logits, wanted.to(logits.device))
 
@@ -164,14 +173,47 @@ def layer_embeddings(model: Any, features: Features, depths: Sequence[int]) -> d
 
 
 class Clusters(HierarchicalTokenPooling):  # type: ignore[misc]
-    """Clusters the tokens of each document while training, in single precision whatever the rest is computed in."""
+    """Clusters the tokens of each document while training, in single precision whatever the rest is computed in.
+
+    What comes out is what sentence-transformers' module makes of one document after the other. Here a batch crosses from the
+    GPU to the processor and back once, not several times for each document, which is most of the time of such a step.
+    """
 
     def forward(self, features: Features, task: str | None = None) -> Features:
         """Return the batch with fewer token vectors a document."""
         with torch.autocast(features["token_embeddings"].device.type, enabled=False):
-            features["token_embeddings"] = features["token_embeddings"].float()
-            pooled: Features = super().forward(features, task=task)
-        return pooled
+            tokens = features["token_embeddings"].float()
+            features["token_embeddings"] = tokens
+            if self.pool_factor <= 1 or not self.applies_to(task) or not len(tokens):
+                unchanged: Features = super().forward(features, task=task)
+                return unchanged
+            labels = self._labels(tokens.detach(), features["attention_mask"].bool()).to(tokens.device)
+            groups = torch.arange(int(labels.max()) + 1 if labels.numel() else 0, device=tokens.device)
+            members = (labels[:, None, :] == groups[None, :, None]).to(tokens.dtype)
+            sizes = members.sum(dim=-1, keepdim=True)
+            means = members @ tokens / sizes.clamp(min=1)
+            features["token_embeddings"] = F.normalize(means, dim=-1) if self.normalize_embeddings else means
+            features["attention_mask"] = sizes[..., 0] > 0
+        return features
+
+    def _labels(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Return for each token of each document the number of its group within the document, -1 for padding."""
+        from scipy.cluster import hierarchy
+        from scipy.spatial.distance import squareform
+
+        distances = (1 - tokens @ tokens.mT).clamp_(0, 2).cpu().numpy()
+        labels = np.full(tuple(mask.shape), -1, np.int64)
+        for number, kept in enumerate(mask.cpu().numpy()):
+            places = np.flatnonzero(kept)
+            alone, free = places[: self.num_protected_tokens], places[self.num_protected_tokens :]
+            wanted = max(int(len(free) // self.pool_factor), 1)
+            groups = np.arange(len(free))
+            if wanted < len(free):
+                tree = hierarchy.linkage(squareform(distances[number][np.ix_(free, free)], checks=False), method="ward")
+                _, groups = np.unique(hierarchy.fcluster(tree, t=wanted, criterion="maxclust"), return_inverse=True)
+            labels[number, alone] = np.arange(len(alone))
+            labels[number, free] = len(alone) + groups
+        return torch.from_numpy(labels)
 
 
 class LateScores:

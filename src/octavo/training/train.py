@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -108,6 +109,8 @@ def train(
     teacher: Any = None,
     teacher_weight: float = 1.0,
     precision: str = "float32",
+    device: str | None = None,
+    workers: int | None = None,
     seed: int = 0,
     progress: bool = False,
     note: Callable[[str], None] | None = None,
@@ -149,7 +152,13 @@ def train(
     teacher_weight : float, default=1
         How much they count beside the pairs.
     precision : {"float32", "bfloat16"}, default="float32"
-        What the forward pass is computed in; bfloat16 is faster where the processor has it.
+        What the forward pass is computed in, the teacher's as well; bfloat16 is faster where the processor or the GPU has it.
+    device : {"cpu", "cuda", "mps"}, optional
+        Where to compute; by default where `model` is, and of a name on the GPU if there is one. Of several GPUs the first is
+        used, which ``CUDA_VISIBLE_DEVICES`` chooses.
+    workers : int, optional
+        Processes that prepare batches meanwhile, which changes nothing of what is learned. By default four, or as many as
+        there are other processors, where an NVIDIA GPU would wait for them; elsewhere none.
     seed : int, default=0
         Of everything random.
     progress : bool, default=False
@@ -188,7 +197,9 @@ def train(
         raise ParameterError(
             f"expected a folder that does not exist yet or is empty, but there is something at {str(destination)!r}"
         )
+    workers = None if workers is None else check_integer(workers, "workers", least=0)
     _require()
+    place = _device(device)
     if isinstance(teacher, ReadyVectors):
         teacher = GivenVectors(teacher, data)
     tell = note if note is not None else lambda message: None
@@ -201,16 +212,19 @@ def train(
             f"be told from; {pairs.name} has {_different(kept)[0]:,} and {_different(kept)[1]:,} beside what is held out"
         )
     name, loaded = _model(model, chosen)
+    if place is not None:
+        loaded.to(place)
+    _check_precision(options.precision, loaded.device.type)
     sizes = chosen.sizes(loaded)  # wrong sizes are told before anything is written
     settings = {
         **asdict(options), **chosen.to_dict(), "model": name, "data": pairs.name, "data_digest": _digest(pairs),
-        "teacher": None if teacher is None else _teacher_name(teacher),
+        "teacher": None if teacher is None else _teacher_name(teacher), "device": loaded.device.type,
     }  # fmt: skip
     work = destination.with_name(destination.name + WORK_SUFFIX)
     with _held(work):
         _check_settings(work, settings)
         tell(f"{len(kept):,} pairs to train on, {len(measured.queries):,} questions held out ({pairs.name})")
-        run = _Run(chosen, loaded, kept, measured, options, work, tell, progress)
+        run = _Run(chosen, loaded, kept, measured, options, work, tell, progress, _workers(workers, loaded.device.type))
         found = run(teacher)
         record = {
             "version": 1, "octavo": __version__, "settings": settings, "result": found,
@@ -257,6 +271,35 @@ def _require() -> None:
         raise MissingExtraError(
             f"training needs {', '.join(missing)}. Install what is missing: pip install 'octavo[train]'"
         )
+
+
+def _device(device: Any) -> str | None:
+    """Return the device to compute on, or None for wherever the model is, once it is known that torch can use it."""
+    import torch
+
+    chosen = None if device is None else check_choice(device, "device", ("cpu", "cuda", "mps"))
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if chosen is not None and not there[chosen]:
+        raise ParameterError(
+            f"expected a device that torch {torch.__version__} can use on this machine, got {chosen!r}; leave it out to take "
+            "what there is"
+        )
+    return chosen
+
+
+def _check_precision(precision: str, device: str) -> None:
+    known: Any = importlib.import_module("transformers.utils")
+    if precision == "bfloat16" and device != "cpu" and not known.is_torch_bf16_gpu_available():
+        raise ParameterError(
+            f"expected precision='float32' on this {device} device, which has no bfloat16, got {precision!r}; or device='cpu'"
+        )
+
+
+def _workers(workers: int | None, device: str) -> int:
+    """Return how many processes prepare batches. Only where they are forked is one made in no time, without a copy."""
+    if workers is not None:
+        return workers
+    return min(4, (os.cpu_count() or 1) - 1) if device == "cuda" and sys.platform == "linux" else 0
 
 
 def _model(model: Any, recipe: Recipe) -> tuple[str, Any]:
@@ -363,9 +406,11 @@ class _Run:
         work: Path,
         note: Callable[[str], None],
         progress: bool,
+        workers: int,
     ) -> None:
         self._recipe, self._base, self._pairs, self._data = recipe, model, pairs, measured
         self._options, self._work, self._note, self._progress = options, work, note, progress
+        self._workers = workers
         self._model: Any = None
         self._length: int | None = None
 
@@ -396,7 +441,8 @@ class _Run:
             clock = self._work / "seconds.json"
             spent = _read_seconds(clock)
             trainer.clock = lambda: write_atomically(clock, json.dumps(spent + time.monotonic() - started))
-            trainer.train(resume_from_checkpoint=self._checkpoint())
+            with _tokenizers_in_processes(self._workers):
+                trainer.train(resume_from_checkpoint=self._checkpoint())
             state = trainer.state
         seconds = spent + time.monotonic() - started
         best = state.best_global_step or state.global_step
@@ -475,6 +521,8 @@ class _Run:
 
     def _taught(self, teacher: Any) -> list[Any]:
         """Return the teacher's vectors of all pairs, of queries and of documents, made once."""
+        import torch
+
         files = [self._work / f"teacher-{what}.npy" for what in ("queries", "documents")]
         with contextlib.suppress(OSError, ValueError):
             known = [np.load(file, allow_pickle=False) for file in files]
@@ -486,12 +534,14 @@ class _Run:
             # It reads what the other model reads of a text.
             source.max_seq_length = min(self._options.max_length, source.max_seq_length or self._options.max_length)
             source.model_name = name
+            source.to(self._base.device)
         encoder = as_encoder(source)
         self._note(f"encoding {len(self._pairs):,} pairs with the teacher {encoder.name}")
-        vectors = [
-            _each_once(self._pairs.queries, encoder.encode_queries, "teacher: queries", self._progress),
-            _each_once(self._pairs.documents, encoder.encode_documents, "teacher: documents", self._progress),
-        ]
+        with torch.autocast(self._base.device.type, torch.bfloat16, enabled=self._options.precision == "bfloat16"):
+            vectors = [
+                _each_once(self._pairs.queries, encoder.encode_queries, "teacher: queries", self._progress),
+                _each_once(self._pairs.documents, encoder.encode_documents, "teacher: documents", self._progress),
+            ]
         for file, one in zip(files, vectors, strict=True):
             buffer = io.BytesIO()
             np.save(buffer, one, allow_pickle=False)
@@ -542,34 +592,40 @@ class _Run:
         per_epoch = max(1, len(self._pairs) // batch)
         total = options.steps if options.steps is not None else max(1, round(per_epoch * options.epochs))
         every = min(options.eval_every, total)
+        given = arguments(
+            output_dir=str(self._work / _CHECKPOINTS),
+            max_steps=total,
+            per_device_train_batch_size=batch,
+            learning_rate=options.learning_rate,
+            warmup_steps=max(1, total // 10),
+            batch_sampler="no_duplicates",
+            dataloader_drop_last=True,
+            dataloader_pin_memory=False,
+            dataloader_num_workers=self._workers,
+            dataloader_persistent_workers=self._workers > 0,
+            prompts=prompts or None,
+            bf16=options.precision == "bfloat16",
+            use_cpu=model.device.type == "cpu",
+            eval_strategy="steps",
+            eval_steps=every,
+            save_strategy="steps",
+            save_steps=every,
+            save_total_limit=2,
+            load_best_model_at_end=True,
+            metric_for_best_model="eval_ndcg",
+            greater_is_better=True,
+            seed=options.seed,
+            data_seed=options.seed,
+            report_to="none",
+            logging_steps=every,
+            disable_tqdm=True,
+        )
+        if given.n_gpu > 1:
+            # Otherwise each gets a copy of the model and a batch of its own, and our losses could not look into the model.
+            given._n_gpu = 1
         trainer = Trainer(
             model=model,
-            args=arguments(
-                output_dir=str(self._work / _CHECKPOINTS),
-                max_steps=total,
-                per_device_train_batch_size=batch,
-                learning_rate=options.learning_rate,
-                warmup_steps=max(1, total // 10),
-                batch_sampler="no_duplicates",
-                dataloader_drop_last=True,
-                dataloader_pin_memory=False,
-                prompts=prompts or None,
-                bf16=options.precision == "bfloat16",
-                use_cpu=model.device.type == "cpu",
-                eval_strategy="steps",
-                eval_steps=every,
-                save_strategy="steps",
-                save_steps=every,
-                save_total_limit=2,
-                load_best_model_at_end=True,
-                metric_for_best_model="eval_ndcg",
-                greater_is_better=True,
-                seed=options.seed,
-                data_seed=options.seed,
-                report_to="none",
-                logging_steps=every,
-                disable_tqdm=True,
-            ),
+            args=given,
             train_dataset=data,
             loss=loss,
             evaluator=held_out,
@@ -609,6 +665,22 @@ def _each_once(texts: Sequence[str], encode: Callable[[Sequence[str]], Any], wha
             parts.append(np.asarray(encode(distinct[start : start + 256]), np.float32))
             advance(len(parts[-1]))
     return np.concatenate(parts)[[rows[text] for text in texts]]
+
+
+@contextlib.contextmanager
+def _tokenizers_in_processes(workers: int) -> Iterator[None]:
+    """Keep tokenizers from starting threads where processes are forked, which warns, and might hang."""
+    name = "TOKENIZERS_PARALLELISM"
+    before = os.environ.get(name)
+    if workers:
+        os.environ[name] = "false"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
 
 
 @contextlib.contextmanager

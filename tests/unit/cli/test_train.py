@@ -42,7 +42,7 @@ def invoke(place: Path, *arguments: str, code: int = 0) -> Any:
 def test_from_data_to_a_collection_of_fewer_layers(place: Path) -> None:
     result = invoke(
         place, "train", "starbucks", "-m", "@model", "-d", "@data", "-o", "@out", "--points", "1:8", "--points", "2:16",
-        "--align-queries", "--steps", "2", "--batch-size", "8", "--json",
+        "--align-queries", "--steps", "2", "--batch-size", "8", "--device", "cpu", "--workers", "0", "--json",
     )  # fmt: skip
     found = json.loads(result.stdout)
     assert found["steps"] == 2
@@ -64,6 +64,8 @@ def test_from_data_to_a_collection_of_fewer_layers(place: Path) -> None:
         (["late", "--dims", "8"], "matryoshka"),
         (["matryoshka", "--codec", "svd:4|int8"], "only rounds"),
         (["matryoshka", "--teacher", "nowhere/at/all"], "could not be loaded"),
+        (["matryoshka", "--device", "gpu"], "'gpu' is not one of"),
+        (["matryoshka", "--workers", "-1"], "--workers"),
         (["nothing"], "nothing"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from octavo.encoders.layers import copied, keep_layers, layer_count
-from octavo.training.losses import LateScores, RankingLoss, StarbucksLoss, Teacher, layer_embeddings
+from octavo.training.losses import Clusters, LateScores, RankingLoss, StarbucksLoss, Teacher, layer_embeddings
 from octavo.training.rounding import Rounding
 
 TEXTS = ["abc def", "bcd", "hij klm abc", "lkj"]
@@ -118,3 +118,45 @@ def test_scores_of_late_interaction_leave_padding_out() -> None:
     rounded = LateScores(Rounding("int8"))(queries, documents, query_mask, document_mask)
     assert torch.allclose(rounded, scores, atol=0.5)
     assert not torch.equal(rounded, scores)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 50])
+@pytest.mark.parametrize("protected", [0, 1])
+@pytest.mark.parametrize("task", ["document", "query"])
+def test_clusters_of_a_batch_are_those_of_each_document(factor: int, protected: int, task: str) -> None:
+    from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling
+
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.nn.functional.normalize(torch.randn(5, 17, 8, generator=generator), dim=-1)
+    mask = torch.ones(5, 17, dtype=torch.long)
+    mask[1, 9:] = 0
+    mask[2, 2:] = 0
+    mask[3, :6] = 0  # padded on the left
+    mask[4] = 0  # no token at all
+    weights = torch.randn(17, 8, generator=generator)
+    found = []
+    for kind in (HierarchicalTokenPooling, Clusters):
+        given = tokens.clone().requires_grad_()
+        pooled = kind(factor, num_protected_tokens=protected)(
+            {"token_embeddings": given, "attention_mask": mask.clone()}, task=task
+        )
+        kept = pooled["attention_mask"].bool()
+        # What is padding does not count, and what comes first in a document stays the first.
+        values = [one[rows] for one, rows in zip(pooled["token_embeddings"], kept, strict=True)]
+        torch.stack([(one * weights[: len(one)]).sum() for one in values]).sum().backward()
+        found.append((values, given.grad))
+    (values, gradient), (ours, our_gradient) = found
+    assert [len(one) for one in ours] == [len(one) for one in values]
+    for one, other in zip(ours, values, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+    assert gradient is not None
+    assert our_gradient is not None
+    assert torch.allclose(our_gradient, gradient, atol=1e-5)
+
+
+def test_a_large_teacher_stays_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = np.random.default_rng(0).normal(size=(6, 4))
+    wanted, rows = torch.randn(3, 3), torch.tensor([[4], [0], [2]])
+    small = Teacher(vectors, vectors[::-1].copy()).loss(wanted, rows)
+    monkeypatch.setattr("octavo.training.losses._BESIDE_SCORES", 0)
+    assert float(Teacher(vectors, vectors[::-1].copy()).loss(wanted, rows)) == pytest.approx(float(small))

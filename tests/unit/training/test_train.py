@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from octavo.errors import CollectionLockedError, InputTypeError, ParameterError
 from octavo.training import Late, Matryoshka, Matryoshka2d, Pairs, Starbucks, train
 from octavo.training.recipes import Recipe
 from tiny_model import spelled_pairs
+
+torch = pytest.importorskip("torch")
 
 QUICK = {"steps": 4, "batch_size": 8, "eval_every": 2, "held_out": 6, "learning_rate": 1e-3, "max_length": 32}
 
@@ -147,6 +151,61 @@ def test_a_killed_training_goes_on_and_ends_the_same(
     assert not work.exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a model is copied to each process, which takes seconds")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_processes_that_prepare_batches_change_nothing(
+    tiny: str, pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
+    vectors = []
+    for workers in (0, 2):
+        folder = trained(
+            Matryoshka(dims=[8]), tiny, pairs, tmp_path / f"{workers}", workers=workers, device="cpu"
+        ).folder
+        vectors.append(SentenceTransformer(folder, device="cpu").encode(["abc", "bcd"]))
+        record = training_record(folder)
+        assert record is not None
+        assert record["settings"]["device"] == "cpu"
+    assert np.array_equal(*vectors)
+    assert "fork" not in capfd.readouterr().err
+    assert "TOKENIZERS_PARALLELISM" not in os.environ
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_without_bfloat16_is_told() -> None:
+    from octavo.training.train import _check_precision
+
+    _check_precision("bfloat16", "cpu")
+    _check_precision("float32", "cuda")
+    with pytest.raises(ParameterError, match="no bfloat16"):
+        _check_precision("bfloat16", "cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Matryoshka(dims=[8], codec="int8"),
+        Matryoshka2d(dims=[8]),
+        Starbucks(points=[(1, 8), (2, 16)], align_queries=True),
+        Late(dim=8, pool_factor=2, codec="int8"),
+    ],
+    ids=["matryoshka", "2d", "starbucks", "late"],
+)
+def test_a_gpu_trains_what_the_processor_trains(recipe: Recipe, tiny: str, pairs: Pairs, tmp_path: Path) -> None:
+    before = trained(recipe, tiny, pairs, tmp_path / "cpu", device="cpu", teacher=tiny, workers=0)
+    after = trained(recipe, tiny, pairs, tmp_path / "gpu", teacher=tiny, precision="bfloat16")
+    record = training_record(after.folder)
+    assert record is not None
+    assert record["settings"]["device"] == "cuda"
+    assert after.before == pytest.approx(before.before, abs=0.05)
+    assert after.after == pytest.approx(before.after, abs=0.25)
+
+
 def test_two_processes_do_not_train_into_one_folder(tiny: str, pairs: Pairs, tmp_path: Path) -> None:
     fcntl = pytest.importorskip("fcntl")
     work = tmp_path / "out.training"
@@ -180,6 +239,14 @@ def test_it_stops_when_it_gets_no_better(tiny: str, pairs: Pairs, tmp_path: Path
         ({"epochs": -1}, ParameterError, "epochs"),
         ({"precision": "int8"}, ParameterError, "precision"),
         ({"seed": -1}, ParameterError, "seed"),
+        ({"workers": -1}, ParameterError, "workers"),
+        ({"device": "gpu"}, ParameterError, "device"),
+        pytest.param(
+            {"device": "cuda"},
+            ParameterError,
+            "can use on this machine",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
         ({"held_out": 1000}, ParameterError, "left to train on"),
         ({"model": 3}, InputTypeError, "model"),
         ({"model": "nowhere/at/all"}, ParameterError, "could not be loaded"),
