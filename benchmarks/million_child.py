@@ -73,6 +73,8 @@ def search(name: str, data: Path, folder: Path, threads: int, budget: float) -> 
         system.use(setting)
         _warm_up(system, queries[:WARM_UP_SETTING])
         points.append({"setting": setting, **measure(system, queries[WARM_UP:], truth[WARM_UP:])})
+        if not setting:  # the first of the curve: what these questions want has not been read before
+            points[-1]["again"] = measure(system, queries[WARM_UP:], truth[WARM_UP:])
         if setting and points[-1]["recall"] >= ENOUGH:
             break
     memory = process_memory()
