@@ -112,17 +112,25 @@ def test_a_block_of_queries_finds_what_each_finds_alone(rows: int | None, share:
 
 
 @settings(max_examples=60, deadline=None)
-@given(m=st.integers(1, 4), n=st.integers(1, 300), first=st.integers(1, 40), levels=st.sampled_from([1, 3, 1000]))
-def test_the_largest_products_are_found(m: int, n: int, first: int, levels: int) -> None:
-    products = np.random.default_rng(n).integers(0, levels, (m, n)).astype(np.float32)
+@given(
+    n=st.integers(1, 3_000),
+    first=st.integers(1, 40),
+    levels=st.lists(st.sampled_from([1, 3, 1000]), min_size=1, max_size=4),
+)
+def test_the_largest_products_are_found(n: int, first: int, levels: list[int]) -> None:
+    """Of each row what it would give alone, whatever is equal in the others."""
+    rng = np.random.default_rng(n)
+    products = np.stack([rng.integers(0, each, n) for each in levels]).astype(np.float32)
     places, borders = cells._first_places(products, first)
     assert (np.diff(places) > 0).all()
     for number, row in enumerate(products):
         chosen = places[(places >= number * n) & (places < (number + 1) * n)] - number * n
-        assert len(chosen) >= min(first, n)
+        assert min(first, n) <= len(chosen) <= 2 * first or len(chosen) == n <= first
         assert row[chosen].min() == borders[number]
         assert np.array_equal(np.sort(row[chosen])[::-1], np.sort(row)[::-1][: len(chosen)])  # none is passed over
-    assert len(places) <= 2 * m * first or len(places) == m * n
+        alone, border = cells._first_places(row[None], first)
+        assert np.array_equal(alone, chosen)
+        assert border[0] == borders[number]
 
 
 @pytest.mark.parametrize("mean", [0.0, 1.5])
