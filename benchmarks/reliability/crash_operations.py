@@ -23,6 +23,7 @@ DIM = 16
 
 #: Where copies of the collection lie in the sandbox.
 COPIED = Path("new", "level", "copy")
+EXPORTED = Path("out")
 
 #: Version of each document by id: text, metadata and vectors follow from both.
 Model: TypeAlias = dict[str, int]
@@ -100,11 +101,14 @@ class Step:
         Documents that it adds or replaces.
     deleted : callable, optional
         Which ids it deletes.
+    makes : Path, optional
+        A directory in the sandbox that appears by it.
     """
 
     run: Callable[[octavo.Collection, Path], object]
     added: Model = field(default_factory=dict)
     deleted: Callable[[Model], Iterable[str]] = lambda model: ()
+    makes: Path | None = None
 
     def after(self, model: Model) -> Model:
         """Return what is in the collection when the step has been carried out."""
@@ -249,9 +253,9 @@ REFIT = Step(lambda kb, _: kb.refit())
 FLUSH = Step(lambda kb, _: kb.flush())
 REPAIR = Step(_verify)
 TUNE = Step(lambda kb, _: kb.tune(0.3, k=3, n_queries=4))
-COPY = Step(lambda kb, sandbox: kb.snapshot(sandbox / COPIED))
+COPY = Step(lambda kb, sandbox: kb.snapshot(sandbox / COPIED), makes=COPIED)
 RESTORE = Step(lambda kb, sandbox: octavo.restore(sandbox / "kb", sandbox / COPIED, overwrite=True))
-EXPORT = Step(lambda kb, sandbox: kb.export(sandbox / "out"))
+EXPORT = Step(lambda kb, sandbox: kb.export(sandbox / EXPORTED), makes=EXPORTED)
 
 _FITTED = [adding(ids(0, 150))]
 _INDEXED = [*_FITTED, FLUSH]

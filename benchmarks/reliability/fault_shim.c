@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -88,8 +89,11 @@ int fault_key(const char *path, char *out, size_t size)
     return 0;
 }
 
-/* Keep the content of a file, or the names in a directory, as of now. */
-static void remember(const char *path)
+/* Keep the content of a file, or the names in a directory, as of now. One thread at a time: two that shared a draft left
+ * a state that no disk ever had, and the older of two listings could take the place of the newer. */
+static pthread_mutex_t remembering = PTHREAD_MUTEX_INITIALIZER;
+
+static void remember_now(const char *path)
 {
     char key[128], draft[PATH_MAX + 200], name[PATH_MAX + 200], child[PATH_MAX + 300], buffer[65536];
     struct stat s;
@@ -113,6 +117,13 @@ static void remember(const char *path)
     }
     close(out);
     REAL(rename)(draft, name);
+}
+
+static void remember(const char *path)
+{
+    pthread_mutex_lock(&remembering);
+    remember_now(path);
+    pthread_mutex_unlock(&remembering);
 }
 
 static void die(void)

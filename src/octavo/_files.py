@@ -669,14 +669,16 @@ def put_in_place(draft: Path, destination: Path) -> None:
     with storage_errors(destination):
         if destination.exists():
             destination.rmdir()
-        os.replace(draft, destination)
+        ours = _identity(draft)
         try:
+            os.replace(draft, destination)
             sync_directory(destination.parent)
-        except BaseException:
-            try:
-                os.replace(destination, draft)
-            except OSError:  # a full disk may still let go of it
-                shutil.rmtree(destination, ignore_errors=True)
+        except BaseException:  # what failed may have been done all the same
+            if _identity(destination) == ours:
+                try:
+                    os.replace(destination, draft)
+                except OSError:  # a full disk may still let go of it
+                    shutil.rmtree(destination, ignore_errors=True)
             raise
 
 
@@ -699,25 +701,31 @@ def put_in_place_of(draft: Path, destination: Path) -> Path:
         it may be deleted.
     """
     with storage_errors(destination):
-        exchanged = _exchange(draft, destination)
-        old = draft if exchanged else draft.with_name(f"{draft.name}.old")
-        if not exchanged:
-            os.replace(destination, old)
-            try:
-                os.replace(draft, destination)
-            except BaseException:
-                os.replace(old, destination)
-                raise
+        ours, theirs, aside = _identity(draft), _identity(destination), draft.with_name(f"{draft.name}.old")
         try:
+            exchanged = _exchange(draft, destination)
+            if not exchanged:
+                os.replace(destination, aside)
+                os.replace(draft, destination)
             sync_directory(destination.parent)
-        except BaseException:
-            if exchanged:
+        except BaseException:  # what failed may have been done all the same
+            if _identity(destination) == ours and _identity(draft) == theirs:
                 _exchange(draft, destination)
-            else:
+            elif _identity(destination) == ours:
                 os.replace(destination, draft)
-                os.replace(old, destination)
+            if _identity(aside) == theirs:
+                os.replace(aside, destination)
             raise
-    return old
+    return draft if exchanged else aside
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a directory from all others, whatever it is called; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _exchange(one: Path, other: Path) -> bool:

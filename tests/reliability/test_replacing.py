@@ -138,6 +138,45 @@ def test_if_the_names_cannot_be_synced_the_old_one_is_back(tmp_path: Path, monke
     assert _names(tmp_path) == ["draft", "there"]
 
 
+@pytest.mark.parametrize("call", [1, 2])
+@pytest.mark.usefixtures("way")
+def test_what_failed_and_was_done_all_the_same_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    """A disk may report an error for a rename that it has carried out."""
+    real, calls = os.replace, []
+    exchange = _files._renameat2()
+
+    def done(*paths: object) -> bool:
+        calls.append(paths)
+        return len(calls) == call
+
+    def replace(one: Path, other: Path) -> None:
+        real(one, other)
+        if done(one, other):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def exchanged(one: bytes, other: bytes) -> int:
+        code = exchange(one, other) if exchange is not None else errno.ENOSYS
+        return errno.EIO if not code and done(one, other) else code
+
+    monkeypatch.setattr(os, "replace", replace)
+    if exchange is not None:
+        monkeypatch.setattr(_files, "_renameat2", lambda: exchanged)
+    draft, there = _directories(tmp_path)
+    if call == 1:
+        with pytest.raises(StorageError):
+            _files.put_in_place(draft, tmp_path / "new")
+        assert (_names(draft), _names(tmp_path)) == (["draft"], ["draft", "there"])
+        calls.clear()
+    elif exchange is not None and exchange is not _cannot:
+        return  # one call is all
+    with pytest.raises(StorageError):
+        _files.put_in_place_of(draft, there)
+    assert (_names(draft), _names(there)) == (["draft"], ["there"])
+    assert _names(tmp_path) == ["draft", "there"]
+
+
 @pytest.mark.parametrize(
     ("code", "expected"),
     [(errno.ENOSPC, StorageError), (errno.EIO, StorageError), (errno.EACCES, PermissionError)],
