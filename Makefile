@@ -10,7 +10,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.release
 # The million has a target of its own: it takes hours, and rivals to compare with.
-BENCHMARKS ?= $(filter-out benchmarks/bench_million.py,$(sort $(wildcard benchmarks/bench_*.py)))
+# Those that need no arguments.
+BENCHMARKS ?= $(filter-out benchmarks/bench_million.py,$(sort $(shell grep -LE 'required=True|add_argument."[a-z]' benchmarks/bench_*.py)))
 
 # Tests, demo and benchmarks bring their model with them; nothing has to be asked of a model hub.
 export HF_HUB_OFFLINE ?= 1
@@ -55,7 +56,7 @@ dspy: $(TOOLS) ## Run the tests of the DSPy adapter, in an environment of their 
 licences: $(TOOLS) ## Write docs/licences.md: what Octavo and its extras bring, and under which licence
 	$(BIN)/python release/licences.py
 
-bench: $(INSTALLED) ## Run the benchmarks (all but the million, or BENCHMARKS=benchmarks/bench_exact.py)
+bench: $(INSTALLED) ## Run the benchmarks that need no arguments, or BENCHMARKS=benchmarks/bench_cells.py with ARGS
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
 
 million: $(INSTALLED) ## A million documents beside rivals (docs/benchmarks.md says which to install); MILLION=folder for its files
